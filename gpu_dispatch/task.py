@@ -1,0 +1,273 @@
+"""The wire contract with a worker: what it is asked, what it reports, what it answers.
+
+Frozen dataclasses on both sides; pydantic checks them where bytes come in (`task_from_json` and its siblings).
+Times are seconds unless a name ends in `_ms`; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from manifests.errors import ErrorInfo
+
+Capability = Literal["whisper", "nvenc"]
+"""What a machine must be able to do: recognise speech, or encode video."""
+
+State = Literal["queued", "running", "completed", "failed", "cancelled", "timed_out", "lost"]
+FINAL: frozenset[State] = frozenset({"completed", "failed", "cancelled", "timed_out", "lost"})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInput:
+    """A file the worker fetches. `name` is the file's name in the job's private folder: fixed by us, never a user's.
+
+    `url` is a presigned GET, an http(s) address, `data:` for bytes in the task, or `file:` below the folder store's root.
+    """
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutput:
+    """A file the worker leaves. `url` is a presigned PUT, or `file:` inside the folder store's root."""
+
+    name: str
+    url: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeParams:
+    audio: str
+    """Name of the input to listen to; its audio track when it is a video."""
+    model: str = "base"
+    engine: str | None = None
+    """"faster-whisper" or "openai-whisper"; None: the first one installed, in that order."""
+    language: str | None = None
+    translate: bool = False
+    temperature: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """Tried in order until a segment is good enough; one value means no fallback."""
+    beam_size: int = 5
+    best_of: int = 5
+    patience: float = 1.0
+    length_penalty: float | None = None
+    initial_prompt: str | None = None
+    condition_on_previous_text: bool = False
+    compression_ratio_threshold: float | None = 2.4
+    logprob_threshold: float | None = -1.0
+    no_speech_threshold: float | None = 0.6
+    suppress_tokens: tuple[int, ...] = (-1,)
+    vad: bool = True
+    word_timestamps: bool = True
+    operation: Literal["transcribe"] = "transcribe"
+
+    @property
+    def capability(self) -> Capability:
+        return "whisper"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionLayout:
+    """One finished ASS document, written for a picture of `width` x `height`."""
+
+    width: int
+    height: int
+    ass: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionParams:
+    """Burn the layout whose shape is nearest to the video's; with `soft_srt`, add a subtitle track and copy the rest."""
+
+    video: str
+    output: str
+    layouts: tuple[CaptionLayout, ...] = ()
+    soft_srt: str | None = None
+    language: str | None = None
+    """ISO 639 code of the soft track."""
+    quality: int = 23
+    operation: Literal["caption"] = "caption"
+
+    @property
+    def capability(self) -> Capability:
+        return "nvenc"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    image: str
+    """Name of the input."""
+    output: str
+    """Name of the file to leave."""
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Img2VidParams:
+    clips: tuple[Clip, ...]
+    fps: int = 24
+    width: int = 1920
+    height: int = 1080
+    zoom_from: float = 1.0
+    zoom_to: float = 1.324
+    quality: int = 23
+    operation: Literal["img2vid"] = "img2vid"
+
+    @property
+    def capability(self) -> Capability:
+        return "nvenc"
+
+
+Fit = Literal["shortest", "video", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class AddAudioParams:
+    """`fit`: "shortest" ends with the shorter one; "video" keeps the video's length (audio padded with silence or cut);
+    "audio" keeps the audio's length (video looped or cut). `offset_s` delays the audio; negative skips its start."""
+
+    video: str
+    audio: str
+    output: str
+    fit: Fit = "shortest"
+    offset_s: float = 0.0
+    quality: int = 23
+    operation: Literal["addaudio"] = "addaudio"
+
+    @property
+    def capability(self) -> Capability:
+        return "nvenc"
+
+
+TaskParams = Annotated[
+    TranscribeParams | CaptionParams | Img2VidParams | AddAudioParams, Field(discriminator="operation")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTask:
+    """One job for one worker. `task_id` is the same on every attempt; outputs go to the same places."""
+
+    task_id: str
+    params: TaskParams
+    inputs: tuple[TaskInput, ...]
+    outputs: tuple[TaskOutput, ...] = ()
+    timeout_s: float = 3600.0
+    """The worker gives up by itself after this long."""
+    max_input_bytes: int = 20 * 2**30
+    trusted_hosts: tuple[str, ...] = ()
+    """host or host:port that may be private: the store's own endpoint. Every other private address is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """`text` carries its own leading space where the language has one, as Whisper gives it."""
+
+    text: str
+    start: float
+    end: float
+    probability: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    id: int
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    seek: int = 0
+    tokens: tuple[int, ...] = ()
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    language: str
+    language_probability: float
+    duration: float
+    segments: tuple[Segment, ...]
+    model: str
+    engine: str
+    device: str
+    kind: Literal["transcript"] = "transcript"
+
+    @property
+    def text(self) -> str:
+        return "".join(s.text for s in self.segments).strip()
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(w for s in self.segments for w in s.words)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    name: str
+    size: int
+    duration: float
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Videos:
+    files: tuple[VideoFile, ...]
+    encoder: str
+    """h264_nvenc, libx264, or copy when no frame was encoded."""
+    kind: Literal["videos"] = "videos"
+
+
+Payload = Annotated[Transcript | Videos, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`percent` 0-100 of the task; `stage` a word such as download, load, transcribe, encode, upload."""
+
+    percent: float
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuResult:
+    """What came of a task: a payload or an error, never both."""
+
+    task_id: str
+    payload: Payload | None = None
+    error: ErrorInfo | None = None
+    execution_ms: int = 0
+    delay_ms: int = 0
+    """Time in the queue before a worker took it."""
+    device: str = "cpu"
+
+
+_TASK: TypeAdapter[GpuTask] = TypeAdapter(GpuTask)
+_RESULT: TypeAdapter[GpuResult] = TypeAdapter(GpuResult)
+
+
+def task_to_wire(task: GpuTask) -> Any:
+    """`task` as JSON-able data: the `input` of a RunPod job, or a line for a local child."""
+    return _TASK.dump_python(task, mode="json")
+
+
+def task_from_wire(data: Any) -> GpuTask:
+    """Raises pydantic.ValidationError when `data` is no task."""
+    return _TASK.validate_python(data)
+
+
+def result_to_wire(result: GpuResult) -> Any:
+    return _RESULT.dump_python(result, mode="json")
+
+
+def result_from_wire(data: Any) -> GpuResult:
+    """Raises pydantic.ValidationError when `data` is no result."""
+    return _RESULT.validate_python(data)

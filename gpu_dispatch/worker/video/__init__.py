@@ -1,0 +1,1 @@
+"""Video operations on ffmpeg."""

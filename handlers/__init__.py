@@ -1,0 +1,1 @@
+"""HOW an operation is planned and finished: pure functions of their arguments."""

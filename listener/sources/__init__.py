@@ -1,0 +1,1 @@
+"""Where events come from. Every source feeds the same inbox."""

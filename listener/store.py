@@ -1,0 +1,80 @@
+"""Objects: what the listener needs of a store, whatever stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """One version of one object, as HEAD or a listing gives it."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+    version_id: str | None = None
+
+    @property
+    def version(self) -> str:
+        """Tells this version from every other one of the key: an overwrite with the same bytes is another version."""
+        return self.version_id or f"{self.etag.strip(chr(34))}@{self.last_modified.timestamp():.6f}"
+
+
+@dataclass(frozen=True, slots=True)
+class OddKey:
+    """A key a listing met that cannot be worked with, and why."""
+
+    key: str
+    problem: str
+
+
+class Store(Protocol):
+    """Keys are raw. Methods raise StoreUnavailable (try again) or StoreDenied (do not); nothing there is None."""
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The buckets drops are expected in."""
+        ...
+
+    async def head(self, bucket: str, key: str) -> ObjectMeta | None: ...
+
+    async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
+        """Its content; raises InputTooLarge, without reading it, above `max_bytes`."""
+        ...
+
+    async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
+        """All of `data` or nothing appears under `key`; `run_id` is left in the object's metadata where there is any."""
+        ...
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """A missing object is no error."""
+        ...
+
+    def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+        """Every object below `prefix`, streaming; no odd key ends it."""
+        ...
+
+    async def sign(
+        self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
+    ) -> str:
+        """An address with which a worker reads or writes the object without any key of ours."""
+        ...
+
+    def public_url(self, bucket: str, key: str) -> str:
+        """The object's plain address, as the old API gave it: good for whoever may read the bucket."""
+        ...
+
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        """host:port of the store's own endpoint, which workers may reach even when it is private."""
+        ...
+
+    async def check(self) -> Mapping[str, str]:
+        """One entry a bucket that cannot be used: what is wrong with it."""
+        ...
+
+    async def close(self) -> None: ...

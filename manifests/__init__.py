@@ -1,0 +1,1 @@
+"""WHAT was asked: the documents users drop, and the documents they find."""

@@ -1,0 +1,235 @@
+"""One root for every error a user can meet, and the codes they may rely on.
+
+An error crosses processes, steps of a run and documents as an `ErrorInfo`; `GpuDropError.from_info` brings it back.
+Codes are stable: they stand in sidecars, dead letters and logs, and scripts branch on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """What went wrong, as data: `code` is stable, `message` says it in plain words, `hint` what to do about it.
+
+    `where` names the place: a field ("images[3].duration"), a key, a line. Empty when the message says it all.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+    where: str = ""
+
+
+class GpuDropError(Exception):
+    """Root of the project's errors. A subclass is one cause; its `code` never changes."""
+
+    code: ClassVar[str] = "internal_error"
+    default_retryable: ClassVar[bool] = False
+    _by_code: ClassVar[dict[str, type[GpuDropError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "code" in cls.__dict__:
+            GpuDropError._by_code[cls.code] = cls
+
+    def __init__(self, message: str, *, hint: str = "", where: str = "", retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.info = ErrorInfo(
+            code=type(self).code,
+            message=message,
+            hint=hint,
+            retryable=type(self).default_retryable if retryable is None else retryable,
+            where=where,
+        )
+
+    @property
+    def retryable(self) -> bool:
+        return self.info.retryable
+
+    @staticmethod
+    def from_info(info: ErrorInfo) -> GpuDropError:
+        """The error again, of the class that owns its code; an unknown code (a third party's) keeps it in `info`."""
+        kind = GpuDropError._by_code.get(info.code, GpuDropError)
+        error = kind(info.message, hint=info.hint, where=info.where, retryable=info.retryable)
+        error.info = info
+        return error
+
+
+# Manifests: what was asked cannot be understood or must not be done.
+class ManifestError(GpuDropError):
+    code = "manifest_invalid"
+
+
+class ManifestSyntax(ManifestError):
+    code = "manifest_syntax"
+
+
+class ManifestTooLarge(ManifestError):
+    code = "manifest_too_large"
+
+
+class ManifestTooDeep(ManifestError):
+    code = "manifest_too_deep"
+
+
+class ManifestAliases(ManifestError):
+    code = "manifest_aliases"
+
+
+class UnknownField(ManifestError):
+    code = "unknown_field"
+
+
+class MissingField(ManifestError):
+    code = "missing_field"
+
+
+class UnknownOperation(ManifestError):
+    code = "unknown_operation"
+
+
+class InvalidDuration(ManifestError):
+    code = "invalid_duration"
+
+
+class NoImages(ManifestError):
+    code = "no_images"
+
+
+class TooManyImages(ManifestError):
+    code = "too_many_images"
+
+
+class InvalidPath(ManifestError):
+    code = "invalid_path"
+
+
+class UnusableKey(ManifestError):
+    code = "unusable_key"
+
+
+class BucketNotAllowed(ManifestError):
+    code = "bucket_not_allowed"
+
+
+class AddressNotAllowed(ManifestError):
+    code = "address_not_allowed"
+
+
+# Inputs: the manifest is fine, what it names is not.
+class InputMissing(GpuDropError):
+    code = "input_missing"
+
+
+class InputEmpty(GpuDropError):
+    code = "input_empty"
+
+
+class InputTooLarge(GpuDropError):
+    code = "input_too_large"
+
+
+class MediaUnreadable(GpuDropError):
+    code = "media_unreadable"
+
+
+class ImageUnreadable(GpuDropError):
+    code = "image_unreadable"
+
+
+class ImageTooLarge(GpuDropError):
+    code = "image_too_large"
+
+
+class NoAudio(GpuDropError):
+    code = "no_audio"
+
+
+class NoVideo(GpuDropError):
+    code = "no_video"
+
+
+class NoSpeech(GpuDropError):
+    code = "no_speech"
+
+
+class SubtitlesUnreadable(GpuDropError):
+    code = "subtitles_unreadable"
+
+
+class FontMissing(GpuDropError):
+    code = "font_missing"
+
+
+class ModelUnavailable(GpuDropError):
+    code = "model_unavailable"
+
+
+class EngineUnavailable(GpuDropError):
+    code = "engine_unavailable"
+
+
+# Work: the place where it runs, or the way there.
+class TransferFailed(GpuDropError):
+    code = "transfer_failed"
+    default_retryable = True
+
+
+class EncodeFailed(GpuDropError):
+    code = "encode_failed"
+
+
+class WorkerCrashed(GpuDropError):
+    code = "worker_crashed"
+    default_retryable = True
+
+
+class WorkerError(GpuDropError):
+    """An error of the worker's own that no cause above explains: a defect. The log holds its traceback."""
+
+    code = "worker_error"
+
+
+class TaskTimedOut(GpuDropError):
+    code = "task_timed_out"
+
+
+class JobLost(GpuDropError):
+    code = "job_lost"
+    default_retryable = True
+
+
+class RunCancelled(GpuDropError):
+    code = "cancelled"
+
+
+class RunSuperseded(GpuDropError):
+    code = "superseded"
+
+
+class EventTooOld(GpuDropError):
+    code = "event_too_old"
+
+
+# The store, and the installation itself.
+class StoreUnavailable(GpuDropError):
+    code = "store_unavailable"
+    default_retryable = True
+
+
+class StoreDenied(GpuDropError):
+    code = "store_denied"
+
+
+class ConfigError(GpuDropError):
+    code = "config_invalid"
+
+
+class ServerMisbehaves(GpuDropError):
+    """A server answers in a way that cannot work, however long one waits."""
+
+    code = "server_misbehaves"
