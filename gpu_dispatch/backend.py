@@ -48,7 +48,7 @@ class GpuBackend(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether jobs outlive this process. When not, an earlier process's job is "lost" and may be submitted again."""
+        """Whether jobs outlive this process. When not, a job of an earlier process is "lost": submit it again."""
         ...
 
     async def start(self) -> None: ...

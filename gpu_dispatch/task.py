@@ -24,7 +24,7 @@ FINAL: frozenset[State] = frozenset({"completed", "failed", "cancelled", "timed_
 class TaskInput:
     """A file the worker fetches. `name` is the file's name in the job's private folder: fixed by us, never a user's.
 
-    `url` is a presigned GET, an http(s) address, `data:` for bytes in the task, or `file:` below the folder store's root.
+    `url` is a presigned GET, an http(s) address, `data:` (bytes in the task), or `file:` below the folder store's root.
     """
 
     name: str
@@ -46,7 +46,7 @@ class TranscribeParams:
     """Name of the input to listen to; its audio track when it is a video."""
     model: str = "base"
     engine: str | None = None
-    """"faster-whisper" or "openai-whisper"; None: the first one installed, in that order."""
+    """faster-whisper or openai-whisper; None: the first one installed, in that order."""
     language: str | None = None
     translate: bool = False
     temperature: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -81,7 +81,7 @@ class CaptionLayout:
 
 @dataclass(frozen=True, slots=True)
 class CaptionParams:
-    """Burn the layout whose shape is nearest to the video's; with `soft_srt`, add a subtitle track and copy the rest."""
+    """Burn the layout nearest to the video's shape; with `soft_srt`, add a subtitle track and copy the rest."""
 
     video: str
     output: str

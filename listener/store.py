@@ -33,7 +33,7 @@ class OddKey:
 
 
 class Store(Protocol):
-    """Keys are raw. Methods raise StoreUnavailable (try again) or StoreDenied (do not); nothing there is None."""
+    """Keys are raw. StoreUnavailable: try again; StoreDenied: do not; nothing there: None."""
 
     @property
     def buckets(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class _Model(BaseModel, frozen=True, extra="forbid"):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Manifest(_Model):
+class Manifest(_Model, frozen=True):
     """What every operation takes. A model derived from it adds `operation`, a literal, and its own fields."""
 
     path: str | None = Field(
@@ -51,7 +51,7 @@ class Manifest(_Model):
     metadata: dict[str, Any] = Field(default_factory=dict, description="Anything; echoed in sidecars and callback.")
 
 
-class Transcribe(Manifest):
+class Transcribe(Manifest, frozen=True):
     """Speech to text, subtitles and karaoke."""
 
     operation: Literal["transcribe"] = "transcribe"
@@ -88,7 +88,7 @@ class Transcribe(Manifest):
     require_speech: bool = Field(default=False, description="Fail with no_speech when nothing is said.")
 
 
-class Caption(Manifest):
+class Caption(Manifest, frozen=True):
     """Subtitles into a video: burnt in, or as a track of their own."""
 
     operation: Literal["caption"] = "caption"
@@ -101,13 +101,13 @@ class Caption(Manifest):
     quality: int = Field(default=23, ge=0, le=51, description="Constant quality; lower is better.")
 
 
-class Image(_Model):
+class Image(_Model, frozen=True):
     image: Reference
     duration: float = Field(gt=0, le=MAX_CLIP_SECONDS, description="Seconds.")
     id: str | None = Field(default=None, max_length=200)
 
 
-class _Motion(_Model):
+class _Motion(_Model, frozen=True):
     fps: int = Field(default=24, ge=1, le=60)
     width: int = Field(default=1920, ge=64, le=3840, multiple_of=2)
     height: int = Field(default=1080, ge=64, le=3840, multiple_of=2)
@@ -116,14 +116,14 @@ class _Motion(_Model):
     quality: int = Field(default=23, ge=0, le=51, description="Constant quality; lower is better.")
 
 
-class Img2Vid(Manifest, _Motion):
+class Img2Vid(Manifest, _Motion, frozen=True):
     """Each image a clip with a slow zoom: video_1.mp4 … video_N.mp4."""
 
     operation: Literal["img2vid"] = "img2vid"
     images: tuple[Image, ...] = Field(min_length=1, max_length=MAX_IMAGES)
 
 
-class AddAudio(Manifest):
+class AddAudio(Manifest, frozen=True):
     """A video's sound replaced by an audio file."""
 
     operation: Literal["addaudio"] = "addaudio"
@@ -140,7 +140,7 @@ class AddAudio(Manifest):
     quality: int = Field(default=23, ge=0, le=51, description="Used only when the video's codec cannot live in MP4.")
 
 
-class Render(Manifest, _Motion):
+class Render(Manifest, _Motion, frozen=True):
     """Images, audio and captions into one finished video."""
 
     operation: Literal["render"] = "render"

@@ -1,0 +1,33 @@
+"""What an operation of the worker is given besides its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from gpu_dispatch.task import Payload, Progress
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job's private folder (inputs lie in it under their names, outputs are left in it) and its way to report.
+
+    `report` may be called from any thread, as often as one likes; it never blocks and never raises.
+    """
+
+    folder: Path
+    report: Callable[[Progress], None]
+
+    def path(self, name: str) -> Path:
+        """The file `name` in the job's folder. Names are the planner's; one with a folder in it is a defect."""
+        if Path(name).name != name:
+            raise ValueError(f"{name!r} is no plain file name")
+        return self.folder / name
+
+
+Operation = Callable[[P, Job], Awaitable[Payload]]
+"""Does the work of one kind of parameters. Cancelling it ends every process it started. Raises GpuDropError."""
