@@ -112,6 +112,10 @@ class UnusableKey(ManifestError):
     code = "unusable_key"
 
 
+class OutputOverwritesInput(ManifestError):
+    code = "output_overwrites_input"
+
+
 class BucketNotAllowed(ManifestError):
     code = "bucket_not_allowed"
 
@@ -123,6 +127,10 @@ class AddressNotAllowed(ManifestError):
 # Inputs: the manifest is fine, what it names is not.
 class InputMissing(GpuDropError):
     code = "input_missing"
+
+
+class InputDenied(GpuDropError):
+    code = "input_denied"
 
 
 class InputEmpty(GpuDropError):
@@ -173,6 +181,10 @@ class EngineUnavailable(GpuDropError):
     code = "engine_unavailable"
 
 
+class LanguageUnsupported(GpuDropError):
+    code = "language_unsupported"
+
+
 # Work: the place where it runs, or the way there.
 class TransferFailed(GpuDropError):
     code = "transfer_failed"
@@ -192,6 +204,10 @@ class WorkerError(GpuDropError):
     """An error of the worker's own that no cause above explains: a defect. The log holds its traceback."""
 
     code = "worker_error"
+
+
+class OutputMissing(GpuDropError):
+    code = "output_missing"
 
 
 class TaskTimedOut(GpuDropError):

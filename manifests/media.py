@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
-from manifests.errors import AddressNotAllowed, BucketNotAllowed, InvalidPath, UnusableKey
+from manifests.errors import AddressNotAllowed, BucketNotAllowed, InvalidPath
+from manifests.hosts import WebAddress, is_private_host, parse_web_address
+from manifests.keys import check_key, join_key, key_problem, output_folder
 
-MAX_KEY_BYTES = 1024
-"""Longest object key S3 allows, in bytes of UTF-8."""
+__all__ = [
+    "MediaRef",
+    "ObjectRef",
+    "ReferencePolicy",
+    "UrlRef",
+    "check_key",
+    "is_private_host",
+    "key_problem",
+    "output_folder",
+    "resolve",
+]
 
-
-_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SIGNATURE = re.compile(r"\?(?=(?:X-Amz-|AWSAccessKeyId=|versionId=|response-content-))")
+_SAFE_IN_URL = "%/:?#[]@!$&'()*+,;=-._~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class UrlRef:
-    """A file elsewhere: http or https, or `data:` for bytes that lie in the manifest itself."""
+    """A file elsewhere: http or https in plain ASCII, or `data:` for bytes that lie in the manifest itself."""
 
     url: str
 
@@ -57,133 +68,103 @@ class ReferencePolicy:
 def resolve(text: str, *, bucket: str, folder: str, policy: ReferencePolicy, where: str = "") -> MediaRef:
     """What `text` means in a manifest that lies in `folder` ("" or ending in "/") of `bucket`.
 
-    "a/b.mp3" is relative to the folder, "/a/b.mp3" to the bucket's root; s3://bucket/key and http(s)://… are absolute.
-    Raises UnusableKey, InvalidPath, BucketNotAllowed or AddressNotAllowed, each naming `where`.
+    "a/b.mp3" is relative to the folder and may use "..", "/a/b.mp3" counts from the bucket's root; s3://bucket/key and
+    http(s)://… are absolute. Raises UnusableKey, InvalidPath, BucketNotAllowed or AddressNotAllowed, naming `where`.
     """
-    if text.startswith("s3://"):
-        other, _, key = text[5:].partition("/")
+    scheme = _SCHEME.match(text)
+    kind = scheme[1].lower() if scheme else ""
+    if scheme and kind == "s3":
+        other, _, key = text[scheme.end() :].partition("/")
         return _object(other, key, bucket, policy, where)
-    if text.startswith(("http://", "https://")):
-        return _url(text, bucket, policy, where)
-    if text.startswith("data:"):
-        return UrlRef(text)
-    if _SCHEME.match(text):
+    if kind in ("http", "https"):
+        return _url(text.rstrip(), bucket, policy, where)
+    if text[:5].lower() == "data:":
+        return _data(text, where)
+    if scheme:
         raise InvalidPath(
-            f"{text!r} is not a kind of reference that can be read.",
+            f"{_shown(text)} is not a kind of reference that can be read.",
             hint="Name a file relative to the manifest, s3://bucket/key or https://…",
             where=where,
         )
-    joined = join_key(folder, text, where=where)
-    return ObjectRef(bucket, check_key(joined, where=where))
-
-
-def join_key(folder: str, path: str, *, where: str = "") -> str:
-    """`path` seen from `folder`, with "." and ".." worked out; raises InvalidPath when it leaves the bucket."""
-    parts = [] if path.startswith("/") else folder.split("/")[:-1]
-    segments = path.removeprefix("/").split("/")
-    for i, segment in enumerate(segments):
-        if segment == "..":
-            if not parts:
-                raise InvalidPath(f"{path!r} leads out of the bucket.", hint="Stay inside the bucket.", where=where)
-            parts.pop()
-        elif segment == "." or (segment == "" and i == len(segments) - 1):
-            continue
-        else:
-            parts.append(segment)
-    is_folder = segments[-1] in ("", ".", "..")
-    return "/".join(parts) + ("/" if is_folder and parts else "")
-
-
-def check_key(key: str, *, where: str = "") -> str:
-    """`key` itself when every store can hold it; else UnusableKey."""
-    problem = key_problem(key)
-    if problem:
-        raise UnusableKey(
-            f"The key {key!r} {problem}.",
-            hint="Rename the object: no empty, '.' or '..' segments, no control characters, at most 1024 bytes.",
-            where=where,
-        )
-    return key
-
-
-def key_problem(key: str) -> str:
-    """Why `key` cannot be worked with, as the end of a sentence; "" when it can."""
-    if not key:
-        return "is empty"
-    if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        return "is longer than 1024 bytes"
-    if any(ord(c) < 32 or ord(c) == 127 for c in key):
-        return "holds a control character"
-    segments = key.removesuffix("/").split("/")
-    if any(s == "" for s in segments):
-        return "has an empty segment ('//', or a '/' at its start)"
-    if any(s in (".", "..") for s in segments):
-        return "has a '.' or '..' segment"
-    return ""
-
-
-def output_folder(path: str | None, *, folder: str, where: str = "path") -> str:
-    """The folder outputs go to: `path` seen from the manifest's `folder`, or that folder itself.
-
-    A manifest may not climb: ".." is refused, "/…" counts from the bucket's root. Returns "" or a key ending in "/".
-    """
-    if path is None or path in ("", "."):
-        return folder
-    if ".." in path.replace("\\", "/").split("/"):
-        raise InvalidPath(
-            f"The output path {path!r} holds '..'.",
-            hint="Name a folder below the manifest, or start with '/' to count from the bucket's root.",
-            where=where,
-        )
-    joined = join_key(folder, path.rstrip("/") + "/", where=where) if path.rstrip("/") else ""
-    if joined:
-        check_key(joined, where=where)
-    return joined
-
-
-def is_private_host(host: str, allowed: Iterable[str] = ()) -> bool:
-    """Whether `host` is a literal address (or "localhost") outside the public internet and not `allowed`.
-
-    A name is not looked up here: the worker checks the address it really connects to.
-    """
-    name = host.strip("[]").lower().rstrip(".")
-    if name in allowed:
-        return False
-    if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return name.replace(".", "").isdigit() or name.startswith("0x")
-    return not address.is_global
+    return _object(bucket, join_key(folder, text, where=where), bucket, policy, where)
 
 
 def _object(other: str, key: str, bucket: str, policy: ReferencePolicy, where: str) -> ObjectRef:
     if other != bucket and other not in policy.allowed_buckets:
         raise BucketNotAllowed(
-            f"The bucket {other!r} may not be read from {bucket!r}.",
-            hint=f"Put the file into {bucket!r}, or add {other!r} to store.allowed_buckets in config.yaml.",
+            f"The bucket {other[:63]!r} may not be read from {bucket!r}.",
+            hint=f"Put the file into {bucket!r}, or add the bucket to store.allowed_buckets in config.yaml.",
             where=where,
         )
+    if not key or key.endswith("/"):
+        raise InvalidPath(f"{_shown(key)} is a folder, not a file.", hint="Name the file itself.", where=where)
     return ObjectRef(other, check_key(key, where=where))
 
 
+def _data(text: str, where: str) -> UrlRef:
+    if "," not in text:
+        raise InvalidPath(
+            f"{_shown(text)} holds no data.",
+            hint="Write data:;base64,… for bytes, or ./data:… for a file of that name.",
+            where=where,
+        )
+    return UrlRef("data:" + text[5:])
+
+
 def _url(text: str, bucket: str, policy: ReferencePolicy, where: str) -> MediaRef:
-    for root in policy.store_urls:
-        if text.startswith(root.rstrip("/") + "/"):
-            rest = text[len(root.rstrip("/")) + 1 :].partition("?")[0]
-            other, _, key = rest.partition("/")
-            return _object(other, unquote(key), bucket, policy, where)
-    try:
-        host = urlsplit(text).hostname
-    except ValueError:
-        host = None
-    if not host:
-        raise InvalidPath(f"{text!r} is no usable URL.", hint="Check its spelling.", where=where)
-    if is_private_host(host, policy.private_hosts):
+    address = None if any(ord(c) < 32 or ord(c) == 127 for c in text) else parse_web_address(text)
+    if address is None:
+        raise InvalidPath(f"{_shown(text)} is no usable address.", hint="Check its spelling.", where=where)
+    own = _in_store(address, bucket, policy)
+    if own:
+        return _object(*own, bucket, policy, where)
+    if is_private_host(address.host, policy.private_hosts):
         raise AddressNotAllowed(
-            f"The address {host!r} is private and may not be fetched.",
+            f"The host {address.host!r} is private and may not be contacted.",
             hint="Put the file into the bucket, or add the host to store.private_hosts in config.yaml.",
             where=where,
         )
-    return UrlRef(text)
+    return UrlRef(_plain_url(address))
+
+
+def _in_store(address: WebAddress, bucket: str, policy: ReferencePolicy) -> tuple[str, str] | None:
+    """Bucket and key when `address` lies below one of the store's roots: root/bucket/key, or bucket.root/key.
+
+    Whether it says http or https does not matter: the store is not contacted under this address.
+    """
+    for root in filter(None, map(parse_web_address, policy.store_urls)):
+        base = root.rest.rstrip("/") + "/"
+        if address.port != root.port or not address.rest.startswith(base):
+            continue
+        rest = address.rest[len(base) :]
+        if address.host == root.host:
+            other, _, key = rest.partition("/")
+            return unquote(other.partition("?")[0]), _raw_key(key)
+        other = address.host.removesuffix("." + root.host)
+        if other != address.host and (other == bucket or other in policy.allowed_buckets):
+            return other, _raw_key(rest)
+    return None
+
+
+def _raw_key(written: str) -> str:
+    """The key behind the end of a store's address.
+
+    Older clients pasted raw keys into addresses. A space tells: no encoded address holds one. In a raw key "%", "#" and
+    "?" stand for themselves, and only a signature or a version is cut off.
+    """
+    if " " in written:
+        return _SIGNATURE.split(written, maxsplit=1)[0]
+    return unquote(re.split(r"[?#]", written, maxsplit=1)[0], errors="surrogateescape")
+
+
+def _plain_url(address: WebAddress) -> str:
+    """One spelling that every client reads in the same way: ASCII, nothing unencoded that must be encoded."""
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    port = f":{address.port}" if address.port is not None else ""
+    credentials = quote(address.credentials, safe="%:!$&'()*+,;=-._~") + "@" if address.credentials else ""
+    rest = quote(_BARE_PERCENT.sub("%25", address.rest), safe=_SAFE_IN_URL, errors="surrogatepass")
+    return f"{address.scheme}://{credentials}{host}{port}{rest}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "…")

@@ -1,0 +1,96 @@
+"""Object keys: which ones every store can hold, and how a path reads from a folder."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from manifests.errors import InvalidPath, UnusableKey
+
+MAX_KEY_BYTES = 1024
+"""Longest object key S3 allows, in bytes of UTF-8."""
+
+OWN_FOLDERS = (".gpudrop", "_dlq")
+"""Folders at a bucket's root that gpudrop keeps for itself: its state, and dead letters."""
+
+
+def join_key(folder: str, path: str, *, where: str = "") -> str:
+    """`path` seen from `folder`, with "." and ".." worked out; raises InvalidPath when it leaves the bucket."""
+    parts = [] if path.startswith("/") else folder.split("/")[:-1]
+    segments = path.removeprefix("/").split("/")
+    for i, segment in enumerate(segments):
+        if segment == "..":
+            if not parts:
+                raise InvalidPath(f"{path!r} leads out of the bucket.", hint="Stay inside the bucket.", where=where)
+            parts.pop()
+        elif segment == "." or (segment == "" and i == len(segments) - 1):
+            continue
+        else:
+            parts.append(segment)
+    is_folder = segments[-1] in ("", ".", "..")
+    return "/".join(parts) + ("/" if is_folder and parts else "")
+
+
+def check_key(key: str, *, where: str = "") -> str:
+    """`key` itself when every store can hold it; else UnusableKey."""
+    problem = key_problem(key)
+    if problem:
+        shown = key if len(key) <= 200 else key[:200] + "…"
+        raise UnusableKey(
+            f"The key {shown!r} {problem}.",
+            hint="Rename the object: no empty, '.' or '..' segments, no control characters, at most 1024 bytes.",
+            where=where,
+        )
+    return key
+
+
+def key_problem(key: str) -> str:
+    """Why `key` cannot be worked with, as the end of a sentence; "" when it can."""
+    if not key:
+        return "is empty"
+    if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        return "is longer than 1024 bytes"
+    kinds = {unicodedata.category(c) for c in key}
+    if "Cc" in kinds:
+        return "holds a control character"
+    if "Cs" in kinds:
+        return "holds half of a surrogate pair, which is no character"
+    segments = key.removesuffix("/").split("/")
+    if any(s == "" for s in segments):
+        return "has an empty segment ('//', or a '/' at its start)"
+    if any(s in (".", "..") for s in segments):
+        return "has a '.' or '..' segment"
+    return ""
+
+
+def output_folder(path: str | None, *, folder: str, may_climb: bool = False, where: str = "path") -> str:
+    """The folder outputs go to: `path` seen from the drop's `folder`, or that folder itself.
+
+    "/…" counts from the bucket's root. ".." is only for the operator's own triggers (`may_climb`); it never leaves the
+    bucket. Returns "" or a key ending in "/". Raises InvalidPath or UnusableKey.
+    """
+    if path is None or path in ("", "."):
+        return folder
+    if "://" in path:
+        raise InvalidPath(
+            f"The output path {path[:200]!r} is an address.",
+            hint="Name a folder of the same bucket, relative to the manifest or from the root with a leading '/'.",
+            where=where,
+        )
+    if not may_climb and climbs(path):
+        raise InvalidPath(
+            f"The output path {path[:200]!r} holds '..'.",
+            hint="Name a folder below the manifest, or start with '/' to count from the bucket's root.",
+            where=where,
+        )
+    inner = path.rstrip("/")
+    joined = join_key(folder, inner + "/", where=where) if inner else ""
+    if joined:
+        check_key(joined, where=where)
+    if joined.partition("/")[0] in OWN_FOLDERS:
+        raise InvalidPath(f"The folder {joined!r} is gpudrop's own.", hint="Choose another folder.", where=where)
+    return joined
+
+
+def climbs(path: str) -> bool:
+    """Whether `path` holds a ".." segment, with either kind of slash."""
+    return ".." in path.replace("\\", "/").split("/")

@@ -1,0 +1,173 @@
+"""Bytes, or a trigger's template, to a manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from pydantic import ValidationError
+
+from manifests.defaults import Defaults, merge
+from manifests.errors import ManifestError, MissingField, UnknownField, UnknownOperation
+from manifests.explain import explain
+from manifests.legacy import modernise
+from manifests.models import MODELS, Manifest
+from manifests.nearest import did_you_mean, nearest
+from manifests.syntax import parse_fields
+from manifests.tree import Tree, printable, shorten
+
+_BY_MEDIA: dict[frozenset[str], str] = {
+    frozenset({"audio"}): "transcribe",
+    frozenset({"video", "srt"}): "caption",
+    frozenset({"images"}): "img2vid",
+    frozenset({"video", "audio"}): "addaudio",
+    frozenset({"images", "audio"}): "render",
+    frozenset({"images", "audio", "srt"}): "render",
+}
+_INCOMPLETE: dict[frozenset[str], str] = {
+    frozenset(): "audio, video or images",
+    frozenset({"video"}): "srt or audio",
+    frozenset({"srt"}): "video",
+    frozenset({"audio", "srt"}): "video or images",
+    frozenset({"images", "srt"}): "audio",
+}
+"""What is missing beside media that tell no operation."""
+
+_MEDIA = ("audio", "video", "srt", "images")
+_WAYS = (
+    "audio makes transcribe; video and srt make caption; images make img2vid;"
+    " video and audio make addaudio; images and audio make render."
+)
+_PLACEHOLDER = re.compile(r"\{(file|stem)\}")
+
+
+def read(
+    data: bytes,
+    key: str,
+    *,
+    models: Mapping[str, type[Manifest]] = MODELS,
+    defaults: Sequence[Defaults] = (),
+) -> Manifest:
+    """The manifest at `key`. `defaults` stand from the bucket's root down, the nearest last.
+
+    Raises ManifestError or one of its kin: the first thing wrong is its code and place, its message tells all of them.
+    """
+    fields = parse_fields(data, key)
+    fields.pop("$schema", None)
+    return _build(modernise(fields), models, defaults, "")
+
+
+def from_template(
+    template: Mapping[str, Tree],
+    *,
+    key: str,
+    source: str,
+    models: Mapping[str, type[Manifest]] = MODELS,
+    defaults: Sequence[Defaults] = (),
+) -> Manifest:
+    """The manifest that bare media at `key` stands for.
+
+    "{file}" and "{stem}" in the template's texts are the file's name, with and without its extension. Where no "{file}"
+    stands, the file fills the first media field the operation needs and the template leaves open. `source` names the
+    template in errors ("config.yaml: triggers.audio").
+    """
+    name = key.rpartition("/")[2]
+    fields, named = _filled(dict(template), name)
+    if not isinstance(fields, dict):
+        raise ManifestError(f"{source} must hold named fields.", where=source)
+    if not named:
+        field = _open_field(fields, models, source)
+        fields[field] = "./" + name
+    return _build(fields, models, defaults, source)
+
+
+def _build(
+    fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults], origin: str
+) -> Manifest:
+    operation = _operation(fields, models, origin)
+    model = models[operation]
+    # Clients that fill in a form send null for the media they do not have.
+    own = {n: v for n, v in fields.items() if v is not None or n in model.model_fields or n not in _MEDIA}
+    merged = merge(own, operation, model, defaults, origin=origin)
+    try:
+        return model.model_validate({**merged.fields, "operation": operation})
+    except ValidationError as e:
+        raise explain(e, model, operation, merged.origins) from e
+
+
+def _operation(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], origin: str) -> str:
+    """The operation `fields` name, or the one their media tell."""
+    asked = fields.get("operation")
+    where = f"{origin}: operation" if origin else "operation"
+    if asked is not None:
+        if isinstance(asked, str) and asked in models:
+            return asked
+        raise UnknownOperation(
+            f"There is no operation {shorten(asked)}{did_you_mean(str(asked), models)}.",
+            hint=f"The operations are {', '.join(models)}.",
+            where=where,
+        )
+    media = frozenset(n for n in _MEDIA if fields.get(n) is not None)
+    told = _BY_MEDIA.get(media)
+    if told and told in models:
+        return told
+    if media in _INCOMPLETE:
+        raise _incomplete(fields, media, origin)
+    raise UnknownOperation(
+        f"{_listed(media)} together do not tell the operation.", hint=f"Add operation. {_WAYS}", where=where
+    )
+
+
+def _incomplete(fields: Mapping[str, Tree], media: frozenset[str], origin: str) -> ManifestError:
+    for name in islice(fields, 50):
+        meant = nearest(name, _MEDIA)
+        if meant and name not in _MEDIA:
+            return UnknownField(
+                f"{shorten(name)} is no field of a manifest (did you mean '{meant}'?).",
+                hint=_WAYS,
+                where=printable(name[:60]),
+            )
+    said = f"The manifest names only {_listed(media)}" if media else "The manifest names no media"
+    return MissingField(f"{said}; {_INCOMPLETE[media]} is missing.", hint=_WAYS, where=origin)
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " and ".join(n for n in _MEDIA if n in names)
+
+
+def _filled(value: Tree, name: str) -> tuple[Tree, bool]:
+    """`value` with its placeholders filled, and whether "{file}" was among them."""
+    if value == "{file}":
+        # "./" keeps a name such as "data:1.mp3" a file of the folder.
+        return "./" + name, True
+    if isinstance(value, str):
+        words = {"file": name, "stem": name.rpartition(".")[0] or name}
+        return _PLACEHOLDER.sub(lambda m: words[m[1]], value), "{file}" in value
+    if isinstance(value, list):
+        items = [_filled(v, name) for v in value]
+        return [v for v, _ in items], any(named for _, named in items)
+    if isinstance(value, dict):
+        entries = {k: _filled(v, name) for k, v in value.items()}
+        return {k: v for k, (v, _) in entries.items()}, any(named for _, named in entries.values())
+    return value, False
+
+
+def _open_field(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], source: str) -> str:
+    """The field of the template's operation that the dropped file is for."""
+    if fields.get("operation") is None:
+        raise MissingField(
+            f"{source} names no operation.",
+            hint="Add operation, such as transcribe, or put {file} where the dropped file belongs.",
+            where=f"{source}: operation",
+        )
+    model = models[_operation(fields, models, source)]
+    for name in ("audio", "video", "srt") if "video" not in model.model_fields else ("video", "audio", "srt"):
+        field = model.model_fields.get(name)
+        if field and field.is_required() and fields.get(name) is None:
+            return name
+    raise MissingField(
+        f"{source} does not say where the dropped file belongs.",
+        hint='Put {file} there, such as images: [{image: "{file}", duration: 5}].',
+        where=source,
+    )

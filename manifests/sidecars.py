@@ -1,0 +1,151 @@
+"""The documents beside a drop: status while a run goes on, then done or error.
+
+Each is a frozen value and one function to bytes: UTF-8 JSON, never empty. Times are aware datetimes, written in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from manifests.documents import JobNote, document_bytes, error_fields, iso, job_fields
+from manifests.errors import ErrorInfo
+
+RunState = Literal["accepted", "waiting", "queued", "running", "writing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """NAME.status.json. `waiting_for` lists missing inputs, or says in words what else the run waits for."""
+
+    run_id: str
+    key: str
+    state: RunState
+    updated: datetime
+    started: datetime
+    operation: str | None = None
+    percent: float = 0.0
+    stage: str = ""
+    attempt: int = 1
+    waiting_for: Sequence[str] = ()
+    jobs: Sequence[JobNote] = ()
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputNote:
+    """A file the run left. `link` is a presigned address; None where the store has none."""
+
+    key: str
+    size: int | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """NAME.done.json: the old API's answer, and what is new beside it.
+
+    `response` is the operation's part, links already turned into addresses: files, video_url, videos, language, …
+    """
+
+    run_id: str
+    key: str
+    operation: str
+    message: str
+    started: datetime
+    ended: datetime
+    response: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    outputs: Sequence[OutputNote] = ()
+    links_expire: datetime | None = None
+    cost_usd: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """NAME.error.json. `dead_letter` is the key of the dead letter, None when there is none."""
+
+    run_id: str
+    key: str
+    error: ErrorInfo
+    ended: datetime
+    started: datetime
+    operation: str | None = None
+    attempts: int = 1
+    dead_letter: str | None = None
+    cost_usd: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def status_bytes(status: Status) -> bytes:
+    return document_bytes(
+        {
+            "state": status.state,
+            "percent": round(status.percent, 1),
+            "stage": status.stage,
+            "attempt": status.attempt,
+            "waiting_for": status.waiting_for,
+            "jobs": [job_fields(j) for j in status.jobs],
+            "run_id": status.run_id,
+            "key": status.key,
+            "operation": status.operation,
+            "started": iso(status.started),
+            "updated": iso(status.updated),
+            **_cost(status.cost_usd),
+        }
+    )
+
+
+def done_bytes(done: Done) -> bytes:
+    head = {"code": 200, "message": done.message}
+    ours = {
+        "execution": _execution(done.started, done.ended),
+        "stats": done.stats,
+        "run_id": done.run_id,
+        "key": done.key,
+        "operation": done.operation,
+        "outputs": [_output(o) for o in done.outputs],
+        "links": {o.key: o.link for o in done.outputs if o.link},
+        **({"links_expire": iso(done.links_expire)} if done.links_expire else {}),
+        **_cost(done.cost_usd),
+        "metadata": done.metadata,
+    }
+    # The operation's fields come second, as in the old API, and never replace one of ours.
+    return document_bytes({**head, **done.response, **head, **ours})
+
+
+def failed_bytes(failed: Failed) -> bytes:
+    return document_bytes(
+        {
+            **error_fields(failed.error),
+            "attempts": failed.attempts,
+            "dead_letter": failed.dead_letter,
+            "run_id": failed.run_id,
+            "key": failed.key,
+            "operation": failed.operation,
+            "execution": _execution(failed.started, failed.ended),
+            **_cost(failed.cost_usd),
+            "metadata": failed.metadata,
+        }
+    )
+
+
+def _execution(started: datetime, ended: datetime) -> dict[str, Any]:
+    milliseconds = round((ended - started).total_seconds() * 1000)
+    return {
+        "startTime": iso(started),
+        "endTime": iso(ended),
+        "durationMs": milliseconds,
+        "durationSeconds": milliseconds / 1000,
+    }
+
+
+def _output(output: OutputNote) -> dict[str, Any]:
+    return {"key": output.key, "size": output.size}
+
+
+def _cost(usd: float | None) -> dict[str, Any]:
+    return {} if usd is None else {"cost": {"usd": round(usd, 6)}}
