@@ -1,0 +1,5 @@
+"""`python -m listener` is `gpudrop`."""
+
+from listener.cli import main
+
+main()

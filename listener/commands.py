@@ -1,0 +1,79 @@
+"""Commands beside a running listener: they read the ledger, and leave in it what the listener is to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from listener.config import Config
+from listener.ledger.database import Database
+from listener.ledger.runs import RunLedger, RunRow
+from listener.state import state_of
+
+_COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "superseded": "dim"}
+
+
+@asynccontextmanager
+async def _ledger(config: Config) -> AsyncGenerator[RunLedger]:
+    database = Database(state_of(config).ledger_url)
+    await database.open()
+    try:
+        yield RunLedger(database)
+    finally:
+        await database.close()
+
+
+async def show_status(config: Config, what: str, limit: int) -> None:
+    async with _ledger(config) as runs:
+        rows = (await runs.matching(what) if what else await runs.recent(limit))[:limit]
+    console = Console()
+    if not rows:
+        console.print(f"No run matches {what!r}." if what else "No runs yet.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("accepted", "state", "operation", "key", "run", "error"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+
+
+def _cells(row: RunRow) -> tuple[str, ...]:
+    when = datetime.fromtimestamp(row.accepted).strftime("%Y-%m-%d %H:%M:%S")
+    colour = _COLOURS.get(row.state, "cyan")
+    state = f"[{colour}]{row.state}[/]" + (f" ({row.cancel})" if row.cancel and not row.ended else "")
+    return when, state, row.operation, f"{row.bucket}/{row.key}", row.run_id, row.error_code
+
+
+async def cancel_runs(config: Config, what: str) -> int:
+    async with _ledger(config) as runs:
+        found = [row for row in await runs.matching(what) if not row.ended]
+        for row in found:
+            await runs.request_end(row.run_id, "cancelled")
+            print_line(f"Ending {row.run_id} ({row.key}).")
+    if not found:
+        print_line(f"No unfinished run matches {what!r}; `gpudrop status` lists them.")
+    return 0 if found else 1
+
+
+async def redrive_run(config: Config, what: str) -> int:
+    """The newest run that matches is run again."""
+    async with _ledger(config) as runs:
+        rows = await runs.matching(what)
+        if not rows:
+            print_line(f"No run matches {what!r}; `gpudrop status` lists them.")
+            return 1
+        if not rows[0].ended:
+            print_line(f"{rows[0].run_id} ({rows[0].key}) has not ended yet; cancel it first.")
+            return 1
+        await runs.request_redrive(rows[0].run_id)
+        print_line(f"{rows[0].key} will run again.")
+    return 0
+
+
+def print_line(text: str) -> None:
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)

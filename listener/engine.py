@@ -1,0 +1,205 @@
+"""Runs that survive the process: a small, typed face on DBOS.
+
+A run is one durable workflow; each of its GPU jobs is a child workflow of its own, because several coroutines with
+recorded steps inside one workflow would get each other's results after a crash. What a step returned is recorded as
+JSON and never done again; an error that ends a step is recorded too, as an `ErrorInfo`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from pydantic import TypeAdapter
+
+from manifests.errors import ErrorInfo, GpuDropError
+
+T = TypeVar("T")
+
+APPLICATION_VERSION = "1"
+"""Pinned: by default it would be a hash of the source, and runs of an older source would silently wait for ever."""
+
+MAX_RECOVERIES = 1000
+_RUNS = "runs"
+_JOIN_S = 3.0
+
+
+class Steps(Protocol):
+    """What a run or a job uses to record its progress."""
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, done at most once to its end over all lives of the run. `kind` reads it back."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Sleeps; after a crash only the rest."""
+        ...
+
+    async def children(self, requests: Sequence[Any]) -> list[Any]:
+        """Every request told by the engine's job story, side by side; their answers in order."""
+        ...
+
+
+class Story(Protocol):
+    """What the engine runs. Both calls are started again from the top after a crash; only `Steps` remembers."""
+
+    async def run(self, request: Any, steps: Steps) -> None: ...
+
+    async def job(self, request: Any, steps: Steps) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """`database_url` is sqlite:///FILE or postgresql://…; `executor_id` names this process among several."""
+
+    database_url: str
+    executor_id: str = "local"
+    concurrent_runs: int = 200
+    polling_s: float = 0.2
+
+
+class Engine:
+    """One per process: DBOS keeps global state."""
+
+    def __init__(self, settings: EngineSettings, story: Story) -> None:
+        self._settings = settings
+        self._story = story
+        self._alive: set[asyncio.Task[Any]] = set()
+        self._run_workflow: Callable[[Any], Any] | None = None
+
+    async def start(self) -> None:
+        """Launches and resumes whatever an earlier process left unfinished."""
+        _quieten()
+        _prepare_sqlite(self._settings.database_url)
+        config: DBOSConfig = {
+            "name": "gpudrop",
+            "system_database_url": self._settings.database_url,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": self._settings.executor_id,
+            "max_executor_threads": 16,
+            "log_level": "WARNING",
+            "serializer": DBOSPortableJSONSerializer(),
+            "use_listen_notify": False,
+        }
+        DBOS(config=config)
+        self._register()
+        DBOS.launch()
+        _quieten()
+        await DBOS.register_queue_async(
+            _RUNS,
+            worker_concurrency=self._settings.concurrent_runs,
+            polling_interval_sec=self._settings.polling_s,
+            on_conflict="always_update",
+        )
+
+    async def submit(self, run_id: str, request: Any) -> None:
+        """Records the run; it starts soon. The same `run_id` again changes nothing."""
+        if self._run_workflow is None:
+            raise RuntimeError("the engine is not started")
+        with SetWorkflowID(run_id):
+            await DBOS.enqueue_workflow_async(_RUNS, self._run_workflow, request)
+
+    async def close(self) -> None:
+        """Stops within a few seconds. Unfinished runs stay recorded as such and go on at the next start."""
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        # DBOS had made its own threads the loop's, and has just ended them.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        for task in self._alive:
+            task.cancel()
+        if self._alive:
+            await asyncio.wait(self._alive, timeout=_JOIN_S)
+
+    def _register(self) -> None:
+        story = self._story
+
+        @DBOS.workflow(name="job", max_recovery_attempts=MAX_RECOVERIES)
+        async def job(request: Any) -> Any:
+            with self._owned():
+                return await story.job(request, _DurableSteps(None))
+
+        @DBOS.workflow(name="run", max_recovery_attempts=MAX_RECOVERIES)
+        async def run(request: Any) -> None:
+            with self._owned():
+                await story.run(request, _DurableSteps(job))
+
+        self._run_workflow = run
+
+    def _owned(self) -> _Owned:
+        return _Owned(self._alive)
+
+
+class _Owned:
+    """Keeps the current task in the engine's set while a story is told, so that `close` can end it."""
+
+    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
+        self._tasks = tasks
+        self._task = asyncio.current_task()
+
+    def __enter__(self) -> None:
+        if self._task:
+            self._tasks.add(self._task)
+
+    def __exit__(self, *_: object) -> None:
+        if self._task:
+            self._tasks.discard(self._task)
+
+
+class _DurableSteps:
+    def __init__(self, job: Callable[[Any], Any] | None) -> None:
+        self._job = job
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+
+        async def recorded() -> Any:
+            try:
+                return {"value": adapter.dump_python(await work(), mode="json")}
+            except GpuDropError as e:
+                return {"error": _ERROR.dump_python(e.info, mode="json")}
+
+        answer: Any = await DBOS.run_step_async({"name": name}, recorded)
+        if "error" in answer:
+            raise GpuDropError.from_info(_ERROR.validate_python(answer["error"]))
+        return adapter.validate_python(answer["value"])
+
+    async def pause(self, seconds: float) -> None:
+        await DBOS.sleep_async(seconds)
+
+    async def children(self, requests: Sequence[Any]) -> list[Any]:
+        if self._job is None:
+            raise RuntimeError("a job has no children")
+        handles: list[Any] = []
+        for i, request in enumerate(requests):
+            with SetWorkflowID(f"{DBOS.workflow_id}-j{i}"):
+                handles.append(await DBOS.start_workflow_async(self._job, request))
+        return [await handle.get_result() for handle in handles]
+
+
+_ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)
+
+
+def _prepare_sqlite(url: str) -> None:
+    """WAL, before the engine opens the file: twice the throughput, and readers beside the writer."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+
+
+def _quieten() -> None:
+    """DBOS installs a handler of its own; its warnings join our log instead, its adverts and shutdown notes do not."""
+    logger = logging.getLogger("dbos")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.ERROR)

@@ -1,0 +1,132 @@
+"""Objects: which versions were taken in, and which keys a run wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from listener.ledger.database import Database, tables
+from listener.store import ObjectMeta
+from listener.triggers import Written
+
+_seen = sa.Table(
+    "gpudrop_seen",
+    tables,
+    sa.Column("bucket", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+)
+_outputs = sa.Table(
+    "gpudrop_outputs",
+    tables,
+    sa.Column("bucket", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("lineage", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Index("gpudrop_outputs_by_run", "run_id"),
+)
+
+
+def fingerprint(meta: ObjectMeta) -> str:
+    """Tells versions apart by what HEAD and a listing both give: a listing has no version id, HEAD whole seconds."""
+    return f"{meta.etag}@{int(meta.last_modified.timestamp())}"
+
+
+class ObjectLedger:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
+        """Those of `metas` whose current version was neither taken in before nor written by a run."""
+
+        def work() -> Sequence[ObjectMeta]:
+            keys = [m.key for m in metas]
+            known: set[tuple[str, str]] = set()
+            with self._database.begin() as db:
+                for table in (_seen, _outputs):
+                    query = sa.select(table.c.key, table.c.fingerprint)
+                    rows = db.execute(query.where(table.c.bucket == bucket, table.c.key.in_(keys)))
+                    known.update((row[0], row[1]) for row in rows)
+            return [m for m in metas if (m.key, fingerprint(m)) not in known]
+
+        return await self._database.call(work)
+
+    async def saw(self, bucket: str, meta: ObjectMeta) -> None:
+        row = {"bucket": bucket, "key": meta.key, "fingerprint": fingerprint(meta)}
+
+        def work() -> None:
+            with self._database.begin() as db:
+                self._database.upsert(db, _seen, row)
+
+        await self._database.call(work)
+
+    async def forget(self, bucket: str, key: str) -> None:
+        """`key` is gone from the store: whatever appears there next is new."""
+
+        def work() -> None:
+            with self._database.begin() as db:
+                for table in (_seen, _outputs):
+                    db.execute(sa.delete(table).where(table.c.bucket == bucket, table.c.key == key))
+
+        await self._database.call(work)
+
+    async def will_write(self, bucket: str, keys: Iterable[str], run_id: str, lineage: int) -> None:
+        """Said before the first byte: whatever appears under these keys until `wrote` is the run's."""
+        rows = [{"bucket": bucket, "key": key, "run_id": run_id, "lineage": lineage, "fingerprint": ""} for key in keys]
+
+        def work() -> None:
+            with self._database.begin() as db:
+                for row in rows:
+                    self._database.upsert(db, _outputs, row)
+
+        await self._database.call(work)
+
+    async def wrote(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str) -> None:
+        rows = [(m.key, fingerprint(m)) for m in metas]
+
+        def work() -> None:
+            with self._database.begin() as db:
+                for key, print_ in rows:
+                    db.execute(
+                        sa.update(_outputs)
+                        .where(_outputs.c.bucket == bucket, _outputs.c.key == key, _outputs.c.run_id == run_id)
+                        .values(fingerprint=print_)
+                    )
+
+        await self._database.call(work)
+
+    async def claimed(self, bucket: str, run_id: str) -> list[str]:
+        """Keys the run said it would write and has not."""
+
+        def work() -> list[str]:
+            with self._database.begin() as db:
+                query = sa.select(_outputs.c.key).where(_outputs.c.bucket == bucket, _unwritten(run_id))
+                return [row[0] for row in db.execute(query)]
+
+        return await self._database.call(work)
+
+    async def disclaim(self, bucket: str, run_id: str) -> None:
+        """The run ended: keys it has not written are anybody's again."""
+
+        def work() -> None:
+            with self._database.begin() as db:
+                db.execute(sa.delete(_outputs).where(_outputs.c.bucket == bucket, _unwritten(run_id)))
+
+        await self._database.call(work)
+
+    async def written(self, bucket: str, key: str) -> Written | None:
+        """What a run wrote, or is about to write, under `key`; its version is "" until it has."""
+
+        def work() -> Written | None:
+            with self._database.begin() as db:
+                query = sa.select(_outputs.c.run_id, _outputs.c.lineage, _outputs.c.fingerprint)
+                row = db.execute(query.where(_outputs.c.bucket == bucket, _outputs.c.key == key)).one_or_none()
+            return Written(run_id=row[0], lineage=row[1], version=row[2]) if row else None
+
+        return await self._database.call(work)
+
+
+def _unwritten(run_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_outputs.c.run_id == run_id, _outputs.c.fingerprint == "")

@@ -1,0 +1,34 @@
+"""Changed triggers in config.yaml take effect at once; everything else does at the next start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
+
+from listener.config import load, triggers_of
+from listener.triggers import Trigger
+from manifests.errors import ConfigError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.config")
+
+
+async def follow_config(path: Path, use: Callable[[Sequence[Trigger]], None]) -> None:
+    """Until cancelled. A file that is not valid is reported, and the triggers in force stay.
+
+    The folder is watched, not the file: editors replace files, and containers swap links to them.
+    """
+    folder = path.absolute().parent  # noqa: ASYNC240 - reads no file
+    seen = triggers_of(load(path))
+    async for _ in awatch(folder, recursive=False):
+        try:
+            triggers = triggers_of(load(path))
+        except ConfigError as e:
+            log.error("config_not_reloaded", error=str(e), hint=e.info.hint)
+            continue
+        if triggers != seen:
+            seen = triggers
+            use(triggers)
+            log.info("triggers_reloaded", triggers=[t.name for t in triggers])

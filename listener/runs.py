@@ -1,0 +1,42 @@
+"""What a run is, as recorded when its event was accepted."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from listener.triggers import Trigger
+from manifests.names import drop_folder, drop_name
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Everything a run needs to be told from the start. The trigger is kept as it was when the event came.
+
+    `received` and `object_time` are seconds since the epoch. `lineage` counts the runs whose outputs led here.
+    """
+
+    run_id: str
+    bucket: str
+    key: str
+    version: str
+    trigger: Trigger
+    received: float
+    object_time: float
+    source: str
+    lineage: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Where the drop lies: "" or ending in "/"."""
+        return drop_folder(self.key)
+
+    @property
+    def name(self) -> str:
+        return drop_name(self.key)
+
+
+def run_id_of(bucket: str, key: str, version: str, *, redrive: int = 0) -> str:
+    """The same version of the same object always has the same id; a redrive is another run of it."""
+    parts = [bucket, key, version] + ([f"redrive {redrive}"] if redrive else [])
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:24]
