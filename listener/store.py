@@ -10,18 +10,23 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """One version of one object, as HEAD or a listing gives it."""
+    """One version of one object, as HEAD or a listing gives it. `etag` has no quotes.
+
+    Only HEAD knows `version_id`; where there is none, both give the same `version`.
+    """
 
     key: str
     size: int
     etag: str
     last_modified: datetime
     version_id: str | None = None
+    run_id: str = ""
+    """The run that wrote it, where its metadata says so; HEAD only."""
 
     @property
     def version(self) -> str:
         """Tells this version from every other one of the key: an overwrite with the same bytes is another version."""
-        return self.version_id or f"{self.etag.strip(chr(34))}@{self.last_modified.timestamp():.6f}"
+        return self.version_id or f"{self.etag}@{self.last_modified.timestamp():.6f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,10 @@ class OddKey:
 
 
 class Store(Protocol):
-    """Keys are raw. StoreUnavailable: try again; StoreDenied: do not; nothing there: None."""
+    """Keys are raw; one that ends in "/" is a folder, never an object.
+
+    StoreUnavailable: try again; StoreDenied: do not; UnusableKey: no store holds such a key. Nothing there: None.
+    """
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -47,7 +55,7 @@ class Store(Protocol):
         ...
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
-        """All of `data` or nothing appears under `key`; `run_id` is left in the object's metadata where there is any."""
+        """All of `data` or nothing appears under `key`; `run_id` goes into its metadata where it has any."""
         ...
 
     async def delete(self, bucket: str, key: str) -> None:
@@ -55,13 +63,13 @@ class Store(Protocol):
         ...
 
     def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
-        """Every object below `prefix`, streaming; no odd key ends it."""
+        """Every object whose key starts with `prefix`, streaming, in no order; no odd key ends it."""
         ...
 
     async def sign(
         self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
     ) -> str:
-        """An address with which a worker reads or writes the object without any key of ours."""
+        """An address with which a worker reads or writes the object without any key of ours, sending any type."""
         ...
 
     def public_url(self, bucket: str, key: str) -> str:

@@ -1,0 +1,246 @@
+"""A folder on this machine, used like a bucket: for trying things out, and for the local backend."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from listener.store import ObjectMeta, OddKey
+from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of
+from manifests.errors import GpuDropError, InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
+
+PAGE = 500
+STALE_S = 86400.0
+
+_T = TypeVar("_T")
+_GONE = (FileNotFoundError, NotADirectoryError)
+_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+class FolderStore:
+    """A `Store` whose one bucket is the folder `root`; the file "a/b c.mp3" has exactly that key.
+
+    Below `.gpudrop` lies what belongs to this program: no key leads there. Listings leave out hidden and unfinished
+    files (`folder_paths.is_ignored`), which can still be read by their key. A link is followed while it stays inside.
+    There is no metadata: `content_type` and `run_id` of `write` are not kept. Signed addresses are `file:` URLs, good
+    for workers on this machine; they do not expire. Files must not be changed in place within the time a file
+    system's clock ticks (some milliseconds), or two versions look the same.
+    """
+
+    def __init__(self, root: Path, bucket: str = "drop") -> None:
+        self._root = Path(os.path.realpath(root))
+        self._bucket = bucket
+        self._temporary = self._root / PRIVATE / "tmp"
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        return (self._bucket,)
+
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        return ()
+
+    async def head(self, bucket: str, key: str) -> ObjectMeta | None:
+        """Raises StoreDenied for a link that leads out of the folder, as `read` and `sign` do."""
+        return await self._run(bucket, f"look up {key!r}", lambda: self._head(key))
+
+    async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
+        return await self._run(bucket, f"read {key!r}", lambda: self._read(key, max_bytes))
+
+    async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
+        del content_type, run_id
+        return await self._run(bucket, f"write {key!r}", lambda: self._write(key, data))
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """A link is deleted, not what it leads to. Folders stay."""
+        await self._run(bucket, f"delete {key!r}", lambda: self._delete(key))
+
+    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+        found = Walk(self._root).objects(prefix)
+        while page := await self._run(bucket, "list", lambda: list(islice(found, PAGE))):
+            for item in page:
+                yield item
+
+    async def sign(
+        self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
+    ) -> str:
+        del expires_s, content_type
+        return await self._run(bucket, f"sign {key!r}", lambda: self._signed(method, key))
+
+    def public_url(self, bucket: str, key: str) -> str:
+        del bucket
+        return path_of(self._root, key).as_uri()
+
+    async def check(self) -> Mapping[str, str]:
+        """Also removes unfinished files of ours that a crash left, once they are a day old."""
+        try:
+            await self._run(self._bucket, "write", self._check)
+        except GpuDropError as e:
+            return {self._bucket: f"{e} {e.info.hint}".strip()}
+        return {}
+
+    async def close(self) -> None:
+        return
+
+    async def _run(self, bucket: str, doing: str, work: Callable[[], _T]) -> _T:
+        """`work` off the event loop, what the operating system says about it in our errors."""
+        if bucket != self._bucket:
+            raise StoreDenied(
+                f"There is no bucket {bucket!r} here: the folder {self._root} is {self._bucket!r}.",
+                hint="Correct the bucket's name.",
+                where=bucket,
+            )
+
+        def told() -> _T:
+            with self._told(doing):
+                return work()
+
+        return await asyncio.to_thread(told)
+
+    def _head(self, key: str) -> ObjectMeta | None:
+        path = self._usable(key)
+        if path is None:
+            return None
+        with suppress(*_GONE):
+            status = inside(self._root, path).stat()
+            if stat.S_ISREG(status.st_mode):
+                return meta_of(key, status)
+        return None
+
+    def _read(self, key: str, max_bytes: int) -> bytes | None:
+        path = self._usable(key)
+        if path is None:
+            return None
+        real = inside(self._root, path)
+        try:
+            # Looked at before it is opened: opening a pipe or a device may have effects.
+            if not stat.S_ISREG(real.stat().st_mode):
+                return None
+            handle = os.open(real, os.O_RDONLY | _OPEN_FLAGS)
+        except _GONE:
+            return None
+        with os.fdopen(handle, "rb") as file:
+            size = os.fstat(handle).st_size
+            # A file that grows while it is read is too large, too.
+            data = file.read(max_bytes + 1) if size <= max_bytes else b""
+        if max(size, len(data)) > max_bytes:
+            raise InputTooLarge(
+                f"{key!r} has {size} bytes; at most {max_bytes} are read.",
+                hint="Make it smaller, or split it.",
+                where=key,
+            )
+        return data
+
+    def _write(self, key: str, data: bytes) -> ObjectMeta:
+        path = self._writable(key)
+        self._require_root()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = inside(self._root, path.parent)
+        with self._new_file(data) as (temporary, status):
+            temporary.replace(folder / path.name)
+        _sync_folder(folder)
+        return meta_of(key, status)
+
+    def _delete(self, key: str) -> None:
+        path = self._usable(key)
+        if path is None:
+            return
+        with suppress(*_GONE, IsADirectoryError):
+            (inside(self._root, path.parent) / path.name).unlink()
+
+    def _signed(self, method: Literal["GET", "PUT"], key: str) -> str:
+        path = self._writable(key)
+        inside(self._root, path if method == "GET" else path.parent)
+        return path.as_uri()
+
+    def _check(self) -> None:
+        self._require_root()
+        with os.scandir(self._root) as entries:
+            next(entries, None)
+        with self._new_file(b""):
+            pass
+        oldest = time.time() - STALE_S
+        for left in self._temporary.iterdir():
+            with suppress(*_GONE, IsADirectoryError):
+                if left.lstat().st_mtime < oldest:
+                    left.unlink()
+
+    @contextmanager
+    def _new_file(self, data: bytes) -> Generator[tuple[Path, os.stat_result]]:
+        """A file holding `data`, on the disk, under a name nobody sees; gone afterwards unless it was moved."""
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        path = self._temporary / f"{uuid.uuid4().hex}.part"
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
+            yield path, status
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _usable(self, key: str) -> Path | None:
+        """The path of a key that may name a file; None for a folder and for what is private."""
+        path = path_of(self._root, key)
+        return None if key.endswith("/") or is_private(key) else path
+
+    def _writable(self, key: str) -> Path:
+        path = self._usable(key)
+        if path is None:
+            raise UnusableKey(
+                f"The key {key!r} names no file of the store.", hint=f"Name a file outside {PRIVATE}/.", where=key
+            )
+        return path
+
+    def _require_root(self) -> None:
+        """A root that is missing is not created here: it may be a disk that is not mounted."""
+        if not self._root.is_dir():
+            raise StoreDenied(
+                f"The folder {self._root} does not exist.", hint="Create it, or correct store.root in config.yaml."
+            )
+
+    @contextmanager
+    def _told(self, doing: str) -> Generator[None]:
+        try:
+            yield
+        except FileNotFoundError as e:
+            self._require_root()
+            raise StoreUnavailable(f"Could not {doing}: {e.strerror}.", hint="It is tried again later.") from e
+        except OSError as e:
+            raise _translated(e, doing, self._root) from e
+
+
+def _translated(error: OSError, doing: str, root: Path) -> GpuDropError:
+    message = f"Could not {doing} in {root}: {error.strerror or error}."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreDenied(message, hint=f"Let the user this program runs as read and write {root}.")
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP):
+        return UnusableKey(message, hint="Use a shorter and simpler name.")
+    if error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY):
+        return UnusableKey(message, hint="A file and a folder cannot have the same name: rename one of them.")
+    hint = "Free space on the disk." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the disk."
+    return StoreUnavailable(message, hint=hint)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlive a power cut; where folders cannot be opened (Windows) the rename itself must do."""
+    with suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,138 @@
+"""Keys of a folder store and the files they name: the same characters, segment by segment, nothing encoded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from listener.store import ObjectMeta, OddKey
+from manifests.errors import StoreDenied
+from manifests.media import check_key, key_problem
+
+PRIVATE = ".gpudrop"
+"""The folder below the root that belongs to this program: its state, and files that are still being written."""
+UNFINISHED = ("~", ".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".swp")
+"""Endings that editors, browsers and copying programs give to files they have not finished."""
+
+
+def is_ignored(key: str) -> bool:
+    """Whether listings and watchers pass over `key`: hidden files and folders, files somebody is still writing."""
+    return any(segment.startswith(".") for segment in key.split("/")) or key.lower().endswith(UNFINISHED)
+
+
+def is_private(key: str) -> bool:
+    return key.partition("/")[0].lower() == PRIVATE
+
+
+def path_of(root: Path, key: str) -> Path:
+    """The path `key` names below `root`, not yet looked at. Raises UnusableKey."""
+    return root / check_key(key)
+
+
+def inside(root: Path, path: Path) -> Path:
+    """`path` with its links resolved, whether it exists or not.
+
+    Raises StoreDenied when it leads out of `root` or into the private folder. `root` is resolved already.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(root) or is_private(real.relative_to(root).as_posix()):
+        raise StoreDenied(
+            f"{path.relative_to(root).as_posix()!r} is a link that leads out of the folder.",
+            hint="Copy the file into the folder instead of linking to it.",
+            where=path.name,
+        )
+    return real
+
+
+def meta_of(key: str, status: os.stat_result) -> ObjectMeta:
+    """The inode, the nanosecond of the last change and the size stand for an ETag: any save gives another one."""
+    return ObjectMeta(
+        key=key,
+        size=status.st_size,
+        etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
+        last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The files below a resolved `root`, in the order of their names. Blocks: for use in a thread."""
+
+    root: Path
+
+    def objects(self, prefix: str) -> Iterator[ObjectMeta | OddKey]:
+        """Every file whose key starts with `prefix`. A missing root raises FileNotFoundError."""
+        folder = prefix.rpartition("/")[0]
+        if prefix and (key_problem(prefix) or is_ignored(folder)):
+            return
+        start = inside(self.root, self.root / folder)
+        if folder and not start.is_dir():
+            return
+        # Depth first; a stack, for there is no limit to how deep folders go.
+        pending = [self._entries(start, f"{folder}/" if folder else "")]
+        while pending:
+            for key, entry in pending[-1]:
+                if not (key.startswith(prefix) or prefix.startswith(key + "/")):
+                    continue
+                found = self._look(key, entry)
+                if isinstance(found, ObjectMeta | OddKey):
+                    yield found
+                elif found is not None:
+                    try:
+                        pending.append(self._entries(found, key + "/"))
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue
+                    except OSError as e:
+                        yield OddKey(key + "/", f"is a folder that cannot be read ({e.strerror})")
+                        continue
+                    break
+            else:
+                pending.pop()
+
+    def _entries(self, folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        return iter([(prefix + entry.name, entry) for entry in found if not is_ignored(entry.name)])
+
+    def _look(self, key: str, entry: os.DirEntry[str]) -> ObjectMeta | OddKey | Path | None:
+        """An object, a key that cannot be used, a folder to go into, or nothing to speak of."""
+        if not _is_text(key):
+            return OddKey(_shown(key), "is not UTF-8")
+        if problem := key_problem(key):
+            return OddKey(key, problem)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                return Path(entry.path)
+            if entry.is_symlink():
+                return self._look_at_link(key, Path(entry.path))
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            return OddKey(key, f"cannot be looked at ({e.strerror})")
+        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+
+    def _look_at_link(self, key: str, path: Path) -> ObjectMeta | OddKey | None:
+        try:
+            status = inside(self.root, path).stat()
+        except StoreDenied:
+            return OddKey(key, "is a link that leads out of the folder")
+        if stat.S_ISDIR(status.st_mode):
+            return OddKey(key, "is a link to a folder; only files are followed")
+        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(key: str) -> str:
+    return os.fsencode(key).decode("utf-8", "backslashreplace")

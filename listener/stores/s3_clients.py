@@ -1,0 +1,146 @@
+"""The clients an S3 store works with, built from its settings alone: no variable of the environment changes them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from obstore.store import S3Store as Bucket
+
+from manifests.errors import ConfigError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
+
+CONNECT_S = 5
+RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """`endpoint` and `public_endpoint` are "http://host:port" or "https://host:port", without a path.
+
+    `public_endpoint` is where users and workers find the store when that is another address than the listener's own;
+    a proxy in between must pass the Host header on, because it is signed. `timeout_s` bounds one operation, retries
+    included. `ca_file` is a PEM file with authorities trusted beside the system's.
+    """
+
+    endpoint: str
+    buckets: tuple[str, ...]
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+    region: str = "us-east-1"
+    path_style: bool = True
+    public_endpoint: str | None = None
+    ca_file: Path | None = None
+    timeout_s: float = 60.0
+
+    @property
+    def seen_endpoint(self) -> str:
+        """The endpoint as users and workers see it."""
+        return self.public_endpoint or self.endpoint
+
+
+def bucket_client(settings: S3Settings, bucket: str, endpoint: str, ca_pem: bytes | None) -> Bucket:
+    """obstore's client for one bucket. Where it would look into the environment, the answer is given here."""
+    address = bucket_address(endpoint, bucket, path_style=settings.path_style)
+    config: S3Config = {
+        "endpoint": address,
+        "aws_endpoint_url_s3": address,
+        "region": settings.region,
+        "virtual_hosted_style_request": not settings.path_style,
+        "skip_signature": False,
+        "s3_express": False,
+        # One request a key: the bulk call is missing from some servers.
+        "disable_bulk_delete": True,
+    }
+    options: ClientConfig = {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=min(CONNECT_S, settings.timeout_s)),
+        "read_timeout": timedelta(seconds=settings.timeout_s / (RETRIES + 1)),
+        "timeout": timedelta(seconds=settings.timeout_s),
+    }
+    if ca_pem is not None:
+        options["root_certificate"] = ca_pem
+    retry: RetryConfig = {
+        "max_retries": RETRIES,
+        "retry_timeout": timedelta(seconds=settings.timeout_s),
+        "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+    }
+    return Bucket(
+        bucket, config=config, client_options=options, retry_config=retry, credential_provider=_credentials(settings)
+    )
+
+
+def listing_client(settings: S3Settings) -> Minio:
+    """minio's client, for listings that obstore cannot read. It blocks: for use in a thread."""
+    parts = urlsplit(settings.endpoint)
+    client = Minio(
+        parts.netloc,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        session_token=settings.session_token or None,
+        secure=parts.scheme == "https",
+        region=settings.region,
+        http_client=_pool(settings),
+    )
+    if not settings.path_style:
+        client.enable_virtual_style_endpoint()
+    return client
+
+
+def read_ca(settings: S3Settings) -> bytes | None:
+    """The PEM bytes of `ca_file`; raises ConfigError when it cannot be read."""
+    if settings.ca_file is None:
+        return None
+    try:
+        return settings.ca_file.read_bytes()
+    except OSError as e:
+        raise ConfigError(
+            f"The certificate file {settings.ca_file} cannot be read: {e.strerror}.",
+            hint="Correct store.ca_file in config.yaml.",
+            where="store.ca_file",
+        ) from e
+
+
+def bucket_address(endpoint: str, bucket: str, *, path_style: bool) -> str:
+    """Where obstore shall send a bucket's requests: with virtual hosts the bucket stands in the host's name."""
+    parts = urlsplit(endpoint)
+    host = parts.netloc if path_style else f"{bucket}.{parts.netloc}"
+    return f"{parts.scheme}://{host}"
+
+
+def host_and_port(endpoint: str) -> str:
+    parts = urlsplit(endpoint)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def _credentials(settings: S3Settings) -> Callable[[], S3Credential]:
+    def provide() -> S3Credential:
+        return {
+            "access_key_id": settings.access_key,
+            "secret_access_key": settings.secret_key,
+            "token": settings.session_token or None,
+            "expires_at": None,
+        }
+
+    return provide
+
+
+def _pool(settings: S3Settings) -> urllib3.PoolManager:
+    # Every attempt together within the operation's time: a thread cannot be ended from outside.
+    timeout = urllib3.Timeout(connect=min(CONNECT_S, settings.timeout_s), read=settings.timeout_s / (RETRIES + 1))
+    retries = urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
+    if settings.ca_file is None:
+        return urllib3.PoolManager(timeout=timeout, retries=retries)
+    context = ssl.create_default_context()
+    context.load_verify_locations(settings.ca_file)
+    return urllib3.PoolManager(timeout=timeout, retries=retries, ssl_context=context)

@@ -1,0 +1,103 @@
+"""What a store's client raises, told in our errors.
+
+obstore puts everything but a missing or a forbidden object into one GenericError: its text carries the HTTP status and
+the <Code> of the server's answer, and what failed below HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
+
+_STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+
+_KEYS_HINT = "Check GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."
+_HINTS: dict[str, tuple[str, str]] = {
+    "InvalidAccessKeyId": ("the server does not know the access key", _KEYS_HINT),
+    "SignatureDoesNotMatch": ("the secret key does not fit the access key", _KEYS_HINT),
+    "ExpiredToken": ("the session token has expired", "Give fresh keys and a fresh session token."),
+    "InvalidTokenId": ("the session token is not valid", "Give keys and a session token that belong together."),
+    "InvalidToken": ("the session token is not valid", "Give keys and a session token that belong together."),
+    "RequestTimeTooSkewed": ("this machine's clock and the server's differ too much", "Set this machine's clock."),
+    "AuthorizationHeaderMalformed": ("the region is not the bucket's", "Correct store.region in config.yaml."),
+    "PermanentRedirect": ("the bucket lives at another endpoint", "Correct store.endpoint and store.region."),
+    "IllegalLocationConstraintException": ("the region is not the bucket's", "Correct store.region in config.yaml."),
+    "InvalidBucketName": ("the server refuses the bucket's name", "Correct store.buckets in config.yaml."),
+    "XMinioStorageFull": ("the server's disk is full", "Free space on the server."),
+    "QuotaExceeded": ("the bucket's quota is used up", "Delete objects or raise the quota."),
+    "XMinioAdminBucketQuotaExceeded": ("the bucket's quota is used up", "Delete objects or raise the quota."),
+}
+_LATER = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
+
+
+def error_code(error: BaseException) -> str:
+    """The server's own code for what went wrong ("NoSuchBucket"); "" when its answer had none."""
+    found = _CODE.search(str(error))
+    return found[1] if found else ""
+
+
+def translate(error: Exception, *, doing: str, bucket: str, endpoint: str) -> GpuDropError:
+    """The StoreDenied or StoreUnavailable that tells `error`. `doing` completes "Could not …"."""
+    text = str(error)
+    found = _STATUS.search(text)
+    status = int(found[1]) if found else 0
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        status = status or 403
+    return from_code(error_code(error), status, text, doing=doing, bucket=bucket, endpoint=endpoint)
+
+
+def from_code(code: str, status: int, text: str, *, doing: str, bucket: str, endpoint: str) -> GpuDropError:
+    """As `translate`, from the answer's <Code>, its HTTP status (0: there was no answer) and whatever text there is."""
+    head = f"Could not {doing} in bucket {bucket!r}: "
+    if code == "NoSuchBucket":
+        return no_such_bucket(bucket, endpoint)
+    if code in _HINTS:
+        reason, hint = _HINTS[code]
+        kind = StoreUnavailable if code in _LATER else StoreDenied
+        return kind(f"{head}{reason}.", hint=hint, where=bucket)
+    if status in (401, 403):
+        return StoreDenied(
+            f"{head}the keys may not do this ({code or status}).",
+            hint=f"Grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on {bucket!r}. {_KEYS_HINT}",
+            where=bucket,
+        )
+    if status == 0:
+        return _unreachable(head, text, endpoint)
+    if status in (408, 429) or status >= 500:
+        return StoreUnavailable(
+            f"{head}the server answered {status} {code}".rstrip() + ".", hint="It is tried again later.", where=bucket
+        )
+    return StoreDenied(
+        f"{head}the server refused with {status} {code}".rstrip() + ".",
+        hint=f"Check that {endpoint} is the S3 endpoint itself, not a console, and http or https as the server speaks.",
+        where=bucket,
+    )
+
+
+def no_such_bucket(bucket: str, endpoint: str) -> StoreDenied:
+    return StoreDenied(
+        f"The bucket {bucket!r} does not exist on {endpoint}.",
+        hint="Create it, or correct store.buckets in config.yaml.",
+        where=bucket,
+    )
+
+
+def _unreachable(head: str, text: str, endpoint: str) -> StoreUnavailable:
+    if "InvalidCertificate" in text or "CERTIFICATE_VERIFY_FAILED" in text:
+        return StoreUnavailable(
+            f"{head}the certificate of {endpoint} is not trusted.",
+            hint="Set store.ca_file in config.yaml to the authority's certificate (PEM), or correct the host name.",
+        )
+    if text and "HTTP error" not in text and "Max retries exceeded" not in text:
+        return StoreUnavailable(
+            f"{head}the answer of {endpoint} was not understood.",
+            hint=f"Check that {endpoint} is an S3 endpoint, not a console or a web page.",
+        )
+    return StoreUnavailable(
+        f"{head}{endpoint} cannot be reached.",
+        hint="Check that the server runs, and store.endpoint in config.yaml (host, port, http or https).",
+    )

@@ -1,0 +1,3 @@
+"""Fixtures by subject: see tests/support."""
+
+pytest_plugins = ("support.requirements", "support.stores", "support.models", "support.media", "support.places", "support.installation")

@@ -1,0 +1,60 @@
+"""A worker with odd operations: the real child in everything but what it does. `model` says what is asked of it."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from gpu_dispatch.task import Payload, Progress, Segment, TaskParams, TranscribeParams, Transcript, Word
+from gpu_dispatch.worker.child import Channel, die_with_owner, parse, serve
+from gpu_dispatch.worker.context import Job
+
+HUGE_WORDS = 300_000
+
+
+def transcript(text: str = "", words: tuple[Word, ...] = ()) -> Transcript:
+    segment = Segment(id=0, start=0.0, end=1.0, text=text, words=words)
+    return Transcript("en", 1.0, 1.0, (segment,), model="odd", engine=str(os.getpid()), device="cpu")
+
+
+async def odd(params: TaskParams, job: Job) -> Payload:
+    assert isinstance(params, TranscribeParams)
+    match params.model:
+        case "huge":
+            return transcript("huge", tuple(Word(f" word{i}", i / 3, i / 3 + 0.25, 0.9) for i in range(HUGE_WORDS)))
+        case "environment":
+            return transcript(json.dumps(dict(os.environ)))
+        case "chatter":
+            print('{"kind": "done"}\n' * 1000, flush=True)
+            os.write(1, b"x" * 100_000)
+            subprocess.run(["cat"], check=True)
+            sys.stdin.read()
+        case "rush":
+            for i in range(20_000):
+                job.report(Progress(i / 200, "rush"))
+        case "stubborn":
+            subprocess.Popen(["sleep", "1000"])
+            job.report(Progress(50, "stubborn"))
+            time.sleep(1000)
+        case "patient":
+            job.report(Progress(50, "patient"))
+            await asyncio.sleep(1000)
+        case "die":
+            print("the last words", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "break":
+            raise KeyError("a defect")
+        case _:
+            pass
+    return transcript(params.model)
+
+
+if __name__ == "__main__":
+    channel = Channel.over_stdio()
+    die_with_owner()
+    logging.basicConfig(stream=sys.stderr)
+    asyncio.run(serve(channel, odd, parse(sys.argv[1:])[0]))

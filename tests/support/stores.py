@@ -1,0 +1,105 @@
+"""Stores to test against: a folder of its own, and a bucket of its own on one MinIO server a session."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+
+from listener.stores.folder import FolderStore
+from listener.stores.s3 import S3Store
+from listener.stores.s3_clients import S3Settings
+from support.requirements import in_ci, require
+from support.scripts import load_script
+
+servers = load_script("servers")
+INSTALL = "python scripts/servers.py install minio"
+
+
+@pytest.fixture(scope="session")
+def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running `scripts.servers.Server`: endpoint, host, access_key, secret_key, pid. Started by the first test."""
+    server = start_minio("minio", tmp_path_factory.mktemp("minio"), environment={"MINIO_DOMAIN": "localhost"})
+    yield server
+    servers.stop(server)
+
+
+def start_minio(name: str, folder: Path, **options: Any) -> Any:
+    """A server of its own for one test, which stops it with `servers.stop`. Built in CI, else only if it is there."""
+    require(in_ci() or servers.find(name), f"No {name} server is installed.", f"{INSTALL} --build {name}")
+    try:
+        return servers.start(name, folder, **options)
+    except RuntimeError as e:
+        require(False, f"No {name} server: {e}", f"{INSTALL} --build {name}")
+        raise
+
+
+@pytest.fixture(scope="session")
+def minio_client(minio_server: Any) -> Minio:
+    return admin_client(minio_server)
+
+
+def admin_client(server: Any, **options: Any) -> Minio:
+    keys = {"access_key": server.access_key, "secret_key": server.secret_key}
+    return Minio(server.host, **keys, secure=server.endpoint.startswith("https"), region="us-east-1", **options)
+
+
+@pytest.fixture
+def minio_bucket(minio_client: Minio) -> Iterator[str]:
+    """The name of a fresh bucket; it is removed with everything in it."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    minio_client.make_bucket(name)
+    yield name
+    _empty(minio_client, name)
+    minio_client.remove_bucket(name)
+
+
+def _empty(client: Minio, bucket: str) -> None:
+    found = [
+        (each.object_name or "", each.version_id)
+        for each in client.list_objects(bucket, recursive=True, include_version=True)
+    ]
+    # XML cannot carry every key that S3 can.
+    list(client.remove_objects(bucket, [DeleteObject(*each) for each in found if each[0].isprintable()]))
+    for key, version in found:
+        if not key.isprintable():
+            client.remove_object(bucket, key, version_id=version)
+
+
+@pytest.fixture
+def s3_settings(minio_server: Any, minio_bucket: str) -> S3Settings:
+    return settings_for(minio_server, minio_bucket)
+
+
+def settings_for(server: Any, *buckets: str, **changes: Any) -> S3Settings:
+    """What an S3Store needs to use `server`; `changes` replace single settings."""
+    settings = S3Settings(
+        endpoint=server.endpoint,
+        buckets=buckets,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        timeout_s=20.0,
+    )
+    return replace(settings, **changes)
+
+
+@pytest.fixture
+async def s3_store(s3_settings: S3Settings) -> AsyncIterator[S3Store]:
+    store = S3Store(s3_settings)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def folder_store(tmp_path: Path) -> AsyncIterator[FolderStore]:
+    root = tmp_path / "drop"
+    root.mkdir()
+    store = FolderStore(root)
+    yield store
+    await store.close()
