@@ -159,6 +159,7 @@ class GpuTask:
     timeout_s: float = 3600.0
     """The worker gives up by itself after this long."""
     max_input_bytes: int = 20 * 2**30
+    """All inputs together."""
     trusted_hosts: tuple[str, ...] = ()
     """host or host:port that may be private: the store's own endpoint. Every other private address is refused."""
 

@@ -1,0 +1,145 @@
+"""A worker's child process as its owner sees it: started, spoken to, listened to, ended with all it started."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from gpu_dispatch.lines import MAX_LINE, Order, Ready, Report, order_line, report_from_line
+from manifests.errors import EngineUnavailable
+
+_LOG = logging.getLogger("gpu_dispatch.worker")
+
+START_S = 120.0
+"""A cold disk takes long to read a large library."""
+_EXIT_S = 2.0
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+_TAIL_LINES = 12
+_LONGEST_LOG_LINE = 2000
+
+
+class Child:
+    """One process group. It ends with `end`, whatever happened before."""
+
+    def __init__(self, process: asyncio.subprocess.Process, work_root: Path) -> None:
+        self._process = process
+        self._work_root = work_root
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._over = False
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, command: Sequence[str], *, environ: Mapping[str, str], work_root: Path) -> Self:
+        """Returns once the child takes jobs. Raises EngineUnavailable when it cannot start."""
+        try:
+            await asyncio.to_thread(work_root.mkdir, mode=0o700, parents=True, exist_ok=True)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(environ),
+                cwd=work_root,
+                start_new_session=True,
+                limit=MAX_LINE,
+            )
+        except OSError as e:
+            raise _cannot_start(f"{command[0]}: {e.strerror}", retryable=e.errno in _PASSING) from e
+        child = cls(process, work_root)
+        try:
+            async with asyncio.timeout(START_S):
+                first = await child.next()
+        except TimeoutError as e:
+            await child.end()
+            raise _cannot_start(f"it was not ready after {START_S:g} s") from e
+        except asyncio.CancelledError:
+            await child.end()
+            raise
+        if not isinstance(first, Ready):
+            await child.end()
+            raise _cannot_start(child.last_words or "it ended at once")
+        return child
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def last_words(self) -> str:
+        """The last lines of its stderr."""
+        return "\n".join(self._tail)
+
+    async def send(self, order: Order) -> None:
+        """A child that is gone is noticed by `next`, not here."""
+        assert self._process.stdin is not None
+        with suppress(ConnectionError):
+            self._process.stdin.write(order_line(order))
+            await self._process.stdin.drain()
+
+    async def next(self) -> Report | None:
+        """Its next report; None when it has ended. An unreadable line ends it."""
+        assert self._process.stdout is not None
+        try:
+            line = await self._process.stdout.readline()
+            return report_from_line(line) if line.endswith(b"\n") else None
+        except (ValidationError, ValueError) as e:
+            self._tail.append(f"unreadable report: {type(e).__name__}")
+            return None
+
+    def kill(self) -> None:
+        """Ends the whole group now. The group's number stays taken while any member lives."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kills what is left, waits until it is gone, removes its folder. Once is enough, twice is no harm."""
+        if self._over:
+            return
+        self._over = True
+        self.kill()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_S):
+                await self._process.wait()
+                await self._listening
+        self._listening.cancel()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await asyncio.to_thread(shutil.rmtree, self._work_root, ignore_errors=True)
+
+    async def _listen(self) -> None:
+        """Its stderr into our log, line by line; progress bars end their lines with a carriage return."""
+        assert self._process.stderr is not None
+        held = ""
+        while data := await self._process.stderr.read(2**16):
+            *lines, held = (held + data.decode("utf-8", "replace")).replace("\r", "\n").split("\n")
+            for line in lines:
+                self._note(line)
+            if len(held) > _LONGEST_LOG_LINE:
+                self._note(held)
+                held = ""
+        self._note(held)
+
+    def _note(self, line: str) -> None:
+        text = line.rstrip()[:_LONGEST_LOG_LINE]
+        if text:
+            self._tail.append(text)
+            _LOG.info("%s", text, extra={"worker_pid": self._process.pid})
+
+
+def _cannot_start(why: str, *, retryable: bool = False) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"The worker on this machine does not start: {why.splitlines()[-1]}",
+        hint="Check that gpudrop is installed completely; the log holds the worker's own words.",
+        retryable=retryable,
+    )

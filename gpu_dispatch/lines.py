@@ -1,0 +1,82 @@
+"""The lines a backend on this machine and its child processes exchange: one JSON document each.
+
+To the child go Run and Cancel, from it come Ready, Moved and Done. `job` is the backend's id of the job: a line of a
+job that is over is told apart by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from gpu_dispatch.task import GpuResult, GpuTask, Progress
+
+MAX_LINE = 512 * 2**20
+"""Bytes. A transcript of ten hours with words takes about 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    job: str
+    task: GpuTask
+    kind: Literal["run"] = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    job: str
+    kind: Literal["cancel"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child has started and takes jobs."""
+
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    job: str
+    progress: Progress
+    kind: Literal["moved"] = "moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    job: str
+    result: GpuResult
+    kind: Literal["done"] = "done"
+
+
+Order = Run | Cancel
+Report = Ready | Moved | Done
+
+
+def _adapter(kinds: Any) -> TypeAdapter[Any]:
+    told_apart: Any = Annotated[kinds, Field(discriminator="kind")]
+    return TypeAdapter(told_apart)
+
+
+_ORDER = _adapter(Order)
+_REPORT = _adapter(Report)
+
+
+def order_line(order: Order) -> bytes:
+    return _ORDER.dump_json(order) + b"\n"
+
+
+def order_from_line(line: bytes) -> Order:
+    """Raises pydantic.ValidationError."""
+    return _ORDER.validate_json(line)
+
+
+def report_line(report: Report) -> bytes:
+    return _REPORT.dump_json(report) + b"\n"
+
+
+def report_from_line(line: bytes) -> Report:
+    """Raises pydantic.ValidationError."""
+    return _REPORT.validate_json(line)

@@ -1,0 +1,207 @@
+"""Runs tasks on this machine: the same worker as elsewhere, in child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpu_dispatch.backend import Health, JobRef, JobStatus
+from gpu_dispatch.child_process import Child
+from gpu_dispatch.lines import Cancel, Done, Moved, Run
+from gpu_dispatch.local_job import LocalJob, answered, cancelled, ended, why_silent
+from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
+from gpu_dispatch.task import Capability, GpuResult, GpuTask
+from gpu_dispatch.workroom import Workroom
+from manifests.errors import EngineUnavailable, WorkerError
+
+__all__ = ["LocalBackend", "LocalSettings"]
+
+NAME = "local"
+
+
+class LocalBackend:
+    """A GpuBackend. Each capability has a first-in-first-out queue; its slots take from it, each with its own child.
+
+    Children start with the first task of their kind and stay warm. `environ` is what they may inherit from, without
+    anything that looks like a secret.
+    """
+
+    name = NAME
+    durable = False
+
+    def __init__(self, settings: LocalSettings, *, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._queues: dict[Capability, asyncio.Queue[LocalJob]] = {}
+        self._jobs: dict[str, LocalJob] = {}
+        self._over: deque[str] = deque()
+        self._children: dict[str, Child] = {}
+        self._trouble: dict[Capability, str] = {}
+        self._serving: list[asyncio.Task[None]] = []
+        self._room: Workroom | None = None
+
+    async def start(self) -> None:
+        parent = self._settings.work_parent or Path(tempfile.gettempdir())
+        self._room = await asyncio.to_thread(Workroom, parent)
+        for capability, count in self._settings.slots.items():
+            self._queues[capability] = asyncio.Queue()
+            self._serving += [asyncio.create_task(self._serve(capability, self._room.path)) for _ in range(count)]
+
+    async def submit(self, task: GpuTask) -> JobRef:
+        capability = task.params.capability
+        if self._room is None or not self._settings.slots.get(capability):
+            raise EngineUnavailable(
+                f"This machine takes no {capability} tasks now.",
+                hint=f"Give local.slots.{capability} at least 1 in config.yaml.",
+            )
+        ref = JobRef(NAME, capability, uuid.uuid4().hex)
+        job = self._jobs[ref.job_id] = LocalJob(ref, task, time.monotonic())
+        self._queues[capability].put_nowait(job)
+        return ref
+
+    async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
+        known = self._jobs.get(job.job_id)
+        if known is None:
+            return JobStatus("lost")
+        if wait_s > 0 and not known.status.final:
+            await known.change(wait_s)
+        return known.status
+
+    async def cancel(self, job: JobRef) -> None:
+        """Returns when the job has ended: nothing of it runs any more."""
+        known = self._jobs.get(job.job_id)
+        if known is None or known.status.final:
+            return
+        child = self._children.get(job.job_id)
+        if child is None:
+            self._finish(known, ended(known, cancelled()))
+            return
+        known.stop = known.stop or "cancelled"
+        self._kill_later(known, child, self._settings.cancel_grace_s)
+        await child.send(Cancel(job.job_id))
+        await known.finished()
+
+    async def health(self) -> tuple[Health, ...]:
+        return tuple(self._health_of(capability) for capability in self._settings.slots)
+
+    async def close(self) -> None:
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=2.5)
+        self._serving.clear()
+        for job in list(self._jobs.values()):
+            if not job.status.final:
+                self._finish(job, JobStatus("lost"))
+        room, self._room = self._room, None
+        if room:
+            await asyncio.to_thread(room.close)
+
+    async def _serve(self, capability: Capability, room: Path) -> None:
+        """One slot: takes jobs in turn, with a child that is started when needed."""
+        child: Child | None = None
+        try:
+            while True:
+                job = await self._take(capability, self._settings.idle_s if child else None)
+                worn_out = job is None
+                if job and not job.status.final:
+                    child = child or await self._started(job, capability, room)
+                    if child and not job.status.final:
+                        worn_out = not await self._do(job, child)
+                if child and worn_out:
+                    await child.end()
+                    child = None
+        finally:
+            if child:
+                await child.end()
+
+    async def _take(self, capability: Capability, within_s: float | None) -> LocalJob | None:
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._queues[capability].get()
+        except TimeoutError:
+            return None
+
+    async def _started(self, job: LocalJob, capability: Capability, room: Path) -> Child | None:
+        """A new child; without one, `job` has failed."""
+        try:
+            folder = room / uuid.uuid4().hex
+            environ = child_environment(self._environ, self._settings.threads_of(capability))
+            child = await Child.start(child_command(self._settings, folder), environ=environ, work_root=folder)
+        except EngineUnavailable as e:
+            self._trouble[capability] = e.info.message
+            self._finish(job, ended(job, e))
+            return None
+        self._trouble.pop(capability, None)
+        return child
+
+    async def _do(self, job: LocalJob, child: Child) -> bool:
+        """Runs `job` to its end; whether `child` can take another one."""
+        delay_ms = round((time.monotonic() - job.submitted) * 1000)
+        self._children[job.ref.job_id] = child
+        job.update(JobStatus("running"))
+        overdue = self._overdue_after(job, child)
+        try:
+            result = await self._converse(job, child)
+            if result is None:
+                await child.end()
+        finally:
+            overdue.cancel()
+            del self._children[job.ref.job_id]
+        if result is None:
+            self._finish(job, ended(job, why_silent(job, child.last_words), delay_ms))
+            return False
+        self._finish(job, answered(job.status, result, delay_ms))
+        return result.error is None or result.error.code != WorkerError.code
+
+    async def _converse(self, job: LocalJob, child: Child) -> GpuResult | None:
+        """The worker's answer; None when it ended without one."""
+        await child.send(Run(job.ref.job_id, job.task))
+        while (report := await child.next()) is not None:
+            if isinstance(report, Moved) and report.job == job.ref.job_id:
+                job.move(report.progress)
+            elif isinstance(report, Done) and report.job == job.ref.job_id:
+                return report.result
+        return None
+
+    def _overdue_after(self, job: LocalJob, child: Child) -> asyncio.TimerHandle:
+        """The worker keeps the deadline itself; this is for one that cannot."""
+
+        def overdue() -> None:
+            job.stop = job.stop or "timed_out"
+            child.kill()
+
+        after_s = job.task.timeout_s + self._settings.timeout_grace_s
+        return asyncio.get_running_loop().call_later(after_s, overdue)
+
+    def _kill_later(self, job: LocalJob, child: Child, after_s: float) -> None:
+        def kill() -> None:
+            if not job.status.final:
+                child.kill()
+
+        asyncio.get_running_loop().call_later(after_s, kill)
+
+    def _finish(self, job: LocalJob, status: JobStatus) -> None:
+        """Keeps the last results only: a transcript may be large."""
+        if job.status.final:
+            return
+        job.update(status)
+        self._over.append(job.ref.job_id)
+        while len(self._over) > self._settings.keep_results:
+            self._jobs.pop(self._over.popleft(), None)
+
+    def _health_of(self, capability: Capability) -> Health:
+        mine = [job for job in self._jobs.values() if job.ref.endpoint == capability]
+        running = sum(job.status.state == "running" for job in mine)
+        queued = sum(job.status.state == "queued" for job in mine)
+        slots = self._settings.slots[capability]
+        detail = f"{slots} slot{'s' if slots != 1 else ''}, {running} running, {queued} queued"
+        trouble = self._trouble.get(capability)
+        if trouble:
+            return Health(f"{NAME} {capability}", False, f"{detail}. {trouble}", "Mend the installation; see the log.")
+        return Health(f"{NAME} {capability}", True, detail)

@@ -1,0 +1,89 @@
+"""A job of the local backend: how it stands, who waits for it, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Literal
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.task import GpuResult, GpuTask, Progress, State
+from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed
+
+Stop = Literal["cancelled", "timed_out"]
+"""Why we ended a job ourselves."""
+
+
+class LocalJob:
+    """Belongs to one event loop. A final status is never left again."""
+
+    def __init__(self, ref: JobRef, task: GpuTask, submitted: float) -> None:
+        self.ref = ref
+        self.task = task
+        self.submitted = submitted
+        self.stop: Stop | None = None
+        self.status = JobStatus("queued")
+        self._changed = asyncio.Event()
+
+    def update(self, status: JobStatus) -> None:
+        if self.status.final or status == self.status:
+            return
+        self.status = status
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def move(self, progress: Progress) -> None:
+        """Takes over `progress` unless it falls behind what is known."""
+        known = self.status.progress
+        if known is None or progress.percent >= known.percent:
+            self.update(replace(self.status, progress=progress))
+
+    async def change(self, within_s: float) -> None:
+        """Returns at the next change, or after `within_s` seconds."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def finished(self) -> None:
+        while not self.status.final:
+            await self._changed.wait()
+
+
+def answered(status: JobStatus, result: GpuResult, delay_ms: int) -> JobStatus:
+    """The final status of a job whose worker answered."""
+    return JobStatus(_state_of(result.error), status.progress, replace(result, delay_ms=delay_ms))
+
+
+def ended(job: LocalJob, error: GpuDropError, delay_ms: int = 0) -> JobStatus:
+    """The final status of a job that has no answer, because of `error`."""
+    result = GpuResult(job.task.task_id, error=error.info, delay_ms=delay_ms)
+    return JobStatus(_state_of(error.info), job.status.progress, result)
+
+
+def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
+    """The error of a job whose worker ended without an answer."""
+    if job.stop == "cancelled":
+        return cancelled()
+    if job.stop == "timed_out":
+        return TaskTimedOut(
+            f"The task was not finished after {job.task.timeout_s:g} s, and its worker had to be ended.",
+            hint="Use a shorter input or a smaller model, or raise the timeout in config.yaml.",
+        )
+    return WorkerCrashed(
+        "The worker on this machine ended in the middle of the task.",
+        hint=f"Its last words: {last_words[-500:]}" if last_words else "It may have run out of memory.",
+    )
+
+
+def cancelled() -> RunCancelled:
+    return RunCancelled("The job was cancelled.")
+
+
+def _state_of(error: ErrorInfo | None) -> State:
+    if error is None:
+        return "completed"
+    if error.code == RunCancelled.code:
+        return "cancelled"
+    return "timed_out" if error.code == TaskTimedOut.code else "failed"

@@ -1,0 +1,55 @@
+"""How long to wait, decided without waiting: backoff, deadlines, gaps between looks. Times are seconds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Full jitter: uniform between 0 and a bound that doubles with each attempt, up to `cap_s`.
+
+    The spread keeps many clients that failed together from coming back together.
+    """
+
+    base_s: float = 0.5
+    cap_s: float = 30.0
+
+    def bound(self, attempt: int) -> float:
+        """The longest wait after failed attempt number `attempt`, counted from 1."""
+        return min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 64))
+
+    def delay(self, attempt: int, rng: random.Random) -> float:
+        return rng.uniform(0.0, self.bound(attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on whatever clock `now` is read from."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float, now: float) -> Deadline:
+        return cls(now + seconds)
+
+    def left(self, now: float) -> float:
+        """Never negative."""
+        return max(0.0, self.at - now)
+
+    def over(self, now: float) -> bool:
+        return now >= self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Waits between looks at a job: short at first, since many jobs are, then longer, since long jobs can wait."""
+
+    first_s: float = 0.5
+    longest_s: float = 10.0
+    growth: float = 1.5
+
+    def gap(self, looks: int) -> float:
+        """The wait after `looks` looks that found nothing new, counted from 1."""
+        return min(self.longest_s, self.first_s * self.growth ** min(looks - 1, 64))

@@ -1,0 +1,94 @@
+"""What http answers and failures mean for a file: ours to say in plain words, and whether asking again can help."""
+
+from __future__ import annotations
+
+import socket
+
+import aiohttp
+
+from gpu_dispatch.worker.limits import TransferLimits, shown
+from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
+
+REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308})}
+
+BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
+"""How a transfer breaks off: always one of these."""
+
+_AGAIN = frozenset({408, 425, 429})
+_ERROR_BODY = 4096
+
+
+async def check_received(response: aiohttp.ClientResponse, url: str, name: str) -> None:
+    """Returns when the answer carries a file; else raises what the status means for an input."""
+    status = response.status
+    if status == 200 and response.content_length != 0:
+        return
+    if status in (200, 204):
+        raise InputEmpty(f"{shown(url)} is empty.", hint="Upload the file again.", where=name)
+    if status in (404, 410):
+        raise InputMissing(f"{shown(url)} does not exist ({status}).", hint="Check the file's name.", where=name)
+    if status in (401, 403):
+        expired = await _expired(response)
+        raise InputDenied(
+            f"{shown(url)} may not be read ({status}{', its address has expired' if expired else ''}).",
+            hint="The task waited too long; it is tried again with a new address."
+            if expired
+            else "Make the file readable, or put it into the bucket.",
+            where=name,
+            retryable=expired,
+        )
+    raise _unexpected(status, f"{name} could not be fetched from {shown(url)}", name)
+
+
+async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) -> None:
+    """Returns when the store took the file; else raises what the status means for an output."""
+    status = response.status
+    if 200 <= status < 300:
+        return
+    if status in (401, 403):
+        expired = await _expired(response)
+        raise StoreDenied(
+            f"{shown(url)} may not be written ({status}{', its address has expired' if expired else ''}).",
+            hint="The work took longer than the address is valid; it is tried again with a new one."
+            if expired
+            else "Allow PutObject for the outputs' folder.",
+            where=name,
+            retryable=expired,
+        )
+    raise _unexpected(status, f"{name} could not be written to {shown(url)}", name)
+
+
+def reason_of(e: BaseException, limits: TransferLimits) -> tuple[str, bool, str]:
+    """What broke a transfer, whether another attempt can help, and a hint. The library's own words would show URLs."""
+    if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "its TLS certificate is not accepted", False, "Mend the server's certificate, or use another address."
+    if isinstance(e, aiohttp.InvalidURL):
+        return "it is no usable address", False, "Check its spelling."
+    if isinstance(e, aiohttp.ClientConnectorDNSError):
+        unknown = isinstance(e.os_error, socket.gaierror) and e.os_error.errno == socket.EAI_NONAME
+        return "its host name is unknown", not unknown, "Check the host's name."
+    if isinstance(e, TimeoutError):
+        return (
+            f"the other side was silent for {limits.idle_s:g} s",
+            True,
+            "The server is slow or overloaded; try again later.",
+        )
+    if isinstance(e, aiohttp.ClientConnectorError):
+        return f"no connection ({e.os_error.strerror or 'refused'})", True, "Is the server running and reachable?"
+    return "the connection broke off before the end", True, "Check the network and the server's log."
+
+
+async def _expired(response: aiohttp.ClientResponse) -> bool:
+    """Stores say it in the body: S3 "Request has expired", GCS and others ExpiredToken or alike."""
+    body = await response.content.read(_ERROR_BODY)
+    return b"expired" in body.lower()
+
+
+def _unexpected(status: int, what: str, name: str) -> TransferFailed:
+    again = status in _AGAIN or status >= 500
+    return TransferFailed(
+        f"{what}: the server answered {status}.",
+        hint="The server has a problem; it is tried again." if again else "Check the address.",
+        where=name,
+        retryable=again,
+    )

@@ -1,0 +1,169 @@
+"""A worker on this machine: one job at a time, orders on stdin, reports on what was stdout.
+
+    python -m gpu_dispatch.worker.child --work-root DIR [--file-root DIR] [--model-dir DIR] …
+
+It lives as long as its stdin stays open. When that closes, its owner is gone: the whole process group ends at once,
+and with it every ffmpeg. Its owner starts it as the leader of a process group of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import BinaryIO, NoReturn
+
+from gpu_dispatch.lines import Done, Moved, Order, Ready, Report, Run, order_from_line, report_line
+from gpu_dispatch.task import GpuResult, Progress, TaskParams
+from gpu_dispatch.worker.context import Operation
+from gpu_dispatch.worker.job import run_job
+from gpu_dispatch.worker.operations import Operations, Settings
+from manifests.errors import RunCancelled
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Channel:
+    """The two private pipes. A thread reads and a thread writes, so that nothing the loop does can hold them up."""
+
+    def __init__(self, orders: BinaryIO, reports: BinaryIO) -> None:
+        self._orders = orders
+        self._reports = reports
+        self._outbox: SimpleQueue[Report] = SimpleQueue()
+
+    @classmethod
+    def over_stdio(cls) -> Channel:
+        """Takes stdin and stdout away: a library that prints writes to stderr, one that reads finds nothing."""
+        orders, reports = os.dup(0), os.dup(1)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.dup2(2, 1)
+        return cls(os.fdopen(orders, "rb"), os.fdopen(reports, "wb", buffering=0))
+
+    def start(self, deliver: Callable[[Order], None]) -> None:
+        """Calls `deliver` in a thread of its own for every order."""
+        threading.Thread(target=self._read, args=(deliver,), name="orders", daemon=True).start()
+        threading.Thread(target=self._write, name="reports", daemon=True).start()
+
+    def send(self, report: Report) -> None:
+        """From any thread; never blocks. Reports arrive in the order they were sent."""
+        self._outbox.put(report)
+
+    def _read(self, deliver: Callable[[Order], None]) -> None:
+        try:
+            for line in self._orders:
+                deliver(order_from_line(line))
+        finally:
+            end_group()
+
+    def _write(self) -> None:
+        try:
+            while True:
+                left = memoryview(report_line(self._outbox.get()))
+                while left:
+                    left = left[self._reports.write(left) :]
+        finally:
+            end_group()
+
+
+def end_group() -> NoReturn:
+    """Ends this process and everything it started, at once."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def die_with_owner() -> None:
+    """On Linux the kernel tells when the owner ends, should its end of stdin have leaked into another process."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: end_group())
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def serve(channel: Channel, operations: Operation[TaskParams], settings: Settings) -> NoReturn:
+    """Does one job after the other, for ever; a model that an operation has loaded stays loaded."""
+    loop = asyncio.get_running_loop()
+    inbox: asyncio.Queue[Order] = asyncio.Queue()
+
+    def deliver(order: Order) -> None:
+        loop.call_soon_threadsafe(inbox.put_nowait, order)
+
+    channel.start(deliver)
+    channel.send(Ready())
+    job, work = "", None
+    while True:
+        order = await inbox.get()
+        if isinstance(order, Run):
+            job, work = order.job, asyncio.create_task(_do(order, channel, operations, settings))
+        elif work and order.job == job:
+            work.cancel()
+
+
+async def _do(order: Run, channel: Channel, operations: Operation[TaskParams], settings: Settings) -> None:
+    def report(progress: Progress) -> None:
+        channel.send(Moved(order.job, progress))
+
+    try:
+        result = await run_job(
+            order.task,
+            operations=operations,
+            work_root=settings.work_root,
+            file_root=settings.file_root,
+            report=report,
+        )
+    except asyncio.CancelledError:
+        result = GpuResult(order.task.task_id, error=RunCancelled("The job was cancelled.").info)
+    channel.send(Done(order.job, result))
+
+
+def parse(arguments: Sequence[str]) -> tuple[Settings, int]:
+    """The settings, and the niceness to work at."""
+    parser = argparse.ArgumentParser(prog="gpu_dispatch.worker.child", description=__doc__)
+    parser.add_argument("--work-root", type=Path, required=True)
+    parser.add_argument("--file-root", type=Path)
+    parser.add_argument("--model-dir", type=Path)
+    parser.add_argument("--model", type=_named_path, action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--ffmpeg")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--offline", action="store_true", help="download no models")
+    parser.add_argument("--nice", type=int, default=0)
+    found = parser.parse_args(arguments)
+    settings = Settings(
+        work_root=found.work_root,
+        file_root=found.file_root,
+        model_dir=found.model_dir,
+        models=dict(found.model),
+        ffmpeg=found.ffmpeg,
+        device=found.device,
+        allow_download=not found.offline,
+    )
+    return settings, found.nice
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, Path(path)
+
+
+def main() -> None:
+    channel = Channel.over_stdio()
+    die_with_owner()
+    settings, niceness = parse(sys.argv[1:])
+    os.nice(niceness)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    asyncio.run(serve(channel, Operations(settings), settings))
+
+
+if __name__ == "__main__":
+    main()

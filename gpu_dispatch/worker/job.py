@@ -1,0 +1,187 @@
+"""One job from its task to its result: a private folder, the inputs in, the operation, the outputs out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from gpu_dispatch.task import GpuResult, GpuTask, Payload, Progress, TaskInput, TaskOutput, TaskParams, Transcript
+from gpu_dispatch.worker.context import Job, Operation
+from gpu_dispatch.worker.limits import TransferLimits
+from gpu_dispatch.worker.transfer import Transfer, all_of
+from manifests.errors import ErrorInfo, GpuDropError, TaskTimedOut, WorkerError
+
+_LOG = logging.getLogger("gpu_dispatch.worker")
+
+Report = Callable[[Progress], None]
+
+DOWNLOAD = (0.0, 10.0)
+OPERATE = (10.0, 90.0)
+UPLOAD = (90.0, 100.0)
+"""What each part of a job is worth, in percent of the whole."""
+
+_STEP = 0.5
+"""Percent: a smaller move within one stage is not worth telling."""
+
+
+async def run_job(
+    task: GpuTask,
+    *,
+    operations: Operation[TaskParams],
+    work_root: Path,
+    file_root: Path | None,
+    report: Report,
+    limits: TransferLimits | None = None,
+) -> GpuResult:
+    """Does `task` and answers with its payload or its error; only cancellation is raised, after cleaning up.
+
+    `report` gets percents of the whole job that never fall, from any thread, and none after the return.
+    """
+    started = time.monotonic()
+    meter = Meter(report)
+    payload: Payload | None = None
+    error: ErrorInfo | None = None
+    try:
+        payload = await _in_time(task, _in_private_folder(task, operations, work_root, file_root, meter, limits))
+    except GpuDropError as e:
+        error = e.info
+    except Exception as e:  # noqa: BLE001 - the outermost line of a job: its owner gets an answer whatever happens
+        _LOG.exception("The task %s failed in a way no cause of error covers.", task.task_id)
+        error = _defect(e).info
+    finally:
+        meter.close()
+    return GpuResult(
+        task_id=task.task_id,
+        payload=payload,
+        error=error,
+        execution_ms=round((time.monotonic() - started) * 1000),
+        device=device_of(payload),
+    )
+
+
+def device_of(payload: Payload | None) -> str:
+    """ "cpu" or "cuda": where `payload` was made."""
+    if payload is None:
+        return "cpu"
+    if isinstance(payload, Transcript):
+        return payload.device
+    return "cuda" if payload.encoder.endswith("_nvenc") else "cpu"
+
+
+class Meter:
+    """Turns the parts' own progress into one percent that never falls. Callable from any thread."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._last = Progress(0.0, "")
+        self._open = True
+
+    def tell(self, part: tuple[float, float], progress: Progress) -> None:
+        """`progress.percent` counts within `part`."""
+        start, end = part
+        percent = start + (end - start) * min(100.0, max(0.0, progress.percent)) / 100.0
+        with self._lock:
+            percent = max(percent, self._last.percent)
+            same_stage = progress.stage == self._last.stage
+            if not self._open or (same_stage and percent < min(self._last.percent + _STEP, 100.0)):
+                return
+            if same_stage and percent == self._last.percent:
+                return
+            self._last = Progress(round(percent, 1), progress.stage)
+            self._report(self._last)
+
+    def close(self) -> None:
+        with self._lock:
+            self._open = False
+
+
+async def _in_time(task: GpuTask, work: Awaitable[Payload]) -> Payload:
+    deadline = asyncio.timeout(task.timeout_s)
+    try:
+        async with deadline:
+            return await work
+    except TimeoutError as e:
+        if not deadline.expired():
+            raise
+        raise TaskTimedOut(
+            f"The task was not finished after {task.timeout_s:g} s.",
+            hint="Use a shorter input, a smaller model or a faster GPU, or raise the timeout in config.yaml.",
+        ) from e
+
+
+async def _in_private_folder(
+    task: GpuTask,
+    operations: Operation[TaskParams],
+    work_root: Path,
+    file_root: Path | None,
+    meter: Meter,
+    limits: TransferLimits | None,
+) -> Payload:
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="job-", dir=work_root))
+    try:
+        async with Transfer(
+            file_root=file_root,
+            trusted_hosts=task.trusted_hosts,
+            max_input_bytes=task.max_input_bytes,
+            limits=limits,
+        ) as transfer:
+            job = Job(folder, partial(meter.tell, OPERATE))
+            await _download(task.inputs, job, transfer, meter)
+            payload = await operations(task.params, job)
+            await _upload(task.outputs, job, transfer, meter)
+            meter.tell(UPLOAD, Progress(100.0, "upload"))
+            return payload
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _download(inputs: Sequence[TaskInput], job: Job, transfer: Transfer, meter: Meter) -> None:
+    moved = _share(meter, DOWNLOAD, "download", len(inputs))
+    await all_of(
+        partial(transfer.download, source, job.path(source.name), partial(moved, i)) for i, source in enumerate(inputs)
+    )
+
+
+async def _upload(outputs: Sequence[TaskOutput], job: Job, transfer: Transfer, meter: Meter) -> None:
+    """Nothing leaves before everything is there."""
+    for output in outputs:
+        await asyncio.to_thread(_check_left, job.path(output.name))
+    moved = _share(meter, UPLOAD, "upload", len(outputs))
+    await all_of(
+        partial(transfer.upload, job.path(output.name), output, partial(moved, i)) for i, output in enumerate(outputs)
+    )
+
+
+def _share(meter: Meter, part: tuple[float, float], stage: str, count: int) -> Callable[[int, float], None]:
+    """A report for `count` files that move side by side, each worth the same."""
+    fractions = [0.0] * count
+
+    def moved(index: int, fraction: float) -> None:
+        fractions[index] = fraction
+        meter.tell(part, Progress(100.0 * sum(fractions) / count, stage))
+
+    return moved
+
+
+def _check_left(path: Path) -> None:
+    if not path.is_file() or path.is_symlink() or path.stat().st_size == 0:
+        raise WorkerError(
+            f"The operation ended without leaving {path.name}.",
+            hint="This is a defect of the worker: report it with the manifest.",
+            where=path.name,
+        )
+
+
+def _defect(e: Exception) -> WorkerError:
+    return WorkerError(
+        f"The worker failed unexpectedly ({type(e).__name__}).",
+        hint="This is a defect: the worker's log holds its traceback.",
+    )

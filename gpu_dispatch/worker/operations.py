@@ -1,0 +1,87 @@
+"""The operations a worker offers, composed. A room's libraries are imported with the first task that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gpu_dispatch.task import AddAudioParams, CaptionParams, Img2VidParams, Payload, TaskParams, TranscribeParams
+from gpu_dispatch.worker.context import Job, Operation
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
+
+if TYPE_CHECKING:
+    from gpu_dispatch.worker.video.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`work_root` holds the jobs' private folders; only below `file_root` may a task name local files.
+
+    `models` maps a model's name to its folder or checkpoint and comes before `model_dir`. `ffmpeg` None: the one found.
+    """
+
+    work_root: Path
+    file_root: Path | None = None
+    model_dir: Path | None = None
+    models: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    allow_download: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    ffmpeg: str | None = None
+
+
+class Operations:
+    """An Operation for every kind of parameters. What one has loaded stays loaded for the next task."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def __call__(self, params: TaskParams, job: Job) -> Payload:
+        match params:
+            case TranscribeParams():
+                return await self._transcribe(params, job)
+            case CaptionParams():
+                return await self._caption(params, job)
+            case Img2VidParams():
+                return await self._img2vid(params, job)
+            case AddAudioParams():
+                return await self._addaudio(params, job)
+
+    @cached_property
+    def _ffmpeg(self) -> FFmpeg:
+        return FFmpeg(find_ffmpeg(self._settings.ffmpeg))
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        from gpu_dispatch.worker.video.encoder import Encoder
+
+        return Encoder(self._ffmpeg)
+
+    @cached_property
+    def _transcribe(self) -> Operation[TranscribeParams]:
+        from gpu_dispatch.worker.speech.models import ModelStore
+        from gpu_dispatch.worker.speech.transcribe import Transcriber
+
+        settings = self._settings
+        store = ModelStore(settings.model_dir, extra=settings.models, allow_download=settings.allow_download)
+        return Transcriber(store, self._ffmpeg, device=settings.device)
+
+    @cached_property
+    def _caption(self) -> Operation[CaptionParams]:
+        from gpu_dispatch.worker.video.caption import BurnOrMux
+
+        return BurnOrMux(self._ffmpeg, self._encoder)
+
+    @cached_property
+    def _img2vid(self) -> Operation[Img2VidParams]:
+        from gpu_dispatch.worker.video.kenburns import KenBurns
+
+        return KenBurns(self._ffmpeg, self._encoder)
+
+    @cached_property
+    def _addaudio(self) -> Operation[AddAudioParams]:
+        from gpu_dispatch.worker.video.mux import ReplaceAudio
+
+        return ReplaceAudio(self._ffmpeg, self._encoder)

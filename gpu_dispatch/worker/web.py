@@ -1,0 +1,222 @@
+"""Files from and to http(s) addresses: bounded, retried, every hop checked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import aiohttp
+from yarl import URL
+
+from gpu_dispatch.worker.address import PublicResolver, check_literal, is_trusted
+from gpu_dispatch.worker.answers import BROKEN, REDIRECTS, check_received, check_stored, reason_of
+from gpu_dispatch.worker.limits import Budget, TransferLimits, shown
+from manifests.errors import InputEmpty, InvalidPath, TransferFailed
+
+CHUNK = 2**20
+"""Bytes moved between disk and network at a time."""
+
+Moved = Callable[[float], None]
+"""Told the fraction (0-1) of a file that has gone through."""
+
+
+class WebClient:
+    """Two ways out: a free one for the hosts the task trusts, a guarded one (public addresses only) for the rest.
+
+    Neither looks at proxy variables or keeps cookies. Every attempt starts from the first byte.
+    """
+
+    def __init__(self, trusted_hosts: tuple[str, ...], limits: TransferLimits, rng: random.Random) -> None:
+        self._trusted = trusted_hosts
+        self._limits = limits
+        self._rng = rng
+        self._free = self._session(None)
+        self._guarded = self._session(PublicResolver())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._free.close()
+        await self._guarded.close()
+
+    async def get(self, url: str, path: Path, *, name: str, budget: Budget, moved: Moved) -> None:
+        """Fetches `url` into `path`. Raises InputMissing, InputDenied, InputEmpty, InputTooLarge, TransferFailed."""
+
+        async def once() -> None:
+            async with self._answer("GET", url, name) as response:
+                await check_received(response, url, name)
+                await _save(response, path, name, budget, moved)
+
+        await self._persist(once, f"{name} could not be fetched from {shown(url)}", name)
+
+    async def put(self, path: Path, url: str, *, name: str, content_type: str, moved: Moved) -> None:
+        """Leaves `path` at `url`. Raises StoreDenied or TransferFailed."""
+        size = (await asyncio.to_thread(path.stat)).st_size
+        headers = {"Content-Length": str(size), "Content-Type": content_type}
+
+        async def once() -> None:
+            async with asyncio.timeout(self._limits.connect_s + self._limits.idle_s) as silence:
+
+                def body() -> AsyncIterator[bytes]:
+                    return _chunks(path, size, lambda part: self._sent(silence, moved, part))
+
+                async with self._answer("PUT", url, name, headers, body) as response:
+                    await check_stored(response, url, name)
+
+        await self._persist(once, f"{name} could not be written to {shown(url)}", name)
+
+    def _sent(self, silence: asyncio.Timeout, moved: Moved, part: float) -> None:
+        silence.reschedule(asyncio.get_running_loop().time() + self._limits.idle_s)
+        moved(part)
+
+    async def _persist(self, once: Callable[[], Awaitable[None]], what: str, name: str) -> None:
+        try:
+            async with asyncio.timeout(self._limits.total_s):
+                for attempt in range(self._limits.attempts):
+                    if attempt:
+                        cap = min(self._limits.backoff_cap_s, self._limits.backoff_s * 2.0**attempt)
+                        await asyncio.sleep(self._rng.uniform(0.0, cap))
+                    if await self._attempt(once, what, name, last=attempt + 1 == self._limits.attempts):
+                        return
+        except TimeoutError as e:
+            raise TransferFailed(
+                f"{what}: it took longer than {self._limits.total_s:g} s.",
+                hint="The other side is too slow or the file too large for the connection.",
+                where=name,
+            ) from e
+
+    async def _attempt(self, once: Callable[[], Awaitable[None]], what: str, name: str, *, last: bool) -> bool:
+        """Whether it went through; False when another attempt may help."""
+        try:
+            await once()
+        except TransferFailed as e:
+            if last or not e.retryable:
+                raise
+            return False
+        except BROKEN as e:
+            reason, retryable, hint = reason_of(e, self._limits)
+            if last or not retryable:
+                raise TransferFailed(f"{what}: {reason}.", hint=hint, where=name, retryable=retryable) from e
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        url: str,
+        name: str,
+        headers: dict[str, str] | None = None,
+        body: Callable[[], AsyncIterator[bytes]] | None = None,
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """The answer at the end of the redirects. Trust ends at the first hop to a host that has none."""
+        hop = _parse(url, name)
+        trusted = True
+        for _ in range(self._limits.redirects + 1):
+            trusted = trusted and is_trusted(hop, self._trusted)
+            if not trusted:
+                check_literal(hop)
+            session = self._free if trusted else self._guarded
+            data = body() if body else None
+            async with session.request(method, hop, data=data, headers=headers, allow_redirects=False) as response:
+                location = response.headers.get("Location")
+                if response.status not in REDIRECTS[method] or not location:
+                    yield response
+                    return
+                hop = _parse(str(hop.join(URL(location, encoded=_is_quoted(location)))), name)
+        raise TransferFailed(
+            f"{shown(url)} leads through more than {self._limits.redirects} redirects.",
+            hint="Name the file's final address.",
+            where=name,
+            retryable=False,
+        )
+
+    def _session(self, resolver: PublicResolver | None) -> aiohttp.ClientSession:
+        limits = self._limits
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=8),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=limits.connect_s, sock_connect=limits.connect_s, sock_read=limits.idle_s
+            ),
+            headers={"Accept-Encoding": "identity", "User-Agent": "gpudrop"},
+            trust_env=False,
+        )
+
+
+def _parse(url: str, name: str) -> URL:
+    """An address that can be sent as it is, is: a signature holds for exactly that. Else it is quoted."""
+    try:
+        parsed = URL(url, encoded=_is_quoted(url))
+    except ValueError as e:
+        raise InvalidPath(f"{shown(url)} is no usable address.", hint="Check its spelling.", where=name) from e
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidPath(f"{shown(url)} is no http address.", hint="Use http:// or https://.", where=name)
+    return parsed
+
+
+def _is_quoted(url: str) -> bool:
+    return url.isascii() and url.isprintable() and not any(c in url for c in ' "<>\\^`{|}')
+
+
+async def _save(response: aiohttp.ClientResponse, path: Path, name: str, budget: Budget, moved: Moved) -> None:
+    expected = response.content_length or 0
+    budget.check(expected, name)
+    taken = 0
+    file = await asyncio.to_thread(path.open, "wb")
+    try:
+        async for chunk in _gathered(response):
+            budget.take(len(chunk), name)
+            taken += len(chunk)
+            await asyncio.to_thread(_write, file, chunk, name)
+            moved(min(1.0, taken / expected) if expected else 0.0)
+        if not taken:
+            raise InputEmpty(f"The file at {name}'s address is empty.", hint="Upload the file again.", where=name)
+    except BaseException:
+        budget.give_back(taken)
+        raise
+    finally:
+        await asyncio.to_thread(file.close)
+
+
+async def _gathered(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body in pieces of about CHUNK bytes; the socket gives smaller ones, and each write costs a thread hop."""
+    held = bytearray()
+    async for piece in response.content.iter_any():
+        held += piece
+        if len(held) >= CHUNK:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
+
+
+def _write(file: BinaryIO, chunk: bytes, name: str) -> None:
+    try:
+        file.write(chunk)
+    except OSError as e:
+        raise TransferFailed(
+            f"{name} could not be stored on the worker: {e.strerror}.",
+            hint="Give the worker more disk space.",
+            where=name,
+        ) from e
+
+
+async def _chunks(path: Path, size: int, sent: Moved) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    done = 0
+    try:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk
+            done += len(chunk)
+            sent(done / size)
+    finally:
+        file.close()

@@ -1,0 +1,81 @@
+import random
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from support.media import Media
+from support.places import HANG_S, Place, local_place
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.watch import wait_until_final
+from manifests.errors import StoreDenied, StoreUnavailable, TaskTimedOut
+
+
+@pytest.fixture
+async def place(tmp_path: Path, media: Media) -> AsyncIterator[Place]:
+    async with local_place(tmp_path, media, "odd") as place:
+        yield place
+
+
+async def test_a_job_is_followed_to_its_end(place: Place) -> None:
+    seen: list[JobStatus] = []
+    job = await place.backend.submit(place.odd("rush"))
+    status = await wait_until_final(place.backend, job, deadline_s=HANG_S, on_status=seen.append, rng=random.Random(1))
+    assert status.state == "completed" and seen[-1] == status
+    assert all(a != b for a, b in pairwise(seen))
+
+
+async def test_a_lost_job_is_final(place: Place) -> None:
+    status = await wait_until_final(
+        place.backend,
+        JobRef("local", "whisper", "x"),
+        deadline_s=HANG_S,
+        on_status=lambda _: None,
+        rng=random.Random(1),
+    )
+    assert status.state == "lost"
+
+
+async def test_a_job_past_the_deadline_is_cancelled(place: Place) -> None:
+    job = await place.backend.submit(place.odd("patient"))
+    with pytest.raises(TaskTimedOut):
+        await wait_until_final(place.backend, job, deadline_s=2.0, on_status=lambda _: None, rng=random.Random(1))
+    assert (await place.backend.status(job)).state == "cancelled"
+
+
+class Shaky:
+    """The backend behind a connection that fails now and then."""
+
+    def __init__(self, place: Place, failures: list[Exception]) -> None:
+        self._backend = place.backend
+        self._failures = failures
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._backend, name)
+
+    async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
+        if self._failures:
+            raise self._failures.pop(0)
+        return await self._backend.status(job, wait_s=wait_s)
+
+
+async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: Place) -> None:
+    job = await place.backend.submit(place.odd("fine"))
+    quick = Backoff(0.001, 0.01)
+
+    async def follow(*failures: Exception) -> JobStatus:
+        backend = Shaky(place, list(failures))
+        return await wait_until_final(
+            backend,  # pyright: ignore[reportArgumentType]
+            job,
+            deadline_s=HANG_S,
+            on_status=lambda _: None,
+            rng=random.Random(1),
+            backoff=quick,
+        )
+
+    assert (await follow(StoreUnavailable("off"), StoreUnavailable("off"))).state == "completed"
+    with pytest.raises(StoreDenied):
+        await follow(StoreDenied("no"))
