@@ -7,7 +7,7 @@ espeak-ng -v en-us -s 130 -w media/speech.wav "$text"
 ffmpeg -v error -y -i media/speech.wav -c:a libopus -b:a 32k speech.ogg && rm media/speech.wav
 ffmpeg -v error -y -f lavfi -i "gradients=s=640x360:r=24:d=5:speed=0.02:seed=7:c0=#12355b:c1=#d72638:nb_colors=2" \
   -c:v libx264 -preset veryslow -crf 30 -pix_fmt yuv420p -movflags +faststart media/clip.mp4
-ffmpeg -v error -y -f lavfi -i "aevalsrc='0.2*sin(2*PI*t*220)+0.15*sin(2*PI*t*277.2)+0.15*sin(2*PI*t*329.6)':d=4" \
+ffmpeg -v error -y -f lavfi -i "aevalsrc='0.2*sin(2*PI*t*220)+0.15*sin(2*PI*t*277.2)+0.15*sin(2*PI*t*329.6)':d=6" \
   -c:a libopus -b:a 32k media/chord.ogg
 python - <<'PY'
 import numpy as np

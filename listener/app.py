@@ -160,6 +160,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 base.ends,
                 JobSettings(timeout_s=timeout_s, link_s=int(timeout_s) + LINK_SLACK_S),
                 clock=time.time,
+                rng=rng,
                 progress=board.progress,
             ),
             closer=Closer(

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
 from gpu_dispatch.task import GpuResult, GpuTask, TaskInput, TaskOutput
 from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.watch import wait_until_final
 from handlers.base import PlannedTask
 from listener.engine import Steps
 from listener.signals import Ends
 from listener.store import Store
 from manifests.errors import ErrorInfo, GpuDropError, JobLost, RunCancelled, RunSuperseded, WorkerError
 from manifests.media import MediaRef, ObjectRef
-
-LOOK_S = 10.0
-"""Longest time between two looks at a job; backends answer earlier when something changes."""
 
 MAX_LOSSES = 10
 """Jobs that vanish with the process that ran them are tried again without counting as attempts, this often."""
@@ -82,7 +80,7 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """`timeout_s` for the worker; `link_s`: how long its presigned links work."""
+    """`timeout_s` for the worker; `link_s`: how long its presigned links work, and so how long a job is waited for."""
 
     timeout_s: float
     link_s: int
@@ -97,6 +95,7 @@ class JobRunner:
         settings: JobSettings,
         *,
         clock: Callable[[], float],
+        rng: random.Random,
         progress: Callable[[JobRequest, int, JobRef, JobStatus], None],
     ) -> None:
         """`backends` by capability. `progress` hears of every change: request, attempt, job, status.
@@ -108,6 +107,7 @@ class JobRunner:
         self._ends = ends
         self._settings = settings
         self._clock = clock
+        self._rng = rng
         self._progress = progress
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
@@ -160,25 +160,28 @@ class JobRunner:
 
     async def _wait(self, request: JobRequest, number: int, job: JobRef) -> GpuResult:
         backend = self._backend(request)
+        watching = asyncio.create_task(
+            wait_until_final(
+                backend,
+                job,
+                deadline_s=self._settings.link_s,
+                on_status=lambda status: self._progress(request, number, job, status),
+                rng=self._rng,
+            )
+        )
         ended = asyncio.create_task(self._ends.wait(request.run_id))
-        look: asyncio.Task[JobStatus] | None = None
         try:
-            while True:
-                look = asyncio.create_task(backend.status(job, wait_s=LOOK_S))
-                await asyncio.wait({look, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if ended.done():
-                    await backend.cancel(job)
-                    self._raise_if_ended(request.run_id)
-                status = await look
-                self._progress(request, number, job, status)
-                if status.state == "lost":
-                    raise JobLost("The job ended with the process that ran it.", hint="It is started again by itself.")
-                if status.final:
-                    return status.result or _without_result(request, status)
+            await asyncio.wait({watching, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not watching.done():
+                await backend.cancel(job)
+                self._raise_if_ended(request.run_id)
+            status = await watching
         finally:
             ended.cancel()
-            if look:
-                look.cancel()
+            watching.cancel()
+        if status.state == "lost":
+            raise JobLost("The job ended with the process that ran it.", hint="It is started again by itself.")
+        return status.result or _without_result(request, status)
 
     async def _task(self, request: JobRequest) -> GpuTask:
         """The planned task with fresh addresses: they are secrets of a limited life, so never recorded."""

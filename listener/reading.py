@@ -15,6 +15,7 @@ from manifests.models import Manifest
 from manifests.names import defaults_keys, sidecar_key
 from manifests.reader import from_template, read
 from manifests.syntax import MAX_BYTES
+from manifests.tree import decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ManifestReader:
             raise InputMissing(f"The manifest {run.key!r} is gone.", hint="Drop it again.")
         defaults = await self._folder_defaults(run)
         manifest = await asyncio.to_thread(read, data, run.key, models=self._models, defaults=defaults)
-        return _asked(manifest, data.decode("utf-8", "replace"))
+        return _asked(manifest, decode(data, run.key))
 
     async def _folder_defaults(self, run: RunRequest) -> tuple[Defaults, ...]:
         found = list(self._defaults)

@@ -1,0 +1,162 @@
+"""What a run survives, what ends it, and what never starts one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+
+import psutil
+
+from support.installation import SAMPLES, Installation
+
+CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
+CHORD = (SAMPLES / "media" / "chord.ogg").read_bytes()
+MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
+LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 40}], "path": "clips/"}).encode()
+SHORT = json.dumps({"images": [{"image": "dawn.jpg", "duration": 0.5}], "path": "clips/"}).encode()
+
+
+def put_media(install: Installation) -> None:
+    install.drops.put("clip.mp4", CLIP)
+    install.drops.put("chord.ogg", CHORD)
+    install.drops.put("dawn.jpg", (SAMPLES / "media" / "dawn.jpg").read_bytes())
+
+
+def accepted(install: Installation) -> Counter[str]:
+    return Counter(entry["key"] for entry in install.logged("run_accepted"))
+
+
+def settled(install: Installation) -> None:
+    """Long enough for another event to arrive and be taken."""
+    time.sleep(3.0)
+    del install
+
+
+def test_killed_while_a_job_runs_and_started_again(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("quick.job.json", MUX)
+    first = install.done("quick.job.json")
+    install.drops.put("slow.job.json", LONG)
+    status = install.running("slow.job.json", percent=12)
+    orphans = install.children()
+    assert orphans
+    install.kill()
+    psutil.wait_procs(orphans, timeout=20)
+    assert not [p for p in orphans if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert "clips/video_1.mp4" not in install.drops.keys(), "half-written output"
+    install.start()
+    done = install.done("slow.job.json")
+    assert done["run_id"] == status["run_id"]
+    assert [o["key"] for o in done["outputs"]] == ["clips/video_1.mp4"]
+    settled(install)
+    assert accepted(install) == {"quick.job.json": 1, "slow.job.json": 1}
+    assert install.document("quick.job.json", "done") == first
+
+
+def test_stopped_while_a_job_runs(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("slow.job.json", LONG)
+    install.running("slow.job.json", percent=12)
+    children = install.children()
+    assert install.stop() < 5.0
+    assert install.process
+    assert install.process.returncode == 0
+    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert "clips/video_1.mp4" not in install.drops.keys()
+    assert install.document("slow.job.json", "error") is None
+    install.start()
+    install.done("slow.job.json")
+
+
+def test_dropped_while_stopped(install: Installation) -> None:
+    put_media(install)
+    install.drops.put("early.job.json", MUX)
+    install.start(triggers=[])
+    install.done("early.job.json")
+
+
+def test_an_overwritten_manifest_runs_again(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("a.job.json", MUX)
+    first = install.done("a.job.json")
+    time.sleep(1.1)
+    install.drops.put("a.job.json", MUX)
+    second = install.until(lambda: (d := install.document("a.job.json", "done")) and d != first and d)
+    assert second["run_id"] != first["run_id"]
+    assert accepted(install) == {"a.job.json": 2}
+
+
+def test_outputs_start_nothing(install: Installation) -> None:
+    """A trigger that takes every mp4, also the ones that runs leave."""
+    every = {"name": "mp4", "pattern": "*.mp4", "manifest": {"operation": "caption", "srt": "/cues.srt", "burn": False}}
+    install.drops.put("cues.srt", (SAMPLES / "media" / "clip.srt").read_bytes())
+    install.start(triggers=[every])
+    install.drops.put("one.mp4", CLIP)
+    install.done("one.mp4")
+    settled(install)
+    assert "one.mp4.captioned.mp4" in install.drops.keys() or "one.captioned.mp4" in install.drops.keys()
+    assert accepted(install) == {"one.mp4": 1}
+    install.stop()
+    install.start()
+    settled(install)
+    assert accepted(install) == {"one.mp4": 1}
+
+
+def test_a_manifest_before_its_media(install: Installation) -> None:
+    install.start(triggers=[])
+    install.drops.put("early/a.job.json", MUX)
+    waiting = install.until(lambda: (s := install.document("early/a.job.json", "status")) and s["waiting_for"] and s)
+    assert waiting["state"] == "waiting"
+    assert sorted(waiting["waiting_for"]) == ["early/chord.ogg", "early/clip.mp4"]
+    install.drops.put("early/clip.mp4", CLIP)
+    install.until(lambda: (s := install.document("early/a.job.json", "status")) and len(s["waiting_for"]) == 1)
+    install.drops.put("early/chord.ogg", CHORD)
+    install.done("early/a.job.json")
+
+
+def test_media_that_never_come(install: Installation) -> None:
+    install.start(triggers=[], manifests={"wait_for_inputs": "2s"})
+    install.drops.put("a.job.json", MUX)
+    error = install.failed("a.job.json")
+    assert error["code"] == "input_missing"
+    assert "clip.mp4" in error["message"]
+    assert "chord.ogg" in error["message"]
+
+
+def test_deleting_the_manifest_cancels(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("slow.job.json", LONG)
+    install.running("slow.job.json", percent=11)
+    install.drops.delete("slow.job.json")
+    assert install.failed("slow.job.json")["code"] == "cancelled"
+    install.until(lambda: not [c for c in install.children() if "ffmpeg" in c.name()])
+    assert "clips/video_1.mp4" not in install.drops.keys()
+
+
+def test_a_cancel_file_cancels_and_goes(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("slow.job.json", LONG)
+    install.running("slow.job.json", percent=11)
+    install.drops.put("slow.cancel", b"please")
+    assert install.failed("slow.job.json")["code"] == "cancelled"
+    install.until(lambda: "slow.cancel" not in install.drops.keys())
+
+
+def test_a_newer_version_takes_over(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("a.job.json", LONG)
+    old = install.running("a.job.json", percent=11)
+    install.drops.put("a.job.json", SHORT)
+    done = install.done("a.job.json")
+    assert done["run_id"] != old["run_id"]
+    assert done["stats"]["frames"] == 12
+    settled(install)
+    assert install.document("a.job.json", "error") is None
+    assert install.document("a.job.json", "status") is None
