@@ -1,0 +1,173 @@
+"""caption: subtitles into a video, burnt in or as a track that players switch on."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_dispatch.task import CaptionLayout, CaptionParams, Progress, VideoFile, Videos
+from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.video.containers import audio_args, can_copy_video, copy_video_args
+from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName, video_args
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
+from gpu_dispatch.worker.video.fonts import bundled_folder, write_fontconfig
+from gpu_dispatch.worker.video.languages import iso639_2
+from gpu_dispatch.worker.video.picture import keep_times, normalising_filters
+from gpu_dispatch.worker.video.probe import Media, VideoTrack, probe
+from manifests.errors import FontMissing
+
+ASS_NAME, SRT_NAME, FONTS_NAME = "sub.ass", "sub.srt", "sub.fonts"
+
+_NO_GLYPH = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]+)")
+_ATTACHMENTS = re.compile(r"^\[(?:Fonts|Graphics)\][^\n]*\n(?:(?!\[).*(?:\n|\Z))*", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class BurnOrMux:
+    """Burns the layout whose shape is nearest to the video's; with `soft_srt`, adds a track and copies the rest."""
+
+    ffmpeg: FFmpeg
+    encoder: Encoder
+    fonts: tuple[Path, ...] | None = None
+    """Folders to take fonts from; None: the package's own and the system's."""
+
+    async def __call__(self, params: CaptionParams, job: Job) -> Videos:
+        """Raises MediaUnreadable, NoVideo, FontMissing (a character that no font here can draw) or EncodeFailed."""
+        media = await probe(self.ffmpeg, job.path(params.video))
+        track = media.require_video()
+        if params.soft_srt is not None:
+            frames, encoder = await self._add_track(params, params.soft_srt, job, media, track)
+        elif params.layouts:
+            frames, encoder = await self._burn(params, job, media, track)
+        else:
+            raise ValueError("caption parameters with neither layouts nor soft_srt")
+        output = job.path(params.output)
+        made = await probe(self.ffmpeg, output)
+        shape = made.require_video()
+        file = VideoFile(params.output, output.stat().st_size, made.duration, shape.width, shape.height, frames)
+        return Videos((file,), encoder)
+
+    async def _burn(self, params: CaptionParams, job: Job, media: Media, track: VideoTrack) -> tuple[int, EncoderName]:
+        layout = nearest_layout(params.layouts, track)
+        job.path(ASS_NAME).write_text(_without_attachments(layout.ass), encoding="utf-8")
+        env = {**os.environ, "FONTCONFIG_FILE": str(write_fontconfig(job.folder, self.fonts).absolute())}
+        filters = [*normalising_filters(track), f"ass={ASS_NAME}{self._fonts_option(job)}"]
+        glyphs = _MissingGlyphs()
+
+        async def attempt(encoder: EncoderName) -> int:
+            done = await self.ffmpeg.run(
+                [
+                    *untrusted_input(job.path(params.video)),
+                    *("-map", "0:V:0", "-vf", ",".join(filters)),
+                    *video_args(encoder, quality=params.quality, fps=track.fps),
+                    *keep_times(track),
+                    *_rest(params, job, media),
+                ],
+                name=params.video,
+                doing="burning the captions in",
+                on_tick=_reporter(job, media.duration),
+                on_stderr=glyphs,
+                cwd=job.folder,
+                env=env,
+            )
+            return done.frames
+
+        frames, encoder = await self.encoder.encode(attempt)
+        glyphs.check(params.video)
+        return frames, encoder
+
+    def _fonts_option(self, job: Job) -> str:
+        """libass without fontconfig finds fonts in this folder only; its name in the graph is fixed."""
+        if self.fonts is not None:
+            return ""
+        link = job.path(FONTS_NAME)
+        if not link.is_symlink():
+            link.symlink_to(bundled_folder(), target_is_directory=True)
+        return f":fontsdir={FONTS_NAME}"
+
+    async def _add_track(
+        self, params: CaptionParams, srt: str, job: Job, media: Media, track: VideoTrack
+    ) -> tuple[int, str]:
+        job.path(SRT_NAME).write_text(srt, encoding="utf-8")
+        subtitles = ["-protocol_whitelist", "file,pipe", "-f", "srt", "-i", f"file:{job.path(SRT_NAME).absolute()}"]
+
+        async def mux(video: Sequence[str]) -> int:
+            done = await self.ffmpeg.run(
+                [
+                    *untrusted_input(job.path(params.video)),
+                    *subtitles,
+                    *("-map", "0:V:0", *video),
+                    *("-map", "1:s:0", "-c:s", "mov_text", "-disposition:s:0", "0"),
+                    *("-metadata:s:s:0", f"language={iso639_2(params.language)}"),
+                    *_rest(params, job, media),
+                ],
+                name=params.video,
+                doing="adding the subtitle track",
+                on_tick=_reporter(job, media.duration),
+            )
+            return done.frames
+
+        async def attempt(encoder: EncoderName) -> int:
+            codec = video_args(encoder, quality=params.quality, fps=track.fps)
+            return await mux(["-vf", ",".join(normalising_filters(track)), *codec, *keep_times(track)])
+
+        if can_copy_video(track):
+            return await mux(copy_video_args(track)), "copy"
+        return await self.encoder.encode(attempt)
+
+
+def nearest_layout(layouts: Sequence[CaptionLayout], track: VideoTrack) -> CaptionLayout:
+    """The layout whose ratio of width to height is nearest to that of the picture as it is shown."""
+    width, height = track.display_size
+    return min(layouts, key=lambda layout: abs(math.log((layout.width / layout.height) / (width / height))))
+
+
+def _rest(params: CaptionParams, job: Job, media: Media) -> list[str]:
+    return [*audio_args(media.audio), *FASTSTART, str(job.path(params.output).absolute())]
+
+
+def _reporter(job: Job, duration: float) -> Callable[[Tick], None]:
+    def report(tick: Tick) -> None:
+        if duration > 0:
+            job.report(Progress(min(100.0, 100.0 * tick.seconds / duration), "encode"))
+
+    return report
+
+
+def _without_attachments(ass: str) -> str:
+    """`ass` without embedded fonts and pictures: nothing of ours has them, and font files are programs."""
+    return _ATTACHMENTS.sub("", ass.replace("\0", ""))
+
+
+def _shapeless(character: str) -> bool:
+    """Joiners, direction marks, odd blanks and variation selectors: nothing is lost when no font has them."""
+    return unicodedata.category(character) in ("Cf", "Cc", "Zs") or "\ufe00" <= character <= "\ufe0f"
+
+
+class _MissingGlyphs:
+    """Listens for characters that libass found in no font. It draws a box, or nothing, and ffmpeg ends well."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    def __call__(self, line: str) -> None:
+        match = _NO_GLYPH.search(line)
+        if match and len(self._found) < 20:
+            character = chr(int(match[1], 16)) if int(match[1], 16) < 0x110000 else "?"
+            if character == "\0" or not _shapeless(character):
+                self._found[character] = None
+
+    def check(self, name: str) -> None:
+        if not self._found:
+            return
+        drawn = " ".join(c for c in self._found if c != "\0")
+        raise FontMissing(
+            f"No font on the worker can draw {drawn}." if drawn else "The worker has no fonts at all.",
+            hint="Install fonts for the language on the worker: fonts-noto-core, and fonts-noto-cjk for Asian scripts.",
+            where=name,
+        )

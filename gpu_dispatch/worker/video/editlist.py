@@ -1,0 +1,116 @@
+"""The end of a copied video track, exact to a frame.
+
+Copied frames can be cut in decoding order only, so a few that are shown after the wanted end have to stay: others
+refer to them. MP4 has a place to say where showing ends, the track's edit list, which ffmpeg's muxer fills by itself
+and takes no wish for; the number is changed here after the fact.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_INDEX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    kind: bytes
+    start: int
+    """Of its content, as `end`: offsets into the buffer."""
+    end: int
+
+
+def end_video_at(path: Path, seconds: float) -> None:
+    """Lets the video track of the MP4 file `path` end at `seconds`; a track that ends sooner is left as it is.
+
+    Raises ValueError when the file is not one that ffmpeg's mp4 muxer wrote.
+    """
+    with path.open("r+b") as file:
+        offset, size = _find_index(file)
+        file.seek(offset)
+        index = bytearray(file.read(size))
+        _shorten(index, seconds)
+        file.seek(offset)
+        file.write(index)
+
+
+def _find_index(file: BinaryIO) -> tuple[int, int]:
+    offset = 0
+    while len(header := file.read(16)) >= 8:
+        size, kind = struct.unpack_from(">I4s", header)
+        if size == 1 and len(header) == 16:
+            size = struct.unpack_from(">Q", header, 8)[0]
+        if kind == b"moov" and 8 <= size <= MAX_INDEX_BYTES:
+            return offset + 8, size - 8
+        if size < 8:
+            break
+        offset += size
+        file.seek(offset)
+    raise ValueError("no MP4 index")
+
+
+def _shorten(index: bytearray, seconds: float) -> None:
+    boxes = {box.kind: box for box in _children(index, 0, len(index))}
+    movie = boxes[b"mvhd"]
+    scale_at, length_at, wide = _header_fields(index, movie, version0=(12, 16), version1=(20, 24))
+    # Rounding down: a frame that begins within the last tick must not be shown.
+    length = int(seconds * struct.unpack_from(">I", index, scale_at)[0] + 1e-6)
+    lengths = [_shorten_track(index, box, length) for box in _children(index, 0, len(index)) if box.kind == b"trak"]
+    _put(index, length_at, wide, max(lengths, default=length))
+
+
+def _shorten_track(index: bytearray, track: _Box, length: int) -> int:
+    """The track's length afterwards, in the movie's ticks."""
+    inside = {box.kind: box for box in _children(index, track.start, track.end)}
+    _, length_at, wide = _header_fields(index, inside[b"tkhd"], version0=(0, 20), version1=(0, 28))
+    now = _get(index, length_at, wide)
+    media = {box.kind: box for box in _children(index, inside[b"mdia"].start, inside[b"mdia"].end)}
+    handler = media[b"hdlr"]
+    if bytes(index[handler.start + 8 : handler.start + 12]) != b"vide" or b"edts" not in inside:
+        return now
+    edits = next(box for box in _children(index, inside[b"edts"].start, inside[b"edts"].end) if box.kind == b"elst")
+    before = 0
+    for at, entry_wide in _edits(index, edits):
+        lasts = _get(index, at, entry_wide)
+        _put(index, at, entry_wide, min(lasts, max(0, length - before)))
+        before += lasts
+    _put(index, length_at, wide, min(now, length))
+    return min(now, length)
+
+
+def _edits(index: bytearray, edits: _Box) -> Iterator[tuple[int, bool]]:
+    """Where each edit's duration stands, and whether it takes 8 bytes."""
+    wide = index[edits.start] == 1
+    count = struct.unpack_from(">I", index, edits.start + 4)[0]
+    step = 20 if wide else 12
+    for number in range(count):
+        yield edits.start + 8 + number * step, wide
+
+
+def _children(index: bytearray, start: int, end: int) -> Iterator[_Box]:
+    while start + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", index, start)
+        if size < 8 or start + size > end:
+            raise ValueError("a broken MP4 index")
+        yield _Box(kind, start + 8, start + size)
+        start += size
+
+
+def _header_fields(
+    index: bytearray, box: _Box, *, version0: tuple[int, int], version1: tuple[int, int]
+) -> tuple[int, int, bool]:
+    wide = index[box.start] == 1
+    scale, length = version1 if wide else version0
+    return box.start + scale, box.start + length, wide
+
+
+def _get(index: bytearray, at: int, wide: bool) -> int:
+    return struct.unpack_from(">Q" if wide else ">I", index, at)[0]
+
+
+def _put(index: bytearray, at: int, wide: bool, value: int) -> None:
+    struct.pack_into(">Q" if wide else ">I", index, at, value)

@@ -1,0 +1,160 @@
+"""The ffmpeg program: where it is, how untrusted files are given to it, and how it is run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
+
+from gpu_dispatch.worker.video.failure import failure
+from gpu_dispatch.worker.video.process import Exit, Feed, LineSplitter, run_process
+from manifests.errors import ConfigError, EngineUnavailable, InputTooLarge
+
+DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,mp3,wav,w64,flac,ogg,aac,aiff,amr,caf"
+"""Containers that hold media and nothing else: none follows references to other files or addresses."""
+
+QUIET: tuple[str, ...] = ("-nostdin", "-hide_banner", "-loglevel", "level+warning", "-nostats", "-y")
+
+
+def find_ffmpeg(preferred: str | None = None) -> str:
+    """`preferred` (a path or a command), else ffmpeg on PATH, else the binary that imageio-ffmpeg ships.
+
+    Raises ConfigError when `preferred` names no program, EngineUnavailable when there is none at all.
+    """
+    if preferred:
+        found = shutil.which(preferred)
+        if not found:
+            raise ConfigError(
+                f"GPUDROP_FFMPEG names {preferred!r}, which is no program.",
+                hint="Give the full path of an ffmpeg, or unset it.",
+                where="GPUDROP_FFMPEG",
+            )
+        return found
+    if found := shutil.which("ffmpeg"):
+        return found
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as e:
+        raise EngineUnavailable("No ffmpeg was found.", hint="Install ffmpeg, or set GPUDROP_FFMPEG.") from e
+
+
+def untrusted_input(path: Path, *options: str) -> list[str]:
+    """Arguments that open `path` as media and nothing else: a playlist under a media name reads no other file."""
+    whitelists = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
+    return [*whitelists, *options, "-i", f"file:{path.absolute()}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How far a run is: frames written (0 without video) and seconds of output."""
+
+    frames: int
+    seconds: float
+
+
+class _ProgressReader:
+    """Reads `-progress` blocks: key=value lines up to `progress=continue` or `progress=end`."""
+
+    def __init__(self, on_tick: Callable[[Tick], None]) -> None:
+        self._on_tick = on_tick
+        self.last = Tick(0, 0.0)
+
+    def __call__(self, line: str) -> None:
+        key, _, value = line.strip().partition("=")
+        value = value.strip()
+        if key == "frame" and value.isdigit():
+            self.last = Tick(int(value), self.last.seconds)
+        elif key == "out_time_us" and value.isdigit():
+            self.last = Tick(self.last.frames, int(value) / 1_000_000)
+        elif key == "progress":
+            self._on_tick(self.last)
+
+
+def _ignore(_: Tick) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class FFmpeg:
+    """An ffmpeg at `path`. `timeout_s` is a guard against hangs; the task's own deadline lies above it."""
+
+    path: str
+    timeout_s: float = 6 * 3600.0
+
+    async def run(
+        self,
+        args: Sequence[str],
+        *,
+        name: str,
+        doing: str,
+        on_tick: Callable[[Tick], None] = _ignore,
+        on_stderr: Callable[[str], None] | None = None,
+        feed: Feed | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Tick:
+        """Runs ffmpeg on `args` to its end; returns the last progress.
+
+        `name` is the input to blame, `doing` completes "ffmpeg failed while …". Raises MediaUnreadable, EncodeFailed,
+        TaskTimedOut, and whatever `feed` raises.
+        """
+        progress = _ProgressReader(on_tick)
+        argv = [self.path, *QUIET, "-stats_period", "0.5", "-progress", "pipe:1", *args]
+        ended = await run_process(
+            argv,
+            timeout_s=self.timeout_s,
+            on_stdout=LineSplitter(progress),
+            on_stderr=on_stderr,
+            feed=feed,
+            cwd=cwd,
+            env=env,
+        )
+        if ended.code != 0:
+            raise failure(ended.stderr, name=name, doing=doing)
+        return progress.last
+
+    async def read_stdout(self, args: Sequence[str], *, name: str, limit: int) -> bytes:
+        """What ffmpeg writes to `pipe:1`, which is appended to `args`, in bytes: decoded sound, for one.
+
+        Raises InputTooLarge past `limit` bytes, MediaUnreadable, EncodeFailed or TaskTimedOut.
+        """
+        held = bytearray()
+
+        def take(chunk: bytes) -> None:
+            if len(held) + len(chunk) > limit:
+                raise InputTooLarge(
+                    f"{name} decodes to more than {limit} bytes.", hint="Cut it into shorter pieces.", where=name
+                )
+            held.extend(chunk)
+
+        await self._read(args, name, take)
+        return bytes(held)
+
+    async def read_lines(self, args: Sequence[str], *, name: str, on_line: Callable[[str], None]) -> None:
+        """As `read_stdout`, for text of any length: each line goes to `on_line` as it comes."""
+        await self._read(args, name, LineSplitter(on_line))
+
+    async def ask(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float,
+        on_output: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Exit:
+        """A short question, such as `-version`, or `-i` without an output: its end, whatever that is.
+
+        `on_output` is given standard output, `on_line` standard error, a line at a time.
+        """
+        argv = [self.path, "-nostdin", "-hide_banner", *args]
+        stdout = LineSplitter(on_output or (lambda _: None))
+        return await run_process(argv, timeout_s=timeout_s, on_stdout=stdout, on_stderr=on_line)
+
+    async def _read(self, args: Sequence[str], name: str, on_stdout: Callable[[bytes], None]) -> None:
+        argv = [self.path, *QUIET, *args, "pipe:1"]
+        ended = await run_process(argv, timeout_s=self.timeout_s, on_stdout=on_stdout)
+        if ended.code != 0:
+            raise failure(ended.stderr, name=name, doing="decoding")

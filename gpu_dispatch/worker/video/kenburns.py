@@ -1,0 +1,133 @@
+"""img2vid: each image a clip with a slow zoom."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from gpu_dispatch.task import Clip, Img2VidParams, Progress, VideoFile, Videos
+from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.video.encoder import BT709_TAGS, FASTSTART, Encoder, EncoderName, video_args
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg
+from gpu_dispatch.worker.video.image import load_rgb
+from gpu_dispatch.worker.video.warp import Zoom, source_size, warp
+from manifests.errors import EncodeFailed
+
+MAX_PARALLEL = 6
+"""Below the eight encode sessions a GeForce driver grants."""
+
+REPORT_EVERY = 8
+"""Frames."""
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which a container can hold below what the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class KenBurns:
+    """Warps and encodes up to `parallel` clips at once, by default one a core."""
+
+    ffmpeg: FFmpeg
+    encoder: Encoder
+    parallel: int = 0
+
+    async def __call__(self, params: Img2VidParams, job: Job) -> Videos:
+        """Every clip has exactly the frames it asks for. Raises ImageUnreadable, ImageTooLarge or EncodeFailed; the
+        first clip that fails ends the others."""
+        at_once = min(self.parallel or usable_cores(), MAX_PARALLEL, len(params.clips))
+        gate = asyncio.Semaphore(max(1, at_once))
+        progress = _Frames(sum(clip.frames for clip in params.clips), job.report)
+        threads = 0 if at_once <= 1 else max(1, -(-usable_cores() // at_once))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._clip(clip, params, job, gate, threads, progress.counter()))
+                    for clip in params.clips
+                ]
+        except BaseExceptionGroup as e:
+            raise _first(e) from None
+        made = [task.result() for task in tasks]
+        names = {name for _, name in made}
+        return Videos(tuple(file for file, _ in made), "h264_nvenc" if names == {"h264_nvenc"} else "libx264")
+
+    async def _clip(
+        self,
+        clip: Clip,
+        params: Img2VidParams,
+        job: Job,
+        gate: asyncio.Semaphore,
+        threads: int,
+        count: Callable[[int], None],
+    ) -> tuple[VideoFile, EncoderName]:
+        async with gate:
+            output = job.path(clip.output)
+
+            async def attempt(encoder: EncoderName) -> int:
+                args = [*_raw_input(params), *_output(params, encoder, threads), str(output.absolute())]
+                feed = _feeder(job.path(clip.image), clip, params, count)
+                done = await self.ffmpeg.run(args, name=clip.image, doing="encoding the clip", feed=feed)
+                return done.frames
+
+            frames, encoder = await self.encoder.encode(attempt)
+            if frames != clip.frames:
+                raise EncodeFailed(
+                    f"{clip.output} has {frames} frames instead of {clip.frames}.",
+                    hint="Run it again; if it stays so, report it.",
+                    where=clip.image,
+                    retryable=True,
+                )
+            size = output.stat().st_size
+            return VideoFile(clip.output, size, frames / params.fps, params.width, params.height, frames), encoder
+
+
+def _feeder(image: Path, clip: Clip, params: Img2VidParams, count: Callable[[int], None]) -> Callable[[BinaryIO], None]:
+    def feed(pipe: BinaryIO) -> None:
+        picture = load_rgb(image, enough=source_size(params.width, params.height))
+        zoom = Zoom(params.zoom_from, params.zoom_to, clip.frames)
+        for index, frame in enumerate(warp(picture, params.width, params.height, zoom), 1):
+            pipe.write(frame.data)
+            if index % REPORT_EVERY == 0 or index == clip.frames:
+                count(index)
+
+    return feed
+
+
+def _raw_input(params: Img2VidParams) -> list[str]:
+    shape = ["-pixel_format", "yuv420p", "-video_size", f"{params.width}x{params.height}"]
+    return ["-f", "rawvideo", *shape, "-framerate", str(params.fps), *BT709_TAGS, "-i", "pipe:0"]
+
+
+def _output(params: Img2VidParams, encoder: EncoderName, threads: int) -> list[str]:
+    codec = video_args(encoder, quality=params.quality, fps=params.fps, threads=threads)
+    return ["-vf", "setsar=1", *codec, *BT709_TAGS, *FASTSTART]
+
+
+class _Frames:
+    """Adds up the clips' frames. Threads count, each its own clip; a lost update is mended by the next."""
+
+    def __init__(self, total: int, report: Callable[[Progress], None]) -> None:
+        self._total = max(1, total)
+        self._report = report
+        self._done: list[int] = []
+
+    def counter(self) -> Callable[[int], None]:
+        mine = len(self._done)
+        self._done.append(0)
+
+        def count(frames: int) -> None:
+            self._done[mine] = frames
+            self._report(Progress(100.0 * sum(self._done) / self._total, "encode"))
+
+        return count
+
+
+def _first(error: BaseException) -> BaseException:
+    if isinstance(error, BaseExceptionGroup):
+        return _first(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+    return error

@@ -1,0 +1,126 @@
+"""addaudio: a video's sound replaced. The video's frames are copied wherever MP4 can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpu_dispatch.task import AddAudioParams, Progress, VideoFile, Videos
+from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.video.containers import AAC, can_copy_video, copy_video_args
+from gpu_dispatch.worker.video.editlist import end_video_at
+from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName, video_args
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
+from gpu_dispatch.worker.video.picture import keep_times, normalising_filters
+from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack, probe
+from gpu_dispatch.worker.video.timeline import Timeline, audio_length, video_timeline
+from manifests.errors import EncodeFailed, InvalidDuration
+
+_SAME_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """What to do with both tracks so that the result lasts `length` seconds."""
+
+    length: float
+    loop_video: bool
+    end_video: bool
+    """Whether the video has frames that must not be shown."""
+    copy_audio: bool
+    pad_audio: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceAudio:
+    ffmpeg: FFmpeg
+    encoder: Encoder
+
+    async def __call__(self, params: AddAudioParams, job: Job) -> Videos:
+        """Raises MediaUnreadable, NoVideo, NoAudio, EncodeFailed, and InvalidDuration when the offset skips it all."""
+        track = (await probe(self.ffmpeg, job.path(params.video))).require_video()
+        sound = (await probe(self.ffmpeg, job.path(params.audio))).require_audio()
+        timeline = await video_timeline(self.ffmpeg, job.path(params.video))
+        audible = None if params.fit == "video" else await audio_length(self.ffmpeg, job.path(params.audio))
+        cut = _cut(params, timeline, audible, sound)
+        frames, encoder = await self._make(params, job, cut, track, timeline)
+        output = job.path(params.output)
+        shape = (await probe(self.ffmpeg, output)).require_video()
+        file = VideoFile(params.output, output.stat().st_size, cut.length, shape.width, shape.height, frames)
+        return Videos((file,), encoder)
+
+    async def _make(
+        self, params: AddAudioParams, job: Job, cut: _Cut, track: VideoTrack, timeline: Timeline
+    ) -> tuple[int, str]:
+        if can_copy_video(track):
+            try:
+                await self._run(params, job, cut, copy_video_args(track))
+                if cut.end_video:
+                    end_video_at(job.path(params.output), cut.length)
+                return timeline.frames_until(cut.length), "copy"
+            except EncodeFailed as e:
+                # Some files hold frames without times, which MP4 cannot take as they are.
+                if e.retryable:
+                    raise
+
+        async def attempt(encoder: EncoderName) -> int:
+            codec = video_args(encoder, quality=params.quality, fps=track.fps)
+            filters = ",".join(normalising_filters(track))
+            return (await self._run(params, job, cut, ["-vf", filters, *codec, *keep_times(track)])).frames
+
+        return await self.encoder.encode(attempt)
+
+    async def _run(self, params: AddAudioParams, job: Job, cut: _Cut, video: Sequence[str]) -> Tick:
+        repeat = ["-stream_loop", "-1"] if cut.loop_video else []
+
+        def report(tick: Tick) -> None:
+            job.report(Progress(min(100.0, 100.0 * tick.seconds / cut.length), "encode"))
+
+        return await self.ffmpeg.run(
+            [
+                *untrusted_input(job.path(params.video), *repeat),
+                *untrusted_input(job.path(params.audio)),
+                *("-map", "0:V:0", *video, "-map", "1:a:0", *_audio(params, cut)),
+                *("-map_chapters", "-1", "-t", f"{cut.length:.6f}", *FASTSTART),
+                str(job.path(params.output).absolute()),
+            ],
+            name=params.video,
+            doing="putting sound and video together",
+            on_tick=report,
+        )
+
+
+def _cut(params: AddAudioParams, timeline: Timeline, audible: float | None, sound: AudioTrack) -> _Cut:
+    """`audible`: where the sound ends by itself, in seconds; None when the video alone decides."""
+    if audible is None:
+        return _Cut(timeline.end, loop_video=False, end_video=False, copy_audio=False, pad_audio=True)
+    ends = audible + params.offset_s
+    if ends <= _SAME_S:
+        raise InvalidDuration(
+            f"The offset of {params.offset_s:g} s skips all {audible:.2f} s of {params.audio}.",
+            hint="Give an offset that leaves some of the sound.",
+            where="offset",
+        )
+    length = ends if params.fit == "audio" else min(ends, timeline.end)
+    whole = params.offset_s == 0 and length == ends
+    return _Cut(
+        length,
+        loop_video=length > timeline.end + _SAME_S,
+        end_video=abs(length - timeline.end) > _SAME_S,
+        copy_audio=whole and sound.codec == "aac",
+        pad_audio=False,
+    )
+
+
+def _audio(params: AddAudioParams, cut: _Cut) -> list[str]:
+    """Sound that starts and ends where it should: late starts become silence, so every player keeps them."""
+    if cut.copy_audio:
+        return ["-c:a", "copy"]
+    fill = "aresample=async=1:first_pts=0"
+    if params.offset_s > 0:
+        chain = [f"asetpts=PTS+{params.offset_s:.6f}/TB", fill]
+    elif params.offset_s < 0:
+        chain = [fill, f"atrim=start={-params.offset_s:.6f}", "asetpts=PTS-STARTPTS"]
+    else:
+        chain = [fill]
+    return ["-af", ",".join([*chain, *(["apad"] if cut.pad_audio else [])]), *AAC]

@@ -1,0 +1,180 @@
+"""What a media file holds, as the ffmpeg that will work on it sees it.
+
+The report of `ffmpeg -i` is read, not ffprobe's (it does not come with imageio-ffmpeg) nor a library's: a hostile file
+is then opened by one program only, behind one set of restrictions, in a process that can be killed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from gpu_dispatch.worker.video.failure import telling_line, unreadable
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
+from manifests.errors import InputTooLarge, NoAudio, NoVideo
+
+PROBE_TIMEOUT_S = 60.0
+MAX_REPORT_LINES = 500
+UNKNOWN_FPS = 25.0
+MAX_FRAME_PIXELS = 8192 * 8192
+
+_DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+# Metadata is indented by four blanks and more, so a title cannot pass for a stream.
+_STREAM = re.compile(r"^  Stream #0:\d+(?:\[0x[0-9a-f]+\])?(?:\([^)]*\))?: (Video|Audio): (\w+)(.*)$")
+_SIZE = re.compile(r", (\d{1,6})x(\d{1,6})(?: \[SAR (\d+):(\d+) DAR \d+:\d+\])?")
+_SAR = re.compile(r", SAR (\d+):(\d+) DAR")
+_FPS = re.compile(r", ([\d.]+)(k?) fps\b")
+_TBR = re.compile(r", ([\d.]+)(k?) tbr\b")
+_PIXELS = re.compile(r", ([a-z][a-z0-9_]+)(?:\(([^)]*)\))?, \d{1,6}x\d{1,6}")
+_ROTATION = re.compile(r"^ +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
+_TELLING = re.compile(r"Input #0|  Duration: |  Stream #0:| +display ?matrix: ", re.IGNORECASE)
+_OWN_NAME = re.compile(r"^file:.*: ")
+_COLOUR_WORDS = ("bt", "smpte", "fcc")
+_RATE = re.compile(r", (\d+) Hz\b")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTrack:
+    """The first real video track; a cover picture is none.
+
+    `width` and `height` are of the stored picture. `rotation` is 0, 90, 180 or 270 degrees; `matrix`, `primaries`
+    and `transfer` are ffmpeg's words ("bt709", "smpte2084"), "" when the file does not say.
+    """
+
+    codec: str
+    width: int
+    height: int
+    sar: tuple[int, int]
+    rotation: int
+    fps: float
+    steady: bool
+    """Whether frames come at one rate, as far as the file tells."""
+    pix_fmt: str
+    full_range: bool
+    matrix: str
+    primaries: str
+    transfer: str
+
+    @property
+    def display_size(self) -> tuple[float, float]:
+        """Width and height in square pixels, upright."""
+        across, down = self.sar
+        width = self.width * max(1.0, across / down)
+        height = self.height * max(1.0, down / across)
+        return (height, width) if self.rotation in (90, 270) else (width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    codec: str
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """`duration` is the container's word in seconds, 0.0 when it does not say: good for progress, not for cutting."""
+
+    name: str
+    duration: float
+    video: VideoTrack | None
+    audio: AudioTrack | None
+
+    def require_video(self) -> VideoTrack:
+        if not self.video:
+            raise NoVideo(
+                f"{self.name} has no video track.", hint="Name a file that holds video here.", where=self.name
+            )
+        if self.video.width * self.video.height > MAX_FRAME_PIXELS:
+            raise InputTooLarge(
+                f"{self.name} is {self.video.width}x{self.video.height}, larger than can be worked on.",
+                hint="Scale it to 8192x8192 or less.",
+                where=self.name,
+            )
+        return self.video
+
+    def require_audio(self) -> AudioTrack:
+        if not self.audio:
+            raise NoAudio(
+                f"{self.name} has no audio track.", hint="Name a file that holds sound here.", where=self.name
+            )
+        return self.audio
+
+
+async def probe(ffmpeg: FFmpeg, path: Path) -> Media:
+    """What `path` holds. Raises MediaUnreadable when ffmpeg makes nothing of it."""
+    report: list[str] = []
+
+    def keep(line: str) -> None:
+        text = line.removeprefix("[info] ")
+        if len(report) < MAX_REPORT_LINES and _TELLING.match(text):
+            report.append(text)
+
+    answer = await ffmpeg.ask(
+        ["-loglevel", "level+info", *untrusted_input(path)], timeout_s=PROBE_TIMEOUT_S, on_line=keep
+    )
+    media = parse_report(report, path.name)
+    if media is None or not (media.video or media.audio):
+        raise unreadable(path.name, _OWN_NAME.sub("", telling_line(answer.stderr)))
+    return media
+
+
+def parse_report(lines: Sequence[str], name: str) -> Media | None:
+    """`ffmpeg -i`'s report as data; None when it opened nothing."""
+    duration, opened = 0.0, False
+    video: VideoTrack | None = None
+    audio: AudioTrack | None = None
+    latest: Literal["video", "other"] = "other"
+    for line in lines:
+        opened = opened or line.startswith("Input #0")
+        if match := _DURATION.match(line):
+            duration = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+        elif match := _STREAM.match(line):
+            latest = "other"
+            kind, codec, rest = match.groups()
+            if kind == "Video" and not video and "(attached pic)" not in rest:
+                video = _video(codec, rest)
+                latest = "video" if video else "other"
+            elif kind == "Audio" and not audio and (rate := _RATE.search(rest)):
+                audio = AudioTrack(codec, int(rate[1]))
+        elif video and latest == "video" and (match := _ROTATION.match(line)):
+            video = _rotated(video, float(match[1]))
+    return Media(name, duration, video, audio) if opened else None
+
+
+def _video(codec: str, rest: str) -> VideoTrack | None:
+    size = _SIZE.search(rest)
+    if not size or not int(size[1]) or not int(size[2]):
+        return None
+    sar = (size[3], size[4]) if size[3] else (m.groups() if (m := _SAR.search(rest)) else ("1", "1"))
+    pixels = _PIXELS.search(rest)
+    colours = [part.strip() for part in (pixels[2] or "").split(",")] if pixels else []
+    words = next((part.split("/") for part in colours if "/" in part or part.startswith(_COLOUR_WORDS)), [""])
+    matrix, primaries, transfer = (words * 3)[:3] if len(words) == 1 else [*words, "", ""][:3]
+    pix_fmt = pixels[1] if pixels else ""
+    return VideoTrack(
+        codec=codec,
+        width=int(size[1]),
+        height=int(size[2]),
+        sar=(max(1, int(sar[0])), max(1, int(sar[1]))),
+        rotation=0,
+        fps=_rate(_FPS, rest) or _rate(_TBR, rest) or UNKNOWN_FPS,
+        steady=_rate(_FPS, rest) == _rate(_TBR, rest),
+        pix_fmt=pix_fmt,
+        full_range="pc" in colours or pix_fmt.startswith("yuvj"),
+        matrix=matrix.replace("unknown", ""),
+        primaries=primaries.replace("unknown", ""),
+        transfer=transfer.replace("unknown", ""),
+    )
+
+
+def _rate(pattern: re.Pattern[str], rest: str) -> float:
+    match = pattern.search(rest)
+    rate = float(match[1]) * (1000 if match[2] else 1) if match else 0.0
+    return rate if rate <= 1000 else 0.0
+
+
+def _rotated(video: VideoTrack, degrees: float) -> VideoTrack:
+    return replace(video, rotation=round(degrees / 90) % 4 * 90)

@@ -1,0 +1,139 @@
+"""One child process, owned from start to end: bounded memory, a deadline, and no way to outlive its caller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from manifests.errors import EngineUnavailable, TaskTimedOut
+
+TAIL_LINES = 200
+MAX_LINE_BYTES = 2_000
+_CHUNK = 1 << 16
+
+Feed = Callable[[BinaryIO], None]
+"""Writes the child's standard input, in a thread of its own; blocking is how the child holds it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    code: int
+    stderr: tuple[str, ...]
+    """The last lines only."""
+
+
+class LineSplitter:
+    """Bytes in chunks to lines of text; an endless line is cut, not kept."""
+
+    def __init__(self, sink: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._rest = b""
+
+    def __call__(self, chunk: bytes) -> None:
+        *lines, rest = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
+        self._rest = rest[:MAX_LINE_BYTES]
+        for line in lines:
+            self._sink(line[:MAX_LINE_BYTES].decode("utf-8", "replace"))
+
+    def finish(self) -> None:
+        if self._rest:
+            self._sink(self._rest.decode("utf-8", "replace"))
+            self._rest = b""
+
+
+async def run_process(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    on_stdout: Callable[[bytes], None],
+    on_stderr: Callable[[str], None] | None = None,
+    feed: Feed | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Exit:
+    """Runs `argv` to its end in this process's own group, so that whoever kills the group ends it too.
+
+    What `on_stdout`, `on_stderr` or `feed` raise ends the child and is raised here, as is cancellation; each returns
+    only when the child is gone. `feed` closes nothing: the end of it is the end of the input, and a child that stops
+    reading is no error. Raises TaskTimedOut, and EngineUnavailable when `argv` cannot be started.
+    """
+    read_end, write_end = os.pipe() if feed else (None, None)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL if read_end is None else read_end,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env=env,
+        )
+    except BaseException as e:
+        if write_end is not None:
+            os.close(write_end)
+        if isinstance(e, OSError):
+            raise EngineUnavailable(
+                f"{Path(argv[0]).name} could not be started: {e.strerror or e}.",
+                hint="Check that the program is there, may be run, and was built for this machine.",
+            ) from e
+        raise
+    finally:
+        if read_end is not None:
+            os.close(read_end)
+    assert process.stdout and process.stderr
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def keep(line: str) -> None:
+        tail.append(line)
+        if on_stderr:
+            on_stderr(line)
+
+    stderr = LineSplitter(keep)
+    tasks: list[asyncio.Future[None]] = [
+        asyncio.ensure_future(_drain(process.stdout, on_stdout)),
+        asyncio.ensure_future(_drain(process.stderr, stderr)),
+    ]
+    if feed and write_end is not None:
+        tasks.append(asyncio.get_running_loop().run_in_executor(None, _feed, feed, write_end))
+    try:
+        async with asyncio.timeout(timeout_s):
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+            code = await process.wait()
+    except TimeoutError as e:
+        raise TaskTimedOut(
+            f"{Path(argv[0]).name} did not end within {timeout_s:.0f} seconds.",
+            hint="Cut the media into shorter pieces, or raise the time limit.",
+        ) from e
+    finally:
+        await _end(process, tasks)
+    stderr.finish()
+    return Exit(code, tuple(tail))
+
+
+async def _drain(stream: asyncio.StreamReader, sink: Callable[[bytes], None]) -> None:
+    while chunk := await stream.read(_CHUNK):
+        sink(chunk)
+
+
+def _feed(feed: Feed, fd: int) -> None:
+    with suppress(BrokenPipeError), os.fdopen(fd, "wb") as pipe:
+        feed(pipe)
+
+
+async def _end(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Kills what still runs and reads both pipes to their end, which lets the event loop close them."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            await _drain(stream, lambda _: None)
+    await process.wait()
