@@ -23,7 +23,7 @@ from listener.config import Config, FolderStoreConfig, triggers_of
 from listener.control import follow_commands
 from listener.engine import Engine, EngineSettings
 from listener.environment import Environment
-from listener.inputs import InputFinder
+from listener.inputs import SETTLE_S, InputFinder
 from listener.intake import Intake, IntakeParts
 from listener.jobs import JobRunner, JobSettings
 from listener.ledger.database import Database
@@ -177,7 +177,11 @@ def _pipeline(base: _Base) -> Pipeline:
 
 def _intake(base: _Base, engine: Engine, book: TriggerBook) -> tuple[Intake, Reconcile]:
     config = base.config
-    settings = ReconcileSettings(interval_s=config.reconcile.interval, look_back_s=config.reconcile.look_back)
+    settings = ReconcileSettings(
+        interval_s=config.reconcile.interval,
+        look_back_s=config.reconcile.look_back,
+        settle_s=SETTLE_S if isinstance(config.store, FolderStoreConfig) else 0.0,
+    )
     reconcile = Reconcile(base.store, base.objects, book.interesting, settings)
     parts = IntakeParts(
         store=base.store,

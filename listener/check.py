@@ -89,7 +89,7 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
         problems = await store.check()
         for bucket in store.buckets:
             problem = problems.get(bucket, "")
-            yield Line(f"store: {bucket}", not problem, problem or f"{store.public_url(bucket, '')} answers")
+            yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
     finally:
         await store.close()
 

@@ -160,14 +160,14 @@ class Closer:
         return False
 
     async def _close(self, run: RunRequest, kind: Any, data: bytes, state: RunState, error_code: str = "") -> None:
-        """No status is written any more; the last word is; what it makes untrue goes."""
+        """What it makes untrue goes first: the final sidecar is the last thing a run writes."""
         await self._board.close(run.run_id)
-        await self._store.write(
-            run.bucket, sidecar_key(run.key, kind), data, content_type=CONTENT_TYPE, run_id=run.run_id
-        )
         other = "error" if kind == "done" else "done"
         await self._store.delete(run.bucket, sidecar_key(run.key, other))
         await self._store.delete(run.bucket, sidecar_key(run.key, "status"))
+        await self._store.write(
+            run.bucket, sidecar_key(run.key, kind), data, content_type=CONTENT_TYPE, run_id=run.run_id
+        )
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=error_code)
 
     async def _written(self, run: RunRequest, output: OutputFile) -> ObjectMeta:

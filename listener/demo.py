@@ -67,10 +67,12 @@ async def demonstrate(config: Config, environment: Environment, model: str) -> i
     root = config.store.root
     defaults = {**config.defaults, "transcribe": {**config.defaults.get("transcribe", {}), "model": model}}
     began = time.monotonic()
-    async with running(config.model_copy(update={"defaults": defaults}), environment):
+    async with running(config.model_copy(update={"defaults": defaults}), environment) as app:
         console.print(f"The listener watches [bold]{root}/[/]. Dropping {len(DROPS)} samples …")
         await asyncio.to_thread(_drop, root)
         standings = await _watch(root, console)
+        while await app.runs.unfinished() and time.monotonic() - began < DEADLINE_S:
+            await asyncio.sleep(_LOOK_S)
     _report(console, root, standings, time.monotonic() - began)
     return 0 if all(standings[s.key].final == s.expects for s in DROPS) else 1
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import error as dbos_error
 from pydantic import TypeAdapter
+from sqlalchemy.exc import SQLAlchemyError
 
-from manifests.errors import ErrorInfo, GpuDropError
+from manifests.errors import ErrorInfo, GpuDropError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -62,7 +64,7 @@ class EngineSettings:
     database_url: str
     executor_id: str = "local"
     concurrent_runs: int = 200
-    polling_s: float = 0.2
+    """More runs than this wait in the engine's queue, which is looked at every second."""
 
 
 class Engine:
@@ -72,6 +74,7 @@ class Engine:
         self._settings = settings
         self._story = story
         self._alive: set[asyncio.Task[Any]] = set()
+        self._runs = 0
         self._run_workflow: Callable[[Any], Any] | None = None
 
     async def start(self) -> None:
@@ -95,16 +98,27 @@ class Engine:
         await DBOS.register_queue_async(
             _RUNS,
             worker_concurrency=self._settings.concurrent_runs,
-            polling_interval_sec=self._settings.polling_s,
+            polling_interval_sec=1.0,
             on_conflict="always_update",
         )
 
     async def submit(self, run_id: str, request: Any) -> None:
-        """Records the run; it starts soon. The same `run_id` again changes nothing."""
+        """Records the run; it starts at once, or when others have ended. The same `run_id` again changes nothing.
+
+        Raises StoreUnavailable when it could not be recorded.
+        """
         if self._run_workflow is None:
             raise RuntimeError("the engine is not started")
-        with SetWorkflowID(run_id):
-            await DBOS.enqueue_workflow_async(_RUNS, self._run_workflow, request)
+        try:
+            with SetWorkflowID(run_id):
+                if self._runs < self._settings.concurrent_runs:
+                    await DBOS.start_workflow_async(self._run_workflow, request)
+                else:
+                    await DBOS.enqueue_workflow_async(_RUNS, self._run_workflow, request)
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            raise StoreUnavailable(
+                f"The engine cannot record a run: {e}.", hint="Check disk space, and that its database answers."
+            ) from e
 
     async def close(self) -> None:
         """Stops within a few seconds. Unfinished runs stay recorded as such and go on at the next start."""
@@ -127,7 +141,11 @@ class Engine:
         @DBOS.workflow(name="run", max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
             with self._owned():
-                await story.run(request, _DurableSteps(job))
+                self._runs += 1
+                try:
+                    await story.run(request, _DurableSteps(job))
+                finally:
+                    self._runs -= 1
 
         self._run_workflow = run
 

@@ -17,6 +17,7 @@ POLL_S = 2.0
 
 PARALLEL_LOOKS = 16
 SETTLE_S = 2.0
+"""A file touched more lately than this may still be growing."""
 SETTLE_POLL_S = 0.5
 
 

@@ -123,8 +123,8 @@ class Intake:
         )
         if isinstance(verdict, Skip):
             self._ignore(event, verdict.reason)
-            return
-        await self._start(self._request(event, trigger, meta, verdict.lineage))
+        else:
+            await self._start(self._request(event, trigger, meta, verdict.lineage))
         await self._p.objects.saw(event.bucket, meta)
 
     def _request(self, event: ObjectCreated, trigger: Trigger, meta: ObjectMeta, lineage: int) -> RunRequest:

@@ -1,36 +1,43 @@
-"""From the configuration to the parts that stand at the edge: store, backend, sources."""
+"""From the configuration to the parts that stand at the edge: store, backend, sources.
+
+A kind of store is imported when it is used: a listener on a folder starts without the clients of the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from gpu_dispatch.local import LocalBackend
 from gpu_dispatch.local_settings import LocalSettings
 from listener.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.environment import Environment
 from listener.sources.base import EventSource
-from listener.sources.folder import FolderWatch, FolderWatchSettings
-from listener.sources.minio import MinioListen, MinioListenSettings
 from listener.sources.reconcile import Reconcile
-from listener.sources.signing import AccessKeys
 from listener.store import Store
-from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
 from manifests.errors import ConfigError
 from manifests.media import ReferencePolicy
+
+if TYPE_CHECKING:
+    from listener.stores.s3_clients import S3Settings
 
 
 def build_store(config: Config, environment: Environment) -> Store:
     match config.store:
         case FolderStoreConfig(root=root, bucket=bucket):
+            from listener.stores.folder import FolderStore
+
             return FolderStore(root, bucket)
         case S3StoreConfig() as s3:
+            from listener.stores.s3 import S3Store
+
             return S3Store(s3_settings(s3, environment))
 
 
 def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
     """Raises ConfigError when the keys are missing."""
+    from listener.stores.s3_clients import S3Settings
+
     if not environment.s3_access_key or not environment.s3_secret_key:
         raise ConfigError(
             f"There are no keys for {s3.endpoint}.",
@@ -88,8 +95,13 @@ def build_sources(config: Config, environment: Environment, reconcile: Reconcile
 def _native_source(config: Config, environment: Environment) -> EventSource:
     match config.store:
         case FolderStoreConfig(root=root, bucket=bucket):
+            from listener.sources.folder import FolderWatch, FolderWatchSettings
+
             return FolderWatch(FolderWatchSettings(root=root, bucket=bucket))
         case S3StoreConfig() as s3:
+            from listener.sources.minio import MinioListen, MinioListenSettings
+            from listener.sources.signing import AccessKeys
+
             settings = MinioListenSettings(
                 endpoint=s3.endpoint.rstrip("/"), buckets=s3.buckets, region=s3.region, ca_file=s3.ca_file
             )

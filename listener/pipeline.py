@@ -106,9 +106,10 @@ class _Tale:
         handler = self._c.registry.get(asked.operation)
         manifest = handler.model.model_validate(asked.fields)
         self._status.move("accepted", operation=handler.operation)
+        folder = self._output_folder(manifest)
         references = handler.references(manifest)
         found = await self._once("inputs", FoundInputs, lambda: self._find(references))
-        planning = self._planning(manifest, found)
+        planning = self._planning(manifest, folder, found)
         plan = await self._once("plan", Plan, lambda: self._plan(handler, planning, references, found))
         results = await self._dispatch(plan)
         summary = await self._once("write", Summary, lambda: self._write(handler, planning, plan, results))
@@ -190,14 +191,18 @@ class _Tale:
         if url:
             await self._once("callback", bool, lambda: self._c.closer.call_back(self._run, url))
 
-    def _planning(self, manifest: Manifest, found: FoundInputs) -> Planning[Any]:
-        """All a plan depends on but the content of its inputs, which only the plan's own step reads."""
+    def _output_folder(self, manifest: Manifest) -> str:
+        """A trigger's template is the operator's, and may lead up; a manifest may not."""
         may_climb = self._run.trigger.manifest is not None
+        return output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb)
+
+    def _planning(self, manifest: Manifest, folder: str, found: FoundInputs) -> Planning[Any]:
+        """All a plan depends on but the content of its inputs, which only the plan's own step reads."""
         return Planning(
             manifest=manifest,
             name=self._run.name,
             bucket=self._run.bucket,
-            folder=output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb),
+            folder=folder,
             inputs={item.role: Input(item.media, item.size) for item in found.items},
         )
 

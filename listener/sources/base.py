@@ -14,7 +14,8 @@ class Inbox(Protocol):
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
         """Returns once every event is durably recorded or known to be of no interest: only then may it be acknowledged.
 
-        Raises StoreUnavailable when it cannot; the source delivers the same events again later.
+        Raises StoreUnavailable when it cannot; the source delivers the same events again later. Any other GpuDropError
+        is about an event that can never be accepted: the source then delivers the events one by one, without it.
         """
         ...
 

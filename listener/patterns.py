@@ -1,0 +1,89 @@
+"""Globs over object keys.
+
+`*` is any run of characters, "/" included; `?` is one character; `{a,b}` is a or b, and may hold wildcards or further
+braces. Every other character stands for itself, also "[", "]", "|", "'" and braces without a comma: keys hold them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+
+from manifests.errors import ConfigError
+
+MAX_ALTERNATIVES = 1000
+"""Most combinations one pattern's braces may stand for."""
+
+_MAX_BRACES = 64
+
+
+@lru_cache(maxsize=1024)
+def compile_globs(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One expression that matches a whole key when any of `patterns` does; none at all when there are none.
+
+    Time to match grows with length of key times length of pattern, never worse. Raises ConfigError for a pattern
+    whose braces stand for more than MAX_ALTERNATIVES combinations.
+    """
+    plain = [one for pattern in patterns for one in _expanded(pattern)]
+    return re.compile("|".join(_expression(one) for one in plain) if plain else r"(?!)", re.DOTALL)
+
+
+def matches(patterns: tuple[str, ...], key: str) -> bool:
+    return compile_globs(patterns).fullmatch(key) is not None
+
+
+def _expression(glob: str) -> str:
+    """For a glob without alternatives. The text between two stars is taken where it first occurs and never again
+    looked for further right: as good as any later place, and what keeps many stars from taking for ever."""
+    first, *rest = (_literal(part) for part in re.split(r"\*+", glob))
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last
+
+
+def _literal(part: str) -> str:
+    return "".join("." if c == "?" else re.escape(c) for c in part)
+
+
+def _expanded(pattern: str) -> list[str]:
+    if pattern.count("{") <= _MAX_BRACES:
+        found = list(islice(_combinations(pattern), MAX_ALTERNATIVES + 1))
+        if len(found) <= MAX_ALTERNATIVES:
+            return found
+    raise ConfigError(
+        f"The pattern {pattern[:200]!r} stands for more than {MAX_ALTERNATIVES} combinations.",
+        hint="Use fewer braces, or several triggers.",
+    )
+
+
+def _combinations(pattern: str, start: int = 0) -> Iterator[str]:
+    """`pattern` once for each choice of alternatives, first braces first."""
+    while (opened := pattern.find("{", start)) >= 0:
+        choices, closed = _choices(pattern, opened)
+        if len(choices) > 1:
+            for choice in choices:
+                yield from _combinations(pattern[:opened] + choice + pattern[closed + 1 :], opened)
+            return
+        start = opened + 1
+    yield pattern
+
+
+def _choices(pattern: str, opened: int) -> tuple[list[str], int]:
+    """What stands between the commas of the braces opened at `opened`, and where they close; empty if they do not."""
+    depth, begin = 0, opened + 1
+    choices: list[str] = []
+    for i in range(opened, len(pattern)):
+        c = pattern[i]
+        if c == "{":
+            depth += 1
+        elif c == "}":
+            depth -= 1
+            if depth == 0:
+                return [*choices, pattern[begin:i]], i
+        elif c == "," and depth == 1:
+            choices.append(pattern[begin:i])
+            begin = i + 1
+    return [], opened

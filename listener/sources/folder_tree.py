@@ -1,0 +1,64 @@
+"""What a look at the folder store's disk says about keys that were told of. These functions block."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from listener.sources.settling import Stamp
+from listener.store import ObjectMeta
+from listener.stores.folder_paths import Walk, inside, is_ignored
+from manifests.errors import StoreDenied
+from manifests.keys import key_problem
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What lies under `key` now; `stamp` only for a file."""
+
+    key: str
+    kind: Literal["file", "folder", "nothing"]
+    stamp: Stamp | None = None
+
+
+def key_of(root: Path, path: str) -> str | None:
+    """The key of `path`; None for what a listing passes over too: hidden, unfinished and unusable names."""
+    try:
+        key = Path(path).relative_to(root).as_posix()
+    except ValueError:
+        return None
+    return None if key == "." or is_ignored(key) or key_problem(key) else key
+
+
+def look(root: Path, keys: Iterable[str]) -> list[Look]:
+    return [_look(root, key) for key in keys]
+
+
+def look_around(root: Path, keys: Iterable[str], added: set[str]) -> list[Look]:
+    """At `keys`, and into every folder among the `added`: one that is moved here is told of without its files."""
+    looks = look(root, keys)
+    inner = [seen for one in looks if one.kind == "folder" and one.key in added for seen in _below(root, one.key)]
+    return looks + inner
+
+
+def _below(root: Path, key: str) -> Iterator[Look]:
+    try:
+        for item in Walk(root).objects(key + "/"):
+            if isinstance(item, ObjectMeta):
+                yield _look(root, item.key)
+    except (OSError, StoreDenied):
+        # The folder vanished, or may not be read: then it holds no drops.
+        return
+
+
+def _look(root: Path, key: str) -> Look:
+    try:
+        status = inside(root, root / key).stat()
+    except (OSError, StoreDenied):
+        return Look(key, "nothing")
+    if stat.S_ISREG(status.st_mode):
+        return Look(key, "file", Stamp(status.st_size, status.st_mtime_ns))
+    return Look(key, "folder" if stat.S_ISDIR(status.st_mode) else "nothing")

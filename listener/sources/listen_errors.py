@@ -1,0 +1,96 @@
+"""What an answer to a listen request means when it is not a stream, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied, StoreUnavailable
+
+_TAG = r"<{0}>\s*([^<]{{1,500}}?)\s*</{0}>"
+_CODE = re.compile(_TAG.format("Code"))
+_MESSAGE = re.compile(_TAG.format("Message"))
+_REGION = re.compile(_TAG.format("Region"))
+
+_CLOCKS = frozenset({"RequestTimeTooSkewed", "XMinioRequestTimeTooSkewed"})
+_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
+_NO_STREAM = frozenset({"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument"})
+_OTHER_INTAKE = "Take 'minio' out of `sources`; listing (reconcile) finds drops meanwhile."
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The XML error of an S3 server; `code` is "" where the body holds none."""
+
+    status: int
+    code: str
+    message: str
+    region: str
+
+
+def read_refusal(status: int, body: bytes) -> Refusal:
+    text = body.decode("utf-8", "replace")
+
+    def first(expression: re.Pattern[str]) -> str:
+        found = expression.search(text)
+        return found[1] if found else ""
+
+    return Refusal(status, first(_CODE), first(_MESSAGE), first(_REGION))
+
+
+def refused(status: int, body: bytes, *, bucket: str, endpoint: str) -> GpuDropError:
+    """Retryable errors pass by themselves; for the others somebody has to do what their hint says."""
+    told = read_refusal(status, body)
+    said = f"{told.code or f'HTTP {status}'}: {told.message}".rstrip(": ")
+    if told.code in _NO_STREAM or status == 501:
+        return no_stream(bucket=bucket, endpoint=endpoint, said=said)
+    if status >= 500:
+        return StoreUnavailable(f"{endpoint} cannot stream events of {bucket!r} now ({said}).", where=bucket)
+    if told.code == "NoSuchBucket":
+        return ConfigError(
+            f"There is no bucket {bucket!r} on {endpoint}.", hint="Create it, or mend `buckets`.", where=bucket
+        )
+    if told.code in _CLOCKS:
+        return StoreDenied(
+            f"The clocks of this machine and of {endpoint} differ too much.", hint="Run NTP on both.", where=bucket
+        )
+    if told.code in _KEYS:
+        return StoreDenied(
+            f"{endpoint} does not accept the access key or its signature ({said}).",
+            hint="Check GPUDROP_S3_ACCESS_KEY, GPUDROP_S3_SECRET_KEY and `region`; a proxy must pass Host unchanged.",
+            where=bucket,
+        )
+    if told.region or 300 <= status < 400:
+        return ConfigError(
+            f"{endpoint} answers for another region or address ({said}).",
+            hint=f"Set `region` to {told.region!r}." if told.region else "Set `endpoint` to the server's own address.",
+            where=bucket,
+        )
+    return StoreDenied(
+        f"{endpoint} refuses to stream events of {bucket!r} ({said}).",
+        hint="Allow s3:ListenBucketNotification on the bucket to this access key.",
+        where=bucket,
+    )
+
+
+def no_stream(*, bucket: str, endpoint: str, said: str) -> ServerMisbehaves:
+    return ServerMisbehaves(f"{endpoint} has no event stream like MinIO's ({said}).", hint=_OTHER_INTAKE, where=bucket)
+
+
+def silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
+    """The connection stands and the request was taken, yet not even a keep-alive comes."""
+    return ServerMisbehaves(
+        f"{endpoint} accepted the request for events of {bucket!r} and sent nothing for {waited_s:.0f} s:"
+        " its event stream is never flushed, or a proxy holds it back.",
+        hint="MinIO built from source after 2025-10-24 does this: use release 2025-10-15 or older, or a fork with the"
+        " mend. Behind a proxy, switch off response buffering. Until then drops are found by listing (reconcile).",
+        where=bucket,
+    )
+
+
+def compressed(*, bucket: str, endpoint: str, encoding: str) -> ServerMisbehaves:
+    return ServerMisbehaves(
+        f"{endpoint} sends the events of {bucket!r} compressed ({encoding}) although that was refused.",
+        hint="Switch off compression of text/event-stream in the proxy before the server.",
+        where=bucket,
+    )

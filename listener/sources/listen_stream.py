@@ -1,0 +1,110 @@
+"""One connection to MinIO's event stream: its bytes, or the reason there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from listener.sources import listen_errors
+from manifests.errors import GpuDropError, ServerMisbehaves, StoreUnavailable
+
+_CONNECT_S = 5.0
+_BUFFER_BYTES = 2**20
+_MAX_REFUSAL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ListenRequest:
+    """A signed request for the events of `bucket`. `url` is percent-encoded as it was signed."""
+
+    endpoint: str
+    bucket: str
+    url: str
+    headers: Mapping[str, str]
+    silence_s: float
+    """Longest wait for the next byte; for the first one it starts with the request."""
+
+
+async def chunks(
+    session: aiohttp.ClientSession, request: ListenRequest, tls: ssl.SSLContext | bool
+) -> AsyncGenerator[bytes, None]:
+    """What the stream sends, keep-alives included, as it comes. Raises what ended it, and never just ends.
+
+    StoreUnavailable passes by itself; ServerMisbehaves, StoreDenied and ConfigError need somebody to act.
+    """
+    try:
+        response = await _open(session, request, tls)
+        async with response:
+            await _check(response, request)
+            first = await _next(response, request.silence_s, _silence(request))
+            _check_first(first, request)
+            yield first
+            broken = _broken(request, f"nothing came for {request.silence_s:.0f} s")
+            while chunk := await _next(response, request.silence_s, broken):
+                yield chunk
+    except (aiohttp.ClientError, OSError) as e:
+        raise _broken(request, repr(e)) from e
+    raise _broken(request, "the server closed it")
+
+
+async def _open(
+    session: aiohttp.ClientSession, request: ListenRequest, tls: ssl.SSLContext | bool
+) -> aiohttp.ClientResponse:
+    """The answer's headers. MinIO sends them only with the first byte of the stream."""
+    try:
+        async with asyncio.timeout(request.silence_s):
+            return await session.get(
+                URL(request.url, encoded=True),
+                headers=request.headers,
+                allow_redirects=False,
+                ssl=tls,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, request.silence_s / 2)),
+                read_bufsize=_BUFFER_BYTES,
+            )
+    except aiohttp.ConnectionTimeoutError as e:
+        raise _broken(request, "no connection") from e
+    except TimeoutError as e:
+        raise _silence(request) from e
+
+
+async def _check(response: aiohttp.ClientResponse, request: ListenRequest) -> None:
+    if response.status != 200:
+        try:
+            async with asyncio.timeout(request.silence_s):
+                body = await response.content.read(_MAX_REFUSAL_BYTES)
+        except TimeoutError:
+            body = b""
+        raise listen_errors.refused(response.status, body, bucket=request.bucket, endpoint=request.endpoint)
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise listen_errors.compressed(bucket=request.bucket, endpoint=request.endpoint, encoding=encoding)
+
+
+def _check_first(chunk: bytes, request: ListenRequest) -> None:
+    """A server without this stream takes the request for a listing, and answers with XML."""
+    if chunk.lstrip().startswith(b"<"):
+        raise listen_errors.no_stream(
+            bucket=request.bucket, endpoint=request.endpoint, said="it answered with a document"
+        )
+
+
+async def _next(response: aiohttp.ClientResponse, silence_s: float, too_late: GpuDropError) -> bytes:
+    """Everything that has arrived, as soon as there is any; b"" at the end."""
+    try:
+        async with asyncio.timeout(silence_s):
+            return await response.content.readany()
+    except TimeoutError as e:
+        raise too_late from e
+
+
+def _silence(request: ListenRequest) -> ServerMisbehaves:
+    return listen_errors.silent(bucket=request.bucket, endpoint=request.endpoint, waited_s=request.silence_s)
+
+
+def _broken(request: ListenRequest, how: str) -> StoreUnavailable:
+    return StoreUnavailable(f"The event stream of {request.bucket!r} broke: {how}.", where=request.bucket)

@@ -1,0 +1,68 @@
+"""The same event again and again, through the real inbox, engine and store: one run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from listener.app import App, running
+from listener.config import parse
+from listener.environment import Environment
+from listener.events import ObjectCreated, ObjectRemoved
+from listener.store import Store
+from support.installation import SAMPLES
+
+MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "out.mp4"}).encode()
+
+
+async def until_ended(app: App) -> None:
+    async with asyncio.timeout(60):
+        while await app.runs.unfinished():
+            await asyncio.sleep(0.05)
+
+
+async def put(store: Store, key: str, data: bytes) -> None:
+    await store.write("drop", key, data, content_type="application/octet-stream")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "drop"
+
+
+async def test_three_deliveries_are_one_run(root: Path) -> None:
+    config = parse({"store": {"kind": "folder", "root": str(root)}, "sources": ["reconcile"]}, origin="test")
+    async with running(config, Environment()) as app:
+        for name in ("clip.mp4", "chord.ogg"):
+            await put(app.store, name, (SAMPLES / "media" / name).read_bytes())
+        await put(app.store, "a.job.json", MUX)
+        event = ObjectCreated("drop", "a.job.json", "test")
+        await app.intake.accept([event, event])
+        await app.intake.accept([event])
+        await until_ended(app)
+        await app.intake.accept([event])
+        runs = await app.runs.recent(10)
+        assert [(r.key, r.state) for r in runs] == [("a.job.json", "done")]
+
+
+async def test_events_that_lead_nowhere(root: Path) -> None:
+    config = parse({"store": {"kind": "folder", "root": str(root)}, "sources": ["reconcile"]}, origin="test")
+    async with running(config, Environment()) as app:
+        await put(app.store, "back.job.json", MUX)
+        await app.intake.accept(
+            [
+                ObjectCreated("drop", "phantom.job.json", "test"),
+                ObjectCreated("drop", "a//b.job.json", "test"),
+                ObjectCreated("drop", "../up.job.json", "test"),
+                ObjectCreated("drop", "folder/", "test"),
+                ObjectCreated("drop", "x.done.json", "test"),
+                ObjectCreated("drop", "_dlq/2026/01/01/x.job.json", "test"),
+                ObjectCreated("drop", "picture.png", "test"),
+                ObjectRemoved("drop", "back.job.json", "test"),
+                ObjectRemoved("drop", "never-there.job.json", "test"),
+            ]
+        )
+        assert [r.key for r in await app.runs.recent(10) if r.key != "back.job.json"] == []

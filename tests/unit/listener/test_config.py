@@ -1,0 +1,77 @@
+"""config.yaml: what it means, and how its mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from listener.config import Config, load, parse, triggers_of
+from listener.environment import read_environment
+from manifests.errors import ConfigError
+from support.scripts import ROOT
+
+
+def test_the_projects_own_configuration() -> None:
+    config = load(ROOT / "config.yaml")
+    assert [t.name for t in triggers_of(config)] == ["manifests", "audio", "audios-folder"]
+    assert config.store.kind == "folder"
+
+
+def test_an_empty_configuration_is_all_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("# nothing yet\n")
+    assert load(path) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10", 10.0), (1.5, 1.5), ("250ms", 0.25), ("2m", 120.0), ("1.5h", 5400.0), ("1d", 86400.0)]
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert parse({"reconcile": {"interval": text}}, origin="c").reconcile.interval == seconds
+
+
+S3 = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["a"]}
+TRIGGER = {"name": "t", "manifest": {"operation": "transcribe"}}
+
+
+@pytest.mark.parametrize(
+    ("data", "where", "words"),
+    [
+        ({"stor": {}}, "stor", "did you mean 'store'"),
+        ({"store": {**S3, "bucket": ["a"]}}, "store.bucket", "did you mean 'buckets'"),
+        ({"store": {**S3, "endpoint": "minio:9000"}}, "store.endpoint", ""),
+        ({"store": {"kind": "ftp"}}, "store", "ftp"),
+        ({"store": {"kind": "s3", "endpoint": "http://a"}}, "store.buckets", "required"),
+        ({"triggers": [{**TRIGGER, "patern": "*"}]}, "triggers[0].patern", "did you mean 'pattern'"),
+        ({"triggers": [TRIGGER, TRIGGER]}, "", "two triggers are named 't'"),
+        ({"local": {"whisper_slots": -1}}, "local.whisper_slots", ""),
+        ({"reconcile": {"interval": "soon"}}, "reconcile.interval", ""),
+        ([], "c.yaml", "named sections"),
+    ],
+)
+def test_mistakes_are_named(data: Any, where: str, words: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse(data, origin="c.yaml")
+    assert raised.value.info.where == where
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "\t- x", "{"])
+def test_what_is_no_yaml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration"):
+        load(tmp_path / "none.yaml")
+
+
+def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
+    found = read_environment({"AWS_ACCESS_KEY_ID": "id", "GPUDROP_S3_SECRET_KEY": "hush", "AWS_SECRET_ACCESS_KEY": "x"})
+    assert (found.s3_access_key, found.s3_secret_key) == ("id", "hush")
+    assert "hush" not in repr(found)
