@@ -1,0 +1,103 @@
+"""What the handlers share: names of inputs and outputs, and the answers they expect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from gpu_dispatch.task import GpuResult, Payload, Videos
+from handlers.base import Link, Plan, Planning, TaskFile, Value
+from manifests.errors import GpuDropError, OutputOverwritesInput, WorkerError
+from manifests.keys import check_key
+from manifests.media import MediaRef, ObjectRef
+
+VIDEO_TYPE = "video/mp4"
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
+_MEDIA_NAME = re.compile(
+    r"(.+)\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|m?ts|wmv|flv|3gp|mp3|m4a|aac|wav|flac|og[ga]|opus|wma|amr|aiff?)",
+    re.IGNORECASE | re.DOTALL,
+)
+_P = TypeVar("_P", bound=Payload)
+
+
+def file_name(media: MediaRef) -> str:
+    """Last part of the key or of the URL's path, decoded; "" for bytes that lie in the manifest."""
+    if isinstance(media, ObjectRef):
+        return media.key.rpartition("/")[2]
+    if media.url.startswith("data:"):
+        return ""
+    return unquote(urlsplit(media.url).path).rpartition("/")[2]
+
+
+def stem(name: str) -> str:
+    """`name` without the extension of a media file; a dot elsewhere ("v1.2") stays."""
+    media = _MEDIA_NAME.fullmatch(name)
+    return media[1] if media else name
+
+
+def task_file(name: str, media: MediaRef) -> TaskFile:
+    """`media` under our own `name`, with its extension in lower case as a hint where it has a plain one."""
+    suffix = PurePosixPath(file_name(media)).suffix
+    return TaskFile(name + (suffix.lower() if _EXTENSION.fullmatch(suffix) else ""), media)
+
+
+def output_keys(planning: Planning[Any], names: Sequence[str], *, where: str = "path") -> tuple[str, ...]:
+    """Keys of the outputs `names`. Raises UnusableKey, or OutputOverwritesInput where an input lies."""
+    taken = {found.media: role for role, found in planning.inputs.items()}
+    keys: list[str] = []
+    for name in names:
+        key = check_key(planning.folder + name, where=where)
+        if (role := taken.get(ObjectRef(planning.bucket, key))) is not None:
+            raise OutputOverwritesInput(
+                f"The output {key!r} would overwrite the run's own input {role!r}.",
+                hint="Give another output_filename, or another folder with path.",
+                where=where,
+            )
+        keys.append(key)
+    return tuple(keys)
+
+
+def payload_of(result: GpuResult, kind: type[_P]) -> _P:
+    """The answer, which must be of `kind`; raises the error that came instead, or WorkerError."""
+    if result.error is not None:
+        raise GpuDropError.from_info(result.error)
+    if not isinstance(result.payload, kind):
+        raise WorkerError(
+            f"The worker answered {result.task_id} with something else than {kind.__name__.lower()}.",
+            hint="Run listener and workers of the same version.",
+        )
+    return result.payload
+
+
+def one_video(plan: Plan, results: Sequence[GpuResult]) -> tuple[Link, Mapping[str, Value]]:
+    """Where the only output of the only task lies, and what is worth counting about it."""
+    target = plan.tasks[0].outputs[0]
+    videos = payload_of(results[0], Videos)
+    made = next((file for file in videos.files if file.name == target.name), None)
+    if made is None:
+        raise missing_output(results[0], target.name)
+    stats: dict[str, Value] = {
+        "duration": made.duration,
+        "frames": made.frames,
+        "width": made.width,
+        "height": made.height,
+        "size": made.size,
+        "encoder": videos.encoder,
+        "device": results[0].device,
+    }
+    return Link(target.key), stats
+
+
+def missing_output(result: GpuResult, name: str) -> WorkerError:
+    return WorkerError(
+        f"The worker's answer to {result.task_id} lacks {name!r}.",
+        hint="Run listener and workers of the same version.",
+    )
+
+
+def link(key: str | None) -> Value:
+    """A key as the response gives it: "" where nothing was made."""
+    return Link(key) if key else ""

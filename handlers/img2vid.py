@@ -1,0 +1,128 @@
+"""img2vid: each image a clip with a slow zoom, on one machine or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from gpu_dispatch.task import Clip, GpuResult, Img2VidParams, Videos
+from handlers.base import Finished, Link, Plan, PlannedTask, Planning, Reference, TaskFile, TaskTarget, Value
+from handlers.files import VIDEO_TYPE, missing_output, output_keys, payload_of, task_file
+from manifests.errors import InvalidDuration
+from manifests.media import MediaRef
+from manifests.models import Image, Img2Vid
+
+DONE = "Images converted to videos and uploaded to S3 successfully"
+MAX_IMAGES_PER_TASK = 50
+MAX_TASKS = 3
+
+
+class Img2VidHandler:
+    """More than `images_per_task` images go to several tasks, at most `max_tasks`."""
+
+    operation = "img2vid"
+    model = Img2Vid
+
+    def __init__(self, images_per_task: int = MAX_IMAGES_PER_TASK, max_tasks: int = MAX_TASKS) -> None:
+        self._images_per_task = images_per_task
+        self._max_tasks = max_tasks
+
+    def references(self, manifest: Img2Vid) -> tuple[Reference, ...]:
+        return tuple(Reference(_role(i), image.image) for i, image in enumerate(manifest.images))
+
+    def plan(self, planning: Planning[Img2Vid]) -> Plan:
+        asked = planning.manifest
+        files = _files([planning.inputs[_role(i)].media for i in range(len(asked.images))])
+        frames = frame_counts(asked.images, asked.fps)
+        keys = output_keys(planning, [_video(i) for i in range(len(frames))])
+        clips = [Clip(files[i].name, _video(i), count) for i, count in enumerate(frames)]
+        tasks: list[PlannedTask] = []
+        for part in self._split(frames):
+            params = Img2VidParams(
+                clips=tuple(clips[i] for i in part),
+                fps=asked.fps,
+                width=asked.width,
+                height=asked.height,
+                zoom_from=asked.zoom_from,
+                zoom_to=asked.zoom_to,
+                quality=asked.quality,
+            )
+            inputs = tuple(dict.fromkeys(files[i] for i in part))
+            outputs = tuple(TaskTarget(_video(i), keys[i], VIDEO_TYPE) for i in part)
+            tasks.append(PlannedTask(params, inputs, outputs))
+        return Plan(self.operation, tuple(tasks))
+
+    def finish(self, planning: Planning[Img2Vid], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:
+        encoders: set[str] = set()
+        keys: dict[str, str] = {}
+        for task, result in zip(plan.tasks, results, strict=True):
+            videos = payload_of(result, Videos)
+            encoders.add(videos.encoder)
+            made = {file.name for file in videos.files}
+            for target in task.outputs:
+                if target.name not in made:
+                    raise missing_output(result, target.name)
+                keys[target.name] = target.key
+        images = planning.manifest.images
+        listed: list[Value] = [
+            {"id": image.id, "video_url": Link(keys[_video(i)]), "filename": _video(i)}
+            for i, image in enumerate(images)
+        ]
+        stats: dict[str, Value] = {
+            "total": len(images),
+            "processed": len(listed),
+            "frames": sum(frame_counts(images, planning.manifest.fps)),
+            "encoder": "+".join(sorted(encoders)),
+            "tasks": len(results),
+        }
+        return Finished(message=DONE, response={"videos": tuple(listed)}, stats=stats)
+
+    def _split(self, frames: Sequence[int]) -> list[list[int]]:
+        """Image numbers of each task, in order: the longest clips dealt first, each to the task with least to do."""
+        needed = -(-len(frames) // self._images_per_task)
+        parts: list[list[int]] = [[] for _ in range(max(1, min(needed, self._max_tasks)))]
+        loads = [0] * len(parts)
+        for i in sorted(range(len(frames)), key=lambda i: -frames[i]):
+            part = loads.index(min(loads))
+            parts[part].append(i)
+            loads[part] += frames[i]
+        return [sorted(part) for part in parts]
+
+
+def frame_counts(images: Sequence[Image], fps: int) -> tuple[int, ...]:
+    """Frames of each clip: differences of rounded cumulative times, so that all clips together drift by no frame.
+
+    Raises InvalidDuration when a clip would have none.
+    """
+    counts: list[int] = []
+    total, before = Fraction(0), 0
+    for i, image in enumerate(images):
+        # The decimal that was written, not the nearest binary fraction.
+        total += Fraction(str(image.duration))
+        until = round(total * fps)
+        if until == before:
+            raise InvalidDuration(
+                f"Image {i + 1} is shown for {image.duration} s, less than one frame at {fps} frames a second.",
+                hint=f"Give it at least {1 / fps:.3f} s.",
+                where=f"images[{i}].duration",
+            )
+        counts.append(until - before)
+        before = until
+    return tuple(counts)
+
+
+def _files(media: Sequence[MediaRef]) -> list[TaskFile]:
+    """The file of each image; the same image, however often it is shown, is one file."""
+    files: dict[MediaRef, TaskFile] = {}
+    for one in media:
+        if one not in files:
+            files[one] = task_file(f"img_{len(files) + 1:04d}", one)
+    return [files[one] for one in media]
+
+
+def _role(i: int) -> str:
+    return f"images[{i}].image"
+
+
+def _video(i: int) -> str:
+    return f"video_{i + 1}.mp4"

@@ -1,0 +1,132 @@
+"""Which operations there are: this project's own, and those that installed packages add.
+
+A package adds one by an entry point of the group `gpudrop.handlers` that names a handler, or a class that makes one
+without arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+from handlers.addaudio import AddAudioHandler
+from handlers.base import Handler
+from handlers.caption import CaptionHandler
+from handlers.img2vid import Img2VidHandler
+from handlers.transcribe import TranscribeHandler
+from manifests.errors import ConfigError, ErrorInfo, UnknownOperation
+from manifests.models import MODELS, Manifest
+
+GROUP = "gpudrop.handlers"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_FUNCTIONS = ("references", "plan", "finish")
+
+AnyHandler = Handler[Any]
+
+
+class EntryPoint(Protocol):
+    """What is used of importlib.metadata's own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> str: ...
+
+    def load(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """`problems` tells of handlers that were announced but cannot be used; the others work without them."""
+
+    handlers: Mapping[str, AnyHandler]
+    problems: tuple[ErrorInfo, ...] = ()
+
+    @property
+    def models(self) -> Mapping[str, type[Manifest]]:
+        """What a manifest may ask for, for manifests.reader; `get` then says what of it is not available."""
+        return {**MODELS, **{name: handler.model for name, handler in self.handlers.items()}}
+
+    def get(self, operation: str) -> AnyHandler:
+        """Raises UnknownOperation."""
+        handler = self.handlers.get(operation)
+        if handler is not None:
+            return handler
+        known = ", ".join(sorted(self.handlers))
+        if operation in MODELS:
+            message = f"The operation {operation!r} is not available in this version."
+        else:
+            message = f"There is no operation {operation!r}."
+        raise UnknownOperation(message, hint=f"Use one of {known}.", where="operation")
+
+
+def own_handlers() -> tuple[AnyHandler, ...]:
+    return (TranscribeHandler(), CaptionHandler(), Img2VidHandler(), AddAudioHandler())
+
+
+def installed() -> Iterable[EntryPoint]:
+    """The entry points of every installed package."""
+    return entry_points(group=GROUP)
+
+
+def load_registry(find: Callable[[], Iterable[EntryPoint]] = installed) -> Registry:
+    """This project's handlers and those that `find` gives. Raises ConfigError when two claim the same operation."""
+    handlers: dict[str, AnyHandler] = {handler.operation: handler for handler in own_handlers()}
+    origins = dict.fromkeys(handlers, "gpudrop")
+    problems: list[ErrorInfo] = []
+    for point in sorted(find(), key=lambda point: (point.name, point.value)):
+        try:
+            handler = _load(point)
+        except ConfigError as error:
+            problems.append(error.info)
+            continue
+        operation = handler.operation
+        if operation in handlers:
+            raise ConfigError(
+                f"Two handlers claim the operation {operation!r}: {origins[operation]} and {point.value}.",
+                hint="Uninstall one of them, or rename its operation.",
+                where=f"{GROUP}: {point.name}",
+            )
+        handlers[operation] = handler
+        origins[operation] = point.value
+    return Registry(handlers, tuple(problems))
+
+
+def _load(point: EntryPoint) -> AnyHandler:
+    try:
+        found: Any = point.load()
+        handler: Any = found() if isinstance(found, type) else found
+        problem = _problem(handler)
+    except Exception as error:
+        # Code of others runs here and may raise anything.
+        raise _broken(point, f"{type(error).__name__}: {error}") from error
+    if problem:
+        raise _broken(point, problem)
+    return cast(AnyHandler, handler)
+
+
+def _broken(point: EntryPoint, problem: str) -> ConfigError:
+    return ConfigError(
+        f"The handler {point.name!r} ({point.value}) cannot be used: {problem}.",
+        hint="Update or uninstall the package it comes from.",
+        where=f"{GROUP}: {point.name}",
+    )
+
+
+def _problem(handler: Any) -> str:
+    """Why `handler` is none; "" when it is one."""
+    operation: Any = getattr(handler, "operation", None)
+    if not isinstance(operation, str) or not _NAME.fullmatch(operation):
+        return f"its operation {operation!r} is no plain lower-case name"
+    model: Any = getattr(handler, "model", None)
+    if not (isinstance(model, type) and issubclass(model, Manifest)):
+        return "its model is not derived from manifests.models.Manifest"
+    field = model.model_fields.get("operation")
+    if field is None or field.default != operation:
+        return f"its model's operation is not {operation!r} by default"
+    missing = [name for name in _FUNCTIONS if not callable(getattr(handler, name, None))]
+    return f"it lacks {', '.join(missing)}" if missing else ""

@@ -1,0 +1,48 @@
+"""LRC lyrics, with a time before every word (the "enhanced" form) where the words' own times are known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from handlers.subtitles.ass import centiseconds
+from handlers.subtitles.model import Cue
+from handlers.subtitles.text import JOINER
+
+_STAMP_LIKE = re.compile(r"[\[<](?=\s*\d)")
+_SILENCE_CS = 100
+"""A pause worth an empty line; in a shorter one the display would only flicker."""
+
+
+def write_lrc(cues: Sequence[Cue], *, duration_ms: int, timed: bool = True) -> str:
+    """A line a cue, and one without text before a pause and at the end: LRC knows no ends."""
+    total = centiseconds(duration_ms)
+    lines = [f"[length:{_clock(total)}]"]
+    for cue, following in zip_longest(cues, cues[1:]):
+        start, end = centiseconds(cue.start_ms), centiseconds(cue.end_ms)
+        text = _enhanced(cue, start, end) if timed else _safe(" ".join(line.text for line in cue.lines))
+        lines.append(f"[{_clock(start)}]{text}")
+        if following is None or centiseconds(following.start_ms) - end >= _SILENCE_CS:
+            lines.append(f"[{_clock(end)}]")
+    return "\n".join(lines) + "\n"
+
+
+def _enhanced(cue: Cue, start: int, end: int) -> str:
+    clock, text = start, ""
+    for line in cue.lines:
+        for i, word in enumerate(line.words):
+            clock = min(max(centiseconds(word.start_ms), clock), end)
+            space = " " if text and (word.text.startswith(" ") or i == 0) else ""
+            text += f"{space}<{_clock(clock)}>{_safe(word.text.strip())}"
+    last = cue.words[-1].end_ms if cue.words else cue.end_ms
+    return f"{text}<{_clock(min(max(centiseconds(last), clock), end))}>"
+
+
+def _safe(text: str) -> str:
+    return _STAMP_LIKE.sub(lambda m: m[0] + JOINER, text)
+
+
+def _clock(cs: int) -> str:
+    """Minutes may pass 99: whole centiseconds come first, so 59.999 s is 01:00.00 and never 00:60.00."""
+    return f"{cs // 6000:02d}:{cs // 100 % 60:02d}.{cs % 100:02d}"

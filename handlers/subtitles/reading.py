@@ -1,0 +1,81 @@
+"""What the readers of all formats share: raw cues, how times are written, how a document is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from handlers.subtitles.model import TimedWord
+from handlers.subtitles.text import plain, tokens
+from handlers.subtitles.words import spread
+from manifests.errors import SubtitlesUnreadable
+
+MAX_CUES = 50_000
+MAX_EVENTS = 500_000
+"""Cues of a document that draws each one in several steps."""
+
+_TIME = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,9}))?"
+_TIMING = re.compile(rf"\s*{_TIME}\s*-{{1,2}}>\s*{_TIME}(?:\s+(.*))?\s*", re.ASCII | re.DOTALL)
+_MALFORMED = re.compile(r"\s*\d+[:.,][\d:.,\s]*-->", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class RawCue:
+    """A cue as it stands in a document, from line `line` (from 1) on. `words` where the document times them,
+    line by line."""
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+    words: tuple[tuple[TimedWord, ...], ...] = ()
+    line: int = 0
+
+
+def unreadable(problem: str, line: int, expected: str) -> SubtitlesUnreadable:
+    return SubtitlesUnreadable(
+        f"The subtitles cannot be read: {problem} (line {line}; expected {expected}).",
+        hint="Use SRT, WebVTT, ASS or the words.json of a transcription, in UTF-8.",
+        where=f"line {line}",
+    )
+
+
+def check_count(count: int, line: int, limit: int = MAX_CUES) -> None:
+    if count > limit:
+        raise unreadable(f"it has more than {limit} cues", line, "the end of the document")
+
+
+def timing_of(line: str) -> tuple[int, int, str] | None:
+    """start and end in milliseconds, and what follows them, when `line` is an SRT or VTT timing line."""
+    match = _TIMING.fullmatch(line)
+    if match is None:
+        return None
+    start, end = clock_ms(*match.group(1, 2, 3, 4)), clock_ms(*match.group(5, 6, 7, 8))
+    return (start, end, match[9] or "")
+
+
+def malformed(line: str) -> bool:
+    """Whether `line` was meant as a timing line but is none."""
+    return _MALFORMED.match(line) is not None
+
+
+def clock_ms(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int:
+    """Milliseconds of the parts of a time."""
+    ms = int(((fraction or "0") + "00")[:3])
+    return ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + ms
+
+
+def timed_words(parts: Sequence[tuple[str, int, int]]) -> tuple[TimedWord, ...]:
+    """Words of one line out of its timed parts (text, start, end), which need not be whole words nor single ones."""
+    words: list[TimedWord] = []
+    space = False
+    for text, start, end in parts:
+        bare = plain(text)
+        if not bare:
+            space = space or (text != "" and text.isspace())
+            continue
+        first, *rest = spread(tokens(bare), start, end)
+        spaced = space or text[0].isspace()
+        words += [replace(first, text=" " + first.text) if words and spaced else first, *rest]
+        space = text[-1].isspace()
+    return tuple(words)

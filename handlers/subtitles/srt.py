@@ -1,0 +1,68 @@
+"""SubRip: the format every player reads and nobody specified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from handlers.subtitles.model import Cue
+from handlers.subtitles.reading import RawCue, check_count, malformed, timing_of, unreadable
+from handlers.subtitles.text import JOINER, plain
+
+_MARKUP = re.compile(r"<(?=[/a-zA-Z])|\{(?=\\)|-(?=->)")
+_TAG = re.compile(r"</?(?:[ibus]|font|span|c|v|lang|ruby|rt)(?:[ .][^<>\n]*)?>|\{\\[^{}\n]*\}", re.IGNORECASE)
+
+
+def write_srt(cues: Sequence[Cue]) -> str:
+    """SRT has no escapes: a word joiner, which shows nothing, parts what players would take for markup.
+
+    Without cues it is a single line end: an object of no bytes reads as one that failed to be written.
+    """
+    blocks = [f"{i}\n{_clock(c.start_ms)} --> {_clock(c.end_ms)}\n{_body(c)}\n" for i, c in enumerate(cues, start=1)]
+    return "\n".join(blocks) or "\n"
+
+
+def _body(cue: Cue) -> str:
+    return "\n".join(_MARKUP.sub(lambda m: m[0] + JOINER, line.text) for line in cue.lines)
+
+
+def _clock(ms: int) -> str:
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
+
+
+def read_srt(lines: Sequence[str]) -> list[RawCue]:
+    """Everything between two timing lines is the first one's text; indices may be missing, and blank lines doubled."""
+    timings: list[tuple[int, tuple[int, int, str]]] = []
+    for i, line in enumerate(lines):
+        if (timing := _timing(i, line)) is not None:
+            timings.append((i, timing))
+            check_count(len(timings), i + 1)
+    if not timings:
+        raise unreadable("no subtitle was found in it", 1, "a line such as 00:00:01,000 --> 00:00:02,500")
+    starts = [i for i, _ in timings] + [len(lines)]
+    cues: list[RawCue] = []
+    for number, (i, (start, end, _)) in enumerate(timings, start=1):
+        body = list(lines[i + 1 : starts[number]])
+        if number < len(timings):
+            body = _without_index(body, number + 1)
+        text = tuple(t for line in body if (t := plain(_TAG.sub("", line))))
+        cues.append(RawCue(start, end, text, line=i + 1))
+    return cues
+
+
+def _timing(i: int, line: str) -> tuple[int, int, str] | None:
+    timing = timing_of(line)
+    if timing is None and malformed(line):
+        raise unreadable("its timing cannot be read", i + 1, "00:00:01,000 --> 00:00:02,500")
+    return timing
+
+
+def _without_index(body: list[str], expected: int) -> list[str]:
+    """`body` without the next cue's index: a number right above its timing, or the expected one above blank lines."""
+    if body and body[-1].strip().isdigit():
+        return body[:-1]
+    last = len(body) - 1
+    while last >= 0 and not body[last].strip():
+        last -= 1
+    spaced = last >= 1 and not body[last - 1].strip()
+    return body[:last] if spaced and body[last].strip() == str(expected) else body

@@ -1,0 +1,108 @@
+"""Text as subtitles need it: how wide it is, where it may be divided, what must not stay in it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+JOINER = "\u2060"
+"""Word joiner: shows nothing. Put between characters that a format would otherwise take for markup."""
+
+_GAPS = re.compile(r"\s\s+|[^\S\xa0\u202f]")
+"""Blanks to fold into one space: all but a lone no-break space inside a word."""
+
+_UNWANTED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff{JOINER}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
+
+_IDEOGRAPHS = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_WIDE_SIGNS = "\u3000-\u303f\uff01-\uff65\uffe0-\uffee"
+_SPACELESS = re.compile(f"[{_IDEOGRAPHS}{_WIDE_SIGNS}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+_OPENERS = "「『（［｛〈《【〔“‘(["
+_CLOSERS = "」』）］｝〉》】〕”’)]、。，．！？：；…‥ー・々!?.,:;"
+_TOKEN = re.compile(
+    f"[{re.escape(_OPENERS)}]*[{_IDEOGRAPHS}][\u3099\u309a\ufe00-\ufe0f]*[{re.escape(_CLOSERS)}]*|[^{_IDEOGRAPHS}]+"
+)
+_SENTENCE_END = re.compile(r"[.?!…。！？؟।][\"'”’»)\]」』）]*$")
+_PAUSE_END = re.compile(r"[.?!…。！？؟।,;:、，；：،][\"'”’»)\]」』）]*$")
+
+
+def plain(text: str) -> str:
+    """`text` on one line: blanks folded, control characters and lone surrogates gone, nothing blank at its ends."""
+    text = _GAPS.sub(" ", _UNWANTED.sub("", text))
+    return _SURROGATE.sub("\ufffd", text).strip() if visible(text) else ""
+
+
+def visible(text: str) -> bool:
+    """Whether a reader sees anything of it."""
+    return any(unicodedata.category(c) not in _INVISIBLE for c in text)
+
+
+def cells(text: str) -> int:
+    """Width on a grid where a Latin letter takes one cell, an East Asian wide one two, a combining mark none."""
+    if text.isascii():
+        return len(text)
+    return sum(_cell(c) for c in text)
+
+
+def _cell(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """`text` as words that keep their leading space; ideographs and kana one by one, punctuation with its neighbour.
+
+    Joined, the tokens give `plain(text)`.
+    """
+    found: list[str] = []
+    unseen = ""
+    for i, part in enumerate(plain(text).split(" ")):
+        pieces: list[str] = _TOKEN.findall(part)
+        for j, piece in enumerate(pieces):
+            spaced = unseen + (" " if i and not j else "") + piece
+            if visible(piece):
+                found.append(spaced)
+                unseen = ""
+            else:
+                unseen = spaced
+    if found:
+        found[-1] += unseen
+    return tuple(found)
+
+
+def needs_space(left: str, right: str) -> bool:
+    """Whether two words whose spaces were lost are written apart: always, but between scripts without spaces."""
+    return not (_SPACELESS.match(left[-1:]) and _SPACELESS.match(right[:1]))
+
+
+def ends_sentence(text: str) -> bool:
+    return _SENTENCE_END.search(text) is not None
+
+
+def ends_clause(text: str) -> bool:
+    """Whether it ends with any punctuation at which a reader pauses."""
+    return _PAUSE_END.search(text) is not None
+
+
+def right_to_left(text: str) -> bool:
+    """Whether any of it is written from right to left."""
+    return not text.isascii() and any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)
+
+
+def divide(text: str, width: int) -> tuple[str, ...]:
+    """`text` in pieces of at most `width` cells, marks staying with their letters. Joined, they give `text`."""
+    if cells(text) <= width:
+        return (text,)
+    pieces: list[str] = []
+    current, used, glued = "", 0, False
+    for char in text:
+        size = _cell(char)
+        if current and size and not glued and used + size > width:
+            pieces.append(current)
+            current, used = "", 0
+        current += char
+        used += size
+        glued = char == "\u200d"
+    return (*pieces, current)

@@ -1,0 +1,72 @@
+"""WebVTT: https://www.w3.org/TR/webvtt1/"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from handlers.subtitles.model import Cue, TimedWord
+from handlers.subtitles.reading import RawCue, check_count, clock_ms, malformed, timed_words, timing_of, unreadable
+from handlers.subtitles.text import plain
+
+_STAMP = re.compile(r"<(?:(\d{1,4}):)?(\d{2}):(\d{2})\.(\d{3})>", re.ASCII)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</?>")
+
+
+def write_vtt(cues: Sequence[Cue]) -> str:
+    blocks = [f"{_clock(c.start_ms)} --> {_clock(c.end_ms)}\n{html.escape(c.text, quote=False)}\n" for c in cues]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _clock(ms: int) -> str:
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+
+
+def read_vtt(lines: Sequence[str]) -> list[RawCue]:
+    """Blocks between blank lines; those without a timing (notes, styles, regions) say nothing."""
+    cues: list[RawCue] = []
+    i = 0
+    while i < len(lines):
+        timing = timing_of(lines[i])
+        if timing is None:
+            if malformed(lines[i]):
+                raise unreadable("its timing cannot be read", i + 1, "00:00:01.000 --> 00:00:02.500")
+            i += 1
+            continue
+        body: list[str] = []
+        begin = i
+        i += 1
+        while i < len(lines) and lines[i].strip() and timing_of(lines[i]) is None:
+            body.append(lines[i])
+            i += 1
+        cues.append(_cue(timing[0], timing[1], body, begin + 1))
+        check_count(len(cues), begin + 1)
+    if not cues:
+        raise unreadable("no cue was found in it", 1, "a line such as 00:00:01.000 --> 00:00:02.500")
+    return cues
+
+
+def _cue(start: int, end: int, body: Sequence[str], line: int) -> RawCue:
+    bare = [_TAG.sub("", text) for text in body]
+    text = tuple(t for b in bare if (t := plain(html.unescape(_STAMP.sub("", b)))))
+    return RawCue(start, end, text, words=_words(bare, start, end), line=line)
+
+
+def _words(bare: Sequence[str], start: int, end: int) -> tuple[tuple[TimedWord, ...], ...]:
+    """Words between timestamps: each runs from the stamp before it to the next one. () without stamps."""
+    if not any(_STAMP.search(text) for text in bare):
+        return ()
+    found: list[list[tuple[str, int]]] = []
+    now = start
+    for text in bare:
+        parts = _STAMP.split(text)
+        row = [(parts[0], now)]
+        for k in range(1, len(parts), 5):
+            now = min(max(clock_ms(parts[k] or None, *parts[k + 1 : k + 4]), now), max(start, end))
+            row.append((parts[k + 4], now))
+        found.append(row)
+    starts = [at for row in found for _, at in row]
+    ends = iter([*starts[1:], max(start, end)])
+    lines = (timed_words([(html.unescape(part), at, next(ends)) for part, at in row]) for row in found)
+    return tuple(line for line in lines if line)

@@ -1,0 +1,140 @@
+"""Words with times that can be relied on, out of what a recogniser said."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+
+from gpu_dispatch.task import Segment, Transcript
+from handlers.subtitles.model import MAX_MS, Speech, TimedWord
+from handlers.subtitles.text import cells, plain, tokens
+
+CELL_MS = 70
+"""Time given to a cell of text whose end nobody knows: about 14 cells a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    text: str
+    start: int | None
+    end: int | None
+    probability: float
+
+
+def speech_of(transcript: Transcript) -> Speech:
+    """The transcript's words, cleaned: every one kept, in order, each longer than 0 ms, none over the next.
+
+    Starts that contradict most others (and NaN) are given up and laid between their neighbours; a segment without
+    words has its time spread over its text.
+    """
+    drafts = [_drafts(segment) for segment in transcript.segments]
+    words = iter(_lay([draft for segment in drafts for draft in segment]))
+    segments = (tuple(next(words) for _ in segment) for segment in drafts)
+    return Speech(
+        language=transcript.language,
+        duration_ms=milliseconds(transcript.duration) or 0,
+        segments=tuple(segment for segment in segments if segment),
+        timed=all(any(plain(w.text) for w in s.words) or not plain(s.text) for s in transcript.segments),
+    )
+
+
+def milliseconds(seconds: float) -> int | None:
+    """Rounded and held within 0 and MAX_MS; None for what is no number."""
+    if math.isnan(seconds):
+        return None
+    return round(min(max(seconds, 0.0), MAX_MS / 1000) * 1000)
+
+
+def spread(texts: tuple[str, ...], start_ms: int, end_ms: int) -> tuple[TimedWord, ...]:
+    """`texts` one after another over the time from start to end, each as long as it is wide."""
+    widths = [max(1, cells(text.strip())) for text in texts]
+    total, done = max(1, sum(widths)), 0
+    words: list[TimedWord] = []
+    for text, width in zip(texts, widths, strict=True):
+        start = start_ms + (end_ms - start_ms) * done // total
+        done += width
+        words.append(TimedWord(text, start, start_ms + (end_ms - start_ms) * done // total))
+    return tuple(words)
+
+
+def _drafts(segment: Segment) -> list[_Draft]:
+    start, end = milliseconds(segment.start), milliseconds(segment.end)
+    drafts: list[_Draft] = []
+    space = ""
+    for word in segment.words:
+        text = plain(word.text)
+        space = " " if space or word.text[:1].isspace() else ""
+        if text:
+            probability = min(max(word.probability, 0.0), 1.0) if math.isfinite(word.probability) else 0.0
+            drafts.append(_Draft(space + text, milliseconds(word.start), milliseconds(word.end), probability))
+            space = " " if word.text[-1:].isspace() else ""
+    if drafts:
+        return drafts
+    if start is None or end is None or end <= start:
+        return [_Draft(text, start if i == 0 else None, None, 1.0) for i, text in enumerate(tokens(segment.text))]
+    return [_Draft(w.text, w.start_ms, w.end_ms, 1.0) for w in spread(tokens(segment.text), start, end)]
+
+
+def _lay(drafts: list[_Draft]) -> list[TimedWord]:
+    """Each draft with its times; between two anchors the drafts share the time there is."""
+    anchors = _anchors([draft.start for draft in drafts])
+    words: list[TimedWord] = []
+    if not anchors or anchors[0]:
+        head = drafts[: anchors[0]] if anchors else drafts
+        limit = drafts[anchors[0]].start if anchors else None
+        first = 0 if limit is None else max(0, limit - _guess(head))
+        words += _share(head, first, limit)
+    for i, j in pairwise([*anchors, len(drafts)]):
+        limit = drafts[j].start if j < len(drafts) else None
+        words += _share(drafts[i:j], drafts[i].start or 0, limit)
+    return _forward(words)
+
+
+def _anchors(starts: list[int | None]) -> list[int]:
+    """Indices of a longest strictly rising run of starts: the ones that agree with the most others."""
+    tails: list[int] = []
+    values: list[int] = []
+    before: list[int] = [-1] * len(starts)
+    for i, start in enumerate(starts):
+        if start is None:
+            continue
+        place = bisect_left(values, start)
+        if place < len(values) and values[place] == start:
+            continue
+        before[i] = tails[place - 1] if place else -1
+        tails[place : place + 1] = [i]
+        values[place : place + 1] = [start]
+    chain: list[int] = []
+    i = tails[-1] if tails else -1
+    while i >= 0:
+        chain.append(i)
+        i = before[i]
+    return chain[::-1]
+
+
+def _guess(drafts: list[_Draft]) -> int:
+    return CELL_MS * sum(max(1, cells(draft.text.strip())) for draft in drafts)
+
+
+def _share(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWord]:
+    """`drafts` from `start` on, to the last end that is known, and never beyond `limit`."""
+    ceiling = MAX_MS if limit is None else limit
+    ends = [d.end for d in drafts if d.end is not None and start + len(drafts) <= d.end <= ceiling]
+    if len(drafts) == 1 and drafts[0].end is not None and drafts[0].end > ceiling:
+        ends = [ceiling]
+    end = max(ends) if ends else min(start + _guess(drafts), ceiling)
+    laid = spread(tuple(draft.text for draft in drafts), start, end)
+    return [TimedWord(w.text, w.start_ms, w.end_ms, d.probability) for w, d in zip(laid, drafts, strict=True)]
+
+
+def _forward(words: list[TimedWord]) -> list[TimedWord]:
+    """Where more words than milliseconds met, the later ones give way."""
+    clock = 0
+    settled: list[TimedWord] = []
+    for word in words:
+        start = max(word.start_ms, clock)
+        clock = max(word.end_ms, start + 1)
+        settled.append(TimedWord(word.text, start, clock, word.probability))
+    return settled

@@ -1,0 +1,150 @@
+"""words.json: a transcript as data.
+
+{"language", "duration", "text", "words": [{"word", "start", "end", "probability"}], "segments": [{"id", "start", "end",
+"text", …}]}; times in seconds. A word stands without its spaces, as readers of earlier versions expect; where they
+belong, the segments' texts tell. `words` is empty where the words were not timed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, cast
+
+from gpu_dispatch.task import Segment, Transcript, Word
+from handlers.subtitles.model import Speech
+from handlers.subtitles.reading import unreadable
+from handlers.subtitles.text import needs_space, plain
+from handlers.subtitles.words import milliseconds
+
+MAX_WORDS = 200_000
+"""More than a day of speech."""
+_WORDS = '{"words": [{"word": "Hello", "start": 0.0, "end": 0.5}]}'
+
+
+def write_words_json(transcript: Transcript, speech: Speech) -> str:
+    """`speech` is `speech_of(transcript)`: the words' times are its clean ones."""
+    words = [
+        {"word": w.text.strip(), "start": w.start_ms / 1000, "end": w.end_ms / 1000, "probability": w.probability}
+        for w in (speech.words if speech.timed else ())
+    ]
+    document = {
+        "language": plain(transcript.language),
+        "duration": speech.duration_ms / 1000,
+        "text": plain(transcript.text),
+        "words": words,
+        "segments": [_segment(segment) for segment in transcript.segments],
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    start = (milliseconds(segment.start) or 0) / 1000
+    return {
+        "id": segment.id,
+        "start": start,
+        "end": max(start, (milliseconds(segment.end) or 0) / 1000),
+        "text": plain(segment.text),
+        "temperature": _finite(segment.temperature),
+        "avg_logprob": _finite(segment.avg_logprob),
+        "compression_ratio": _finite(segment.compression_ratio),
+        "no_speech_prob": _finite(segment.no_speech_prob),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def read_words_json(text: str) -> Transcript:
+    """Also earlier shapes: a bare list of words, `word_timestamps` for `words`, words inside segments."""
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise unreadable("it is not valid JSON", line, _WORDS) from error
+    top = cast(dict[str, Any], data) if isinstance(data, dict) else {"words": data}
+    segments = [_read_segment(i, entry) for i, entry in enumerate(_objects(top.get("segments")))]
+    words = _read_words(top.get("words") or top.get("word_timestamps"))
+    if words:
+        segments = _dealt(words, segments) or [_whole(words)]
+    if not any(plain(segment.text) or segment.words for segment in segments):
+        raise unreadable("it holds no words", 1, _WORDS)
+    language = top.get("language") or top.get("detected_language")
+    return Transcript(
+        language=language if isinstance(language, str) else "",
+        language_probability=1.0,
+        duration=_number(top.get("duration")),
+        segments=tuple(segments),
+        model="",
+        engine="",
+        device="",
+    )
+
+
+def _dealt(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
+    """The words dealt to the segments whose texts they make up, with their spaces; [] when they do not agree."""
+    dealt: list[Segment] = []
+    i = 0
+    for segment in segments:
+        text, at = plain(segment.text), 0
+        mine: list[Word] = []
+        while i < len(words) and at < len(text):
+            begin = at + len(text[at:]) - len(text[at:].lstrip())
+            if not text.startswith(words[i].text, begin):
+                return []
+            mine.append(replace(words[i], text=(" " if begin > at or at == 0 else "") + words[i].text))
+            at = begin + len(words[i].text)
+            i += 1
+        if at < len(text):
+            return []
+        dealt.append(replace(segment, words=tuple(mine)))
+    return dealt if i == len(words) else []
+
+
+def _whole(words: Sequence[Word]) -> Segment:
+    spaced = [words[0]]
+    for left, right in pairwise(words):
+        spaced.append(replace(right, text=" " + right.text) if needs_space(left.text, right.text) else right)
+    return Segment(0, words[0].start, words[-1].end, "".join(w.text for w in spaced), tuple(spaced))
+
+
+def _read_segment(number: int, entry: dict[str, Any]) -> Segment:
+    words = _read_words(entry.get("words"))
+    text = entry.get("text")
+    segment = Segment(
+        number, _number(entry.get("start")), _number(entry.get("end")), text if isinstance(text, str) else ""
+    )
+    if not words:
+        return segment
+    return (_dealt(words, [segment]) or [replace(segment, words=_whole(words).words)])[0]
+
+
+def _read_words(data: Any) -> list[Word]:
+    words: list[Word] = []
+    for entry in _objects(data):
+        text = entry.get("word", entry.get("text"))
+        bare = plain(text) if isinstance(text, str) else ""
+        if bare:
+            words.append(Word(bare, _number(entry.get("start")), _number(entry.get("end"))))
+    return words
+
+
+def _objects(data: Any) -> list[dict[str, Any]]:
+    entries = cast(list[Any], data) if isinstance(data, list) else []
+    if len(entries) > MAX_WORDS:
+        raise unreadable(f"it has more than {MAX_WORDS} entries", 1, "fewer")
+    return [cast(dict[str, Any], entry) for entry in entries if isinstance(entry, dict)]
+
+
+def _number(value: Any) -> float:
+    """`value` as seconds; NaN when it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

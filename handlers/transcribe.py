@@ -1,0 +1,160 @@
+"""transcribe: speech to text, subtitles, karaoke and word times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
+from handlers.base import Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
+from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
+from handlers.subtitles.burn import write_ass
+from handlers.subtitles.cues import make_cues
+from handlers.subtitles.lrc import write_lrc
+from handlers.subtitles.model import Segmenter, Speech
+from handlers.subtitles.srt import write_srt
+from handlers.subtitles.txt import write_txt
+from handlers.subtitles.vtt import write_vtt
+from handlers.subtitles.words import speech_of
+from handlers.subtitles.wordsjson import write_words_json
+from manifests.errors import NoSpeech
+from manifests.models import SubtitleFormat, Transcribe
+
+DONE = "Transcription completed successfully"
+SILENT = f"{DONE}: no speech was found, so the files hold no text"
+
+_FIXED: dict[SubtitleFormat, str] = {
+    "srt": "segments.srt",
+    "ass": "karaoke.ass",
+    "json": "words.json",
+    "vtt": "segments.vtt",
+    "lrc": "karaoke.lrc",
+    "txt": "transcript.txt",
+}
+_CONTENT_TYPES: dict[SubtitleFormat, str] = {
+    "srt": "application/x-subrip; charset=utf-8",
+    "ass": "text/x-ssa; charset=utf-8",
+    "json": "application/json; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "lrc": "text/plain; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+}
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+class TranscribeHandler:
+    """`segmenter` makes the cues that all subtitle formats are written from."""
+
+    operation = "transcribe"
+    model = Transcribe
+
+    def __init__(self, segmenter: Segmenter = make_cues) -> None:
+        self._segmenter = segmenter
+
+    def references(self, manifest: Transcribe) -> tuple[Reference, ...]:
+        return (Reference("audio", manifest.audio),)
+
+    def plan(self, planning: Planning[Transcribe]) -> Plan:
+        asked = planning.manifest
+        if asked.naming == "fixed":
+            _keys(planning, "")
+        audio = task_file("audio", planning.inputs["audio"].media)
+        params = TranscribeParams(
+            audio=audio.name,
+            model=asked.model,
+            engine=asked.engine,
+            language=asked.language,
+            translate=asked.translate,
+            temperature=asked.temperature,
+            beam_size=asked.beam_size,
+            best_of=asked.best_of,
+            patience=asked.patience,
+            length_penalty=asked.length_penalty,
+            initial_prompt=asked.initial_prompt,
+            condition_on_previous_text=asked.condition_on_previous_text,
+            compression_ratio_threshold=asked.compression_ratio_threshold,
+            logprob_threshold=asked.logprob_threshold,
+            no_speech_threshold=asked.no_speech_threshold,
+            suppress_tokens=asked.suppress_tokens,
+            vad=asked.vad,
+            word_timestamps=asked.word_timestamps,
+        )
+        return Plan(self.operation, (PlannedTask(params, (audio,)),))
+
+    def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:  # noqa: ARG002
+        transcript = payload_of(results[0], Transcript)
+        speech = speech_of(transcript)
+        if not speech.words and planning.manifest.require_speech:
+            raise NoSpeech(
+                "No speech was found in the audio.",
+                hint="Check that it is the right file, or leave require_speech out to accept silence.",
+                where="audio",
+            )
+        spoken_in = "en" if planning.manifest.translate else transcript.language
+        keys = _keys(planning, spoken_in)
+        texts = self._write(planning.manifest.formats, transcript, speech)
+        return Finished(
+            message=DONE if speech.words else SILENT,
+            outputs=tuple(OutputFile(keys[f], text.encode(), _CONTENT_TYPES[f]) for f, text in texts.items()),
+            response={
+                "language": transcript.language,
+                "transcription": " ".join(write_txt(speech).split()),
+                "files": _files(keys),
+            },
+            stats={
+                "segments": len(speech.segments),
+                "words": len(speech.words),
+                "model": transcript.model,
+                "device": transcript.device,
+                "engine": transcript.engine,
+                "duration": transcript.duration,
+            },
+        )
+
+    def _write(
+        self, formats: tuple[SubtitleFormat, ...], transcript: Transcript, speech: Speech
+    ) -> dict[SubtitleFormat, str]:
+        """One document a format; each is asked for once however often it is named."""
+        cues = self._segmenter(speech)
+        texts: dict[SubtitleFormat, str] = {}
+        for wanted in formats:
+            match wanted:
+                case "srt":
+                    texts[wanted] = write_srt(cues)
+                case "vtt":
+                    texts[wanted] = write_vtt(cues)
+                case "ass":
+                    texts[wanted] = write_ass(cues, "fill", 1920, 1080)
+                case "lrc":
+                    texts[wanted] = write_lrc(cues, duration_ms=speech.duration_ms, timed=speech.timed)
+                case "json":
+                    texts[wanted] = write_words_json(transcript, speech)
+                case "txt":
+                    texts[wanted] = write_txt(speech)
+        return texts
+
+
+def _keys(planning: Planning[Transcribe], language: str) -> dict[SubtitleFormat, str]:
+    """Key of every format asked for: the fixed names of old, or MEDIA.LANGUAGE.EXTENSION, which players pick up."""
+    names = _FIXED
+    if planning.manifest.naming == "media":
+        base = stem(file_name(planning.inputs["audio"].media) or planning.name)
+        code = language if _LANGUAGE.fullmatch(language) else "und"
+        names = {wanted: f"{base}.{code}.{wanted}" for wanted in _FIXED}
+    formats = planning.manifest.formats
+    return dict(zip(formats, output_keys(planning, [names[wanted] for wanted in formats]), strict=True))
+
+
+def _files(keys: Mapping[SubtitleFormat, str]) -> Mapping[str, Value]:
+    """The earlier API's shape; "" where a file was not asked for. Word-timed VTT is not made."""
+    words = link(keys.get("json"))
+    return {
+        "segments": {"srt": link(keys.get("srt")), "vtt": link(keys.get("vtt")), "json": words},
+        "words": {
+            "ass_karaoke": link(keys.get("ass")),
+            "vtt_karaoke": "",
+            "lrc": link(keys.get("lrc")),
+            "json": words,
+        },
+        "transcript": {"txt": link(keys.get("txt"))},
+    }

@@ -1,0 +1,144 @@
+import json
+
+import pytest
+import srt
+
+from gpu_dispatch.task import GpuResult, TranscribeParams, Videos, task_from_wire
+from handlers.base import Link
+from handlers.transcribe import TranscribeHandler
+from manifests.errors import NoSpeech, OutputOverwritesInput, WorkerError
+from manifests.models import Transcribe
+from support.transcripts import spoken, transcript
+
+ALL = ("srt", "ass", "json", "vtt", "lrc", "txt")
+HANDLER = TranscribeHandler()
+
+
+def finish(planning, answer, name="talk", **fields):
+    planned = planning(HANDLER, Transcribe(audio="audio final.MP3", **fields), name=name)
+    return HANDLER.finish(planned, HANDLER.plan(planned), (GpuResult("t", answer),))
+
+
+def test_every_option_reaches_the_worker(planning):
+    asked = {
+        "model": "turbo",
+        "engine": "faster-whisper",
+        "language": "pt",
+        "translate": True,
+        "temperature": (0.5,),
+        "beam_size": 2,
+        "best_of": 3,
+        "patience": 2.0,
+        "length_penalty": 0.5,
+        "initial_prompt": "x",
+        "condition_on_previous_text": True,
+        "compression_ratio_threshold": 1.0,
+        "logprob_threshold": -2.0,
+        "no_speech_threshold": 0.1,
+        "suppress_tokens": (1, 2),
+        "vad": False,
+        "word_timestamps": False,
+    }
+    (task,) = HANDLER.plan(planning(HANDLER, Transcribe(audio="a.MP3", **asked))).tasks
+    assert task.params == TranscribeParams(audio="audio.mp3", **asked)
+    assert [(f.name, str(f.media)) for f in task.inputs] == [("audio.mp3", "s3://media/in/a.MP3")]
+    assert task.outputs == ()
+    wire = {"task_id": "t", "params": {"operation": "transcribe", "audio": "audio.mp3"}, "inputs": []}
+    assert task_from_wire(wire).params == TranscribeParams(audio="audio.mp3")
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("https://example.com/a%20b.MP3?x=.exe", "audio.mp3"),
+        ("a.b/c", "audio"),
+        ("x.tar;rm", "audio"),
+        ("data:,x", "audio"),
+    ],
+)
+def test_names_of_inputs_are_ours(planning, reference, name):
+    (task,) = HANDLER.plan(planning(HANDLER, Transcribe(audio=reference))).tasks
+    assert task.inputs[0].name == name
+
+
+def test_the_earlier_response(planning):
+    answer = transcript(spoken("And so my fellow"), spoken("Americans", 3.0), duration=11.0)
+    finished = finish(planning, answer)
+    assert finished.message == "Transcription completed successfully"
+    assert [o.key for o in finished.outputs] == ["out/segments.srt", "out/karaoke.ass", "out/words.json"]
+    assert finished.response == {
+        "language": "en",
+        "transcription": "And so my fellow Americans",
+        "files": {
+            "segments": {"srt": Link("out/segments.srt"), "vtt": "", "json": Link("out/words.json")},
+            "words": {
+                "ass_karaoke": Link("out/karaoke.ass"),
+                "vtt_karaoke": "",
+                "lrc": "",
+                "json": Link("out/words.json"),
+            },
+            "transcript": {"txt": ""},
+        },
+    }
+    assert finished.stats == {
+        "segments": 2,
+        "words": 5,
+        "model": "base",
+        "device": "cpu",
+        "engine": "faster-whisper",
+        "duration": 11.0,
+    }
+
+
+def test_all_formats_hold_the_words(planning):
+    finished = finish(planning, transcript(spoken("Olá você")), formats=ALL)
+    files = {o.key.removeprefix("out/"): o for o in finished.outputs}
+    assert list(files) == [
+        "segments.srt",
+        "karaoke.ass",
+        "words.json",
+        "segments.vtt",
+        "karaoke.lrc",
+        "transcript.txt",
+    ]
+    assert all(o.content_type.endswith("; charset=utf-8") for o in files.values())
+    assert all("você" in o.data.decode() for o in files.values())
+
+
+def test_naming_by_media_and_language(planning):
+    finished = finish(planning, transcript(spoken("Oi"), language="pt"), naming="media", formats=("srt", "json"))
+    assert [o.key for o in finished.outputs] == ["out/audio final.pt.srt", "out/audio final.pt.json"]
+    odd = finish(planning, transcript(spoken("Oi"), language="../x"), naming="media", formats=("srt",))
+    assert odd.outputs[0].key == "out/audio final.und.srt"
+    english = finish(
+        planning, transcript(spoken("Hi"), language="pt"), naming="media", formats=("srt",), translate=True
+    )
+    assert english.outputs[0].key == "out/audio final.en.srt"
+
+
+def test_silence_gives_files_that_are_not_empty_and_says_so(planning):
+    finished = finish(planning, transcript(), formats=ALL)
+    assert finished.message.startswith("Transcription completed successfully: no speech")
+    assert len(finished.outputs) == 6 and all(o.data for o in finished.outputs)
+    files = {o.key: o.data.decode() for o in finished.outputs}
+    assert list(srt.parse(files["out/segments.srt"])) == []
+    assert json.loads(files["out/words.json"])["words"] == []
+    with pytest.raises(NoSpeech):
+        finish(planning, transcript(), require_speech=True)
+
+
+def test_an_answer_of_another_kind_is_told(planning):
+    with pytest.raises(WorkerError):
+        finish(planning, Videos((), "copy"))
+
+
+def test_an_input_is_not_overwritten(planning):
+    with pytest.raises(OutputOverwritesInput):
+        HANDLER.plan(planning(HANDLER, Transcribe(audio="words.json"), folder="in/"))
+
+
+def test_a_segmenter_takes_the_place_of_the_cue_maker(planning):
+    handler = TranscribeHandler(segmenter=lambda speech: ())
+    planned = planning(handler, Transcribe(audio="a.mp3"))
+    answer = GpuResult("t", transcript(spoken("hello")))
+    assert handler.finish(planned, handler.plan(planned), (answer,)).outputs[0].data == b"\n"
