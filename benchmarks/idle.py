@@ -1,6 +1,6 @@
 """How soon the listener is ready, and what it costs while nothing happens: beside the durable engine alone.
 
-    python benchmarks/idle.py [--seconds 20]
+python benchmarks/idle.py [--seconds 20]
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from listener.config import Config, FolderStoreConfig, triggers_of
 from listener.control import follow_commands
 from listener.engine import Engine, EngineSettings
 from listener.environment import Environment
+from listener.fetching import Fetcher
 from listener.inputs import SETTLE_S, InputFinder
 from listener.intake import Intake, IntakeParts
 from listener.jobs import JobRunner, JobSettings
@@ -149,6 +150,7 @@ def _pipeline(base: _Base) -> Pipeline:
             registry=base.registry,
             finder=InputFinder(
                 base.store,
+                Fetcher(config.store.private_hosts),
                 base.arrivals,
                 reference_policy(config),
                 clock=time.time,
@@ -158,7 +160,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 base.store,
                 {"whisper": base.backend, "nvenc": base.backend},
                 base.ends,
-                JobSettings(timeout_s=timeout_s, link_s=int(timeout_s) + LINK_SLACK_S),
+                JobSettings(timeout_s, int(timeout_s) + LINK_SLACK_S, tuple(sorted(config.store.private_hosts))),
                 clock=time.time,
                 rng=rng,
                 progress=board.progress,

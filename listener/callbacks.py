@@ -6,16 +6,15 @@ import asyncio
 import hashlib
 import hmac
 import random
-import socket
 from dataclasses import dataclass
 
 import aiohttp
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
 from gpu_dispatch.waiting import Backoff
-from manifests.media import is_private_host
+from manifests.errors import AddressNotAllowed
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.callbacks")
 
@@ -36,7 +35,7 @@ class CallbackSettings:
 
 
 class _Refused(Exception):
-    """The address may not be called, or the other side says it never wants this."""
+    """The other side says that it will never take this."""
 
 
 class Callbacks:
@@ -50,7 +49,7 @@ class Callbacks:
             try:
                 if await self._post(url, body, run_id):
                     return True
-            except _Refused as e:
+            except (_Refused, AddressNotAllowed) as e:
                 log.warning("callback_refused", run_id=run_id, error=str(e))
                 return False
             except (aiohttp.ClientError, TimeoutError, OSError) as e:
@@ -61,17 +60,18 @@ class Callbacks:
         return False
 
     async def _post(self, url: str, body: bytes, run_id: str) -> bool:
-        host = URL(url).host or ""
-        if is_private_host(host, self._settings.private_hosts):
-            raise _Refused(f"{host} is private; add it to callbacks.private_hosts in config.yaml")
+        address = URL(url)
+        trusted = is_trusted(address, self._settings.private_hosts)
+        if not trusted:
+            check_literal(address)
         headers = {"Content-Type": "application/json", "X-Gpudrop-Run": run_id}
         if self._settings.secret:
             headers["X-Gpudrop-Signature"] = "sha256=" + sign(self._settings.secret, body)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-        connector = aiohttp.TCPConnector(resolver=_PublicOnly(self._settings.private_hosts))
+        connector = aiohttp.TCPConnector(resolver=None if trusted else PublicResolver())
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.post(url, data=body, headers=headers, allow_redirects=False) as response,
+            session.post(address, data=body, headers=headers, allow_redirects=False) as response,
         ):
             text = (await response.content.read(_BODY_LIMIT)).decode("utf-8", "replace")
             return _heard(response.status, text)
@@ -90,22 +90,3 @@ def _heard(status: int, text: str) -> bool:
         raise _Refused(f"it answered {status}")
     log.info("callback_answered", status=status, still_running=_STILL_RUNNING in text)
     return False
-
-
-class _PublicOnly(AbstractResolver):
-    """Resolves names, and refuses those whose every use would reach a private address."""
-
-    def __init__(self, allowed: frozenset[str]) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-        self._allowed = allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        if host not in self._allowed and any(is_private_host(r["host"]) for r in found):
-            raise _Refused(f"{host} resolves to a private address")
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()

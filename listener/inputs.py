@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from handlers.base import Input, Reference
+from listener.fetching import Fetcher
 from listener.signals import Arrivals
 from listener.store import ObjectMeta, Store
 from manifests.errors import InputEmpty, InputMissing, InputTooLarge
-from manifests.media import MediaRef, ObjectRef, ReferencePolicy, resolve
+from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve
 
 POLL_S = 2.0
 """Longest time between two looks for a missing input; an event about it wakes the wait at once."""
@@ -38,10 +39,18 @@ class _Wanted:
 
 class InputFinder:
     def __init__(
-        self, store: Store, arrivals: Arrivals, policy: ReferencePolicy, *, clock: Callable[[], float], grows: bool
+        self,
+        store: Store,
+        fetcher: Fetcher,
+        arrivals: Arrivals,
+        policy: ReferencePolicy,
+        *,
+        clock: Callable[[], float],
+        grows: bool,
     ) -> None:
         """`grows`: objects of this store may be seen half-written, as files are. `clock` gives epoch seconds."""
         self._store = store
+        self._fetcher = fetcher
         self._arrivals = arrivals
         self._policy = policy
         self._clock = clock
@@ -81,13 +90,17 @@ class InputFinder:
         """What a plan is made from: every input by role, with the content of those that are to be read."""
         inputs: dict[str, Input] = {}
         for reference, item in zip(references, found, strict=True):
-            content = None
-            if reference.read and isinstance(item.media, ObjectRef):
-                content = await self._store.read(item.media.bucket, item.media.key, max_bytes=reference.max_bytes)
-                if content is None:
-                    raise _missing([_Wanted(reference, item.media)])
+            content = await self._content(reference, item.media) if reference.read else None
             inputs[item.role] = Input(media=item.media, size=item.size, content=content)
         return inputs
+
+    async def _content(self, reference: Reference, media: MediaRef) -> bytes:
+        if isinstance(media, UrlRef):
+            return await self._fetcher.read(media.url, role=reference.role, max_bytes=reference.max_bytes)
+        content = await self._store.read(media.bucket, media.key, max_bytes=reference.max_bytes)
+        if content is None:
+            raise _missing([_Wanted(reference, media)])
+        return content
 
     async def _look(self, wanted: Sequence[_Wanted]) -> list[ObjectMeta | None]:
         gate = asyncio.Semaphore(PARALLEL_LOOKS)

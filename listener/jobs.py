@@ -84,6 +84,8 @@ class JobSettings:
 
     timeout_s: float
     link_s: int
+    private_hosts: tuple[str, ...] = ()
+    """Hosts beside the store's own that workers may reach although they are private."""
 
 
 class JobRunner:
@@ -195,7 +197,7 @@ class JobRunner:
                  for t in planned.outputs]
             ),
             timeout_s=self._settings.timeout_s,
-            trusted_hosts=self._store.trusted_hosts,
+            trusted_hosts=(*self._store.trusted_hosts, *self._settings.private_hosts),
         )  # fmt: skip
 
     async def _address(self, media: MediaRef) -> str:

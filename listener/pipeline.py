@@ -150,7 +150,7 @@ class _Tale:
         found: FoundInputs,
     ) -> Plan:
         inputs = await self._c.finder.load(references, found.items)
-        plan = handler.plan(replace(planning, inputs=inputs))
+        plan = await asyncio.to_thread(handler.plan, replace(planning, inputs=inputs))
         targets = [target.key for task in plan.tasks for target in task.outputs]
         await self._c.objects.will_write(self._run.bucket, targets, self._run.run_id, self._run.lineage)
         return plan
@@ -180,7 +180,8 @@ class _Tale:
         self, handler: Handler[Any], planning: Planning[Any], plan: Plan, results: tuple[GpuResult, ...]
     ) -> Summary:
         self._status.move("writing")
-        return await self._c.closer.write(self._run, plan, results, handler.finish(planning, plan, results))
+        finished = await asyncio.to_thread(handler.finish, planning, plan, results)
+        return await self._c.closer.write(self._run, plan, results, finished)
 
     async def _done(self, asked: Asked, summary: Summary) -> bool:
         await self._c.closer.done(self._run, asked, summary)

@@ -1,3 +1,10 @@
 """Fixtures by subject: see tests/support."""
 
-pytest_plugins = ("support.requirements", "support.stores", "support.models", "support.media", "support.places", "support.installation")
+pytest_plugins = (
+    "support.requirements",
+    "support.stores",
+    "support.models",
+    "support.media",
+    "support.places",
+    "support.installation",
+)

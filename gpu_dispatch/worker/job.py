@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from gpu_dispatch.task import GpuResult, GpuTask, Payload, Progress, TaskInput, TaskOutput, TaskParams, Transcript
+from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.transfer.transfer import Transfer, all_of
 from gpu_dispatch.worker.context import Job, Operation
-from gpu_dispatch.worker.limits import TransferLimits
-from gpu_dispatch.worker.transfer import Transfer, all_of
 from manifests.errors import ErrorInfo, GpuDropError, TaskTimedOut, WorkerError
 
 _LOG = logging.getLogger("gpu_dispatch.worker")

@@ -5,12 +5,11 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.task import Transcript, Videos
 from support.media import ffmpeg
 from support.odd_worker import HUGE_WORDS
 from support.places import HANG_S, Place
-
-from gpu_dispatch.backend import JobRef
-from gpu_dispatch.task import Transcript, Videos
 
 
 def decoded_frames(path: Path) -> int:

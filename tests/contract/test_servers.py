@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from support.scripts import ROOT
 from support.stores import admin_client, servers, start_minio
 

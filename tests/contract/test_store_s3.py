@@ -19,14 +19,14 @@ from minio import Minio, MinioAdmin
 from minio.commonconfig import ENABLED
 from minio.credentials import StaticProvider
 from minio.versioningconfig import VersioningConfig
-from support.requirements import require
-from support.stores import admin_client, servers, settings_for, start_minio
 from yarl import URL
 
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3 import RUN_METADATA, S3Store
 from listener.stores.s3_clients import S3Settings
 from manifests.errors import ConfigError, GpuDropError, StoreDenied, StoreUnavailable
+from support.requirements import require
+from support.stores import admin_client, servers, settings_for, start_minio
 
 pytestmark = pytest.mark.minio
 HANG_S = 60

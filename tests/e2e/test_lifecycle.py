@@ -45,7 +45,7 @@ def test_killed_while_a_job_runs_and_started_again(install: Installation) -> Non
     install.kill()
     psutil.wait_procs(orphans, timeout=20)
     assert not [p for p in orphans if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert "clips/video_1.mp4" not in install.drops.keys(), "half-written output"
+    assert "clips/video_1.mp4" not in install.drops.listing(), "half-written output"
     install.start()
     done = install.done("slow.job.json")
     assert done["run_id"] == status["run_id"]
@@ -65,7 +65,7 @@ def test_stopped_while_a_job_runs(install: Installation) -> None:
     assert install.process
     assert install.process.returncode == 0
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert "clips/video_1.mp4" not in install.drops.keys()
+    assert "clips/video_1.mp4" not in install.drops.listing()
     assert install.document("slow.job.json", "error") is None
     install.start()
     install.done("slow.job.json")
@@ -98,7 +98,7 @@ def test_outputs_start_nothing(install: Installation) -> None:
     install.drops.put("one.mp4", CLIP)
     install.done("one.mp4")
     settled(install)
-    assert "one.mp4.captioned.mp4" in install.drops.keys() or "one.captioned.mp4" in install.drops.keys()
+    assert "one.mp4.captioned.mp4" in install.drops.listing() or "one.captioned.mp4" in install.drops.listing()
     assert accepted(install) == {"one.mp4": 1}
     install.stop()
     install.start()
@@ -135,7 +135,7 @@ def test_deleting_the_manifest_cancels(install: Installation) -> None:
     install.drops.delete("slow.job.json")
     assert install.failed("slow.job.json")["code"] == "cancelled"
     install.until(lambda: not [c for c in install.children() if "ffmpeg" in c.name()])
-    assert "clips/video_1.mp4" not in install.drops.keys()
+    assert "clips/video_1.mp4" not in install.drops.listing()
 
 
 def test_a_cancel_file_cancels_and_goes(install: Installation) -> None:
@@ -145,7 +145,7 @@ def test_a_cancel_file_cancels_and_goes(install: Installation) -> None:
     install.running("slow.job.json", percent=11)
     install.drops.put("slow.cancel", b"please")
     assert install.failed("slow.job.json")["code"] == "cancelled"
-    install.until(lambda: "slow.cancel" not in install.drops.keys())
+    install.until(lambda: "slow.cancel" not in install.drops.listing())
 
 
 def test_a_newer_version_takes_over(install: Installation) -> None:

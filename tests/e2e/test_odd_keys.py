@@ -46,4 +46,4 @@ def test_the_old_layout_comes_back(install: Installation, model_dir: Path) -> No
     install.done(f"{CHANNEL}/audios/audio_final.ogg")
     install.done("transcribe.job.json")
     wanted = {f"{CHANNEL}/{f}/{n}" for f in ("transcriptions", "again") for n in ("segments.srt", "words.json")}
-    assert wanted <= install.drops.keys()
+    assert wanted <= install.drops.listing()

@@ -45,7 +45,7 @@ def test_every_sample_comes_back(dropped: Installation, tmp_path: Path) -> None:
     letter = dropped.drops.get(broken["dead_letter"])
     assert letter
     assert json.loads(letter)["error"]["code"] == "unknown_field"
-    left = {k for k in dropped.drops.keys() if k.endswith(".status.json")}
+    left = {k for k in dropped.drops.listing() if k.endswith(".status.json")}
     assert not left
     assert dropped.stop() < 5.0
 

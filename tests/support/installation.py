@@ -37,7 +37,7 @@ class Drops(Protocol):
     def put(self, key: str, data: bytes) -> None: ...
     def get(self, key: str) -> bytes | None: ...
     def delete(self, key: str) -> None: ...
-    def keys(self) -> set[str]: ...
+    def listing(self) -> set[str]: ...
 
 
 @dataclass
@@ -56,7 +56,7 @@ class FolderDrops:
     def delete(self, key: str) -> None:
         (self.root / key).unlink()
 
-    def keys(self) -> set[str]:
+    def listing(self) -> set[str]:
         files = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())
         return {p.as_posix() for p in files if p.parts[0] != ".gpudrop"}
 
@@ -80,7 +80,7 @@ class MinioDrops:
     def delete(self, key: str) -> None:
         self.client.remove_object(self.bucket, key)
 
-    def keys(self) -> set[str]:
+    def listing(self) -> set[str]:
         return {o.object_name or "" for o in self.client.list_objects(self.bucket, recursive=True)}
 
 
@@ -106,7 +106,7 @@ class Installation:
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self.environ},
             )
-        self.until(lambda: self.logged("ready") or self.process and self.process.poll() is not None)
+        self.until(lambda: self.logged("ready") or (self.process and self.process.poll() is not None))
         assert self.logged("ready"), self.log_text()
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:

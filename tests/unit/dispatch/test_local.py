@@ -13,8 +13,6 @@ from typing import Protocol
 
 import psutil
 import pytest
-from support.media import Media
-from support.places import HANG_S, Operations, Place, local_place
 
 from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.local import LocalBackend, LocalSettings
@@ -22,6 +20,8 @@ from gpu_dispatch.local_settings import child_environment
 from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams, Transcript
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, ErrorInfo
+from support.media import Media
+from support.places import HANG_S, Operations, Place, local_place
 
 
 class Open(Protocol):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from gpu_dispatch.task import TaskInput, TaskOutput
-from gpu_dispatch.worker.address import is_public, is_trusted
-from gpu_dispatch.worker.limits import TransferLimits, shown
-from gpu_dispatch.worker.transfer import Transfer
+from gpu_dispatch.transfer.address import is_public, is_trusted
+from gpu_dispatch.transfer.limits import TransferLimits, shown
+from gpu_dispatch.transfer.transfer import Transfer
 from manifests.errors import (
     AddressNotAllowed,
     GpuDropError,

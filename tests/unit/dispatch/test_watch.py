@@ -4,13 +4,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.media import Media
-from support.places import HANG_S, Place, local_place
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.waiting import Backoff
 from gpu_dispatch.watch import wait_until_final
 from manifests.errors import StoreDenied, StoreUnavailable, TaskTimedOut
+from support.media import Media
+from support.places import HANG_S, Place, local_place
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from gpu_dispatch.worker.limits import Budget
+from gpu_dispatch.transfer.limits import Budget
 from manifests.errors import AddressNotAllowed, InputEmpty, InputMissing, InvalidPath, StoreDenied, TransferFailed
 
 PRIVATE_FOLDER = ".gpudrop/tmp"

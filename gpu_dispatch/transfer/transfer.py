@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from gpu_dispatch.task import TaskInput, TaskOutput
-from gpu_dispatch.worker.files import link_input, place_output, write_data
-from gpu_dispatch.worker.limits import Budget, TransferLimits
-from gpu_dispatch.worker.web import Moved, WebClient
+from gpu_dispatch.transfer.files import link_input, place_output, write_data
+from gpu_dispatch.transfer.limits import Budget, TransferLimits
+from gpu_dispatch.transfer.web import Moved, WebClient
 from manifests.errors import InvalidPath
 
 AT_ONCE = 4

@@ -6,7 +6,7 @@ import socket
 
 import aiohttp
 
-from gpu_dispatch.worker.limits import TransferLimits, shown
+from gpu_dispatch.transfer.limits import TransferLimits, shown
 from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
 
 REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308})}

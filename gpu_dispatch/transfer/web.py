@@ -13,9 +13,9 @@ from typing import BinaryIO, Self
 import aiohttp
 from yarl import URL
 
-from gpu_dispatch.worker.address import PublicResolver, check_literal, is_trusted
-from gpu_dispatch.worker.answers import BROKEN, REDIRECTS, check_received, check_stored, reason_of
-from gpu_dispatch.worker.limits import Budget, TransferLimits, shown
+from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
+from gpu_dispatch.transfer.answers import BROKEN, REDIRECTS, check_received, check_stored, reason_of
+from gpu_dispatch.transfer.limits import Budget, TransferLimits, shown
 from manifests.errors import InputEmpty, InvalidPath, TransferFailed
 
 CHUNK = 2**20

@@ -1,0 +1,93 @@
+"""A recording as a row of blocks short enough to hold in memory, and the way back from a block's time to its own."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
+
+from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.worker.speech.audio import Pcm, to_samples
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Samples
+from gpu_dispatch.worker.speech.vad import FRAME, Span
+
+BLOCK_S = 300.0
+"""By the sizes of its arrays, an engine's spectrogram takes 14 GB for ten hours and 0.12 GB for this much."""
+
+SEARCH_S = 30.0
+"""A span longer than a block is cut at the quietest moment this long before the block would end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Spans of the recording, played one after another without what lies between them."""
+
+    spans: tuple[Span, ...]
+
+    def samples(self, pcm: Pcm) -> Samples:
+        return to_samples(np.concatenate([pcm[s.start : s.end] for s in self.spans]))
+
+    def place(self, segment: Segment) -> Segment:
+        """`segment`, timed from the start of the block, with the recording's own times; `seek` is in 10 ms."""
+        ends = self._ends()
+        seek = round(self.moment(segment.seek / 100) * 100)
+        words = tuple(_place_word(word, self.spans, ends) for word in segment.words)
+        if words:
+            return replace(segment, start=words[0].start, end=words[-1].end, words=words, seek=seek)
+        first = min(bisect_right(ends, segment.start), len(ends) - 1)
+        last = max(first, min(bisect_left(ends, segment.end), len(ends) - 1))
+        start = _moment(segment.start, self.spans, ends, first)
+        return replace(segment, start=start, end=max(start, _moment(segment.end, self.spans, ends, last)), seek=seek)
+
+    def moment(self, seconds: float) -> float:
+        """The recording's time at `seconds` of the block."""
+        ends = self._ends()
+        return _moment(seconds, self.spans, ends, min(bisect_left(ends, seconds), len(ends) - 1))
+
+    def _ends(self) -> list[float]:
+        """Where each span ends in the block, in seconds."""
+        return [total / SAMPLE_RATE for total in accumulate(s.end - s.start for s in self.spans)]
+
+
+def plan(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Block, ...]:
+    """`spans` in blocks of at most `limit_s` seconds."""
+    limit = int(limit_s * SAMPLE_RATE)
+    blocks: list[list[Span]] = []
+    size = 0
+    for span in _cut(pcm, spans, limit):
+        if not blocks or size + span.end - span.start > limit:
+            blocks.append([])
+            size = 0
+        blocks[-1].append(span)
+        size += span.end - span.start
+    return tuple(Block(tuple(block)) for block in blocks)
+
+
+def _cut(pcm: Pcm, spans: Sequence[Span], limit: int) -> Iterator[Span]:
+    for span in spans:
+        start = span.start
+        while span.end - start > limit:
+            middle = _quietest(pcm, max(start + limit // 2, start + limit - int(SEARCH_S * SAMPLE_RATE)), start + limit)
+            yield Span(start, middle)
+            start = middle
+        yield Span(start, span.end)
+
+
+def _quietest(pcm: Pcm, start: int, end: int) -> int:
+    frames = to_samples(pcm[start : start + (end - start) // FRAME * FRAME]).reshape(-1, FRAME)
+    return start + int(np.argmin(np.square(frames).sum(axis=1))) * FRAME + FRAME // 2
+
+
+def _place_word(word: Word, spans: Sequence[Span], ends: Sequence[float]) -> Word:
+    """A word belongs to one span, that of its middle, however far its times reach over the join."""
+    index = min(bisect_right(ends, (word.start + word.end) / 2), len(ends) - 1)
+    return replace(word, start=_moment(word.start, spans, ends, index), end=_moment(word.end, spans, ends, index))
+
+
+def _moment(seconds: float, spans: Sequence[Span], ends: Sequence[float], index: int) -> float:
+    span = spans[index]
+    began = ends[index] - (span.end - span.start) / SAMPLE_RATE
+    return min(max(span.start / SAMPLE_RATE + seconds - began, span.start / SAMPLE_RATE), span.end / SAMPLE_RATE)

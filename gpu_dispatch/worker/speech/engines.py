@@ -1,0 +1,84 @@
+"""The engines there are, and which of them does a task."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_dispatch.worker.speech.engine import Device, Engine, Recognizer
+from gpu_dispatch.worker.speech.faster import FasterWhisper
+from gpu_dispatch.worker.speech.models import ModelStore, unavailable
+from gpu_dispatch.worker.speech.openai import OpenAIWhisper
+from manifests.errors import EngineUnavailable
+
+ENGINES: tuple[Engine, ...] = (FasterWhisper(), OpenAIWhisper())
+"""In order of preference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine for a model; `path` is None when the model is still to be fetched."""
+
+    engine: Engine
+    model: str
+    path: Path | None
+
+
+def is_installed(engine: Engine) -> bool:
+    return all(importlib.util.find_spec(module) for module in engine.modules)
+
+
+def choose(wanted: str | None, model: str, store: ModelStore, engines: Sequence[Engine] = ENGINES) -> Choice:
+    """`wanted`, or the first engine that has `model` on this machine, or the first that can fetch it.
+
+    Raises EngineUnavailable or ModelUnavailable. May import an engine, which takes seconds.
+    """
+    installed = _installed(wanted, engines)
+    for engine in installed:
+        if path := engine.find(store, model):
+            return Choice(engine, model, path)
+    if store.allow_download:
+        for engine in installed:
+            if engine.can_fetch(model):
+                return Choice(engine, model, None)
+    names = " nor ".join(engine.name for engine in installed)
+    reason = f"{names} has no model of this name on this machine."
+    raise unavailable(model, reason, sorted({*store.folders(), *store.checkpoints()}))
+
+
+def _installed(wanted: str | None, engines: Sequence[Engine]) -> list[Engine]:
+    candidates = [engine for engine in engines if wanted in (None, engine.name)]
+    if not candidates:
+        names = ", ".join(engine.name for engine in engines)
+        raise EngineUnavailable(f"There is no speech engine {wanted!r}.", hint=f"Engines: {names}.", where="engine")
+    found = [engine for engine in candidates if is_installed(engine)]
+    if not found:
+        names = " or ".join(engine.name for engine in candidates)
+        raise EngineUnavailable(f"{names} is not installed here.", hint=f"Run: {candidates[0].remedy}")
+    return found
+
+
+class WarmModel:
+    """Keeps the model of the last job in memory, one at a time. For one thread."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, str, Device] | None = None
+        self._recognizer: Recognizer | None = None
+
+    def get(self, choice: Choice, store: ModelStore, device: Device) -> Recognizer:
+        """Raises ModelUnavailable or EngineUnavailable."""
+        key = (choice.engine.name, choice.model, device)
+        if self._recognizer is not None and self._key == key:
+            return self._recognizer
+        self.release()
+        path = choice.path or choice.engine.fetch(store, choice.model)
+        self._recognizer = choice.engine.load(path, choice.model, device)
+        self._key = key
+        return self._recognizer
+
+    def release(self) -> None:
+        recognizer, self._recognizer, self._key = self._recognizer, None, None
+        if recognizer is not None:
+            recognizer.close()

@@ -1,0 +1,173 @@
+"""faster-whisper: Whisper on CTranslate2. The default engine: several times faster on a CPU, and small."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.worker.speech.engine import (
+    SAMPLE_RATE,
+    Device,
+    Recognizer,
+    Request,
+    Samples,
+    Spoken,
+    failure,
+    import_module,
+)
+from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, unavailable
+from manifests.errors import ModelUnavailable
+
+NAME = "faster-whisper"
+REMEDY = "pip install faster-whisper"
+_MODULE = "faster_whisper"
+
+COMPUTE_TYPES: dict[Device, tuple[str, ...]] = {"cuda": ("float16", "int8"), "cpu": ("int8",)}
+"""In order of preference; "default" keeps the weights' own type where the processor supports none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FasterWhisper:
+    """`threads` of the CPU to compute with; 0 leaves it to CTranslate2 (all cores, at most 4)."""
+
+    threads: int = 0
+    name: str = NAME
+    modules: tuple[str, ...] = (_MODULE, "ctranslate2")
+    remedy: str = REMEDY
+
+    def find(self, store: ModelStore, model: str) -> Path | None:
+        return store.folder(model) or self._cached(store, model)
+
+    def can_fetch(self, model: str) -> bool:
+        return model in PUBLISHED or model in DISTILLED
+
+    def fetch(self, store: ModelStore, model: str) -> Path:
+        hub_error = _vendor("huggingface_hub.errors").HTTPError
+        try:
+            return Path(_vendor(_MODULE).download_model(model, cache_dir=_text(store.download_dir)))
+        except (OSError, ValueError, RuntimeError, hub_error) as e:
+            raise unavailable(model, f"Its download failed: {_short(e)}.", store.folders(), retryable=True) from e
+
+    def load(self, path: Path, model: str, device: Device) -> Recognizer:
+        module, ctranslate2 = _vendor(_MODULE), _vendor("ctranslate2")
+        if not (path / "tokenizer.json").is_file():  # faster-whisper would look for one on the model hub
+            raise _incomplete(model, path, "it has no tokenizer.json")
+        # A new process then samples the same words for the same sound at temperatures above 0.
+        ctranslate2.set_random_seed(0)
+        supported = ctranslate2.get_supported_compute_types(device)
+        kind = next((t for t in COMPUTE_TYPES[device] if t in supported), "default")
+        try:
+            loaded = module.WhisperModel(str(path), device=device, compute_type=kind, cpu_threads=self.threads)
+        except (RuntimeError, ValueError, OSError) as e:
+            raise _unusable(e, model, path, device) from e
+        return FasterRecognizer(loaded, device)
+
+    def devices(self) -> tuple[Device, ...]:
+        return ("cuda", "cpu") if _vendor("ctranslate2").get_cuda_device_count() > 0 else ("cpu",)
+
+    def _cached(self, store: ModelStore, model: str) -> Path | None:
+        """The model in the hub's cache. Asking the hub itself would cost a request at every start."""
+        if not self.can_fetch(model):
+            return None
+        try:
+            found = _vendor(_MODULE).download_model(model, local_files_only=True, cache_dir=_text(store.download_dir))
+        except OSError:
+            return None
+        return Path(found)
+
+
+class FasterRecognizer:
+    def __init__(self, model: Any, device: Device) -> None:
+        self._model = model
+        self.device: Device = device
+        self.languages = frozenset[str](model.supported_languages)
+
+    def detect(self, audio: Samples) -> Spoken:
+        if not self._model.model.is_multilingual:
+            return Spoken("en", 1.0)
+        try:
+            language, probability, _ = self._model.detect_language(audio[: 30 * SAMPLE_RATE])
+        except (RuntimeError, ValueError) as e:
+            raise failure(e, engine=NAME, device=self.device) from e
+        return Spoken(language, float(probability))
+
+    def recognise(self, audio: Samples, request: Request) -> list[Segment]:
+        found: list[Segment] = []
+        try:
+            segments, _ = self._model.transcribe(audio, **self._options(request))
+            for segment in segments:
+                found.append(_segment(segment))
+                request.heard(float(segment.end))
+        except (RuntimeError, ValueError) as e:
+            raise failure(e, engine=NAME, device=self.device) from e
+        return found
+
+    def close(self) -> None:
+        self._model.model.unload_model()
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        params = request.params
+        size = self._model.hf_tokenizer.get_vocab_size()
+        return {
+            "language": request.language,
+            "task": "translate" if params.translate and self._model.model.is_multilingual else "transcribe",
+            "beam_size": params.beam_size,
+            "best_of": params.best_of,
+            # At least one candidate must remain; CTranslate2 refuses less.
+            "patience": max(params.patience, 1 / params.beam_size),
+            "length_penalty": 1.0 if params.length_penalty is None else params.length_penalty,
+            "temperature": params.temperature,
+            "compression_ratio_threshold": params.compression_ratio_threshold,
+            "log_prob_threshold": params.logprob_threshold,
+            "no_speech_threshold": params.no_speech_threshold,
+            "condition_on_previous_text": params.condition_on_previous_text,
+            "initial_prompt": request.prompt,
+            "suppress_tokens": [t for t in params.suppress_tokens if -1 <= t < size],
+            "word_timestamps": params.word_timestamps,
+        }
+
+
+def _segment(given: Any) -> Segment:
+    return Segment(
+        id=given.id,
+        start=float(given.start),
+        end=float(given.end),
+        text=given.text,
+        words=tuple(Word(w.word, float(w.start), float(w.end), float(w.probability)) for w in given.words or ()),
+        seek=given.seek,
+        tokens=tuple(given.tokens),
+        temperature=float(given.temperature or 0.0),
+        avg_logprob=float(given.avg_logprob),
+        compression_ratio=float(given.compression_ratio),
+        no_speech_prob=float(given.no_speech_prob),
+    )
+
+
+def _vendor(module: str) -> Any:
+    return import_module(module, engine=NAME, remedy=REMEDY)
+
+
+def _unusable(error: Exception, model: str, path: Path, device: Device) -> Exception:
+    translated = failure(error, engine=NAME, device=device)
+    if translated.info.code != "worker_error":
+        return translated
+    return _incomplete(model, path, _short(error))
+
+
+def _incomplete(model: str, path: Path, reason: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"The speech model {model!r} cannot be loaded: {reason}.",
+        hint="Replace it with a complete CTranslate2 model (model.bin, config.json, tokenizer.json, vocabulary).",
+        where=str(path),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _short(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip(". ")[:300]

@@ -1,0 +1,100 @@
+"""Where models lie: in the model folder, at paths named one by one, or in an engine's own cache.
+
+MODEL_DIR/tiny.en/model.bin     a CTranslate2 model, for faster-whisper; MODEL_DIR may also be that folder itself
+MODEL_DIR/tiny.en.pt            a checkpoint of openai-whisper
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from manifests.errors import ModelUnavailable
+
+_SIZES_IN_ENGLISH_TOO = ("tiny", "base", "small", "medium")
+_LARGE = ("large", "large-v1", "large-v2", "large-v3", "large-v3-turbo", "turbo")
+
+PUBLISHED = frozenset((*_SIZES_IN_ENGLISH_TOO, *(f"{size}.en" for size in _SIZES_IN_ENGLISH_TOO), *_LARGE))
+"""Whisper's models; every engine's makers publish these."""
+
+_DISTILLED_OF = ("small.en", "medium.en", "large-v2", "large-v3", "large-v3.5")
+
+DISTILLED = frozenset(f"distil-{teacher}" for teacher in _DISTILLED_OF)
+"""Published for faster-whisper only."""
+
+_SAME = (("turbo", "large-v3-turbo"), ("large", "large-v3"))
+
+
+def spellings(model: str) -> tuple[str, ...]:
+    """The names of one model, `model` first: "turbo" is also "large-v3-turbo"."""
+    for names in _SAME:
+        if model in names:
+            return (model, *(name for name in names if name != model))
+    return (model,)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStore:
+    """`model_dir` and `extra` (a model's name → its folder or checkpoint) come before every cache and download.
+
+    `download_dir` is where engines put what they fetch; None: their own caches.
+    """
+
+    model_dir: Path | None = None
+    extra: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    allow_download: bool = True
+    download_dir: Path | None = None
+
+    def folder(self, model: str) -> Path | None:
+        """The CTranslate2 model of this name."""
+        return next((path for name in spellings(model) for path in self._places(name, "") if _is_folder(path)), None)
+
+    def checkpoint(self, model: str) -> Path | None:
+        """The checkpoint of this name."""
+        found = (path for name in spellings(model) for path in self._places(name, ".pt") if _is_checkpoint(path))
+        return next(found, None)
+
+    def folders(self) -> tuple[str, ...]:
+        """Names under which `folder` finds something."""
+        own = [self.model_dir, *self._inside()] if self.model_dir else []
+        return _names([p.name for p in own if _is_folder(p)], [k for k, p in self.extra.items() if _is_folder(p)])
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Names under which `checkpoint` finds something."""
+        own = [path.stem for path in self._inside() if _is_checkpoint(path)]
+        return _names(own, [name for name, path in self.extra.items() if _is_checkpoint(path)])
+
+    def _places(self, name: str, suffix: str) -> Iterable[Path]:
+        if name in self.extra:
+            yield self.extra[name]
+        if self.model_dir is None or Path(name).name != name:
+            return
+        yield self.model_dir / (name + suffix)
+        if not suffix and self.model_dir.name == name:
+            yield self.model_dir
+
+    def _inside(self) -> list[Path]:
+        return sorted(self.model_dir.iterdir()) if self.model_dir and self.model_dir.is_dir() else []
+
+
+def unavailable(model: str, reason: str, local: Iterable[str], *, retryable: bool = False) -> ModelUnavailable:
+    """The error for a model that cannot be had; `reason` is a sentence, `local` what could be named instead."""
+    names = ", ".join(local)
+    if names:
+        hint = f"Models on this machine: {names}. For others, set GPUDROP_MODEL_DIR to a folder that holds them."
+    else:
+        hint = "Set GPUDROP_MODEL_DIR to a folder that holds the model, as NAME/model.bin or NAME.pt."
+    return ModelUnavailable(f"The speech model {model!r} is not available. {reason}", hint=hint, retryable=retryable)
+
+
+def _is_folder(path: Path) -> bool:
+    return (path / "model.bin").is_file()
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.suffix == ".pt" and path.is_file()
+
+
+def _names(*groups: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for group in groups for name in group}))

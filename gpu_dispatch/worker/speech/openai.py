@@ -1,0 +1,215 @@
+"""openai-whisper: the reference implementation, on PyTorch."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import PickleError
+from typing import Any
+
+from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.worker.speech.engine import Device, Recognizer, Request, Samples, Spoken, failure, import_module
+from gpu_dispatch.worker.speech.models import PUBLISHED, ModelStore, unavailable
+from manifests.errors import ModelUnavailable
+
+NAME = "openai-whisper"
+REMEDY = "pip install 'gpudrop[openai]'"
+
+WINDOW_S = 30.0
+"""What the encoder hears at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIWhisper:
+    name: str = NAME
+    modules: tuple[str, ...] = ("whisper", "torch")
+    remedy: str = REMEDY
+
+    def find(self, store: ModelStore, model: str) -> Path | None:
+        if found := store.checkpoint(model):
+            return found
+        if not self.can_fetch(model):
+            return None
+        cached = self._target(store, model)
+        return cached if cached.is_file() else None
+
+    def can_fetch(self, model: str) -> bool:
+        return model in PUBLISHED
+
+    def fetch(self, store: ModelStore, model: str) -> Path:
+        """Checked by its SHA-256 once, here; loading reads the file by its path and does not repeat that."""
+        whisper = _vendor("whisper")
+        target = self._target(store, model)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Fetched beside its place and then renamed: an interrupted download must not look like a model.
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+                Path(whisper._download(whisper._MODELS[model], scratch, False)).replace(target)
+        except (OSError, RuntimeError) as e:
+            raise unavailable(model, f"Its download failed: {e}.", store.checkpoints(), retryable=True) from e
+        return target
+
+    def load(self, path: Path, model: str, device: Device) -> Recognizer:
+        whisper, torch = _vendor("whisper"), _vendor("torch")
+        heads = whisper._ALIGNMENT_HEADS.get(model) or whisper._ALIGNMENT_HEADS.get(path.stem)
+        try:
+            loaded = whisper.load_model(str(path), device=device)
+            if heads is not None:
+                # A checkpoint loaded by its path lacks them: word times then differ by up to 0.4 s (tiny.en).
+                loaded.set_alignment_heads(heads)
+                loaded.to(device)
+        except (RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError, PickleError) as e:
+            raise _unusable(e, model, path, device) from e
+        if device == "cuda":
+            halve(loaded, torch)
+        return OpenAIRecognizer(loaded, device)
+
+    def devices(self) -> tuple[Device, ...]:
+        return ("cuda", "cpu") if _vendor("torch").cuda.is_available() else ("cpu",)
+
+    def _target(self, store: ModelStore, model: str) -> Path:
+        folder = store.download_dir or Path.home() / ".cache" / "whisper"
+        return folder / Path(_vendor("whisper")._MODELS[model]).name
+
+
+class OpenAIRecognizer:
+    def __init__(self, model: Any, device: Device) -> None:
+        self._model = model
+        self._whisper = _vendor("whisper")
+        self._torch = _vendor("torch")
+        self._windows = _Windows(model.encoder.forward, self._torch.equal)
+        model.encoder.forward = self._windows.encode
+        self.device: Device = device
+        codes: dict[str, str] = self._whisper.tokenizer.LANGUAGES
+        self.languages = frozenset(list(codes)[: model.num_languages] if model.is_multilingual else ["en"])
+
+    def detect(self, audio: Samples) -> Spoken:
+        if not self._model.is_multilingual:
+            return Spoken("en", 1.0)
+        whisper = self._whisper.audio
+        # Cut as `transcribe` cuts its first window, so that the window is encoded once for both.
+        mel = whisper.log_mel_spectrogram(audio, self._model.dims.n_mels, padding=whisper.N_SAMPLES)
+        content = mel.shape[-1] - whisper.N_FRAMES
+        window = whisper.pad_or_trim(mel[:, : min(content, whisper.N_FRAMES)], whisper.N_FRAMES).to(self.device)
+        try:
+            _, found = self._model.detect_language(window.half() if self.device == "cuda" else window)
+        except (RuntimeError, ValueError) as e:
+            raise failure(e, engine=NAME, device=self.device) from e
+        language = max(found, key=lambda code: found[code])
+        return Spoken(language, float(found[language]))
+
+    def recognise(self, audio: Samples, request: Request) -> list[Segment]:
+        # Sampling at temperatures above 0 then gives the same words for the same sound.
+        self._torch.manual_seed(0)
+        self._windows.listen(request.heard)
+        try:
+            answer = self._model.transcribe(audio, **self._options(request))
+        except (RuntimeError, ValueError) as e:
+            raise failure(e, engine=NAME, device=self.device) from e
+        finally:
+            self._windows.listen(None)
+        return [_segment(s) for s in answer["segments"] if s["text"].strip()]
+
+    def close(self) -> None:
+        del self._model, self._windows
+        gc.collect()
+        if self.device == "cuda":
+            self._torch.cuda.empty_cache()
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        params = request.params
+        beams = params.beam_size if params.beam_size > 1 else None
+        size = self._model.dims.n_vocab
+        return {
+            "language": request.language,
+            "task": "translate" if params.translate and self._model.is_multilingual else "transcribe",
+            "beam_size": beams,
+            # At least one candidate must remain, which is what `decode` insists on.
+            "patience": max(params.patience, 1 / beams) if beams else None,
+            "best_of": params.best_of,
+            "length_penalty": params.length_penalty,
+            "temperature": params.temperature,
+            "compression_ratio_threshold": params.compression_ratio_threshold,
+            "logprob_threshold": params.logprob_threshold,
+            "no_speech_threshold": params.no_speech_threshold,
+            "condition_on_previous_text": params.condition_on_previous_text,
+            "initial_prompt": request.prompt,
+            "suppress_tokens": [t for t in params.suppress_tokens if -1 <= t < size],
+            "word_timestamps": params.word_timestamps,
+            "fp16": self.device == "cuda",
+            "verbose": None,
+        }
+
+
+class _Windows:
+    """Stands in for the encoder's forward pass and keeps its last answer.
+
+    Whisper encodes a window again for the language, for every temperature and for the word times: a third of the time
+    on a CPU. Being called once a window also tells how far `transcribe` has come, which it does not say itself.
+    """
+
+    def __init__(self, forward: Callable[[Any], Any], equal: Callable[[Any, Any], bool]) -> None:
+        self._forward = forward
+        self._equal = equal
+        self._last: tuple[Any, Any] | None = None
+        self._heard: Callable[[float], None] | None = None
+        self._count = 0
+
+    def listen(self, heard: Callable[[float], None] | None) -> None:
+        self._heard = heard
+        self._count = 0
+        if heard is None:
+            self._last = None
+
+    def encode(self, mel: Any) -> Any:
+        if self._last is not None and self._last[0].shape == mel.shape and self._equal(self._last[0], mel):
+            return self._last[1]
+        if self._heard is not None:
+            self._heard(self._count * WINDOW_S)
+        self._count += 1
+        encoded = self._forward(mel)
+        self._last = (mel, encoded)
+        return encoded
+
+
+def halve(model: Any, torch: Any) -> None:
+    """Half precision for all weights but the layer norms', which Whisper computes in float32."""
+    for module in model.modules():
+        if not isinstance(module, torch.nn.LayerNorm):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.half()
+
+
+def _segment(given: dict[str, Any]) -> Segment:
+    words = given.get("words") or ()
+    return Segment(
+        id=given["id"],
+        start=float(given["start"]),
+        end=float(given["end"]),
+        text=given["text"],
+        words=tuple(Word(w["word"], float(w["start"]), float(w["end"]), float(w["probability"])) for w in words),
+        seek=given["seek"],
+        tokens=tuple(given["tokens"]),
+        temperature=float(given["temperature"]),
+        avg_logprob=float(given["avg_logprob"]),
+        compression_ratio=float(given["compression_ratio"]),
+        no_speech_prob=float(given["no_speech_prob"]),
+    )
+
+
+def _vendor(module: str) -> Any:
+    return import_module(module, engine=NAME, remedy=REMEDY)
+
+
+def _unusable(error: Exception, model: str, path: Path, device: Device) -> Exception:
+    translated = failure(error, engine=NAME, device=device)
+    if translated.info.code != "worker_error":
+        return translated
+    return ModelUnavailable(
+        f"The speech model {model!r} cannot be loaded: {type(error).__name__}.",
+        hint="Replace it with a complete checkpoint of openai-whisper.",
+        where=str(path),
+    )

@@ -1,0 +1,64 @@
+"""What this machine can recognise speech with, as one line of JSON: `python -m gpu_dispatch.worker.speech.report`.
+
+{"engines": [{"name": "faster-whisper", "installed": true, "version": "1.2.1", "devices": ["cpu"],
+              "models": ["tiny.en"], "problem": "", "remedy": ""}, …], "vad": true}
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gpu_dispatch.worker.speech.engine import Device, Engine
+from gpu_dispatch.worker.speech.engines import ENGINES, is_installed
+from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore
+from gpu_dispatch.worker.speech.vad import has_detector
+from manifests.errors import EngineUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """`models` are those on this machine; `problem` says why an installed engine does not work; `remedy` what helps."""
+
+    name: str
+    installed: bool
+    version: str = ""
+    devices: tuple[Device, ...] = ()
+    models: tuple[str, ...] = ()
+    problem: str = ""
+    remedy: str = ""
+
+
+def available_engines(store: ModelStore, engines: Sequence[Engine] = ENGINES) -> tuple[EngineInfo, ...]:
+    """Every engine, installed or not, in order of preference. Imports the installed ones: seconds."""
+    return tuple(_describe(engine, store) for engine in engines)
+
+
+def _describe(engine: Engine, store: ModelStore) -> EngineInfo:
+    if not is_installed(engine):
+        return EngineInfo(engine.name, False, remedy=engine.remedy)
+    version = importlib.metadata.version(engine.name)
+    try:
+        devices = engine.devices()
+        names = sorted({*PUBLISHED, *DISTILLED, *store.folders(), *store.checkpoints()})
+        models = tuple(name for name in names if engine.find(store, name))
+    except EngineUnavailable as e:
+        return EngineInfo(engine.name, True, version, problem=str(e), remedy=e.info.hint)
+    return EngineInfo(engine.name, True, version, devices, models)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m gpu_dispatch.worker.speech.report")
+    parser.add_argument("--model-dir", type=Path, default=None, help="what GPUDROP_MODEL_DIR would be")
+    store = ModelStore(model_dir=parser.parse_args().model_dir)
+    found = {"engines": [asdict(info) for info in available_engines(store)], "vad": has_detector()}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

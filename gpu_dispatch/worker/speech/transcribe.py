@@ -1,0 +1,177 @@
+"""The operation transcribe: media in, a transcript out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Event
+from typing import Literal, TypeVar
+
+from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
+from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.speech.audio import Pcm, decode
+from gpu_dispatch.worker.speech.blocks import BLOCK_S, Block, plan
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Device, Engine, Recognizer, Request
+from gpu_dispatch.worker.speech.engines import ENGINES, Choice, WarmModel, choose
+from gpu_dispatch.worker.speech.languages import UNDETERMINED, whisper_code
+from gpu_dispatch.worker.speech.models import ModelStore
+from gpu_dispatch.worker.speech.tidy import tidy
+from gpu_dispatch.worker.speech.vad import audible, speech
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg
+from manifests.errors import EngineUnavailable, RunCancelled
+
+T = TypeVar("T")
+
+REPORT_EVERY_S = 0.5
+PROMPT_CHARACTERS = 1000
+"""More than the 223 tokens of a prompt that Whisper reads."""
+
+
+class Transcriber:
+    """An Operation that keeps its model in memory from job to job. Jobs take turns: there is one model and one thread.
+
+    A job that is cancelled returns at once; the thread stops at the end of the window it is in, at most 30 s of sound.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        ffmpeg: FFmpeg,
+        *,
+        engines: Sequence[Engine] = ENGINES,
+        device: Device | Literal["auto"] = "auto",
+        block_s: float = BLOCK_S,
+    ) -> None:
+        """`block_s` seconds of speech are recognised at once: it bounds the memory, not what can be said."""
+        self._store = store
+        self._ffmpeg = ffmpeg
+        self._engines = engines
+        self._device = device
+        self._block_s = block_s
+        self._warm = WarmModel()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
+        self._stops: set[Event] = set()
+
+    async def __call__(self, params: TranscribeParams, job: Job) -> Transcript:
+        """Words are within [0, duration] and in order; a recording without speech has no segments.
+
+        Raises ModelUnavailable, EngineUnavailable, LanguageUnsupported, and what `decode` raises.
+        """
+        progress = _Reporter(job.report)
+        progress(0.0, "load")
+        choice = await self._run(choose, params.engine, params.model, self._store, self._engines)
+        pcm = await decode(job.path(params.audio), self._ffmpeg)
+        stop = Event()
+        self._stops.add(stop)
+        try:
+            return await self._run(self._listen, params, choice, pcm, progress, stop)
+        finally:
+            stop.set()
+            self._stops.discard(stop)
+
+    async def close(self) -> None:
+        """Stops what runs and gives the model's memory back."""
+        for stop in self._stops:
+            stop.set()
+        self._thread.submit(self._warm.release)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _run(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    def _listen(
+        self, params: TranscribeParams, choice: Choice, pcm: Pcm, progress: _Reporter, stop: Event
+    ) -> Transcript:
+        blocks = plan(pcm, speech(pcm, lambda: _continue(stop)) if params.vad else audible(pcm), self._block_s)
+        duration = round(len(pcm) / SAMPLE_RATE, 3)
+        language, probability = params.language or UNDETERMINED, 0.0
+        segments: tuple[Segment, ...] = ()
+        device: Device = "cpu"
+        _continue(stop)
+        if blocks:  # a recording without speech needs no model and no GPU
+            device = self._pick_device(choice.engine)
+            recognizer = self._warm.get(choice, self._store, device)
+            language, probability = _language(params, recognizer, pcm, blocks[0])
+            reading = _Reading(recognizer, params, language, pcm, duration, progress, stop)
+            segments = tidy(reading.read(blocks), duration, repetition=params.compression_ratio_threshold)
+        progress(100.0, "transcribe")
+        return Transcript(
+            language=language,
+            language_probability=probability,
+            duration=duration,
+            segments=segments,
+            model=params.model,
+            engine=choice.engine.name,
+            device=device,
+        )
+
+    def _pick_device(self, engine: Engine) -> Device:
+        offered = engine.devices()
+        if self._device == "auto":
+            return offered[0]
+        if self._device not in offered:
+            raise EngineUnavailable(f"{engine.name} sees no GPU here.", hint="Check the driver, or use the CPU.")
+        return self._device
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One recording's way through a loaded model, block by block."""
+
+    recognizer: Recognizer
+    params: TranscribeParams
+    language: str
+    pcm: Pcm
+    duration: float
+    progress: _Reporter
+    stop: Event
+
+    def read(self, blocks: Sequence[Block]) -> list[Segment]:
+        found: list[Segment] = []
+        prompt = self.params.initial_prompt
+        for block in blocks:
+            segments = self._read_block(block, prompt)
+            found += [block.place(s) for s in segments]
+            text = "".join(s.text for s in segments)
+            prompt = text[-PROMPT_CHARACTERS:] if self.params.condition_on_previous_text and text else None
+        return found
+
+    def _read_block(self, block: Block, prompt: str | None) -> list[Segment]:
+        def heard(seconds: float) -> None:
+            _continue(self.stop)
+            self.progress(100.0 * block.moment(seconds) / self.duration, "transcribe")
+
+        heard(0.0)
+        request = Request(self.params, self.language, prompt, heard)
+        return self.recognizer.recognise(block.samples(self.pcm), request)
+
+
+class _Reporter:
+    """Passes progress on: forward only, a change of stage at once, else every REPORT_EVERY_S seconds."""
+
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self._report = report
+        self._last = Progress(0.0, "")
+        self._at = 0.0
+
+    def __call__(self, percent: float, stage: str) -> None:
+        now = time.monotonic()
+        due = percent >= 100.0 or now - self._at >= REPORT_EVERY_S
+        if stage != self._last.stage or (due and percent > self._last.percent):
+            self._last, self._at = Progress(min(max(percent, self._last.percent), 100.0), stage), now
+            self._report(self._last)
+
+
+def _language(params: TranscribeParams, recognizer: Recognizer, pcm: Pcm, first: Block) -> tuple[str, float]:
+    if params.language is not None:
+        return whisper_code(params.language, recognizer.languages, model=params.model), 1.0
+    spoken = recognizer.detect(first.samples(pcm))
+    return spoken.language, spoken.probability
+
+
+def _continue(stop: Event) -> None:
+    if stop.is_set():
+        raise RunCancelled("The transcription was cancelled.")
