@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from listener.app import running
+from listener.app import App, running
 from listener.config import Config, FolderStoreConfig
 from listener.environment import Environment
 from manifests.errors import ConfigError
@@ -70,9 +70,7 @@ async def demonstrate(config: Config, environment: Environment, model: str) -> i
     async with running(config.model_copy(update={"defaults": defaults}), environment) as app:
         console.print(f"The listener watches [bold]{root}/[/]. Dropping {len(DROPS)} samples …")
         await asyncio.to_thread(_drop, root)
-        standings = await _watch(root, console)
-        while await app.runs.unfinished() and time.monotonic() - began < DEADLINE_S:
-            await asyncio.sleep(_LOOK_S)
+        standings = await _watch(root, app, console)
     _report(console, root, standings, time.monotonic() - began)
     return 0 if all(standings[s.key].final == s.expects for s in DROPS) else 1
 
@@ -87,7 +85,8 @@ def _drop(root: Path) -> None:
         shutil.copyfile(SAMPLES / sample.key, root / sample.key)
 
 
-async def _watch(root: Path, console: Console) -> dict[str, Standing]:
+async def _watch(root: Path, app: App, console: Console) -> dict[str, Standing]:
+    """How the samples stand once each has its final sidecar and its run has ended, or after DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S
     told: dict[str, str] = {}
     with Live(console=console, refresh_per_second=4, transient=True) as live:
@@ -96,7 +95,8 @@ async def _watch(root: Path, console: Console) -> dict[str, Standing]:
             live.update(_table(standings))
             if not console.is_terminal:
                 _tell_changes(console, standings, told)
-            if all(s.final for s in standings.values()) or time.monotonic() > deadline:
+            ended = all(s.final for s in standings.values()) and not await app.runs.unfinished()
+            if ended or time.monotonic() > deadline:
                 return standings
             await asyncio.sleep(_LOOK_S)
 
