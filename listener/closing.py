@@ -150,6 +150,11 @@ class Closer:
             hint=error.hint,
         )
 
+    async def give_up(self, run: RunRequest, error: ErrorInfo) -> None:
+        """The run has ended, though its last word could not be written: `gpudrop status` still tells."""
+        await self._board.close(run.run_id)
+        await self._runs.update(run.run_id, state="failed", at=self._clock(), error_code=error.code)
+
     async def call_back(self, run: RunRequest, url: str) -> bool:
         """Posts the final sidecar to `url`; whether it was heard."""
         for kind in ("done", "error"):

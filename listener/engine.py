@@ -86,7 +86,7 @@ class Engine:
             "system_database_url": self._settings.database_url,
             "application_version": APPLICATION_VERSION,
             "executor_id": self._settings.executor_id,
-            "max_executor_threads": 16,
+            "max_executor_threads": 32,
             "log_level": "WARNING",
             "serializer": DBOSPortableJSONSerializer(),
             "use_listen_notify": False,

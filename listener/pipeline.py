@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any, TypeVar
 
 import structlog
@@ -72,15 +71,29 @@ class Pipeline:
         async with self._c.board.open(run) as status:
             tale = _Tale(self._c, run, steps, status)
             try:
-                await tale.tell()
+                await self._end(tale, await self._problem(tale, run))
             except GpuDropError as e:
-                await tale.fail(e.info)
-            except Exception:
-                # The supervisor of a run: a defect ends this run, not the listener.
-                log.exception("run_defect", run_id=run.run_id, key=run.key)
-                await tale.fail(_DEFECT)
+                log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
+                await self._c.closer.give_up(run, e.info)
             finally:
                 self._c.ends.forget(run.run_id)
+
+    async def _problem(self, tale: _Tale, run: RunRequest) -> ErrorInfo | None:
+        """Tells the tale; what went wrong with it, if anything."""
+        try:
+            await tale.tell()
+        except GpuDropError as e:
+            return e.info
+        except Exception:
+            # The supervisor of a run: a defect ends this run, not the listener.
+            log.exception("run_defect", run_id=run.run_id, key=run.key)
+            return _DEFECT
+        return None
+
+    async def _end(self, tale: _Tale, problem: ErrorInfo | None) -> None:
+        if problem:
+            await tale.fail(problem)
+        await tale.call_back()
 
     async def job(self, request: Any, steps: Steps) -> Any:
         outcome = await self._c.runner.run(_JOB.validate_python(request), steps)
@@ -114,7 +127,6 @@ class _Tale:
         results = await self._dispatch(plan)
         summary = await self._once("write", Summary, lambda: self._write(handler, planning, plan, results))
         await self._once("done", bool, lambda: self._done(asked, summary))
-        await self._call_back()
 
     async def fail(self, error: ErrorInfo) -> None:
         async def close() -> bool:
@@ -122,7 +134,11 @@ class _Tale:
             return True
 
         await self._once("failed", bool, close)
-        await self._call_back()
+
+    async def call_back(self) -> None:
+        url = self._asked.callback_url if self._asked else None
+        if url:
+            await self._once("callback", bool, lambda: self._c.closer.call_back(self._run, url))
 
     async def _read(self) -> Asked:
         self._status.move("accepted")
@@ -187,11 +203,6 @@ class _Tale:
         await self._c.closer.done(self._run, asked, summary)
         return True
 
-    async def _call_back(self) -> None:
-        url = self._asked.callback_url if self._asked else None
-        if url:
-            await self._once("callback", bool, lambda: self._c.closer.call_back(self._run, url))
-
     def _output_folder(self, manifest: Manifest) -> str:
         """A trigger's template is the operator's, and may lead up; a manifest may not."""
         may_climb = self._run.trigger.manifest is not None
@@ -211,7 +222,9 @@ class _Tale:
         """A recorded step. While the store or the ledger is away it is tried again, as long as its event is young."""
 
         async def patiently() -> T:
-            for attempt in count(1):
+            attempt = 0
+            while True:
+                attempt += 1
                 try:
                     return await work()
                 except StoreUnavailable as e:
@@ -219,7 +232,6 @@ class _Tale:
                         raise
                     log.warning("step_delayed", run_id=self._run.run_id, step=name, error=str(e), hint=e.info.hint)
                 await asyncio.sleep(_STORE_BACKOFF.delay(attempt, self._c.rng))
-            raise AssertionError("unreachable")
 
         return await self._steps.once(name, kind, patiently)
 

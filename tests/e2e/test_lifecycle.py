@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from pathlib import Path
 
 import psutil
 
-from support.installation import SAMPLES, Installation
+from support.installation import SAMPLES, Installation, MinioDrops
+from support.stores import admin_client, servers, start_minio
 
 CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
 CHORD = (SAMPLES / "media" / "chord.ogg").read_bytes()
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
+SLOW = {"images": [{"image": "dawn.jpg", "duration": 12}], "path": "clips/"}
 LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 40}], "path": "clips/"}).encode()
 SHORT = json.dumps({"images": [{"image": "dawn.jpg", "duration": 0.5}], "path": "clips/"}).encode()
 
@@ -160,3 +163,31 @@ def test_a_newer_version_takes_over(install: Installation) -> None:
     settled(install)
     assert install.document("a.job.json", "error") is None
     assert install.document("a.job.json", "status") is None
+
+
+def test_a_store_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """MinIO is stopped while a job runs; the run waits for it, and ends done."""
+    server = start_minio("minio", tmp_path / "minio")
+    try:
+        client = admin_client(server)
+        client.make_bucket("drops")
+        config = {
+            "store": {"kind": "s3", "endpoint": server.endpoint, "buckets": ["drops"]},
+            "state": str(tmp_path / "state"),
+        }
+        keys = {"GPUDROP_S3_ACCESS_KEY": server.access_key, "GPUDROP_S3_SECRET_KEY": server.secret_key}
+        install = Installation(tmp_path, MinioDrops(client, "drops"), config, keys)
+        install.start()
+        put_media(install)
+        install.drops.put("slow.job.json", json.dumps(SLOW).encode())
+        install.running("slow.job.json", percent=20)
+        servers.stop(server)
+        time.sleep(5)
+        server = servers.restart(server)
+        done = install.done("slow.job.json")
+        assert [o["key"] for o in done["outputs"]] == ["clips/video_1.mp4"]
+        install.drops.put("after.job.json", MUX)
+        install.done("after.job.json")
+        install.close()
+    finally:
+        servers.stop(server)
