@@ -97,6 +97,7 @@ class TranscribeHandler:
             message=DONE if speech.words else SILENT,
             outputs=tuple(OutputFile(keys[f], text.encode(), _CONTENT_TYPES[f]) for f, text in texts.items()),
             response={
+                "job_id": results[0].task_id,
                 "language": transcript.language,
                 "transcription": " ".join(write_txt(speech).split()),
                 "files": _files(keys),

@@ -108,7 +108,7 @@ class Closer:
             response=summary.response,
             stats=summary.stats,
             outputs=notes,
-            links_expire=now + timedelta(seconds=self._link_s),
+            links_expire=now + timedelta(seconds=self._link_s) if self._store.links_expire else None,
             metadata=asked.metadata,
         )
         await self._close(run, "done", done_bytes(document), "done")

@@ -55,7 +55,7 @@ class Intake:
         return self._counts
 
     def gap(self, source: str, reason: str) -> None:
-        log.info("gap", source=source, reason=reason)
+        log.debug("gap", source=source, reason=reason)
         self._p.gap(f"{source}: {reason}")
 
     async def accept(self, events: Sequence[ObjectEvent]) -> None:

@@ -81,6 +81,11 @@ class Store(Protocol):
         """host:port of the store's own endpoint, which workers may reach even when it is private."""
         ...
 
+    @property
+    def links_expire(self) -> bool:
+        """Whether what `sign` gives stops working after a time."""
+        ...
+
     async def check(self) -> Mapping[str, str]:
         """One entry a bucket that cannot be used: what is wrong with it."""
         ...

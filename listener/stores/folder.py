@@ -53,6 +53,10 @@ class FolderStore:
     def trusted_hosts(self) -> tuple[str, ...]:
         return ()
 
+    @property
+    def links_expire(self) -> bool:
+        return False
+
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
         """Raises StoreDenied for a link that leads out of the folder, as `read` and `sign` do."""
         return await self._run(bucket, f"look up {key!r}", lambda: self._head(key))

@@ -63,6 +63,10 @@ class S3Store:
         ends = (self._settings.endpoint, self._settings.seen_endpoint)
         return tuple(dict.fromkeys(host_and_port(each) for each in ends))
 
+    @property
+    def links_expire(self) -> bool:
+        return True
+
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
         """A bucket that does not exist looks like a missing object here; `check`, `list` and `write` tell it."""
         if _is_marker(key):

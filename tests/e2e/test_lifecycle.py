@@ -16,7 +16,7 @@ CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
 CHORD = (SAMPLES / "media" / "chord.ogg").read_bytes()
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
 SLOW = {"images": [{"image": "dawn.jpg", "duration": 12}], "path": "clips/"}
-LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 40}], "path": "clips/"}).encode()
+LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 60}], "path": "clips/"}).encode()
 SHORT = json.dumps({"images": [{"image": "dawn.jpg", "duration": 0.5}], "path": "clips/"}).encode()
 
 
@@ -41,7 +41,7 @@ def test_killed_while_a_job_runs_and_started_again(install: Installation) -> Non
     put_media(install)
     install.drops.put("quick.job.json", MUX)
     first = install.done("quick.job.json")
-    install.drops.put("slow.job.json", LONG)
+    install.drops.put("slow.job.json", json.dumps(SLOW).encode())
     status = install.running("slow.job.json", percent=12)
     orphans = install.children()
     assert orphans
@@ -61,7 +61,7 @@ def test_killed_while_a_job_runs_and_started_again(install: Installation) -> Non
 def test_stopped_while_a_job_runs(install: Installation) -> None:
     install.start(triggers=[])
     put_media(install)
-    install.drops.put("slow.job.json", LONG)
+    install.drops.put("slow.job.json", json.dumps(SLOW).encode())
     install.running("slow.job.json", percent=12)
     children = install.children()
     assert install.stop() < 5.0

@@ -67,6 +67,7 @@ def test_the_earlier_response(planning):
     assert finished.message == "Transcription completed successfully"
     assert [o.key for o in finished.outputs] == ["out/segments.srt", "out/karaoke.ass", "out/words.json"]
     assert finished.response == {
+        "job_id": "t",
         "language": "en",
         "transcription": "And so my fellow Americans",
         "files": {
