@@ -63,28 +63,7 @@ async def run_process(
     only when the child is gone. `feed` closes nothing: the end of it is the end of the input, and a child that stops
     reading is no error. Raises TaskTimedOut, and EngineUnavailable when `argv` cannot be started.
     """
-    read_end, write_end = os.pipe() if feed else (None, None)
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL if read_end is None else read_end,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=cwd,
-            env=env,
-        )
-    except BaseException as e:
-        if write_end is not None:
-            os.close(write_end)
-        if isinstance(e, OSError):
-            raise EngineUnavailable(
-                f"{Path(argv[0]).name} could not be started: {e.strerror or e}.",
-                hint="Check that the program is there, may be run, and was built for this machine.",
-            ) from e
-        raise
-    finally:
-        if read_end is not None:
-            os.close(read_end)
+    process, write_end = await _start(argv, cwd, env, feeding=feed is not None)
     assert process.stdout and process.stderr
     tail: deque[str] = deque(maxlen=TAIL_LINES)
 
@@ -115,6 +94,35 @@ async def run_process(
         await _end(process, tasks)
     stderr.finish()
     return Exit(code, tuple(tail))
+
+
+async def _start(
+    argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None, *, feeding: bool
+) -> tuple[asyncio.subprocess.Process, int | None]:
+    """The child, and our end of its standard input when it is to be fed."""
+    read_end, write_end = os.pipe() if feeding else (None, None)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL if read_end is None else read_end,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env=env,
+        )
+    except BaseException as e:
+        if write_end is not None:
+            os.close(write_end)
+        if isinstance(e, OSError):
+            raise EngineUnavailable(
+                f"{Path(argv[0]).name} could not be started: {e.strerror or e}.",
+                hint="Check that the program is there, may be run, and was built for this machine.",
+            ) from e
+        raise
+    finally:
+        if read_end is not None:
+            os.close(read_end)
+    return process, write_end
 
 
 async def _drain(stream: asyncio.StreamReader, sink: Callable[[bytes], None]) -> None:
