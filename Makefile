@@ -2,16 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-EXTRAS ?= $(if $(filter true,$(CI)),dev$(comma)openai,dev)
 comma  := ,
+EXTRAS ?= $(if $(filter true,$(CI)),dev$(comma)openai,dev)
+TESTED := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
-.PHONY: help demo run test check format clean
+.PHONY: help env demo run test check format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     drop the samples into ./drop and watch them come back finished"
 	@echo "make run      watch ./drop for your own files (config.yaml)"
+	@echo "make env      only build the environment for tests (EXTRAS=dev,openai adds openai-whisper)"
 	@echo "make test     install what the tests need, and run them (ARGS=… goes to pytest)"
 	@echo "make check    format, lint, types, import contracts, generated files"
 	@echo "make format   apply the formatter and the linter's fixes"
@@ -23,17 +25,19 @@ demo: $(VENV)/.ready
 run: $(VENV)/.ready
 	@$(BIN)/gpudrop run
 
-test: $(VENV)/.ready-dev
+env: $(TESTED)
+
+test: $(TESTED)
 	@$(BIN)/python scripts/servers.py install minio || test "$$CI" != true
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.ready-dev
+check: $(TESTED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
-format: $(VENV)/.ready-dev
+format: $(TESTED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -51,7 +55,7 @@ $(VENV)/.ready: pyproject.toml | $(BIN)/python
 	@$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.ready-dev: pyproject.toml | $(BIN)/python
+$(TESTED): pyproject.toml | $(BIN)/python
 	@echo "Installing gpudrop with [$(EXTRAS)] …"
 	@$(INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.ready
