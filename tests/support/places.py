@@ -31,6 +31,7 @@ class Place:
     media: Media
     root: Path
     seen: list[JobStatus] = field(default_factory=list)
+    older: frozenset[int] = field(default_factory=lambda: frozenset(p.pid for p in _descendants()))
 
     def address(self, path: Path) -> str:
         """Where the worker finds a copy of `path`."""
@@ -46,8 +47,8 @@ class Place:
         return self.root / "out" / name
 
     def workers(self) -> list[psutil.Process]:
-        """Every process that works for this place."""
-        return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+        """Every process that works for this place: what this process has started since the place was opened."""
+        return [p for p in _descendants() if p.pid not in self.older]
 
     def odd(self, what: str, *, timeout_s: float = 60.0) -> GpuTask:
         return GpuTask(f"odd-{what}", TranscribeParams(audio="a", model=what), (), timeout_s=timeout_s)
@@ -87,6 +88,10 @@ class Place:
 
     async def result(self, task: GpuTask) -> JobStatus:
         return await self.until(await self.backend.submit(task), final=True)
+
+
+def _descendants() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
 
 
 @asynccontextmanager
