@@ -5,6 +5,7 @@ pytest_plugins = (
     "support.stores",
     "support.models",
     "support.media",
+    "support.processes",
     "support.places",
     "support.installation",
 )

@@ -18,6 +18,7 @@ from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
 from gpu_dispatch.local import LocalBackend, LocalSettings
 from gpu_dispatch.task import AddAudioParams, Clip, GpuTask, Img2VidParams, TaskInput, TaskOutput, TranscribeParams
 from support.media import Media
+from support.processes import Started
 
 HANG_S = 90.0
 """No wait of these tests comes near it, unless something hangs."""
@@ -31,7 +32,7 @@ class Place:
     media: Media
     root: Path
     seen: list[JobStatus] = field(default_factory=list)
-    older: frozenset[int] = field(default_factory=lambda: frozenset(p.pid for p in _descendants()))
+    started: Started = field(default_factory=Started)
 
     def address(self, path: Path) -> str:
         """Where the worker finds a copy of `path`."""
@@ -48,7 +49,7 @@ class Place:
 
     def workers(self) -> list[psutil.Process]:
         """Every process that works for this place: what this process has started since the place was opened."""
-        return [p for p in _descendants() if p.pid not in self.older]
+        return self.started()
 
     def odd(self, what: str, *, timeout_s: float = 60.0) -> GpuTask:
         return GpuTask(f"odd-{what}", TranscribeParams(audio="a", model=what), (), timeout_s=timeout_s)
@@ -88,10 +89,6 @@ class Place:
 
     async def result(self, task: GpuTask) -> JobStatus:
         return await self.until(await self.backend.submit(task), final=True)
-
-
-def _descendants() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from video_oracle import BUNDLED
 
@@ -17,6 +16,7 @@ from gpu_dispatch.worker.video.encoder import Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from gpu_dispatch.worker.video.process import run_process
 from manifests.errors import ConfigError, EncodeFailed, EngineUnavailable, TaskTimedOut
+from support.processes import Started
 
 CARD = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=1"]
 
@@ -68,11 +68,11 @@ async def test_a_failure_tells_its_cause_in_one_line(ffmpeg: FFmpeg, tmp_path: P
     assert "\n" not in caught.value.info.message and "0x" not in caught.value.info.message
 
 
-async def test_a_run_past_its_time_is_ended(ffmpeg: FFmpeg) -> None:
+async def test_a_run_past_its_time_is_ended(started: Started, ffmpeg: FFmpeg) -> None:
     endless = ["-re", "-f", "lavfi", "-i", "testsrc2=s=64x64", "-f", "null", "-"]
     with pytest.raises(TaskTimedOut):
         await FFmpeg(ffmpeg.path, timeout_s=0.5).run(endless, name="card", doing="encoding")
-    assert psutil.Process().children() == []
+    assert started() == []
 
 
 async def test_standard_error_without_end_takes_bounded_memory() -> None:
@@ -91,14 +91,14 @@ async def test_a_child_that_stops_reading_ends_the_feed() -> None:
     assert ended.code == 0
 
 
-async def test_a_feed_that_fails_ends_the_child() -> None:
+async def test_a_feed_that_fails_ends_the_child(started: Started) -> None:
     def fail(pipe: object) -> None:
         raise ValueError("no picture")
 
     sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
     with pytest.raises(ValueError, match="no picture"):
         await run_process(sleeper, timeout_s=60, on_stdout=lambda _: None, feed=fail)
-    assert psutil.Process().children() == []
+    assert started() == []
 
 
 async def test_the_child_stays_in_the_group_that_is_killed_as_one() -> None:
@@ -107,17 +107,17 @@ async def test_the_child_stays_in_the_group_that_is_killed_as_one() -> None:
     assert int(answer) == os.getpgid(0)
 
 
-async def test_cancelling_waits_for_the_child_to_be_gone() -> None:
+async def test_cancelling_waits_for_the_child_to_be_gone(started: Started) -> None:
     work = asyncio.create_task(
         run_process([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=60, on_stdout=lambda _: None)
     )
     async with asyncio.timeout(30):
-        while not psutil.Process().children():
+        while not started():
             await asyncio.sleep(0.01)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert psutil.Process().children() == []
+    assert started() == []
 
 
 async def test_programs_are_found_or_their_lack_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from gpu_dispatch.worker.video.image import load_rgb
 from gpu_dispatch.worker.video.kenburns import KenBurns
 from gpu_dispatch.worker.video.warp import Zoom, warp
 from manifests.errors import ImageTooLarge, ImageUnreadable
+from support.processes import Started
 
 
 def dots(width: int, height: int, *centres: tuple[float, float]) -> Image.Image:
@@ -212,7 +213,9 @@ async def test_what_is_no_image_is_named(content: bytes, bundled: FFmpeg, job: J
     assert caught.value.info.where == "bad.png"
 
 
-async def test_cancelling_leaves_no_process(ffmpeg: FFmpeg, encoder: Encoder, told: tuple[Job, list[Progress]]) -> None:
+async def test_cancelling_leaves_no_process(
+    started: Started, ffmpeg: FFmpeg, encoder: Encoder, told: tuple[Job, list[Progress]]
+) -> None:
     job, reports = told
     dots(640, 360, (320, 180)).save(job.path("a.png"))
     clips = tuple(Clip("a.png", f"v{i}.mp4", 200_000) for i in range(3))
@@ -220,8 +223,8 @@ async def test_cancelling_leaves_no_process(ffmpeg: FFmpeg, encoder: Encoder, to
     async with asyncio.timeout(60):
         while not reports:
             await asyncio.sleep(0.02)
-    assert psutil.Process().children(recursive=True)
+    assert started()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert psutil.Process().children(recursive=True) == []
+    assert started() == []
