@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 comma  := ,
 EXTRAS ?= $(if $(filter true,$(CI)),dev$(comma)openai,dev)
 TESTED := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
-INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .PHONY: help env demo run test check format clean
 .DEFAULT_GOAL := help

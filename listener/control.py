@@ -13,7 +13,7 @@ from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.control")
 
-LOOK_S = 1.0
+LOOK_S = 2.0
 
 
 async def follow_commands(runs: RunLedger, intake: Intake, ends: Ends) -> None:

@@ -64,7 +64,7 @@ class EngineSettings:
     database_url: str
     executor_id: str = "local"
     concurrent_runs: int = 200
-    """More runs than this wait in the engine's queue, which is looked at every second."""
+    """More runs than this wait in the engine's queue, which is looked at every other second."""
 
 
 class Engine:
@@ -98,7 +98,7 @@ class Engine:
         await DBOS.register_queue_async(
             _RUNS,
             worker_concurrency=self._settings.concurrent_runs,
-            polling_interval_sec=1.0,
+            polling_interval_sec=2.0,
             on_conflict="always_update",
         )
 

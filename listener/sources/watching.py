@@ -12,14 +12,14 @@ from watchfiles import Change, watch
 
 _GATHER_MS = 200
 _STEP_MS = 50
-_TICK_MS = 100
+_TICK_MS = 200
 _POLL_MS = 1000
 
 Changes = set[tuple[Change, str]]
 
 
 async def changes(root: Path, *, polling: bool) -> AsyncGenerator[Changes, None]:
-    """What changed below `root`, about every tenth of a second, also when nothing did; the first answer, which may be
+    """What changed below `root`, about every fifth of a second, also when nothing did; the first answer, which may be
     empty, tells that watching has begun.
 
     `polling` compares names and modification times in whole seconds, once a second: two writes within one second are
