@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from gpu_dispatch.waiting import Backoff
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
 from manifests.errors import GpuDropError, StoreUnavailable
@@ -18,18 +19,17 @@ _CAP_S = 30.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
 
 
-class Backoff:
-    """Full jitter: the n-th wait is drawn evenly between 0 and `base_s` doubled n times, at most `cap_s`. Seconds."""
+class Retries:
+    """Failures in a row, and how long to wait after each. Seconds, with full jitter."""
 
     def __init__(self, base_s: float, cap_s: float) -> None:
-        self._base = base_s
-        self._cap = cap_s
+        self._backoff = Backoff(base_s, cap_s)
+        self._rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._failures = 0
 
     def next_s(self) -> float:
-        ceiling = min(self._cap, self._base * 2.0 ** min(self._failures, 60))
         self._failures += 1
-        return random.uniform(0, ceiling)  # noqa: S311 - spreads load, keeps no secret
+        return self._backoff.delay(self._failures, self._rng)
 
     def reset(self) -> None:
         self._failures = 0
@@ -57,7 +57,7 @@ async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -
 
 
 async def _insist(inbox: Inbox, events: Sequence[ObjectEvent], source: str) -> None:
-    backoff = Backoff(0.2, _CAP_S)
+    backoff = Retries(0.2, _CAP_S)
     while True:
         try:
             return await inbox.accept(events)

@@ -12,7 +12,7 @@ from watchfiles import Change
 
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Inbox
-from listener.sources.delivery import Backoff, deliver
+from listener.sources.delivery import Retries, deliver
 from listener.sources.folder_tree import key_of, look, look_around
 from listener.sources.settling import Settling
 from listener.sources.watching import Changes, changes
@@ -43,7 +43,7 @@ class FolderWatch:
         self._begun = False
 
     async def run(self, inbox: Inbox) -> None:
-        backoff = Backoff(1.0, 30.0)
+        backoff = Retries(1.0, 30.0)
         loop = asyncio.get_running_loop()
         while True:
             self._begun = False

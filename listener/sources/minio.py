@@ -22,7 +22,7 @@ import structlog
 from listener.decode import EVENT_NAMES, Ignored, KeyEncoding, decode_message
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
-from listener.sources.delivery import Backoff, deliver
+from listener.sources.delivery import Retries, deliver
 from listener.sources.listen_stream import ListenRequest, chunks
 from listener.sources.signing import AccessKeys, signed_get
 from listener.sources.stream import LineSplitter
@@ -93,7 +93,7 @@ class MinioListen:
         self, session: aiohttp.ClientSession, tls: ssl.SSLContext | bool, bucket: str, inbox: Inbox
     ) -> None:
         """Listens, and again after every end of the stream, for ever."""
-        backoff = Backoff(0.5, _BACKOFF_CAP_S)
+        backoff = Retries(0.5, _BACKOFF_CAP_S)
         loop = asyncio.get_running_loop()
         probe_s = _FIRST_PROBE_S
         while True:

@@ -12,7 +12,7 @@ import structlog
 
 from listener.events import ObjectCreated
 from listener.sources.base import Inbox
-from listener.sources.delivery import Backoff, deliver
+from listener.sources.delivery import Retries, deliver
 from listener.store import ObjectMeta, OddKey, Store
 from manifests.errors import GpuDropError
 
@@ -101,7 +101,7 @@ class Reconcile:
 
     async def _repeat(self, bucket: str, oldest: datetime | None, inbox: Inbox) -> None:
         wanted = self._wanted[bucket]
-        backoff = Backoff(1.0, _BACKOFF_CAP_S)
+        backoff = Retries(1.0, _BACKOFF_CAP_S)
         while True:
             wanted.clear()
             listing = _Listing(oldest, self._youngest())
