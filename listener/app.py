@@ -30,16 +30,16 @@ from listener.jobs import JobRunner, JobSettings
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
-from listener.parts import build_backend, build_sources, build_store, reference_policy
+from listener.parts import build_backend, build_sources, build_store, defaults_of, reference_policy
 from listener.pipeline import Collaborators, Pipeline
-from listener.reading import ManifestReader
+from listener.reading import ManifestReader, check_templates
 from listener.reload import follow_config
 from listener.signals import Arrivals, Ends
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.state import only_one, state_of
 from listener.store import Store
-from listener.triggers import TriggerBook
-from manifests.defaults import defaults_from
+from listener.sweeping import sweep_old_runs
+from listener.triggers import Trigger, TriggerBook
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
@@ -88,15 +88,16 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         stack.enter_context(only_one(state))
         base = await _base(config, environment, state.ledger_url, stack)
         engine = Engine(EngineSettings(state.engine_url, concurrent_runs=config.concurrent_runs), _pipeline(base))
-        book = TriggerBook(triggers_of(config))
+        book = TriggerBook(_checked(triggers_of(config), base))
         intake, reconcile = _intake(base, engine, book)
         await engine.start()
         stack.push_async_callback(engine.close)
         sources = build_sources(config, environment, reconcile)
         work: list[Coroutine[Any, Any, None]] = [source.run(intake) for source in sources]
         work.append(follow_commands(base.runs, intake, base.ends))
+        work.append(sweep_old_runs(engine, base.runs, keep_s=config.keep_runs, clock=time.time))
         if config_file is not None:
-            work.append(follow_config(config_file, book.use))
+            work.append(follow_config(config_file, lambda triggers: book.use(_checked(triggers, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
         stack.push_async_callback(_end, tasks)
         log.info("ready", buckets=list(base.store.buckets), sources=[s.name for s in sources])
@@ -143,7 +144,7 @@ def _pipeline(base: _Base) -> Pipeline:
         rng,
     )
     timeout_s = config.local.task_timeout
-    defaults = (defaults_from(config.defaults, source="config.yaml: defaults", models=base.registry.models),)
+    defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
         Collaborators(
             reader=ManifestReader(base.store, base.registry.models, defaults),
@@ -175,6 +176,11 @@ def _pipeline(base: _Base) -> Pipeline:
             rng=rng,
         )
     )
+
+
+def _checked(triggers: tuple[Trigger, ...], base: _Base) -> tuple[Trigger, ...]:
+    check_templates(triggers, base.registry.models, (defaults_of(base.config, base.registry.models),))
+    return triggers
 
 
 def _intake(base: _Base, engine: Engine, book: TriggerBook) -> tuple[Intake, Reconcile]:

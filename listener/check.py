@@ -16,10 +16,9 @@ from rich.console import Console
 from handlers.registry import load_registry
 from listener.config import Config, FolderStoreConfig, load, triggers_of
 from listener.environment import Environment
-from listener.parts import build_backend, build_store
-from manifests.defaults import defaults_from
+from listener.parts import build_backend, build_store, defaults_of
+from listener.reading import check_templates
 from manifests.errors import GpuDropError
-from manifests.reader import from_template
 
 REPORT_S = 60.0
 """Importing every engine may take this long on a cold machine."""
@@ -66,15 +65,8 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
 
 
 def _try_templates(config: Config) -> None:
-    """Every trigger's template, and the defaults, made into a manifest once: a bad one fails here, not at a drop."""
-    registry = load_registry()
-    defaults = (defaults_from(config.defaults, source="config.yaml: defaults", models=registry.models),)
-    for trigger in triggers_of(config):
-        if trigger.manifest is not None:
-            source = f"config.yaml: triggers.{trigger.name}"
-            from_template(
-                trigger.manifest, key="folder/sample.ext", source=source, models=registry.models, defaults=defaults
-            )
+    models = load_registry().models
+    check_templates(triggers_of(config), models, (defaults_of(config, models),))
 
 
 async def _store_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:

@@ -142,6 +142,8 @@ class Config(_Section, frozen=True):
     concurrent_runs: int = Field(default=200, ge=1, le=5000)
     link_expiry: Seconds = 7 * 86400.0
     """How long the links in done sidecars work."""
+    keep_runs: Seconds = 30 * 86400.0
+    """Ended runs are forgotten after this long; it must be longer than an event can come late."""
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

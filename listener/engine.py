@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +32,8 @@ APPLICATION_VERSION = "1"
 MAX_RECOVERIES = 1000
 _RUNS = "runs"
 _JOIN_S = 3.0
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_BATCH = 200
 
 
 class Steps(Protocol):
@@ -119,6 +122,22 @@ class Engine:
             raise StoreUnavailable(
                 f"The engine cannot record a run: {e}.", hint="Check disk space, and that its database answers."
             ) from e
+
+    async def forget(self, before: float) -> int:
+        """Deletes runs that ended before `before` (epoch seconds), jobs included, some at a time; returns how many.
+
+        Raises StoreUnavailable.
+        """
+        moment = datetime.fromtimestamp(before, UTC).isoformat()
+        try:
+            found = await DBOS.list_workflows_async(
+                name="run", status=_ENDED, completed_before=moment, limit=_BATCH, load_input=False, load_output=False
+            )
+            if found:
+                await DBOS.delete_workflows_async([w.workflow_id for w in found], delete_children=True)
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            raise StoreUnavailable(f"The engine cannot delete old runs: {e}.", hint="Check its database.") from e
+        return len(found)
 
     async def close(self) -> None:
         """Stops within a few seconds. Unfinished runs stay recorded as such and go on at the next start."""

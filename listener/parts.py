@@ -15,8 +15,10 @@ from listener.environment import Environment
 from listener.sources.base import EventSource
 from listener.sources.reconcile import Reconcile
 from listener.store import Store
+from manifests.defaults import Defaults, defaults_from
 from manifests.errors import ConfigError
 from manifests.media import ReferencePolicy
+from manifests.models import Manifest
 
 if TYPE_CHECKING:
     from listener.stores.s3_clients import S3Settings
@@ -107,6 +109,11 @@ def _native_source(config: Config, environment: Environment) -> EventSource:
             )
             keys = AccessKeys(environment.s3_access_key, environment.s3_secret_key, environment.s3_session_token)
             return MinioListen(settings, lambda: keys)
+
+
+def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:
+    """The configuration's defaults for manifests. Raises UnknownField."""
+    return defaults_from(config.defaults, source="config.yaml: defaults", models=models)
 
 
 def reference_policy(config: Config) -> ReferencePolicy:

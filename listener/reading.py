@@ -9,6 +9,7 @@ from typing import Any
 
 from listener.runs import RunRequest
 from listener.store import Store
+from listener.triggers import Trigger
 from manifests.defaults import Defaults, read_defaults
 from manifests.errors import InputMissing, InputTooLarge, ManifestTooLarge
 from manifests.models import Manifest
@@ -51,9 +52,12 @@ class ManifestReader:
             await self._store.delete(run.bucket, sidecar_key(run.key, kind))
         template = run.trigger.manifest
         if template is not None:
-            source = f"config.yaml: triggers.{run.trigger.name}"
             manifest = from_template(
-                template, key=run.key, source=source, models=self._models, defaults=await self._folder_defaults(run)
+                template,
+                key=run.key,
+                source=_source(run.trigger),
+                models=self._models,
+                defaults=await self._folder_defaults(run),
             )
             return _asked(manifest, None)
         data = await self._document(run.bucket, run.key)
@@ -79,6 +83,28 @@ class ManifestReader:
                 f"{key!r} is larger than {MAX_BYTES:,} bytes, the most a manifest may have.",
                 hint="A manifest names its media, it does not hold them: put them beside it.",
             ) from e
+
+
+def check_templates(
+    triggers: Sequence[Trigger], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults]
+) -> None:
+    """Makes a manifest of every trigger's template once, so that a bad one is told at the start and not at a drop.
+
+    Raises ManifestError and its kin, naming the trigger.
+    """
+    for trigger in triggers:
+        if trigger.manifest is not None:
+            from_template(
+                trigger.manifest,
+                key="folder/sample.ext",
+                source=_source(trigger),
+                models=models,
+                defaults=defaults,
+            )
+
+
+def _source(trigger: Trigger) -> str:
+    return f"config.yaml: triggers.{trigger.name}"
 
 
 def _asked(manifest: Manifest, text: str | None) -> Asked:

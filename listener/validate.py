@@ -7,8 +7,8 @@ from typing import Any
 
 from handlers.registry import load_registry
 from listener.config import Config
-from listener.parts import reference_policy
-from manifests.defaults import defaults_from, read_defaults
+from listener.parts import defaults_of, reference_policy
+from manifests.defaults import read_defaults
 from manifests.errors import InputMissing
 from manifests.media import output_folder, resolve
 from manifests.names import DEFAULTS_NAME
@@ -25,7 +25,7 @@ def validate_file(file: Path, config: Config) -> dict[str, Any]:
     except OSError as e:
         raise InputMissing(f"{file} cannot be read: {e.strerror}.", hint="Name a manifest on this machine.") from e
     registry = load_registry()
-    defaults = [defaults_from(config.defaults, source="config.yaml: defaults", models=registry.models)]
+    defaults = [defaults_of(config, registry.models)]
     beside = file.parent / DEFAULTS_NAME
     if beside.is_file():
         defaults.append(read_defaults(beside.read_bytes(), DEFAULTS_NAME, models=registry.models))

@@ -114,6 +114,15 @@ class RunLedger:
         )
         return await self._rows(sa.select(_runs).where(found).order_by(_runs.c.accepted.desc()).limit(100))
 
+    async def forget(self, before: float) -> None:
+        """Deletes runs that ended and were last heard of before `before`."""
+
+        def work() -> None:
+            with self._database.begin() as db:
+                db.execute(sa.delete(_runs).where(_runs.c.state.in_(ENDED), _runs.c.updated < before))
+
+        await self._database.call(work)
+
     async def request_end(self, run_id: str, reason: EndReason) -> None:
         def work() -> None:
             with self._database.begin() as db:

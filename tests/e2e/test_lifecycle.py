@@ -109,6 +109,22 @@ def test_outputs_start_nothing(install: Installation) -> None:
     assert accepted(install) == {"one.mp4": 1}
 
 
+def test_old_runs_are_forgotten_and_not_run_again(folder_install: Installation) -> None:
+    install = folder_install
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("a.job.json", MUX)
+    done = install.done("a.job.json")
+    install.until(lambda: "done" in install.command("status").stdout)
+    install.stop()
+    install.start(keep_runs="0s")
+    install.until(lambda: install.logged("runs_forgotten"))
+    install.until(lambda: "No runs yet" in install.command("status").stdout)
+    settled(install)
+    assert install.document("a.job.json", "done") == done
+    assert accepted(install) == {"a.job.json": 1}
+
+
 def test_a_manifest_before_its_media(install: Installation) -> None:
     install.start(triggers=[])
     install.drops.put("early/a.job.json", MUX)

@@ -96,7 +96,7 @@ class Installation:
     def start(self, **changes: Any) -> None:
         """`gpudrop run` until it says that it is ready. `changes` are top-level parts of the configuration."""
         self.config.update(changes)
-        self.config_file.write_text(yaml.safe_dump({**self.config, "log": {"format": "json", "level": "debug"}}))
+        self.write_config()
         log = self.folder / f"log-{len(self.logs)}.jsonl"
         self.logs.append(log)
         with log.open("wb") as out:
@@ -108,6 +108,9 @@ class Installation:
             )
         self.until(lambda: self.logged("ready") or (self.process and self.process.poll() is not None))
         assert self.logged("ready"), self.log_text()
+
+    def write_config(self) -> None:
+        self.config_file.write_text(yaml.safe_dump({**self.config, "log": {"format": "json", "level": "debug"}}))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another `gpudrop` command on the same configuration."""
