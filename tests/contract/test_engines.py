@@ -79,7 +79,9 @@ def bench(engine: str, transcriber: Transcriber, tmp_path: Path) -> Bench:
 
 @pytest.fixture(scope="module")
 def speech() -> Path:
-    require(SPEECH.is_file(), "No recorded speech beside the checkout.", f"put 11 s of speech at {SPEECH.name}")
+    require(
+        SPEECH.is_file(), "No recorded speech beside the checkout.", "put the 11 s recording at ../shared/data/jfk.flac"
+    )
     return SPEECH
 
 

@@ -14,6 +14,7 @@ from gpu_dispatch.task import Progress
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
+from support.requirements import require
 
 PROGRAMS = {"system": shutil.which("ffmpeg"), "bundled": BUNDLED}
 
@@ -22,9 +23,8 @@ PROGRAMS = {"system": shutil.which("ffmpeg"), "bundled": BUNDLED}
 def ffmpeg(request: pytest.FixtureRequest) -> FFmpeg:
     """Each ffmpeg that the product must work with: an old system one, and imageio-ffmpeg's."""
     path = PROGRAMS[request.param]
-    if path is None:
-        pytest.skip("no ffmpeg is installed on this system")
-    return FFmpeg(path, timeout_s=120)
+    require(path, "ffmpeg is not installed.", "install the package ffmpeg")
+    return FFmpeg(path or "", timeout_s=120)
 
 
 @pytest.fixture(scope="session")
