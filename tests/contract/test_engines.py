@@ -79,9 +79,7 @@ def bench(engine: str, transcriber: Transcriber, tmp_path: Path) -> Bench:
 
 @pytest.fixture(scope="module")
 def speech() -> Path:
-    require(
-        SPEECH.is_file(), "No recorded speech beside the checkout.", "put the 11 s recording at ../shared/data/jfk.flac"
-    )
+    require(SPEECH.is_file(), "No recorded speech beside the checkout.", "put it at ../shared/data/jfk.flac")
     return SPEECH
 
 
