@@ -88,7 +88,8 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         stack.enter_context(only_one(state))
         base = await _base(config, environment, state.ledger_url, stack)
         engine = Engine(EngineSettings(state.engine_url, concurrent_runs=config.concurrent_runs), _pipeline(base))
-        book = TriggerBook(_checked(triggers_of(config), base))
+        triggers = _checked(triggers_of(config), base)
+        book = TriggerBook(triggers)
         intake, reconcile = _intake(base, engine, book)
         await engine.start()
         stack.push_async_callback(engine.close)
@@ -97,7 +98,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         work.append(follow_commands(base.runs, intake, base.ends))
         work.append(sweep_old_runs(engine, base.runs, keep_s=config.keep_runs, clock=time.time))
         if config_file is not None:
-            work.append(follow_config(config_file, lambda triggers: book.use(_checked(triggers, base))))
+            work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
         stack.push_async_callback(_end, tasks)
         log.info("ready", buckets=list(base.store.buckets), sources=[s.name for s in sources])
