@@ -29,7 +29,7 @@ async def main():
     @DBOS.workflow()
     async def nothing(): pass
     DBOS.launch()
-    await DBOS.register_queue_async("runs", polling_interval_sec=2.0)
+    await DBOS.register_queue_async("runs", polling_interval_sec=5.0)
     print('"event": "ready"', file=sys.stderr, flush=True)
     await asyncio.sleep(3600)
 asyncio.run(main())

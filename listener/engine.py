@@ -67,7 +67,7 @@ class EngineSettings:
     database_url: str
     executor_id: str = "local"
     concurrent_runs: int = 200
-    """More runs than this wait in the engine's queue, which is looked at every other second."""
+    """More runs than this wait in the engine's queue, which is looked at every five seconds."""
 
 
 class Engine:
@@ -101,7 +101,7 @@ class Engine:
         await DBOS.register_queue_async(
             _RUNS,
             worker_concurrency=self._settings.concurrent_runs,
-            polling_interval_sec=2.0,
+            polling_interval_sec=5.0,
             on_conflict="always_update",
         )
 

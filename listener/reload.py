@@ -15,6 +15,7 @@ from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.config")
 
+STEP_MS = 500
 LOOK_MS = 5000
 """Also looked at this often: for changes before the watch began, and file systems that tell nothing."""
 
@@ -26,7 +27,7 @@ async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable
     """
     folder = path.absolute().parent  # noqa: ASYNC240 - reads no file
     looked_at: tuple[int, int] | None = None
-    async for _ in awatch(folder, recursive=False, rust_timeout=LOOK_MS, yield_on_timeout=True):
+    async for _ in awatch(folder, recursive=False, step=STEP_MS, rust_timeout=LOOK_MS, yield_on_timeout=True):
         stamp = await asyncio.to_thread(_stamp, path)
         if stamp == looked_at:
             continue

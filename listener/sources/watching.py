@@ -11,7 +11,7 @@ from pathlib import Path
 from watchfiles import Change, watch
 
 _GATHER_MS = 200
-_STEP_MS = 50
+_STEP_MS = 100
 _TICK_MS = 200
 _POLL_MS = 1000
 
