@@ -200,6 +200,8 @@ class _Tale:
         return await self._c.closer.write(self._run, plan, results, finished)
 
     async def _done(self, asked: Asked, summary: Summary) -> bool:
+        # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
+        raise_if_ended(self._c.ends, self._run.run_id)
         await self._c.closer.done(self._run, asked, summary)
         return True
 
