@@ -22,7 +22,7 @@ from listener.store import ObjectMeta, Store
 from manifests.dead_letters import AttemptNote, DeadLetter, dead_letter_bytes
 from manifests.documents import CONTENT_TYPE, JobNote, iso
 from manifests.errors import ErrorInfo, OutputMissing, RunCancelled, RunSuperseded
-from manifests.names import dlq_key, sidecar_key
+from manifests.names import Sidecar, dlq_key, sidecar_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
@@ -164,10 +164,10 @@ class Closer:
                 return await self._callbacks.deliver(url, body, run.run_id)
         return False
 
-    async def _close(self, run: RunRequest, kind: Any, data: bytes, state: RunState, error_code: str = "") -> None:
+    async def _close(self, run: RunRequest, kind: Sidecar, data: bytes, state: RunState, error_code: str = "") -> None:
         """What it makes untrue goes first: the final sidecar is the last thing a run writes."""
         await self._board.close(run.run_id)
-        other = "error" if kind == "done" else "done"
+        other: Sidecar = "error" if kind == "done" else "done"
         await self._store.delete(run.bucket, sidecar_key(run.key, other))
         await self._store.delete(run.bucket, sidecar_key(run.key, "status"))
         await self._store.write(
