@@ -97,12 +97,12 @@ def build_sources(config: Config, environment: Environment, reconcile: Reconcile
 def _native_source(config: Config, environment: Environment) -> EventSource:
     match config.store:
         case FolderStoreConfig(root=root, bucket=bucket):
-            from listener.sources.folder import FolderWatch, FolderWatchSettings
+            from listener.sources.folder.source import FolderWatch, FolderWatchSettings
 
             return FolderWatch(FolderWatchSettings(root=root, bucket=bucket))
         case S3StoreConfig() as s3:
-            from listener.sources.minio import MinioListen, MinioListenSettings
-            from listener.sources.signing import AccessKeys
+            from listener.sources.listen.signing import AccessKeys
+            from listener.sources.listen.source import MinioListen, MinioListenSettings
 
             settings = MinioListenSettings(
                 endpoint=s3.endpoint.rstrip("/"), buckets=s3.buckets, region=s3.region, ca_file=s3.ca_file

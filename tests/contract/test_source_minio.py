@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from listener.events import ObjectCreated
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.sources.minio import MinioListen, MinioListenSettings
+from listener.sources.listen.signing import AccessKeys
+from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.sources.signing import AccessKeys
 from listener.stores.s3 import S3Store
 from support.sources import Proxy, Recorder, answering, running
 from support.stores import admin_client, servers, settings_for, start_minio

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from structlog.testing import capture_logs
 
-from listener.sources.folder import FolderWatch, FolderWatchSettings
+from listener.sources.folder.source import FolderWatch, FolderWatchSettings
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore

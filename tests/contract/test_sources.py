@@ -15,10 +15,10 @@ import pytest
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.sources.base import EventSource
-from listener.sources.folder import FolderWatch, FolderWatchSettings
-from listener.sources.minio import MinioListen, MinioListenSettings
+from listener.sources.folder.source import FolderWatch, FolderWatchSettings
+from listener.sources.listen.signing import AccessKeys
+from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.sources.signing import AccessKeys
 from listener.store import Store
 from support.sources import Recorder, running
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from listener.events import ObjectCreated, ObjectEvent
 from listener.sources.delivery import deliver
-from listener.sources.listen_errors import refused
-from listener.sources.settling import GROWING_SETTLE_S, SETTLE_S, Settling, Stamp
-from listener.sources.stream import LineSplitter
+from listener.sources.folder.settling import GROWING_SETTLE_S, SETTLE_S, Settling, Stamp
+from listener.sources.listen.errors import refused
+from listener.sources.listen.lines import LineSplitter
 from manifests.errors import StoreDenied, StoreUnavailable
 
 

@@ -13,9 +13,9 @@ from watchfiles import Change
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Inbox
 from listener.sources.delivery import Retries, deliver
-from listener.sources.folder_tree import key_of, look, look_around
-from listener.sources.settling import Settling
-from listener.sources.watching import Changes, changes
+from listener.sources.folder.settling import Settling
+from listener.sources.folder.tree import key_of, look, look_around
+from listener.sources.folder.watching import Changes, changes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.folder")
 

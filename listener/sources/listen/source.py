@@ -19,13 +19,13 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import structlog
 
-from listener.decode import EVENT_NAMES, Ignored, KeyEncoding, decode_message
+from listener.decoding.records import EVENT_NAMES, Ignored, KeyEncoding, decode_message
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
 from listener.sources.delivery import Retries, deliver
-from listener.sources.listen_stream import ListenRequest, chunks
-from listener.sources.signing import AccessKeys, signed_get
-from listener.sources.stream import LineSplitter
+from listener.sources.listen.connection import ListenRequest, chunks
+from listener.sources.listen.lines import LineSplitter
+from listener.sources.listen.signing import AccessKeys, signed_get
 from manifests.errors import ConfigError, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.minio")

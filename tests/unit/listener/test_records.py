@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.decode import EVENT_NAMES, Ignored, KeyEncoding, decode_message, decode_record
+from listener.decoding.records import EVENT_NAMES, Ignored, KeyEncoding, decode_message, decode_record
 from listener.events import ObjectCreated, ObjectRemoved
 
 EVENTS = Path(__file__).parents[2] / "events"

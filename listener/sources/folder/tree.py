@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from listener.sources.settling import Stamp
+from listener.sources.folder.settling import Stamp
 from listener.store import ObjectMeta
 from listener.stores.folder_paths import Walk, inside, is_ignored
 from manifests.errors import StoreDenied

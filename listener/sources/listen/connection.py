@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from listener.sources import listen_errors
+from listener.sources.listen import errors
 from manifests.errors import GpuDropError, ServerMisbehaves, StoreUnavailable
 
 _CONNECT_S = 5.0
@@ -79,18 +79,16 @@ async def _check(response: aiohttp.ClientResponse, request: ListenRequest) -> No
                 body = await response.content.read(_MAX_REFUSAL_BYTES)
         except TimeoutError:
             body = b""
-        raise listen_errors.refused(response.status, body, bucket=request.bucket, endpoint=request.endpoint)
+        raise errors.refused(response.status, body, bucket=request.bucket, endpoint=request.endpoint)
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
-        raise listen_errors.compressed(bucket=request.bucket, endpoint=request.endpoint, encoding=encoding)
+        raise errors.compressed(bucket=request.bucket, endpoint=request.endpoint, encoding=encoding)
 
 
 def _check_first(chunk: bytes, request: ListenRequest) -> None:
     """A server without this stream takes the request for a listing, and answers with XML."""
     if chunk.lstrip().startswith(b"<"):
-        raise listen_errors.no_stream(
-            bucket=request.bucket, endpoint=request.endpoint, said="it answered with a document"
-        )
+        raise errors.no_stream(bucket=request.bucket, endpoint=request.endpoint, said="it answered with a document")
 
 
 async def _next(response: aiohttp.ClientResponse, silence_s: float, too_late: GpuDropError) -> bytes:
@@ -103,7 +101,7 @@ async def _next(response: aiohttp.ClientResponse, silence_s: float, too_late: Gp
 
 
 def _silence(request: ListenRequest) -> ServerMisbehaves:
-    return listen_errors.silent(bucket=request.bucket, endpoint=request.endpoint, waited_s=request.silence_s)
+    return errors.silent(bucket=request.bucket, endpoint=request.endpoint, waited_s=request.silence_s)
 
 
 def _broken(request: ListenRequest, how: str) -> StoreUnavailable:

@@ -1,0 +1,1 @@
+"""Several listeners on one database: who is who, who leads what, whose work is orphaned."""

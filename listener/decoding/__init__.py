@@ -1,0 +1,1 @@
+"""What stores send about their objects, read into events."""

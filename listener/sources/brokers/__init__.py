@@ -1,0 +1,1 @@
+"""Message brokers that stores publish their events to."""

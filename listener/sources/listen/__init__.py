@@ -1,0 +1,1 @@
+"""MinIO's own event stream (ListenBucketNotification)."""

@@ -1,0 +1,1 @@
+"""An HTTP receiver for what stores and SNS post."""
