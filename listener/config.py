@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from listener.config_sources import SourceConfig, source_fields
+from listener.config_types import Name, Names, Seconds, Section
 from listener.triggers import Trigger
 from manifests.errors import ConfigError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-
-def _seconds(value: Any) -> Any:
-    """10, "10", "10s", "1.5m", "24h" as seconds; anything else is left for the type to refuse."""
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
-        return float(found[1]) * _UNITS[found[2] or "s"]
-    return value
-
-
-def _one_or_many(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-
-
-class _Section(BaseModel, frozen=True, extra="forbid"):
-    pass
-
-
-class FolderStoreConfig(_Section, frozen=True):
+class FolderStoreConfig(Section, frozen=True):
     """A folder is the bucket; users copy files into it."""
 
     kind: Literal["folder"]
@@ -47,7 +26,7 @@ class FolderStoreConfig(_Section, frozen=True):
     private_hosts: frozenset[str] = frozenset()
 
 
-class S3StoreConfig(_Section, frozen=True):
+class S3StoreConfig(Section, frozen=True):
     """MinIO and every other S3-compatible store. Keys come from GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."""
 
     kind: Literal["s3"]
@@ -64,13 +43,13 @@ class S3StoreConfig(_Section, frozen=True):
 StoreConfig = Annotated[FolderStoreConfig | S3StoreConfig, Field(discriminator="kind")]
 
 
-class ReconcileConfig(_Section, frozen=True):
+class ReconcileConfig(Section, frozen=True):
     interval: Seconds = 60.0
     look_back: Seconds = 86400.0
     """Objects older than this when the listener starts are left alone, unless a run of theirs is recorded."""
 
 
-class LocalBackendConfig(_Section, frozen=True):
+class LocalBackendConfig(Section, frozen=True):
     """This machine as the GPU: `slots` child processes a capability."""
 
     whisper_slots: int = Field(default=1, ge=0, le=64)
@@ -79,14 +58,14 @@ class LocalBackendConfig(_Section, frozen=True):
     """A child without work ends after this long and gives its memory back."""
     model_dir: Path | None = None
     """Whisper models; GPUDROP_MODEL_DIR overrides it."""
-    models: dict[Name, Path] = {}
+    models: dict[Name, Path] = Field(default_factory=dict[Name, Path])
     """Models by name that lie elsewhere."""
     download_models: bool = True
     ffmpeg: Path | None = None
     task_timeout: Seconds = 3600.0
 
 
-class TriggerConfig(_Section, frozen=True):
+class TriggerConfig(Section, frozen=True):
     """Bare media that start a run. `manifest` is the manifest they stand for; the file itself fills its media field."""
 
     name: Name
@@ -102,7 +81,7 @@ class TriggerConfig(_Section, frozen=True):
     wait_for_inputs: Seconds = 600.0
 
 
-class ManifestsConfig(_Section, frozen=True):
+class ManifestsConfig(Section, frozen=True):
     """Manifests start runs wherever they land, unless `prefix` says where."""
 
     enabled: bool = True
@@ -113,27 +92,27 @@ class ManifestsConfig(_Section, frozen=True):
     wait_for_inputs: Seconds = 600.0
 
 
-class CallbacksConfig(_Section, frozen=True):
+class CallbacksConfig(Section, frozen=True):
     private_hosts: frozenset[str] = frozenset()
     """Hosts a callback may go to although their address is private."""
     timeout: Seconds = 15.0
     max_attempts: int = Field(default=6, ge=1, le=50)
 
 
-class LogConfig(_Section, frozen=True):
+class LogConfig(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     store: StoreConfig = FolderStoreConfig(kind="folder")
     state: str | None = None
     """Folder of the SQLite state, or a postgresql:// URL. Default: .gpudrop in the folder store, or in this folder."""
-    sources: tuple[Literal["folder", "minio", "reconcile"], ...] = ()
-    """Default: what the store offers, and reconcile."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Where events come from. Default: what the store offers, and reconcile."""
     manifests: ManifestsConfig = ManifestsConfig()
     triggers: tuple[TriggerConfig, ...] = ()
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Defaults for every manifest, below those of _gpudrop.yaml."""
     reconcile: ReconcileConfig = ReconcileConfig()
     local: LocalBackendConfig = LocalBackendConfig()
@@ -148,9 +127,12 @@ class Config(_Section, frozen=True):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
-        names = [t.name for t in self.triggers]
-        if twice := {n for n in names if names.count(n) > 1}:
-            raise ValueError(f"two triggers are named {sorted(twice)[0]!r}")
+        for what, names in (
+            ("triggers", [t.name for t in self.triggers]),
+            ("sources", [s.named for s in self.sources]),
+        ):
+            if twice := {n for n in names if names.count(n) > 1}:
+                raise ValueError(f"two {what} are named {sorted(twice)[0]!r}")
         return self
 
 
@@ -185,7 +167,7 @@ def _translated(error: ValidationError, origin: str) -> ConfigError:
     lines: list[str] = []
     first = ""
     for problem in error.errors(include_url=False)[:8]:
-        path = [p for p in problem["loc"] if p not in ("folder", "s3")]
+        path = _path(problem["loc"])
         where = _dotted(path)
         first = first or where
         if problem["type"] == "extra_forbidden":
@@ -196,12 +178,20 @@ def _translated(error: ValidationError, origin: str) -> ConfigError:
     return ConfigError(f"{origin}: " + "; ".join(lines), hint="See config.yaml for every name.", where=first)
 
 
+def _path(loc: tuple[int | str, ...]) -> list[int | str]:
+    """`loc` without the tags of unions: the kind of a store, or of a source."""
+    tagged = {"store": 1, "sources": 2}.get(str(loc[0]), 0) if loc else 0
+    return [p for i, p in enumerate(loc) if i != tagged or i == 0]
+
+
 def _dotted(path: list[int | str]) -> str:
     return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
 
 
 def _names(path: list[int | str], loc: tuple[int | str, ...]) -> list[str]:
     """The names that are valid at `path`."""
+    if path and path[0] == "sources":
+        return source_fields(str(loc[2]))
     sections: dict[str, type[BaseModel]] = {
         "": Config,
         "store": S3StoreConfig if "s3" in loc else FolderStoreConfig,

@@ -17,6 +17,7 @@ from listener.ledger.objects import ObjectLedger, fingerprint
 from listener.ledger.runs import EndReason, RunLedger, RunRow
 from listener.runs import RunRequest, run_id_of
 from listener.signals import Arrivals, Ends
+from listener.sources.base import Condition
 from listener.store import ObjectMeta, Store
 from listener.triggers import CancelRequest, Ignored, Skip, Trigger, TriggerBook, guard_loop
 from manifests.keys import key_problem
@@ -57,6 +58,12 @@ class Intake:
     def gap(self, source: str, reason: str) -> None:
         log.debug("gap", source=source, reason=reason)
         self._p.gap(f"{source}: {reason}")
+
+    def report(self, source: str, condition: Condition) -> None:
+        log.log(20 if condition.ok else 40, "source", source=source, detail=condition.detail, hint=condition.hint)
+
+    def count(self, source: str, what: str, n: int = 1) -> None:
+        self._counts[f"{source}: {what}"] += n
 
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
         """Only the last event of a key counts: what the object is now, the store says."""

@@ -241,6 +241,19 @@ class StoreDenied(GpuDropError):
     code = "store_denied"
 
 
+class SourceUnavailable(GpuDropError):
+    """A source of events cannot be reached now."""
+
+    code = "source_unavailable"
+    default_retryable = True
+
+
+class SourceDenied(GpuDropError):
+    """A source of events refuses us, or has not been set up: somebody has to act."""
+
+    code = "source_denied"
+
+
 class ConfigError(GpuDropError):
     code = "config_invalid"
 

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from listener.events import ObjectEvent
+from manifests.errors import GpuDropError
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a source stands: what `gpudrop status` and the log show. `hint` says what to do when it is not `ok`."""
+
+    ok: bool
+    detail: str
+    code: str = ""
+    hint: str = ""
+
+    @classmethod
+    def trouble(cls, error: GpuDropError) -> Condition:
+        return cls(False, str(error), error.info.code, error.info.hint)
 
 
 class Inbox(Protocol):
@@ -14,8 +30,8 @@ class Inbox(Protocol):
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
         """Returns once every event is durably recorded or known to be of no interest: only then may it be acknowledged.
 
-        Raises StoreUnavailable when it cannot; the source delivers the same events again later. Any other GpuDropError
-        is about an event that can never be accepted: the source then delivers the events one by one, without it.
+        Calls made at the same time share one transaction: a source need not batch for the inbox's sake.
+        Raises StoreUnavailable when it cannot record them; the source delivers the same events again later.
         """
         ...
 
@@ -23,11 +39,27 @@ class Inbox(Protocol):
         """Tells that events may have been missed (a stream was just connected, a buffer overflowed): reconcile soon."""
         ...
 
+    def report(self, source: str, condition: Condition) -> None:
+        """Tells how the source stands whenever that changes. A repeated condition costs nothing."""
+        ...
+
+    def count(self, source: str, what: str, n: int = 1) -> None:
+        """Counts what led to no event ("not_json", "wrong_token"). `what` is one of few: it names a cause, no key."""
+        ...
+
 
 class EventSource(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether only one of several listeners on one database may run it: each would be told everything."""
+        ...
+
     async def run(self, inbox: Inbox) -> None:
-        """Delivers events until cancelled. Troubles of the other side are logged and outlived, not raised."""
+        """Delivers events until cancelled. Troubles of the other side are reported and outlived, not raised.
+
+        It may be cancelled and run again: another listener led meanwhile.
+        """
         ...

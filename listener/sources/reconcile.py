@@ -68,6 +68,7 @@ class Reconcile:
     """
 
     name = "reconcile"
+    exclusive = True
 
     def __init__(
         self,

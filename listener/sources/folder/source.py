@@ -35,6 +35,7 @@ class FolderWatch:
     """A file is told once it has stayed as it is for a moment (see `settling`), a vanished one at once."""
 
     name = "folder"
+    exclusive = True
 
     def __init__(self, settings: FolderWatchSettings) -> None:
         self._root = settings.root.resolve()

@@ -62,6 +62,7 @@ class MinioListen:
     """One connection a bucket. `keys` is asked before each one, on a thread, so that it may fetch fresh ones."""
 
     name = "minio"
+    exclusive = True
 
     def __init__(
         self,
