@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
-from listener.sources.base import EventSource
+from listener.sources.base import Condition, EventSource
 from manifests.errors import StoreUnavailable
 
 HANG_S = 60.0
@@ -20,13 +20,15 @@ HANG_S = 60.0
 
 
 class Recorder:
-    """An inbox that keeps everything; the first `failures` deliveries are refused. `on_gap` is told of gaps too."""
+    """An inbox that keeps everything, also what sources report and count; the first `failures` deliveries are refused. `on_gap` is told of gaps too."""
 
     def __init__(self, *, failures: int = 0, on_gap: Callable[[str], None] | None = None) -> None:
         self.events: list[ObjectEvent] = []
         self.batches: list[int] = []
         self.gaps: list[str] = []
         self.refused = 0
+        self.conditions: list[Condition] = []
+        self.counts: Counter[str] = Counter()
         self._failures = failures
         self._on_gap = on_gap
         self._changed = asyncio.Event()
@@ -43,6 +45,15 @@ class Recorder:
         self.gaps.append(f"{source}: {reason}")
         if self._on_gap:
             self._on_gap(reason)
+        self._changed.set()
+
+    def report(self, source: str, condition: Condition) -> None:
+        if not self.conditions or self.conditions[-1] != condition:
+            self.conditions.append(condition)
+        self._changed.set()
+
+    def count(self, source: str, what: str, n: int = 1) -> None:
+        self.counts[what] += n
         self._changed.set()
 
     @property
