@@ -20,7 +20,10 @@ HANG_S = 60.0
 
 
 class Recorder:
-    """An inbox that keeps everything, also what sources report and count; the first `failures` deliveries are refused. `on_gap` is told of gaps too."""
+    """An inbox that keeps everything, also what sources report and count.
+
+    The first `failures` deliveries are refused. `on_gap` is told of gaps too.
+    """
 
     def __init__(self, *, failures: int = 0, on_gap: Callable[[str], None] | None = None) -> None:
         self.events: list[ObjectEvent] = []
