@@ -6,11 +6,10 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -19,26 +18,29 @@ from handlers.registry import Registry, load_registry
 from listener.board import Board
 from listener.callbacks import Callbacks, CallbackSettings
 from listener.closing import Closer
+from listener.cluster.base import Cluster
 from listener.config import Config, FolderStoreConfig, triggers_of
 from listener.control import follow_commands
 from listener.engine import Engine, EngineSettings
 from listener.environment import Environment
 from listener.fetching import Fetcher
-from listener.inputs import SETTLE_S, InputFinder
-from listener.intake import Intake, IntakeParts
+from listener.inputs import InputFinder
+from listener.intake_parts import BuiltIntake, IntakeNeeds, Work, build_intake
 from listener.jobs import JobRunner, JobSettings
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
-from listener.parts import build_backend, build_sources, build_store, defaults_of, reference_policy
+from listener.parts import build_backend, build_cluster, build_store, defaults_of, reference_policy
 from listener.pipeline import Collaborators, Pipeline
 from listener.reading import ManifestReader, check_templates
 from listener.reload import follow_config
 from listener.signals import Arrivals, Ends
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.state import only_one, state_of
+from listener.sources.base import Inbox
+from listener.starting import Starter
+from listener.state import State, only_one, state_of
 from listener.store import Store
 from listener.sweeping import sweep_old_runs
+from listener.takeover import end_when_replaced, take_over
 from listener.triggers import Trigger, TriggerBook
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
@@ -55,7 +57,7 @@ class App:
 
     store: Store
     runs: RunLedger
-    intake: Intake
+    inbox: Inbox
     backend: GpuBackend
     tasks: frozenset[asyncio.Task[None]]
 
@@ -66,7 +68,9 @@ class _Base:
 
     config: Config
     environment: Environment
+    cluster: Cluster
     store: Store
+    database: Database
     objects: ObjectLedger
     runs: RunLedger
     backend: GpuBackend
@@ -86,30 +90,34 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         config.store.root.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(only_one(state))
-        base = await _base(config, environment, state.ledger_url, stack)
-        engine = Engine(EngineSettings(state.engine_url, concurrent_runs=config.concurrent_runs), _pipeline(base))
+        base = await _base(config, environment, state, stack)
         triggers = _checked(triggers_of(config), base)
         book = TriggerBook(triggers)
-        intake, reconcile = _intake(base, engine, book)
-        await engine.start()
+        wanted = asyncio.Event()
+        settings = EngineSettings(state.engine_url, executor_id=base.cluster.member, adopts=state.shared)
+        engine = Engine(settings, _pipeline(base), ended=wanted.set)
+        async with base.database.alone("start"):
+            await engine.start()
         stack.push_async_callback(engine.close)
-        sources = build_sources(config, environment, reconcile)
-        work: list[Coroutine[Any, Any, None]] = [source.run(intake) for source in sources]
-        work.append(follow_commands(base.runs, intake, base.ends))
-        work.append(sweep_old_runs(engine, base.runs, keep_s=config.keep_runs, clock=time.time))
+        intake = await build_intake(_intake_needs(base, book, wanted))
+        starter = Starter(base.runs, engine, wanted, member=base.cluster.member, limit=config.concurrent_runs)
+        work = [*intake.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
         stack.push_async_callback(_end, tasks)
-        log.info("ready", buckets=list(base.store.buckets), sources=[s.name for s in sources])
-        yield App(base.store, base.runs, intake, base.backend, tasks)
+        log.info("ready", buckets=list(base.store.buckets), sources=intake.sources, member=base.cluster.member)
+        yield App(base.store, base.runs, intake.inbox, base.backend, tasks)
 
 
-async def _base(config: Config, environment: Environment, ledger_url: str, stack: AsyncExitStack) -> _Base:
+async def _base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> _Base:
     """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
+    cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
+    await cluster.open()
+    stack.push_async_callback(cluster.close)
     store = build_store(config, environment)
     stack.push_async_callback(store.close)
-    database = Database(ledger_url)
+    database = Database(state.ledger_url)
     await database.open()
     stack.push_async_callback(database.close)
     backend = build_backend(config, environment, os.environ)
@@ -121,7 +129,9 @@ async def _base(config: Config, environment: Environment, ledger_url: str, stack
     return _Base(
         config=config,
         environment=environment,
+        cluster=cluster,
         store=store,
+        database=database,
         objects=ObjectLedger(database),
         runs=RunLedger(database),
         backend=backend,
@@ -184,27 +194,31 @@ def _checked(triggers: tuple[Trigger, ...], base: _Base) -> tuple[Trigger, ...]:
     return triggers
 
 
-def _intake(base: _Base, engine: Engine, book: TriggerBook) -> tuple[Intake, Reconcile]:
-    config = base.config
-    settings = ReconcileSettings(
-        interval_s=config.reconcile.interval,
-        look_back_s=config.reconcile.look_back,
-        settle_s=SETTLE_S if isinstance(config.store, FolderStoreConfig) else 0.0,
-    )
-    reconcile = Reconcile(base.store, base.objects, book.interesting, settings)
-    parts = IntakeParts(
+def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> IntakeNeeds:
+    return IntakeNeeds(
+        config=base.config,
+        environment=base.environment,
+        cluster=base.cluster,
         store=base.store,
-        engine=engine,
-        triggers=book,
+        database=base.database,
         objects=base.objects,
         runs=base.runs,
+        triggers=book,
         arrivals=base.arrivals,
         ends=base.ends,
-        clock=time.time,
-        gap=reconcile.request,
-        max_lineage=config.max_lineage,
+        wanted=wanted,
     )
-    return Intake(parts), reconcile
+
+
+def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
+    work: list[Work] = [
+        follow_commands(base.runs, base.ends, accepted=wanted.set, clock=time.time),
+        sweep_old_runs(engine, base.runs, keep_s=base.config.keep_runs, clock=time.time),
+        end_when_replaced(base.cluster),
+    ]
+    if engine.adopts:
+        work.append(take_over(base.cluster, engine, base.runs, intake.ledger))
+    return work
 
 
 async def _end(tasks: frozenset[asyncio.Task[None]]) -> None:

@@ -74,6 +74,8 @@ class WebhookSourceConfig(_Source, frozen=True):
     tls: Tls | None = None
     sns_topics: Names = ()
     """ARNs whose subscriptions are confirmed and whose messages are taken."""
+    sns_hosts: Names = ()
+    """host:port of servers that speak like Amazon SNS, beside Amazon's own."""
     open: bool = False
     """Takes events from anybody who reaches the port; only sensible where nobody else can."""
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_error
 from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,7 +30,8 @@ APPLICATION_VERSION = "1"
 """Pinned: by default it would be a hash of the source, and runs of an older source would silently wait for ever."""
 
 MAX_RECOVERIES = 1000
-_RUNS = "runs"
+_ADOPTED = "adopted"
+_ADOPTED_AT_ONCE = 1000
 _JOIN_S = 3.0
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _BATCH = 200
@@ -62,22 +63,26 @@ class Story(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """`database_url` is sqlite:///FILE or postgresql://…; `executor_id` names this process among several."""
+    """`database_url` is sqlite:///FILE or postgresql://…; `executor_id` names this process among several.
+
+    `adopts`: others use the same database, and what one of them left unfinished may be taken over by this one.
+    """
 
     database_url: str
     executor_id: str = "local"
-    concurrent_runs: int = 200
-    """More runs than this wait in the engine's queue, which is looked at every five seconds."""
+    adopts: bool = False
 
 
 class Engine:
     """One per process: DBOS keeps global state."""
 
-    def __init__(self, settings: EngineSettings, story: Story) -> None:
+    def __init__(self, settings: EngineSettings, story: Story, *, ended: Callable[[], None] = lambda: None) -> None:
+        """`ended` is called whenever a run's story has come to its end."""
         self._settings = settings
+        self._ended = ended
         self._story = story
         self._alive: set[asyncio.Task[Any]] = set()
-        self._runs = 0
+        self._telling = 0
         self._run_workflow: Callable[[Any], Any] | None = None
 
     async def start(self) -> None:
@@ -98,15 +103,25 @@ class Engine:
         self._register()
         DBOS.launch()
         _quieten()
-        await DBOS.register_queue_async(
-            _RUNS,
-            worker_concurrency=self._settings.concurrent_runs,
-            polling_interval_sec=5.0,
-            on_conflict="always_update",
-        )
+        if self._settings.adopts:
+            await DBOS.register_queue_async(
+                _ADOPTED,
+                worker_concurrency=_ADOPTED_AT_ONCE,
+                polling_interval_sec=1.0,
+                on_conflict="always_update",
+            )
+
+    @property
+    def adopts(self) -> bool:
+        return self._settings.adopts
+
+    @property
+    def telling(self) -> int:
+        """Runs whose story is being told in this process."""
+        return self._telling
 
     async def submit(self, run_id: str, request: Any) -> None:
-        """Records the run; it starts at once, or when others have ended. The same `run_id` again changes nothing.
+        """Records the run and starts it. The same `run_id` again changes nothing.
 
         Raises StoreUnavailable when it could not be recorded.
         """
@@ -114,14 +129,34 @@ class Engine:
             raise RuntimeError("the engine is not started")
         try:
             with SetWorkflowID(run_id):
-                if self._runs < self._settings.concurrent_runs:
-                    await DBOS.start_workflow_async(self._run_workflow, request)
-                else:
-                    await DBOS.enqueue_workflow_async(_RUNS, self._run_workflow, request)
+                await DBOS.start_workflow_async(self._run_workflow, request)
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
             raise StoreUnavailable(
                 f"The engine cannot record a run: {e}.", hint="Check disk space, and that its database answers."
             ) from e
+
+    async def executors(self) -> set[str]:
+        """Everybody who has unfinished work here. Raises StoreUnavailable."""
+        return {w.executor_id or "" for w in await self._pending()}
+
+    async def adopt(self, executor_id: str) -> int:
+        """Takes over what a process that is gone for certain left unfinished, jobs included; returns how many.
+
+        Each goes on where it was, in this process or another one that adopts. Raises StoreUnavailable.
+        """
+        found = [w.workflow_id for w in await self._pending() if w.executor_id == executor_id]
+        try:
+            for i in range(0, len(found), _BATCH):
+                await DBOS.resume_workflows_async(found[i : i + _BATCH], queue_name=_ADOPTED)
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            raise StoreUnavailable(f"The engine cannot take over runs: {e}.", hint="Check its database.") from e
+        return len(found)
+
+    async def _pending(self) -> list[WorkflowStatus]:
+        try:
+            return await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
 
     async def forget(self, before: float) -> int:
         """Deletes runs that ended before `before` (epoch seconds), jobs included, some at a time; returns how many.
@@ -160,11 +195,12 @@ class Engine:
         @DBOS.workflow(name="run", max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
             with self._owned():
-                self._runs += 1
+                self._telling += 1
                 try:
                     await story.run(request, _DurableSteps(job))
                 finally:
-                    self._runs -= 1
+                    self._telling -= 1
+                    self._ended()
 
         self._run_workflow = run
 

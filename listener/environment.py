@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from listener.credentials import KeyRing
+from listener.secret_files import read_together
+
+_OF_THE_STORE = "S3_(?:ACCESS_KEY|SECRET_KEY|SESSION_TOKEN)_FILE"
+_SECRET_FILE = re.compile(rf"(GPUDROP_(?!{_OF_THE_STORE})\w+_(?:USER|PASSWORD|TOKEN|SECRET|KEY))_FILE")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSecrets:
@@ -21,11 +27,12 @@ class SourceSecrets:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Empty texts where nothing is set. `variables` are all those that begin with GPUDROP_."""
+    """Empty texts where nothing is set. `variables` are all those that begin with GPUDROP_.
 
-    s3_access_key: str = ""
-    s3_secret_key: str = field(default="", repr=False)
-    s3_session_token: str = field(default="", repr=False)
+    The store's keys may change while everything runs: `keys` is asked before every use. All else is read once.
+    """
+
+    keys: KeyRing = field(default_factory=lambda: KeyRing({}), repr=False)
     callback_secret: str = field(default="", repr=False)
     model_dir: Path | None = None
     ffmpeg: Path | None = None
@@ -42,22 +49,27 @@ class Environment:
 
 
 def read_environment(environ: Mapping[str, str]) -> Environment:
-    """GPUDROP_S3_* first, then the names MinIO's and Amazon's own tools use."""
-
-    def first(*names: str) -> str:
-        return next((environ[n] for n in names if environ.get(n)), "")
+    """The lines of the file that GPUDROP_ENV_FILE names stand before `environ`. Where X is a secret, the file that
+    GPUDROP_X_FILE names stands before GPUDROP_X. Raises ConfigError for a file that cannot be read.
+    """
+    lines, _ = read_together(lambda files: files.lines(environ))
+    settings = {**environ, **lines}
+    variables = {name: value for name, value in settings.items() if name.startswith("GPUDROP_")}
+    variables |= _from_files(variables)
 
     def path(name: str) -> Path | None:
-        return Path(environ[name]).expanduser() if environ.get(name) else None
+        return Path(variables[name]).expanduser() if variables.get(name) else None
 
     return Environment(
-        s3_access_key=first("GPUDROP_S3_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "MINIO_ACCESS_KEY", "MINIO_ROOT_USER"),
-        s3_secret_key=first(
-            "GPUDROP_S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_ROOT_PASSWORD"
-        ),
-        s3_session_token=first("GPUDROP_S3_SESSION_TOKEN", "AWS_SESSION_TOKEN"),
-        callback_secret=first("GPUDROP_CALLBACK_SECRET"),
+        keys=KeyRing(environ),
+        callback_secret=variables.get("GPUDROP_CALLBACK_SECRET", ""),
         model_dir=path("GPUDROP_MODEL_DIR"),
         ffmpeg=path("GPUDROP_FFMPEG"),
-        variables={name: value for name, value in environ.items() if name.startswith("GPUDROP_")},
+        variables=variables,
     )
+
+
+def _from_files(variables: Mapping[str, str]) -> dict[str, str]:
+    named = [(found[1], name) for name, value in variables.items() if value and (found := _SECRET_FILE.fullmatch(name))]
+    found, _ = read_together(lambda files: {secret: files.value(variables[name], name) for secret, name in named})
+    return found

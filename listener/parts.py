@@ -1,22 +1,23 @@
-"""From the configuration to the parts that stand at the edge: store, backend, sources.
+"""From the configuration to the parts that stand at the edge: store, cluster, backend.
 
 A kind of store is imported when it is used: a listener on a folder starts without the clients of the others.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gpu_dispatch.local import LocalBackend
 from gpu_dispatch.local_settings import LocalSettings
+from listener.cluster.alone import Alone
+from listener.cluster.base import Cluster
 from listener.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.environment import Environment
-from listener.sources.base import EventSource
-from listener.sources.reconcile import Reconcile
+from listener.state import State
 from listener.store import Store
 from manifests.defaults import Defaults, defaults_from
-from manifests.errors import ConfigError
 from manifests.media import ReferencePolicy
 from manifests.models import Manifest
 
@@ -37,26 +38,27 @@ def build_store(config: Config, environment: Environment) -> Store:
 
 
 def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
-    """Raises ConfigError when the keys are missing."""
+    """Raises ConfigError when there are no keys."""
     from listener.stores.s3_clients import S3Settings
 
-    if not environment.s3_access_key or not environment.s3_secret_key:
-        raise ConfigError(
-            f"There are no keys for {s3.endpoint}.",
-            hint="Set GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY in the environment.",
-            where="GPUDROP_S3_ACCESS_KEY",
-        )
+    environment.keys.current()
     return S3Settings(
         endpoint=s3.endpoint.rstrip("/"),
         buckets=s3.buckets,
-        access_key=environment.s3_access_key,
-        secret_key=environment.s3_secret_key,
-        session_token=environment.s3_session_token,
+        keys=environment.keys.current,
         region=s3.region,
         path_style=s3.path_style,
         public_endpoint=s3.public_endpoint.rstrip("/") if s3.public_endpoint else None,
         ca_file=s3.ca_file,
     )
+
+
+def build_cluster(state: State, rng: random.Random) -> Cluster:
+    if not state.shared:
+        return Alone()
+    from listener.cluster.postgres import PostgresCluster
+
+    return PostgresCluster(state.engine_url, rng)
 
 
 def build_backend(config: Config, environment: Environment, environ: Mapping[str, str]) -> LocalBackend:
@@ -73,42 +75,6 @@ def build_backend(config: Config, environment: Environment, environ: Mapping[str
         idle_s=local.idle,
     )
     return LocalBackend(settings, environ=environ)
-
-
-def build_sources(config: Config, environment: Environment, reconcile: Reconcile) -> list[EventSource]:
-    """Those the configuration names, or what suits the store. Raises ConfigError for one the store cannot feed."""
-    native = "folder" if isinstance(config.store, FolderStoreConfig) else "minio"
-    names = config.sources or (native, "reconcile")
-    sources: list[EventSource] = []
-    for name in dict.fromkeys(names):
-        if name == "reconcile":
-            sources.append(reconcile)
-        elif name == native:
-            sources.append(_native_source(config, environment))
-        else:
-            raise ConfigError(
-                f"The source {name!r} does not fit a store of kind {config.store.kind!r}.",
-                hint=f"Use {native!r}, or leave `sources` out.",
-                where="sources",
-            )
-    return sources
-
-
-def _native_source(config: Config, environment: Environment) -> EventSource:
-    match config.store:
-        case FolderStoreConfig(root=root, bucket=bucket):
-            from listener.sources.folder.source import FolderWatch, FolderWatchSettings
-
-            return FolderWatch(FolderWatchSettings(root=root, bucket=bucket))
-        case S3StoreConfig() as s3:
-            from listener.sources.listen.signing import AccessKeys
-            from listener.sources.listen.source import MinioListen, MinioListenSettings
-
-            settings = MinioListenSettings(
-                endpoint=s3.endpoint.rstrip("/"), buckets=s3.buckets, region=s3.region, ca_file=s3.ca_file
-            )
-            keys = AccessKeys(environment.s3_access_key, environment.s3_secret_key, environment.s3_session_token)
-            return MinioListen(settings, lambda: keys)
 
 
 def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:

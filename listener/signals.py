@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 
 class Arrivals:
@@ -38,6 +39,7 @@ class Ends:
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._events: dict[str, asyncio.Event] = {}
+        self._dropped: set[str] = set()
 
     def request(self, run_id: str, reason: str) -> None:
         self._reasons.setdefault(run_id, reason)
@@ -50,6 +52,13 @@ class Ends:
         """Returns the reason once the run is to end."""
         await self._event(run_id).wait()
         return self._reasons[run_id]
+
+    def keep(self, run_ids: Collection[str]) -> None:
+        """Forgets all others, if the last call did not keep them either: they end, or have ended, elsewhere."""
+        others = self._reasons.keys() - set(run_ids)
+        for run_id in others & self._dropped:
+            self.forget(run_id)
+        self._dropped = others
 
     def forget(self, run_id: str) -> None:
         """The run has ended."""

@@ -20,6 +20,11 @@ class State:
     ledger_url: str
     folder: Path | None
 
+    @property
+    def shared(self) -> bool:
+        """Whether several listeners may use it."""
+        return self.folder is None
+
 
 def state_of(config: Config) -> State:
     where = config.state

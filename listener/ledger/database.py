@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from manifests.errors import StoreUnavailable
 
 T = TypeVar("T")
 
 tables = sa.MetaData()
+
+CHUNK = 250
+"""Rows a statement: below the limit on variables of every SQLite."""
 
 
 class Database:
@@ -40,31 +43,78 @@ class Database:
         """`work` on the ledger's thread. Raises StoreUnavailable when the database cannot be used now."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except OperationalError as e:
+        except DBAPIError as e:
+            if not isinstance(e, OperationalError) and not e.connection_invalidated:
+                raise
             raise StoreUnavailable(
                 f"The ledger's database cannot be used: {e.orig}.", hint="Check disk space and that nothing locks it."
             ) from e
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """A transaction; only inside `call`."""
+        return self._opened().begin()
+
+    @asynccontextmanager
+    async def alone(self, what: str) -> AsyncGenerator[None]:
+        """Nobody else on this database is inside an `alone` of the same name; waits for whoever is."""
+        if self._url.startswith("sqlite"):
+            yield
+            return
+        lock = sa.text("SELECT pg_advisory_lock(hashtext(:what))")
+        held = await self.call(lambda: self._opened().connect().execution_options(isolation_level="AUTOCOMMIT"))
+        try:
+            await self.call(lambda: held.execute(lock, {"what": f"gpudrop {what}"}))
+            yield
+        finally:
+            # The lock ends with its session.
+            await self.call(held.invalidate)
+
+    def insert(self, db: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """An insert that can say what to do when the row is there already."""
+        return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def upsert(self, db: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Each row replaces the one with its primary key. No two of `rows` may share one."""
+        if not rows:
+            return
+        keys = [column.name for column in table.primary_key.columns]
+        insert = self.insert(db, table)
+        rest: dict[str, Any] = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+        db.execute(insert.on_conflict_do_update(index_elements=keys, set_=rest), rows)
+
+    def _opened(self) -> sa.Engine:
         if self._engine is None:
             raise RuntimeError("the ledger is not open")
-        return self._engine.begin()
-
-    def upsert(self, db: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
-        insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-        keys = [column.name for column in table.primary_key.columns]
-        rest = {name: value for name, value in values.items() if name not in keys}
-        db.execute(insert(table).values(**values).on_conflict_do_update(index_elements=keys, set_=rest))
+        return self._engine
 
     def _open(self) -> None:
         if self._url.startswith("sqlite:///"):
             Path(self._url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(self._url)
+        engine = sa.create_engine(self._url, pool_pre_ping=not self._url.startswith("sqlite"))
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)
-        tables.create_all(engine)
+        with engine.begin() as db:
+            if db.dialect.name == "postgresql":
+                # Listeners that start together: one makes the tables, the others find them.
+                db.execute(sa.text("SELECT pg_advisory_xact_lock(7236827)"))
+            tables.create_all(db)
+            _add_new_columns(db)
         self._engine = engine
+
+
+def chunks(rows: Sequence[T]) -> list[list[T]]:
+    return [list(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
+
+
+def _add_new_columns(db: sa.Connection) -> None:
+    """A state made by an earlier release lacks columns that came later; each of those has a default."""
+    inspector = sa.inspect(db)
+    for table in tables.sorted_tables:
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(db.dialect)
+                db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} NOT NULL DEFAULT ''"))
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:

@@ -10,14 +10,14 @@ from listener.ledger.database import Database, tables
 from listener.store import ObjectMeta
 from listener.triggers import Written
 
-_seen = sa.Table(
+seen_table = sa.Table(
     "gpudrop_seen",
     tables,
     sa.Column("bucket", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("fingerprint", sa.Text, nullable=False),
 )
-_outputs = sa.Table(
+outputs_table = sa.Table(
     "gpudrop_outputs",
     tables,
     sa.Column("bucket", sa.Text, primary_key=True),
@@ -45,7 +45,7 @@ class ObjectLedger:
             keys = [m.key for m in metas]
             known: set[tuple[str, str]] = set()
             with self._database.begin() as db:
-                for table in (_seen, _outputs):
+                for table in (seen_table, outputs_table):
                     query = sa.select(table.c.key, table.c.fingerprint)
                     rows = db.execute(query.where(table.c.bucket == bucket, table.c.key.in_(keys)))
                     known.update((row[0], row[1]) for row in rows)
@@ -58,7 +58,7 @@ class ObjectLedger:
 
         def work() -> None:
             with self._database.begin() as db:
-                self._database.upsert(db, _seen, row)
+                self._database.upsert(db, seen_table, [row])
 
         await self._database.call(work)
 
@@ -67,19 +67,19 @@ class ObjectLedger:
 
         def work() -> None:
             with self._database.begin() as db:
-                for table in (_seen, _outputs):
+                for table in (seen_table, outputs_table):
                     db.execute(sa.delete(table).where(table.c.bucket == bucket, table.c.key == key))
 
         await self._database.call(work)
 
     async def will_write(self, bucket: str, keys: Iterable[str], run_id: str, lineage: int) -> None:
         """Said before the first byte: whatever appears under these keys until `wrote` is the run's."""
-        rows = [{"bucket": bucket, "key": key, "run_id": run_id, "lineage": lineage, "fingerprint": ""} for key in keys]
+        row = {"bucket": bucket, "run_id": run_id, "lineage": lineage, "fingerprint": ""}
+        rows = [{**row, "key": key} for key in dict.fromkeys(keys)]
 
         def work() -> None:
             with self._database.begin() as db:
-                for row in rows:
-                    self._database.upsert(db, _outputs, row)
+                self._database.upsert(db, outputs_table, rows)
 
         await self._database.call(work)
 
@@ -90,8 +90,12 @@ class ObjectLedger:
             with self._database.begin() as db:
                 for key, print_ in rows:
                     db.execute(
-                        sa.update(_outputs)
-                        .where(_outputs.c.bucket == bucket, _outputs.c.key == key, _outputs.c.run_id == run_id)
+                        sa.update(outputs_table)
+                        .where(
+                            outputs_table.c.bucket == bucket,
+                            outputs_table.c.key == key,
+                            outputs_table.c.run_id == run_id,
+                        )
                         .values(fingerprint=print_)
                     )
 
@@ -102,7 +106,7 @@ class ObjectLedger:
 
         def work() -> list[str]:
             with self._database.begin() as db:
-                query = sa.select(_outputs.c.key).where(_outputs.c.bucket == bucket, _unwritten(run_id))
+                query = sa.select(outputs_table.c.key).where(outputs_table.c.bucket == bucket, _unwritten(run_id))
                 return [row[0] for row in db.execute(query)]
 
         return await self._database.call(work)
@@ -112,7 +116,7 @@ class ObjectLedger:
 
         def work() -> None:
             with self._database.begin() as db:
-                db.execute(sa.delete(_outputs).where(_outputs.c.bucket == bucket, _unwritten(run_id)))
+                db.execute(sa.delete(outputs_table).where(outputs_table.c.bucket == bucket, _unwritten(run_id)))
 
         await self._database.call(work)
 
@@ -121,12 +125,14 @@ class ObjectLedger:
 
         def work() -> Written | None:
             with self._database.begin() as db:
-                query = sa.select(_outputs.c.run_id, _outputs.c.lineage, _outputs.c.fingerprint)
-                row = db.execute(query.where(_outputs.c.bucket == bucket, _outputs.c.key == key)).one_or_none()
+                query = sa.select(outputs_table.c.run_id, outputs_table.c.lineage, outputs_table.c.fingerprint)
+                row = db.execute(
+                    query.where(outputs_table.c.bucket == bucket, outputs_table.c.key == key)
+                ).one_or_none()
             return Written(run_id=row[0], lineage=row[1], version=row[2]) if row else None
 
         return await self._database.call(work)
 
 
 def _unwritten(run_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_outputs.c.run_id == run_id, _outputs.c.fingerprint == "")
+    return sa.and_(outputs_table.c.run_id == run_id, outputs_table.c.fingerprint == "")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from listener.ledger.database import Database, tables
+from listener.ledger.database import Database, chunks, tables
 
 RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
 EndReason = Literal["cancelled", "superseded"]
 ENDED: frozenset[RunState] = frozenset({"done", "failed", "cancelled", "superseded"})
 
-_runs = sa.Table(
+runs_table = sa.Table(
     "gpudrop_runs",
     tables,
     sa.Column("run_id", sa.Text, primary_key=True),
@@ -24,11 +25,13 @@ _runs = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("error_code", sa.Text, nullable=False),
     sa.Column("cancel", sa.Text, nullable=False),
+    sa.Column("member", sa.Text, nullable=False, server_default=""),
     sa.Column("accepted", sa.Float, nullable=False),
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("request", sa.JSON, nullable=False),
     sa.Index("gpudrop_runs_by_key", "bucket", "key"),
     sa.Index("gpudrop_runs_by_time", "accepted"),
+    sa.Index("gpudrop_runs_by_state", "state", "member"),
 )
 _redrives = sa.Table(
     "gpudrop_redrives",
@@ -37,10 +40,16 @@ _redrives = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
 )
 
+_UNFINISHED = runs_table.c.state.not_in(ENDED)
+_OPEN = runs_table.c.state == "accepted"
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run. Times are seconds since the epoch; `request` is what the engine was given, as JSON data."""
+    """One run. Times are seconds since the epoch; `request` is what the engine is given, as JSON data.
+
+    `member` is the listener that handed it to its engine; "" while it waits for one with room.
+    """
 
     run_id: str
     bucket: str
@@ -53,6 +62,7 @@ class RunRow:
     operation: str = ""
     error_code: str = ""
     cancel: str = ""
+    member: str = ""
 
     @property
     def ended(self) -> bool:
@@ -68,10 +78,48 @@ class RunLedger:
 
         def work() -> bool:
             with self._database.begin() as db:
-                if db.execute(sa.select(_runs.c.run_id).where(_runs.c.run_id == row.run_id)).first():
+                if db.execute(sa.select(runs_table.c.run_id).where(runs_table.c.run_id == row.run_id)).first():
                     return False
-                db.execute(sa.insert(_runs).values(**asdict(row)))
+                db.execute(sa.insert(runs_table).values(**asdict(row)))
                 return True
+
+        return await self._database.call(work)
+
+    async def claim(self, member: str, limit: int) -> list[RunRow]:
+        """The runs that have waited longest, taken for `member`: nobody else gets them."""
+
+        def work() -> list[RunRow]:
+            waiting = sa.select(runs_table.c.run_id).where(_OPEN, runs_table.c.member == "")
+            waiting = waiting.order_by(runs_table.c.accepted).limit(limit).with_for_update(skip_locked=True)
+            taken = sa.update(runs_table).where(runs_table.c.run_id.in_(waiting)).values(member=member)
+            with self._database.begin() as db:
+                found = [RunRow(**row) for row in db.execute(taken.returning(runs_table)).mappings()]
+            return sorted(found, key=lambda row: row.accepted)
+
+        return await self._database.call(work)
+
+    async def release(self, run_ids: Sequence[str]) -> None:
+        """Claimed runs that were not handed to an engine after all."""
+
+        def work() -> None:
+            with self._database.begin() as db:
+                for chunk in chunks(run_ids):
+                    query = sa.update(runs_table).where(runs_table.c.run_id.in_(chunk))
+                    db.execute(query.values(member=""))
+
+        await self._database.call(work)
+
+    async def claimed(self, member: str) -> list[RunRow]:
+        """Runs that `member` claimed, and that no engine has told anything of yet."""
+        return await self._rows(sa.select(runs_table).where(_OPEN, runs_table.c.member == member))
+
+    async def members(self) -> set[str]:
+        """Everybody who claimed a run that no engine has told anything of yet."""
+
+        def work() -> set[str]:
+            query = sa.select(runs_table.c.member).where(runs_table.c.member != "", _OPEN)
+            with self._database.begin() as db:
+                return {row[0] for row in db.execute(query.distinct())}
 
         return await self._database.call(work)
 
@@ -85,55 +133,60 @@ class RunLedger:
 
         def work() -> None:
             with self._database.begin() as db:
-                query = sa.update(_runs).where(_runs.c.run_id == run_id, _runs.c.state.not_in(ENDED))
+                query = sa.update(runs_table).where(runs_table.c.run_id == run_id, _UNFINISHED)
                 db.execute(query.values(**values))
 
         await self._database.call(work)
 
     async def find(self, run_id: str) -> RunRow | None:
-        rows = await self._rows(sa.select(_runs).where(_runs.c.run_id == run_id))
+        rows = await self._rows(sa.select(runs_table).where(runs_table.c.run_id == run_id))
         return rows[0] if rows else None
 
     async def of(self, bucket: str, key: str) -> list[RunRow]:
         """Every run of one key, newest first."""
-        query = sa.select(_runs).where(_runs.c.bucket == bucket, _runs.c.key == key)
-        return await self._rows(query.order_by(_runs.c.accepted.desc()))
+        query = sa.select(runs_table).where(runs_table.c.bucket == bucket, runs_table.c.key == key)
+        return await self._rows(query.order_by(runs_table.c.accepted.desc()))
 
     async def recent(self, limit: int) -> list[RunRow]:
-        return await self._rows(sa.select(_runs).order_by(_runs.c.accepted.desc()).limit(limit))
+        return await self._rows(sa.select(runs_table).order_by(runs_table.c.accepted.desc()).limit(limit))
 
     async def unfinished(self) -> list[RunRow]:
-        return await self._rows(sa.select(_runs).where(_runs.c.state.not_in(ENDED)).order_by(_runs.c.accepted))
+        return await self._rows(sa.select(runs_table).where(_UNFINISHED).order_by(runs_table.c.accepted))
+
+    async def unfinished_below(self, bucket: str, prefix: str) -> list[RunRow]:
+        """Those whose key begins with `prefix`."""
+        below = runs_table.c.key.startswith(prefix, autoescape=True)
+        return await self._rows(sa.select(runs_table).where(runs_table.c.bucket == bucket, below, _UNFINISHED))
 
     async def matching(self, text: str) -> list[RunRow]:
         """Runs whose id starts with `text`, or whose key is it or ends with it, newest first."""
         found = sa.or_(
-            _runs.c.run_id.startswith(text, autoescape=True),
-            _runs.c.key == text,
-            _runs.c.key.endswith("/" + text, autoescape=True),
+            runs_table.c.run_id.startswith(text, autoescape=True),
+            runs_table.c.key == text,
+            runs_table.c.key.endswith("/" + text, autoescape=True),
         )
-        return await self._rows(sa.select(_runs).where(found).order_by(_runs.c.accepted.desc()).limit(100))
+        return await self._rows(sa.select(runs_table).where(found).order_by(runs_table.c.accepted.desc()).limit(100))
 
     async def forget(self, before: float) -> None:
         """Deletes runs that ended and were last heard of before `before`."""
 
         def work() -> None:
             with self._database.begin() as db:
-                db.execute(sa.delete(_runs).where(_runs.c.state.in_(ENDED), _runs.c.updated < before))
+                db.execute(sa.delete(runs_table).where(runs_table.c.state.in_(ENDED), runs_table.c.updated < before))
 
         await self._database.call(work)
 
     async def request_end(self, run_id: str, reason: EndReason) -> None:
         def work() -> None:
             with self._database.begin() as db:
-                active = sa.and_(_runs.c.run_id == run_id, _runs.c.cancel == "", _runs.c.state.not_in(ENDED))
-                db.execute(sa.update(_runs).where(active).values(cancel=reason))
+                active = sa.and_(runs_table.c.run_id == run_id, runs_table.c.cancel == "", _UNFINISHED)
+                db.execute(sa.update(runs_table).where(active).values(cancel=reason))
 
         await self._database.call(work)
 
     async def ends_requested(self) -> dict[str, str]:
         """Unfinished runs that are to end, with the reason."""
-        rows = await self._rows(sa.select(_runs).where(_runs.c.cancel != "", _runs.c.state.not_in(ENDED)))
+        rows = await self._rows(sa.select(runs_table).where(runs_table.c.cancel != "", _UNFINISHED))
         return {row.run_id: row.cancel for row in rows}
 
     async def request_redrive(self, run_id: str) -> None:

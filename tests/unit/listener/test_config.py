@@ -73,5 +73,6 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
     found = read_environment({"AWS_ACCESS_KEY_ID": "id", "GPUDROP_S3_SECRET_KEY": "hush", "AWS_SECRET_ACCESS_KEY": "x"})
-    assert (found.s3_access_key, found.s3_secret_key) == ("id", "hush")
-    assert "hush" not in repr(found)
+    keys = found.keys.current()
+    assert (keys.access_key, keys.secret_key) == ("id", "hush")
+    assert "hush" not in repr((found, keys))

@@ -1,0 +1,98 @@
+"""A connection to PostgreSQL that the server itself ends when it hears nothing, and the times that follow from that.
+
+An answer to a question asked at t0 proves that the server knew this session at t0 or later. It ends a session that has
+asked nothing for `server_s`, so the session's locks stay ours until t0 + server_s at least, whatever became of the
+network or of this process. We stop relying on them at t0 + lease_s; what lies between the two is the time that work has
+to end before anybody else can begin it. Others try every retry_s, so that a takeover lasts server_s + retry_s at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from manifests.errors import ConfigError, StoreUnavailable
+
+HINT = "Check that the database answers; it is tried again."
+_OLDEST = 140000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds, beat_s < lease_s < server_s.
+
+    beat_s: between two signs of life. lease_s: an answer is good for so long, counted from its question.
+    server_s: the server ends a session that asked nothing for so long. retry_s: at most so long between two attempts to
+    lead. connect_s: an attempt to connect.
+    """
+
+    beat_s: float = 2.0
+    lease_s: float = 4.5
+    server_s: float = 6.5
+    retry_s: float = 2.5
+    connect_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`pid` is the session's number on the server, `asked_at` the loop's time of the question it last answered."""
+
+    connection: psycopg.AsyncConnection[Any]
+    pid: int
+    asked_at: float
+
+
+async def connect(url: str, pace: Pace) -> Line:
+    """`url` as libpq takes it. Raises ConfigError where this server can never serve, and StoreUnavailable."""
+    try:
+        async with asyncio.timeout(pace.connect_s):
+            connection = await psycopg.AsyncConnection[Any].connect(
+                url, autocommit=True, prepare_threshold=None, application_name="gpudrop"
+            )
+    except psycopg.OperationalError as e:
+        raise StoreUnavailable(f"PostgreSQL cannot be reached: {brief(e)}.", hint=HINT) from e
+    except TimeoutError as e:
+        raise StoreUnavailable(f"PostgreSQL took no connection within {pace.connect_s:g} s.", hint=HINT) from e
+    except psycopg.Error:  # its text may quote the URL, password and all
+        raise ConfigError(
+            "This is no URL of PostgreSQL.", hint="postgresql://USER@HOST/DATABASE", where="state"
+        ) from None
+    try:
+        return await _prepare(connection, pace)
+    except BaseException:
+        await connection.close()
+        raise
+
+
+def brief(error: Exception) -> str:
+    """The first line: libpq's own words hold names and addresses, and no password."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Pace) -> Line:
+    """The keepalives are for a server whose own clock on idle sessions cannot strike, in the middle of a question."""
+    if connection.info.server_version < _OLDEST:
+        raise ConfigError("Several listeners need PostgreSQL 14 or newer.", hint="Upgrade it.", where="state")
+    limit = f"{pace.server_s * 1000:.0f}"
+    settings = {
+        "idle_session_timeout": limit,
+        "idle_in_transaction_session_timeout": limit,
+        "statement_timeout": f"{pace.lease_s * 1000:.0f}",
+        "tcp_user_timeout": limit,
+        "tcp_keepalives_idle": f"{max(1, math.ceil(pace.server_s) - 2)}",
+        "tcp_keepalives_interval": "1",
+        "tcp_keepalives_count": "3",
+    }
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    asked_at = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(pace.lease_s):
+            cursor = await connection.execute(f"SELECT pg_backend_pid(), {calls}".encode())
+            row = await cursor.fetchone()
+    except (psycopg.Error, OSError, TimeoutError) as e:
+        raise StoreUnavailable(f"PostgreSQL did not take this session's settings: {brief(e)}.", hint=HINT) from e
+    return Line(connection, int(row[0]) if row else 0, asked_at)

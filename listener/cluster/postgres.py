@@ -1,0 +1,211 @@
+"""Several listeners on one PostgreSQL, told apart by advisory locks: one for each listener's place, one for each role.
+
+A place (slot) is held by the session that has its lock, and belongs to the process whose mark stands in its row. Both
+are needed: a session may break and come back, and only the mark tells whether the place was anybody else's meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+import uuid
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from gpu_dispatch.waiting import Backoff
+from listener.cluster.connecting import Pace, connect
+from listener.cluster.session import Lock, Session, SessionEnded
+from manifests.errors import ConfigError, GpuDropError
+
+PLACES = 64
+
+_PLACE = 0x67707564
+_ROLE = 0x67707565
+_TABLE = """DO $$ BEGIN
+    CREATE TABLE IF NOT EXISTS gpudrop_places (place integer PRIMARY KEY, mark text NOT NULL);
+EXCEPTION WHEN unique_violation OR duplicate_table OR duplicate_object THEN NULL;  -- somebody makes it right now
+END $$"""
+_KNOWN = "SELECT to_regclass('gpudrop_places') IS NOT NULL"
+_MARK = "INSERT INTO gpudrop_places VALUES (%s, %s) ON CONFLICT (place) DO UPDATE SET mark = excluded.mark"
+_READ = "SELECT mark FROM gpudrop_places WHERE place = %s"
+_NOBODY = ""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.cluster")
+
+
+class _Standing(Enum):
+    KEPT = "kept"
+    UNCLEAR = "unclear"
+    TAKEN = "taken"
+
+
+class PostgresCluster:
+    """`url` is postgresql://…, also with a driver's name as SQLAlchemy takes it."""
+
+    def __init__(self, url: str, rng: random.Random, pace: Pace | None = None) -> None:
+        self.lost = asyncio.Event()
+        self._url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+        self._rng = rng
+        self._pace = pace or Pace()
+        self._backoff = Backoff(0.2, 2.0)
+        self._mark = uuid.uuid4().hex
+        self._place = 0
+        self._open_session: Session | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def member(self) -> str:
+        if not self._place:
+            raise RuntimeError("the cluster is not open")
+        return f"m{self._place}"
+
+    @property
+    def sure(self) -> bool:
+        return self._open_session is not None and self._open_session.sure and not self.lost.is_set()
+
+    async def open(self) -> None:
+        session = Session(await connect(self._url, self._pace), self._pace)
+        try:
+            await _make_table(session)
+            place = await self._first_free(session)
+            await self._prove_locks(place)
+            await session.ask(_MARK, place, self._mark)
+        except BaseException:
+            await session.close()
+            raise
+        self._place = place
+        self._open_session = session
+        self._keeping = asyncio.create_task(self._keep())
+        log.info("place_taken", member=self.member)
+
+    async def close(self) -> None:
+        if self._keeping:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+        if self._open_session:
+            await self._open_session.close()
+
+    async def lead(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        lock = Lock(_ROLE, _number(name))
+        while True:
+            try:
+                session = self._session
+                if await session.try_lock(lock):
+                    log.info("leads", role=name, member=self.member)
+                    try:
+                        async with session.kept():
+                            return await work()
+                    finally:
+                        session.unlock(lock)
+            except SessionEnded as e:
+                log.debug("leads_not", role=name, error=str(e))
+            await asyncio.sleep(self._pace.retry_s * self._rng.uniform(0.6, 1.0))
+
+    @asynccontextmanager
+    async def orphans(self, among: Collection[str]) -> AsyncGenerator[tuple[str, ...]]:
+        session = self._session
+        alone: list[int] = []
+        async with session.kept():
+            try:
+                for place in sorted(_places(among) - {self._place}):
+                    if await session.try_lock(Lock(_PLACE, place)):
+                        alone.append(place)
+                        await session.ask(_MARK, place, _NOBODY)
+                yield tuple(f"m{place}" for place in alone)
+            finally:
+                for place in alone:
+                    session.unlock(Lock(_PLACE, place))
+
+    @property
+    def _session(self) -> Session:
+        if self._open_session is None:
+            raise RuntimeError("the cluster is not open")
+        return self._open_session
+
+    async def _first_free(self, session: Session) -> int:
+        for place in range(1, PLACES + 1):
+            if await session.try_lock(Lock(_PLACE, place)):
+                return place
+        raise ConfigError(
+            f"{PLACES} listeners use this database already.",
+            hint="Stop some, or give this one a database of its own.",
+            where="state",
+        )
+
+    async def _prove_locks(self, place: int) -> None:
+        """Another session must not get what this one holds: where it does, locks mean nothing."""
+        other = Session(await connect(self._url, self._pace), self._pace)
+        try:
+            granted = await other.try_lock(Lock(_PLACE, place))
+        finally:
+            await other.close()
+        if granted:
+            raise ConfigError(
+                "The database does not keep session locks, as behind a pooler in transaction mode.",
+                hint="Give a URL that leads to PostgreSQL itself, or to a pooler in session mode.",
+                where="state",
+            )
+
+    async def _keep(self) -> None:
+        """Comes back to the same place whenever the session ended, until somebody else has taken it."""
+        while not self.lost.is_set():
+            session = self._session
+            await session.ended.wait()
+            log.warning("place_unsure", member=self.member, error=session.why)
+            await session.close()
+            back = await self._back()
+            if back is None:
+                log.error("place_lost", member=self.member, hint="Another listener took it; this one has to restart.")
+                self.lost.set()
+            else:
+                log.info("place_kept", member=self.member)
+                self._open_session = back
+
+    async def _back(self) -> Session | None:
+        """A new session that holds our place; None when it is somebody else's."""
+        failures = 0
+        while True:
+            try:
+                session = Session(await connect(self._url, self._pace), self._pace)
+                standing = _Standing.UNCLEAR
+                try:
+                    standing = await self._standing(session)
+                finally:
+                    if standing is not _Standing.KEPT:
+                        await session.close()
+                if standing is not _Standing.UNCLEAR:
+                    return session if standing is _Standing.KEPT else None
+            except GpuDropError as e:
+                log.debug("not_back_yet", error=str(e))
+            failures += 1
+            await asyncio.sleep(self._backoff.delay(failures, self._rng))
+
+    async def _standing(self, session: Session) -> _Standing:
+        got = await session.try_lock(Lock(_PLACE, self._place))
+        row = await session.ask(_READ, self._place)
+        if row is None or row[0] != self._mark:
+            return _Standing.TAKEN
+        # Still marked and not to be had: our former session lingers, or somebody is about to mark it.
+        return _Standing.KEPT if got else _Standing.UNCLEAR
+
+
+async def _make_table(session: Session) -> None:
+    """Asked for first: a role that may not create tables can use one that is there."""
+    known = await session.ask(_KNOWN)
+    if not (known and known[0]):
+        await session.ask(_TABLE)
+
+
+def _places(members: Collection[str]) -> set[int]:
+    found = (re.fullmatch(r"m([1-9]\d?)", member) for member in members)
+    return {int(match[1]) for match in found if match and int(match[1]) <= PLACES}
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), signed=True)

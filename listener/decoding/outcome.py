@@ -1,0 +1,74 @@
+"""What a message turned out to be: events, confirmations asked for, and what was left out and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from listener.events import ObjectEvent
+
+
+class Channel(Enum):
+    """The way a message came. The same store spells keys differently on different ways."""
+
+    LISTEN = "listen"
+    """A store's own event stream (MinIO, RustFS)."""
+    WEBHOOK = "webhook"
+    QUEUE = "queue"
+    """Amazon SQS, or a server that speaks its protocol."""
+    BROKER = "broker"
+    """NATS, Kafka, AMQP, MQTT, Redis, PostgreSQL."""
+
+
+Reason = Literal[
+    "too_large",
+    "not_json",
+    "unknown_shape",
+    "test_event",
+    "other_event",
+    "not_a_record",
+    "no_bucket",
+    "bad_bucket",
+    "no_key",
+    "key_not_text",
+    "key_too_long",
+]
+
+_NOTHING_READ = frozenset[Reason]({"too_large", "not_json", "unknown_shape"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A record or message that is no event for us, and why; `detail` is for the log: short, printable ASCII."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnsConfirmation:
+    """Amazon SNS asks whether this address wants a topic's messages; a GET of `subscribe_url` says yes.
+
+    Nothing here is proven: whoever can post can write one. "unsubscribe" was asked for by somebody; the URL undoes it.
+    """
+
+    topic_arn: str
+    subscribe_url: str
+    kind: Literal["subscribe", "unsubscribe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Everything one message says. A keep-alive says nothing at all: no events, nothing ignored."""
+
+    events: tuple[ObjectEvent, ...] = ()
+    ignored: tuple[Ignored, ...] = ()
+    confirmation: SnsConfirmation | None = None
+    sns_topic: str = ""
+    """ARN of the topic, when the message came wrapped by Amazon SNS."""
+
+    @property
+    def malformed(self) -> bool:
+        """Nothing could be read: too large, not JSON, or no shape we know. Sending it again changes nothing."""
+        return any(item.reason in _NOTHING_READ for item in self.ignored)

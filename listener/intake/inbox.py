@@ -1,0 +1,143 @@
+"""Where sources deliver: recorded in the durable inbox before anything is acknowledged, many events a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from listener.events import ObjectCreated, ObjectEvent
+from listener.intake.backlog import Backlog
+from listener.intake.deciding import latest
+from listener.ledger.inbox import InboxLedger, Told
+from listener.signals import Arrivals
+from listener.source_board import SourceBoard
+from listener.sources.base import Condition
+from listener.triggers import Ignored, TriggerBook
+from manifests.errors import StoreUnavailable
+from manifests.keys import key_problem
+from manifests.names import is_reserved
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
+
+_AT_ONCE = 2000
+"""Rows a transaction: it takes some 20 ms, and nobody waits much longer than that for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxParts:
+    """`clock` gives epoch seconds; `gap` asks for a listing soon."""
+
+    ledger: InboxLedger
+    buckets: frozenset[str]
+    """Those that matter; empty: every one."""
+    triggers: TriggerBook
+    arrivals: Arrivals
+    board: SourceBoard
+    backlog: Backlog
+    clock: Callable[[], float]
+    gap: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    told: Sequence[Told]
+    recorded: asyncio.Future[None]
+
+
+class DurableInbox:
+    """Deliveries that come while one transaction is written share the next one."""
+
+    def __init__(self, parts: InboxParts) -> None:
+        self._p = parts
+        self._waiting: list[_Delivery] = []
+        self._wake = asyncio.Event()
+
+    async def accept(self, events: Sequence[ObjectEvent]) -> None:
+        told = latest(list(self._interesting(events)))
+        if not told:
+            return
+        delivery = _Delivery(told, asyncio.get_running_loop().create_future())
+        self._waiting.append(delivery)
+        self._wake.set()
+        await delivery.recorded
+
+    def gap(self, source: str, reason: str) -> None:
+        log.debug("gap", source=source, reason=reason)
+        self._p.gap(f"{source}: {reason}")
+
+    def report(self, source: str, condition: Condition) -> None:
+        self._p.board.report(source, condition)
+
+    def count(self, source: str, what: str, n: int = 1) -> None:
+        self._p.board.count(source, what, n)
+
+    async def run(self) -> None:
+        """Writes what is delivered, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while batch := self._next():
+                await self._record(batch)
+
+    def _interesting(self, events: Sequence[ObjectEvent]) -> Iterator[Told]:
+        now = self._p.clock()
+        for event in events:
+            created = isinstance(event, ObjectCreated)
+            if created:
+                self._p.arrivals.tell(event.bucket, event.key)
+            if reason := self._no_drop(event, created):
+                self._p.board.count(event.source, reason)
+                level = log.warning if key_problem(event.key) else log.debug
+                level("event_ignored", source=event.source, bucket=event.bucket, key=event.key, reason=reason)
+            else:
+                yield Told(event.bucket, event.key, created, event.source, now)
+
+    def _no_drop(self, event: ObjectEvent, created: bool) -> str:
+        """Why an object of this name can start or end nothing; "" when it can.
+
+        A removed one may have started a run by a trigger that is no longer there.
+        """
+        if self._p.buckets and event.bucket not in self._p.buckets:
+            return "a bucket of no concern"
+        if created:
+            found = self._p.triggers.match(event.bucket, event.key)
+            return found.reason if isinstance(found, Ignored) else ""
+        if problem := key_problem(event.key):
+            return f"the key {problem}"
+        return "the key is reserved" if is_reserved(event.key) else ""
+
+    def _next(self) -> list[_Delivery]:
+        batch: list[_Delivery] = []
+        rows = 0
+        while self._waiting and (not batch or rows + len(self._waiting[0].told) <= _AT_ONCE):
+            delivery = self._waiting.pop(0)
+            if not delivery.recorded.done():
+                batch.append(delivery)
+                rows += len(delivery.told)
+        return batch
+
+    async def _record(self, batch: list[_Delivery]) -> None:
+        told = latest([each for delivery in batch for each in delivery.told])
+        backlog = self._p.backlog
+        hold = backlog.has_room(len(told))
+        try:
+            fresh = await self._p.ledger.add(told, hold=hold)
+        except StoreUnavailable as e:
+            for delivery in batch:
+                _tell(delivery, StoreUnavailable(str(e), hint=e.info.hint))
+            return
+        backlog.put(fresh, others=len(fresh) < len(told))
+        for delivery in batch:
+            _tell(delivery, None)
+
+
+def _tell(delivery: _Delivery, error: StoreUnavailable | None) -> None:
+    if delivery.recorded.done():
+        return
+    if error:
+        delivery.recorded.set_exception(error)
+    else:
+        delivery.recorded.set_result(None)

@@ -1,0 +1,198 @@
+"""Emptying the inbox: asks the store about each key, decides, and records what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from listener.intake.backlog import Backlog
+from listener.intake.deciding import Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
+from listener.intake.recording import request_of, run_row
+from listener.ledger.inbox import InboxLedger, Item
+from listener.ledger.objects import fingerprint
+from listener.ledger.runs import RunLedger
+from listener.ledger.settling import Known, Settlement, Settling
+from listener.signals import Ends
+from listener.source_board import SourceBoard
+from listener.store import ObjectMeta, Store
+from listener.triggers import TriggerBook
+from manifests.errors import GpuDropError, StoreUnavailable
+from manifests.names import drop_path
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
+
+_BATCH = 256
+_PARALLEL = 32
+_LOOK_S = 5.0
+"""How often keys that others left are looked for."""
+_RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Pauses before a key is looked at again, after a look that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookingParts:
+    """`clock` gives epoch seconds; `accepted` is called when new runs wait to be started."""
+
+    store: Store
+    inbox: InboxLedger
+    settling: Settling
+    runs: RunLedger
+    triggers: TriggerBook
+    ends: Ends
+    board: SourceBoard
+    backlog: Backlog
+    clock: Callable[[], float]
+    accepted: Callable[[], None]
+    max_lineage: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    item: Item
+    outcome: Outcome
+
+
+class Looking:
+    def __init__(self, parts: LookingParts) -> None:
+        self._p = parts
+
+    async def run(self) -> None:
+        """Until cancelled. What it held stays recorded, and is looked at again at the next start."""
+        while True:
+            try:
+                items = await self._next()
+                if items:
+                    await self.look_at(items)
+                else:
+                    await self._p.backlog.wait(_LOOK_S)
+                    self._p.backlog.others = True
+            except StoreUnavailable as e:
+                log.error("inbox_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
+                await asyncio.sleep(_RETRY_S[0])
+
+    async def _next(self) -> list[Item]:
+        """What was put here, and what others left: neither may starve the other."""
+        backlog = self._p.backlog
+        mine = backlog.take(_BATCH)
+        if not backlog.others:
+            return mine
+        claimed = await self._p.inbox.claim(_BATCH, self._p.clock())
+        backlog.others = len(claimed) == _BATCH
+        return mine + claimed
+
+    async def look_at(self, items: Sequence[Item]) -> None:
+        """Raises StoreUnavailable when the ledger cannot record it; then the keys are left as they were."""
+        try:
+            await self._look_at(items)
+        except StoreUnavailable:
+            self._p.backlog.put(items, others=True)
+            raise
+
+    async def _look_at(self, items: Sequence[Item]) -> None:
+        known: dict[tuple[str, str], Known] = {}
+        for bucket in {item.told.bucket for item in items}:
+            keys = [item.told.key for item in items if item.told.bucket == bucket]
+            found = await self._p.settling.known(bucket, keys)
+            known.update(((bucket, key), of_key) for key, of_key in found.items())
+        gate = asyncio.Semaphore(_PARALLEL)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._look(item, known, gate)) for item in items]
+        results = [task.result() for task in tasks]
+        await self._settle([r for r in results if isinstance(r, _Looked)])
+        failed = [r for r in results if isinstance(r, Item)]
+        for attempts in {item.attempts for item in failed}:
+            pause_s = _RETRY_S[min(attempts, len(_RETRY_S) - 1)]
+            same = [item for item in failed if item.attempts == attempts]
+            await self._p.inbox.postpone(same, self._p.clock() + pause_s)
+
+    async def _look(self, item: Item, known: dict[tuple[str, str], Known], gate: asyncio.Semaphore) -> _Looked | Item:
+        """The item itself when the store could not be asked."""
+        told = item.told
+        of_key = known.get((told.bucket, told.key), Known())
+        meta: ObjectMeta | None = None
+        if must_look(told, of_key):
+            try:
+                async with gate:
+                    meta = await self._p.store.head(told.bucket, told.key)
+            except StoreUnavailable as e:
+                log.warning("key_not_looked_up", bucket=told.bucket, key=told.key, error=str(e), hint=e.info.hint)
+                return item
+            except GpuDropError as e:
+                said = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
+                log.error("event_refused", source=told.source, bucket=told.bucket, key=told.key, **said)
+                return _Looked(item, Nothing(e.info.code))
+        return _Looked(item, decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage))
+
+    async def _settle(self, looked: Sequence[_Looked]) -> None:
+        settlements = [await self._settlement(each) for each in looked]
+        settled = await self._p.settling.settle(settlements, reason="cancelled")
+        for settlement in settlements:
+            for run_id in settlement.cancel:
+                self._p.ends.request(run_id, "cancelled")
+        for run_id in settled.superseded:
+            self._p.ends.request(run_id, "superseded")
+        self._tell(looked, settlements, settled.started)
+        for each in looked:
+            if isinstance(each.outcome, Cancel):
+                await self._delete(each.item)
+        if settled.started:
+            self._p.accepted()
+
+    async def _settlement(self, looked: _Looked) -> Settlement:
+        item = looked.item
+        match looked.outcome:
+            case Run() as run:
+                return Settlement(item, fingerprint(run.meta), run_row(request_of(item.told, run), self._p.clock()))
+            case TakenIn(meta=meta):
+                return Settlement(item, fingerprint(meta))
+            case Gone(runs=runs):
+                return Settlement(item, "", cancel=runs)
+            case Cancel(target=target):
+                return Settlement(item, cancel=await self._of_target(item.told.bucket, target))
+            case Nothing():
+                return Settlement(item)
+
+    async def _of_target(self, bucket: str, target: str) -> tuple[str, ...]:
+        """Unfinished runs of the drop a `.cancel` names."""
+        rows = await self._p.runs.unfinished_below(bucket, target)
+        return tuple(row.run_id for row in rows if drop_path(row.key) == target)
+
+    async def _delete(self, item: Item) -> None:
+        try:
+            await self._p.store.delete(item.told.bucket, item.told.key)
+        except GpuDropError as e:
+            log.warning("cancel_not_deleted", key=item.told.key, error=str(e), hint=e.info.hint)
+
+    def _tell(self, looked: Sequence[_Looked], settlements: Sequence[Settlement], started: frozenset[str]) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        for each, settlement in zip(looked, settlements, strict=True):
+            what = _name(each.outcome, new=settlement.run is not None and settlement.run.run_id in started)
+            counts[each.item.told.source, what] += 1
+            for run_id in settlement.cancel:
+                log.info("run_cancelled", run_id=run_id, because=f"{each.item.told.key} was {_deed(each.outcome)}")
+            if what == "run" and (run := settlement.run):
+                log.info("run_accepted", run_id=run.run_id, key=run.key, trigger=run.trigger)
+            elif what != "run":
+                log.debug("event_ended", bucket=each.item.told.bucket, key=each.item.told.key, outcome=what)
+        for (source, what), n in counts.items():
+            self._p.board.count(source, what, n)
+
+
+def _name(outcome: Outcome, *, new: bool) -> str:
+    match outcome:
+        case Run():
+            return "run" if new else "the same version again"
+        case TakenIn(reason=reason) | Nothing(reason=reason):
+            return reason.partition(":")[0]
+        case Gone():
+            return "removed"
+        case Cancel():
+            return "cancel"
+
+
+def _deed(outcome: Outcome) -> str:
+    return "dropped" if isinstance(outcome, Cancel) else "deleted"

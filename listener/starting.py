@@ -1,0 +1,65 @@
+"""Accepted runs wait in the ledger; whenever the engine has room, those that have waited longest are started."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from listener.engine import Engine
+from listener.ledger.runs import RunLedger
+from manifests.errors import StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
+
+_AT_ONCE = 8
+_LOOK_S = 5.0
+_RETRY_S = 2.0
+
+
+class Starter:
+    """`wanted` is set when runs were accepted, or one has ended. `limit` runs are told at once."""
+
+    def __init__(self, runs: RunLedger, engine: Engine, wanted: asyncio.Event, *, member: str, limit: int) -> None:
+        self._runs = runs
+        self._engine = engine
+        self._member = member
+        self._limit = limit
+        self._wanted = wanted
+
+    async def run(self) -> None:
+        """Until cancelled. First what was claimed before this process began, and may not have reached the engine."""
+        resumed = False
+        while True:
+            try:
+                if not resumed:
+                    for row in await self._runs.claimed(self._member):
+                        await self._engine.submit(row.run_id, row.request)
+                    resumed = True
+                if not await self._start_some():
+                    await self._wait()
+            except StoreUnavailable as e:
+                log.error("runs_not_started", code=e.info.code, error=str(e), hint=e.info.hint)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _start_some(self) -> bool:
+        """Whether there may be more to start at once."""
+        room = min(self._limit - self._engine.telling, _AT_ONCE)
+        if room <= 0:
+            return False
+        rows = await self._runs.claim(self._member, room)
+        for i, row in enumerate(rows):
+            try:
+                await self._engine.submit(row.run_id, row.request)
+            except StoreUnavailable:
+                await self._runs.release([left.run_id for left in rows[i:]])
+                raise
+        return len(rows) == room
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._wanted.wait()
+        except TimeoutError:
+            pass
+        self._wanted.clear()

@@ -1,0 +1,51 @@
+"""What a listener that is gone left unfinished, taken over by those that are there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from listener.cluster.base import Cluster
+from listener.engine import Engine
+from listener.ledger.inbox import InboxLedger
+from listener.ledger.runs import RunLedger
+from manifests.errors import StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.takeover")
+
+LOOK_S = 3.0
+
+
+async def take_over(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxLedger) -> None:
+    """Until cancelled. Runs go on where they were, keys are looked at by whoever claims them first."""
+    while True:
+        try:
+            await _look(cluster, engine, runs, inbox)
+        except StoreUnavailable as e:
+            log.warning("no_takeover", error=str(e), hint=e.info.hint)
+        await asyncio.sleep(LOOK_S)
+
+
+async def _look(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxLedger) -> None:
+    busy = await engine.executors() | await runs.members() | await inbox.holders()
+    others = busy - {cluster.member, ""}
+    if not others:
+        return
+    async with cluster.orphans(others) as gone:
+        for member in gone:
+            # The engine first: a run it knows is not started again when the ledger offers it again.
+            adopted = await engine.adopt(member)
+            waiting = await runs.claimed(member)
+            await runs.release([row.run_id for row in waiting])
+            await inbox.release([member])
+            log.warning("taken_over", member=member, unfinished=adopted, not_started=len(waiting))
+
+
+async def end_when_replaced(cluster: Cluster) -> None:
+    """Raises once somebody else stands in this listener's place: two of one name would do the same work."""
+    await cluster.lost.wait()
+    raise StoreUnavailable(
+        f"Another listener has become {cluster.member} while the database could not be reached.",
+        hint="Start this one again: it takes a free place.",
+    )

@@ -1,0 +1,202 @@
+"""The durable inbox on each database: nothing told is lost, nothing is looked at for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from listener.events import ObjectCreated, ObjectRemoved
+from listener.intake.backlog import Backlog
+from listener.intake.inbox import DurableInbox, InboxParts
+from listener.ledger.database import Database
+from listener.ledger.inbox import InboxLedger, Item, Told
+from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.settling import Known, Settlement, Settling
+from listener.ledger.sources import SourceLedger
+from listener.signals import Arrivals
+from listener.source_board import SourceBoard
+from listener.triggers import MANIFESTS, TriggerBook
+from manifests.errors import StoreUnavailable
+
+SAW = "e1@1"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    else:
+        url = "postgresql+psycopg://" + request.getfixturevalue("postgres_url").partition("://")[2]
+    database = Database(url)
+    await database.open()
+    yield database
+    await database.close()
+
+
+def told(key: str, *, created: bool = True, received: float = 1.0) -> Told:
+    return Told("bucket", key, created, "test", received)
+
+
+def run(key: str, run_id: str = "") -> RunRow:
+    return RunRow(run_id or f"run-{key}", "bucket", key, "manifests", "accepted", 1.0, 1.0, request={"key": key})
+
+
+async def held(ledger: InboxLedger, *keys: str) -> list[Item]:
+    return await ledger.add([told(key) for key in keys], hold=True)
+
+
+async def settle(database: Database, items: Sequence[Item]) -> frozenset[str]:
+    settlements = [Settlement(item, SAW, run(item.told.key)) for item in items]
+    return (await Settling(database).settle(settlements, reason="cancelled")).started
+
+
+async def test_a_key_is_in_one_pair_of_hands(database: Database) -> None:
+    one, two = InboxLedger(database, "m1"), InboxLedger(database, "m2")
+    items = await held(one, "a", "b")
+    assert [item.told.key for item in items] == ["a", "b"]
+    assert await held(two, "a") == []
+    assert await two.claim(10, 100.0) == []
+
+
+async def test_what_nobody_holds_is_claimed_once_and_oldest_first(database: Database) -> None:
+    one, two = InboxLedger(database, "m1"), InboxLedger(database, "m2")
+    keys = [told(f"k{i}", received=float(i)) for i in range(6)]
+    assert await one.add(keys, hold=False) == []
+    first = await one.claim(2, 100.0)
+    rest = await two.claim(10, 100.0)
+    assert [item.told.key for item in first] == ["k0", "k1"]
+    assert [item.told.key for item in rest] == ["k2", "k3", "k4", "k5"]
+    assert await one.claim(10, 100.0) == []
+
+
+async def test_what_was_settled_is_done_with(database: Database) -> None:
+    ledger = InboxLedger(database, "m1")
+    items = await held(ledger, "a", "b")
+    assert await settle(database, items) == {"run-a", "run-b"}
+    await ledger.release(["m1"])
+    assert await ledger.claim(10, 100.0) == []
+    known = await Settling(database).known("bucket", ["a", "b", "c"])
+    assert known == {k: Known(SAW, None, (run(k),)) for k in ("a", "b")}
+
+
+async def test_what_is_told_again_during_the_look_is_looked_at_again(database: Database) -> None:
+    ledger = InboxLedger(database, "m1")
+    items = await held(ledger, "a")
+    assert await held(ledger, "a") == []
+    assert await settle(database, items) == {"run-a"}
+    again = await ledger.claim(10, 100.0)
+    assert [item.told.key for item in again] == ["a"]
+    assert await settle(database, again) == frozenset()
+    assert await ledger.claim(10, 100.0) == []
+
+
+async def test_a_removal_told_beside_a_creation_does_not_hide_it(database: Database) -> None:
+    ledger = InboxLedger(database, "m1")
+    await ledger.add([told("a", created=False)], hold=False)
+    await ledger.add([told("a")], hold=False)
+    await ledger.add([told("a", created=False)], hold=False)
+    assert [item.told.created for item in await ledger.claim(10, 100.0)] == [True]
+
+
+async def test_a_failed_look_waits_and_counts(database: Database) -> None:
+    ledger = InboxLedger(database, "m1")
+    items = await held(ledger, "a")
+    await ledger.postpone(items, not_before=50.0)
+    assert await ledger.claim(10, 49.0) == []
+    assert [item.attempts for item in await ledger.claim(10, 51.0)] == [1]
+
+
+async def test_a_key_told_again_does_not_wait_for_its_next_attempt(database: Database) -> None:
+    ledger = InboxLedger(database, "m1")
+    await ledger.postpone(await held(ledger, "a"), not_before=50.0)
+    assert await held(ledger, "a") == []
+    assert [item.told.key for item in await ledger.claim(10, 1.0)] == ["a"]
+
+
+async def test_what_a_gone_listener_held_is_anybodys(database: Database) -> None:
+    one, two = InboxLedger(database, "m1"), InboxLedger(database, "m2")
+    await held(one, "a")
+    assert await two.holders() == {"m1"}
+    await two.release(["m1"])
+    assert [item.told.key for item in await two.claim(10, 100.0)] == ["a"]
+    assert await two.holders() == {"m2"}
+
+
+async def test_a_newer_run_supersedes_and_a_removal_cancels(database: Database) -> None:
+    runs, settling = RunLedger(database), Settling(database)
+    [item] = await held(InboxLedger(database, "m1"), "a")
+    await settling.settle([Settlement(item, SAW, run("a", "r1"))], reason="cancelled")
+    settled = await settling.settle([Settlement(item, "e2@2", run("a", "r2"))], reason="cancelled")
+    assert (settled.started, settled.superseded) == ({"r2"}, ("r1",))
+    await settling.settle([Settlement(item, "", cancel=("r2",))], reason="cancelled")
+    assert await runs.ends_requested() == {"r1": "superseded", "r2": "cancelled"}
+    assert (await settling.known("bucket", ["a"]))["a"].seen == ""
+
+
+async def test_accepted_runs_are_claimed_by_one_listener_each(database: Database) -> None:
+    runs = RunLedger(database)
+    for i in range(5):
+        await runs.add(run(f"k{i}"))
+    one, two = await asyncio.gather(runs.claim("m1", 3), runs.claim("m2", 3))
+    assert {row.member for row in one} == {"m1"}
+    assert {row.member for row in two} == {"m2"}
+    assert len({row.run_id for row in one + two}) == 5
+    assert await runs.members() == {"m1", "m2"}
+    await runs.release([row.run_id for row in await runs.claimed("m1")])
+    assert len(await runs.claim("m2", 9)) == len(one)
+
+
+def durable(database: Database, backlog: Backlog, buckets: frozenset[str] = frozenset()) -> DurableInbox:
+    board = SourceBoard(SourceLedger(database), "m1", lambda: 1.0)
+    ledger, book = InboxLedger(database, "m1"), TriggerBook([MANIFESTS])
+    return DurableInbox(
+        InboxParts(ledger, buckets, book, Arrivals(), board, backlog, clock=lambda: 1.0, gap=lambda reason: None)
+    )
+
+
+async def test_many_deliveries_at_once_are_all_recorded(database: Database) -> None:
+    backlog = Backlog()
+    inbox = durable(database, backlog)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        writing = group.create_task(inbox.run())
+        keys = [f"k{i:04}.job.json" for i in range(1000)]
+        await asyncio.gather(*(inbox.accept([ObjectCreated("bucket", key, "test")] * 2) for key in keys))
+        writing.cancel()
+    assert sorted(item.told.key for item in backlog.take(2000)) == keys
+
+
+async def test_what_can_start_nothing_is_not_recorded(database: Database) -> None:
+    backlog = Backlog()
+    inbox = durable(database, backlog, frozenset({"bucket"}))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        writing = group.create_task(inbox.run())
+        await inbox.accept([ObjectCreated("bucket", key, "test") for key in ("a.png", "b.done.json", "c/", "d//e", "")])
+        await inbox.accept([ObjectCreated("elsewhere", "a.job.json", "test")])
+        # Its trigger may have gone since it started a run.
+        await inbox.accept([ObjectRemoved("bucket", "a.png", "test")])
+        writing.cancel()
+    assert [item.told.key for item in backlog.take(9)] == ["a.png"]
+
+
+async def test_a_delivery_that_cannot_be_recorded_is_refused_and_the_next_one_is_not(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    await database.open()
+    inbox = durable(database, Backlog())
+    event = ObjectCreated("bucket", "a.job.json", "test")
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        writing = group.create_task(inbox.run())
+        await database.call(lambda: _rename(database, "gpudrop_inbox", "hidden"))
+        with pytest.raises(StoreUnavailable):
+            await inbox.accept([event])
+        await database.call(lambda: _rename(database, "hidden", "gpudrop_inbox"))
+        await inbox.accept([event])
+        writing.cancel()
+    await database.close()
+
+
+def _rename(database: Database, old: str, new: str) -> None:
+    with database.begin() as db:
+        db.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
