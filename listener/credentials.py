@@ -71,7 +71,7 @@ class KeyRing:
         except ConfigError as e:
             if str(e) != self._told:
                 self._told = str(e)
-                log.error("keys_not_read", error=str(e), hint=e.info.hint, consequence="the keys known so far stay")
+                log.warning("keys_not_read", error=str(e), hint=e.info.hint, consequence="the keys known so far stay")
             return known
         if len(files.stamps) > 1 and _half(known, found) and abs(self._now() - files.newest_s) < PARTNER_S:
             return known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from obstore.store import S3Store as Bucket
 
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3_clients import (
+    LentKeys,
     S3Settings,
     bucket_address,
     bucket_client,
@@ -23,13 +24,13 @@ from listener.stores.s3_clients import (
     listing_client,
     read_ca,
 )
-from listener.stores.s3_errors import error_code, no_such_bucket, translate
-from listener.stores.s3_listing import Listing, meta_of
+from listener.stores.s3_errors import error_code, no_such_bucket, other_keys_may_do, translate
+from listener.stores.s3_listing import Listing, bucket_names, meta_of
 from manifests.errors import GpuDropError, InputTooLarge, UnusableKey
 from manifests.media import check_key
 
 if TYPE_CHECKING:
-    from obstore import Attributes
+    from obstore import Attributes, UpdateVersion
 
 _T = TypeVar("_T")
 
@@ -49,14 +50,20 @@ class S3Store:
     """
 
     def __init__(self, settings: S3Settings) -> None:
-        self._settings = settings
+        self._keys = LentKeys(settings.keys)
+        self._settings = replace(settings, keys=self._keys)
         self._ca_pem = read_ca(settings)
-        self._minio = listing_client(settings)
+        self._minio = listing_client(self._settings)
         self._clients: dict[tuple[str, str], Bucket] = {}
 
     @property
     def buckets(self) -> tuple[str, ...]:
         return self._settings.buckets
+
+    async def find_buckets(self) -> tuple[str, ...]:
+        if self.buckets:
+            return self.buckets
+        return await bucket_names(self._minio, self._settings.endpoint, self._settings.timeout_s)
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
@@ -72,8 +79,8 @@ class S3Store:
         if _is_marker(key):
             return None
         try:
-            looked = obstore.get_async(self._client(bucket), check_key(key), options={"head": True})
-            found = await self._within(looked)
+            client, path = self._client(bucket), check_key(key)
+            found = await self._within(lambda: obstore.get_async(client, path, options={"head": True}))
         except FileNotFoundError:
             return None
         except (BaseError, TimeoutError) as e:
@@ -83,13 +90,17 @@ class S3Store:
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
         if _is_marker(key):
             return None
+        client, path = self._client(bucket), check_key(key)
+
+        async def content() -> bytes:
+            result = await obstore.get_async(client, path)
+            size = result.meta["size"]
+            if size > max_bytes:
+                raise _too_large(key, size, max_bytes)
+            return bytes(await result.bytes_async())
+
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                result = await obstore.get_async(self._client(bucket), check_key(key))
-                size = result.meta["size"]
-                if size > max_bytes:
-                    raise _too_large(key, size, max_bytes)
-                return bytes(await result.bytes_async())
+            return await self._within(content)
         except FileNotFoundError as e:
             if error_code(e) == "NoSuchBucket":
                 raise no_such_bucket(bucket, self._settings.endpoint) from e
@@ -103,8 +114,8 @@ class S3Store:
         if run_id:
             attributes[RUN_METADATA] = run_id
         try:
-            put = obstore.put_async(self._client(bucket), check_key(key), data, attributes=attributes)
-            result = await self._within(put)
+            client, path = self._client(bucket), check_key(key)
+            result = await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise self._told(e, f"write {key!r}", bucket) from e
         etag, version = (result["e_tag"] or "").strip('"'), result["version"]
@@ -118,7 +129,8 @@ class S3Store:
         if _is_marker(key):
             return
         try:
-            await self._within(obstore.delete_async(self._client(bucket), check_key(key)))
+            client, path = self._client(bucket), check_key(key)
+            await self._within(lambda: obstore.delete_async(client, path))
         except FileNotFoundError:
             return
         except (BaseError, TimeoutError) as e:
@@ -133,9 +145,9 @@ class S3Store:
         """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
         del content_type
         _refuse_marker(key)
-        client = self._client(bucket, self._settings.seen_endpoint)
+        client, path = self._client(bucket, self._settings.seen_endpoint), check_key(key)
         try:
-            return await self._within(obstore.sign_async(client, method, check_key(key), timedelta(seconds=expires_s)))
+            return await self._within(lambda: obstore.sign_async(client, method, path, timedelta(seconds=expires_s)))
         except (BaseError, TimeoutError) as e:
             raise self._told(e, f"sign {key!r}", bucket) from e
 
@@ -146,8 +158,12 @@ class S3Store:
 
     async def check(self) -> Mapping[str, str]:
         """Looks, lists, and asks for a write whose condition cannot hold: nothing is left, no event is raised."""
-        found = await asyncio.gather(*(self._problem(bucket) for bucket in self.buckets))
-        return {bucket: problem for bucket, problem in zip(self.buckets, found, strict=True) if problem}
+        try:
+            buckets = await self.find_buckets()
+        except GpuDropError as e:
+            return {"*": f"{e} {e.info.hint}".strip()}
+        found = await asyncio.gather(*(self._problem(bucket) for bucket in buckets))
+        return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
 
     async def close(self) -> None:
         self._clients.clear()
@@ -164,7 +180,8 @@ class S3Store:
     async def _probe_write(self, bucket: str) -> None:
         client = self._client(bucket)
         try:
-            await self._within(obstore.put_async(client, PROBE_KEY, b"", mode={"e_tag": '"no-such-version"'}))
+            mode: UpdateVersion = {"e_tag": '"no-such-version"'}
+            await self._within(lambda: obstore.put_async(client, PROBE_KEY, b"", mode=mode))
         except PreconditionError:
             return
         except (BaseError, FileNotFoundError, TimeoutError) as e:
@@ -182,9 +199,16 @@ class S3Store:
             self._clients[at] = bucket_client(self._settings, *at, self._ca_pem)
         return self._clients[at]
 
-    async def _within(self, work: Awaitable[_T]) -> _T:
+    async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Once more when the keys it began with are refused and others are in force by now."""
+        before = self._keys.last
         async with asyncio.timeout(self._settings.timeout_s):
-            return await work
+            try:
+                return await work()
+            except BaseError as e:
+                if before is None or not other_keys_may_do(e) or await asyncio.to_thread(self._keys) == before:
+                    raise
+                return await work()
 
     def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
         return translate(error, doing=doing, bucket=bucket, endpoint=self._settings.endpoint)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider
 from obstore.store import S3Store as Bucket
 
+from listener.credentials import AccessKeys, Keys
 from manifests.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,15 +31,14 @@ class S3Settings:
     """`endpoint` and `public_endpoint` are "http://host:port" or "https://host:port", without a path.
 
     `public_endpoint` is where users and workers find the store when that is another address than the listener's own;
-    a proxy in between must pass the Host header on, because it is signed. `timeout_s` bounds one operation, retries
-    included. `ca_file` is a PEM file with authorities trusted beside the system's.
+    a proxy in between must pass the Host header on, because it is signed. `keys` is asked, on any thread, before every
+    use. `timeout_s` bounds one operation, retries included. `ca_file` is a PEM file with authorities trusted beside the
+    system's.
     """
 
     endpoint: str
     buckets: tuple[str, ...]
-    access_key: str
-    secret_key: str = field(repr=False)
-    session_token: str = field(default="", repr=False)
+    keys: Keys
     region: str = "us-east-1"
     path_style: bool = True
     public_endpoint: str | None = None
@@ -47,6 +49,18 @@ class S3Settings:
     def seen_endpoint(self) -> str:
         """The endpoint as users and workers see it."""
         return self.public_endpoint or self.endpoint
+
+
+class LentKeys:
+    """Gives out keys, and knows which it gave last."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.last: AccessKeys | None = None
+
+    def __call__(self) -> AccessKeys:
+        self.last = self._keys()
+        return self.last
 
 
 def bucket_client(settings: S3Settings, bucket: str, endpoint: str, ca_pem: bytes | None) -> Bucket:
@@ -76,7 +90,11 @@ def bucket_client(settings: S3Settings, bucket: str, endpoint: str, ca_pem: byte
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
     }
     return Bucket(
-        bucket, config=config, client_options=options, retry_config=retry, credential_provider=_credentials(settings)
+        bucket,
+        config=config,
+        client_options=options,
+        retry_config=retry,
+        credential_provider=_credentials(settings.keys),
     )
 
 
@@ -85,9 +103,7 @@ def listing_client(settings: S3Settings) -> Minio:
     parts = urlsplit(settings.endpoint)
     client = Minio(
         parts.netloc,
-        access_key=settings.access_key,
-        secret_key=settings.secret_key,
-        session_token=settings.session_token or None,
+        credentials=_Lent(settings.keys),
         secure=parts.scheme == "https",
         region=settings.region,
         http_client=_pool(settings),
@@ -123,22 +139,37 @@ def host_and_port(endpoint: str) -> str:
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
-def _credentials(settings: S3Settings) -> Callable[[], S3Credential]:
+def _credentials(keys: Keys) -> Callable[[], S3Credential]:
     def provide() -> S3Credential:
+        now = keys()
         return {
-            "access_key_id": settings.access_key,
-            "secret_access_key": settings.secret_key,
-            "token": settings.session_token or None,
-            "expires_at": None,
+            "access_key_id": now.access_key,
+            "secret_access_key": now.secret_key,
+            "token": now.session_token or None,
+            # Good for what waits for them already: whatever begins later asks again.
+            "expires_at": datetime.now(UTC),
         }
 
     return provide
 
 
+class _Lent(Provider):
+    """minio's client asks before every request."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def retrieve(self) -> Credentials:
+        now = self._keys()
+        return Credentials(now.access_key, now.secret_key, now.session_token or None)
+
+
 def _pool(settings: S3Settings) -> urllib3.PoolManager:
     # Every attempt together within the operation's time: a thread cannot be ended from outside.
     timeout = urllib3.Timeout(connect=min(CONNECT_S, settings.timeout_s), read=settings.timeout_s / (RETRIES + 1))
-    retries = urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
+    # MinIO asks for 60 s in its first moments ("Retry-After"), and is there in one.
+    again = [500, 502, 503, 504]
+    retries = urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=again, respect_retry_after_header=False)
     if settings.ca_file is None:
         return urllib3.PoolManager(timeout=timeout, retries=retries)
     context = ssl.create_default_context()

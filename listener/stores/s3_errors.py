@@ -15,7 +15,8 @@ from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 
-_KEYS_HINT = "Check GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."
+_KEYS_HINT = "Check GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY, or the files with them."
+_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidTokenId", "InvalidToken"})
 _HINTS: dict[str, tuple[str, str]] = {
     "InvalidAccessKeyId": ("the server does not know the access key", _KEYS_HINT),
     "SignatureDoesNotMatch": ("the secret key does not fit the access key", _KEYS_HINT),
@@ -38,6 +39,11 @@ def error_code(error: BaseException) -> str:
     """The server's own code for what went wrong ("NoSuchBucket"); "" when its answer had none."""
     found = _CODE.search(str(error))
     return found[1] if found else ""
+
+
+def other_keys_may_do(error: BaseException) -> bool:
+    """Whether the keys may be why. One whose user is being deleted is "not allowed" before it is "not known"."""
+    return isinstance(error, PermissionDeniedError | UnauthenticatedError) or error_code(error) in _KEYS
 
 
 def translate(error: Exception, *, doing: str, bucket: str, endpoint: str) -> GpuDropError:

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import pytest
 from minio.credentials import AssumeRoleProvider
 from structlog.testing import capture_logs
 
+from listener.credentials import AccessKeys
 from listener.events import ObjectCreated
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.sources.listen.signing import AccessKeys
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.stores.s3 import S3Store
+from manifests.errors import ConfigError
 from support.sources import Proxy, Recorder, answering, running
 from support.stores import admin_client, servers, settings_for, start_minio
 
@@ -117,6 +119,10 @@ async def test_a_silent_stream_is_named_and_tried_again(minio_server: Any, s3_st
     told = next(line for line in logs if line["event"] == "no_stream")
     assert told["code"] == "server_misbehaves"
     assert "2025-10-15" in told["hint"]
+    assert [(condition.ok, condition.code) for condition in inbox.conditions] == [
+        (False, "server_misbehaves"),
+        (True, ""),
+    ]
 
 
 async def test_a_stream_that_falls_silent_later_is_made_again() -> None:
@@ -126,6 +132,15 @@ async def test_a_stream_that_falls_silent_later_is_made_again() -> None:
         async with running(inbox, MinioListen(replace(QUICK, endpoint=endpoint), anyone)):
             await inbox.until(lambda: connected(inbox, 2))
     assert inbox.created["a.mp3"] >= 2
+    assert {condition.ok for condition in inbox.conditions} == {True, False}
+
+
+async def test_headers_without_a_stream_are_silence() -> None:
+    """The deadline counts from the request, not anew from the headers."""
+    async with answering(b"", HEAD + b"\r\n") as endpoint:
+        told = await fault(MinioListen(replace(QUICK, endpoint=endpoint), anyone))
+    assert told["code"] == "server_misbehaves"
+    assert "sent nothing" in told["error"]
 
 
 async def test_lines_of_any_length_arrive_and_bad_ones_are_counted() -> None:
@@ -138,7 +153,7 @@ async def test_lines_of_any_length_arrive_and_bad_ones_are_counted() -> None:
         async with running(inbox, source):
             await inbox.until(lambda: inbox.created["next.mp3"])
     assert inbox.events == [ObjectCreated("drop", "long.mp3", "minio"), ObjectCreated("drop", "next.mp3", "minio")]
-    assert source.ignored == {"not_json": 1}
+    assert inbox.counts == {"not_json": 1}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +179,35 @@ async def test_wrong_keys_and_missing_buckets_are_named(minio_server: Any, minio
     told = await fault(listen(minio_server, "no-such-bucket"))
     assert told["code"] == "config_invalid"
     assert "no-such-bucket" in told["error"]
+
+
+async def test_a_wrong_clock_is_named(minio_server: Any, minio_bucket: str) -> None:
+    settings = MinioListenSettings(minio_server.endpoint, (minio_bucket,), ping_s=1)
+    keys = AccessKeys(minio_server.access_key, minio_server.secret_key)
+    late = MinioListen(settings, lambda: keys, now=lambda: datetime.now(UTC) - timedelta(hours=1))
+    told = await fault(late)
+    assert told["code"] == "store_denied"
+    assert "clocks" in told["error"]
+    assert "NTP" in told["hint"]
+
+
+async def test_whatever_the_keys_raise_is_outlived(minio_server: Any, s3_store: S3Store) -> None:
+    bucket = s3_store.buckets[0]
+    raised: list[Exception] = [ConfigError("none"), RuntimeError("hush"), OSError("hush"), KeyError("hush")]
+
+    def keys() -> AccessKeys:
+        if raised:
+            raise raised.pop()
+        return AccessKeys(minio_server.access_key, minio_server.secret_key)
+
+    inbox = Recorder()
+    with capture_logs() as logs:
+        async with running(inbox, MinioListen(MinioListenSettings(minio_server.endpoint, (bucket,), ping_s=1), keys)):
+            await inbox.until(lambda: connected(inbox))
+            await s3_store.write(bucket, "a.mp3", b"x", content_type="")
+            await inbox.until(lambda: inbox.created["a.mp3"])
+    assert not raised
+    assert not any("hush" in str(line) for line in logs)
 
 
 def temporary_keys(server: Any, *actions: str) -> AccessKeys:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import boto3
 import pytest
-import urllib3
 from minio import Minio, MinioAdmin
 from minio.commonconfig import ENABLED
 from minio.credentials import StaticProvider
 from minio.versioningconfig import VersioningConfig
 from yarl import URL
 
+from listener.credentials import AccessKeys
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3 import RUN_METADATA, S3Store
 from listener.stores.s3_clients import S3Settings
-from manifests.errors import ConfigError, GpuDropError, StoreDenied, StoreUnavailable
-from support.requirements import require
-from support.stores import admin_client, servers, settings_for, start_minio
+from manifests.errors import StoreDenied, StoreUnavailable
+from support.stores import settings_for
 
 pytestmark = pytest.mark.minio
 HANG_S = 60
@@ -125,7 +121,7 @@ async def test_the_environment_changes_nothing(s3_settings: S3Settings, monkeypa
         monkeypatch.setenv(name, value)
     assert await S3Store(s3_settings).check() == {}
     assert "other" not in repr(s3_settings)
-    assert s3_settings.secret_key not in repr(s3_settings)
+    assert s3_settings.keys().secret_key not in repr((s3_settings, s3_settings.keys()))
 
 
 async def test_check_tells_each_bucket_apart(minio_server: Any, minio_bucket: str) -> None:
@@ -136,12 +132,13 @@ async def test_check_tells_each_bucket_apart(minio_server: Any, minio_bucket: st
 
 
 async def test_refused_credentials_are_told_by_cause(s3_settings: S3Settings, minio_bucket: str) -> None:
-    for changes, words in (
-        ({"secret_key": "wrong-secret"}, "secret key does not fit"),
-        ({"access_key": "nobody"}, "does not know the access key"),
-        ({"session_token": "nonsense"}, "session token"),
+    good = s3_settings.keys()
+    for keys, words in (
+        (replace(good, secret_key="wrong-secret"), "secret key does not fit"),
+        (replace(good, access_key="nobody"), "does not know the access key"),
+        (replace(good, session_token="nonsense"), "session token"),
     ):
-        store = S3Store(replace(s3_settings, **changes))
+        store = S3Store(replace(s3_settings, keys=lambda keys=keys: keys))
         assert words in (await store.check())[minio_bucket]
         for work in (
             store.head(minio_bucket, "a"),
@@ -155,7 +152,7 @@ async def test_refused_credentials_are_told_by_cause(s3_settings: S3Settings, mi
 
 
 @pytest.fixture
-def reader(minio_server: Any, minio_client: Minio, minio_bucket: str) -> tuple[str, str]:
+def reader(minio_server: Any, minio_client: Minio, minio_bucket: str) -> AccessKeys:
     """Keys that may list and read the bucket, and nothing else."""
     policy = {
         "Version": "2012-10-17",
@@ -170,14 +167,13 @@ def reader(minio_server: Any, minio_client: Minio, minio_bucket: str) -> tuple[s
     provider = StaticProvider(minio_server.access_key, minio_server.secret_key)
     admin = MinioAdmin(endpoint=minio_server.host, credentials=provider, region="us-east-1", secure=False)
     made = json.loads(admin.add_service_account(policy=policy))
-    return made["credentials"]["accessKey"], made["credentials"]["secretKey"]
+    return AccessKeys(made["credentials"]["accessKey"], made["credentials"]["secretKey"])
 
 
 async def test_check_tells_that_a_bucket_may_only_be_read(
-    s3_settings: S3Settings, minio_bucket: str, reader: tuple[str, str]
+    s3_settings: S3Settings, minio_bucket: str, reader: AccessKeys
 ) -> None:
-    access_key, secret_key = reader
-    store = S3Store(replace(s3_settings, access_key=access_key, secret_key=secret_key))
+    store = S3Store(replace(s3_settings, keys=lambda: reader))
     assert await everything(store) == []
     problem = (await store.check())[minio_bucket]
     assert "Could not write" in problem
@@ -253,51 +249,3 @@ async def test_a_signature_holds_for_its_method_key_and_time(s3_store: S3Store, 
         async with session.get(URL(address, encoded=True)) as response:
             assert response.status == 403
     assert await s3_store.read(minio_bucket, "a", max_bytes=9) == b"1"
-
-
-@pytest.fixture
-def tls_server(tmp_path: Path) -> Iterator[tuple[Any, Path]]:
-    """A MinIO with a certificate of a private authority, and that authority's certificate."""
-    require(shutil.which("openssl"), "openssl is not installed.", "install the package openssl")
-    certs = tmp_path / "certs"
-    certs.mkdir()
-    (certs / "san").write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    for command in (
-        f"req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
-        f"req {key} -keyout private.key -out request -subj /CN=store",
-        "x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out public.crt",
-    ):
-        subprocess.run(["openssl", *command.split()], cwd=certs, check=True, capture_output=True, timeout=60)
-    authority = (certs / "ca.pem").rename(tmp_path / "ca.pem")
-    server = start_minio("minio", tmp_path / "data", certs_dir=certs)
-    yield server, authority
-    servers.stop(server)
-
-
-async def test_a_private_authority_is_trusted_when_it_is_named(tls_server: tuple[Any, Path]) -> None:
-    server, authority = tls_server
-    settings = settings_for(server, "tls", ca_file=authority)
-    trusting = S3Store(settings)
-    assert "does not exist" in (await trusting.check())["tls"]
-    admin = admin_client(server, http_client=urllib3.PoolManager(ca_certs=str(authority)))
-    await asyncio.to_thread(admin.make_bucket, "tls")
-    assert await trusting.check() == {}
-    await trusting.write("tls", "a", b"1", content_type="")
-    # The odd prefix takes the other client's way.
-    assert await everything(trusting, "a\n/") == []
-    doubting = S3Store(replace(settings, ca_file=None, timeout_s=5.0))
-    for work in (doubting.head("tls", "a"), everything(doubting, "a\n/")):
-        with pytest.raises(StoreUnavailable, match="certificate") as e:
-            await work
-        assert "store.ca_file" in e.value.info.hint
-    plain = S3Store(replace(settings, endpoint=server.endpoint.replace("https", "http"), ca_file=None))
-    with pytest.raises(GpuDropError) as refused:
-        await plain.head("tls", "a")
-    assert "https" in refused.value.info.hint
-
-
-def test_a_certificate_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    settings = S3Settings("https://127.0.0.1:1", ("a",), "k", "s", ca_file=tmp_path / "none.pem")
-    with pytest.raises(ConfigError, match=r"none\.pem"):
-        S3Store(settings)

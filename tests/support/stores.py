@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
+from listener.credentials import AccessKeys
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
@@ -47,6 +49,9 @@ def minio_client(minio_server: Any) -> Minio:
 
 def admin_client(server: Any, **options: Any) -> Minio:
     keys = {"access_key": server.access_key, "secret_key": server.secret_key}
+    # A server that has just begun says "in a minute" and means a second.
+    retries = urllib3.Retry(total=20, backoff_factor=0.1, status_forcelist=[503], respect_retry_after_header=False)
+    options.setdefault("http_client", urllib3.PoolManager(retries=retries))
     return Minio(server.host, **keys, secure=server.endpoint.startswith("https"), region="us-east-1", **options)
 
 
@@ -82,8 +87,7 @@ def settings_for(server: Any, *buckets: str, **changes: Any) -> S3Settings:
     settings = S3Settings(
         endpoint=server.endpoint,
         buckets=buckets,
-        access_key=server.access_key,
-        secret_key=server.secret_key,
+        keys=lambda: AccessKeys(server.access_key, server.secret_key),
         timeout_s=20.0,
     )
     return replace(settings, **changes)

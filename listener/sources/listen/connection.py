@@ -20,7 +20,7 @@ _MAX_REFUSAL_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ListenRequest:
-    """A signed request for the events of `bucket`. `url` is percent-encoded as it was signed."""
+    """A signed request for the events of `bucket` ("": of all). `url` is percent-encoded as it was signed."""
 
     endpoint: str
     bucket: str
@@ -38,26 +38,29 @@ async def chunks(
     StoreUnavailable passes by itself; ServerMisbehaves, StoreDenied and ConfigError need somebody to act.
     """
     try:
-        response = await _open(session, request, tls)
-        async with response:
-            await _check(response, request)
-            first = await _next(response, request.silence_s, _silence(request))
+        first_by = asyncio.get_running_loop().time() + request.silence_s
+        async with await _open(session, request, tls, first_by) as response:
+            await _check(response, request, first_by)
+            first = await _next(response, first_by, _silence(request))
             _check_first(first, request)
             yield first
-            broken = _broken(request, f"nothing came for {request.silence_s:.0f} s")
-            while chunk := await _next(response, request.silence_s, broken):
+            silent = _broken(request, f"nothing came for {request.silence_s:.0f} s")
+            while chunk := await _next(response, asyncio.get_running_loop().time() + request.silence_s, silent):
                 yield chunk
+    except aiohttp.ClientConnectorCertificateError as e:
+        why = str(e.certificate_error)
+        raise errors.untrusted(bucket=request.bucket, endpoint=request.endpoint, why=why) from e
     except (aiohttp.ClientError, OSError) as e:
         raise _broken(request, repr(e)) from e
     raise _broken(request, "the server closed it")
 
 
 async def _open(
-    session: aiohttp.ClientSession, request: ListenRequest, tls: ssl.SSLContext | bool
+    session: aiohttp.ClientSession, request: ListenRequest, tls: ssl.SSLContext | bool, until: float
 ) -> aiohttp.ClientResponse:
-    """The answer's headers. MinIO sends them only with the first byte of the stream."""
+    """The answer's headers. MinIO sends them only with the first byte of the stream. `until` is the loop's time."""
     try:
-        async with asyncio.timeout(request.silence_s):
+        async with asyncio.timeout_at(until):
             return await session.get(
                 URL(request.url, encoded=True),
                 headers=request.headers,
@@ -72,10 +75,10 @@ async def _open(
         raise _silence(request) from e
 
 
-async def _check(response: aiohttp.ClientResponse, request: ListenRequest) -> None:
+async def _check(response: aiohttp.ClientResponse, request: ListenRequest, until: float) -> None:
     if response.status != 200:
         try:
-            async with asyncio.timeout(request.silence_s):
+            async with asyncio.timeout_at(until):
                 body = await response.content.read(_MAX_REFUSAL_BYTES)
         except TimeoutError:
             body = b""
@@ -91,10 +94,10 @@ def _check_first(chunk: bytes, request: ListenRequest) -> None:
         raise errors.no_stream(bucket=request.bucket, endpoint=request.endpoint, said="it answered with a document")
 
 
-async def _next(response: aiohttp.ClientResponse, silence_s: float, too_late: GpuDropError) -> bytes:
+async def _next(response: aiohttp.ClientResponse, until: float, too_late: GpuDropError) -> bytes:
     """Everything that has arrived, as soon as there is any; b"" at the end."""
     try:
-        async with asyncio.timeout(silence_s):
+        async with asyncio.timeout_at(until):
             return await response.content.readany()
     except TimeoutError as e:
         raise too_late from e
@@ -105,4 +108,4 @@ def _silence(request: ListenRequest) -> ServerMisbehaves:
 
 
 def _broken(request: ListenRequest, how: str) -> StoreUnavailable:
-    return StoreUnavailable(f"The event stream of {request.bucket!r} broke: {how}.", where=request.bucket)
+    return errors.broken(bucket=request.bucket, how=how)

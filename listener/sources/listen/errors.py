@@ -13,9 +13,26 @@ _MESSAGE = re.compile(_TAG.format("Message"))
 _REGION = re.compile(_TAG.format("Region"))
 
 _CLOCKS = frozenset({"RequestTimeTooSkewed", "XMinioRequestTimeTooSkewed"})
-_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"})
+_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidTokenId", "ExpiredToken"})
 _NO_STREAM = frozenset({"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument"})
 _OTHER_INTAKE = "Take 'minio' out of `sources`; listing (reconcile) finds drops meanwhile."
+
+
+class KeysRefused(StoreDenied):
+    """Other keys may be let in."""
+
+
+class StreamDenied(StoreDenied):
+    """The keys are good, and may not have this stream."""
+
+
+class NoStream(ServerMisbehaves):
+    """The server does not know what this request asks for."""
+
+
+def other_plan_may_do(error: GpuDropError) -> bool:
+    """Whether a server that gave this answer may still stream the events of each bucket by itself."""
+    return isinstance(error, StreamDenied | NoStream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +56,31 @@ def read_refusal(status: int, body: bytes) -> Refusal:
 
 
 def refused(status: int, body: bytes, *, bucket: str, endpoint: str) -> GpuDropError:
-    """Retryable errors pass by themselves; for the others somebody has to do what their hint says."""
+    """Retryable errors pass by themselves; for the others somebody has to do what their hint says.
+
+    `bucket` is "" for a stream over all of them.
+    """
     told = read_refusal(status, body)
     said = f"{told.code or f'HTTP {status}'}: {told.message}".rstrip(": ")
     if told.code in _NO_STREAM or status == 501:
         return no_stream(bucket=bucket, endpoint=endpoint, said=said)
-    if status >= 500:
-        return StoreUnavailable(f"{endpoint} cannot stream events of {bucket!r} now ({said}).", where=bucket)
+    if status >= 500 or status == 429:
+        return StoreUnavailable(f"{endpoint} cannot stream events of {_of(bucket)} now ({said}).", where=bucket)
     if told.code == "NoSuchBucket":
         return ConfigError(
             f"There is no bucket {bucket!r} on {endpoint}.", hint="Create it, or mend `buckets`.", where=bucket
         )
     if told.code in _CLOCKS:
         return StoreDenied(
-            f"The clocks of this machine and of {endpoint} differ too much.", hint="Run NTP on both.", where=bucket
+            f"The clocks of this machine and of {endpoint} differ too much ({told.code}).",
+            hint="Set both by NTP: requests are good for 15 minutes.",
+            where=bucket,
         )
     if told.code in _KEYS:
-        return StoreDenied(
+        return KeysRefused(
             f"{endpoint} does not accept the access key or its signature ({said}).",
-            hint="Check GPUDROP_S3_ACCESS_KEY, GPUDROP_S3_SECRET_KEY and `region`; a proxy must pass Host unchanged.",
+            hint="Check GPUDROP_S3_ACCESS_KEY, GPUDROP_S3_SECRET_KEY (or the files with them) and `region`; temporary"
+            " keys need their GPUDROP_S3_SESSION_TOKEN; a proxy must pass Host unchanged.",
             where=bucket,
         )
     if told.region or 300 <= status < 400:
@@ -66,21 +89,23 @@ def refused(status: int, body: bytes, *, bucket: str, endpoint: str) -> GpuDropE
             hint=f"Set `region` to {told.region!r}." if told.region else "Set `endpoint` to the server's own address.",
             where=bucket,
         )
-    return StoreDenied(
-        f"{endpoint} refuses to stream events of {bucket!r} ({said}).",
-        hint="Allow s3:ListenBucketNotification on the bucket to this access key.",
+    return StreamDenied(
+        f"{endpoint} refuses to stream events of {_of(bucket)} ({said}).",
+        hint="Allow s3:ListenBucketNotification on the bucket to this access key."
+        if bucket
+        else "Allow s3:ListenNotification on arn:aws:s3:::* to this access key, or name the buckets in config.yaml.",
         where=bucket,
     )
 
 
-def no_stream(*, bucket: str, endpoint: str, said: str) -> ServerMisbehaves:
-    return ServerMisbehaves(f"{endpoint} has no event stream like MinIO's ({said}).", hint=_OTHER_INTAKE, where=bucket)
+def no_stream(*, bucket: str, endpoint: str, said: str) -> NoStream:
+    return NoStream(f"{endpoint} has no event stream like MinIO's ({said}).", hint=_OTHER_INTAKE, where=bucket)
 
 
 def silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
     """The connection stands and the request was taken, yet not even a keep-alive comes."""
     return ServerMisbehaves(
-        f"{endpoint} accepted the request for events of {bucket!r} and sent nothing for {waited_s:.0f} s:"
+        f"{endpoint} accepted the request for events of {_of(bucket)} and sent nothing for {waited_s:.0f} s:"
         " its event stream is never flushed, or a proxy holds it back.",
         hint="MinIO built from source after 2025-10-24 does this: use release 2025-10-15 or older, or a fork with the"
         " mend. Behind a proxy, switch off response buffering. Until then drops are found by listing (reconcile).",
@@ -90,7 +115,24 @@ def silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
 
 def compressed(*, bucket: str, endpoint: str, encoding: str) -> ServerMisbehaves:
     return ServerMisbehaves(
-        f"{endpoint} sends the events of {bucket!r} compressed ({encoding}) although that was refused.",
+        f"{endpoint} sends the events of {_of(bucket)} compressed ({encoding}) although that was refused.",
         hint="Switch off compression of text/event-stream in the proxy before the server.",
         where=bucket,
     )
+
+
+def broken(*, bucket: str, how: str) -> StoreUnavailable:
+    return StoreUnavailable(f"The event stream of {_of(bucket)} broke: {how}.", where=bucket)
+
+
+def untrusted(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:
+    """Retryable: a certificate may be renewed."""
+    return StoreUnavailable(
+        f"The certificate of {endpoint} is not trusted: {why}.",
+        hint="Set store.ca_file in config.yaml to the authority's certificate (PEM), or correct the host's name.",
+        where=bucket,
+    )
+
+
+def _of(bucket: str) -> str:
+    return repr(bucket) if bucket else "all buckets"

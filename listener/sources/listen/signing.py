@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 
+from listener.credentials import AccessKeys
+
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class AccessKeys:
-    """`session_token` belongs to temporary keys. The secrets stay out of logs and tracebacks."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
 
 
 def signed_get(url: str, *, keys: AccessKeys, region: str, now: datetime) -> dict[str, str]:

@@ -1,0 +1,135 @@
+"""One stream, listened to for ever: every end of it is told, waited out, and followed by another try."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import aclosing
+
+import structlog
+
+from listener.credentials import AccessKeys
+from listener.decoding.messages import Channel, decode
+from listener.events import ObjectEvent
+from listener.sources.base import Inbox
+from listener.sources.delivery import Retries, deliver
+from listener.sources.listen.calling import Caller
+from listener.sources.listen.lines import LineSplitter
+from listener.sources.listen.planning import Stream
+from listener.sources.listen.standing import Standing
+from manifests.errors import GpuDropError, StoreDenied
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.minio")
+
+_HEALTHY_S = 10.0
+_BACKOFF_CAP_S = 30.0
+_FIRST_PROBE_S = 15.0
+_KEYS_LOOK_S = 1.0
+"""Whoever was refused for its keys looks this often whether there are others."""
+_MAX_LINE_BYTES = 4 * 2**20
+
+Ended = Callable[[Stream, GpuDropError], bool]
+"""Told of every end of a stream; True: it is no longer wanted."""
+
+
+class Follower:
+    def __init__(self, stream: Stream, caller: Caller, inbox: Inbox, standing: Standing, ended: Ended) -> None:
+        self._stream = stream
+        self._caller = caller
+        self._inbox = inbox
+        self._standing = standing
+        self._ended = ended
+        self._name = caller.settings.name
+        self._wanted = frozenset(caller.settings.buckets)
+        self._used: AccessKeys | None = None
+
+    async def follow(self) -> None:
+        """Returns when the stream is no longer wanted."""
+        backoff = Retries(0.5, _BACKOFF_CAP_S)
+        loop = asyncio.get_running_loop()
+        probe_s = _FIRST_PROBE_S
+        while True:
+            began = loop.time()
+            error = await self._listen()
+            if self._ended(self._stream, error):
+                log.info("other_plan", source=self._name, stream=str(self._stream), why=str(error))
+                return
+            self._standing.failed(self._stream, error)
+            if error.retryable:
+                if loop.time() - began > _HEALTHY_S:
+                    backoff.reset()
+                probe_s, wait_s = _FIRST_PROBE_S, backoff.next_s()
+                told = {"error": str(error), "retry_s": round(wait_s, 2)}
+                log.warning("stream_ended", source=self._name, stream=str(self._stream), **told)
+            else:
+                wait_s = min(probe_s, self._caller.settings.probe_s)
+                probe_s *= 2
+                told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "probe_s": wait_s}
+                log.error("no_stream", source=self._name, stream=str(self._stream), **told)
+                self._inbox.gap(self._name, f"no event stream of {self._stream}: {error.info.code}")
+            await self._wait(wait_s, error)
+
+    async def _listen(self) -> GpuDropError:
+        """One connection from its request to its end; returns why it ended."""
+        splitter = LineSplitter(_MAX_LINE_BYTES)
+        established = False
+        try:
+            self._used = None
+            self._used = await self._caller.current_keys()
+            async with aclosing(self._caller.listen(self._stream, self._used)) as stream:
+                async for chunk in stream:
+                    if not established:
+                        established = True
+                        self._connected()
+                    await self._take(splitter, chunk)
+        except GpuDropError as e:
+            return e
+        raise AssertionError("the stream ended without a reason")
+
+    def _connected(self) -> None:
+        log.info("stream_connected", source=self._name, stream=str(self._stream))
+        self._standing.connected(self._stream)
+        self._inbox.gap(self._name, f"the event stream of {self._stream} was connected")
+
+    async def _take(self, splitter: LineSplitter, chunk: bytes) -> None:
+        dropped = splitter.dropped
+        lines = splitter.feed(chunk)
+        if not await deliver(self._inbox, self._decoded(lines), source=self._name):
+            self._inbox.gap(self._name, "events were accepted slowly: the server may have dropped others")
+        if splitter.dropped > dropped:
+            self._inbox.count(self._name, "too_large", splitter.dropped - dropped)
+            self._inbox.gap(self._name, f"an event was longer than {_MAX_LINE_BYTES} bytes")
+
+    def _decoded(self, lines: list[bytes]) -> list[ObjectEvent]:
+        events: list[ObjectEvent] = []
+        ignored: Counter[str] = Counter()
+        for line in lines:
+            message = decode(line, Channel.LISTEN, source=self._name)
+            for item in message.ignored:
+                ignored[item.reason] += 1
+                log.debug("record_ignored", source=self._name, reason=item.reason, detail=item.detail)
+            for event in message.events:
+                if self._wanted and event.bucket not in self._wanted:
+                    ignored["other_bucket"] += 1
+                else:
+                    events.append(event)
+        for reason, n in ignored.items():
+            self._inbox.count(self._name, reason, n)
+        return events
+
+    async def _wait(self, seconds: float, error: GpuDropError) -> None:
+        """For `seconds`, or until there are other keys when those used were none, or no good."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        looking = self._used is None or isinstance(error, StoreDenied)
+        while (left := until - loop.time()) > 0:
+            await asyncio.sleep(min(left, _KEYS_LOOK_S) if looking else left)
+            if looking and await self._has_other_keys():
+                return
+
+    async def _has_other_keys(self) -> bool:
+        try:
+            return await self._caller.current_keys() != self._used
+        except GpuDropError:
+            return False

@@ -1,0 +1,64 @@
+"""One look at the event stream, for `gpudrop check`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+
+import aiohttp
+
+from listener.credentials import AccessKeys, Keys
+from listener.sources.base import Condition
+from listener.sources.listen.calling import Caller, MinioListenSettings, tls_context
+from listener.sources.listen.errors import other_plan_may_do
+from listener.sources.listen.planning import Stream, anything, plan
+from listener.sources.listen.source import new_session, utc_now
+from manifests.errors import GpuDropError
+
+
+async def probe(
+    settings: MinioListenSettings,
+    keys: Keys,
+    *,
+    session_factory: Callable[[], aiohttp.ClientSession] = new_session,
+    now: Callable[[], datetime] = utc_now,
+) -> Condition:
+    """Whether events would arrive, and if not what to do.
+
+    Takes `ping_s` when they would; `ping_s + slack_s` at most, twice that when every bucket needs its own stream.
+    """
+    try:
+        tls = await asyncio.to_thread(tls_context, settings.ca_file)
+        async with session_factory() as session:
+            caller = Caller(settings, keys, now, session, tls)
+            return await _heard(caller)
+    except GpuDropError as e:
+        return Condition.trouble(e)
+
+
+async def _heard(caller: Caller) -> Condition:
+    keys = await caller.current_keys()
+    buckets = caller.settings.buckets
+    streams = plan(buckets, anything, by_bucket=False)
+    trouble = await _first_trouble(caller, streams, keys)
+    if trouble and len(buckets) > 1 and other_plan_may_do(trouble):
+        streams = plan(buckets, anything, by_bucket=True)
+        trouble = await _first_trouble(caller, streams, keys)
+    return Condition.trouble(trouble) if trouble else Condition(True, f"events arrive: {', '.join(map(str, streams))}")
+
+
+async def _first_trouble(caller: Caller, streams: Sequence[Stream], keys: AccessKeys) -> GpuDropError | None:
+    found = await asyncio.gather(*(_trouble(caller, stream, keys) for stream in streams))
+    return next((error for error in found if error), None)
+
+
+async def _trouble(caller: Caller, stream: Stream, keys: AccessKeys) -> GpuDropError | None:
+    """None as soon as the first byte is there: the server sends its first keep-alive when it has no event."""
+    try:
+        async with aclosing(caller.listen(stream, keys)) as sent:
+            await anext(sent)
+    except GpuDropError as e:
+        return e
+    return None
