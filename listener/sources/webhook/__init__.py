@@ -1,1 +1,1 @@
-"""An HTTP receiver for what stores and SNS post."""
+"""An HTTP receiver of bucket events: stores post, this answers once what they told is durable."""

@@ -1,0 +1,49 @@
+"""Bodies of posts, within a size and a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+
+class Refused(Exception):
+    """A post that is answered with `status`; `reason` names the cause in the counts."""
+
+    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
+        self.headers = headers or {}
+
+
+async def read_body(request: web.BaseRequest, *, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body, as it was sent. Raises Refused; of a body that is too long no more than `max_bytes` is kept."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        # A few kilobytes can inflate to gigabytes, and no store compresses what it posts.
+        raise Refused(415, "compressed", {"Accept-Encoding": "identity"})
+    if (request.content_length or 0) > max_bytes:
+        raise Refused(413, "too_large")
+    await _continue(request)
+    parts: list[bytes] = []
+    length = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while part := await request.content.readany():
+                length += len(part)
+                if length > max_bytes:
+                    raise Refused(413, "too_large")
+                parts.append(part)
+    except TimeoutError as e:
+        raise Refused(408, "too_slow") from e
+    except web.RequestPayloadError as e:
+        raise Refused(400, "not_http") from e
+    return b"".join(parts)
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Some clients hold the body back until they are told that it is wanted."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0

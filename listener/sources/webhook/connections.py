@@ -1,0 +1,178 @@
+"""The HTTP server below the answers: aiohttp's, with what it lacks for strangers: a deadline for headers, a limit on
+connections, silence about what they sent, and an end that lets posts finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
+
+_LINGER_S = 2.0
+_WRITE_S = 0.2
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, as in WebhookSettings."""
+
+    header_timeout_s: float
+    idle_timeout_s: float
+    max_connections: int
+
+
+class Connection(web.RequestHandler):
+    """One connection. A header must be complete, and an answer be taken, within `header_timeout_s`."""
+
+    __slots__ = ("_cutting", "_limit_s", "_server", "busy")
+
+    def __init__(self, server: HttpServer, limits: Limits) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # pyright: ignore[reportArgumentType] - aiohttp's own way to switch it off
+            keepalive_timeout=limits.idle_timeout_s,
+            lingering_time=_LINGER_S,
+            auto_decompress=False,
+        )
+        self._server = server
+        self._limit_s = limits.header_timeout_s
+        self._cutting: asyncio.TimerHandle | None = None
+        self.busy = False
+
+    def begin(self) -> None:
+        """A header is complete."""
+        self._spare()
+        self.busy = True
+
+    def finish(self) -> None:
+        self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._server.is_full:
+            self._server.count("too_many_connections")
+            self._abort()
+        else:
+            self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if data and not self.busy and self._cutting is None:
+            self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._spare()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._spare()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the base class's signature
+    ) -> web.StreamResponse:
+        """aiohttp would print what a stranger sent, secrets included. What is not HTTP is only counted."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        if status >= 500:
+            log.error("post_failed", exc_info=exc)
+        else:
+            self._server.count("not_http")
+        answer = web.Response(status=status)
+        answer.force_close()
+        return answer
+
+    def _watch(self) -> None:
+        self._spare()
+        self._cutting = asyncio.get_running_loop().call_later(self._limit_s, self._cut)
+
+    def _spare(self) -> None:
+        if self._cutting:
+            self._cutting.cancel()
+            self._cutting = None
+
+    def _cut(self) -> None:
+        self._cutting = None
+        self._server.count("too_slow")
+        self._abort()
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class HttpServer(web.Server):
+    """What `loop.create_server` asks for connections. `answer` gets every request; it never sees what is not HTTP."""
+
+    def __init__(self, answer: Answer, limits: Limits, count: Callable[[str], None]) -> None:
+        super().__init__(self._handle)
+        self._answer = answer
+        self._limits = limits
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._ending = False
+        self._open = 0
+        self._busy = 0
+        self.count = count
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, self._limits)
+
+    @property
+    def is_full(self) -> bool:
+        return self._open > self._limits.max_connections
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._open += 1
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._open -= 1
+        super().connection_lost(handler, exc)
+
+    async def close(self, grace_s: float) -> None:
+        """Closes idle connections, and the others once they are answered, or after `grace_s`."""
+        self._ending = True
+        await asyncio.sleep(0)
+        for connection in self.connections:
+            if isinstance(connection, Connection) and not connection.busy:
+                connection.force_close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._quiet.wait()
+        await self.shutdown(_WRITE_S)
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.begin()
+        self._busy += 1
+        self._quiet.clear()
+        try:
+            answer = await self._answer(request)
+        finally:
+            connection.finish()
+            self._busy -= 1
+            if not self._busy:
+                self._quiet.set()
+        answer.headers["Server"] = "gpudrop"
+        # A body nobody read would be taken for the next request's header.
+        if self._ending or not request.content.is_eof():
+            answer.force_close()
+        return answer

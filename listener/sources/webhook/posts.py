@@ -1,0 +1,154 @@
+"""From one post to its answer. Answers have no body: some stores never read one, and lose a connection each time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiohttp import web
+
+from listener.decoding.messages import Channel, SnsConfirmation, decode
+from listener.events import ObjectEvent
+from listener.sources.base import Inbox
+from listener.sources.webhook.auth import Door, Gate, Shown, path_secret
+from listener.sources.webhook.bodies import Refused, read_body
+from listener.sources.webhook.settings import WebhookSettings
+from listener.sources.webhook.sns import Sns
+from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable, StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
+
+_LATER = {"Retry-After": "5"}
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_QUIET_S = 60.0
+
+
+class Posts:
+    """Answers posts for one inbox. 200: recorded, or of no interest. 202: not understood, and counted.
+
+    400: not JSON. 401: nothing proves who posts. 403: an SNS topic that is not listed. 404, 405: not the place, not
+    the way. 408, 413, 415: a body too slow, too long, compressed. 503: not recorded now; send it again.
+    """
+
+    def __init__(self, settings: WebhookSettings, gate: Gate, sns: Sns, inbox: Inbox) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._sns = sns
+        self._inbox = inbox
+        self._told: dict[str, float] = {}
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        try:
+            status = await self._take(await self._admitted(request))
+            return web.Response(status=status)
+        except Refused as e:
+            self._inbox.count(self._settings.name, e.reason)
+            self._tell(e, request.remote or "")
+            return web.Response(status=e.status, headers=e.headers)
+
+    async def _admitted(self, request: web.BaseRequest) -> bytes:
+        """The body of a post that has shown who sends it."""
+        in_path = path_secret(self._settings.path, request.rel_url.raw_path)
+        if in_path is None or (in_path and not self._gate.secrets.path_secrets):
+            raise Refused(404, "wrong_path")
+        if request.method != "POST":
+            raise Refused(405, "wrong_method", {"Allow": "POST"})
+        shown = Shown(
+            authorization=request.headers.get("Authorization", ""),
+            path_secret=in_path,
+            signature=request.headers.get("X-Gpudrop-Signature", ""),
+            sns_topic=request.headers.get("x-amz-sns-topic-arn", ""),
+        )
+        door = self._gate.at_the_door(shown)
+        if door is Door.SHUT:
+            raise Refused(401, "wrong_token", _CHALLENGE)
+        self._check_topic(shown.sns_topic)
+        body = await read_body(
+            request, max_bytes=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
+        )
+        if door is Door.BODY_DECIDES and not await self._proven(shown, body):
+            raise Refused(401, "wrong_signature", _CHALLENGE)
+        return body
+
+    async def _proven(self, shown: Shown, body: bytes) -> bool:
+        if shown.signature and self._gate.signed(shown.signature, body):
+            return True
+        if shown.sns_topic not in self._gate.sns_topics:
+            return False
+        try:
+            return await self._sns.signed(body)
+        except SourceUnavailable as e:
+            raise Refused(503, "sns_unreachable", _LATER) from e
+
+    async def _take(self, body: bytes) -> int:
+        """The status of the answer, once everything in `body` is dealt with."""
+        decoded = decode(body, Channel.WEBHOOK, source=self._settings.name)
+        self._check_topic(decoded.confirmation.topic_arn if decoded.confirmation else decoded.sns_topic)
+        for item in decoded.ignored:
+            self._inbox.count(self._settings.name, item.reason)
+            log.debug("record_ignored", source=self._settings.name, reason=item.reason, detail=item.detail)
+        if decoded.confirmation:
+            await self._confirm(decoded.confirmation)
+        await self._accept(decoded.events)
+        if not decoded.malformed:
+            return 200
+        not_json = any(item.reason == "not_json" for item in decoded.ignored)
+        # A shape that is not known today stays unknown: refusing it would keep a store's queue at it for ever.
+        return 400 if not_json and not decoded.sns_topic else 202
+
+    def _check_topic(self, topic: str) -> None:
+        if topic and topic not in self._settings.sns_topics:
+            raise Refused(403, "sns_topic_not_listed")
+
+    async def _confirm(self, asked: SnsConfirmation) -> None:
+        name = self._settings.name
+        if asked.kind == "unsubscribe":
+            self._inbox.count(name, "sns_unsubscribed")
+            log.warning("sns_unsubscribed", source=name, topic=asked.topic_arn, hint="Subscribe this address again.")
+            return
+        try:
+            await self._sns.confirm(asked)
+        except SourceUnavailable as e:
+            log.warning("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e))
+            raise Refused(503, "sns_unreachable", _LATER) from e
+        except SourceDenied as e:
+            log.error("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e), hint=e.info.hint)
+            raise Refused(403, "sns_not_confirmed") from e
+        log.info("sns_confirmed", source=name, topic=asked.topic_arn)
+
+    async def _accept(self, events: tuple[ObjectEvent, ...]) -> None:
+        """Returns once the inbox has them, or never will. Not every store sends again what gets another answer than
+        200, so what is refused is a gap too."""
+        if not events:
+            return
+        try:
+            async with asyncio.timeout(self._settings.accept_timeout_s):
+                await _hand_over(self._inbox, events, self._settings.name)
+        except (StoreUnavailable, TimeoutError) as e:
+            self._inbox.gap(self._settings.name, "events could not be recorded when they were posted")
+            raise Refused(503, "not_recorded", _LATER) from e
+
+    def _tell(self, refused: Refused, remote: str) -> None:
+        """Once a minute for each cause: strangers decide how often it happens."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told.get(refused.reason, -_QUIET_S) >= _QUIET_S:
+            self._told[refused.reason] = now
+            told = {"status": refused.status, "reason": refused.reason, "remote": remote}
+            log.warning("post_refused", source=self._settings.name, **told)
+
+
+async def _hand_over(inbox: Inbox, events: tuple[ObjectEvent, ...], source: str) -> None:
+    """Raises StoreUnavailable. Events that will never be accepted are logged and left out, not their neighbours."""
+    try:
+        await inbox.accept(events)
+    except StoreUnavailable:
+        raise
+    except GpuDropError:
+        for event in events:
+            try:
+                await inbox.accept([event])
+            except StoreUnavailable:
+                raise
+            except GpuDropError as e:
+                told = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
+                log.error("event_refused", source=source, bucket=event.bucket, key=event.key, **told)

@@ -1,0 +1,135 @@
+"""Events that stores post (MinIO, RustFS, Ceph RGW, VersityGW, Amazon SNS): an HTTP server that answers 200 once what
+was posted is durable, and 503 when it cannot be recorded now."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import structlog
+
+from listener.sources.base import Condition, Inbox
+from listener.sources.delivery import Retries
+from listener.sources.webhook.auth import build_gate
+from listener.sources.webhook.connections import HttpServer, Limits
+from listener.sources.webhook.posts import Posts
+from listener.sources.webhook.settings import PostSecrets, WebhookSettings
+from listener.sources.webhook.sns import Sns
+from listener.sources.webhook.tls import Certificate
+from manifests.errors import ConfigError, GpuDropError, SourceDenied, SourceUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
+
+_BACKOFF_CAP_S = 30.0
+_HANDSHAKE_S = 10.0
+_BACKLOG = 1024
+_OWN_FILES = 256
+"""Files that the rest of the listener may need while strangers hold connections."""
+
+
+class WebhookReceiver:
+    """`port` is the one that is listened on, 0 while there is none."""
+
+    exclusive = False
+
+    def __init__(self, settings: WebhookSettings, secrets: PostSecrets) -> None:
+        """Raises ConfigError when nobody could post, or anybody although secrets are set."""
+        self.name = settings.name
+        self.port = 0
+        self._settings = settings
+        self._gate = build_gate(settings, secrets)
+
+    async def run(self, inbox: Inbox) -> None:
+        """Raises ConfigError when the certificate cannot be read; every later trouble is outlived."""
+        tls = self._settings.tls
+        certificate = await asyncio.to_thread(Certificate, tls) if tls else None
+        backoff = Retries(0.5, _BACKOFF_CAP_S)
+        async with aiohttp.ClientSession() as session:
+            now = asyncio.get_running_loop().time
+            sns = Sns(session, self._settings.sns_hosts, now, self._settings.sns_timeout_s)
+            posts = Posts(self._settings, self._gate, sns, inbox)
+            while True:
+                try:
+                    async with self._listening(posts, inbox, certificate and certificate.context):
+                        await self._renewing(inbox, certificate)
+                except GpuDropError as e:
+                    inbox.report(self.name, Condition.trouble(e))
+                    wait_s = backoff.next_s()
+                    told = {"error": str(e), "hint": e.info.hint, "retry_s": round(wait_s, 2)}
+                    log.warning("not_listening", source=self.name, **told)
+                    await asyncio.sleep(wait_s)
+
+    @asynccontextmanager
+    async def _listening(self, posts: Posts, inbox: Inbox, tls: ssl.SSLContext | None) -> AsyncGenerator[None]:
+        """Takes posts until it is left; those that have begun are finished then. Raises why it cannot listen."""
+        settings = self._settings
+        limits = Limits(
+            settings.header_timeout_s, settings.idle_timeout_s, min(settings.max_connections, _connections_left())
+        )
+        server = HttpServer(posts.answer, limits, lambda what: inbox.count(self.name, what))
+        try:
+            listening = await asyncio.get_running_loop().create_server(
+                server,
+                settings.host,
+                settings.port,
+                ssl=tls,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=_HANDSHAKE_S if tls else None,
+            )
+        except OSError as e:
+            raise _cannot_listen(e, settings) from e
+        try:
+            self.port = int(listening.sockets[0].getsockname()[1])
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            at = f"{'https' if tls else 'http'}://{host}:{self.port}{settings.path}"
+            log.info("listening", source=self.name, address=at)
+            inbox.report(self.name, Condition(True, f"listening at {at}"))
+            inbox.gap(self.name, f"the receiver at {at} was opened")
+            yield
+        finally:
+            self.port = 0
+            listening.close()
+            await server.close(settings.grace_s)
+
+    async def _renewing(self, inbox: Inbox, certificate: Certificate | None) -> None:
+        """Never returns. A certificate that is replaced is shown to those who connect later."""
+        while True:
+            await asyncio.sleep(self._settings.renew_s)
+            if certificate is None:
+                continue
+            try:
+                if await asyncio.to_thread(certificate.renew):
+                    log.info("certificate_renewed", source=self.name)
+            except ConfigError as e:
+                log.warning("certificate_not_renewed", source=self.name, error=str(e), hint=e.info.hint)
+                inbox.count(self.name, "certificate_not_renewed")
+
+
+def _cannot_listen(e: OSError, settings: WebhookSettings) -> GpuDropError:
+    """SourceUnavailable passes by itself, when the other program ends; SourceDenied needs somebody to act."""
+    at = f"{settings.host}:{settings.port}"
+    if e.errno == errno.EADDRINUSE:
+        hint = "Another program listens there: end it, or set `listen` to another port."
+        return SourceUnavailable(f"The address {at} is taken.", hint=hint, where="listen")
+    if e.errno in (errno.EACCES, errno.EPERM):
+        hint = "Ports below 1024 need rights: set `listen` to a higher one."
+        return SourceDenied(f"This program may not listen at {at}.", hint=hint, where="listen")
+    if isinstance(e, socket.gaierror) or e.errno == errno.EADDRNOTAVAIL:
+        hint = "Set `listen` to an address of this machine, 127.0.0.1 or 0.0.0.0."
+        return SourceDenied(f"This machine has no address {settings.host}.", hint=hint, where="listen")
+    return SourceUnavailable(f"{at} cannot be listened on: {e}.", hint="See the log.", where="listen")
+
+
+def _connections_left() -> int:
+    """How many connections leave the listener enough open files for its own work."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit either
+        return 2**31
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(soft - _OWN_FILES, soft // 2)
