@@ -7,7 +7,7 @@ braces. Every other character stands for itself, also "[", "]", "|", "'" and bra
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 
@@ -32,6 +32,20 @@ def compile_globs(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 def matches(patterns: tuple[str, ...], key: str) -> bool:
     return compile_globs(patterns).fullmatch(key) is not None
+
+
+def literal_prefixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """What keys that match any of `patterns` begin with; () when there are no patterns. Raises as `compile_globs`."""
+    return tuple(dict.fromkeys(re.split(r"[*?]", one, maxsplit=1)[0] for p in patterns for one in _expanded(p)))
+
+
+def shortest(prefixes: Iterable[str]) -> tuple[str, ...]:
+    """Those of `prefixes` that no other one is the beginning of: below them lies all that lies below any."""
+    kept: list[str] = []
+    for prefix in sorted(prefixes):
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return tuple(kept)
 
 
 def _expression(glob: str) -> str:

@@ -45,7 +45,11 @@ class Store(Protocol):
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """The buckets drops are expected in."""
+        """The buckets drops are expected in; none: every bucket there is."""
+        ...
+
+    async def find_buckets(self) -> tuple[str, ...]:
+        """Those buckets by name, also where it is every one. Raises StoreUnavailable and StoreDenied."""
         ...
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None: ...

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any
 
-from listener.patterns import matches
+from listener.patterns import literal_prefixes, matches, shortest
 from manifests.keys import key_problem
-from manifests.names import cancel_target, is_manifest, is_reserved
+from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest, is_reserved
+
+MAX_PREFIXES = 32
+"""A bucket is listed below no more prefixes than this: each costs a request at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,16 @@ class TriggerBook:
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = tuple(triggers)
+        self._watching: list[Callable[[], None]] = []
 
     def use(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = tuple(triggers)
+        for told in self._watching:
+            told()
+
+    def watch(self, told: Callable[[], None]) -> None:
+        """`told` is called whenever other triggers are in force."""
+        self._watching.append(told)
 
     def match(self, bucket: str, key: str) -> Match | CancelRequest | Ignored:
         return match(self._triggers, bucket, key)
@@ -77,6 +88,9 @@ class TriggerBook:
     def interesting(self, bucket: str, key: str) -> bool:
         """Whether an object called `key` could start or end anything."""
         return not isinstance(self.match(bucket, key), Ignored)
+
+    def prefixes(self, bucket: str) -> tuple[str, ...]:
+        return prefixes(self._triggers, bucket)
 
 
 def match(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | CancelRequest | Ignored:
@@ -94,6 +108,35 @@ def match(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | CancelR
         if (trigger.manifest is None) is manifest and trigger.covers(bucket, key):
             return Match(trigger)
     return Ignored("no trigger takes manifests here" if manifest else "no trigger matches")
+
+
+def prefixes(triggers: Sequence[Trigger], bucket: str) -> tuple[str, ...]:
+    """Below these lies every key of `bucket` that could start a run or cancel one of these triggers' runs.
+
+    As few as can be told; ("",) for the whole bucket, () when nothing in it is of interest. Folder defaults need not
+    lie below them: whoever wants those asks for them by name.
+    """
+    found: set[str] = set()
+    for trigger in triggers:
+        if trigger.buckets and bucket not in trigger.buckets:
+            continue
+        for literal in literal_prefixes(trigger.patterns) if trigger.patterns else ("",):
+            if literal.startswith(trigger.prefix):
+                start = literal
+            elif trigger.prefix.startswith(literal):
+                start = trigger.prefix
+            else:
+                continue
+            found.add(start if trigger.manifest is not None else _without_suffix(start))
+    few = shortest(found)
+    return few if len(few) <= MAX_PREFIXES else (commonprefix(few),)  # noqa: RUF071 - characters are meant, not folders
+
+
+def _without_suffix(start: str) -> str:
+    """`start` without what may belong to a manifest's suffix: "a/talk.cancel" cancels what "a/talk.job.yaml" began."""
+    low = start.lower()
+    ends = (n for s in MANIFEST_SUFFIXES for n in range(1, len(s) + 1) if low.endswith(s[:n]))
+    return start[: len(start) - max(ends, default=0)]
 
 
 @dataclass(frozen=True, slots=True)

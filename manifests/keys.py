@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 
 from manifests.errors import InvalidPath, UnusableKey
 
 MAX_KEY_BYTES = 1024
 """Longest object key S3 allows, in bytes of UTF-8."""
+
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 OWN_FOLDERS = (".gpudrop", "_dlq")
 """Folders at a bucket's root that gpudrop keeps for itself: its state, and dead letters."""
@@ -49,11 +51,8 @@ def key_problem(key: str) -> str:
         return "is empty"
     if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         return "is longer than 1024 bytes"
-    kinds = {unicodedata.category(c) for c in key}
-    if "Cc" in kinds:
-        return "holds a control character"
-    if "Cs" in kinds:
-        return "holds half of a surrogate pair, which is no character"
+    if odd := _ODD.search(key):
+        return "holds a control character" if odd[0] < "\ud800" else "holds half of a surrogate pair, no character"
     segments = key.removesuffix("/").split("/")
     if any(s == "" for s in segments):
         return "has an empty segment ('//', or a '/' at its start)"

@@ -1,36 +1,35 @@
-"""Events from listing: finds what no other source told, after a gap, at the start and every so often."""
+"""Events from listing: finds what no other source told, after a gap, at the start and every so often.
+
+It needs nothing of the store but listings, so it also works alone, where a store sends no events at all.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import structlog
 
-from listener.events import ObjectCreated
 from listener.sources.base import Inbox
-from listener.sources.delivery import Retries, deliver
-from listener.store import ObjectMeta, OddKey, Store
+from listener.sources.delivery import Retries
+from listener.sources.listing.differences import Differences, Known
+from listener.sources.listing.oddities import OddKeys
+from listener.sources.listing.pace import pause_s
+from listener.sources.listing.passing import Lister, Passed, Wanted
+from listener.sources.listing.standing import Standing
+from listener.store import Store
 from manifests.errors import GpuDropError
+
+__all__ = ["Known", "Reconcile", "ReconcileSettings"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
-_BATCH = 500
+LISTINGS_AT_ONCE = 4
 _BACKOFF_CAP_S = 60.0
-_MAX_ODD_KEYS = 1000
-_YOUNG_AGAIN = 5
-"""Listings that met unsettled objects are repeated after this many times `settle_s`."""
-
-
-class Known(Protocol):
-    """What was taken in before."""
-
-    async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
-        """Those of `metas` whose version is new. Raises StoreUnavailable when that cannot be told now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +37,41 @@ class ReconcileSettings:
     """Seconds. Objects older than `look_back_s` when the source starts are left alone; None: nothing is too old.
 
     `settle_s` is for stores that show objects while they are written: what changed this recently waits for a later
-    listing. `prefixes` narrows the listing of a bucket to those; a bucket that is not in it is listed whole.
+    listing. `interval_s` lies between two listings of a bucket, more when a listing takes long (see `pace`).
     """
 
     interval_s: float = 60.0
     look_back_s: float | None = 86400.0
     settle_s: float = 0.0
-    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
-class _Listing:
-    """One pass over a bucket: the times between which objects are of interest, and what came of it."""
+def _everything(bucket: str) -> Sequence[str]:
+    del bucket
+    return ("",)
 
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What lasts from one `run` to its end."""
+
+    inbox: Inbox
     oldest: datetime | None
-    youngest: datetime | None
-    found: int = 0
-    unsettled: bool = False
+    group: asyncio.TaskGroup
+    standing: Standing = field(default_factory=Standing)
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTINGS_AT_ONCE))
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, asyncio.Task[None]])
 
 
 class Reconcile:
-    """Every bucket is listed by itself, one listing at a time, in batches: memory does not grow with the bucket.
+    """Every bucket is listed by itself, one listing at a time, a few buckets at once.
 
     `interesting(bucket, key)` says whether a key could start or end anything; the others are never looked up.
+    `prefixes(bucket)` says below what those keys lie, and is asked before each listing. `buckets` is asked for the
+    buckets' names as often as a bucket is listed; without it they are the store's.
     """
 
     name = "reconcile"
@@ -77,95 +84,110 @@ class Reconcile:
         interesting: Callable[[str, str], bool],
         settings: ReconcileSettings,
         *,
+        prefixes: Callable[[str], Sequence[str]] = _everything,
+        buckets: Callable[[], Awaitable[Sequence[str]]] | None = None,
         now: Callable[[], datetime] = _now,
+        rng: random.Random | None = None,
     ) -> None:
         self._store = store
-        self._known = known
-        self._interesting = interesting
         self._settings = settings
+        self._prefixes = prefixes
+        self._buckets = buckets
         self._now = now
-        self._wanted = {bucket: asyncio.Event() for bucket in store.buckets}
-        self._odd: set[tuple[str, str]] = set()
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._lister = Lister(
+            source=self.name,
+            store=store,
+            known=known,
+            interesting=interesting,
+            odd_keys=OddKeys(self.name),
+            differences=Differences(store, known),
+            clock=time.monotonic,
+        )
+        self._wanted: dict[str, asyncio.Event] = {}
+        self._look_for_buckets = asyncio.Event()
 
-    def request(self, reason: str) -> None:
-        """List soon. Requests during a listing lead to one more after it, however many they are."""
-        log.debug("listing_requested", reason=reason)
-        for wanted in self._wanted.values():
-            wanted.set()
+    def request(self, reason: str, *, bucket: str | None = None) -> None:
+        """List soon, one bucket or all. Requests during a listing lead to one more after it, however many they are."""
+        log.debug("listing_requested", reason=reason, bucket=bucket)
+        for name, wanted in self._wanted.items():
+            if bucket in (None, name):
+                wanted.set()
+        self._look_for_buckets.set()
 
     async def run(self, inbox: Inbox) -> None:
         back = self._settings.look_back_s
         oldest = None if back is None else self._now() - timedelta(seconds=back)
+        self._wanted = {}
         async with asyncio.TaskGroup() as group:
-            for bucket in self._wanted:
-                group.create_task(self._repeat(bucket, oldest, inbox))
+            await self._follow_buckets(_Round(inbox, oldest, group))
 
-    async def _repeat(self, bucket: str, oldest: datetime | None, inbox: Inbox) -> None:
+    async def _follow_buckets(self, round_: _Round) -> None:
+        backoff = Retries(1.0, _BACKOFF_CAP_S)
+        standing = round_.standing
+        while True:
+            self._look_for_buckets.clear()
+            try:
+                names = await self._buckets() if self._buckets else self._store.buckets
+            except GpuDropError as e:
+                log.error("buckets_unknown", code=e.info.code, error=str(e), hint=e.info.hint)
+                round_.inbox.report(self.name, standing.failed("", e))
+                await _set_or_later(self._look_for_buckets, backoff.next_s())
+                continue
+            backoff.reset()
+            standing.gone("")
+            self._take_up(names, round_)
+            await _set_or_later(self._look_for_buckets, self._settings.interval_s if self._buckets else None)
+
+    def _take_up(self, names: Sequence[str], round_: _Round) -> None:
+        for bucket in self._wanted.keys() - set(names):
+            round_.tasks.pop(bucket).cancel()
+            del self._wanted[bucket]
+            log.info("bucket_gone", bucket=bucket)
+            round_.inbox.report(self.name, round_.standing.gone(bucket))
+        for bucket in names:
+            if bucket not in self._wanted:
+                self._wanted[bucket] = asyncio.Event()
+                round_.tasks[bucket] = round_.group.create_task(self._repeat(bucket, round_))
+
+    async def _repeat(self, bucket: str, round_: _Round) -> None:
         wanted = self._wanted[bucket]
         backoff = Retries(1.0, _BACKOFF_CAP_S)
         while True:
-            wanted.clear()
-            listing = _Listing(oldest, self._youngest())
             try:
-                await self._list(bucket, listing, inbox)
+                async with round_.gate:
+                    wanted.clear()
+                    passed = await self._list(bucket, round_)
             except GpuDropError as e:
                 wait_s = backoff.next_s()
                 told = {"bucket": bucket, "code": e.info.code, "error": str(e), "hint": e.info.hint}
                 log.error("listing_failed", **told, retry_s=round(wait_s, 2))
-                await asyncio.sleep(wait_s)
+                round_.inbox.report(self.name, round_.standing.failed(bucket, e))
+                await _set_or_later(wanted, wait_s)
                 continue
             backoff.reset()
-            if listing.found:
-                log.info("listing_found", bucket=bucket, objects=listing.found)
-            await _set_or_later(wanted, self._pause_s(unsettled=listing.unsettled))
+            round_.inbox.report(self.name, round_.standing.listed(bucket, passed.listed))
+            if passed.news:
+                log.info("listing_found", bucket=bucket, objects=passed.news)
+            await _set_or_later(wanted, self._pause_s(passed))
 
-    async def _list(self, bucket: str, listing: _Listing, inbox: Inbox) -> None:
-        batch: list[ObjectMeta] = []
-        for prefix in self._settings.prefixes.get(bucket, ("",)):
-            async for item in self._store.list(bucket, prefix):
-                if isinstance(item, OddKey):
-                    self._name_odd(bucket, item)
-                elif self._concerns(bucket, item, listing):
-                    batch.append(item)
-                if len(batch) >= _BATCH:
-                    listing.found += await self._tell(bucket, batch, inbox)
-                    batch = []
-        listing.found += await self._tell(bucket, batch, inbox)
-
-    def _concerns(self, bucket: str, meta: ObjectMeta, listing: _Listing) -> bool:
-        if listing.oldest is not None and meta.last_modified < listing.oldest:
-            return False
-        if not self._interesting(bucket, meta.key):
-            return False
-        if listing.youngest is not None and meta.last_modified > listing.youngest:
-            listing.unsettled = True
-            return False
-        return True
-
-    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], inbox: Inbox) -> int:
-        """Returns how many objects of the batch were news."""
-        if not batch:
-            return 0
-        news = await self._known.unknown(bucket, batch)
-        await deliver(inbox, [ObjectCreated(bucket, meta.key, self.name) for meta in news], source=self.name)
-        return len(news)
-
-    def _youngest(self) -> datetime | None:
+    async def _list(self, bucket: str, round_: _Round) -> Passed:
         settle_s = self._settings.settle_s
-        return self._now() - timedelta(seconds=settle_s) if settle_s else None
+        youngest = self._now() - timedelta(seconds=settle_s) if settle_s else None
+        return await self._lister.list(Wanted(bucket, self._prefixes(bucket), round_.oldest, youngest), round_.inbox)
 
-    def _pause_s(self, *, unsettled: bool) -> float:
-        interval_s = self._settings.interval_s
-        return min(interval_s, self._settings.settle_s * _YOUNG_AGAIN) if unsettled else interval_s
+    def _pause_s(self, passed: Passed) -> float:
+        settings = self._settings
+        return pause_s(
+            passed.listed.took_s,
+            settings.interval_s,
+            settle_s=settings.settle_s,
+            unsettled=passed.unsettled,
+            rng=self._rng,
+        )
 
-    def _name_odd(self, bucket: str, item: OddKey) -> None:
-        if (bucket, item.key) in self._odd or len(self._odd) >= _MAX_ODD_KEYS:
-            return
-        self._odd.add((bucket, item.key))
-        log.warning("key_unusable", bucket=bucket, key=item.key[:200], problem=item.problem, hint="Rename the object.")
 
-
-async def _set_or_later(event: asyncio.Event, at_most_s: float) -> None:
+async def _set_or_later(event: asyncio.Event, at_most_s: float | None) -> None:
     try:
         async with asyncio.timeout(at_most_s):
             await event.wait()

@@ -57,6 +57,9 @@ class FolderStore:
     def links_expire(self) -> bool:
         return False
 
+    async def find_buckets(self) -> tuple[str, ...]:
+        return self.buckets
+
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
         """Raises StoreDenied for a link that leads out of the folder, as `read` and `sign` do."""
         return await self._run(bucket, f"look up {key!r}", lambda: self._head(key))

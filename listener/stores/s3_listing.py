@@ -1,16 +1,19 @@
 """Listings that miss nothing, whatever keys lie in the bucket.
 
-obstore lists ten times faster than minio's client, but gives up at the first key it cannot hold (a newline, an empty
-segment) and drops the "/" at the end of folder markers. So: obstore as far as it goes, from there minio's.
+obstore lists ten times faster than minio's client, but some keys stop it (a newline, an empty segment) and some it
+tells wrong (folder markers lose their "/"). So: obstore as far as it can be relied on, from there minio's client, and
+obstore again once the keys have become ordinary.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import ParseError
 
 import obstore
 from minio import Minio
@@ -22,7 +25,8 @@ from urllib3.exceptions import HTTPError
 
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3_errors import from_code, translate
-from manifests.errors import GpuDropError
+from listener.stores.s3_order import REPLACED, before, holds, is_past
+from manifests.errors import GpuDropError, ServerMisbehaves
 from manifests.media import key_problem
 
 if TYPE_CHECKING:
@@ -31,10 +35,16 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 HEADS_AT_ONCE = 16
+MAX_EMPTY = 100
+"""With more empty objects than this on a page, asking for each is dearer than having minio's client list them."""
+MAX_CALM = 64
+"""After each odd stretch obstore waits for twice as many ordinary pages as after the one before, but no more."""
+WORTH_IT = 8
+"""A try of obstore's that brought so many pages: after the next stretch it need not wait longer."""
 
 
-class _Unreadable(Exception):
-    """obstore met a key it cannot hold."""
+class _Unreliable(Exception):
+    """obstore met a key it cannot hold, or may have told wrong."""
 
 
 def meta_of(found: VendorMeta, key: str) -> ObjectMeta:
@@ -52,8 +62,20 @@ def meta_of(found: VendorMeta, key: str) -> ObjectMeta:
 
 
 @dataclass(frozen=True, slots=True)
+class _Page:
+    """`last` is the key the listing goes on behind; `ordinary`: obstore would have told the same."""
+
+    items: Sequence[ObjectMeta | OddKey]
+    last: str
+    ordinary: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
-    """One bucket's listing. `timeout_s` bounds one page of PAGE keys."""
+    """One bucket's listing. `timeout_s` bounds one page of PAGE keys.
+
+    The server's own order is taken as it is; what it must keep is that it goes on behind a key it has listed.
+    """
 
     client: Bucket
     exact: Minio
@@ -62,51 +84,81 @@ class Listing:
     timeout_s: float
 
     async def objects(self, prefix: str) -> AsyncGenerator[ObjectMeta | OddKey]:
-        """Every object whose key starts with `prefix`, folder markers left out."""
+        """Every object whose key starts with `prefix`, folder markers left out.
+
+        Raises StoreUnavailable, StoreDenied, and ServerMisbehaves for a listing that cannot be read.
+        """
         last: str | None = None
-        # obstore lists whole folders, and cannot hold a prefix that no usable key has.
-        folder = prefix.rpartition("/")[0]
-        if not folder or not key_problem(folder):
-            stream: ListStream[Sequence[VendorMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType]
-                self.client, folder or None, chunk_size=PAGE
-            )
-            try:
-                while (page := await self._next(stream)) is not None:
-                    for meta in await self._without_markers(page):
-                        last = meta.key
-                        if meta.key.startswith(prefix):
-                            yield meta
+        calm = 1
+        while True:
+            fast = 0
+            if holds(prefix):
+                try:
+                    async with aclosing(self._fast(prefix, last)) as pages:
+                        async for metas in pages:
+                            last, fast = metas[-1].key, fast + 1
+                            for meta in metas:
+                                if meta.key.startswith(prefix):
+                                    yield meta
+                    return
+                except _Unreliable:
+                    pass
+            calm = 1 if fast >= WORTH_IT or last is None else min(calm * 2, MAX_CALM)
+            quiet = 0
+            async with aclosing(self._exactly(prefix, last)) as pages:
+                async for page in pages:
+                    for item in page.items:
+                        yield item
+                    last = page.last
+                    quiet = quiet + 1 if page.ordinary else 0
+                    if quiet >= calm and holds(prefix) and holds(last) and not last.endswith("/"):
+                        break
+                else:
+                    return
+
+    async def _fast(self, prefix: str, after: str | None) -> AsyncGenerator[list[ObjectMeta]]:
+        """obstore's pages behind `after`, none of them empty. It lists whole folders: others' keys come with them."""
+        folder, _, name = prefix.rpartition("/")
+        stream: ListStream[Sequence[VendorMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType]
+            self.client, folder or None, offset=after or before(prefix), chunk_size=PAGE
+        )
+        while (page := await self._next(stream)) is not None:
+            metas = await self._without_markers([meta_of(found, found["path"]) for found in page])
+            if metas:
+                yield metas
+            if page and is_past(page[-1]["path"], folder, name):
                 return
-            except _Unreadable:
-                pass
-        async for item in self._exactly(prefix, last):
-            yield item
 
     async def _next(self, stream: ListStream[Sequence[VendorMeta]]) -> Sequence[VendorMeta] | None:
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await anext(stream)
+                page = await anext(stream)
         except StopAsyncIteration:
             return None
         except InvalidPathError as e:
-            raise _Unreadable from e
+            raise _Unreliable from e
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise self._told(e) from e
+        if any(REPLACED in found["path"] for found in page):
+            raise _Unreliable
+        return page
 
-    async def _without_markers(self, page: Sequence[VendorMeta]) -> list[ObjectMeta]:
+    async def _without_markers(self, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
         """An empty object may be a folder marker that lost its "/": a HEAD tells, for then nothing lies at its key."""
+        empty = [meta.key for meta in metas if not meta.size]
+        if len(empty) > MAX_EMPTY:
+            raise _Unreliable
+        there = dict(zip(empty, await self._exist(empty), strict=True))
+        return [meta for meta in metas if meta.size or there[meta.key]]
+
+    async def _exist(self, keys: Sequence[str]) -> list[bool]:
         gate = asyncio.Semaphore(HEADS_AT_ONCE)
 
-        async def there(meta: ObjectMeta) -> bool:
-            if meta.size:
-                return True
+        async def exists(key: str) -> bool:
             async with gate:
-                return await self._exists(meta.key)
+                return await self._exists(key)
 
-        metas = [meta_of(found, found["path"]) for found in page]
-        kept = await asyncio.gather(*(there(meta) for meta in metas if not meta.size))
-        empty = iter(kept)
-        return [meta for meta in metas if meta.size or next(empty)]
+        return await asyncio.gather(*map(exists, keys))
 
     async def _exists(self, key: str) -> bool:
         try:
@@ -118,15 +170,24 @@ class Listing:
             raise self._told(e) from e
         return True
 
-    async def _exactly(self, prefix: str, after: str | None) -> AsyncGenerator[ObjectMeta | OddKey]:
+    async def _exactly(self, prefix: str, after: str | None) -> AsyncGenerator[_Page]:
         found = self.exact.list_objects(self.bucket, prefix=prefix, recursive=True, start_after=after)
         while page := await self._take(found):
+            metas: list[ObjectMeta] = []
+            odd: list[OddKey] = []
             for each in page:
                 key = each.object_name or ""
                 if problem := key_problem(key):
-                    yield OddKey(key, problem)
+                    odd.append(OddKey(key, problem))
                 elif not key.endswith("/"):
-                    yield _meta_of_minio(each, key)
+                    metas.append(self._meta_of(each, key))
+            doubtful = [meta.key for meta in metas if REPLACED in meta.key]
+            empty = len(page) - sum(1 for meta in metas if meta.size)
+            lost = {k for k, there in zip(doubtful, await self._exist(doubtful), strict=True) if not there}
+            odd += [OddKey(key, "holds characters that the server's listing cannot tell") for key in sorted(lost)]
+            kept = [meta for meta in metas if meta.key not in lost]
+            ordinary = not odd and not doubtful and empty <= MAX_EMPTY
+            yield _Page([*kept, *odd], page[-1].object_name or "", ordinary)
 
     async def _take(self, found: Iterator[Object]) -> list[Object]:
         try:
@@ -142,17 +203,37 @@ class Listing:
             ) from e
         except (MinioException, HTTPError, TimeoutError) as e:
             raise self._told(e) from e
+        except (ParseError, ValueError) as e:
+            raise self._unreadable(str(e)) from e
+
+    def _meta_of(self, found: Object, key: str) -> ObjectMeta:
+        if found.last_modified is None:
+            raise self._unreadable(f"it gives no time for {key!r}")
+        return ObjectMeta(
+            key=key,
+            size=found.size or 0,
+            etag=(found.etag or "").strip('"'),
+            last_modified=found.last_modified.replace(microsecond=0),
+        )
+
+    def _unreadable(self, why: str) -> ServerMisbehaves:
+        return ServerMisbehaves(
+            f"The listing of bucket {self.bucket!r} on {self.endpoint} cannot be read: {why[:300]}.",
+            hint="Look for an object whose key holds control characters, and rename or delete it.",
+            where=self.bucket,
+        )
 
     def _told(self, error: Exception) -> GpuDropError:
         return translate(error, doing="list", bucket=self.bucket, endpoint=self.endpoint)
 
 
-def _meta_of_minio(found: Object, key: str) -> ObjectMeta:
-    if found.last_modified is None:
-        raise ValueError(f"The listing gives no time for {key!r}.")
-    return ObjectMeta(
-        key=key,
-        size=found.size or 0,
-        etag=(found.etag or "").strip('"'),
-        last_modified=found.last_modified.replace(microsecond=0),
-    )
+async def bucket_names(client: Minio, endpoint: str, timeout_s: float) -> tuple[str, ...]:
+    """Every bucket the keys may list. Raises StoreUnavailable and StoreDenied."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return tuple(bucket.name for bucket in await asyncio.to_thread(client.list_buckets))
+    except S3Error as e:
+        status = e.response.status if e.response else 0
+        raise from_code(e.code or "", status, str(e), doing="list the buckets", bucket="*", endpoint=endpoint) from e
+    except (MinioException, HTTPError, TimeoutError, ParseError, ValueError) as e:
+        raise translate(e, doing="list the buckets", bucket="*", endpoint=endpoint) from e

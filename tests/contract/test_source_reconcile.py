@@ -34,6 +34,9 @@ class Everything:
         self.asked.append(len(metas))
         return metas
 
+    async def saw(self, bucket: str, meta: ObjectMeta) -> None:
+        raise AssertionError("nothing here is known by another name")
+
 
 class Listed:
     """The listing half of a store: `items` as they are given, after `failures` listings that break halfway."""
@@ -54,6 +57,9 @@ class Listed:
                 self._failures -= 1
                 raise StoreUnavailable("The store is away.")
             yield item
+
+    async def head(self, bucket: str, key: str) -> ObjectMeta | None:
+        return next((item for item in self._items if isinstance(item, ObjectMeta) and item.key == key), None)
 
 
 def meta(key: str, age_s: float = 0.0) -> ObjectMeta:
@@ -78,7 +84,7 @@ async def test_what_is_old_or_of_no_interest_is_passed_over() -> None:
 
 async def test_only_the_prefixes_of_a_bucket_are_listed() -> None:
     store = Listed()
-    source = reconcile(store, ReconcileSettings(interval_s=0.01, prefixes={"drop": ("in/", "films/")}))
+    source = reconcile(store, ReconcileSettings(interval_s=0.01), prefixes=lambda bucket: ("in/", "films/"))
     async with running(Recorder(), source):
         while len(store.prefixes) < 2:
             await asyncio.sleep(0.01)
@@ -153,6 +159,7 @@ async def test_odd_keys_are_named_once_and_stop_nothing(minio_server: Any, s3_st
             await inbox.until(lambda: inbox.created["c.mp3"] >= 3)
     odd.close()
     assert set(inbox.created) == {"a.mp3", "c.mp3"}
+    assert inbox.counts == {"unusable_key": 1}
     assert [line["key"] for line in logs if line["event"] == "key_unusable"] == ["b\nb.mp3"]
 
 

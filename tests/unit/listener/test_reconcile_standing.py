@@ -34,4 +34,4 @@ def test_a_bucket_that_is_gone_is_no_trouble_any_longer() -> None:
     standing = Standing()
     standing.listed("a", Listed(1, 0, 0.1))
     standing.failed("b", StoreDenied("no"))
-    assert standing.gone("b") == Condition(True, "1 objects in 1 bucket listed in 0.1 s")
+    assert standing.gone("b") == Condition(True, "1 object in 1 bucket listed in 0.1 s")

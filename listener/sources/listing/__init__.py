@@ -1,0 +1,1 @@
+"""What reconciling is made of: one pass over a bucket, its pace, and how the source stands."""

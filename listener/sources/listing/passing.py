@@ -1,0 +1,101 @@
+"""One pass over a bucket: what is listed, filtered by key and age, asked of the ledger in batches, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from listener.events import ObjectCreated
+from listener.sources.base import Inbox
+from listener.sources.delivery import deliver
+from listener.sources.listing.differences import Differences, Known
+from listener.sources.listing.oddities import OddKeys
+from listener.sources.listing.standing import Listed
+from listener.store import ObjectMeta, OddKey, Store
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Objects last changed between `oldest` and `youngest` are of interest; None: without that limit."""
+
+    bucket: str
+    prefixes: Sequence[str]
+    oldest: datetime | None
+    youngest: datetime | None
+
+
+@dataclass(slots=True)
+class Passed:
+    """What came of it. `telling_s` is what ledger and inbox took, `unsettled` whether objects were too young."""
+
+    objects: int = 0
+    odd: int = 0
+    news: int = 0
+    unsettled: bool = False
+    telling_s: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def listed(self) -> Listed:
+        return Listed(self.objects, self.odd, self.ended - self.began - self.telling_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Lister:
+    """`interesting(bucket, key)` says whether a key could start or end anything; the others are never asked about.
+
+    Memory does not grow with the bucket. `clock` counts seconds.
+    """
+
+    source: str
+    store: Store
+    known: Known
+    interesting: Callable[[str, str], bool]
+    odd_keys: OddKeys
+    differences: Differences
+    clock: Callable[[], float]
+
+    async def list(self, wanted: Wanted, inbox: Inbox) -> Passed:
+        """Raises what the store's `list` and the ledger raise."""
+        passed = Passed(began=self.clock())
+        self.differences.begin(wanted.bucket)
+        batch: list[ObjectMeta] = []
+        for prefix in wanted.prefixes:
+            async for item in self.store.list(wanted.bucket, prefix):
+                if isinstance(item, OddKey):
+                    passed.odd += 1
+                    self.odd_keys.tell(wanted.bucket, item, inbox)
+                    continue
+                passed.objects += 1
+                if self._concerns(item, wanted, passed):
+                    batch.append(item)
+                if len(batch) >= BATCH:
+                    await self._tell(wanted.bucket, batch, passed, inbox)
+                    batch = []
+        await self._tell(wanted.bucket, batch, passed, inbox)
+        passed.ended = self.clock()
+        return passed
+
+    def _concerns(self, meta: ObjectMeta, wanted: Wanted, passed: Passed) -> bool:
+        if wanted.oldest is not None and meta.last_modified < wanted.oldest:
+            return False
+        if not self.interesting(wanted.bucket, meta.key):
+            return False
+        if wanted.youngest is not None and meta.last_modified > wanted.youngest:
+            passed.unsettled = True
+            return False
+        return True
+
+    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], passed: Passed, inbox: Inbox) -> None:
+        if not batch:
+            return
+        began = self.clock()
+        unknown = await self.known.unknown(bucket, batch)
+        news = await self.differences.news(bucket, unknown) if unknown else []
+        await deliver(inbox, [ObjectCreated(bucket, meta.key, self.source) for meta in news], source=self.source)
+        passed.news += len(news)
+        passed.telling_s += self.clock() - began
