@@ -94,7 +94,8 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         triggers = _checked(triggers_of(config), base)
         book = TriggerBook(triggers)
         wanted = asyncio.Event()
-        settings = EngineSettings(state.engine_url, executor_id=base.cluster.member, adopts=state.shared)
+        executor = base.cluster.member if state.shared else "local"
+        settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
         engine = Engine(settings, _pipeline(base), ended=wanted.set)
         async with base.database.alone("start"):
             await engine.start()

@@ -79,7 +79,7 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
         return
     try:
         problems = await store.check()
-        for bucket in store.buckets:
+        for bucket in problems if "*" in problems else await store.find_buckets():
             problem = problems.get(bucket, "")
             yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
     finally:

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from listener.config import Config
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.sources import SourceLedger, SourceRow
 from listener.state import state_of
 
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "superseded": "dim"}
 
 
 @asynccontextmanager
-async def _ledger(config: Config) -> AsyncGenerator[RunLedger]:
+async def _database(config: Config) -> AsyncGenerator[Database]:
     database = Database(state_of(config).ledger_url)
     await database.open()
     try:
-        yield RunLedger(database)
+        yield database
     finally:
         await database.close()
 
 
+@asynccontextmanager
+async def _ledger(config: Config) -> AsyncGenerator[RunLedger]:
+    async with _database(config) as database:
+        yield RunLedger(database)
+
+
 async def show_status(config: Config, what: str, limit: int) -> None:
-    async with _ledger(config) as runs:
+    async with _database(config) as database:
+        runs = RunLedger(database)
         rows = (await runs.matching(what) if what else await runs.recent(limit))[:limit]
+        sources = [] if what else await SourceLedger(database).all()
     console = Console()
+    if sources:
+        console.print(_sources_table(sources), "")
     if not rows:
         console.print(f"No run matches {what!r}." if what else "No runs yet.")
         return
@@ -42,11 +54,27 @@ async def show_status(config: Config, what: str, limit: int) -> None:
     console.print(table)
 
 
+def _sources_table(rows: Sequence[SourceRow]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("source", "since", "state", "events"):
+        table.add_column(title, overflow="fold")
+    several = len({row.member for row in rows}) > 1
+    for row in rows:
+        name = f"{row.source} ({row.member})" if several else row.source
+        state = Text(row.detail if row.ok else f"{row.detail} {row.hint}".strip(), "green" if row.ok else "red")
+        counts = ", ".join(f"{what}: {n}" for what, n in sorted(row.counts.items(), key=lambda item: -item[1]))
+        table.add_row(name, _moment(row.since), state, counts)
+    return table
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _cells(row: RunRow) -> tuple[str, ...]:
-    when = datetime.fromtimestamp(row.accepted).strftime("%Y-%m-%d %H:%M:%S")
     colour = _COLOURS.get(row.state, "cyan")
     state = f"[{colour}]{row.state}[/]" + (f" ({row.cancel})" if row.cancel and not row.ended else "")
-    return when, state, row.operation, f"{row.bucket}/{row.key}", row.run_id, row.error_code
+    return _moment(row.accepted), state, row.operation, f"{row.bucket}/{row.key}", row.run_id, row.error_code
 
 
 async def cancel_runs(config: Config, what: str) -> int:

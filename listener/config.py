@@ -31,13 +31,19 @@ class S3StoreConfig(Section, frozen=True):
 
     kind: Literal["s3"]
     endpoint: str = Field(pattern=r"^https?://[^/]+/?$")
-    buckets: tuple[str, ...] = Field(min_length=1)
+    buckets: Annotated[Names, Field(min_length=1)]
+    """Their names, or "*" for every bucket the keys may list."""
     region: str = "us-east-1"
     public_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
     path_style: bool = True
     ca_file: Path | None = None
     allowed_buckets: frozenset[str] = frozenset()
     private_hosts: frozenset[str] = frozenset()
+
+    @property
+    def named_buckets(self) -> tuple[str, ...]:
+        """None where every bucket counts."""
+        return () if "*" in self.buckets else self.buckets
 
 
 StoreConfig = Annotated[FolderStoreConfig | S3StoreConfig, Field(discriminator="kind")]

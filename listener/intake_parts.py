@@ -120,4 +120,14 @@ def _reconcile(needs: IntakeNeeds) -> Reconcile:
         look_back_s=config.reconcile.look_back,
         settle_s=SETTLE_S if isinstance(config.store, FolderStoreConfig) else 0.0,
     )
-    return Reconcile(needs.store, needs.objects, needs.triggers.interesting, settings)
+    book = needs.triggers
+    reconcile = Reconcile(
+        needs.store,
+        needs.objects,
+        book.interesting,
+        settings,
+        prefixes=book.prefixes,
+        buckets=None if needs.store.buckets else needs.store.find_buckets,
+    )
+    book.watch(lambda: reconcile.request("other triggers are in force"))
+    return reconcile

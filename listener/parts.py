@@ -44,7 +44,7 @@ def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
     environment.keys.current()
     return S3Settings(
         endpoint=s3.endpoint.rstrip("/"),
-        buckets=s3.buckets,
+        buckets=s3.named_buckets,
         keys=environment.keys.current,
         region=s3.region,
         path_style=s3.path_style,

@@ -40,7 +40,8 @@ class SourceBoard:
         self._conditions[source] = (condition, since)
         self._changed.add(source)
         if condition.ok:
-            log.info("source_well", source=source, detail=condition.detail)
+            level = log.debug if known and known[0].ok else log.info
+            level("source_well", source=source, detail=condition.detail)
         else:
             log.error("source_ill", source=source, code=condition.code, error=condition.detail, hint=condition.hint)
 

@@ -94,10 +94,11 @@ def listen_settings(source: MinioSourceConfig, store: S3StoreConfig) -> MinioLis
 
     return MinioListenSettings(
         endpoint=store.endpoint.rstrip("/"),
-        buckets=store.buckets,
+        buckets=store.named_buckets,
         region=store.region,
         path_style=store.path_style,
         ca_file=store.ca_file,
+        name=source.named,
         ping_s=int(source.ping),
     )
 
@@ -105,14 +106,22 @@ def listen_settings(source: MinioSourceConfig, store: S3StoreConfig) -> MinioLis
 def _minio(source: MinioSourceConfig, needs: SourceNeeds) -> EventSource:
     if not isinstance(needs.config.store, S3StoreConfig):
         raise ConfigError("A folder has no event stream.", hint="Use 'folder'.", where="sources")
+    from listener.sources.listen.planning import Filter
     from listener.sources.listen.source import MinioListen
 
-    return MinioListen(listen_settings(source, needs.config.store), needs.environment.keys.current)
+    book = needs.triggers
+    stream = MinioListen(
+        listen_settings(source, needs.config.store),
+        needs.environment.keys.current,
+        filters=lambda bucket: [Filter(prefix) for prefix in book.prefixes(bucket)],
+    )
+    book.watch(stream.replan)
+    return stream
 
 
 def _webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> EventSource:
     from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
-    from listener.sources.webhook.source import WebhookSource
+    from listener.sources.webhook.source import WebhookReceiver
 
     host, _, port = source.listen.rpartition(":")
     tls = source.tls
@@ -127,7 +136,7 @@ def _webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> EventSource
         sns_hosts=frozenset(source.sns_hosts),
     )
     given = PostSecrets.of(token=secrets.token, path_secret=secrets.path_secret, hmac_secret=secrets.hmac_secret)
-    return WebhookSource(settings, given)
+    return WebhookReceiver(settings, given)
 
 
 def _sqs(source: SqsSourceConfig, config: Config, secrets: SourceSecrets) -> EventSource:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 from manifests.errors import StoreUnavailable
 
@@ -44,7 +44,8 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except DBAPIError as e:
-            if not isinstance(e, OperationalError) and not e.connection_invalidated:
+            # Internal errors: among them what a server says that has become a read-only standby.
+            if not isinstance(e, OperationalError | InternalError) and not e.connection_invalidated:
                 raise
             raise StoreUnavailable(
                 f"The ledger's database cannot be used: {e.orig}.", hint="Check disk space and that nothing locks it."
@@ -69,16 +70,20 @@ class Database:
             # The lock ends with its session.
             await self.call(held.invalidate)
 
-    def insert(self, db: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """An insert that can say what to do when the row is there already."""
-        return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+        return sqlite.insert(table) if self._url.startswith("sqlite") else postgresql.insert(table)
 
     def upsert(self, db: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Each row replaces the one with its primary key. No two of `rows` may share one."""
+        """Each row replaces the one with its primary key. No two of `rows` may share one.
+
+        In order of the key: two listeners that write the same rows in different orders would lock each other out.
+        """
         if not rows:
             return
         keys = [column.name for column in table.primary_key.columns]
-        insert = self.insert(db, table)
+        rows = sorted(rows, key=lambda row: [row[name] for name in keys])
+        insert = self.insert(table)
         rest: dict[str, Any] = {name: insert.excluded[name] for name in rows[0] if name not in keys}
         db.execute(insert.on_conflict_do_update(index_elements=keys, set_=rest), rows)
 
@@ -90,7 +95,7 @@ class Database:
     def _open(self) -> None:
         if self._url.startswith("sqlite:///"):
             Path(self._url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(self._url, pool_pre_ping=not self._url.startswith("sqlite"))
+        engine = sa.create_engine(self._url) if self._url.startswith("sqlite") else _on_postgresql(self._url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)
         with engine.begin() as db:
@@ -117,7 +122,14 @@ def _add_new_columns(db: sa.Connection) -> None:
                 db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} NOT NULL DEFAULT ''"))
 
 
+def _on_postgresql(url: str) -> sa.Engine:
+    """A server that has vanished is noticed within ten seconds: one thread waits for it."""
+    return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000})
+
+
 def _tune_sqlite(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA busy_timeout=10000")
+    # Keys that differ in case only are different keys, here as on PostgreSQL.
+    connection.execute("PRAGMA case_sensitive_like=ON")

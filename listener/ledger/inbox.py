@@ -63,11 +63,12 @@ class InboxLedger:
         A key that is there already is only marked: whoever has it looks again. Without `hold` they wait for a claim.
         """
         member = self._member if hold else ""
-        rows = [_row(each, member) for each in told]
+        # In order of the key, like every write to these rows: listeners would lock each other out otherwise.
+        rows = [_row(each, member) for each in sorted(told, key=lambda each: (each.bucket, each.key))]
 
         def work() -> list[Item]:
             with self._database.begin() as db:
-                insert = self._database.insert(db, inbox_table)
+                insert = self._database.insert(inbox_table)
                 again = {
                     "generation": inbox_table.c.generation + 1,
                     "created": sa.or_(inbox_table.c.created, insert.excluded.created),
@@ -87,9 +88,13 @@ class InboxLedger:
             waiting = sa.select(inbox_table.c.bucket, inbox_table.c.key)
             waiting = waiting.where(inbox_table.c.member == "", inbox_table.c.not_before <= now)
             waiting = waiting.order_by(inbox_table.c.received).limit(limit).with_for_update(skip_locked=True)
-            taken = sa.update(inbox_table).where(sa.tuple_(inbox_table.c.bucket, inbox_table.c.key).in_(waiting))
+            at = sa.tuple_(inbox_table.c.bucket, inbox_table.c.key)
             with self._database.begin() as db:
-                found = db.execute(taken.values(member=self._member).returning(inbox_table)).mappings()
+                keys = [(row[0], row[1]) for row in db.execute(waiting)]
+                if not keys:
+                    return []
+                taken = sa.update(inbox_table).where(at.in_(keys)).values(member=self._member)
+                found = db.execute(taken.returning(inbox_table)).mappings()
                 return sorted((_item(row) for row in found), key=lambda item: item.told.received)
 
         return await self._database.call(work)

@@ -77,11 +77,9 @@ class RunLedger:
         """Whether the run is new; one that is there already is left as it is."""
 
         def work() -> bool:
+            insert = self._database.insert(runs_table).on_conflict_do_nothing().values(**asdict(row))
             with self._database.begin() as db:
-                if db.execute(sa.select(runs_table.c.run_id).where(runs_table.c.run_id == row.run_id)).first():
-                    return False
-                db.execute(sa.insert(runs_table).values(**asdict(row)))
-                return True
+                return db.execute(insert.returning(runs_table.c.run_id)).first() is not None
 
         return await self._database.call(work)
 
@@ -91,9 +89,10 @@ class RunLedger:
         def work() -> list[RunRow]:
             waiting = sa.select(runs_table.c.run_id).where(_OPEN, runs_table.c.member == "")
             waiting = waiting.order_by(runs_table.c.accepted).limit(limit).with_for_update(skip_locked=True)
-            taken = sa.update(runs_table).where(runs_table.c.run_id.in_(waiting)).values(member=member)
             with self._database.begin() as db:
-                found = [RunRow(**row) for row in db.execute(taken.returning(runs_table)).mappings()]
+                ids = [row[0] for row in db.execute(waiting)]
+                taken = sa.update(runs_table).where(runs_table.c.run_id.in_(ids)).values(member=member)
+                found = [RunRow(**row) for row in db.execute(taken.returning(runs_table)).mappings()] if ids else []
             return sorted(found, key=lambda row: row.accepted)
 
         return await self._database.call(work)

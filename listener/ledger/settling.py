@@ -94,8 +94,10 @@ class Settling:
     def _record(self, db: sa.Connection, rows: Sequence[RunRow]) -> frozenset[str]:
         if not rows:
             return frozenset()
-        insert = self._database.insert(db, runs_table).on_conflict_do_nothing().returning(runs_table.c.run_id)
-        return frozenset(row[0] for row in db.execute(insert, [_values(row) for row in rows]))
+        insert = self._database.insert(runs_table).on_conflict_do_nothing().returning(runs_table.c.run_id)
+        return frozenset(
+            row[0] for row in db.execute(insert, [_values(row) for row in sorted(rows, key=lambda row: row.run_id)])
+        )
 
 
 def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
@@ -117,13 +119,17 @@ def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
 
 
 def _remove(db: sa.Connection, items: Sequence[Item]) -> None:
-    done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in items]
+    done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in sorted(items, key=_at)]
     if not done:
         return
     same = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k"))
     untold = inbox_table.c.generation == sa.bindparam("g")
     if db.execute(sa.delete(inbox_table).where(*same, untold), done).rowcount != len(done):
         db.execute(sa.update(inbox_table).where(*same, sa.not_(untold)).values(member=""), done)
+
+
+def _at(item: Item) -> tuple[str, str]:
+    return item.told.bucket, item.told.key
 
 
 def _of(table: sa.Table, bucket: str, keys: Sequence[str]) -> sa.Select[Any]:
