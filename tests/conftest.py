@@ -3,6 +3,7 @@
 pytest_plugins = (
     "support.requirements",
     "support.stores",
+    "support.servers",
     "support.models",
     "support.media",
     "support.processes",

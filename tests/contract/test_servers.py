@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from socket import SOCK_DGRAM
+from threading import Thread
+from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
+from support.kept import KEEPING, VALUE
+from support.requirements import in_ci, require
 from support.scripts import ROOT
-from support.stores import admin_client, servers, start_minio
+from support.servers import create_database, install_command, servers
 
 HANG_S = 120
+FORGETFUL = {"moto"}
 
 
 def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -36,51 +43,113 @@ def bare(tmp_path: Path) -> dict[str, str]:
     return {"PATH": str(tmp_path), "HOME": str(tmp_path), "GPUDROP_CACHE": str(tmp_path)}
 
 
-@pytest.mark.minio
-def test_a_restarted_server_keeps_its_address_and_data(tmp_path: Path) -> None:
-    server = start_minio("minio", tmp_path)
-    try:
-        assert psutil.pid_exists(server.pid)
-        sockets = psutil.Process(server.pid).net_connections("tcp")
-        listening = [ip_address(each.laddr.ip) for each in sockets if each.status == psutil.CONN_LISTEN]
-        assert listening
-        assert all(address.is_loopback for address in listening)
-        admin_client(server).make_bucket("kept")
-    finally:
-        servers.stop(server)
-    assert not psutil.pid_exists(server.pid)
-    again = servers.restart(server)
-    try:
-        assert again.endpoint == server.endpoint
-        assert [bucket.name for bucket in admin_client(again).list_buckets()] == ["kept"]
-    finally:
-        servers.stop(again)
+def processes(server: Any) -> list[psutil.Process]:
+    found = [psutil.Process(pid) for pid in server.pids]
+    return found + [child for process in found for child in process.children(recursive=True)]
 
 
-@pytest.mark.minio
+def sockets(process: psutil.Process) -> list[Any]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a child may end at any time
+        return process.net_connections("inet")
+    return []
+
+
+def listening(server: Any) -> list[Any]:
+    """The addresses on which the server's processes and all their children wait for connections or datagrams."""
+    found = [each for process in processes(server) for each in sockets(process)]
+    return [
+        ip_address(each.laddr.ip)
+        for each in found
+        if each.status == psutil.CONN_LISTEN or (each.type == SOCK_DGRAM and not each.raddr)
+    ]
+
+
+def wait_gone(wanted: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(wanted, timeout=HANG_S)
+    assert [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize("name", servers.NAMES)
+def test_a_server_is_alone_on_this_machine_and_comes_back_where_it_was_with_what_it_had(
+    name: str, own_server: Callable[..., Any]
+) -> None:
+    server = own_server(name)
+    assert listening(server)
+    assert [each for each in listening(server) if not each.is_loopback] == []
+    KEEPING[name].put(server)
+    before, pids = server.url, set(server.pids)
+    for end in (servers.stop, servers.kill):
+        started = processes(server)
+        end(server)
+        wait_gone(started)
+        assert servers.restart(server) is server
+        assert server.url == before
+        assert pids.isdisjoint(server.pids)
+        pids.update(server.pids)
+    if name in FORGETFUL:
+        KEEPING[name].put(server)
+    assert KEEPING[name].get(server) == VALUE
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
-def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
-    assert servers.find("minio") or start_minio("minio", tmp_path / "unused")
+@pytest.mark.parametrize("name", servers.NAMES)
+def test_a_server_ends_with_whoever_started_it(name: str, tmp_path: Path) -> None:
+    require(in_ci() or servers.find(name), f"No {name} server is installed.", install_command(name))
     code = (
-        "import os, sys, pathlib; sys.path.insert(0, 'scripts'); import servers;"
-        f"print(servers.start('minio', pathlib.Path({str(tmp_path / 'data')!r})).pid, flush=True); os._exit(1)"
+        "import sys, pathlib; sys.path.insert(0, 'scripts'); import servers;"
+        f"print(*servers.start({name!r}, pathlib.Path({str(tmp_path / 'data')!r})).pids, flush=True); input()"
     )
-    done = run("-c", code, environment=dict(os.environ))
-    pid = int(done.stdout)
-    try:
-        gone = psutil.Process(pid)
-        if gone.status() != psutil.STATUS_ZOMBIE:
-            gone.wait(HANG_S)
-    except psutil.NoSuchProcess:
-        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        started = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        assert started
+        started += [child for process in started for child in process.children(recursive=True)]
+        parent.kill()
+    wait_gone(started)
 
 
-def test_without_any_source_it_says_what_to_do(bare: dict[str, str]) -> None:
-    done = run("scripts/servers.py", "install", "minio", environment=bare)
+def test_a_server_that_was_started_by_a_thread_outlives_it(own_server: Callable[..., Any]) -> None:
+    server = own_server("redis")
+    thread = Thread(target=servers.restart, args=(server,))
+    thread.start()
+    thread.join(HANG_S)
+    assert not thread.is_alive()
+    KEEPING["redis"].put(server)
+    assert KEEPING["redis"].get(server) == VALUE
+
+
+def test_databases_of_one_server_are_apart(postgres_server: Any) -> None:
+    first, second = create_database(postgres_server), create_database(postgres_server)
+    with psycopg.connect(first) as one, psycopg.connect(second) as other:
+        one.execute("CREATE TABLE here ()")
+        one.commit()
+        row = other.execute("SELECT to_regclass('here')").fetchone()
+    assert row == (None,)
+
+
+def test_a_server_that_cannot_start_says_why(own_server: Callable[..., Any], tmp_path: Path) -> None:
+    own_server("redis")
+    with pytest.raises(RuntimeError, match="no-such-option"):
+        servers.start("redis", tmp_path / "broken", arguments=("--no-such-option", "1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("minio", "install Go"), ("nats", "install Go"), ("kafka", "default-jre-headless maven")]
+)
+def test_without_any_source_it_says_what_to_do(bare: dict[str, str], name: str, remedy: str) -> None:
+    done = run("scripts/servers.py", "install", name, environment=bare)
     assert done.returncode == 1
-    assert "install Go" in done.stderr
+    assert remedy in done.stderr
     assert "Traceback" not in done.stderr
-    assert run("scripts/servers.py", "path", "minio", environment=bare).returncode == 1
+    assert run("scripts/servers.py", "path", name, environment=bare).returncode == 1
+
+
+def test_what_can_be_had_without_root_is_tried_and_never_fails(bare: dict[str, str]) -> None:
+    done = run("scripts/servers.py", "install", "possible", environment={**bare, "PIP_NO_INDEX": "1"})
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("ci", [False, True])
