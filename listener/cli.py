@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,11 @@ from listener.config import Config, load
 from listener.environment import Environment, read_environment
 from listener.logs import configure
 from manifests.errors import GpuDropError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from listener.events_command import Request
 
 app = typer.Typer(
     name="gpudrop",
@@ -24,8 +30,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+events = typer.Typer(help="The bucket's notification rules, made from config.yaml's triggers.", no_args_is_help=True)
+app.add_typer(events, name="events")
+
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="GPUDROP_CONFIG", help="The configuration file.")]
 CONFIG = Path("config.yaml")
+BucketOption = Annotated[str, typer.Option("--bucket", help="Only this one of store.buckets.")]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="An ARN, eventbridge, or for Ceph RGW a URL. Omitted: what fits the sources."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 
 
 def main() -> None:
@@ -128,6 +143,49 @@ def schema(
         known = ", ".join(sorted(n.partition(".")[0] for n in files))
         raise typer.BadParameter(f"there is no operation {operation!r}; there are {known}")
     typer.echo(files[name], nl=False)
+
+
+@events.command("show")
+def events_show(config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None) -> None:
+    """Show the rules on the server, whose they are, and what config.yaml wants."""
+    from listener.events_command import show_events
+
+    _on_bucket_events(show_events, config, bucket, target)
+
+
+@events.command("apply")
+def events_apply(
+    config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Make the server's rules match config.yaml; rules of others stay as they are."""
+    from listener.events_command import apply_events
+
+    _on_bucket_events(apply_events, config, bucket, target, dry_run)
+
+
+@events.command("remove")
+def events_remove(
+    config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Take our rules off the server; rules of others stay as they are."""
+    from listener.events_command import remove_events
+
+    _on_bucket_events(remove_events, config, bucket, target, dry_run)
+
+
+def _on_bucket_events(
+    work: Callable[[Config, Environment, Request, Console], Coroutine[Any, Any, int]],
+    config: Path,
+    bucket: str,
+    target: list[str] | None,
+    dry_run: bool = False,
+) -> None:
+    from rich.console import Console
+
+    from listener.events_command import Request
+
+    request = Request(bucket, tuple(target or ()), dry_run)
+    sys.exit(asyncio.run(work(load(config), _environment(), request, Console(highlight=False))))
 
 
 def _environment() -> Environment:

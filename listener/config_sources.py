@@ -42,6 +42,11 @@ class _Source(Section, frozen=True):
         return self.name or str(getattr(self, "kind", ""))
 
 
+class TargetedSource(_Source, frozen=True):
+    target: str | None = None
+    """What the store calls this target, an ARN: for `gpudrop events`. Default: found out."""
+
+
 class FolderSourceConfig(_Source, frozen=True):
     kind: Literal["folder"]
 
@@ -59,7 +64,7 @@ class MinioSourceConfig(_Source, frozen=True):
     ping: Annotated[Seconds, Field(ge=1, le=10)] = 2.0
 
 
-class WebhookSourceConfig(_Source, frozen=True):
+class WebhookSourceConfig(TargetedSource, frozen=True):
     """An HTTP receiver. Who may post is decided by the secrets set for it, and by `tls.client_ca_file`."""
 
     class Tls(Section, frozen=True):
@@ -80,7 +85,7 @@ class WebhookSourceConfig(_Source, frozen=True):
     """Takes events from anybody who reaches the port; only sensible where nobody else can."""
 
 
-class SqsSourceConfig(_Source, frozen=True):
+class SqsSourceConfig(TargetedSource, frozen=True):
     """A queue of Amazon SQS or anything that speaks like it. Keys: the AWS_* variables, or the source's own."""
 
     kind: Literal["sqs"]
@@ -91,7 +96,7 @@ class SqsSourceConfig(_Source, frozen=True):
     visibility: Annotated[Seconds, Field(ge=5, le=43200)] = 60.0
 
 
-class NatsSourceConfig(_Source, frozen=True):
+class NatsSourceConfig(TargetedSource, frozen=True):
     """A durable pull consumer of a JetStream stream. A missing stream is an error, a missing consumer is made."""
 
     kind: Literal["nats"]
@@ -102,7 +107,7 @@ class NatsSourceConfig(_Source, frozen=True):
     tls: TlsConfig = TlsConfig()
 
 
-class RedisSourceConfig(_Source, frozen=True):
+class RedisSourceConfig(TargetedSource, frozen=True):
     """The list that MinIO's `access` format appends to."""
 
     kind: Literal["redis"]
@@ -111,7 +116,7 @@ class RedisSourceConfig(_Source, frozen=True):
     tls: TlsConfig = TlsConfig()
 
 
-class AmqpSourceConfig(_Source, frozen=True):
+class AmqpSourceConfig(TargetedSource, frozen=True):
     """A durable queue, made and bound to `exchange` when it is not there yet."""
 
     kind: Literal["amqp"]
@@ -123,7 +128,7 @@ class AmqpSourceConfig(_Source, frozen=True):
     tls: TlsConfig = TlsConfig()
 
 
-class KafkaSourceConfig(_Source, frozen=True):
+class KafkaSourceConfig(TargetedSource, frozen=True):
     kind: Literal["kafka"]
     servers: Annotated[tuple[Address, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
     topic: str
@@ -133,7 +138,7 @@ class KafkaSourceConfig(_Source, frozen=True):
     tls: TlsConfig = TlsConfig()
 
 
-class MqttSourceConfig(_Source, frozen=True):
+class MqttSourceConfig(TargetedSource, frozen=True):
     """A persistent session at QoS 1 under `client_id`: the broker keeps what comes while nobody is there."""
 
     kind: Literal["mqtt"]

@@ -129,7 +129,9 @@ async def _at_work(
     config: Config, environment: Environment, request: Request, console: Console
 ) -> AsyncGenerator[_Work]:
     store = _store(config.store)
-    if request.bucket and request.bucket not in store.buckets:
+    if not store.named_buckets and not request.bucket:
+        raise ConfigError("Rules are made for each bucket.", hint="Name one with --bucket.", where="--bucket")
+    if request.bucket and store.named_buckets and request.bucket not in store.buckets:
         raise ConfigError(
             f"The bucket {request.bucket!r} is not one of store.buckets.",
             hint=f"There are: {', '.join(store.buckets)}.",

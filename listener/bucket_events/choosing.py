@@ -1,0 +1,94 @@
+"""Which target the rules of one store shall send to. Pure: what was found out about the server comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from listener.bucket_events.destinations import PushUrl, Target, parse_target
+from listener.bucket_events.minio_settings import ID, KINDS, server_variables
+from listener.bucket_events.servers import Server
+from listener.config_sources import AnySource, SqsSourceConfig, TargetedSource, WebhookSourceConfig
+from listener.environment import SourceSecrets
+from manifests.errors import ConfigError
+
+NOTHING_TO_SET_UP = (
+    "The configured sources need no rules: the minio source asks for its own event stream, reconcile lists the buckets."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the server is, and the ARNs it can send to (None: it does not tell)."""
+
+    server: Server
+    destinations: tuple[str, ...] | None = None
+
+
+Chosen = Target | PushUrl | SqsSourceConfig
+"""A queue is asked for its ARN later."""
+
+
+def named_targets(given: Sequence[str], sources: Sequence[AnySource]) -> tuple[Target | PushUrl, ...]:
+    """Those of the command line, else those that sources name in config.yaml; () when neither names any."""
+    texts = [*given] or [each.target for each in sources if isinstance(each, TargetedSource) and each.target]
+    return tuple(dict.fromkeys(parse_target(text) for text in texts))
+
+
+def needs_target(sources: Sequence[AnySource]) -> bool:
+    return any(each.kind in KINDS or each.kind == "sqs" for each in sources)
+
+
+def choose(sources: Sequence[AnySource], known: Known, secrets: Callable[[str], SourceSecrets]) -> Chosen:
+    """The one target that fits the sources. Raises ConfigError that says what to do when none does, or several do."""
+    if known.server in (Server.MINIO, Server.RUSTFS):
+        return _of_minio(sources, known, secrets)
+    if known.server is Server.CEPH:
+        raise ConfigError(
+            "Ceph RGW needs to be told where to send.",
+            hint="Give --target with the URL it shall push to: http://this-machine:8710/PATH-SECRET for the webhook"
+            " source, amqp://… or kafka://…; or with the ARN of a topic that is there.",
+            where="--target",
+        )
+    queues = [each for each in sources if isinstance(each, SqsSourceConfig)]
+    topics = [arn for each in sources if isinstance(each, WebhookSourceConfig) for arn in each.sns_topics]
+    found: list[Chosen] = [*queues, *(parse_target(arn) for arn in dict.fromkeys(topics))]
+    if len(found) == 1:
+        return found[0]
+    names = [each.queue_url if isinstance(each, SqsSourceConfig) else str(each) for each in found]
+    raise ConfigError(
+        f"Several targets fit the sources: {', '.join(names)}." if names else "No target fits the sources.",
+        hint="Give --target with the ARN of an SQS queue or an SNS topic, or the word eventbridge.",
+        where="--target",
+    )
+
+
+def _of_minio(sources: Sequence[AnySource], known: Known, secrets: Callable[[str], SourceSecrets]) -> Target:
+    wanted = [each for each in sources if each.kind in KINDS]
+    if known.destinations is None:
+        raise ConfigError(
+            "The server does not tell these keys what it can send to.",
+            hint=f"Give --target arn:minio:sqs::ID:{wanted[0].kind if wanted else 'webhook'}, or use keys with the"
+            " permission admin:ServerInfo.",
+            where="--target",
+        )
+    fitting = [arn for arn in known.destinations if arn.rpartition(":")[2] in {each.kind for each in wanted}]
+    if len(fitting) == 1:
+        found = parse_target(fitting[0])
+        if isinstance(found, Target):
+            return found
+    if fitting:
+        raise ConfigError(
+            f"The server can send to several places that fit the sources: {', '.join(fitting)}.",
+            hint="Give one of them with --target.",
+            where="--target",
+        )
+    lines = [line for each in wanted[:1] for line in server_variables(each, secrets(each.named))]
+    kinds = " or ".join(dict.fromkeys(each.kind for each in wanted)) or "a source"
+    raise ConfigError(
+        f"The server has not been set up to send to {kinds}.",
+        hint="Start it with these variables, then run this again:\n  "
+        + "\n  ".join(lines)
+        + (f"\nIts target is arn:minio:sqs::{ID}:{wanted[0].kind} then." if wanted else ""),
+        where="--target",
+    )

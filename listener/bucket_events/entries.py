@@ -1,0 +1,130 @@
+"""A bucket's notification configuration: a list of entries, most of them perhaps not ours. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree import ElementTree as Xml
+
+from listener.sources.listen.planning import EVERYTHING, Filter
+from manifests.errors import ServerMisbehaves
+
+OURS = "gpudrop-"
+"""How the Ids of our rules begin."""
+
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+QUEUE, TOPIC, FUNCTION, EVENT_BRIDGE = (
+    f"{what}Configuration" for what in ("Queue", "Topic", "CloudFunction", "EventBridge")
+)
+_PLACES = {QUEUE: "Queue", TOPIC: "Topic", FUNCTION: "CloudFunction"}
+_ALL = {
+    "s3:ObjectCreated:*": ("Put", "Post", "Copy", "CompleteMultipartUpload"),
+    "s3:ObjectRemoved:*": ("Delete", "DeleteMarkerCreated"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One rule, of the element `kind`. `filter` holds prefix and suffix as they stand in the rule; `xml` is the whole
+    element, with whatever else its maker put into it."""
+
+    kind: str
+    xml: str
+    id: str = ""
+    arn: str = ""
+    events: tuple[str, ...] = ()
+    filter: Filter = EVERYTHING[0]
+
+    @property
+    def ours(self) -> bool:
+        return self.kind in (QUEUE, TOPIC) and self.id.startswith(OURS)
+
+    def means(self, other: Entry) -> bool:
+        """Whether both tell the same events of the same keys to the same place, however they are spelled."""
+        return (self.kind, self.arn, self.filter, spelled_out(self.events)) == (
+            other.kind,
+            other.arn,
+            other.filter,
+            spelled_out(other.events),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """In the server's order."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def ours(self) -> tuple[Entry, ...]:
+        return tuple(each for each in self.entries if each.ours)
+
+    @property
+    def foreign(self) -> tuple[Entry, ...]:
+        return tuple(each for each in self.entries if not each.ours)
+
+
+def spelled_out(events: tuple[str, ...]) -> frozenset[str]:
+    """`events` without wildcards, as Amazon means them."""
+    return frozenset(
+        name
+        for event in events
+        for name in ([event.replace("*", each) for each in _ALL[event]] if event in _ALL else [event])
+    )
+
+
+def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter: Filter) -> Entry:
+    """A rule of ours; `kind` is QUEUE or TOPIC."""
+    root = Xml.Element(kind)
+    Xml.SubElement(root, "Id").text = rule_id
+    Xml.SubElement(root, _PLACES[kind]).text = arn
+    for event in events:
+        Xml.SubElement(root, "Event").text = event
+    values = [(n, v) for n, v in (("prefix", key_filter.prefix), ("suffix", key_filter.suffix)) if v]
+    if values:
+        keys = Xml.SubElement(Xml.SubElement(root, "Filter"), "S3Key")
+        for name, value in values:
+            each = Xml.SubElement(keys, "FilterRule")
+            Xml.SubElement(each, "Name").text = name
+            Xml.SubElement(each, "Value").text = value
+    return Entry(kind, Xml.tostring(root, "unicode"), rule_id, arn, events, key_filter)
+
+
+def event_bridge() -> Entry:
+    """Everything that happens in the bucket, to Amazon EventBridge. It has no Id, so nobody knows who put it there."""
+    return Entry(EVENT_BRIDGE, f"<{EVENT_BRIDGE} />")
+
+
+def read_document(data: bytes) -> Document:
+    """The server's answer to GET ?notification. Raises ServerMisbehaves when it is none."""
+    try:
+        # expat itself limits what entities may grow to.
+        root = Xml.fromstring(data.strip() or b"<NotificationConfiguration/>")  # noqa: S314
+    except Xml.ParseError as e:
+        raise ServerMisbehaves(
+            "The server's answer about notifications is not XML.",
+            hint="Check that store.endpoint is the S3 endpoint itself, not a console.",
+        ) from e
+    for each in root.iter():
+        each.tag = each.tag.removeprefix(f"{{{NAMESPACE}}}")
+        each.tail = None
+    return Document(tuple(_entry(child) for child in root if child.tag.endswith("Configuration")))
+
+
+def document_bytes(entries: tuple[Entry, ...]) -> bytes:
+    inner = "".join(each.xml for each in entries)
+    return f'<NotificationConfiguration xmlns="{NAMESPACE}">{inner}</NotificationConfiguration>'.encode()
+
+
+def _entry(element: Xml.Element) -> Entry:
+    found = {
+        (rule.findtext("Name") or "").lower(): rule.findtext("Value") or ""
+        for rule in element.iterfind("Filter/S3Key/FilterRule")
+    }
+    return Entry(
+        kind=element.tag,
+        xml=Xml.tostring(element, "unicode"),
+        id=element.findtext("Id") or "",
+        arn=element.findtext(_PLACES.get(element.tag, "Queue")) or "",
+        events=tuple(each.text or "" for each in element.iterfind("Event")),
+        filter=Filter(found.get("prefix", ""), found.get("suffix", "")),
+    )

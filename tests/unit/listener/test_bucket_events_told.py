@@ -1,0 +1,172 @@
+"""What is said to whoever sets up notification rules: what to do on the server, and what went wrong there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from listener.bucket_events.choosing import Known, choose, named_targets, needs_target
+from listener.bucket_events.destinations import Target
+from listener.bucket_events.entries import QUEUE, TOPIC, Document, rule
+from listener.bucket_events.merging import merge
+from listener.bucket_events.minio_settings import server_variables
+from listener.bucket_events.policies import lets_s3_send, statement
+from listener.bucket_events.servers import Server, cannot, recognise
+from listener.bucket_events.troubles import WRITE, refused, refused_rules
+from listener.config import parse
+from listener.config_sources import AnySource
+from listener.environment import SourceSecrets
+from listener.sources.listen.planning import Filter
+from manifests.errors import ConfigError, ServerMisbehaves, StoreDenied, StoreUnavailable
+
+STORE = {"kind": "s3", "endpoint": "http://h:1", "buckets": ["b"]}
+QUEUE_ARN = "arn:aws:sqs:eu-west-1:123456789012:drops"
+
+
+def sources(*given: Any) -> tuple[AnySource, ...]:
+    return parse({"store": STORE, "sources": list(given)}, origin="test").sources
+
+
+def nothing(name: str) -> SourceSecrets:
+    return SourceSecrets()
+
+
+@pytest.mark.parametrize(
+    ("headers", "server"),
+    [
+        ({"Server": "MinIO"}, Server.MINIO),
+        ({"server": "AmazonS3"}, Server.AMAZON),
+        ({"Server": "Ceph Object Gateway (tentacle)"}, Server.CEPH),
+        ({"Server": "nginx", "X-Amz-Request-Id": "tx00000b5f3d1c2a4e6f708-0065a1b2c3-1f2e-zone-1"}, Server.CEPH),
+        ({"Server": "nginx", "X-Amz-Request-Id": "18EA18C2FC84D53D"}, Server.OTHER),
+        ({"Server": "SeaweedFS 8000GB 4.48"}, Server.SEAWEEDFS),
+        ({"Server": "VERSITYGW"}, Server.VERSITY),
+        ({}, Server.OTHER),
+    ],
+)
+def test_a_server_is_known_by_its_answers(headers: dict[str, str], server: Server) -> None:
+    assert recognise(headers) is server
+
+
+@pytest.mark.parametrize(
+    ("server", "status", "code", "can"),
+    [
+        (Server.MINIO, 200, "", True),
+        (Server.OTHER, 404, "NoSuchBucket", True),
+        (Server.AMAZON, 403, "AccessDenied", True),
+        (Server.SEAWEEDFS, 200, "", False),
+        (Server.GARAGE, 501, "NotImplemented", False),
+        (Server.OTHER, 501, "", False),
+        (Server.OTHER, 404, "", False),
+        (Server.OTHER, 404, "NoSuchKey", False),
+        (Server.OTHER, 405, "MethodNotAllowed", False),
+    ],
+)
+def test_who_keeps_no_rules_is_known_from_a_question(server: Server, status: int, code: str, can: bool) -> None:
+    assert (cannot(server, status, code) is None) is can
+
+
+HERE = "http://<this machine's address>:8710"
+VARIABLES = [
+    ("webhook", (), f'ENDPOINT_GPUDROP="{HERE}/"'),
+    ({"kind": "webhook", "path": "/in"}, ("path_secret",), f'ENDPOINT_GPUDROP="{HERE}/in/<path secret>"'),
+    ({"kind": "nats", "servers": "nats://n:4222", "stream": "s"}, (), 'JETSTREAM_GPUDROP="on"'),
+    ({"kind": "redis", "url": "redis://r:6379", "key": "drops"}, ("password",), 'FORMAT_GPUDROP="access"'),
+    (
+        {"kind": "amqp", "url": "amqp://q:5672/v", "exchange": "x"},
+        ("user",),
+        'URL_GPUDROP="amqp://<user>:<password>@q:5672/v"',
+    ),
+    ({"kind": "kafka", "servers": ["k:9092", "l:9092"], "topic": "t"}, (), 'BROKERS_GPUDROP="k:9092,l:9092"'),
+    ({"kind": "mqtt", "url": "mqtt://m:1883", "topic": "t"}, (), 'BROKER_GPUDROP="tcp://m:1883"'),
+]
+
+
+@pytest.mark.parametrize(("source", "secret", "expected"), VARIABLES)
+def test_what_minio_needs_is_ready_to_paste_and_holds_no_secret(source: Any, secret: Any, expected: str) -> None:
+    (found,) = sources(source)
+    lines = server_variables(found, SourceSecrets(**dict.fromkeys(secret, "hush-hush")))
+    name = f"MINIO_NOTIFY_{found.kind.upper()}_"
+    assert f"{name}{expected}" in lines
+    assert f'{name}ENABLE_GPUDROP="on"' in lines
+    assert all(line.startswith(name) and line.endswith('"') for line in lines)
+    assert "hush-hush" not in "".join(lines)
+
+
+def test_the_one_target_that_fits_is_taken() -> None:
+    arns = ("arn:minio:sqs::A:webhook", "arn:minio:sqs::B:nats")
+    known = Known(Server.MINIO, arns)
+    assert choose(sources("webhook", "reconcile"), known, nothing) == Target(QUEUE, arns[0])
+    nats = {"kind": "nats", "servers": "nats://n:4222", "stream": "s"}
+    with pytest.raises(ConfigError, match="several places"):
+        choose(sources("webhook", nats), known, nothing)
+    with pytest.raises(ConfigError, match="does not tell"):
+        choose(sources("webhook"), Known(Server.MINIO), nothing)
+    queue = {"kind": "sqs", "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/drops"}
+    (found,) = sources(queue)
+    assert choose(sources(queue, "webhook"), Known(Server.AMAZON), nothing) == found
+    topic = {"kind": "webhook", "sns_topics": ["arn:aws:sns:eu-west-1:123456789012:t"]}
+    assert choose(sources(topic), Known(Server.OTHER), nothing) == Target(TOPIC, topic["sns_topics"][0])
+    with pytest.raises(ConfigError, match="Several targets"):
+        choose(sources(topic, queue), Known(Server.AMAZON), nothing)
+    with pytest.raises(ConfigError, match="No target"):
+        choose(sources("webhook"), Known(Server.AMAZON), nothing)
+
+
+def test_targets_on_the_command_line_are_taken_first() -> None:
+    assert named_targets([QUEUE_ARN, QUEUE_ARN], ()) == (Target(QUEUE, QUEUE_ARN),)
+    assert named_targets([], sources("minio", "reconcile")) == ()
+    assert not needs_target(sources("minio", "reconcile"))
+    assert needs_target(sources("webhook"))
+
+
+def policy(**changes: Any) -> str:
+    allowed = {**json.loads(statement(QUEUE_ARN, "drop")), **changes}
+    return json.dumps({"Statement": {name: value for name, value in allowed.items() if value is not None}})
+
+
+@pytest.mark.parametrize(
+    ("text", "lets"),
+    [
+        ("", False),
+        ("no json", False),
+        ("[]", False),
+        (policy(), True),
+        (policy(Condition=None), True),
+        (policy(Condition={"ArnLike": {"aws:SourceArn": ["arn:aws:s3:*:*:dr?p"]}}), True),
+        (policy(Condition={"ArnLike": {"AWS:SourceArn": "arn:aws:s3:::other"}}), False),
+        (policy(Principal="*", Action=["SQS:*"], Resource="*"), True),
+        (policy(Principal={"AWS": "*"}), True),
+        (policy(Principal={"AWS": "arn:aws:iam::123456789012:root"}), False),
+        (policy(Effect="Deny"), False),
+        (policy(Action="sqs:ReceiveMessage"), False),
+        (policy(Resource="arn:aws:sqs:eu-west-1:123456789012:other"), False),
+    ],
+)
+def test_whether_s3_may_send_is_read_from_the_policy(text: str, lets: bool) -> None:
+    assert lets_s3_send(text, QUEUE_ARN, "drop") is lets
+
+
+def answer(code: str, message: str = "") -> bytes:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+def test_refusals_say_what_to_do() -> None:
+    mine = rule(QUEUE, QUEUE_ARN, "gpudrop-1", ("s3:ObjectCreated:*",), Filter("in/", ".mp3"))
+    theirs = rule(QUEUE, "arn:aws:sqs:x:1:t", "theirs", ("s3:ObjectCreated:Put",), Filter("in/x", ""))
+    place = {"bucket": "drop", "endpoint": "http://h:1"}
+    crossing, alone = merge(Document((theirs,)), [mine]), merge(Document(), [mine])
+
+    told = refused_rules(400, answer("InvalidArgument", "ambiguously defined"), crossing, None, **place)
+    assert "Rules of others" in str(told)
+    assert "theirs" in str(told)
+    told = refused_rules(400, answer("InvalidArgument", "Unable to validate"), alone, None, **place)
+    assert "Unable to validate" in str(told)
+    assert "policy" in told.info.hint
+    told = refused_rules(409, answer("BucketAlreadyExists"), alone, None, **place)
+    assert isinstance(told, ServerMisbehaves)
+    assert isinstance(refused(403, answer("AccessDenied"), action=WRITE, **place), StoreDenied)
+    assert isinstance(refused(503, answer("SlowDown"), action=WRITE, **place), StoreUnavailable)
+    assert "secret key" in str(refused(403, answer("SignatureDoesNotMatch"), action=WRITE, **place))
