@@ -47,6 +47,7 @@ class RunStatus:
         self._jobs: dict[int, _JobView] = {}
         self._count = 1
         self._changed = asyncio.Event()
+        self._moved = False
         self._closed = asyncio.Event()
         self._recorded: tuple[str, str | None] = ("", None)
         now = _when(clock())
@@ -57,15 +58,17 @@ class RunStatus:
     def move(
         self, state: RunState, *, operation: str | None = None, waiting_for: Sequence[str] = (), stage: str = ""
     ) -> None:
-        self._status = replace(
+        moved = replace(
             self._status,
             state=state,
             operation=operation or self._status.operation,
             waiting_for=tuple(waiting_for),
             stage=stage,
-            updated=_when(self._clock()),
         )
-        self._changed.set()
+        if moved != self._status or not self._moved:
+            self._moved = True
+            self._status = replace(moved, updated=_when(self._clock()))
+            self._changed.set()
 
     def job(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
         """Takes in how one of the run's jobs stands; the run's percentage is the mean of its jobs'."""

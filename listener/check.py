@@ -7,13 +7,14 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from handlers.registry import load_registry
+from listener.check_lines import Line, trouble
+from listener.check_sources import source_lines
 from listener.config import Config, FolderStoreConfig, load, triggers_of
 from listener.environment import Environment
 from listener.parts import build_backend, build_store, defaults_of
@@ -22,16 +23,6 @@ from manifests.errors import GpuDropError
 
 REPORT_S = 60.0
 """Importing every engine may take this long on a cold machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """`ok` None: nothing wrong, but worth knowing."""
-
-    subject: str
-    ok: bool | None
-    detail: str
-    remedy: str = ""
 
 
 async def check_all(config_file: Path, environment: Environment) -> int:
@@ -53,12 +44,14 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
         config = load(config_file)
         _try_templates(config)
     except GpuDropError as e:
-        yield _trouble("configuration", e)
+        yield trouble("configuration", e)
         return
     yield Line("configuration", True, f"{config_file}: {len(config.triggers)} triggers")
     for problem in load_registry().problems:
         yield Line("handlers", False, problem.message, problem.hint)
     async for line in _store_lines(config, environment):
+        yield line
+    async for line in source_lines(config, environment):
         yield line
     async for line in _worker_lines(config, environment):
         yield line
@@ -75,7 +68,7 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
     try:
         store = build_store(config, environment)
     except GpuDropError as e:
-        yield _trouble("store", e)
+        yield trouble("store", e)
         return
     try:
         problems = await store.check()
@@ -150,7 +143,3 @@ def _video_lines(found: dict[str, Any]) -> list[Line]:
         encoder = Line("encoder", None, f"{found['encoder']} on the CPU; no NVENC: {found['no_nvenc']}")
     font = Line("fonts", bool(found["font"]), f"{found['font']}; {found['system_fonts']} of the system")
     return [Line("ffmpeg", whole, detail, "Install a full build, or set GPUDROP_FFMPEG."), encoder, font]
-
-
-def _trouble(subject: str, error: GpuDropError) -> Line:
-    return Line(subject, False, str(error), error.info.hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from handlers.base import Input, Reference
 from listener.fetching import Fetcher
@@ -14,7 +15,8 @@ from manifests.errors import InputEmpty, InputMissing, InputTooLarge
 from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve
 
 POLL_S = 2.0
-"""Longest time between two looks for a missing input; an event about it wakes the wait at once."""
+POLL_MOST_S = 10.0
+"""Time between the first looks for a missing input, and between later ones. An event about it ends the wait at once."""
 
 PARALLEL_LOOKS = 16
 SETTLE_S = 2.0
@@ -73,6 +75,7 @@ class InputFinder:
             _Wanted(r, resolve(r.text, bucket=bucket, folder=folder, policy=self._policy, where=r.role))
             for r in references
         ]
+        pauses = (min(POLL_S * 1.5**n, POLL_MOST_S) for n in count())
         while True:
             metas = await self._look(wanted)
             missing = [w for w, meta in zip(wanted, metas, strict=True) if meta is None and _is_object(w.media)]
@@ -83,7 +86,7 @@ class InputFinder:
                 waiting(tuple(_key(w.media) for w in missing))
                 if self._clock() >= deadline:
                     raise _missing(missing)
-            pause = SETTLE_POLL_S if growing and not missing else POLL_S
+            pause = SETTLE_POLL_S if growing and not missing else next(pauses)
             await self._arrivals.wait(_objects(missing), at_most_s=pause)
 
     async def load(self, references: Sequence[Reference], found: Sequence[Found]) -> dict[str, Input]:

@@ -7,27 +7,24 @@ from typing import TYPE_CHECKING
 
 from listener.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.config_sources import (
-    AmqpSourceConfig,
     AnySource,
     FolderSourceConfig,
-    KafkaSourceConfig,
     MinioSourceConfig,
-    MqttSourceConfig,
-    NatsSourceConfig,
     ReconcileSourceConfig,
-    RedisSourceConfig,
     SqsSourceConfig,
     WebhookSourceConfig,
 )
 from listener.environment import Environment, SourceSecrets
-from listener.source_parts_brokers import amqp_source, kafka_source, mqtt_source, nats_source, redis_source
+from listener.source_parts_brokers import build_broker
 from listener.sources.base import EventSource
+from listener.sources.brokers.consuming import BrokerSource
 from listener.sources.reconcile import Reconcile
 from listener.triggers import TriggerBook
 from manifests.errors import ConfigError
 
 if TYPE_CHECKING:
     from listener.sources.listen.source import MinioListenSettings
+    from listener.sources.sqs.queue import SqsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +63,13 @@ def build_source(source: AnySource, needs: SourceNeeds) -> EventSource:
         case MinioSourceConfig():
             return _minio(source, needs)
         case WebhookSourceConfig():
-            return _webhook(source, secrets)
+            return build_webhook(source, secrets)
         case SqsSourceConfig():
-            return _sqs(source, needs.config, secrets)
-        case NatsSourceConfig():
-            return nats_source(source, secrets)
-        case RedisSourceConfig():
-            return redis_source(source, secrets)
-        case AmqpSourceConfig():
-            return amqp_source(source, secrets)
-        case KafkaSourceConfig():
-            return kafka_source(source, secrets)
-        case MqttSourceConfig():
-            return mqtt_source(source, secrets)
+            from listener.sources.sqs.source import SqsSource
+
+            return SqsSource(source.named, sqs_settings(source, needs.config, secrets))
+        case _:
+            return BrokerSource(source.named, build_broker(source, secrets))
 
 
 def _folder(config: Config) -> EventSource:
@@ -119,7 +110,7 @@ def _minio(source: MinioSourceConfig, needs: SourceNeeds) -> EventSource:
     return stream
 
 
-def _webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> EventSource:
+def build_webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> EventSource:
     from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
     from listener.sources.webhook.source import WebhookReceiver
 
@@ -139,11 +130,10 @@ def _webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> EventSource
     return WebhookReceiver(settings, given)
 
 
-def _sqs(source: SqsSourceConfig, config: Config, secrets: SourceSecrets) -> EventSource:
+def sqs_settings(source: SqsSourceConfig, config: Config, secrets: SourceSecrets) -> SqsSettings:
     from listener.sources.sqs.queue import SqsSettings
-    from listener.sources.sqs.source import SqsSource
 
-    settings = SqsSettings(
+    return SqsSettings(
         queue_url=source.queue_url,
         region=source.region,
         default_region=config.store.region if isinstance(config.store, S3StoreConfig) else "us-east-1",
@@ -151,4 +141,3 @@ def _sqs(source: SqsSourceConfig, config: Config, secrets: SourceSecrets) -> Eve
         visibility_s=source.visibility,
         secrets=secrets,
     )
-    return SqsSource(source.named, settings)

@@ -1,4 +1,4 @@
-"""From the configuration to the sources that hear a message broker; each client library is imported when it is used."""
+"""From the configuration to the message brokers that are heard; each client library is imported when it is used."""
 
 from __future__ import annotations
 
@@ -11,28 +11,56 @@ from listener.config_sources import (
     TlsConfig,
 )
 from listener.environment import SourceSecrets
-from listener.sources.base import EventSource
-from listener.sources.brokers.consuming import BrokerSource
+from listener.sources.brokers.consuming import Broker
 from listener.sources.brokers.tls import TlsFiles
+from manifests.errors import ConfigError
+
+BrokerConfig = NatsSourceConfig | RedisSourceConfig | AmqpSourceConfig | KafkaSourceConfig | MqttSourceConfig
 
 
-def nats_source(source: NatsSourceConfig, secrets: SourceSecrets) -> EventSource:
+def build_broker(source: BrokerConfig, secrets: SourceSecrets) -> Broker:
+    """Raises ConfigError for what it lacks, also when its client is not installed."""
+    try:
+        return _built(source, secrets)
+    except ModuleNotFoundError as e:
+        raise ConfigError(
+            f"The source {source.named!r} needs the package {e.name!r}.",
+            hint=f"pip install 'gpudrop[{source.kind}]'",
+            where="sources",
+        ) from e
+
+
+def _built(source: BrokerConfig, secrets: SourceSecrets) -> Broker:
+    match source:
+        case NatsSourceConfig():
+            return _nats(source, secrets)
+        case RedisSourceConfig():
+            return _redis(source, secrets)
+        case AmqpSourceConfig():
+            return _amqp(source, secrets)
+        case KafkaSourceConfig():
+            return _kafka(source, secrets)
+        case MqttSourceConfig():
+            return _mqtt(source, secrets)
+
+
+def _nats(source: NatsSourceConfig, secrets: SourceSecrets) -> Broker:
     from listener.sources.brokers.nats import NatsBroker, NatsSettings
 
     settings = NatsSettings(
         source.servers, source.stream, source.subject, source.durable, tls=_files(source.tls), secrets=secrets
     )
-    return BrokerSource(source.named, NatsBroker(settings))
+    return NatsBroker(settings)
 
 
-def redis_source(source: RedisSourceConfig, secrets: SourceSecrets) -> EventSource:
+def _redis(source: RedisSourceConfig, secrets: SourceSecrets) -> Broker:
     from listener.sources.brokers.redis import RedisBroker, RedisSettings
 
     settings = RedisSettings(source.url, source.key, tls=_files(source.tls), secrets=secrets)
-    return BrokerSource(source.named, RedisBroker(settings))
+    return RedisBroker(settings)
 
 
-def amqp_source(source: AmqpSourceConfig, secrets: SourceSecrets) -> EventSource:
+def _amqp(source: AmqpSourceConfig, secrets: SourceSecrets) -> Broker:
     from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
 
     settings = AmqpSettings(
@@ -44,10 +72,10 @@ def amqp_source(source: AmqpSourceConfig, secrets: SourceSecrets) -> EventSource
         tls=_files(source.tls),
         secrets=secrets,
     )
-    return BrokerSource(source.named, AmqpBroker(settings))
+    return AmqpBroker(settings)
 
 
-def kafka_source(source: KafkaSourceConfig, secrets: SourceSecrets) -> EventSource:
+def _kafka(source: KafkaSourceConfig, secrets: SourceSecrets) -> Broker:
     from listener.sources.brokers.kafka import KafkaBroker, KafkaSettings
 
     settings = KafkaSettings(
@@ -59,14 +87,14 @@ def kafka_source(source: KafkaSourceConfig, secrets: SourceSecrets) -> EventSour
         tls=_files(source.tls),
         secrets=secrets,
     )
-    return BrokerSource(source.named, KafkaBroker(settings))
+    return KafkaBroker(settings)
 
 
-def mqtt_source(source: MqttSourceConfig, secrets: SourceSecrets) -> EventSource:
+def _mqtt(source: MqttSourceConfig, secrets: SourceSecrets) -> Broker:
     from listener.sources.brokers.mqtt import MqttBroker, MqttSettings
 
     settings = MqttSettings(source.url, source.topic, source.client_id, tls=_files(source.tls), secrets=secrets)
-    return BrokerSource(source.named, MqttBroker(settings))
+    return MqttBroker(settings)
 
 
 def _files(tls: TlsConfig) -> TlsFiles:
