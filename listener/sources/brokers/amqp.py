@@ -1,0 +1,141 @@
+"""AMQP 0-9-1 (RabbitMQ): a durable queue, shared by all listeners that name it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import aiormq
+from aiormq import exceptions
+from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from yarl import URL
+
+from listener.environment import SourceSecrets
+from listener.sources.brokers.amqp_troubles import told
+from listener.sources.brokers.consuming import MOST, Batch, Session
+from listener.sources.brokers.mailbox import Mailbox
+from listener.sources.brokers.tls import TlsFiles, client_context
+from listener.sources.brokers.troubles import unavailable
+from manifests.errors import ConfigError
+
+_CONNECT_S = 10.0
+_ANSWER_S = 5.0
+_LINGER_S = 0.02
+"""The client hands over a few messages at a time, faster than they are recorded one by one."""
+_PORTS = {"amqp": 5672, "amqps": 5671}
+_HEARTBEAT_S = 4
+"""The client gives a connection up after three of them without a byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class AmqpSettings:
+    """`url` is amqp://host:port/vhost or amqps://… without a password. With `exchange`, the queue is bound to it."""
+
+    url: str
+    exchange: str | None = None
+    exchange_type: Literal["fanout", "direct", "topic", "headers"] = "fanout"
+    routing_key: str = ""
+    queue: str = "gpudrop"
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    secrets: SourceSecrets = field(default_factory=SourceSecrets)
+
+
+class AmqpBroker:
+    exclusive = False
+
+    def __init__(self, settings: AmqpSettings) -> None:
+        self._settings = settings
+        self._url = URL(settings.url)
+        if self._url.scheme not in _PORTS or not self._url.host:
+            raise ConfigError(f"{settings.url} is no address of AMQP.", hint="Write amqp://host or amqps://host.")
+
+    @property
+    def place(self) -> str:
+        return (
+            f"the AMQP queue {self._settings.queue!r} on {self._url.host}:{self._url.port or _PORTS[self._url.scheme]}"
+        )
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[Session, None]:
+        mailbox: Mailbox[DeliveredMessage] = Mailbox()
+        connection = await self._connect()
+        try:
+            with told(self.place):
+                async with asyncio.timeout(_CONNECT_S):
+                    await self._declare(connection)
+                    channel = await self._consume(connection, mailbox)
+            yield _AmqpSession(self.place, channel, mailbox)
+        finally:
+            with suppress(exceptions.AMQPError, OSError, TimeoutError, RuntimeError):
+                async with asyncio.timeout(_ANSWER_S):
+                    await connection.close()
+
+    async def _connect(self) -> AbstractConnection:
+        secrets = self._settings.secrets
+        url = self._url.update_query(heartbeat=_HEARTBEAT_S, name="gpudrop")
+        if secrets.user:
+            url = url.with_user(secrets.user).with_password(secrets.password)
+        context = await asyncio.to_thread(client_context, self._settings.tls) if url.scheme == "amqps" else None
+        with told(self.place):
+            async with asyncio.timeout(_CONNECT_S):
+                return await aiormq.connect(url, context=context)
+
+    async def _declare(self, connection: AbstractConnection) -> None:
+        """The exchange is taken as it is: the store has declared it its own way, and declares it again."""
+        settings = self._settings
+        channel = await connection.channel(publisher_confirms=False)
+        await channel.queue_declare(settings.queue, durable=True)
+        if settings.exchange:
+            if not await _has_exchange(connection, settings.exchange):
+                await channel.exchange_declare(settings.exchange, exchange_type=settings.exchange_type, durable=True)
+            await channel.queue_bind(settings.queue, settings.exchange, settings.routing_key)
+        await channel.close()
+
+    async def _consume(self, connection: AbstractConnection, mailbox: Mailbox[DeliveredMessage]) -> AbstractChannel:
+        channel = await connection.channel(publisher_confirms=False)
+
+        def closed(end: asyncio.Future[None]) -> None:
+            mailbox.lose(unavailable(self.place, (not end.cancelled() and end.exception()) or "the connection closed"))
+
+        async def arrived(message: DeliveredMessage) -> None:
+            # A task each, started in order; none waits, so delivery tags stay in order.
+            mailbox.put(message)
+
+        channel.closing.add_done_callback(closed)  # pyright: ignore[reportUnknownMemberType]
+        channel.on_consumer_cancel_callbacks.add(
+            lambda _: mailbox.lose(unavailable(self.place, "the queue was deleted"))
+        )
+        await channel.basic_qos(prefetch_count=MOST)
+        await channel.basic_consume(self._settings.queue, arrived)
+        return channel
+
+
+async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
+    """Asks on a channel of its own: the broker closes the one on which something was not found."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await channel.exchange_declare(name, passive=True)
+    except exceptions.ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
+
+
+class _AmqpSession:
+    def __init__(self, place: str, channel: AbstractChannel, mailbox: Mailbox[DeliveredMessage]) -> None:
+        self._place = place
+        self._channel = channel
+        self._mailbox = mailbox
+
+    async def collect(self) -> Batch:
+        messages = await self._mailbox.take(MOST, linger_s=_LINGER_S)
+        last = messages[-1].delivery_tag
+        return Batch([message.body for message in messages], lambda: self._acknowledge(last))
+
+    async def _acknowledge(self, last: int | None) -> None:
+        with told(self._place):
+            async with asyncio.timeout(_ANSWER_S):
+                await self._channel.basic_ack(last or 0, multiple=True)

@@ -1,0 +1,150 @@
+"""What every broker has in common: messages are collected, decoded, recorded, and only then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from listener.decoding.messages import Channel, decode
+from listener.events import ObjectEvent
+from listener.sources.base import Condition, Inbox
+from listener.sources.delivery import Retries, deliver
+from manifests.errors import GpuDropError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.brokers")
+
+MOST = 500
+"""Messages in one batch: one transaction of the inbox, one acknowledgement."""
+
+_PASSING_S = (0.5, 15.0)
+_LASTING_S = (5.0, 60.0)
+_LAST_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages as they came, at most MOST; empty when a while went by without any.
+
+    `acknowledge` lets the broker forget them. Until it was called, the broker gives them again after a while, to
+    whoever listens. Raises GpuDropError when the broker cannot be told.
+    """
+
+    bodies: Sequence[bytes]
+    acknowledge: Callable[[], Awaitable[None]]
+
+
+class Session(Protocol):
+    """One connection to a broker, set up to receive."""
+
+    async def collect(self) -> Batch:
+        """Raises GpuDropError once the connection is of no more use, some 15 s after it ceased to be at the latest."""
+        ...
+
+
+class Broker(Protocol):
+    """How one kind of broker is connected to."""
+
+    @property
+    def place(self) -> str:
+        """What is listened to, for people: an address and a name on it, no secrets."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """See EventSource.exclusive."""
+        ...
+
+    def session(self) -> AbstractAsyncContextManager[Session]:
+        """Connects, within a deadline, and sets up what this side owns: consumer, queue, subscription.
+
+        Raises GpuDropError.
+        """
+        ...
+
+
+class BrokerSource:
+    """An EventSource over any broker. Several listeners may share one unless it is exclusive."""
+
+    def __init__(self, name: str, broker: Broker) -> None:
+        self._name = name
+        self._broker = broker
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def exclusive(self) -> bool:
+        return self._broker.exclusive
+
+    async def run(self, inbox: Inbox) -> None:
+        """Connects again after every end of the connection, for ever. Never raises but when cancelled."""
+        passing, lasting = Retries(*_PASSING_S), Retries(*_LASTING_S)
+        while True:
+            error = await self._listen(inbox, passing, lasting)
+            if (task := asyncio.current_task()) and task.cancelling():
+                # A client may turn a cancellation into an error of its own.
+                raise asyncio.CancelledError
+            inbox.report(self._name, Condition.trouble(error))
+            wait_s = (passing if error.retryable else lasting).next_s()
+            told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "retry_s": round(wait_s, 2)}
+            (log.warning if error.retryable else log.error)("broker_lost", source=self._name, **told)
+            await asyncio.sleep(wait_s)
+
+    async def _listen(self, inbox: Inbox, *backoffs: Retries) -> GpuDropError:
+        """One connection from its making to its end; returns why it ended."""
+        place = self._broker.place
+        try:
+            async with self._broker.session() as session:
+                inbox.report(self._name, Condition(True, f"listening to {place}"))
+                # Stores without a queue of their own drop what they cannot publish, and a new queue holds nothing old.
+                inbox.gap(self._name, f"connected to {place}")
+                log.info("broker_connected", source=self._name, place=place)
+                while True:
+                    await self._take(await session.collect(), inbox)
+                    for each in backoffs:
+                        each.reset()
+        except GpuDropError as e:
+            return e
+
+    async def _take(self, batch: Batch, inbox: Inbox) -> None:
+        if not batch.bodies:
+            return
+        await deliver(inbox, self._read(batch.bodies, inbox), source=self._name)
+        await _finish(batch.acknowledge())
+
+    def _read(self, bodies: Sequence[bytes], inbox: Inbox) -> list[ObjectEvent]:
+        """The events of all messages. One that holds none is counted, and acknowledged with the others."""
+        events: list[ObjectEvent] = []
+        ignored: Counter[str] = Counter()
+        for body in bodies:
+            decoded = decode(body, Channel.BROKER, source=self._name)
+            events += decoded.events
+            for item in decoded.ignored:
+                ignored[item.reason] += 1
+                log.debug("message_ignored", source=self._name, reason=item.reason, detail=item.detail)
+        for reason, n in ignored.items():
+            inbox.count(self._name, reason, n)
+        return events
+
+
+async def _finish(acknowledging: Awaitable[None]) -> None:
+    """Goes on for a moment also when cancelled meanwhile: cut short, all of it would be told again."""
+    task = asyncio.ensure_future(acknowledging)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_LAST_S)
+        if not task.cancel() and not task.cancelled():
+            task.exception()
+        raise
+
+
+async def nothing() -> None:
+    """Acknowledges an empty batch."""

@@ -1,0 +1,45 @@
+"""What the errors of Kafka's client mean: which to wait out, which somebody must act on. By the client's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError
+
+from listener.sources.brokers.troubles import denied, unavailable, untrusted
+from manifests.errors import GpuDropError
+
+_REFUSED = frozenset(
+    {
+        "_AUTHENTICATION",
+        "SASL_AUTHENTICATION_FAILED",
+        "UNSUPPORTED_SASL_MECHANISM",
+        "ILLEGAL_SASL_STATE",
+        "TOPIC_AUTHORIZATION_FAILED",
+        "GROUP_AUTHORIZATION_FAILED",
+        "CLUSTER_AUTHORIZATION_FAILED",
+    }
+)
+_NO_TOPIC = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_EXCEPTION"})
+_MENDED_BY_CLIENT = frozenset({"_TRANSPORT", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"})
+"""One broker of several is away, or the group went on without us; once all are away, "_ALL_BROKERS_DOWN" is told."""
+
+SHARED_OUT_ANEW = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST"})
+
+
+def worst(errors: Sequence[KafkaError], *, place: str, topic: str) -> GpuDropError | None:
+    """The error that has to be told, those somebody must act on first. None: the client goes on by itself."""
+    serious = [error for error in errors if error.name() not in _MENDED_BY_CLIENT]
+    ours = [as_ours(error, place=place, topic=topic) for error in serious]
+    return min(ours, key=lambda error: error.retryable, default=None)
+
+
+def as_ours(error: KafkaError, *, place: str, topic: str) -> GpuDropError:
+    name = error.name()
+    if name in _REFUSED:
+        return denied(place, error.str())
+    if name in _NO_TOPIC:
+        return denied(place, "there is no such topic", f"Create it: kafka-topics.sh --create --topic {topic}.")
+    if name == "_SSL":
+        return untrusted(place, error.str())
+    return unavailable(place, error.str())

@@ -1,0 +1,147 @@
+"""NATS JetStream: a durable pull consumer, shared by all listeners that name it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from listener.environment import SourceSecrets
+from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
+from listener.sources.brokers.nats_troubles import NatsTroubles, check_consumer
+from listener.sources.brokers.tls import TlsFiles, client_context
+from manifests.errors import SourceDenied
+
+_CONNECT_S = 10.0
+_ANSWER_S = 5.0
+_IDLE_S = 4.0
+_LINGER_S = 0.05
+_PING_S = 4
+_MOST_PENDING = 10 * MOST
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSettings:
+    """`servers` are URLs (nats://, tls://). `subject` narrows what is heard of the stream; None: all of it.
+
+    A message that was received and not acknowledged within `ack_wait_s` seconds is given again; this holds for a
+    consumer that is made here, one that exists keeps its own.
+    """
+
+    servers: tuple[str, ...]
+    stream: str
+    subject: str | None = None
+    durable: str = "gpudrop"
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    secrets: SourceSecrets = field(default_factory=SourceSecrets)
+    ack_wait_s: float = 60.0
+
+
+class NatsBroker:
+    exclusive = False
+
+    def __init__(self, settings: NatsSettings) -> None:
+        self._settings = settings
+
+    @property
+    def place(self) -> str:
+        hosts = ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in self._settings.servers)
+        return f"the NATS stream {self._settings.stream!r} on {hosts}"
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[Session, None]:
+        client = Client()
+        troubles = NatsTroubles(self.place)
+        try:
+            with troubles.told():
+                async with asyncio.timeout(_CONNECT_S):
+                    await self._connect(client, troubles)
+                stream = client.jetstream(timeout=_ANSWER_S)  # pyright: ignore[reportUnknownMemberType]
+                await self._consumer(stream)
+                pull = await stream.pull_subscribe_bind(self._settings.durable, self._settings.stream)
+            yield _NatsSession(client, pull, troubles)
+        finally:
+            with suppress(errors.Error, OSError, TimeoutError):
+                async with asyncio.timeout(_ANSWER_S):
+                    await client.close()
+
+    async def _connect(self, client: Client, troubles: NatsTroubles) -> None:
+        settings = self._settings
+        tls = settings.tls.given or any(url.startswith("tls:") for url in settings.servers)
+        await client.connect(
+            list(settings.servers),
+            error_cb=troubles.hear,
+            name="gpudrop",
+            # Every server is tried twice and the first error told: reconnecting is decided by whoever reports it.
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            ping_interval=_PING_S,
+            max_outstanding_pings=2,
+            tls=await asyncio.to_thread(client_context, settings.tls) if tls else None,
+            user=settings.secrets.user or None,
+            password=settings.secrets.password or None,
+            token=settings.secrets.token or None,
+        )
+
+    async def _consumer(self, stream: JetStreamContext) -> None:
+        """Makes the consumer unless it is there. Raises SourceDenied without a stream, or for one of another kind."""
+        settings = self._settings
+        try:
+            await stream.stream_info(settings.stream)
+        except NotFoundError as e:
+            raise SourceDenied(
+                f"There is no {self.place.removeprefix('the ')}.",
+                hint=f"Create it: nats stream add {settings.stream} --subjects SUBJECT --storage file --defaults.",
+            ) from e
+        try:
+            found = await stream.consumer_info(settings.stream, settings.durable)
+            check_consumer(found.config, stream=settings.stream, durable=settings.durable, subject=settings.subject)
+        except NotFoundError:
+            await stream.add_consumer(  # pyright: ignore[reportUnknownMemberType]
+                settings.stream,
+                ConsumerConfig(
+                    durable_name=settings.durable,
+                    deliver_policy=DeliverPolicy.ALL,
+                    ack_policy=AckPolicy.EXPLICIT,
+                    ack_wait=settings.ack_wait_s,
+                    max_deliver=-1,
+                    max_ack_pending=_MOST_PENDING,
+                    filter_subject=settings.subject,
+                ),
+            )
+
+
+class _NatsSession:
+    def __init__(self, client: Client, pull: JetStreamContext.PullSubscription, troubles: NatsTroubles) -> None:
+        self._client = client
+        self._pull = pull
+        self._troubles = troubles
+
+    async def collect(self) -> Batch:
+        with self._troubles.told():
+            try:
+                messages = await self._pull.fetch(1, timeout=_IDLE_S)
+            except TimeoutError:
+                # A consumer that was deleted looks like one without messages, and may answer at once.
+                await self._pull.consumer_info()
+                await asyncio.sleep(_LINGER_S)
+                return Batch((), nothing)
+            with suppress(TimeoutError):
+                messages += await self._pull.fetch(MOST - 1, timeout=_LINGER_S)
+            return Batch([message.data for message in messages], lambda: self._acknowledge(messages))
+
+    async def _acknowledge(self, messages: list[Msg]) -> None:
+        with self._troubles.told():
+            for message in messages:
+                await message.ack()
+            await self._client.flush(timeout=int(_ANSWER_S))

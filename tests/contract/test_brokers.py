@@ -1,0 +1,311 @@
+"""What every broker promises, each against the real server: nothing published is lost, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from minio import Minio
+from minio.error import S3Error
+from minio.notificationconfig import NotificationConfig, QueueConfig
+
+from listener.environment import SourceSecrets
+from support.brokers import (
+    BENCHES,
+    BUCKET,
+    SERVERS,
+    AmqpBench,
+    Bench,
+    KafkaBench,
+    MqttBench,
+    NatsBench,
+    frozen,
+    message,
+)
+from support.sources import HANG_S, Recorder, running
+from support.stores import admin_client, servers, start_minio
+
+ODD_KEYS = [
+    "a|b.mp3",
+    "it's.mp3",
+    "1+1=2.mp3",
+    "100%20sure.mp3",
+    "music 🎵/ção.mp3",
+    "with  spaces .mp3",
+    "&=?#*[]{}!@$^();,~`.mp3",
+]
+SECRET = "a-word-nobody-else-says"
+
+
+@pytest.fixture(params=list(BENCHES))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+async def bench(kind: str, request: pytest.FixtureRequest) -> Bench:
+    bench = BENCHES[kind](request.getfixturevalue(f"{SERVERS[kind]}_server").host)
+    await bench.prepare()
+    return bench
+
+
+@asynccontextmanager
+async def listening(bench: Bench, **options: Any) -> AsyncIterator[Recorder]:
+    """The source at work, connected: what is published now it must tell."""
+    inbox = Recorder(**options)
+    async with running(inbox, bench.source()):
+        await inbox.until(lambda: any(condition.ok for condition in inbox.conditions))
+        yield inbox
+
+
+async def nothing_comes_again(bench: Bench) -> None:
+    """Whoever listens next hears only what is new.
+
+    A few may come once more: cancelled before it acknowledged, or a session taken over by the next listener before
+    the broker had read its last acknowledgements (MQTT). What was never acknowledged would come for ever.
+    """
+    for i in range(10):
+        new = f"new-{i}.mp3"
+        async with listening(bench) as inbox:
+            await bench.publish([message(new)])
+            while not inbox.created[new]:
+                await asyncio.sleep(0.01)
+        if all(key.startswith("new-") for key in inbox.created) and not inbox.counts:
+            return
+    pytest.fail(f"These come again and again: {inbox.created} {inbox.counts}")
+
+
+async def set_up(bench: Bench) -> None:
+    """Listens once, so that the broker keeps what comes from now on."""
+    async with listening(bench):
+        pass
+
+
+async def test_what_was_accepted_is_not_told_again(bench: Bench) -> None:
+    keys = {f"{i:03}.mp3" for i in range(300)}
+    async with listening(bench) as inbox:
+        await bench.publish([message(key) for key in sorted(keys)])
+        await inbox.until(lambda: set(inbox.created) >= keys)
+    assert {(event.bucket, event.source) for event in inbox.events} == {(BUCKET, bench.kind)}
+    await nothing_comes_again(bench)
+
+
+async def test_what_is_published_while_nobody_listens_comes_later(bench: Bench) -> None:
+    await set_up(bench)
+    keys = {f"{i:04}.mp3" for i in range(1200)}
+    await bench.publish([message(key) for key in sorted(keys)])
+    async with listening(bench) as inbox:
+        await inbox.until(lambda: set(inbox.created) >= keys)
+    assert max(inbox.batches) <= 500
+
+
+async def test_what_could_not_be_accepted_comes_again(bench: Bench) -> None:
+    async with listening(bench, failures=3) as inbox:
+        await bench.publish([message("a.mp3"), message("b.mp3")])
+        await inbox.until(lambda: set(inbox.created) == {"a.mp3", "b.mp3"})
+    assert inbox.refused == 3
+
+
+async def test_what_one_listener_could_not_record_comes_to_the_next(bench: Bench) -> None:
+    async with listening(bench, failures=10**6) as inbox:
+        await bench.publish([message("a.mp3"), message("b.mp3")])
+        while not inbox.refused:
+            await asyncio.sleep(0.01)
+    async with listening(bench) as inbox:
+        await inbox.until(lambda: set(inbox.created) == {"a.mp3", "b.mp3"})
+
+
+async def test_a_message_that_says_nothing_is_counted_and_passed_over(bench: Bench) -> None:
+    test_event = b'{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"drops"}'
+    async with listening(bench) as inbox:
+        await bench.publish([message("a.mp3"), b"\xff\x00 no JSON", b"[[[", test_event, message("b.mp3")])
+        await inbox.until(lambda: set(inbox.created) == {"a.mp3", "b.mp3"} and inbox.counts.total() == 3)
+        assert inbox.counts == {"not_json": 2, "test_event": 1}
+    await nothing_comes_again(bench)
+
+
+@pytest.mark.parametrize("kind", ["nats", "amqp", "kafka"])
+async def test_two_listeners_share_what_comes(bench: Bench) -> None:
+    keys = {f"{i:03}.mp3" for i in range(200)}
+    assert not bench.source().exclusive
+    async with listening(bench) as one:
+        async with listening(bench) as other:
+            await bench.publish([message(key) for key in sorted(keys)])
+            while not keys <= set(one.created) | set(other.created):
+                await asyncio.sleep(0.01)
+        await bench.publish([message("alone.mp3")])
+        await one.until(lambda: one.created["alone.mp3"])
+
+
+@pytest.fixture
+async def own(kind: str, own_server: Callable[..., Any]) -> tuple[Any, Bench]:
+    """A broker of this test's own, and a place on it."""
+    server = own_server(SERVERS[kind])
+    bench = BENCHES[kind](server.host)
+    await bench.prepare()
+    return server, bench
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_a_broker_that_was_restarted_is_listened_to_again(own: tuple[Any, Bench], end: str) -> None:
+    server, bench = own
+    async with listening(bench) as inbox:
+        await bench.publish([message("before.mp3")])
+        await inbox.until(lambda: inbox.created["before.mp3"])
+        getattr(servers, end)(server)
+        await inbox.until(lambda: not inbox.conditions[-1].ok)
+        assert inbox.conditions[-1].code == "source_unavailable"
+        servers.restart(server)
+        await bench.publish([message("after.mp3")])
+        await inbox.until(lambda: inbox.created["after.mp3"] and inbox.conditions[-1].ok)
+
+
+async def test_a_broker_that_falls_silent_is_noticed_and_listened_to_again(own: tuple[Any, Bench]) -> None:
+    server, bench = own
+    async with listening(bench) as inbox:
+        with frozen(server):
+            await inbox.until(lambda: not inbox.conditions[-1].ok)
+        assert inbox.conditions[-1].code == "source_unavailable"
+        await bench.publish([message("after.mp3")])
+        await inbox.until(lambda: inbox.created["after.mp3"] and inbox.conditions[-1].ok)
+
+
+@pytest.fixture
+async def locked(kind: str, own_server: Callable[..., Any], tmp_path: Path) -> Bench:
+    """A place on a broker that asks who is there; the bench knows the answer."""
+    return await _LOCKS[kind](own_server, tmp_path)
+
+
+async def _locked_nats(start: Callable[..., Any], _folder: Path) -> Bench:
+    server = start("nats", arguments=("--user", "listener", "--pass", SECRET))
+    bench = NatsBench(server.host, secrets=SourceSecrets(user="listener", password=SECRET))
+    await bench.prepare()
+    return bench
+
+
+async def _locked_rabbitmq(start: Callable[..., Any], _folder: Path) -> Bench:
+    return AmqpBench(start("rabbitmq").host, secrets=SourceSecrets(user="guest", password="guest"))
+
+
+async def _locked_mosquitto(start: Callable[..., Any], folder: Path) -> Bench:
+    server = start("mosquitto")
+    passwords = folder / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "listener", SECRET], check=True)
+    config = server.data_dir / "mosquitto.conf"
+    text = config.read_text().replace("allow_anonymous true", f"allow_anonymous false\npassword_file {passwords}")
+    config.write_text(text)
+    # Read again at SIGHUP.
+    os.kill(server.pid, signal.SIGHUP)
+    return MqttBench(server.host, secrets=SourceSecrets(user="listener", password=SECRET))
+
+
+async def _locked_kafka(start: Callable[..., Any], _folder: Path) -> Bench:
+    """A second listener, for those with a password, beside the open one."""
+    server = start("kafka")
+    open_place = KafkaBench(server.host)
+    await open_place.prepare()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        locked = f"127.0.0.1:{free.getsockname()[1]}"
+    login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_listener="{SECRET}";'
+    changes = {
+        "listeners": f"PLAINTEXT://{server.host},LOCKED://{locked},CONTROLLER://127.0.0.1:{server.spot.ports[1]}",
+        "advertised.listeners": f"PLAINTEXT://{server.host},LOCKED://{locked}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOCKED:SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.locked.plain.sasl.jaas.config": login,
+    }
+    arguments = tuple(part for each in changes.items() for part in ("--override", "=".join(each)))
+    server.spot = replace(server.spot, arguments=arguments)
+    servers.restart(server)
+    return KafkaBench(locked, open_place.name, SourceSecrets(user="listener", password=SECRET), "sasl_plaintext")
+
+
+_LOCKS: dict[str, Callable[[Callable[..., Any], Path], Awaitable[Bench]]] = {
+    "nats": _locked_nats,
+    "amqp": _locked_rabbitmq,
+    "mqtt": _locked_mosquitto,
+    "kafka": _locked_kafka,
+}
+
+
+async def test_a_wrong_password_is_told_with_what_to_do(locked: Any, caplog: pytest.LogCaptureFixture) -> None:
+    secret = f"wrong-{SECRET}"
+    wrong = replace(locked, secrets=replace(locked.secrets, password=secret))
+    inbox = Recorder()
+    with structlog.testing.capture_logs() as told, caplog.at_level(logging.DEBUG):
+        async with running(inbox, wrong.source()):
+            await inbox.until(lambda: inbox.conditions)
+        async with listening(locked):
+            pass
+    condition = inbox.conditions[0]
+    assert (condition.ok, condition.code) == (False, "source_denied")
+    assert "GPUDROP_<NAME>_PASSWORD" in condition.hint
+    assert SECRET not in f"{told}{caplog.text}{inbox.conditions}{inbox.gaps}"
+
+
+@pytest.fixture(scope="module")
+def minio_publishing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A MinIO that publishes the events of BUCKET to all four brokers, and the places where it does."""
+    benches = {kind: BENCHES[kind](request.getfixturevalue(f"{SERVERS[kind]}_server").host) for kind in BENCHES}
+    yield from _publishing(benches, tmp_path_factory.mktemp("minio"))
+
+
+def _publishing(benches: dict[str, Bench], folder: Path) -> Iterator[Any]:
+    async def prepare() -> None:
+        for bench in benches.values():
+            await bench.prepare()
+            await set_up(bench)
+
+    asyncio.run(prepare())
+    environment = {k: v for kind, bench in benches.items() for k, v in bench.minio(kind[0].upper()).items()}
+    server = start_minio("minio", folder, environment=environment)
+    try:
+        client = admin_client(server)
+        client.make_bucket(BUCKET)
+        events = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+        queues = [QueueConfig(queue=f"arn:minio:sqs::{kind[0].upper()}:{kind}", events=events) for kind in benches]
+        _notify(client, NotificationConfig(queue_config_list=queues))
+        yield client, benches
+    finally:
+        servers.stop(server)
+
+
+def _notify(client: Minio, config: NotificationConfig) -> None:
+    """MinIO knows its targets a while after it says that it is alive."""
+    deadline = time.monotonic() + HANG_S
+    while True:
+        try:
+            return client.set_bucket_notification(BUCKET, config)
+        except S3Error as e:
+            if e.code != "InvalidArgument" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+async def test_the_keys_of_a_real_store_come_as_they_are(kind: str, minio_publishing: tuple[Minio, Any]) -> None:
+    client, benches = minio_publishing
+    async with listening(benches[kind]) as inbox:
+        for key in ODD_KEYS:
+            put(client, key)
+        await inbox.until(lambda: set(inbox.created) >= set(ODD_KEYS))
+        client.remove_object(BUCKET, ODD_KEYS[0])
+        await inbox.until(lambda: inbox.removed[ODD_KEYS[0]])
+    assert set(inbox.created) == set(ODD_KEYS)
+
+
+def put(client: Minio, key: str) -> None:
+    client.put_object(BUCKET, key, io.BytesIO(b"x"), 1)
