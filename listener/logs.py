@@ -38,5 +38,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # It reports as an error each connection that fails, which its source tells better.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     for ours in ("listener", "gpu_dispatch", "handlers"):
         logging.getLogger(ours).setLevel(level.upper())
