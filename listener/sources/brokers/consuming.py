@@ -88,9 +88,7 @@ class BrokerSource:
         passing, lasting = Retries(*_PASSING_S), Retries(*_LASTING_S)
         while True:
             error = await self._listen(inbox, passing, lasting)
-            if (task := asyncio.current_task()) and task.cancelling():
-                # A client may turn a cancellation into an error of its own.
-                raise asyncio.CancelledError
+            _heed_cancel()
             inbox.report(self._name, Condition.trouble(error))
             wait_s = (passing if error.retryable else lasting).next_s()
             told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "retry_s": round(wait_s, 2)}
@@ -108,6 +106,7 @@ class BrokerSource:
                 log.info("broker_connected", source=self._name, place=place)
                 while True:
                     await self._take(await session.collect(), inbox)
+                    _heed_cancel()
                     for each in backoffs:
                         each.reset()
         except GpuDropError as e:
@@ -144,6 +143,12 @@ async def _finish(acknowledging: Awaitable[None]) -> None:
         if not task.cancel() and not task.cancelled():
             task.exception()
         raise
+
+
+def _heed_cancel() -> None:
+    """A client may have made an error of a cancellation, or have lost it (asyncio.wait_for before Python 3.12)."""
+    if (task := asyncio.current_task()) and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def nothing() -> None:

@@ -1,0 +1,173 @@
+"""A Redis list, where MinIO's `access` format appends events.
+
+An item moves to a second list, KEY:processing, in the same command that takes it off the first. It is removed from
+there when its events are recorded. What a listener left behind when it died lies there, and is read first by the next.
+
+One listener leads at a time. One that was paused while another took over does no harm when it wakes: it removes items
+by their value, not by their place, and only items whose events it has had recorded; the other one has had them recorded
+too, or has not seen them. Both may record the same event, which starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import redis.asyncio as aio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from listener.environment import SourceSecrets
+from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
+from listener.sources.brokers.redis_errors import translate
+from listener.sources.brokers.tls import TlsFiles, client_context
+from manifests.errors import ConfigError
+
+_CONNECT_S = 5.0
+_CLOSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """`url` is "redis://host:port/db", or rediss:// for TLS; `key` is the list's.
+
+    An answer must come within `idle_s + slack_s` seconds, where `idle_s` (whole) is how long the server is asked to
+    wait for an item.
+    """
+
+    url: str
+    key: str
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    secrets: SourceSecrets = field(default_factory=SourceSecrets)
+    idle_s: int = 5
+    slack_s: float = 5.0
+
+    @property
+    def processing(self) -> str:
+        return f"{self.key}:processing"
+
+
+class RedisBroker:
+    exclusive = True
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+
+    @property
+    def place(self) -> str:
+        parts = urlsplit(self._settings.url)
+        return f"the Redis list {self._settings.key!r} on {parts.hostname}:{parts.port or 6379}"
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[Session, None]:
+        client = await _client(self._settings)
+        try:
+            session = _RedisSession(self.place, client, self._settings)
+            await session.settle(())
+            yield session
+        finally:
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await client.aclose()
+
+
+class _RedisSession:
+    """On one connection, one command after the other."""
+
+    def __init__(self, place: str, client: aio.Redis, settings: RedisSettings) -> None:
+        self._place = place
+        self._client = client
+        self._settings = settings
+        self._left_behind: Sequence[bytes] = ()
+        self._waiting = 0
+
+    async def collect(self) -> Batch:
+        async with self._answered():
+            if items := self._left_behind or await self._take():
+                return Batch(items, lambda: self.settle(items))
+        await self.settle(())
+        return Batch((), nothing)
+
+    async def settle(self, done: Sequence[bytes]) -> None:
+        """Removes items that were dealt with, and looks for what else there is to do.
+
+        A server may still serve the blocked request of a listener that is gone: what it moved lies there until seen.
+        """
+        settings = self._settings
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for item in done:
+            pipeline.lrem(settings.processing, 1, item)
+        pipeline.lrange(settings.processing, 0, MOST - 1)
+        pipeline.llen(settings.key)
+        async with self._answered():
+            *_, left_behind, waiting = await _answers(pipeline)
+        self._left_behind, self._waiting = left_behind, waiting
+
+    async def _take(self) -> list[bytes]:
+        """Moves up to MOST items that wait; with none waiting, the next one that comes within `idle_s`, if any does."""
+        key, processing = self._settings.key, self._settings.processing
+        if not self._waiting:
+            moved = await self._client.blmove(key, processing, self._settings.idle_s, "LEFT", "RIGHT")
+            return [] if moved is None else [cast("bytes", moved)]
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for _ in range(min(self._waiting, MOST)):
+            pipeline.lmove(key, processing, "LEFT", "RIGHT")
+        return [item for item in await _answers(pipeline) if item is not None]
+
+    @asynccontextmanager
+    async def _answered(self) -> AsyncGenerator[None, None]:
+        """Bounds the wait for an answer, and gives the client's errors as ours."""
+        try:
+            async with asyncio.timeout(self._settings.idle_s + self._settings.slack_s):
+                yield
+        except (RedisError, OSError) as e:
+            raise translate(e, self._place) from e
+
+
+async def _answers(pipeline: Any) -> list[Any]:
+    """Raises the first error among them, as the server told it: the client's own way of raising it quotes items."""
+    answers = cast("list[Any]", await pipeline.execute(raise_on_error=False))
+    for answer in answers:
+        if isinstance(answer, RedisError):
+            raise answer
+    return answers
+
+
+async def _client(settings: RedisSettings) -> aio.Redis:
+    """It connects with the first command. Raises ConfigError."""
+    try:
+        made: Any = aio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            settings.url,
+            username=settings.secrets.user or None,
+            password=settings.secrets.password or None,
+            socket_connect_timeout=_CONNECT_S,
+            # Its own deadline may swallow a cancellation (asyncio.wait_for before Python 3.12): ours is in _answered.
+            socket_timeout=None,
+            # Attempts are counted, reported and spaced by whoever holds the session.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            max_connections=1,
+            client_name="gpudrop",
+            **await _tls_options(settings),
+        )
+    except ValueError as e:
+        raise ConfigError(f"{settings.url!r} is no address of a Redis server: {e}.", hint="Correct `url`.") from e
+    return cast("aio.Redis", made)
+
+
+async def _tls_options(settings: RedisSettings) -> dict[str, Any]:
+    if urlsplit(settings.url).scheme != "rediss":
+        return {}
+    # redis-py takes a file that cannot be read for a server out of reach.
+    await asyncio.to_thread(client_context, settings.tls)
+    files = {
+        "ssl_ca_certs": settings.tls.ca_file,
+        "ssl_certfile": settings.tls.cert_file,
+        "ssl_keyfile": settings.tls.key_file,
+    }
+    return {name: str(file) for name, file in files.items() if file}

@@ -1,0 +1,184 @@
+"""The few calls on a queue that are needed, blocking, each bounded in time; errors come as ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
+
+from boto3.session import Session  # pyright: ignore[reportMissingTypeStubs]
+from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
+from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
+from botocore.parsers import ResponseParserError  # pyright: ignore[reportMissingTypeStubs]
+
+from listener.environment import SourceSecrets
+from listener.sources.sqs.errors import translate
+
+BATCH = 10
+"""As many messages as one request can carry."""
+
+_CONNECT_S = 5
+_READ_S = 10
+_REGION = re.compile(r"(?:^|\.)(?:sqs|sqs-fips)\.([a-z]{2,4}-[a-z0-9-]+)\.|^([a-z]{2}-[a-z0-9-]+)\.queue\.amazonaws\.")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SqsSettings:
+    """`region`: None for the one in `queue_url`, else `default_region`. `endpoint`: None for the host of `queue_url`.
+
+    A message that was received stays hidden from others for `visibility_s` (whole seconds, 5 to 43200), and is hidden
+    again in time while it is at work. A receive waits `wait_s` (up to 20) for messages. `receivers` run at the same
+    time when there is much to do. What only a person can mend is tried again every `probe_s` seconds at most.
+
+    Of `secrets`, user, password and token are the access key, the secret key and, with temporary keys, the session
+    token. Without them boto3 looks for keys where Amazon's own tools do.
+    """
+
+    queue_url: str
+    region: str | None = None
+    default_region: str = "us-east-1"
+    endpoint: str | None = None
+    visibility_s: float = 60.0
+    wait_s: int = 20
+    receivers: int = 8
+    probe_s: float = 120.0
+    secrets: SourceSecrets = field(default_factory=SourceSecrets)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`receipt` names this delivery of the message."""
+
+    id: str
+    receipt: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A message of a batch that the server did not do as asked. `ours`: asking again would change nothing."""
+
+    message: Message
+    code: str
+    ours: bool
+
+
+class _Client(Protocol):
+    """boto3 has no types of its own."""
+
+    def receive_message(self, **arguments: object) -> Mapping[str, Any]: ...
+    def get_queue_attributes(self, **arguments: object) -> Mapping[str, Any]: ...
+    def delete_message_batch(self, **arguments: object) -> Mapping[str, Any]: ...
+    def change_message_visibility_batch(self, **arguments: object) -> Mapping[str, Any]: ...
+    def close(self) -> None: ...
+
+
+class Queue:
+    """One queue of one server. May be used by many threads at once."""
+
+    def __init__(self, settings: SqsSettings) -> None:
+        """Reads files, and perhaps asks a server for keys: for use on a thread. Raises ConfigError."""
+        self._url = settings.queue_url
+        self._settings = settings
+        self._client = self._translated("use", lambda: _client(settings))
+
+    def receive(self, wait_s: int) -> list[Message]:
+        """Waits up to `wait_s` seconds for a first message; takes up to BATCH."""
+        answer = self._translated(
+            "receive from",
+            lambda: self._client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=BATCH,
+                WaitTimeSeconds=wait_s,
+                VisibilityTimeout=round(self._settings.visibility_s),
+            ),
+        )
+        found = cast("list[dict[str, str]]", answer.get("Messages") or [])
+        return [Message(each["MessageId"], each["ReceiptHandle"], each.get("Body", "")) for each in found]
+
+    def waiting(self) -> int:
+        """About how many messages wait to be received."""
+        name = "ApproximateNumberOfMessages"
+        call = self._client.get_queue_attributes
+        answer = self._translated("look at", lambda: call(QueueUrl=self._url, AttributeNames=[name]))
+        return int(cast("dict[str, str]", answer.get("Attributes") or {}).get(name, "0"))
+
+    def delete(self, messages: Sequence[Message]) -> list[Unsettled]:
+        """Up to BATCH messages; returns those that were not deleted."""
+        entries = [{"Id": str(i), "ReceiptHandle": each.receipt} for i, each in enumerate(messages)]
+        call = self._client.delete_message_batch
+        answer = self._translated("delete from", lambda: call(QueueUrl=self._url, Entries=entries))
+        return _unsettled(messages, answer)
+
+    def hide(self, messages: Sequence[Message], seconds: int) -> list[Unsettled]:
+        """Hides up to BATCH messages for `seconds` from now, 0 shows them to everybody; returns where that failed."""
+        entries = [
+            {"Id": str(i), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
+            for i, each in enumerate(messages)
+        ]
+        call = self._client.change_message_visibility_batch
+        answer = self._translated("hide messages of", lambda: call(QueueUrl=self._url, Entries=entries))
+        return _unsettled(messages, answer)
+
+    def release(self, messages: Sequence[Message]) -> None:
+        """Gives messages back: they are delivered again at once. Best effort of one request."""
+        if messages:
+            self.hide(messages, 0)
+
+    def close(self) -> None:
+        """Closes the connections that are idle."""
+        self._client.close()
+
+    def _translated(self, doing: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (BotoCoreError, ClientError, ResponseParserError, ValueError, KeyError) as e:
+            raise translate(e, doing=doing, queue_url=self._url) from e
+
+
+def region_of(settings: SqsSettings) -> str:
+    found = _REGION.search(urlsplit(settings.queue_url).hostname or "")
+    return settings.region or (found and (found[1] or found[2])) or settings.default_region
+
+
+def endpoint_of(settings: SqsSettings) -> str | None:
+    """None where boto3 knows better: the hosts of Amazon's oldest queue URLs cannot be signed for."""
+    parts = urlsplit(settings.queue_url)
+    if settings.endpoint or "queue.amazonaws." in parts.netloc:
+        return settings.endpoint
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _client(settings: SqsSettings) -> _Client:
+    config = Config(
+        connect_timeout=_CONNECT_S,
+        read_timeout=settings.wait_s + _READ_S,
+        # Attempts are counted, reported and spaced by the source.
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=2 * settings.receivers + 2,
+        tcp_keepalive=True,
+    )
+    # A session of its own: new keys in a profile are seen, and threads share no default session.
+    made = Session().client  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    factory = cast("Callable[..., _Client]", made)
+    return factory(
+        "sqs",
+        region_name=region_of(settings),
+        endpoint_url=endpoint_of(settings),
+        aws_access_key_id=settings.secrets.user or None,
+        aws_secret_access_key=settings.secrets.password or None,
+        aws_session_token=settings.secrets.token or None,
+        config=config,
+    )
+
+
+def _unsettled(messages: Sequence[Message], answer: Mapping[str, Any]) -> list[Unsettled]:
+    failed = cast("list[dict[str, Any]]", answer.get("Failed") or [])
+    return [
+        Unsettled(messages[int(each["Id"])], str(each.get("Code", "")), bool(each.get("SenderFault")))
+        for each in failed
+    ]

@@ -1,0 +1,197 @@
+"""Receiving from one queue with one client: several receives at a time, and everything at work kept hidden."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from listener.decoding.messages import Channel, decode
+from listener.events import ObjectEvent
+from listener.sources.base import Condition, Inbox
+from listener.sources.delivery import Retries, deliver
+from listener.sources.sqs.holding import Held
+from listener.sources.sqs.queue import BATCH, Message, Queue, SqsSettings
+from listener.sources.sqs.threads import on_thread
+from manifests.errors import GpuDropError, SourceUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.sqs")
+
+_CALL_S = 15.0
+_CLOSE_S = 1.0
+_DELETE_ATTEMPTS = 6
+_SHORT_WAIT_S = 1
+_MANY = BATCH // 2
+
+T = TypeVar("T")
+
+
+class Session:
+    """The first receiver always waits for messages; the others work while what it gets comes in batches."""
+
+    def __init__(self, name: str, queue: Queue, settings: SqsSettings, inbox: Inbox) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._name = name
+        self._inbox = inbox
+        self._held = Held(settings.visibility_s)
+        self._busy = asyncio.Event()
+        self._told = False
+
+    async def run(self) -> GpuDropError:
+        """Receives until something happens that does not pass by itself; returns it."""
+        ended: GpuDropError | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_hidden())
+                group.create_task(self._wait_and_take())
+                for _ in range(self._settings.receivers - 1):
+                    group.create_task(self._help())
+        except* GpuDropError as errors:
+            ended = next(e for e in errors.exceptions if isinstance(e, GpuDropError))
+        assert ended is not None
+        return ended
+
+    async def close(self) -> None:
+        """Gives back what was received and not recorded, if that can be done quickly: else it comes back by itself."""
+        held = self._held.all()
+        with contextlib.suppress(GpuDropError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S), asyncio.TaskGroup() as group:
+                for i in range(0, len(held), BATCH):
+                    group.create_task(self._quietly(held[i : i + BATCH]))
+        self._queue.close()
+
+    async def _quietly(self, messages: Sequence[Message]) -> None:
+        with contextlib.suppress(GpuDropError):
+            await on_thread(lambda: self._queue.release(messages))
+
+    async def _wait_and_take(self) -> None:
+        """A missing server is outlived here; everything else ends the session."""
+        backoff = Retries(0.5, 30.0)
+        wait_s = 0
+        while True:
+            try:
+                await self._round(wait_s)
+            except SourceUnavailable as e:
+                retry_s = backoff.next_s()
+                self._inbox.report(self._name, Condition.trouble(e))
+                log.warning("queue_unavailable", source=self._name, error=str(e), retry_s=round(retry_s, 2))
+                wait_s = 0
+                await asyncio.sleep(retry_s)
+            else:
+                backoff.reset()
+                wait_s = self._settings.wait_s
+
+    async def _round(self, wait_s: int) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        messages = await self._receive(wait_s)
+        self._connected()
+        if len(messages) < _MANY:
+            self._busy.clear()
+        else:
+            self._busy.set()
+        await self._take(messages)
+        self._inbox.report(self._name, Condition(True, f"receives from {self._settings.queue_url}"))
+        if not messages and wait_s and loop.time() - began < _SHORT_WAIT_S:
+            await asyncio.sleep(_SHORT_WAIT_S)  # a server that does not wait must not be asked without end
+
+    def _connected(self) -> None:
+        if not self._told:
+            self._told = True
+            # A new queue holds nothing old, and even a good one forgets after some days.
+            self._inbox.gap(self._name, f"connected to {self._settings.queue_url}")
+            log.info("queue_connected", source=self._name, queue=self._settings.queue_url)
+
+    async def _help(self) -> None:
+        while True:
+            await self._busy.wait()
+            try:
+                messages = await self._receive(_SHORT_WAIT_S)
+                await self._take(messages)
+            except SourceUnavailable as e:
+                log.debug("queue_unavailable", source=self._name, error=str(e))
+                messages = []
+            if not messages:
+                self._busy.clear()
+
+    async def _receive(self, wait_s: int) -> list[Message]:
+        # Whoever was cancelled meanwhile must not keep from others what still arrives.
+        messages = await on_thread(lambda: self._queue.receive(wait_s), unwanted=self._queue.release)
+        self._held.hidden(messages, asyncio.get_running_loop().time())
+        return messages
+
+    async def _take(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        events = [event for message in messages for event in self._decoded(message)]
+        await deliver(self._inbox, events, source=self._name)
+        self._held.done(messages)
+        await self._delete(messages)
+
+    def _decoded(self, message: Message) -> Sequence[ObjectEvent]:
+        decoded = decode(message.body.encode(errors="replace"), Channel.QUEUE, source=self._name)
+        for item in decoded.ignored:
+            self._inbox.count(self._name, item.reason)
+            tell = log.warning if decoded.malformed else log.debug
+            tell("message_ignored", source=self._name, message=message.id, reason=item.reason, detail=item.detail)
+        if decoded.confirmation:
+            self._inbox.count(self._name, "sns_confirmation")
+        return decoded.events
+
+    async def _delete(self, messages: Sequence[Message]) -> None:
+        """What cannot be deleted comes again, and is known by then."""
+        backoff = Retries(0.2, 5.0)
+        for _ in range(_DELETE_ATTEMPTS):
+            try:
+                failed = await self._call(lambda batch=messages: self._queue.delete(batch))
+            except SourceUnavailable as e:
+                log.warning("messages_not_deleted", source=self._name, messages=len(messages), error=str(e))
+            else:
+                for each in failed:
+                    log.warning("message_not_deleted", source=self._name, message=each.message.id, code=each.code)
+                messages = [each.message for each in failed if not each.ours]
+                self._count("not_deleted", len(failed) - len(messages))
+            if not messages:
+                return
+            await asyncio.sleep(backoff.next_s())
+        self._count("not_deleted", len(messages))
+
+    async def _keep_hidden(self) -> None:
+        """Failing is no reason to stop: the worst is that a message is told twice."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._held.look_every_s)
+            due = self._held.due(loop.time())
+            for i in range(0, len(due), BATCH):
+                await self._hide(due[i : i + BATCH])
+
+    async def _hide(self, messages: Sequence[Message]) -> None:
+        seconds = round(self._settings.visibility_s)
+        try:
+            failed = await self._call(lambda: self._queue.hide(messages, seconds))
+        except GpuDropError as e:
+            self._count("not_hidden", len(messages))
+            log.warning("messages_not_hidden", source=self._name, error=str(e), hint=e.info.hint)
+            return
+        lost = {each.message.receipt: each for each in failed}
+        hidden = [each for each in messages if each in self._held and each.receipt not in lost]
+        self._held.hidden(hidden, asyncio.get_running_loop().time())
+        for each in failed:
+            if each.message in self._held:
+                self._count("not_hidden", 1)
+                log.warning("message_not_hidden", source=self._name, message=each.message.id, code=each.code)
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(_CALL_S):
+                return await on_thread(call)
+        except TimeoutError as e:
+            raise SourceUnavailable(f"{self._settings.queue_url} did not answer within {_CALL_S:.0f} s.") from e
+
+    def _count(self, what: str, n: int) -> None:
+        if n:
+            self._inbox.count(self._name, what, n)
