@@ -12,6 +12,7 @@ from rich.text import Text
 
 from listener.config import Config
 from listener.ledger.database import Database
+from listener.ledger.inbox import InboxLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.sources import SourceLedger, SourceRow
 from listener.state import state_of
@@ -40,9 +41,12 @@ async def show_status(config: Config, what: str, limit: int) -> None:
         runs = RunLedger(database)
         rows = (await runs.matching(what) if what else await runs.recent(limit))[:limit]
         sources = [] if what else await SourceLedger(database).all()
+        keys, waiting = await InboxLedger(database, "").waiting(), await runs.waiting()
     console = Console()
     if sources:
         console.print(_sources_table(sources), "")
+    if keys or waiting:
+        console.print(f"{keys} keys wait to be looked at, {waiting} runs wait to be started.", "")
     if not rows:
         console.print(f"No run matches {what!r}." if what else "No runs yet.")
         return

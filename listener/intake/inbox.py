@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class DurableInbox:
 
     def __init__(self, parts: InboxParts) -> None:
         self._p = parts
-        self._waiting: list[_Delivery] = []
+        self._waiting: deque[_Delivery] = deque()
         self._wake = asyncio.Event()
 
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
@@ -113,7 +114,7 @@ class DurableInbox:
         batch: list[_Delivery] = []
         rows = 0
         while self._waiting and (not batch or rows + len(self._waiting[0].told) <= _AT_ONCE):
-            delivery = self._waiting.pop(0)
+            delivery = self._waiting.popleft()
             if not delivery.recorded.done():
                 batch.append(delivery)
                 rows += len(delivery.told)

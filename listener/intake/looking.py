@@ -125,6 +125,10 @@ class Looking:
                 said = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
                 log.error("event_refused", source=told.source, bucket=told.bucket, key=told.key, **said)
                 return _Looked(item, Nothing(e.info.code))
+            except Exception:
+                # The supervisor of a look: a defect that one key shows must not stop the looks at all others.
+                log.exception("look_defect", bucket=told.bucket, key=told.key)
+                return item
         return _Looked(item, decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage))
 
     async def _settle(self, looked: Sequence[_Looked]) -> None:

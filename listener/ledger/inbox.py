@@ -123,6 +123,15 @@ class InboxLedger:
 
         await self._database.call(work)
 
+    async def waiting(self) -> int:
+        """How many keys have to be looked at, whoever holds them."""
+
+        def work() -> int:
+            with self._database.begin() as db:
+                return db.execute(sa.select(sa.func.count()).select_from(inbox_table)).scalar_one()
+
+        return await self._database.call(work)
+
     async def holders(self) -> set[str]:
         """Everybody who holds a key."""
 

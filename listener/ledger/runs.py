@@ -112,6 +112,16 @@ class RunLedger:
         """Runs that `member` claimed, and that no engine has told anything of yet."""
         return await self._rows(sa.select(runs_table).where(_OPEN, runs_table.c.member == member))
 
+    async def waiting(self) -> int:
+        """How many runs wait for a listener with room."""
+
+        def work() -> int:
+            query = sa.select(sa.func.count()).select_from(runs_table).where(_OPEN, runs_table.c.member == "")
+            with self._database.begin() as db:
+                return db.execute(query).scalar_one()
+
+        return await self._database.call(work)
+
     async def members(self) -> set[str]:
         """Everybody who claimed a run that no engine has told anything of yet."""
 

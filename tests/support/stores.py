@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -36,10 +37,21 @@ def start_minio(name: str, folder: Path, **options: Any) -> Any:
     """A server of its own for one test, which stops it with `servers.stop`. Built in CI, else only if it is there."""
     require(in_ci() or servers.find(name), f"No {name} server is installed.", f"{INSTALL} --build {name}")
     try:
-        return servers.start(name, folder, **options)
+        server = servers.start(name, folder, **options)
+        if any(variable.startswith("MINIO_NOTIFY_") for variable in options.get("environment", {})):
+            _until_targets_are_known(server)
+        return server
     except RuntimeError as e:
         require(False, f"No {name} server: {e}", f"{INSTALL} --build {name}")
         raise
+
+
+def _until_targets_are_known(server: Any) -> None:
+    """It says that it is well before that, and then refuses rules, or lets `make_bucket` wait for a minute."""
+    deadline = time.monotonic() + 30
+    while "SQS ARNs" not in server.log.read_text(errors="replace"):
+        assert time.monotonic() < deadline, server.log.read_text(errors="replace")[-2000:]
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,10 @@ PLAIN = TriggerBook([MANIFESTS])
 CHAINED = TriggerBook([replace(MANIFESTS, chain=True)])
 
 
-def decided(meta: ObjectMeta | None, known: Known = Known(), told: Told = TOLD, book: TriggerBook = PLAIN) -> Outcome:
+UNKNOWN = Known()
+
+
+def decided(meta: ObjectMeta | None, known: Known = UNKNOWN, told: Told = TOLD, book: TriggerBook = PLAIN) -> Outcome:
     return decide(told, meta, known, book, max_lineage=4)
 
 
