@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -229,7 +230,7 @@ class _DurableSteps:
         self._job = job
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        adapter = _adapter(kind)
 
         async def recorded() -> Any:
             try:
@@ -253,6 +254,11 @@ class _DurableSteps:
             with SetWorkflowID(f"{DBOS.workflow_id}-j{i}"):
                 handles.append(await DBOS.start_workflow_async(self._job, request))
         return [await handle.get_result() for handle in handles]
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 _ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)
