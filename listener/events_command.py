@@ -12,7 +12,6 @@ from listener.bucket_events.asking import asking
 from listener.bucket_events.choosing import NOTHING_TO_SET_UP, Known, choose, named_targets, needs_target
 from listener.bucket_events.destinations import rules_of
 from listener.bucket_events.entries import EVENT_BRIDGE, Entry
-from listener.bucket_events.filters import MAX_RULES
 from listener.bucket_events.keeping import Keeper, Reading
 from listener.bucket_events.merging import Change, merge, without_ours
 from listener.bucket_events.servers import Server
@@ -21,6 +20,7 @@ from listener.bucket_events.telling import Teller
 from listener.config import Config, FolderStoreConfig, S3StoreConfig, triggers_of
 from listener.config_sources import AnySource
 from listener.environment import Environment
+from listener.filters import MAX_RULES
 from listener.parts import s3_settings
 from listener.source_parts import sources_of
 from listener.stores.s3_clients import S3Settings

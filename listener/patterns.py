@@ -17,6 +17,7 @@ MAX_ALTERNATIVES = 1000
 """Most combinations one pattern's braces may stand for."""
 
 _MAX_BRACES = 64
+_TURNED = str.maketrans("{}", "}{")
 
 
 @lru_cache(maxsize=1024)
@@ -71,6 +72,12 @@ def _expanded(pattern: str) -> list[str]:
         f"The pattern {pattern[:200]!r} stands for more than {MAX_ALTERNATIVES} combinations.",
         hint="Use fewer braces, or several triggers.",
     )
+
+
+def literal_suffixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """What keys that match any of `patterns` end with. A glob read backwards is a glob."""
+    turned = tuple(pattern[::-1].translate(_TURNED) for pattern in patterns)
+    return tuple(found[::-1].translate(_TURNED) for found in literal_prefixes(turned))
 
 
 def _combinations(pattern: str, start: int = 0) -> Iterator[str]:

@@ -15,6 +15,7 @@ from listener.config_sources import (
     WebhookSourceConfig,
 )
 from listener.environment import Environment, SourceSecrets
+from listener.filters import filters_of
 from listener.source_parts_brokers import build_broker
 from listener.sources.base import EventSource
 from listener.sources.brokers.consuming import BrokerSource
@@ -97,14 +98,13 @@ def listen_settings(source: MinioSourceConfig, store: S3StoreConfig) -> MinioLis
 def _minio(source: MinioSourceConfig, needs: SourceNeeds) -> EventSource:
     if not isinstance(needs.config.store, S3StoreConfig):
         raise ConfigError("A folder has no event stream.", hint="Use 'folder'.", where="sources")
-    from listener.sources.listen.planning import Filter
     from listener.sources.listen.source import MinioListen
 
     book = needs.triggers
     stream = MinioListen(
         listen_settings(source, needs.config.store),
         needs.environment.keys.current,
-        filters=lambda bucket: [Filter(prefix) for prefix in book.prefixes(bucket)],
+        filters=lambda bucket: filters_of(book.triggers, bucket),
     )
     book.watch(stream.replan)
     return stream

@@ -73,6 +73,10 @@ class TriggerBook:
         self._triggers = tuple(triggers)
         self._watching: list[Callable[[], None]] = []
 
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        return self._triggers
+
     def use(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = tuple(triggers)
         for told in self._watching:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 
 from listener.bucket_events.entries import EVENT_BRIDGE, OURS, QUEUE, TOPIC, Entry, event_bridge, rule
-from listener.bucket_events.filters import MAX_RULES, filters_of
 from listener.decoding.messages import EVENT_NAMES
-from listener.sources.listen.planning import Filter
+from listener.filters import MAX_RULES, Filter, filters_of
 from listener.triggers import Trigger
 from manifests.errors import ConfigError
 

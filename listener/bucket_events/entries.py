@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.etree import ElementTree as Xml
 
-from listener.sources.listen.planning import EVERYTHING, Filter
+from listener.filters import EVERYTHING, Filter
 from manifests.errors import ServerMisbehaves
 
 OURS = "gpudrop-"

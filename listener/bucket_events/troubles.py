@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from listener.bucket_events.entries import Entry, spelled_out
-from listener.bucket_events.filters import overlap
 from listener.bucket_events.merging import Change
+from listener.filters import overlap
 from listener.stores.s3_errors import from_code
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied
 

@@ -21,7 +21,7 @@ from listener.bucket_events.keeping import Keeper
 from listener.bucket_events.merging import merge
 from listener.decoding.messages import EVENT_NAMES
 from listener.environment import read_environment
-from listener.sources.listen.planning import Filter
+from listener.filters import Filter
 from manifests.errors import StoreDenied, StoreUnavailable
 from support.bucket_events import Rules, configuration, environment_of, events
 from support.queues import eventually

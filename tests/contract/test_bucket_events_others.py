@@ -12,7 +12,7 @@ import pytest
 from listener.bucket_events.entries import QUEUE, rule
 from listener.config import parse
 from listener.environment import Environment
-from listener.sources.listen.planning import Filter
+from listener.filters import Filter
 from manifests.errors import ConfigError
 from support.bucket_events import Gateway, Rules, configuration, environment_of, events
 from support.queues import Cloud

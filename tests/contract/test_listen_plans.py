@@ -15,7 +15,7 @@ from minio import Minio
 from minio.credentials import AssumeRoleProvider
 
 from listener.credentials import AccessKeys
-from listener.sources.listen.planning import Filter
+from listener.filters import Filter
 from listener.sources.listen.probing import probe
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.stores.s3 import S3Store

@@ -20,12 +20,11 @@ from listener.bucket_events.entries import (
     read_document,
     rule,
 )
-from listener.bucket_events.filters import filters_of, literal_suffixes, overlap
 from listener.bucket_events.merging import arrived, merge, without_ours
 from listener.bucket_events.telling import difference, line
 from listener.decoding.messages import EVENT_NAMES
-from listener.patterns import matches
-from listener.sources.listen.planning import Filter
+from listener.filters import Filter, filters_of, overlap
+from listener.patterns import literal_suffixes, matches
 from listener.triggers import MANIFESTS, Ignored, Trigger, match
 from manifests.errors import ConfigError, ServerMisbehaves
 from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest

@@ -18,7 +18,7 @@ from listener.bucket_events.troubles import WRITE, refused, refused_rules
 from listener.config import parse
 from listener.config_sources import AnySource
 from listener.environment import SourceSecrets
-from listener.sources.listen.planning import Filter
+from listener.filters import Filter
 from manifests.errors import ConfigError, ServerMisbehaves, StoreDenied, StoreUnavailable
 
 STORE = {"kind": "s3", "endpoint": "http://h:1", "buckets": ["b"]}

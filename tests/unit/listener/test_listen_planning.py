@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from listener.filters import MAX_BYTES, Filter, common
 from listener.sources.listen.calling import MinioListenSettings, listen_url
-from listener.sources.listen.planning import MAX_BYTES, Filter, Stream, anything, common, plan
+from listener.sources.listen.planning import Stream, anything, plan
 
 
 def filters_by(wanted: Mapping[str, Sequence[Filter]]) -> object:

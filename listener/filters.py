@@ -1,19 +1,32 @@
-"""From triggers to the filters that notification rules can have: one prefix and one suffix each. Pure."""
+"""Filters as servers have them, one prefix and one suffix each, and what triggers make of them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from listener.patterns import literal_prefixes, shortest
-from listener.sources.listen.planning import Filter, common
+from listener.patterns import literal_prefixes, literal_suffixes, shortest
 from listener.triggers import Trigger, prefixes
 from manifests.names import CANCEL_SUFFIX, MANIFEST_SUFFIXES
+
+MAX_BYTES = 1024
+"""Of a prefix or a suffix, in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Keys that begin with `prefix` and end with `suffix`."""
+
+    prefix: str = ""
+    suffix: str = ""
+
+
+EVERYTHING = (Filter(),)
 
 MAX_RULES = 50
 """Amazon S3 takes 100 a bucket, those of others included."""
 
 _MAX_PAIRS = 1000
-_TURNED = str.maketrans("{}", "}{")
 
 
 def filters_of(triggers: Sequence[Trigger], bucket: str, *, most: int = MAX_RULES) -> tuple[Filter, ...]:
@@ -47,12 +60,6 @@ def overlap(one: Filter, other: Filter) -> bool:
     )
 
 
-def literal_suffixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """What keys that match any of `patterns` end with. A glob read backwards is a glob."""
-    turned = tuple(pattern[::-1].translate(_TURNED) for pattern in patterns)
-    return tuple(found[::-1].translate(_TURNED) for found in literal_prefixes(turned))
-
-
 def _starting(trigger: Trigger, bucket: str) -> Iterator[Filter]:
     if trigger.buckets and bucket not in trigger.buckets:
         return
@@ -82,3 +89,45 @@ def _narrower(beginnings: Iterable[str], other: str) -> Iterator[str]:
 
 def _breadth(each: Filter) -> tuple[int, int, str, str]:
     return len(each.prefix), len(each.suffix), each.prefix, each.suffix
+
+
+def common(filters: Sequence[Filter]) -> Filter:
+    """The narrowest filter a server takes that passes whatever any of `filters` passes."""
+    prefix = _usable_prefix(_shared(each.prefix for each in filters))
+    suffix = _usable_suffix(_shared(each.suffix[::-1] for each in filters)[::-1])
+    # The server wants both in one key one after the other: "ab" and "bc" would keep "abc" back.
+    overlapping = any(prefix.endswith(suffix[:n]) for n in range(1, len(suffix) + 1))
+    return Filter(prefix, "" if overlapping else suffix)
+
+
+def _shared(texts: Iterable[str]) -> str:
+    """What all of `texts` begin with."""
+    first, *others = texts
+    length = len(first)
+    for other in others:
+        pairs = zip(first[:length], other, strict=False)
+        length = next((i for i, (a, b) in enumerate(pairs) if a != b), min(length, len(other)))
+    return first[:length]
+
+
+def _usable_prefix(text: str) -> str:
+    ends = [len(text), *(at for c in "\\*?" if (at := text.find(c)) >= 0)]
+    return _longest(text[:end] for end in range(min(ends), 0, -1))
+
+
+def _usable_suffix(text: str) -> str:
+    starts = [0, *(at + 1 for c in "\\*?" if (at := text.rfind(c)) >= 0)]
+    return _longest(text[start:] for start in range(max(starts), len(text)))
+
+
+def _longest(shrinking: Iterable[str]) -> str:
+    return next((text for text in shrinking if _allowed(text)), "")
+
+
+def _allowed(text: str) -> bool:
+    """As the server judges it: short enough, text, and no segment that a file system would take for a folder."""
+    try:
+        short = len(text.encode()) <= MAX_BYTES
+    except UnicodeEncodeError:
+        return False
+    return short and not {".", ".."} & set(text.split("/"))
