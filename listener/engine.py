@@ -83,7 +83,7 @@ class Engine:
         self._ended = ended
         self._story = story
         self._alive: set[asyncio.Task[Any]] = set()
-        self._telling = 0
+        self._told: set[str] = set()
         self._run_workflow: Callable[[Any], Any] | None = None
 
     async def start(self) -> None:
@@ -118,8 +118,8 @@ class Engine:
 
     @property
     def telling(self) -> int:
-        """Runs whose story is being told in this process."""
-        return self._telling
+        """Runs whose story is being told in this process, or is about to be."""
+        return len(self._told)
 
     async def submit(self, run_id: str, request: Any) -> None:
         """Records the run and starts it. The same `run_id` again changes nothing.
@@ -130,11 +130,16 @@ class Engine:
             raise RuntimeError("the engine is not started")
         try:
             with SetWorkflowID(run_id):
-                await DBOS.start_workflow_async(self._run_workflow, request)
+                handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
             raise StoreUnavailable(
                 f"The engine cannot record a run: {e}.", hint="Check disk space, and that its database answers."
             ) from e
+        # There is no task where the run was known already: it is told elsewhere, or has been.
+        task: asyncio.Future[Any] | None = getattr(handle, "task", None)
+        if task is not None and not task.done():
+            self._told.add(run_id)
+            task.add_done_callback(lambda _: self._told.discard(run_id))
 
     async def executors(self) -> set[str]:
         """Everybody who has unfinished work here. Raises StoreUnavailable."""
@@ -195,12 +200,13 @@ class Engine:
 
         @DBOS.workflow(name="run", max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
+            run_id = str(DBOS.workflow_id)
             with self._owned():
-                self._telling += 1
+                self._told.add(run_id)
                 try:
                     await story.run(request, _DurableSteps(job))
                 finally:
-                    self._telling -= 1
+                    self._told.discard(run_id)
                     self._ended()
 
         self._run_workflow = run

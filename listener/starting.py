@@ -28,7 +28,11 @@ class Starter:
         self._wanted = wanted
 
     async def run(self) -> None:
-        """Until cancelled. First what was claimed before this process began, and may not have reached the engine."""
+        """Until cancelled.
+
+        What was claimed before this process began, or while the database went away, may not have reached the engine:
+        it is given to it again. What had reached it is not started again.
+        """
         resumed = False
         while True:
             try:
@@ -40,6 +44,7 @@ class Starter:
                     await self._wait()
             except StoreUnavailable as e:
                 log.error("runs_not_started", code=e.info.code, error=str(e), hint=e.info.hint)
+                resumed = False
                 await asyncio.sleep(_RETRY_S)
 
     async def _start_some(self) -> bool:
@@ -48,12 +53,8 @@ class Starter:
         if room <= 0:
             return False
         rows = await self._runs.claim(self._member, room)
-        for i, row in enumerate(rows):
-            try:
-                await self._engine.submit(row.run_id, row.request)
-            except StoreUnavailable:
-                await self._runs.release([left.run_id for left in rows[i:]])
-                raise
+        for row in rows:
+            await self._engine.submit(row.run_id, row.request)
         return len(rows) == room
 
     async def _wait(self) -> None:

@@ -15,6 +15,10 @@ from manifests.errors import StoreUnavailable
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.takeover")
 
 LOOK_S = 3.0
+GRACE_S = 6.0
+"""A database that comes back finds all of its listeners gone. They get so long to return to their places."""
+
+_WATCH_S = 0.2
 
 
 async def take_over(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxLedger) -> None:
@@ -22,9 +26,20 @@ async def take_over(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: In
     while True:
         try:
             await _look(cluster, engine, runs, inbox)
+            await _calm(cluster, LOOK_S)
         except StoreUnavailable as e:
             log.warning("no_takeover", error=str(e), hint=e.info.hint)
-        await asyncio.sleep(LOOK_S)
+            await _calm(cluster, GRACE_S)
+
+
+async def _calm(cluster: Cluster, for_s: float) -> None:
+    """Returns after `for_s` in which the database was there, or after GRACE_S once it is there again."""
+    now = asyncio.get_running_loop().time
+    until = now() + for_s
+    while now() < until:
+        await asyncio.sleep(_WATCH_S)
+        if not cluster.sure:
+            until = now() + GRACE_S
 
 
 async def _look(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxLedger) -> None:

@@ -4,6 +4,7 @@ pytest_plugins = (
     "support.requirements",
     "support.stores",
     "support.servers",
+    "support.telling",
     "support.models",
     "support.media",
     "support.processes",

@@ -17,6 +17,8 @@ class Backlog:
         self._changed = asyncio.Event()
         self.others = True
         """Whether keys may wait for a claim: some were left there, or told again while somebody held them."""
+        self.doubt = False
+        """Whether the database may hold more for this listener than is here: it was away, and its answers with it."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -28,6 +30,15 @@ class Backlog:
         self._items.extend(items)
         self.others = self.others or others
         self._changed.set()
+
+    def doubted(self) -> None:
+        self.doubt = True
+        self._changed.set()
+
+    def regain(self, held: Iterable[Item]) -> None:
+        """What is not here of all that this listener holds. One that is being recorded now may come twice."""
+        here = {(item.told.bucket, item.told.key) for item in self._items}
+        self._items.extend(item for item in held if (item.told.bucket, item.told.key) not in here)
 
     def take(self, limit: int) -> list[Item]:
         return [self._items.popleft() for _ in range(min(limit, len(self._items)))]

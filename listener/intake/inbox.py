@@ -127,6 +127,7 @@ class DurableInbox:
         try:
             fresh = await self._p.ledger.add(told, hold=hold)
         except StoreUnavailable as e:
+            backlog.doubted()
             for delivery in batch:
                 _tell(delivery, StoreUnavailable(str(e), hint=e.info.hint))
             return

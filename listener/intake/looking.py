@@ -72,11 +72,16 @@ class Looking:
                     self._p.backlog.others = True
             except StoreUnavailable as e:
                 log.error("inbox_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
+                self._p.backlog.doubted()
                 await asyncio.sleep(_RETRY_S[0])
 
     async def _next(self) -> list[Item]:
         """What was put here, and what others left: neither may starve the other."""
         backlog = self._p.backlog
+        if backlog.doubt:
+            backlog.doubt = False
+            backlog.others = True
+            backlog.regain(await self._p.inbox.held())
         mine = backlog.take(_BATCH)
         if not backlog.others:
             return mine
@@ -86,13 +91,6 @@ class Looking:
 
     async def look_at(self, items: Sequence[Item]) -> None:
         """Raises StoreUnavailable when the ledger cannot record it; then the keys are left as they were."""
-        try:
-            await self._look_at(items)
-        except StoreUnavailable:
-            self._p.backlog.put(items, others=True)
-            raise
-
-    async def _look_at(self, items: Sequence[Item]) -> None:
         known: dict[tuple[str, str], Known] = {}
         for bucket in {item.told.bucket for item in items}:
             keys = [item.told.key for item in items if item.told.bucket == bucket]

@@ -23,6 +23,8 @@ tables = sa.MetaData()
 CHUNK = 250
 """Rows a statement: below the limit on variables of every SQLite."""
 
+_ASK_AGAIN_S = 0.2
+
 
 class Database:
     """Every call is short and runs on one thread, so that SQLite has one writer in this process."""
@@ -57,14 +59,20 @@ class Database:
 
     @asynccontextmanager
     async def alone(self, what: str) -> AsyncGenerator[None]:
-        """Nobody else on this database is inside an `alone` of the same name; waits for whoever is."""
+        """Nobody else on this database is inside an `alone` of the same name; waits for whoever is.
+
+        It asks again and again: a question that waits on the server would hold up an index made there concurrently.
+        """
         if self._url.startswith("sqlite"):
             yield
             return
-        lock = sa.text("SELECT pg_advisory_lock(hashtext(:what))")
+        lock = sa.text("SELECT pg_try_advisory_lock(hashtext(:what))")
         held = await self.call(lambda: self._opened().connect().execution_options(isolation_level="AUTOCOMMIT"))
         try:
-            await self.call(lambda: held.execute(lock, {"what": f"gpudrop {what}"}))
+            while True:
+                if await self.call(lambda: held.scalar(lock, {"what": f"gpudrop {what}"})):
+                    break
+                await asyncio.sleep(_ASK_AGAIN_S)
             yield
         finally:
             # The lock ends with its session.

@@ -99,9 +99,20 @@ class InboxLedger:
 
         return await self._database.call(work)
 
+    async def held(self) -> list[Item]:
+        """All that is in this listener's hands, oldest first."""
+
+        def work() -> list[Item]:
+            with self._database.begin() as db:
+                query = sa.select(inbox_table).where(inbox_table.c.member == self._member)
+                found = db.execute(query.order_by(inbox_table.c.received)).mappings()
+                return [_item(row) for row in found]
+
+        return await self._database.call(work)
+
     async def postpone(self, items: Sequence[Item], not_before: float) -> None:
         """Looks that failed are tried again, by whoever comes first after `not_before`."""
-        rows = [{"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in items]
+        rows = [{"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=_at)]
         query = sa.update(inbox_table).where(
             inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k")
         )
@@ -155,6 +166,10 @@ def _row(told: Told, member: str) -> dict[str, Any]:
         "not_before": 0.0,
         "member": member,
     }
+
+
+def _at(item: Item) -> tuple[str, str]:
+    return item.told.bucket, item.told.key
 
 
 def _item(row: sa.RowMapping) -> Item:

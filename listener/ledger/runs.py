@@ -38,6 +38,8 @@ _redrives = sa.Table(
     tables,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("run_id", sa.Text, nullable=False),
+    # SQLite gives a deleted number again otherwise, and the same number makes the same run.
+    sqlite_autoincrement=True,
 )
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from listener.ledger.database import Database
@@ -23,18 +21,10 @@ from listener.store import ObjectMeta
 from listener.stores.s3 import S3Store
 from listener.triggers import MANIFESTS, Trigger, TriggerBook
 from support.listings import listed
-from support.servers import servers, start_server
 from support.sources import HANG_S, Recorder, running
-from support.stores import settings_for
+from support.stores import s3_client, settings_for
 
 INTERVAL_S = 0.2
-
-
-@pytest.fixture(scope="module")
-def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server = start_server("versitygw", tmp_path_factory.mktemp("versitygw"))
-    yield server
-    servers.stop(server)
 
 
 @pytest.fixture(scope="module", params=["minio", "seaweedfs", "versitygw", "moto"])
@@ -42,14 +32,8 @@ def place(request: pytest.FixtureRequest) -> tuple[Any, str]:
     """A server, and the bucket that all tests share: SeaweedFS has room for few."""
     server = request.getfixturevalue(f"{request.param}_server")
     bucket = f"reconcile-{uuid4().hex[:8]}"
-    client(server).create_bucket(Bucket=bucket)
+    s3_client(server).create_bucket(Bucket=bucket)
     return server, bucket
-
-
-def client(server: Any) -> Any:
-    keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
-    config = Config(retries={"max_attempts": 1})
-    return boto3.client("s3", endpoint_url=server.endpoint, region_name="us-east-1", config=config, **keys)
 
 
 @pytest.fixture
@@ -135,7 +119,7 @@ async def test_drops_and_overwrites_are_told_once_and_removals_harm_nothing(
 async def test_odd_keys_stop_nothing(place: tuple[Any, str], store: S3Store, folder: str, tmp_path: Path) -> None:
     """Which of them a server takes differs, and some it takes under another name; what is usable is always heard of."""
     (bucket,) = store.buckets
-    s3 = client(place[0])
+    s3 = s3_client(place[0])
     odd = ["a\nb", "c\x01d", "e//f", "h\x7f", "long/" + "n" * 200 + "/" + "m" * 220, "marker/", "x\ufffey", "cr\r"]
     for key in odd:
         try:
@@ -154,7 +138,7 @@ async def test_odd_keys_stop_nothing(place: tuple[Any, str], store: S3Store, fol
 
 async def test_listing_and_head_tell_the_same_version(place: tuple[Any, str], store: S3Store, folder: str) -> None:
     server, bucket = place
-    s3 = client(server)
+    s3 = s3_client(server)
 
     def put() -> None:
         s3.put_object(Bucket=bucket, Key=f"{folder}/plain", Body=b"x", Metadata={"a": "b"})

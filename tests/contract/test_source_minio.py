@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +14,10 @@ from structlog.testing import capture_logs
 
 from listener.credentials import AccessKeys
 from listener.events import ObjectCreated
-from listener.ledger.database import Database
-from listener.ledger.objects import ObjectLedger
 from listener.sources.listen.source import MinioListen, MinioListenSettings
-from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.stores.s3 import S3Store
 from manifests.errors import ConfigError
 from support.sources import Proxy, Recorder, answering, running
-from support.stores import admin_client, servers, settings_for, start_minio
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 QUICK = MinioListenSettings("", ("drop",), ping_s=1, slack_s=0.5, probe_s=0.1)
@@ -56,38 +50,6 @@ async def fault(source: MinioListen) -> dict[str, Any]:
             await inbox.until(lambda: inbox.gaps)
     assert not connected(inbox)
     return next(dict(line) for line in logs if line["event"] == "no_stream")
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[list[Any]]:
-    """A server that the test may restart: the running one is always the last."""
-    running_ = [start_minio("minio", tmp_path / "minio")]
-    yield running_
-    servers.stop(running_[-1])
-
-
-async def test_nothing_is_lost_when_the_server_restarts(own_server: list[Any], tmp_path: Path) -> None:
-    server = own_server[0]
-    admin_client(server).make_bucket("drop")
-    store = S3Store(settings_for(server, "drop"))
-    database = Database(f"sqlite:///{tmp_path}/ledger.sqlite")
-    await database.open()
-    reconcile = Reconcile(store, ObjectLedger(database), lambda bucket, key: True, ReconcileSettings(interval_s=3600))
-    inbox = Recorder(on_gap=reconcile.request)
-    async with running(inbox, listen(server, "drop"), reconcile):
-        await inbox.until(lambda: connected(inbox))
-        await store.write("drop", "before.mp3", b"x", content_type="")
-        await inbox.until(lambda: inbox.created["before.mp3"])
-        servers.stop(server)
-        own_server.append(servers.restart(server))
-        for i in range(20):
-            await store.write("drop", f"meanwhile/{i}.mp3", b"x", content_type="")
-        await inbox.until(lambda: connected(inbox, 2))
-        await store.write("drop", "after.mp3", b"x", content_type="")
-        keys = {"before.mp3", "after.mp3", *(f"meanwhile/{i}.mp3" for i in range(20))}
-        await inbox.until(lambda: set(inbox.created) >= keys)
-    await store.close()
-    await database.close()
 
 
 async def test_a_reset_connection_is_made_again_and_told_as_a_gap(minio_server: Any, s3_store: S3Store) -> None:

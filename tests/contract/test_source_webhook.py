@@ -12,21 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import urllib3
 from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
-from test_sources import ODD_KEYS
 
-from listener.events import ObjectCreated, ObjectRemoved
 from listener.sources.webhook.settings import PostSecrets
 from listener.sources.webhook.sns_messages import is_signed, read_sns_message
 from support.servers import servers as processes
 from support.servers import start_server
 from support.sources import Recorder
-from support.stores import admin_client, servers, start_minio
-from support.webhook import TOKEN, Authority, free_port, receiving
+from support.stores import admin_client, s3_client, servers, start_minio
+from support.webhook import TOKEN, Authority, free_port, minio_target, receiving
 
 EVENTS = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
 
@@ -43,21 +40,6 @@ class Posting:
         for key in keys:
             await asyncio.to_thread(self.client.put_object, self.bucket, key, io.BytesIO(b"x"), 1)
 
-    async def remove(self, key: str) -> None:
-        await asyncio.to_thread(self.client.remove_object, self.bucket, key)
-
-
-def target(port: int, queue: Path, **more: str) -> dict[str, str]:
-    """The variables that make MinIO post to `port`; `more` in MinIO's words, in lower case."""
-    values = {
-        "enable": "on",
-        "endpoint": f"http://127.0.0.1:{port}/minio",
-        "auth_token": TOKEN,
-        "queue_dir": str(queue),
-        **more,
-    }
-    return {f"MINIO_NOTIFY_WEBHOOK_{name.upper()}_W": value for name, value in values.items()}
-
 
 def subscribed(client: Minio, port: int) -> Posting:
     bucket = f"drop-{uuid.uuid4().hex[:12]}"
@@ -71,7 +53,7 @@ def subscribed(client: Minio, port: int) -> Posting:
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, int]]:
     port = free_port()
     folder = tmp_path_factory.mktemp("minio")
-    server = start_minio("minio", folder, environment=target(port, folder / "queue"))
+    server = start_minio("minio", folder, environment=minio_target(port, folder / "queue"))
     yield server, port
     servers.stop(server)
 
@@ -80,40 +62,6 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, int]]
 def posting(minio: tuple[Any, int]) -> Posting:
     server, port = minio
     return subscribed(admin_client(server), port)
-
-
-async def test_minio_tells_every_key(posting: Posting) -> None:
-    async with receiving(port=posting.port) as receiver:
-        inbox = receiver.inbox
-        await posting.put(*ODD_KEYS)
-        await inbox.until(lambda: set(inbox.created) >= set(ODD_KEYS))
-        await posting.remove(ODD_KEYS[0])
-        await inbox.until(lambda: ObjectRemoved(posting.bucket, ODD_KEYS[0], "webhook") in inbox.events)
-    assert set(inbox.created) == set(ODD_KEYS)
-    assert set(inbox.created.values()) == {1}
-    assert {event.bucket for event in inbox.events} == {posting.bucket}
-
-
-async def test_nothing_is_lost_while_the_receiver_is_away(posting: Posting) -> None:
-    inbox = Recorder()
-    async with receiving(inbox, port=posting.port):
-        await posting.put("before.mp3")
-        await inbox.until(lambda: inbox.created["before.mp3"])
-    meanwhile = [f"meanwhile/{i}.mp3" for i in range(50)]
-    await posting.put(*meanwhile)
-    await asyncio.sleep(4)  # MinIO has tried, and failed
-    async with receiving(inbox, port=posting.port):
-        await posting.put("after.mp3")
-        await inbox.until(lambda: set(inbox.created) == {"before.mp3", "after.mp3", *meanwhile})
-
-
-async def test_what_could_not_be_recorded_is_posted_again(posting: Posting) -> None:
-    inbox = Recorder(failures=3)
-    async with receiving(inbox, port=posting.port):
-        await posting.put("a.mp3", "b.mp3")
-        await inbox.until(lambda: set(inbox.created) == {"a.mp3", "b.mp3"})
-    assert inbox.refused == 3
-    assert inbox.counts == {"not_recorded": 3}
 
 
 async def test_a_changed_token_is_refused_until_the_receiver_knows_both(posting: Posting) -> None:
@@ -129,7 +77,7 @@ async def test_a_changed_token_is_refused_until_the_receiver_knows_both(posting:
 async def test_a_path_secret_and_a_token_with_its_scheme(tmp_path: Path) -> None:
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}/minio/in-the-path"
-    environment = target(port, tmp_path / "queue", endpoint=endpoint, auth_token="Basic dXNlcjpwYXNz")
+    environment = minio_target(port, tmp_path / "queue", endpoint=endpoint, auth_token="Basic dXNlcjpwYXNz")
     server = start_minio("minio", tmp_path / "minio", environment=environment)
     try:
         posting = await asyncio.to_thread(subscribed, admin_client(server), port)
@@ -150,7 +98,7 @@ async def test_minio_shows_its_certificate(tmp_path: Path) -> None:
         shutil.copy(file, certs / name)
     cert, key = authority.issue("client", "store")
     port = free_port()
-    environment = target(
+    environment = minio_target(
         port,
         tmp_path / "queue",
         endpoint=f"https://127.0.0.1:{port}/minio",
@@ -184,28 +132,11 @@ def versitygw(tmp_path: Path) -> Iterator[Callable[[int], Any]]:
         processes.stop(server)
 
 
-def s3_of(server: Any, service: str = "s3") -> Any:
-    keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
-    return boto3.client(service, endpoint_url=server.endpoint, region_name="us-east-1", **keys)
-
-
-async def test_versitygw_starts_and_tells_every_key(versitygw: Callable[[int], Any]) -> None:
-    async with receiving(secrets=PostSecrets.of(path_secret="in-the-path")) as receiver:
-        inbox = receiver.inbox
-        client = s3_of(await asyncio.to_thread(versitygw, receiver.source.port))
-        assert inbox.counts == {"test_event": 1}
-        await asyncio.to_thread(client.create_bucket, Bucket="drop")
-        for key in ODD_KEYS:
-            await asyncio.to_thread(client.put_object, Bucket="drop", Key=key, Body=b"x")
-        await inbox.until(lambda: set(inbox.created) >= set(ODD_KEYS))
-        await asyncio.to_thread(client.delete_object, Bucket="drop", Key=ODD_KEYS[0])
-        await inbox.until(lambda: inbox.removed[ODD_KEYS[0]])
-
-
 async def test_versitygw_keeps_one_connection(versitygw: Callable[[int], Any]) -> None:
     """It never reads an answer's body, and loses the connection that brought one."""
     async with receiving(secrets=PostSecrets.of(path_secret="in-the-path"), max_connections=20) as receiver:
-        client = s3_of(await asyncio.to_thread(versitygw, receiver.source.port))
+        client = s3_client(await asyncio.to_thread(versitygw, receiver.source.port))
+        assert receiver.inbox.counts == {"test_event": 1}
         await asyncio.to_thread(client.create_bucket, Bucket="drop")
         for i in range(60):
             await asyncio.to_thread(client.put_object, Bucket="drop", Key=f"{i}.mp3", Body=b"x")
@@ -215,7 +146,7 @@ async def test_versitygw_keeps_one_connection(versitygw: Callable[[int], Any]) -
 
 async def test_messages_of_a_listed_topic_are_taken(moto_server: Any) -> None:
     names = [f"drop-{uuid.uuid4().hex[:12]}" for _ in range(2)]
-    s3, sns = s3_of(moto_server), s3_of(moto_server, "sns")
+    s3, sns = s3_client(moto_server), s3_client(moto_server, "sns")
     arns = [(await asyncio.to_thread(sns.create_topic, Name=name))["TopicArn"] for name in names]
     secrets = PostSecrets.of(path_secret="in-the-path")
     async with receiving(secrets=secrets, sns_topics=frozenset(arns[:1])) as receiver:
@@ -227,18 +158,15 @@ async def test_messages_of_a_listed_topic_are_taken(moto_server: Any) -> None:
             await asyncio.to_thread(
                 s3.put_bucket_notification_configuration, Bucket=name, NotificationConfiguration=configuration
             )
-            for key in ODD_KEYS:
-                await asyncio.to_thread(s3.put_object, Bucket=name, Key=key, Body=b"x")
+            await asyncio.to_thread(s3.put_object, Bucket=name, Key="a.mp3", Body=b"x")
         inbox = receiver.inbox
-        await inbox.until(lambda: {event.key for event in inbox.events} >= set(ODD_KEYS))
-        await inbox.until(lambda: inbox.counts["sns_topic_not_listed"] >= len(ODD_KEYS))
+        await inbox.until(lambda: inbox.created["a.mp3"] and inbox.counts["sns_topic_not_listed"])
     assert {event.bucket for event in inbox.events} == {names[0]}
-    assert ObjectCreated(names[0], ODD_KEYS[0], "webhook") in inbox.events
 
 
 async def test_moto_signs_as_amazon_does(moto_server: Any) -> None:
     """Another program's signatures, over a message with everything Amazon covers."""
-    sns = s3_of(moto_server, "sns")
+    sns = s3_client(moto_server, "sns")
     arn = (await asyncio.to_thread(sns.create_topic, Name=f"t-{uuid.uuid4().hex}"))["TopicArn"]
     bodies: list[bytes] = []
 

@@ -14,24 +14,7 @@ from yarl import URL
 
 from listener.store import ObjectMeta, OddKey, Store
 from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
-
-ODD_KEYS = (
-    "plain.txt",
-    "with space.txt",
-    " edges ",
-    "it's.txt",
-    "a|b+c.txt",
-    "100%20%.txt",
-    "%2F%2e%2e.txt",
-    "#hash?query&x=1;y.txt",
-    "*[x]{y}^$.txt",
-    "back\\slash:colon.txt",
-    '~!@$(),"<>`.txt',
-    "ação/日本語/😀.mp3",
-    "e\u0301 decomposed.txt",
-    "deep/" * 30 + "end.txt",
-    "dot./two../three.",
-)
+from support.keys import ODD_KEYS
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])

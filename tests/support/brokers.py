@@ -26,6 +26,7 @@ from listener.sources.brokers.consuming import BrokerSource
 from listener.sources.brokers.kafka import KafkaBroker, KafkaSettings
 from listener.sources.brokers.mqtt import MqttBroker, MqttSettings
 from listener.sources.brokers.nats import NatsBroker, NatsSettings
+from listener.sources.brokers.redis import RedisBroker, RedisSettings
 
 BUCKET = "drops"
 
@@ -185,6 +186,22 @@ class MqttBench(_Bench):
 
     def minio(self, target: str) -> dict[str, str]:
         return self._minio("MQTT", target, {"BROKER": f"tcp://{self.host}", "TOPIC": self.name, "QOS": "1"})
+
+
+@dataclass(frozen=True)
+class RedisBench(_Bench):
+    """What MinIO appends here is no message as `message` makes it."""
+
+    kind: ClassVar[str] = "redis"
+
+    def source(self) -> BrokerSource:
+        return BrokerSource("redis", RedisBroker(RedisSettings(f"redis://{self.host}", self.name)))
+
+    async def prepare(self) -> None:
+        """Nothing: a list is there when something is in it."""
+
+    def minio(self, target: str) -> dict[str, str]:
+        return self._minio("REDIS", target, {"ADDRESS": self.host, "FORMAT": "access", "KEY": self.name})
 
 
 BENCHES: dict[str, type[_Bench]] = {each.kind: each for each in (NatsBench, AmqpBench, KafkaBench, MqttBench)}

@@ -120,6 +120,12 @@ def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield from _session("seaweedfs", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """S3 at http://host:port with access_key and secret_key; it tells nobody of its events."""
+    yield from _session("versitygw", tmp_path_factory)
+
+
 @pytest.fixture
 def start_versitygw(own_server: Callable[..., Any]) -> Callable[..., Any]:
     """`start_versitygw("--event-webhook-url", url)`: a VersityGW for this test. Receivers of its events must be up."""

@@ -39,6 +39,7 @@ class Recorder:
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
         if self.refused < self._failures:
             self.refused += 1
+            self._changed.set()
             raise StoreUnavailable("The ledger is away.")
         self.events += events
         self.batches.append(len(events))

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import urllib3
+from botocore.config import Config
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
@@ -65,6 +67,13 @@ def admin_client(server: Any, **options: Any) -> Minio:
     retries = urllib3.Retry(total=20, backoff_factor=0.1, status_forcelist=[503], respect_retry_after_header=False)
     options.setdefault("http_client", urllib3.PoolManager(retries=retries))
     return Minio(server.host, **keys, secure=server.endpoint.startswith("https"), region="us-east-1", **options)
+
+
+def s3_client(server: Any, service: str = "s3") -> Any:
+    """boto3, for any server that speaks like Amazon: another client than the one under test."""
+    keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key}
+    config = Config(retries={"total_max_attempts": 1})
+    return boto3.client(service, endpoint_url=server.endpoint, region_name="us-east-1", config=config, **keys)
 
 
 @pytest.fixture

@@ -56,6 +56,18 @@ async def receiving(
         yield Receiving(inbox, source, f"{scheme}://127.0.0.1:{source.port}{told.path}")
 
 
+def minio_target(port: int, queue: Path, **more: str) -> dict[str, str]:
+    """The variables that make MinIO post to `port` as its target W; `more` in MinIO's words, in lower case."""
+    values = {
+        "enable": "on",
+        "endpoint": f"http://127.0.0.1:{port}/minio",
+        "auth_token": TOKEN,
+        "queue_dir": str(queue),
+        **more,
+    }
+    return {f"MINIO_NOTIFY_WEBHOOK_{name.upper()}_W": value for name, value in values.items()}
+
+
 def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

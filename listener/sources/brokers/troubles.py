@@ -14,7 +14,8 @@ def denied(place: str, said: object, hint: str = LOGIN_HINT) -> SourceDenied:
 
 
 def unavailable(place: str, said: object) -> SourceUnavailable:
-    return SourceUnavailable(f"{place} is out of reach: {_plain(said)}.")
+    hint = "Check that it runs, and its address in config.yaml. It is tried again by itself."
+    return SourceUnavailable(f"{place} is out of reach: {_plain(said)}.", hint=hint)
 
 
 def broken(place: str, error: Exception) -> GpuDropError:

@@ -11,11 +11,12 @@ import structlog
 from watchfiles import Change
 
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
-from listener.sources.base import Inbox
+from listener.sources.base import Condition, Inbox
 from listener.sources.delivery import Retries, deliver
 from listener.sources.folder.settling import Settling
 from listener.sources.folder.tree import key_of, look, look_around
 from listener.sources.folder.watching import Changes, changes
+from manifests.errors import SourceUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.folder")
 
@@ -58,6 +59,9 @@ class FolderWatch:
                 if loop.time() - started > _HEALTHY_S:
                     backoff.reset()
                 wait_s = backoff.next_s()
+                hint = "It must be there, and this program must be allowed to read it."
+                lost = SourceUnavailable(f"The folder {self._root} cannot be watched: {e}.", hint=hint)
+                inbox.report(self.name, Condition.trouble(lost))
                 log.error("folder_not_watched", root=str(self._root), error=str(e), retry_s=round(wait_s, 2))
                 await asyncio.sleep(wait_s)
 
@@ -77,6 +81,7 @@ class FolderWatch:
                 if not self._begun:
                     self._begun = True
                     log.info("folder_watched", root=str(self._root), polling=self._polling)
+                    inbox.report(self.name, Condition(True, f"watching {self._root}"))
                     inbox.gap(self.name, f"watching {self._bucket} has begun")
                 events = await self._removed(changed, settling) if changed else []
                 events += await self._settled(settling)

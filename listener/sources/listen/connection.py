@@ -50,6 +50,9 @@ async def chunks(
     except aiohttp.ClientConnectorCertificateError as e:
         why = str(e.certificate_error)
         raise errors.untrusted(bucket=request.bucket, endpoint=request.endpoint, why=why) from e
+    except aiohttp.ClientConnectorError as e:
+        why = e.strerror or str(e)
+        raise errors.unreachable(bucket=request.bucket, endpoint=request.endpoint, why=why) from e
     except (aiohttp.ClientError, OSError) as e:
         raise _broken(request, repr(e)) from e
     raise _broken(request, "the server closed it")

@@ -122,7 +122,13 @@ def compressed(*, bucket: str, endpoint: str, encoding: str) -> ServerMisbehaves
 
 
 def broken(*, bucket: str, how: str) -> StoreUnavailable:
-    return StoreUnavailable(f"The event stream of {_of(bucket)} broke: {how}.", where=bucket)
+    hint = "It is connected again by itself. If it breaks often, look at the server, and at proxies before it."
+    return StoreUnavailable(f"The event stream of {_of(bucket)} broke: {how}.", hint=hint, where=bucket)
+
+
+def unreachable(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:
+    hint = "Check that the server runs, and store.endpoint in config.yaml. It is tried again by itself."
+    return StoreUnavailable(f"{endpoint} cannot be reached: {why}.", hint=hint, where=bucket)
 
 
 def untrusted(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:

@@ -1,0 +1,25 @@
+"""Names that objects have in the world."""
+
+ODD_KEYS = (
+    "plain.txt",
+    "with space.txt",
+    "with  spaces .mp3",
+    " edges ",
+    "it's.txt",
+    "a|b+c.txt",
+    "1+1=2.mp3",
+    "100%20sure.mp3",
+    "100%20%.txt",
+    "%2F%2e%2e.txt",
+    "#hash?query&x=1;y.txt",
+    "&=?#*[]{}!@$^();,~`.mp3",
+    "*[x]{y}^$.txt",
+    "back\\slash:colon.txt",
+    '~!@$(),"<>`.txt',
+    "music 🎵/ção.mp3",
+    "ação/日本語/😀.mp3",
+    "e\u0301 decomposed.txt",
+    "deep/" * 30 + "end.txt",
+    "dot./two../three.",
+    "GOD IS GREATER/SEE GOD'S PLAN UNFOLDING FOR YOU RIGHT NOW | Inspiration | Motivational/audios/audio_final.mp3",
+)
