@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,11 @@ import pytest
 from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
-from support.forgetful import Forgetful
-from support.installation import HANG_S, MinioDrops
-from support.servers import create_database
-from support.several import Several, member_of
+from support.installation import MinioDrops
+from support.several import MUX, SLOW, Several, member_of, mux
 from support.stores import admin_client, servers, start_minio
 
-SLOW = json.dumps({"images": [{"image": "dawn.jpg", "duration": 6}], "path": "clips/"}).encode()
 LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 60}], "path": "clips/"}).encode()
-
-
-def mux(output: str) -> bytes:
-    return json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": output}).encode()
-
-
-MUX = mux("muxed.mp4")
 
 
 def settled() -> None:
@@ -79,6 +69,12 @@ def test_two_that_begin_together_on_an_empty_database(several: Several) -> None:
         shown = each.command("status").stdout
         assert "done" in shown
         assert "a.job.json" in shown
+    place = member_of(leader)
+    leader.kill()
+    leader.start()
+    several.until(lambda: len(leader.logged("ready")) == 2)
+    assert member_of(leader) == place
+    assert several.until(several.leader) in (one, two)
 
 
 def test_a_burst_while_the_leader_is_killed(several: Several) -> None:
@@ -125,7 +121,7 @@ def test_a_long_job_of_one_that_is_killed(several: Several) -> None:
     assert heir.document("slow.job.json", "status") is None
 
 
-def test_one_that_comes_back_takes_its_place_and_its_work(several: Several) -> None:
+def test_one_that_comes_back_in_the_middle_of_it(several: Several) -> None:
     keys = [f"burst/{i:03}.job.yaml" for i in range(300)]
     one, two = several.add(concurrent_runs=300), several.add(concurrent_runs=300)
     one.start()
@@ -145,8 +141,9 @@ def test_one_that_comes_back_takes_its_place_and_its_work(several: Several) -> N
     several.drop(keys, dropped)
     several.until(lambda: several.runs_by_key().keys() >= set(keys) and len(several.told()) == len(keys))
     assert several.runs_by_key() == dict.fromkeys(keys, 1)
-    assert [entry["member"] for entry in one.logged("ready")] == ["m1"] * 3
-    assert [entry["member"] for entry in two.logged("ready")] == ["m2"]
+    # While its work is being taken over, its place is nobody's: then it takes the next one.
+    assert {entry["member"] for entry in one.logged("ready")} <= {"m1", "m3"}
+    assert not several.logged("place_lost")
 
 
 def test_runs_that_a_killed_one_had_claimed_are_begun_by_another(several: Several) -> None:
@@ -194,75 +191,6 @@ def test_a_cancel_reaches_whoever_works(several: Several) -> None:
     leader.until(lambda: (d := other.document("c.job.json", "done")) and d != first)
     settled()
     assert several.runs_by_key()["c.job.json"] == 2
-
-
-def test_a_database_that_goes_away_under_two(
-    tmp_path: Path, minio_server: Any, minio_client: Minio, minio_bucket: str, own_server: Callable[..., Any]
-) -> None:
-    """Once asked to end, once killed; drops come before, meanwhile and after."""
-    postgres = own_server("postgres")
-    several = Several(tmp_path, minio_server, MinioDrops(minio_client, minio_bucket), create_database(postgres))
-    keys = [f"burst/{i:03}.job.yaml" for i in range(400)]
-    try:
-        one, two = several.add(concurrent_runs=400), several.add(concurrent_runs=400)
-        several.start(one, two)
-        several.put_media()
-        several.drops.put("slow.job.json", SLOW)
-        run_id = one.running("slow.job.json", percent=12)["run_id"]
-
-        def dropped(n: int) -> None:
-            if n == 50:
-                servers.stop(postgres)
-            if n == 250:
-                servers.kill(postgres)
-            if n in (200, 400):
-                time.sleep(4.0)
-                servers.restart(postgres)
-
-        several.drop(keys, dropped)
-        several.until(lambda: several.runs_by_key().keys() >= set(keys) and len(several.told()) == len(keys) + 1)
-        assert one.done("slow.job.json")["run_id"] == run_id
-        several.drops.put("after.job.json", MUX)
-        one.done("after.job.json")
-        assert several.runs_by_key() == dict.fromkeys([*keys, "slow.job.json", "after.job.json"], 1)
-        for each in (one, two):
-            assert each.process
-            assert each.process.poll() is None, each.log_text()[-4000:]
-    finally:
-        several.close()
-
-
-NOBODYS = """INSERT INTO gpudrop_inbox
-(bucket, key, created, source, received, generation, attempts, not_before, member)
-VALUES (%s, %s, true, 'test', extract(epoch FROM now()), 1, 0, 1e12, '') RETURNING key"""
-"""A key that waits for a claim, as soon as it is told of."""
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO gpudrop_inbox",
-        "UPDATE gpudrop_inbox SET member",
-        "DELETE FROM gpudrop_inbox",
-        "UPDATE gpudrop_runs SET member",
-    ],
-)
-def test_what_was_recorded_although_nobody_heard(several: Several, statement: str) -> None:
-    """The database did what it was asked, and the connection broke before it said so."""
-    forgetful = Forgetful(several.url)
-    listener = several.add(state=forgetful.url)
-    listener.start()
-    several.put_media()
-    several.until(lambda: listener.logged("stream_connected") and several.leader())
-    if statement.startswith("UPDATE gpudrop_inbox"):
-        several.ask(NOBODYS, several.drops.bucket, "a.job.json")
-    forgetful.forget(statement)
-    several.drops.put("a.job.json", MUX)
-    assert forgetful.forgotten.wait(HANG_S)
-    listener.done("a.job.json")
-    assert several.runs_by_key() == {"a.job.json": 1}
-    several.until(lambda: not several.ask("SELECT key FROM gpudrop_inbox"))
-    forgetful.close()
 
 
 def test_two_receivers_that_are_told_of_every_drop(tmp_path: Path, postgres_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,12 +20,21 @@ from support.installation import HANG_S, SAMPLES, Installation, MinioDrops
 T = TypeVar("T")
 
 MEDIA = ("clip.mp4", "chord.ogg", "dawn.jpg")
+SLOW = json.dumps({"images": [{"image": "dawn.jpg", "duration": 6}], "path": "clips/"}).encode()
 
 
 _BOOK = "dbos.workflow_status"
 _PLACE = 0x67707564
 _ROLE = 0x67707565
 """Of advisory locks: see listener/cluster/postgres.py."""
+
+
+def mux(output: str) -> bytes:
+    """A manifest that takes a second or two."""
+    return json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": output}).encode()
+
+
+MUX = mux("muxed.mp4")
 
 
 @dataclass
@@ -123,9 +133,14 @@ class Several:
         return "\n".join(f"--- {each.folder.name}\n{each.log_text()[-3000:]}" for each in self.listeners)
 
     def close(self) -> None:
+        """Returns when nothing of them writes any more: what a killed one had sent still arrives."""
         for each in self.listeners:
             if each.process and each.process.poll() is None:
                 each.kill()
+        before: set[str] | None = None
+        while before != (now := self.drops.listing()):
+            before = now
+            time.sleep(0.3)
 
 
 def is_up(listener: Installation) -> bool:
