@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 import obstore
@@ -130,9 +130,12 @@ class Listing:
                 return
 
     async def _next(self, stream: ListStream[Sequence[VendorMeta]]) -> Sequence[VendorMeta] | None:
+        asked = asyncio.ensure_future(anext(stream))
+        asked.add_done_callback(_hear)
         try:
             async with asyncio.timeout(self.timeout_s):
-                page = await anext(stream)
+                # Cut short, the request would be dropped outside obstore's own threads, and its client with it.
+                page = await asyncio.shield(asked)
         except StopAsyncIteration:
             return None
         except InvalidPathError as e:
@@ -194,7 +197,7 @@ class Listing:
             async with asyncio.timeout(self.timeout_s):
                 return await asyncio.to_thread(lambda: list(islice(found, PAGE)))
         except S3Error as e:
-            if e.code == "XMinioInvalidResourceName":
+            if e.code in ("XMinioInvalidResourceName", "XMinioInvalidObjectName"):
                 # A prefix that no key of this server can have.
                 return []
             status = e.response.status if e.response else 0
@@ -237,3 +240,9 @@ async def bucket_names(client: Minio, endpoint: str, timeout_s: float) -> tuple[
         raise from_code(e.code or "", status, str(e), doing="list the buckets", bucket="*", endpoint=endpoint) from e
     except (MinioException, HTTPError, TimeoutError, ParseError, ValueError) as e:
         raise translate(e, doing="list the buckets", bucket="*", endpoint=endpoint) from e
+
+
+def _hear(asked: asyncio.Future[Any]) -> None:
+    """Nobody may be left who wants to know how it ended."""
+    if not asked.cancelled():
+        asked.exception()

@@ -128,6 +128,8 @@ def own_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
     def broker(kind: str) -> Any:
         if kind not in started:
             started[kind] = start_server(SERVERS[kind], tmp_path_factory.mktemp(f"own-{kind}"))
+        if started[kind].running.process.poll() is not None:
+            servers.restart(started[kind])
         return started[kind]
 
     yield broker

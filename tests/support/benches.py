@@ -36,7 +36,8 @@ Parts = tuple[Store, Sequence[EventSource]]
 @dataclass(frozen=True)
 class Way:
     """`needs` are fixtures. `cannot` says why, and so does `without`, by odd keys that the store does not keep as they
-    are. With `by_the_second` versions are told apart by whole seconds; `silent` names a source that hears nothing."""
+    are. With `by_the_second` versions are told apart by whole seconds; `silent` names a source that hears nothing;
+    `at_once` is how many objects may be put at a time."""
 
     open: Callable[[Given], Awaitable[Parts]]
     needs: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Way:
     without: Mapping[str, str] = field(default_factory=dict[str, str])
     by_the_second: bool = False
     silent: str = ""
+    at_once: int = 16
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ class Bench:
         return self.store.buckets[0]
 
     async def put(self, *keys: str, data: bytes = b"x") -> None:
-        """Sixteen at a time."""
-        gate = asyncio.Semaphore(16)
+        gate = asyncio.Semaphore(self.way.at_once)
 
         async def write(key: str) -> None:
             async with gate:

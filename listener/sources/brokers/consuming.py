@@ -100,6 +100,7 @@ class BrokerSource:
         place = self._broker.place
         try:
             async with self._broker.session() as session:
+                _heed_cancel()
                 inbox.report(self._name, Condition(True, f"listening to {place}"))
                 # Stores without a queue of their own drop what they cannot publish, and a new queue holds nothing old.
                 inbox.gap(self._name, f"connected to {place}")

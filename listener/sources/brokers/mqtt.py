@@ -15,8 +15,8 @@ from listener.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session
 from listener.sources.brokers.mqtt_wire import Wire
 from listener.sources.brokers.tls import TlsFiles, client_context
-from listener.sources.brokers.troubles import broken
-from manifests.errors import ConfigError, SourceUnavailable
+from listener.sources.brokers.troubles import broken, unavailable
+from manifests.errors import ConfigError
 
 _CLOSE_S = 3.0
 _KEEPALIVE_S = 5
@@ -105,4 +105,4 @@ class _MqttSession:
     async def _acknowledge(self, messages: list[MQTTMessage]) -> None:
         for message in messages:
             if self._wire.client.ack(message.mid, message.qos) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise SourceUnavailable(f"{self._wire.place} could not be told what has arrived.")
+                raise unavailable(self._wire.place, "it could not be told what has arrived")
