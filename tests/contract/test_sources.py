@@ -78,6 +78,7 @@ async def test_a_removal_is_told(bench: Bench) -> None:
         await inbox.until(lambda: inbox.removed[key])
 
 
+@pytest.mark.parametrize("kind", ways("crowds"))
 async def test_two_hundred_at_once_are_all_told(bench: Bench) -> None:
     keys = {f"many/{i % 7}/{i:03}.mp3" for i in range(200)}
     async with listening(bench) as inbox:

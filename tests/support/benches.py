@@ -16,8 +16,9 @@ from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store
 from support.sources import Recorder, running
 
-What = Literal["removals", "repeats", "remembers"]
-"""What some ways cannot: tell what is gone; tell again what was refused; tell later what came when nobody listened."""
+What = Literal["removals", "repeats", "remembers", "crowds"]
+"""What some ways cannot: tell what is gone; tell again what was refused; tell later what came when nobody listened;
+tell objects apart that come at the same time."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ Parts = tuple[Store, Sequence[EventSource]]
 @dataclass(frozen=True)
 class Way:
     """`needs` are fixtures. `cannot` says why, and so does `without`, by odd keys that the store does not keep as they
-    are. With `by_the_second` versions are told apart by whole seconds; `silent` names a source that hears nothing;
-    `at_once` is how many objects may be put at a time."""
+    are. With `by_the_second` versions are told apart by whole seconds; `silent` names a source that hears nothing."""
 
     open: Callable[[Given], Awaitable[Parts]]
     needs: tuple[str, ...] = ()
@@ -45,7 +45,6 @@ class Way:
     without: Mapping[str, str] = field(default_factory=dict[str, str])
     by_the_second: bool = False
     silent: str = ""
-    at_once: int = 16
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,15 @@ class Bench:
     def bucket(self) -> str:
         return self.store.buckets[0]
 
-    async def put(self, *keys: str, data: bytes = b"x") -> None:
-        gate = asyncio.Semaphore(self.way.at_once)
+    async def put(self, *keys: str) -> None:
+        """Sixteen at a time; with a pause after each where they would be mistaken for one another."""
+        apart_s = 0.05 if "crowds" in self.way.cannot else 0.0
+        gate = asyncio.Semaphore(1 if apart_s else 16)
 
         async def write(key: str) -> None:
             async with gate:
-                await self.store.write(self.bucket, key, data, content_type="text/html")
+                await self.store.write(self.bucket, key, b"x", content_type="text/html")
+                await asyncio.sleep(apart_s)
 
         await asyncio.gather(*map(write, keys))
 

@@ -31,8 +31,7 @@ from support.webhook import TOKENS
 
 NO_MEMORY = "it tells only those who are there"
 POSTS_ONCE = "it posts once, whatever the answer"
-ONE = 1
-"""VersityGW 1.8 may tell of an object under the name of another that is put at the same time."""
+MIXES_UP = "version 1.8 may tell of an object under the name of one that comes right after it"
 SHOWS_WHAT_IS_THERE = "a listing shows what is there, not what is gone"
 
 
@@ -159,14 +158,16 @@ WAYS: dict[str, Way] = {
     ),
     "webhook-minio": Way(_posted_by_minio, ("minio_telling",)),
     "webhook-versitygw": Way(
-        _posted_by_versitygw, ("versitygw_posting",), {"repeats": POSTS_ONCE, "remembers": POSTS_ONCE}, at_once=ONE
+        _posted_by_versitygw,
+        ("versitygw_posting",),
+        {"repeats": POSTS_ONCE, "remembers": POSTS_ONCE, "crowds": MIXES_UP},
     ),
     "webhook-sns": Way(_posted_by_sns, ("moto_server",), {"repeats": POSTS_ONCE, "remembers": POSTS_ONCE}),
     **{
         kind: Way(partial(_published_by_minio, kind=kind), (f"{server}_server", "minio_telling"))
         for kind, server in SERVERS.items()
     },
-    "nats-versitygw": Way(_published_by_versitygw, ("versitygw_publishing",), at_once=ONE),
+    "nats-versitygw": Way(_published_by_versitygw, ("versitygw_publishing",), {"crowds": MIXES_UP}),
     "sqs": Way(_queued, ("moto_server",)),
     "reconcile-folder": Way(_listed_folder, (), {"removals": SHOWS_WHAT_IS_THERE}),
     "reconcile-minio": _read("minio_server"),
