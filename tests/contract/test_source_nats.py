@@ -13,6 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from listener.sources.brokers.consuming import BrokerSource
 from listener.sources.brokers.nats import NatsBroker, NatsSettings
 from listener.sources.brokers.tls import TlsFiles
+from manifests.errors import SourceDenied
 from support.brokers import NatsBench, message
 from support.certificates import certificate
 from support.sources import Recorder, running
@@ -42,6 +43,17 @@ async def test_a_stream_that_is_removed_is_missed(bench: NatsBench) -> None:
         await client.jetstream().delete_stream(bench.name)
         await inbox.until(lambda: inbox.conditions[-1].code == "source_denied")
         assert "create the stream" in inbox.conditions[-1].hint.lower()
+
+
+async def test_a_stream_that_is_removed_between_two_looks_is_missed(bench: NatsBench) -> None:
+    """The server then answers as one without JetStream would."""
+    await bench.prepare()
+    broker = NatsBroker(NatsSettings(servers=(f"nats://{bench.host}",), stream=bench.name))
+    async with broker.session() as session, await nats.connect(f"nats://{bench.host}") as client:
+        await client.jetstream().delete_stream(bench.name)
+        with pytest.raises(SourceDenied) as caught:
+            await session.collect()
+    assert "create the stream" in caught.value.info.hint.lower()
 
 
 @pytest.mark.parametrize(

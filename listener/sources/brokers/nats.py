@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import NotFoundError
+from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from listener.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
@@ -131,8 +131,9 @@ class _NatsSession:
         with self._troubles.told():
             try:
                 messages = await self._pull.fetch(1, timeout=_IDLE_S)
-            except TimeoutError:
-                # A consumer that was deleted looks like one without messages, and may answer at once.
+            except (TimeoutError, ServiceUnavailableError):
+                # A consumer that was deleted, alone or with its stream, looks like one without messages, or as if
+                # nobody served JetStream, and may answer at once: asking for it tells which.
                 await self._pull.consumer_info()
                 await asyncio.sleep(_LINGER_S)
                 return Batch((), nothing)
