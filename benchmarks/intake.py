@@ -35,15 +35,15 @@ from obstore.store import S3Store as Bucket
 from rich.console import Console
 from rich.table import Table
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.events import ObjectCreated, ObjectEvent
 from listener.intake.backlog import Backlog
 from listener.intake.inbox import DurableInbox, InboxParts
+from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.sources import SourceLedger
-from listener.signals import Arrivals
-from listener.source_board import SourceBoard
+from listener.runs.signals import Arrivals
 from listener.sources.base import Condition
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.triggers import MANIFESTS, TriggerBook

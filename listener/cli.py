@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from listener.config import Config, load
-from listener.environment import Environment, read_environment
-from listener.logs import configure
+from listener.commands.logs import configure
+from listener.configuration.config import Config, load
+from listener.configuration.environment import Environment, read_environment
 from manifests.errors import GpuDropError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from listener.events_command import Request
+    from listener.commands.events import Request
 
 app = typer.Typer(
     name="gpudrop",
@@ -55,7 +55,7 @@ def main() -> None:
 @app.command()
 def run(config: ConfigOption = CONFIG) -> None:
     """Watch the store and do what is dropped, until stopped (Ctrl-C, SIGTERM)."""
-    from listener.serve import serve
+    from listener.commands.serve import serve
 
     settings = load(config)
     configure(settings.log.level, settings.log.format)
@@ -68,7 +68,7 @@ def demo(
     model: Annotated[str, typer.Option(help="The Whisper model for the spoken sample.")] = "tiny.en",
 ) -> None:
     """Drop the samples, show them being done, and tell what appeared where."""
-    from listener.demo import demonstrate
+    from listener.commands.demo import demonstrate
 
     settings = load(config)
     configure("error", "console")
@@ -78,7 +78,7 @@ def demo(
 @app.command()
 def check(config: ConfigOption = CONFIG) -> None:
     """Look at configuration, store, workers, engines, ffmpeg and fonts: a line each, with a remedy."""
-    from listener.check import check_all
+    from listener.commands.check import check_all
 
     sys.exit(asyncio.run(check_all(config, _environment())))
 
@@ -89,7 +89,7 @@ def validate(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Read a manifest without running it, and show it with every default filled in."""
-    from listener.validate import validate_file
+    from listener.commands.validate import validate_file
 
     fields = validate_file(file, load(config) if config.exists() else Config())
     typer.echo(json.dumps(fields, ensure_ascii=False, indent=2))
@@ -102,7 +102,7 @@ def status(
     limit: Annotated[int, typer.Option(min=1, help="How many runs.")] = 20,
 ) -> None:
     """Show runs and how they stand."""
-    from listener.commands import show_status
+    from listener.commands.ledger import show_status
 
     asyncio.run(show_status(load(config), what, limit))
 
@@ -112,7 +112,7 @@ def cancel(
     what: Annotated[str, typer.Argument(help="A run's id, or the key of a drop.")], config: ConfigOption = CONFIG
 ) -> None:
     """End a run early. Deleting the dropped file, or dropping NAME.cancel, does the same."""
-    from listener.commands import cancel_runs
+    from listener.commands.ledger import cancel_runs
 
     sys.exit(asyncio.run(cancel_runs(load(config), what)))
 
@@ -122,7 +122,7 @@ def redrive(
     what: Annotated[str, typer.Argument(help="A run's id, or the key of a drop.")], config: ConfigOption = CONFIG
 ) -> None:
     """Run an ended run again. The listener takes it up at once, or when it is started next."""
-    from listener.commands import redrive_run
+    from listener.commands.ledger import redrive_run
 
     sys.exit(asyncio.run(redrive_run(load(config), what)))
 
@@ -148,7 +148,7 @@ def schema(
 @events.command("show")
 def events_show(config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None) -> None:
     """Show the rules on the server, whose they are, and what config.yaml wants."""
-    from listener.events_command import show_events
+    from listener.commands.events import show_events
 
     _on_bucket_events(show_events, config, bucket, target)
 
@@ -158,7 +158,7 @@ def events_apply(
     config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Make the server's rules match config.yaml; rules of others stay as they are."""
-    from listener.events_command import apply_events
+    from listener.commands.events import apply_events
 
     _on_bucket_events(apply_events, config, bucket, target, dry_run)
 
@@ -168,7 +168,7 @@ def events_remove(
     config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Take our rules off the server; rules of others stay as they are."""
-    from listener.events_command import remove_events
+    from listener.commands.events import remove_events
 
     _on_bucket_events(remove_events, config, bucket, target, dry_run)
 
@@ -182,7 +182,7 @@ def _on_bucket_events(
 ) -> None:
     from rich.console import Console
 
-    from listener.events_command import Request
+    from listener.commands.events import Request
 
     request = Request(bucket, tuple(target or ()), dry_run)
     sys.exit(asyncio.run(work(load(config), _environment(), request, Console(highlight=False))))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from listener.bucket_events.destinations import PushUrl, Target, parse_target
 from listener.bucket_events.minio_settings import ID, KINDS, server_variables
 from listener.bucket_events.servers import Server
-from listener.config_sources import AnySource, SqsSourceConfig, TargetedSource, WebhookSourceConfig
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
+from listener.configuration.sources import AnySource, SqsSourceConfig, TargetedSource, WebhookSourceConfig
 from manifests.errors import ConfigError
 
 NOTHING_TO_SET_UP = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from listener.config_sources import (
+from listener.configuration.environment import SourceSecrets
+from listener.configuration.sources import (
     AmqpSourceConfig,
     AnySource,
     KafkaSourceConfig,
@@ -13,7 +14,6 @@ from listener.config_sources import (
     RedisSourceConfig,
     WebhookSourceConfig,
 )
-from listener.environment import SourceSecrets
 
 ID = "GPUDROP"
 KINDS = ("webhook", "nats", "redis", "amqp", "kafka", "mqtt")

@@ -12,8 +12,8 @@ from listener.bucket_events.destinations import PushUrl, Target, topic_name
 from listener.bucket_events.entries import QUEUE, TOPIC
 from listener.bucket_events.policies import QueueFacts, lets_s3_send, statement
 from listener.bucket_events.servers import Server
-from listener.config_sources import AmqpSourceConfig, AnySource, KafkaSourceConfig, SqsSourceConfig
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
+from listener.configuration.sources import AmqpSourceConfig, AnySource, KafkaSourceConfig, SqsSourceConfig
 from listener.sources.sqs.threads import on_thread
 from listener.stores.s3_clients import S3Settings
 from manifests.errors import ConfigError, StoreUnavailable

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Alone:
-    """For a database that one process uses (listener/state.py keeps a second one off a file)."""
+    """For a database that one process uses (listener/configuration/state.py keeps a second one off a file)."""
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()

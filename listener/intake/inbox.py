@@ -12,9 +12,9 @@ import structlog
 from listener.events import ObjectCreated, ObjectEvent
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import latest
+from listener.intake.source_board import SourceBoard
 from listener.ledger.inbox import InboxLedger, Told
-from listener.signals import Arrivals
-from listener.source_board import SourceBoard
+from listener.runs.signals import Arrivals
 from listener.sources.base import Condition
 from listener.triggers import Ignored, TriggerBook
 from manifests.errors import StoreUnavailable

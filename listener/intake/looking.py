@@ -12,12 +12,12 @@ import structlog
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
 from listener.intake.recording import request_of, run_row
+from listener.intake.source_board import SourceBoard
 from listener.ledger.inbox import InboxLedger, Item
 from listener.ledger.objects import fingerprint
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Known, Settlement, Settling
-from listener.signals import Ends
-from listener.source_board import SourceBoard
+from listener.runs.signals import Ends
 from listener.store import ObjectMeta, Store
 from listener.triggers import TriggerBook
 from manifests.errors import GpuDropError, StoreUnavailable

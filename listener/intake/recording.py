@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from listener.intake.deciding import Run
 from listener.ledger.inbox import Told
 from listener.ledger.runs import RunRow
-from listener.runs import RunRequest, run_id_of
+from listener.runs.request import RunRequest, run_id_of
 
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 

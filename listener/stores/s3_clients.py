@@ -16,7 +16,7 @@ from minio.credentials.credentials import Credentials
 from minio.credentials.providers import Provider
 from obstore.store import S3Store as Bucket
 
-from listener.credentials import AccessKeys, Keys
+from listener.configuration.credentials import AccessKeys, Keys
 from manifests.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import structlog
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from support.brokers import (
     BENCHES,
     BUCKET,

@@ -19,8 +19,8 @@ from listener.bucket_events.asking import asking
 from listener.bucket_events.entries import QUEUE, rule
 from listener.bucket_events.keeping import Keeper
 from listener.bucket_events.merging import merge
+from listener.configuration.environment import read_environment
 from listener.decoding.messages import EVENT_NAMES
-from listener.environment import read_environment
 from listener.filters import Filter
 from manifests.errors import StoreDenied, StoreUnavailable
 from support.bucket_events import Rules, configuration, environment_of, events

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.sources.listen.probing import probe
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.stores.s3 import S3Store

@@ -14,8 +14,8 @@ import pytest
 from minio import MinioAdmin
 from minio.credentials import AssumeRoleProvider, StaticProvider
 
-from listener.credentials import AccessKeys
-from listener.environment import read_environment
+from listener.configuration.credentials import AccessKeys
+from listener.configuration.environment import read_environment
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.stores.s3 import S3Store
 from manifests.errors import StoreDenied

@@ -11,13 +11,13 @@ import pytest
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.intake.backlog import Backlog
 from listener.intake.inbox import DurableInbox, InboxParts
+from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Item, Told
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
 from listener.ledger.sources import SourceLedger
-from listener.signals import Arrivals
-from listener.source_board import SourceBoard
+from listener.runs.signals import Arrivals
 from listener.triggers import MANIFESTS, TriggerBook
 from manifests.errors import StoreUnavailable
 

@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from minio import Minio
 from minio.credentials import AssumeRoleProvider
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.filters import Filter
 from listener.sources.listen.probing import probe
 from listener.sources.listen.source import MinioListen, MinioListenSettings

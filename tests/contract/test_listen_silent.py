@@ -11,7 +11,7 @@ import pytest
 import urllib3
 from structlog.testing import capture_logs
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.sources.listen.probing import probe

@@ -12,7 +12,7 @@ import pytest
 from minio import Minio
 from structlog.testing import capture_logs
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import ObjectMeta
 from listener.stores.s3 import S3Store

@@ -12,7 +12,7 @@ import pytest
 from minio.credentials import AssumeRoleProvider
 from structlog.testing import capture_logs
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.events import ObjectCreated
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.stores.s3 import S3Store

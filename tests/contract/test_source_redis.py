@@ -15,7 +15,7 @@ import trustme
 from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import BrokerSource
 from listener.sources.brokers.redis import RedisBroker, RedisSettings
 from listener.sources.brokers.tls import TlsFiles

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.events import ObjectEvent
 from listener.sources.sqs.queue import SqsSettings, endpoint_of, region_of
 from listener.sources.sqs.source import SqsSource

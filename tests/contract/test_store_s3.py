@@ -17,7 +17,7 @@ from minio.credentials import StaticProvider
 from minio.versioningconfig import VersioningConfig
 from yarl import URL
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3 import RUN_METADATA, S3Store
 from listener.stores.s3_clients import S3Settings

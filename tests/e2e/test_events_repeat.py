@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from listener.app import App, running
-from listener.config import parse
-from listener.environment import Environment
+from listener.configuration.config import parse
+from listener.configuration.environment import Environment
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.store import Store
+from listener.wiring.app import App, running
 from support.installation import SAMPLES
 
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "out.mp4"}).encode()

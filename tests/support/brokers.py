@@ -19,7 +19,7 @@ import psutil
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.base import EventSource
 from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
 from listener.sources.brokers.consuming import BrokerSource

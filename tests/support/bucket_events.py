@@ -18,9 +18,9 @@ from botocore.config import Config as BotoConfig
 from rich.console import Console
 
 from listener.bucket_events.entries import Entry, document_bytes, read_document
-from listener.config import Config, parse
-from listener.environment import Environment, read_environment
-from listener.events_command import Request, apply_events, remove_events, show_events
+from listener.commands.events import Request, apply_events, remove_events, show_events
+from listener.configuration.config import Config, parse
+from listener.configuration.environment import Environment, read_environment
 from manifests.errors import GpuDropError
 
 RULES = {"show": show_events, "apply": apply_events, "remove": remove_events}

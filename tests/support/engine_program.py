@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from listener.engine import Engine, EngineSettings, Steps
+from listener.runs.engine import Engine, EngineSettings, Steps
 from manifests.errors import InputMissing
 
 CHILDREN = 4

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.events import ObjectEvent
 from listener.sources.base import Condition
 from listener.sources.reconcile import Reconcile, ReconcileSettings

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings

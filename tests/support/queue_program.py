@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.events import ObjectEvent
 from listener.sources.base import Condition, EventSource
 from listener.sources.brokers.consuming import BrokerSource

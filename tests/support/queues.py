@@ -19,7 +19,7 @@ import boto3
 from aiohttp import web
 from botocore.config import Config
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.sqs.queue import SqsSettings
 from support.scripts import ROOT
 

@@ -16,7 +16,7 @@ from botocore.config import Config
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings

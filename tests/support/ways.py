@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.sources.folder.source import FolderWatch, FolderWatchSettings

@@ -13,7 +13,7 @@ from aiormq import exceptions
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from yarl import URL
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.amqp_troubles import told
 from listener.sources.brokers.consuming import MOST, Batch, Session
 from listener.sources.brokers.mailbox import Mailbox

@@ -8,7 +8,7 @@ from typing import Literal
 
 from confluent_kafka import KafkaError
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.tls import TlsFiles
 
 

@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
 from listener.sources.brokers.nats_troubles import NatsTroubles, check_consumer
 from listener.sources.brokers.tls import TlsFiles, client_context

@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
 from listener.sources.brokers.redis_errors import translate
 from listener.sources.brokers.tls import TlsFiles, client_context

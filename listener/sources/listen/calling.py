@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 
-from listener.credentials import AccessKeys, Keys
+from listener.configuration.credentials import AccessKeys, Keys
 from listener.decoding.messages import EVENT_NAMES
 from listener.sources.listen.connection import ListenRequest, chunks
 from listener.sources.listen.planning import Stream

@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import structlog
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 from listener.decoding.messages import Channel, decode
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox

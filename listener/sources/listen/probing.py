@@ -9,7 +9,7 @@ from datetime import datetime
 
 import aiohttp
 
-from listener.credentials import AccessKeys, Keys
+from listener.configuration.credentials import AccessKeys, Keys
 from listener.sources.base import Condition
 from listener.sources.listen.calling import Caller, MinioListenSettings, tls_context
 from listener.sources.listen.errors import other_plan_may_do

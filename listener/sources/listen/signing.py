@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 
-from listener.credentials import AccessKeys
+from listener.configuration.credentials import AccessKeys
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from listener.credentials import Keys
+from listener.configuration.credentials import Keys
 from listener.sources.base import Inbox
 from listener.sources.listen.calling import Caller, MinioListenSettings, tls_context
 from listener.sources.listen.errors import other_plan_may_do

@@ -13,7 +13,7 @@ from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 from botocore.parsers import ResponseParserError  # pyright: ignore[reportMissingTypeStubs]
 
-from listener.environment import SourceSecrets
+from listener.configuration.environment import SourceSecrets
 from listener.sources.sqs.errors import translate
 
 BATCH = 10

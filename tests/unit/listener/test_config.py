@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from listener.config import Config, load, parse, triggers_of
-from listener.environment import read_environment
+from listener.configuration.config import Config, load, parse, triggers_of
+from listener.configuration.environment import read_environment
 from manifests.errors import ConfigError
 from support.scripts import ROOT
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from listener.credentials import PARTNER_S, AccessKeys, KeyRing
-from listener.environment import read_environment
-from listener.secret_files import parse_lines
+from listener.configuration.credentials import PARTNER_S, AccessKeys, KeyRing
+from listener.configuration.environment import read_environment
+from listener.configuration.secret_files import parse_lines
 from manifests.errors import ConfigError
 
 

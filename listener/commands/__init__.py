@@ -1,0 +1,1 @@
+"""What `gpudrop` can be told to do, one command a file."""

@@ -1,0 +1,145 @@
+"""`gpudrop check`: one line for each thing a run depends on, with a remedy where it is not well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from handlers.registry import load_registry
+from listener.commands.check_lines import Line, trouble
+from listener.commands.check_sources import source_lines
+from listener.configuration.config import Config, FolderStoreConfig, load, triggers_of
+from listener.configuration.environment import Environment
+from listener.runs.reading import check_templates
+from listener.wiring.parts import build_backend, build_store, defaults_of
+from manifests.errors import GpuDropError
+
+REPORT_S = 60.0
+"""Importing every engine may take this long on a cold machine."""
+
+
+async def check_all(config_file: Path, environment: Environment) -> int:
+    """Prints every line as it is known; 1 when one of them is not well."""
+    console = Console(highlight=False)
+    bad = 0
+    async for line in _lines(config_file, environment):
+        bad += line.ok is False
+        mark = {True: "[green]ok  [/]", False: "[red]BAD [/]", None: "[yellow]note[/]"}[line.ok]
+        console.print(f"{mark} ", end="")
+        console.print(f"{line.subject}: {line.detail}", markup=False, soft_wrap=True)
+        if line.remedy and line.ok is not True:
+            console.print(f"     -> {line.remedy}", markup=False, soft_wrap=True)
+    return 1 if bad else 0
+
+
+async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[Line]:
+    try:
+        config = load(config_file)
+        _try_templates(config)
+    except GpuDropError as e:
+        yield trouble("configuration", e)
+        return
+    yield Line("configuration", True, f"{config_file}: {len(config.triggers)} triggers")
+    for problem in load_registry().problems:
+        yield Line("handlers", False, problem.message, problem.hint)
+    async for line in _store_lines(config, environment):
+        yield line
+    async for line in source_lines(config, environment):
+        yield line
+    async for line in _worker_lines(config, environment):
+        yield line
+
+
+def _try_templates(config: Config) -> None:
+    models = load_registry().models
+    check_templates(triggers_of(config), models, (defaults_of(config, models),))
+
+
+async def _store_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:
+    if isinstance(config.store, FolderStoreConfig):
+        await asyncio.to_thread(config.store.root.mkdir, parents=True, exist_ok=True)
+    try:
+        store = build_store(config, environment)
+    except GpuDropError as e:
+        yield trouble("store", e)
+        return
+    try:
+        problems = await store.check()
+        for bucket in problems if "*" in problems else await store.find_buckets():
+            problem = problems.get(bucket, "")
+            yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
+    finally:
+        await store.close()
+
+
+async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:
+    backend = build_backend(config, environment, os.environ)
+    for health in await backend.health():
+        yield Line(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
+    directory = environment.model_dir or config.local.model_dir
+    options = ("--model-dir", str(directory)) if directory else ()
+    speech, video = await asyncio.gather(
+        _report("gpu_dispatch.worker.speech.report", *options), _report("gpu_dispatch.worker.video.report")
+    )
+    for line in (*_speech_lines(speech, directory), *_video_lines(video)):
+        yield line
+
+
+async def _report(module: str, *options: str) -> dict[str, Any]:
+    """What the worker's own report says; its last line is JSON. An "error" where it says nothing."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), REPORT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return {"error": f"no answer within {REPORT_S:.0f} s"}
+    lines = out.decode("utf-8", "replace").strip().splitlines()
+    if process.returncode or not lines:
+        last = err.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it ended without a word"]
+        return {"error": last[0]}
+    return json.loads(lines[-1])
+
+
+def _speech_lines(found: dict[str, Any], directory: Path | None) -> list[Line]:
+    if "error" in found:
+        return [Line("speech", False, found["error"], "Reinstall gpudrop.")]
+    lines = [_engine_line(engine, directory) for engine in found["engines"]]
+    if not any(engine["installed"] and not engine["problem"] for engine in found["engines"]):
+        lines.append(Line("speech", False, "no engine works", "pip install --force-reinstall gpudrop"))
+    return lines
+
+
+def _engine_line(engine: dict[str, Any], directory: Path | None) -> Line:
+    subject = f"engine: {engine['name']}"
+    if not engine["installed"]:
+        return Line(subject, None, "not installed", engine["remedy"])
+    if engine["problem"]:
+        return Line(subject, False, engine["problem"], engine["remedy"])
+    models = ", ".join(engine["models"]) or "no model here yet; the first use downloads one"
+    place = f" in {directory}" if directory and engine["models"] else ""
+    return Line(subject, True, f"{engine['version']} on {', '.join(engine['devices'])}; models: {models}{place}")
+
+
+def _video_lines(found: dict[str, Any]) -> list[Line]:
+    if "error" in found:
+        return [Line("video", False, found["error"], "Reinstall gpudrop.")]
+    if found["problem"]:
+        return [Line("ffmpeg", False, found["problem"], "Install ffmpeg, or `pip install imageio-ffmpeg`.")]
+    whole = found["libass"] and found["libx264"]
+    lacking = [name for name in ("libass", "libx264") if not found[name]]
+    detail = f"{found['version']} at {found['ffmpeg']}" + (f", without {' and '.join(lacking)}" if lacking else "")
+    encoder = Line("encoder", True, found["encoder"])
+    if found["no_nvenc"]:
+        encoder = Line("encoder", None, f"{found['encoder']} on the CPU; no NVENC: {found['no_nvenc']}")
+    font = Line("fonts", bool(found["font"]), f"{found['font']}; {found['system_fonts']} of the system")
+    return [Line("ffmpeg", whole, detail, "Install a full build, or set GPUDROP_FFMPEG."), encoder, font]

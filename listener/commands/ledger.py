@@ -1,0 +1,111 @@
+"""Commands beside a running listener: they read the ledger, and leave in it what the listener is to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from listener.configuration.config import Config
+from listener.configuration.state import state_of
+from listener.ledger.database import Database
+from listener.ledger.inbox import InboxLedger
+from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.sources import SourceLedger, SourceRow
+
+_COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "superseded": "dim"}
+
+
+@asynccontextmanager
+async def _database(config: Config) -> AsyncGenerator[Database]:
+    database = Database(state_of(config).ledger_url)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _ledger(config: Config) -> AsyncGenerator[RunLedger]:
+    async with _database(config) as database:
+        yield RunLedger(database)
+
+
+async def show_status(config: Config, what: str, limit: int) -> None:
+    async with _database(config) as database:
+        runs = RunLedger(database)
+        rows = (await runs.matching(what) if what else await runs.recent(limit))[:limit]
+        sources = [] if what else await SourceLedger(database).all()
+        keys, waiting = await InboxLedger(database, "").waiting(), await runs.waiting()
+    console = Console()
+    if sources:
+        console.print(_sources_table(sources), "")
+    if keys or waiting:
+        console.print(f"{keys} keys wait to be looked at, {waiting} runs wait to be started.", "")
+    if not rows:
+        console.print(f"No run matches {what!r}." if what else "No runs yet.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("accepted", "state", "operation", "key", "run", "error"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+
+
+def _sources_table(rows: Sequence[SourceRow]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("source", "since", "state", "events"):
+        table.add_column(title, overflow="fold")
+    several = len({row.member for row in rows}) > 1
+    for row in rows:
+        name = f"{row.source} ({row.member})" if several else row.source
+        state = Text(row.detail if row.ok else f"{row.detail} {row.hint}".strip(), "green" if row.ok else "red")
+        counts = ", ".join(f"{what}: {n}" for what, n in sorted(row.counts.items(), key=lambda item: -item[1]))
+        table.add_row(name, _moment(row.since), state, counts)
+    return table
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _cells(row: RunRow) -> tuple[str, ...]:
+    colour = _COLOURS.get(row.state, "cyan")
+    state = f"[{colour}]{row.state}[/]" + (f" ({row.cancel})" if row.cancel and not row.ended else "")
+    return _moment(row.accepted), state, row.operation, f"{row.bucket}/{row.key}", row.run_id, row.error_code
+
+
+async def cancel_runs(config: Config, what: str) -> int:
+    async with _ledger(config) as runs:
+        found = [row for row in await runs.matching(what) if not row.ended]
+        for row in found:
+            await runs.request_end(row.run_id, "cancelled")
+            print_line(f"Ending {row.run_id} ({row.key}).")
+    if not found:
+        print_line(f"No unfinished run matches {what!r}; `gpudrop status` lists them.")
+    return 0 if found else 1
+
+
+async def redrive_run(config: Config, what: str) -> int:
+    """The newest run that matches is run again."""
+    async with _ledger(config) as runs:
+        rows = await runs.matching(what)
+        if not rows:
+            print_line(f"No run matches {what!r}; `gpudrop status` lists them.")
+            return 1
+        if not rows[0].ended:
+            print_line(f"{rows[0].run_id} ({rows[0].key}) has not ended yet; cancel it first.")
+            return 1
+        await runs.request_redrive(rows[0].run_id)
+        print_line(f"{rows[0].key} will run again.")
+    return 0
+
+
+def print_line(text: str) -> None:
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,32 @@
+"""`gpudrop run`: the listener until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import structlog
+
+from listener.configuration.config import Config
+from listener.configuration.environment import Environment
+from listener.wiring.app import running
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
+
+
+async def serve(config: Config, environment: Environment, *, config_file: Path | None) -> int:
+    """The exit status: 0 after a signal, 1 when a part of the listener failed."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with running(config, environment, config_file=config_file) as app:
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopped, *app.tasks}, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in app.tasks if task.done()]
+        stopped.cancel()
+        for task in failed:
+            log.error("part_failed", error=repr(task.exception()), exc_info=task.exception())
+        log.info("stopping")
+    return 1 if failed else 0

@@ -1,0 +1,241 @@
+"""config.yaml, read once into one typed, frozen object. Secrets are not in it: they come from the environment."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from listener.configuration.kinds import Name, Names, Seconds, Section
+from listener.configuration.sources import SourceConfig, source_fields
+from listener.triggers import Trigger
+from manifests.errors import ConfigError
+
+
+class FolderStoreConfig(Section, frozen=True):
+    """A folder is the bucket; users copy files into it."""
+
+    kind: Literal["folder"]
+    root: Path = Path("drop")
+    bucket: Name = "drop"
+    allowed_buckets: frozenset[str] = frozenset()
+    private_hosts: frozenset[str] = frozenset()
+
+
+class S3StoreConfig(Section, frozen=True):
+    """MinIO and every other S3-compatible store. Keys come from GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."""
+
+    kind: Literal["s3"]
+    endpoint: str = Field(pattern=r"^https?://[^/]+/?$")
+    buckets: Annotated[Names, Field(min_length=1)]
+    """Their names, or "*" for every bucket the keys may list."""
+    region: str = "us-east-1"
+    public_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
+    path_style: bool = True
+    ca_file: Path | None = None
+    allowed_buckets: frozenset[str] = frozenset()
+    private_hosts: frozenset[str] = frozenset()
+
+    @property
+    def named_buckets(self) -> tuple[str, ...]:
+        """None where every bucket counts."""
+        return () if "*" in self.buckets else self.buckets
+
+
+StoreConfig = Annotated[FolderStoreConfig | S3StoreConfig, Field(discriminator="kind")]
+
+
+class ReconcileConfig(Section, frozen=True):
+    interval: Seconds = 60.0
+    look_back: Seconds = 86400.0
+    """Objects older than this when the listener starts are left alone, unless a run of theirs is recorded."""
+
+
+class LocalBackendConfig(Section, frozen=True):
+    """This machine as the GPU: `slots` child processes a capability."""
+
+    whisper_slots: int = Field(default=1, ge=0, le=64)
+    nvenc_slots: int = Field(default=1, ge=0, le=64)
+    idle: Seconds = 300.0
+    """A child without work ends after this long and gives its memory back."""
+    model_dir: Path | None = None
+    """Whisper models; GPUDROP_MODEL_DIR overrides it."""
+    models: dict[Name, Path] = Field(default_factory=dict[Name, Path])
+    """Models by name that lie elsewhere."""
+    download_models: bool = True
+    ffmpeg: Path | None = None
+    task_timeout: Seconds = 3600.0
+
+
+class TriggerConfig(Section, frozen=True):
+    """Bare media that start a run. `manifest` is the manifest they stand for; the file itself fills its media field."""
+
+    name: Name
+    bucket: Names = ()
+    prefix: str = ""
+    suffix: str = ""
+    pattern: Names = ()
+    exclude: Names = ()
+    manifest: dict[str, Any]
+    chain: bool = False
+    max_attempts: int = Field(default=3, ge=1, le=20)
+    max_event_age: Seconds = 21600.0
+    wait_for_inputs: Seconds = 600.0
+
+
+class ManifestsConfig(Section, frozen=True):
+    """Manifests start runs wherever they land, unless `prefix` says where."""
+
+    enabled: bool = True
+    prefix: str = ""
+    chain: bool = False
+    max_attempts: int = Field(default=3, ge=1, le=20)
+    max_event_age: Seconds = 21600.0
+    wait_for_inputs: Seconds = 600.0
+
+
+class CallbacksConfig(Section, frozen=True):
+    private_hosts: frozenset[str] = frozenset()
+    """Hosts a callback may go to although their address is private."""
+    timeout: Seconds = 15.0
+    max_attempts: int = Field(default=6, ge=1, le=50)
+
+
+class LogConfig(Section, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(Section, frozen=True):
+    store: StoreConfig = FolderStoreConfig(kind="folder")
+    state: str | None = None
+    """Folder of the SQLite state, or a postgresql:// URL. Default: .gpudrop in the folder store, or in this folder."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Where events come from. Default: what the store offers, and reconcile."""
+    manifests: ManifestsConfig = ManifestsConfig()
+    triggers: tuple[TriggerConfig, ...] = ()
+    defaults: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Defaults for every manifest, below those of _gpudrop.yaml."""
+    reconcile: ReconcileConfig = ReconcileConfig()
+    local: LocalBackendConfig = LocalBackendConfig()
+    callbacks: CallbacksConfig = CallbacksConfig()
+    max_lineage: int = Field(default=4, ge=1, le=16)
+    concurrent_runs: int = Field(default=200, ge=1, le=5000)
+    link_expiry: Seconds = 7 * 86400.0
+    """How long the links in done sidecars work."""
+    keep_runs: Seconds = 30 * 86400.0
+    """Ended runs are forgotten after this long; it must be longer than an event can come late."""
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Config:
+        for what, names in (
+            ("triggers", [t.name for t in self.triggers]),
+            ("sources", [s.named for s in self.sources]),
+        ):
+            if twice := {n for n in names if names.count(n) > 1}:
+                raise ValueError(f"two {what} are named {sorted(twice)[0]!r}")
+        return self
+
+
+def load(path: Path) -> Config:
+    """Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as e:
+        raise ConfigError(
+            f"There is no configuration at {path}.", hint="Copy config.yaml from the project, or pass --config FILE."
+        ) from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} cannot be read: {e}.", hint="Check its permissions and that it is UTF-8.") from e
+    try:
+        data: Any = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
+    return parse({} if data is None else data, origin=str(path))
+
+
+def parse(data: Any, *, origin: str) -> Config:
+    """`data` as a Config; `origin` names the file in errors."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{origin} must hold named sections.", hint="Start with `store:`.", where=origin)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as e:
+        raise _translated(e, origin) from e
+
+
+def _translated(error: ValidationError, origin: str) -> ConfigError:
+    lines: list[str] = []
+    first = ""
+    for problem in error.errors(include_url=False)[:8]:
+        path = _path(problem["loc"])
+        where = _dotted(path)
+        first = first or where
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(path[-1]), _names(path[:-1], problem["loc"]), n=1, cutoff=0.5)
+            lines.append(f"{where}: unknown name" + (f", did you mean {near[0]!r}?" if near else ""))
+        else:
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+    return ConfigError(f"{origin}: " + "; ".join(lines), hint="See config.yaml for every name.", where=first)
+
+
+def _path(loc: tuple[int | str, ...]) -> list[int | str]:
+    """`loc` without the tags of unions: the kind of a store, or of a source."""
+    tagged = {"store": 1, "sources": 2}.get(str(loc[0]), 0) if loc else 0
+    return [p for i, p in enumerate(loc) if i != tagged or i == 0]
+
+
+def _dotted(path: list[int | str]) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+
+
+def _names(path: list[int | str], loc: tuple[int | str, ...]) -> list[str]:
+    """The names that are valid at `path`."""
+    if path and path[0] == "sources":
+        return source_fields(str(loc[2]))
+    sections: dict[str, type[BaseModel]] = {
+        "": Config,
+        "store": S3StoreConfig if "s3" in loc else FolderStoreConfig,
+        "manifests": ManifestsConfig,
+        "triggers": TriggerConfig,
+        "reconcile": ReconcileConfig,
+        "local": LocalBackendConfig,
+        "callbacks": CallbacksConfig,
+        "log": LogConfig,
+    }
+    return list(sections.get(str(path[0]) if path else "", Config).model_fields)
+
+
+def triggers_of(config: Config) -> tuple[Trigger, ...]:
+    """The configuration's triggers as the matcher takes them: manifests, then bare media in order."""
+    manifests = config.manifests
+    of_manifests = Trigger(
+        name="manifests",
+        prefix=manifests.prefix,
+        chain=manifests.chain,
+        max_attempts=manifests.max_attempts,
+        max_event_age_s=manifests.max_event_age,
+        wait_for_inputs_s=manifests.wait_for_inputs,
+    )
+    of_media = tuple(
+        Trigger(
+            name=t.name,
+            buckets=t.bucket,
+            prefix=t.prefix,
+            suffix=t.suffix,
+            patterns=t.pattern,
+            exclude=t.exclude,
+            manifest=t.manifest,
+            chain=t.chain,
+            max_attempts=t.max_attempts,
+            max_event_age_s=t.max_event_age,
+            wait_for_inputs_s=t.wait_for_inputs,
+        )
+        for t in config.triggers
+    )
+    return (*((of_manifests,) if manifests.enabled else ()), *of_media)

@@ -1,0 +1,208 @@
+"""The sources config.yaml can name: a kind alone, or a kind with what it needs. Secrets are not among it.
+
+A source's user, password and tokens come from the environment, under its name: see environment.SourceSecrets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from listener.configuration.kinds import Name, Names, Seconds, Section
+
+
+def _without_secrets(url: str) -> str:
+    if urlsplit(url).password:
+        raise ValueError("a URL must not hold a password: set GPUDROP_<NAME>_USER and GPUDROP_<NAME>_PASSWORD")
+    return url
+
+
+Url = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://[^/\s]"), AfterValidator(_without_secrets)]
+Urls = Annotated[tuple[Url, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v), Field(min_length=1)]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}$")]
+
+
+class TlsConfig(Section, frozen=True):
+    """`ca_file`: authorities trusted beside the system's. `cert_file`, `key_file`: what this side shows of itself."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+class _Source(Section, frozen=True):
+    name: Name | None = None
+
+    @property
+    def named(self) -> str:
+        """The source's name: in logs, in `gpudrop status`, and in the names of its secrets."""
+        return self.name or str(getattr(self, "kind", ""))
+
+
+class TargetedSource(_Source, frozen=True):
+    target: str | None = None
+    """What the store calls this target, an ARN: for `gpudrop events`. Default: found out."""
+
+
+class FolderSourceConfig(_Source, frozen=True):
+    kind: Literal["folder"]
+
+
+class ReconcileSourceConfig(_Source, frozen=True):
+    """See the section `reconcile`."""
+
+    kind: Literal["reconcile"]
+
+
+class MinioSourceConfig(_Source, frozen=True):
+    """The store's own event stream. A keep-alive is asked for every `ping` (whole seconds)."""
+
+    kind: Literal["minio"]
+    ping: Annotated[Seconds, Field(ge=1, le=10)] = 2.0
+
+
+class WebhookSourceConfig(TargetedSource, frozen=True):
+    """An HTTP receiver. Who may post is decided by the secrets set for it, and by `tls.client_ca_file`."""
+
+    class Tls(Section, frozen=True):
+        cert_file: Path
+        key_file: Path
+        client_ca_file: Path | None = None
+        """Only clients with a certificate of this authority are let in."""
+
+    kind: Literal["webhook"]
+    listen: Address = "127.0.0.1:8710"
+    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9/._~-]*$")] = "/"
+    tls: Tls | None = None
+    sns_topics: Names = ()
+    """ARNs whose subscriptions are confirmed and whose messages are taken."""
+    sns_hosts: Names = ()
+    """host:port of servers that speak like Amazon SNS, beside Amazon's own."""
+    open: bool = False
+    """Takes events from anybody who reaches the port; only sensible where nobody else can."""
+
+
+class SqsSourceConfig(TargetedSource, frozen=True):
+    """A queue of Amazon SQS or anything that speaks like it. Keys: the AWS_* variables, or the source's own."""
+
+    kind: Literal["sqs"]
+    queue_url: Url
+    region: str | None = None
+    """Default: the one in the queue's URL, else the store's."""
+    endpoint: Url | None = None
+    visibility: Annotated[Seconds, Field(ge=5, le=43200)] = 60.0
+
+
+class NatsSourceConfig(TargetedSource, frozen=True):
+    """A durable pull consumer of a JetStream stream. A missing stream is an error, a missing consumer is made."""
+
+    kind: Literal["nats"]
+    servers: Urls
+    stream: str
+    subject: str | None = None
+    durable: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gpudrop"
+    tls: TlsConfig = TlsConfig()
+
+
+class RedisSourceConfig(TargetedSource, frozen=True):
+    """The list that MinIO's `access` format appends to."""
+
+    kind: Literal["redis"]
+    url: Url
+    key: str
+    tls: TlsConfig = TlsConfig()
+
+
+class AmqpSourceConfig(TargetedSource, frozen=True):
+    """A durable queue, made and bound to `exchange` when it is not there yet."""
+
+    kind: Literal["amqp"]
+    url: Url
+    exchange: str | None = None
+    exchange_type: Literal["fanout", "direct", "topic", "headers"] = "fanout"
+    routing_key: str = ""
+    queue: str = "gpudrop"
+    tls: TlsConfig = TlsConfig()
+
+
+class KafkaSourceConfig(TargetedSource, frozen=True):
+    kind: Literal["kafka"]
+    servers: Annotated[tuple[Address, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
+    topic: str
+    group: str = "gpudrop"
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl: Literal["plain", "scram-sha-256", "scram-sha-512"] = "plain"
+    tls: TlsConfig = TlsConfig()
+
+
+class MqttSourceConfig(TargetedSource, frozen=True):
+    """A persistent session at QoS 1 under `client_id`: the broker keeps what comes while nobody is there."""
+
+    kind: Literal["mqtt"]
+    url: Url
+    topic: str
+    client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gpudrop"
+    tls: TlsConfig = TlsConfig()
+
+
+_KINDS: dict[str, type[_Source]] = {
+    "folder": FolderSourceConfig,
+    "reconcile": ReconcileSourceConfig,
+    "minio": MinioSourceConfig,
+    "webhook": WebhookSourceConfig,
+    "sqs": SqsSourceConfig,
+    "nats": NatsSourceConfig,
+    "redis": RedisSourceConfig,
+    "amqp": AmqpSourceConfig,
+    "kafka": KafkaSourceConfig,
+    "mqtt": MqttSourceConfig,
+}
+
+
+def _kind_alone(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _kind_of(value: Any) -> str | None:
+    kind: Any = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return kind if isinstance(kind, str) and kind in _KINDS else None
+
+
+AnySource = (
+    FolderSourceConfig
+    | ReconcileSourceConfig
+    | MinioSourceConfig
+    | WebhookSourceConfig
+    | SqsSourceConfig
+    | NatsSourceConfig
+    | RedisSourceConfig
+    | AmqpSourceConfig
+    | KafkaSourceConfig
+    | MqttSourceConfig
+)
+SourceConfig = Annotated[
+    Annotated[FolderSourceConfig, Tag("folder")]
+    | Annotated[ReconcileSourceConfig, Tag("reconcile")]
+    | Annotated[MinioSourceConfig, Tag("minio")]
+    | Annotated[WebhookSourceConfig, Tag("webhook")]
+    | Annotated[SqsSourceConfig, Tag("sqs")]
+    | Annotated[NatsSourceConfig, Tag("nats")]
+    | Annotated[RedisSourceConfig, Tag("redis")]
+    | Annotated[AmqpSourceConfig, Tag("amqp")]
+    | Annotated[KafkaSourceConfig, Tag("kafka")]
+    | Annotated[MqttSourceConfig, Tag("mqtt")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="unknown_source",
+        custom_error_message="there is no such source; there are " + ", ".join(_KINDS),
+    ),
+    BeforeValidator(_kind_alone),
+]
+
+
+def source_fields(kind: str) -> list[str]:
+    """The names that are valid in a source of this kind."""
+    return list(_KINDS[kind].model_fields) if kind in _KINDS else []

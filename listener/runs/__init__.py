@@ -1,0 +1,1 @@
+"""One run's whole story, and what starts, ends and outlives it."""

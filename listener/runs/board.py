@@ -1,0 +1,162 @@
+"""NAME.status.json: how a run stands, written as it moves, at most once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from listener.ledger.runs import RunLedger
+from listener.runs.jobs import JobRequest
+from listener.runs.request import RunRequest
+from listener.store import Store
+from manifests.documents import CONTENT_TYPE, JobNote
+from manifests.errors import GpuDropError
+from manifests.names import sidecar_key
+from manifests.sidecars import RunState, Status, status_bytes
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
+
+MIN_GAP_S = 1.0
+CLOSE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _JobView:
+    """One job as last heard of."""
+
+    note: JobNote
+    percent: float
+    stage: str
+    attempt: int
+
+
+class RunStatus:
+    """The status of one run. `move` returns at once; a task writes the newest state."""
+
+    def __init__(self, run: RunRequest, store: Store, ledger: RunLedger, clock: Callable[[], float]) -> None:
+        self._run = run
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._jobs: dict[int, _JobView] = {}
+        self._count = 1
+        self._changed = asyncio.Event()
+        self._moved = False
+        self._closed = asyncio.Event()
+        self._recorded: tuple[str, str | None] = ("", None)
+        now = _when(clock())
+        self._status = Status(
+            run_id=run.run_id, key=run.key, state="accepted", updated=now, started=_when(run.received)
+        )
+
+    def move(
+        self, state: RunState, *, operation: str | None = None, waiting_for: Sequence[str] = (), stage: str = ""
+    ) -> None:
+        moved = replace(
+            self._status,
+            state=state,
+            operation=operation or self._status.operation,
+            waiting_for=tuple(waiting_for),
+            stage=stage,
+        )
+        if moved != self._status or not self._moved:
+            self._moved = True
+            self._status = replace(moved, updated=_when(self._clock()))
+            self._changed.set()
+
+    def job(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
+        """Takes in how one of the run's jobs stands; the run's percentage is the mean of its jobs'."""
+        known = self._jobs.get(request.index)
+        progress = status.progress
+        percent = 100.0 if status.state == "completed" else progress.percent if progress else 0.0
+        if known and known.attempt == attempt:
+            percent = max(percent, known.percent)
+        stage = progress.stage if progress else known.stage if known else ""
+        note = JobNote(id=job.job_id, endpoint=job.endpoint, state=status.state)
+        self._jobs[request.index] = _JobView(note, percent, stage, attempt)
+        self._count = request.count
+        running = status.state == "running" or any(v.percent > 0 for v in self._jobs.values())
+        self._status = replace(
+            self._status,
+            state="running" if running else "queued",
+            percent=min(99.0, sum(v.percent for v in self._jobs.values()) / self._count),
+            stage=stage if running else "",
+            attempt=max(v.attempt for v in self._jobs.values()),
+            jobs=tuple(self._jobs[i].note for i in sorted(self._jobs)),
+            waiting_for=(),
+            updated=_when(self._clock()),
+        )
+        self._changed.set()
+
+    async def keep_writing(self) -> None:
+        """Until `close`. A status that cannot be written is no reason to stop a run."""
+        while True:
+            await self._changed.wait()
+            if self._closed.is_set():
+                return
+            self._changed.clear()
+            try:
+                await self._write()
+            except GpuDropError as e:
+                log.info("status_not_written", run_id=self._run.run_id, code=e.info.code, error=str(e))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), MIN_GAP_S)
+
+    def close(self) -> None:
+        """Ends `keep_writing` after the write that is under way: cut off, it could still land after the last word."""
+        self._closed.set()
+        self._changed.set()
+
+    async def _write(self) -> None:
+        status = self._status
+        if self._recorded != (status.state, status.operation):
+            await self._ledger.update(
+                self._run.run_id, state=status.state, at=self._clock(), operation=status.operation or ""
+            )
+            self._recorded = (status.state, status.operation)
+        key = sidecar_key(self._run.key, "status")
+        data = status_bytes(status)
+        await self._store.write(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
+
+
+class Board:
+    """The statuses of the runs this process is telling."""
+
+    def __init__(self, store: Store, ledger: RunLedger, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._open: dict[str, tuple[RunStatus, asyncio.Task[None]]] = {}
+
+    @asynccontextmanager
+    async def open(self, run: RunRequest) -> AsyncGenerator[RunStatus]:
+        status = RunStatus(run, self._store, self._ledger, self._clock)
+        task = asyncio.create_task(status.keep_writing(), name=f"status {run.run_id}")
+        self._open[run.run_id] = status, task
+        try:
+            yield status
+        finally:
+            await self.close(run.run_id)
+
+    async def close(self, run_id: str) -> None:
+        """No status of this run is written after this returns: the final sidecar may be."""
+        entry = self._open.pop(run_id, None)
+        if entry:
+            entry[0].close()
+            await asyncio.wait({entry[1]}, timeout=CLOSE_S)
+
+    def progress(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
+        """What jobs report. Before a resumed run has opened its status there is nobody to tell, which is no loss."""
+        entry = self._open.get(request.run_id)
+        if entry:
+            entry[0].job(request, attempt, job, status)
+
+
+def _when(epoch: float) -> datetime:
+    return datetime.fromtimestamp(epoch, UTC)

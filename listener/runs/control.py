@@ -1,0 +1,51 @@
+"""Commands from other processes, found in the ledger: runs to end, runs to drive again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from listener.intake.recording import redriven
+from listener.ledger.runs import RunLedger
+from listener.runs.signals import Ends
+from manifests.errors import StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.control")
+
+LOOK_S = 2.0
+
+
+async def follow_commands(
+    runs: RunLedger, ends: Ends, *, accepted: Callable[[], None], clock: Callable[[], float]
+) -> None:
+    """Until cancelled. `accepted` is called when a run waits to be started; `clock` gives epoch seconds."""
+    while True:
+        try:
+            await _end_some(runs, ends)
+            if await _redrive_some(runs, clock()):
+                accepted()
+        except StoreUnavailable as e:
+            log.error("commands_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
+        await asyncio.sleep(LOOK_S)
+
+
+async def _end_some(runs: RunLedger, ends: Ends) -> None:
+    requested = await runs.ends_requested()
+    for run_id, reason in requested.items():
+        ends.request(run_id, reason)
+    ends.keep(requested.keys())
+
+
+async def _redrive_some(runs: RunLedger, now: float) -> bool:
+    """Whether there is a new run."""
+    new = False
+    for number, run_id in await runs.redrives():
+        row = await runs.find(run_id)
+        if row is not None:
+            again = redriven(row, number, now)
+            new = await runs.add(again) or new
+            log.info("run_redriven", run_id=run_id, key=row.key, again=again.run_id)
+        await runs.redriven(number)
+    return new

@@ -1,0 +1,112 @@
+"""From an accepted drop to what it asks for: the manifest or the trigger's template, with the folders' defaults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from listener.runs.request import RunRequest
+from listener.store import Store
+from listener.triggers import Trigger
+from manifests.defaults import Defaults, read_defaults
+from manifests.errors import InputMissing, InputTooLarge, ManifestTooLarge
+from manifests.models import Manifest
+from manifests.names import defaults_keys, sidecar_key
+from manifests.reader import from_template, read
+from manifests.syntax import MAX_BYTES
+from manifests.tree import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A manifest as it was understood, in a form the engine can keep. `text` is the document; None for bare media."""
+
+    operation: str
+    fields: dict[str, Any]
+    text: str | None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self.fields.get("metadata") or {}
+
+    @property
+    def callback_url(self) -> str | None:
+        return self.fields.get("callback_url")
+
+
+class ManifestReader:
+    def __init__(self, store: Store, models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults]) -> None:
+        """`defaults` are the configuration's, below those of every folder."""
+        self._store = store
+        self._models = models
+        self._defaults = tuple(defaults)
+
+    async def read(self, run: RunRequest) -> Asked:
+        """Also clears the drop's old sidecars away, so that none of them is taken for this run's.
+
+        Raises ManifestError and its kin.
+        """
+        for kind in ("done", "error"):
+            await self._store.delete(run.bucket, sidecar_key(run.key, kind))
+        template = run.trigger.manifest
+        if template is not None:
+            manifest = from_template(
+                template,
+                key=run.key,
+                source=_source(run.trigger),
+                models=self._models,
+                defaults=await self._folder_defaults(run),
+            )
+            return _asked(manifest, None)
+        data = await self._document(run.bucket, run.key)
+        if data is None:
+            raise InputMissing(f"The manifest {run.key!r} is gone.", hint="Drop it again.")
+        defaults = await self._folder_defaults(run)
+        manifest = await asyncio.to_thread(read, data, run.key, models=self._models, defaults=defaults)
+        return _asked(manifest, decode(data, run.key))
+
+    async def _folder_defaults(self, run: RunRequest) -> tuple[Defaults, ...]:
+        found = list(self._defaults)
+        for key in defaults_keys(run.key):
+            data = await self._document(run.bucket, key)
+            if data is not None:
+                found.append(read_defaults(data, key, models=self._models))
+        return tuple(found)
+
+    async def _document(self, bucket: str, key: str) -> bytes | None:
+        try:
+            return await self._store.read(bucket, key, max_bytes=MAX_BYTES)
+        except InputTooLarge as e:
+            raise ManifestTooLarge(
+                f"{key!r} is larger than {MAX_BYTES:,} bytes, the most a manifest may have.",
+                hint="A manifest names its media, it does not hold them: put them beside it.",
+            ) from e
+
+
+def check_templates(
+    triggers: Sequence[Trigger], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults]
+) -> None:
+    """Makes a manifest of every trigger's template once, so that a bad one is told at the start and not at a drop.
+
+    Raises ManifestError and its kin, naming the trigger.
+    """
+    for trigger in triggers:
+        if trigger.manifest is not None:
+            from_template(
+                trigger.manifest,
+                key="folder/sample.ext",
+                source=_source(trigger),
+                models=models,
+                defaults=defaults,
+            )
+
+
+def _source(trigger: Trigger) -> str:
+    return f"config.yaml: triggers.{trigger.name}"
+
+
+def _asked(manifest: Manifest, text: str | None) -> Asked:
+    fields = manifest.model_dump(mode="json")
+    return Asked(operation=str(fields["operation"]), fields=fields, text=text)

@@ -1,0 +1,1 @@
+"""The composition root: every part is built here and handed its collaborators."""

@@ -1,0 +1,228 @@
+"""The composition root: builds every part, hands each its collaborators, and owns the tasks that run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gpu_dispatch.backend import GpuBackend
+from handlers.registry import Registry, load_registry
+from listener.cluster.base import Cluster
+from listener.configuration.config import Config, FolderStoreConfig, triggers_of
+from listener.configuration.environment import Environment
+from listener.configuration.reload import follow_config
+from listener.configuration.state import State, only_one, state_of
+from listener.ledger.database import Database
+from listener.ledger.objects import ObjectLedger
+from listener.ledger.runs import RunLedger
+from listener.runs.board import Board
+from listener.runs.callbacks import Callbacks, CallbackSettings
+from listener.runs.closing import Closer
+from listener.runs.control import follow_commands
+from listener.runs.engine import Engine, EngineSettings
+from listener.runs.fetching import Fetcher
+from listener.runs.inputs import InputFinder
+from listener.runs.jobs import JobRunner, JobSettings
+from listener.runs.pipeline import Collaborators, Pipeline
+from listener.runs.reading import ManifestReader, check_templates
+from listener.runs.signals import Arrivals, Ends
+from listener.runs.starting import Starter
+from listener.runs.sweeping import sweep_old_runs
+from listener.runs.takeover import end_when_replaced, take_over
+from listener.sources.base import Inbox
+from listener.store import Store
+from listener.triggers import Trigger, TriggerBook
+from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
+from listener.wiring.parts import build_backend, build_cluster, build_store, defaults_of, reference_policy
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
+
+LINK_SLACK_S = 6 * 3600
+"""Workers' links outlive the task's own deadline by this: the time a job may wait in a queue."""
+
+_END_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The running listener, for those who start it."""
+
+    store: Store
+    runs: RunLedger
+    inbox: Inbox
+    backend: GpuBackend
+    tasks: frozenset[asyncio.Task[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What most parts are built from."""
+
+    config: Config
+    environment: Environment
+    cluster: Cluster
+    store: Store
+    database: Database
+    objects: ObjectLedger
+    runs: RunLedger
+    backend: GpuBackend
+    registry: Registry
+    arrivals: Arrivals
+    ends: Ends
+
+
+@asynccontextmanager
+async def running(config: Config, environment: Environment, *, config_file: Path | None = None) -> AsyncGenerator[App]:
+    """The whole listener, from ready to closed. Its tasks never end by themselves: one that does has failed.
+
+    `config_file` is watched for changed triggers. Raises ConfigError and what the store and the engine raise.
+    """
+    state = state_of(config)
+    if isinstance(config.store, FolderStoreConfig):
+        config.store.root.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(only_one(state))
+        base = await _base(config, environment, state, stack)
+        triggers = _checked(triggers_of(config), base)
+        book = TriggerBook(triggers)
+        wanted = asyncio.Event()
+        executor = base.cluster.member if state.shared else "local"
+        settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
+        engine = Engine(settings, _pipeline(base), ended=wanted.set)
+        async with base.database.alone("start"):
+            await engine.start()
+        stack.push_async_callback(engine.close)
+        intake = await build_intake(_intake_needs(base, book, wanted))
+        starter = Starter(base.runs, engine, wanted, member=base.cluster.member, limit=config.concurrent_runs)
+        work = [*intake.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
+        if config_file is not None:
+            work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
+        tasks = frozenset(asyncio.create_task(item) for item in work)
+        stack.push_async_callback(_end, tasks)
+        log.info("ready", buckets=list(base.store.buckets), sources=intake.sources, member=base.cluster.member)
+        yield App(base.store, base.runs, intake.inbox, base.backend, tasks)
+
+
+async def _base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> _Base:
+    """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
+    cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
+    await cluster.open()
+    stack.push_async_callback(cluster.close)
+    store = build_store(config, environment)
+    stack.push_async_callback(store.close)
+    database = Database(state.ledger_url)
+    await database.open()
+    stack.push_async_callback(database.close)
+    backend = build_backend(config, environment, os.environ)
+    await backend.start()
+    stack.push_async_callback(backend.close)
+    registry = load_registry()
+    for problem in registry.problems:
+        log.error("handler_unusable", code=problem.code, error=problem.message, hint=problem.hint)
+    return _Base(
+        config=config,
+        environment=environment,
+        cluster=cluster,
+        store=store,
+        database=database,
+        objects=ObjectLedger(database),
+        runs=RunLedger(database),
+        backend=backend,
+        registry=registry,
+        arrivals=Arrivals(),
+        ends=Ends(),
+    )
+
+
+def _pipeline(base: _Base) -> Pipeline:
+    config = base.config
+    rng = random.Random()  # noqa: S311 - jitter
+    board = Board(base.store, base.runs, time.time)
+    callbacks = Callbacks(
+        CallbackSettings(
+            secret=base.environment.callback_secret,
+            private_hosts=config.callbacks.private_hosts,
+            timeout_s=config.callbacks.timeout,
+            max_attempts=config.callbacks.max_attempts,
+        ),
+        rng,
+    )
+    timeout_s = config.local.task_timeout
+    defaults = (defaults_of(config, base.registry.models),)
+    return Pipeline(
+        Collaborators(
+            reader=ManifestReader(base.store, base.registry.models, defaults),
+            registry=base.registry,
+            finder=InputFinder(
+                base.store,
+                Fetcher(config.store.private_hosts),
+                base.arrivals,
+                reference_policy(config),
+                clock=time.time,
+                grows=isinstance(config.store, FolderStoreConfig),
+            ),
+            runner=JobRunner(
+                base.store,
+                {"whisper": base.backend, "nvenc": base.backend},
+                base.ends,
+                JobSettings(timeout_s, int(timeout_s) + LINK_SLACK_S, tuple(sorted(config.store.private_hosts))),
+                clock=time.time,
+                rng=rng,
+                progress=board.progress,
+            ),
+            closer=Closer(
+                base.store, base.objects, base.runs, board, callbacks, clock=time.time, link_s=int(config.link_expiry)
+            ),
+            board=board,
+            objects=base.objects,
+            ends=base.ends,
+            clock=time.time,
+            rng=rng,
+        )
+    )
+
+
+def _checked(triggers: tuple[Trigger, ...], base: _Base) -> tuple[Trigger, ...]:
+    check_templates(triggers, base.registry.models, (defaults_of(base.config, base.registry.models),))
+    return triggers
+
+
+def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> IntakeNeeds:
+    return IntakeNeeds(
+        config=base.config,
+        environment=base.environment,
+        cluster=base.cluster,
+        store=base.store,
+        database=base.database,
+        objects=base.objects,
+        runs=base.runs,
+        triggers=book,
+        arrivals=base.arrivals,
+        ends=base.ends,
+        wanted=wanted,
+    )
+
+
+def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
+    work: list[Work] = [
+        follow_commands(base.runs, base.ends, accepted=wanted.set, clock=time.time),
+        sweep_old_runs(engine, base.runs, keep_s=base.config.keep_runs, clock=time.time),
+        end_when_replaced(base.cluster),
+    ]
+    if engine.adopts:
+        work.append(take_over(base.cluster, engine, base.runs, intake.ledger))
+    return work
+
+
+async def _end(tasks: frozenset[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_END_S)

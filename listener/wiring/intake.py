@@ -1,0 +1,133 @@
+"""Builds the way in: sources, the inbox they feed, and whoever empties it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from listener.cluster.base import Cluster
+from listener.configuration.config import Config, FolderStoreConfig
+from listener.configuration.environment import Environment
+from listener.intake.backlog import Backlog
+from listener.intake.inbox import DurableInbox, InboxParts
+from listener.intake.looking import Looking, LookingParts
+from listener.intake.source_board import SourceBoard
+from listener.ledger.database import Database
+from listener.ledger.inbox import InboxLedger
+from listener.ledger.objects import ObjectLedger
+from listener.ledger.runs import RunLedger
+from listener.ledger.settling import Settling
+from listener.ledger.sources import SourceLedger
+from listener.runs.inputs import SETTLE_S
+from listener.runs.signals import Arrivals, Ends
+from listener.sources.base import EventSource, Inbox
+from listener.sources.reconcile import Reconcile, ReconcileSettings
+from listener.store import Store
+from listener.triggers import TriggerBook
+from listener.wiring.sources import SourceNeeds, build_source, sources_of
+
+Work = Coroutine[Any, Any, None]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeNeeds:
+    """What the way in is built from. `wanted` is set when a run waits to be started."""
+
+    config: Config
+    environment: Environment
+    cluster: Cluster
+    store: Store
+    database: Database
+    objects: ObjectLedger
+    runs: RunLedger
+    triggers: TriggerBook
+    arrivals: Arrivals
+    ends: Ends
+    wanted: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIntake:
+    """`work` has to be run, each in a task of its own."""
+
+    inbox: Inbox
+    ledger: InboxLedger
+    sources: list[str]
+    work: list[Work]
+
+
+async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
+    """Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
+    reconcile = _reconcile(needs)
+    for_sources = SourceNeeds(needs.config, needs.environment, needs.triggers, reconcile)
+    sources = [build_source(each, for_sources) for each in sources_of(needs.config)]
+    ledger = InboxLedger(needs.database, needs.cluster.member)
+    # What an earlier process of this name held in its hands.
+    await ledger.release([needs.cluster.member])
+    board = SourceBoard(SourceLedger(needs.database), needs.cluster.member, time.time)
+    backlog = Backlog()
+    inbox = DurableInbox(
+        InboxParts(
+            ledger=ledger,
+            buckets=frozenset(needs.store.buckets),
+            triggers=needs.triggers,
+            arrivals=needs.arrivals,
+            board=board,
+            backlog=backlog,
+            clock=time.time,
+            gap=reconcile.request,
+        )
+    )
+    looking = Looking(
+        LookingParts(
+            store=needs.store,
+            inbox=ledger,
+            settling=Settling(needs.database),
+            runs=needs.runs,
+            triggers=needs.triggers,
+            ends=needs.ends,
+            board=board,
+            backlog=backlog,
+            clock=time.time,
+            accepted=needs.wanted.set,
+            max_lineage=needs.config.max_lineage,
+        )
+    )
+    work = [board.run(), inbox.run(), looking.run(), *_listening(needs.cluster, sources, inbox)]
+    return BuiltIntake(inbox, ledger, [source.name for source in sources], work)
+
+
+def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -> list[Work]:
+    """Sources that must not run twice are led together: a gap in one of them is for the listing beside it to fill."""
+    led = [source for source in sources if source.exclusive]
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as group:
+            for source in led:
+                group.create_task(source.run(inbox))
+
+    own: list[Work] = [source.run(inbox) for source in sources if not source.exclusive]
+    return [*own, cluster.lead("sources", lead)] if led else own
+
+
+def _reconcile(needs: IntakeNeeds) -> Reconcile:
+    config = needs.config
+    settings = ReconcileSettings(
+        interval_s=config.reconcile.interval,
+        look_back_s=config.reconcile.look_back,
+        settle_s=SETTLE_S if isinstance(config.store, FolderStoreConfig) else 0.0,
+    )
+    book = needs.triggers
+    reconcile = Reconcile(
+        needs.store,
+        needs.objects,
+        book.interesting,
+        settings,
+        prefixes=book.prefixes,
+        buckets=None if needs.store.buckets else needs.store.find_buckets,
+    )
+    book.watch(lambda: reconcile.request("other triggers are in force"))
+    return reconcile

@@ -1,0 +1,92 @@
+"""From the configuration to the parts that stand at the edge: store, cluster, backend.
+
+A kind of store is imported when it is used: a listener on a folder starts without the clients of the others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from gpu_dispatch.local import LocalBackend
+from gpu_dispatch.local_settings import LocalSettings
+from listener.cluster.alone import Alone
+from listener.cluster.base import Cluster
+from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
+from listener.configuration.environment import Environment
+from listener.configuration.state import State
+from listener.store import Store
+from manifests.defaults import Defaults, defaults_from
+from manifests.media import ReferencePolicy
+from manifests.models import Manifest
+
+if TYPE_CHECKING:
+    from listener.stores.s3_clients import S3Settings
+
+
+def build_store(config: Config, environment: Environment) -> Store:
+    match config.store:
+        case FolderStoreConfig(root=root, bucket=bucket):
+            from listener.stores.folder import FolderStore
+
+            return FolderStore(root, bucket)
+        case S3StoreConfig() as s3:
+            from listener.stores.s3 import S3Store
+
+            return S3Store(s3_settings(s3, environment))
+
+
+def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
+    """Raises ConfigError when there are no keys."""
+    from listener.stores.s3_clients import S3Settings
+
+    environment.keys.current()
+    return S3Settings(
+        endpoint=s3.endpoint.rstrip("/"),
+        buckets=s3.named_buckets,
+        keys=environment.keys.current,
+        region=s3.region,
+        path_style=s3.path_style,
+        public_endpoint=s3.public_endpoint.rstrip("/") if s3.public_endpoint else None,
+        ca_file=s3.ca_file,
+    )
+
+
+def build_cluster(state: State, rng: random.Random) -> Cluster:
+    if not state.shared:
+        return Alone()
+    from listener.cluster.postgres import PostgresCluster
+
+    return PostgresCluster(state.engine_url, rng)
+
+
+def build_backend(config: Config, environment: Environment, environ: Mapping[str, str]) -> LocalBackend:
+    local = config.local
+    root = config.store.root.absolute() if isinstance(config.store, FolderStoreConfig) else None
+    ffmpeg = environment.ffmpeg or local.ffmpeg
+    settings = LocalSettings(
+        slots={"whisper": local.whisper_slots, "nvenc": local.nvenc_slots},
+        file_root=root,
+        model_dir=environment.model_dir or local.model_dir,
+        models=local.models,
+        allow_download=local.download_models,
+        ffmpeg=str(ffmpeg) if ffmpeg else None,
+        idle_s=local.idle,
+    )
+    return LocalBackend(settings, environ=environ)
+
+
+def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:
+    """The configuration's defaults for manifests. Raises UnknownField."""
+    return defaults_from(config.defaults, source="config.yaml: defaults", models=models)
+
+
+def reference_policy(config: Config) -> ReferencePolicy:
+    """What manifests may name beyond their own bucket."""
+    urls: tuple[str, ...] = ()
+    if isinstance(config.store, S3StoreConfig):
+        urls = tuple(u.rstrip("/") for u in (config.store.public_endpoint, config.store.endpoint) if u)
+    return ReferencePolicy(
+        allowed_buckets=config.store.allowed_buckets, store_urls=urls, private_hosts=config.store.private_hosts
+    )
