@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from gpu_dispatch.task import FINAL, GpuResult, GpuTask, Progress, State
+from gpu_dispatch.task import FINAL, GpuResult, GpuTask, Progress, State, TaskParams
 
 
 @dataclass(frozen=True, slots=True)
 class JobRef:
-    """Where a submitted task lives. Recorded at once: with it a later process finds the job again."""
+    """Where a submitted task lives. Recorded at once: with it a later process finds the job again.
+
+    `backend` is a backend's `name`; `endpoint` is the provider's id of the endpoint (on this machine the slot's kind).
+    """
 
     backend: str
     endpoint: str
@@ -19,7 +22,11 @@ class JobRef:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A look at a job. `result` is there once `state` is final, but for "lost": the backend knows no such job."""
+    """A look at a job.
+
+    `result` may be there once `state` is final. "lost": the backend knows no such job. "completed" without a result:
+    the provider kept none; what the worker left in the store tells.
+    """
 
     state: State
     progress: Progress | None = None
@@ -41,20 +48,39 @@ class Health:
 
 
 class GpuBackend(Protocol):
-    """Runs tasks somewhere. Methods raise GpuDropError only; `retryable` says whether asking again can help."""
+    """Runs tasks somewhere: one endpoint. Methods raise GpuDropError only; `retryable` tells if asking again helps."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The endpoint's name in the configuration."""
+        ...
 
     @property
     def durable(self) -> bool:
         """Whether jobs outlive this process. When not, a job of an earlier process is "lost": submit it again."""
         ...
 
+    @property
+    def claims(self) -> bool:
+        """Whether its workers heed `GpuTask.claim`: of several jobs sent for one attempt, one works."""
+        ...
+
+    def refusal(self, params: TaskParams) -> str:
+        """Why nobody here can do a task with `params`, in words; "" when they can."""
+        ...
+
     async def start(self) -> None: ...
 
     async def submit(self, task: GpuTask) -> JobRef:
-        """Hands `task` over. Returns as soon as the backend has it, running or queued."""
+        """Hands `task` over. Returns as soon as the backend has it, running or queued.
+
+        Raises EndpointUnavailable, EndpointDenied or TaskRefused when the task was not taken, for certain; SubmitUnknown
+        when it may have been.
+        """
+        ...
+
+    async def again(self, job: JobRef) -> bool:
+        """Starts a job that failed once more, under its id: no second job can come of it. False where it cannot."""
         ...
 
     async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
@@ -65,8 +91,10 @@ class GpuBackend(Protocol):
         """Stops `job` if it is not final; unknown jobs are no error."""
         ...
 
-    async def health(self) -> tuple[Health, ...]: ...
+    async def health(self) -> tuple[Health, ...]:
+        """One line for each thing that can be well or not. Never raises: what cannot be asked is not `ok`."""
+        ...
 
     async def close(self) -> None:
-        """Ends everything that was started here, within 3 seconds."""
+        """Ends everything that was started here, within 3 seconds. Jobs of a durable backend go on."""
         ...

@@ -15,7 +15,7 @@ from gpu_dispatch.child_process import Child
 from gpu_dispatch.lines import Cancel, Done, Moved, Run
 from gpu_dispatch.local_job import LocalJob, answered, cancelled, ended, why_silent
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
-from gpu_dispatch.task import Capability, GpuResult, GpuTask
+from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, WorkerError
 
@@ -33,6 +33,7 @@ class LocalBackend:
 
     name = NAME
     durable = False
+    claims = False
 
     def __init__(self, settings: LocalSettings, *, environ: Mapping[str, str]) -> None:
         self._settings = settings
@@ -44,6 +45,9 @@ class LocalBackend:
         self._trouble: dict[Capability, str] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._room: Workroom | None = None
+
+    def refusal(self, params: TaskParams) -> str:
+        return "" if self._settings.slots.get(params.capability) else f"no {params.capability} slots on this machine"
 
     async def start(self) -> None:
         parent = self._settings.work_parent or Path(tempfile.gettempdir())
@@ -63,6 +67,11 @@ class LocalBackend:
         job = self._jobs[ref.job_id] = LocalJob(ref, task, time.monotonic())
         self._queues[capability].put_nowait(job)
         return ref
+
+    async def again(self, job: JobRef) -> bool:
+        """Never: what is known of a job ends with its process."""
+        del job
+        return False
 
     async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
         known = self._jobs.get(job.job_id)

@@ -19,6 +19,9 @@ Capability = Literal["whisper", "nvenc"]
 State = Literal["queued", "running", "completed", "failed", "cancelled", "timed_out", "lost"]
 FINAL: frozenset[State] = frozenset({"completed", "failed", "cancelled", "timed_out", "lost"})
 
+SINGLE_PUT_BYTES = 5 * 2**30
+"""S3's limit for one PUT."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskInput:
@@ -32,12 +35,40 @@ class TaskInput:
 
 
 @dataclass(frozen=True, slots=True)
+class PartUrls:
+    """Presigned addresses of one upload in parts, for a file that may be too large for one PUT.
+
+    Part number n (from 1) goes to `parts[n - 1]`; every part but the last has `part_bytes` bytes. `complete` is a
+    POST with the list of ETags. An upload that is not completed is ended by whoever made the addresses.
+    """
+
+    part_bytes: int
+    parts: tuple[str, ...]
+    complete: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOutput:
-    """A file the worker leaves. `url` is a presigned PUT, or `file:` inside the folder store's root."""
+    """A file the worker leaves. `url` is a presigned PUT, or `file:` inside the folder store's root.
+
+    `in_parts` serves a file larger than one PUT may carry (`SINGLE_PUT_BYTES`); a smaller one goes to `url`.
+    """
 
     name: str
     url: str
     content_type: str
+    in_parts: PartUrls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimUrls:
+    """Where the one job that may do a task writes who it is, before anything else.
+
+    `put_url` is written with `If-None-Match: *`, so that only the first succeeds; `get_url` tells who that was.
+    """
+
+    put_url: str
+    get_url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +193,10 @@ class GpuTask:
     """All inputs together."""
     trusted_hosts: tuple[str, ...] = ()
     """host or host:port that may be private: the store's own endpoint. Every other private address is refused."""
+    claim: ClaimUrls | None = None
+    """None: whoever is given the task does it. The same on every job that is sent for one attempt."""
+    answer_url: str | None = None
+    """Presigned PUT: the worker leaves its answer (`result_to_wire`, as JSON) here too, where it outlives the queue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class Trigger:
     max_attempts: int = 3
     max_event_age_s: float = 21600.0
     wait_for_inputs_s: float = 600.0
+    budget_per_day: float | None = None
+    """US dollars its runs may cost a day (UTC) before the rest waits for the next."""
 
     def covers(self, bucket: str, key: str) -> bool:
         return (

@@ -219,6 +219,41 @@ class JobLost(GpuDropError):
     default_retryable = True
 
 
+class EndpointUnavailable(GpuDropError):
+    """An endpoint did not take a task, for certain: it is busy, limited, away, or has no workers."""
+
+    code = "endpoint_unavailable"
+    default_retryable = True
+
+
+class EndpointDenied(GpuDropError):
+    """An endpoint refuses us, or there is none of that id: somebody has to act. The task was not taken."""
+
+    code = "endpoint_denied"
+
+
+class TaskRefused(GpuDropError):
+    """An endpoint will not take this task, however often it is asked."""
+
+    code = "task_refused"
+
+
+class SubmitUnknown(GpuDropError):
+    """A task was sent, and nobody can say whether it was taken."""
+
+    code = "submit_unknown"
+
+
+class DuplicateJob(GpuDropError):
+    """Another job had claimed the task before this one began: it did nothing."""
+
+    code = "duplicate_job"
+
+
+class BudgetExceeded(GpuDropError):
+    code = "budget_exceeded"
+
+
 class RunCancelled(GpuDropError):
     code = "cancelled"
 

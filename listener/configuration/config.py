@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
 from listener.configuration.kinds import Name, Names, Seconds, Section
 from listener.configuration.sources import SourceConfig, source_fields
 from listener.triggers import Trigger
@@ -68,7 +69,6 @@ class LocalBackendConfig(Section, frozen=True):
     """Models by name that lie elsewhere."""
     download_models: bool = True
     ffmpeg: Path | None = None
-    task_timeout: Seconds = 3600.0
 
 
 class TriggerConfig(Section, frozen=True):
@@ -85,6 +85,7 @@ class TriggerConfig(Section, frozen=True):
     max_attempts: int = Field(default=3, ge=1, le=20)
     max_event_age: Seconds = 21600.0
     wait_for_inputs: Seconds = 600.0
+    budget_per_day: Usd | None = None
 
 
 class ManifestsConfig(Section, frozen=True):
@@ -96,6 +97,14 @@ class ManifestsConfig(Section, frozen=True):
     max_attempts: int = Field(default=3, ge=1, le=20)
     max_event_age: Seconds = 21600.0
     wait_for_inputs: Seconds = 600.0
+    budget_per_day: Usd | None = None
+
+
+class Img2VidConfig(Section, frozen=True):
+    """More than `images_per_job` images are spread over up to `max_jobs` jobs."""
+
+    images_per_job: int = Field(default=50, ge=1, le=1000)
+    max_jobs: int = Field(default=3, ge=1, le=50)
 
 
 class CallbacksConfig(Section, frozen=True):
@@ -122,6 +131,15 @@ class Config(Section, frozen=True):
     """Defaults for every manifest, below those of _gpudrop.yaml."""
     reconcile: ReconcileConfig = ReconcileConfig()
     local: LocalBackendConfig = LocalBackendConfig()
+    endpoints: tuple[EndpointConfig, ...] = (LocalEndpoint(kind="local"),)
+    """Where tasks run. Default: this machine."""
+    runpod: RunPodConfig = RunPodConfig()
+    task_timeout: Seconds = 3600.0
+    """The longest a worker may take for one job."""
+    prices: dict[str, Usd] = Field(default_factory=lambda: dict(PRICES))
+    """US dollars a second, by GPU; those given here are added to RunPod's pools."""
+    budgets: BudgetsConfig = BudgetsConfig()
+    img2vid: Img2VidConfig = Img2VidConfig()
     callbacks: CallbacksConfig = CallbacksConfig()
     max_lineage: int = Field(default=4, ge=1, le=16)
     concurrent_runs: int = Field(default=200, ge=1, le=5000)
@@ -136,6 +154,7 @@ class Config(Section, frozen=True):
         for what, names in (
             ("triggers", [t.name for t in self.triggers]),
             ("sources", [s.named for s in self.sources]),
+            ("endpoints", [e.name for e in self.endpoints]),
         ):
             if twice := {n for n in names if names.count(n) > 1}:
                 raise ValueError(f"two {what} are named {sorted(twice)[0]!r}")
@@ -186,7 +205,7 @@ def _translated(error: ValidationError, origin: str) -> ConfigError:
 
 def _path(loc: tuple[int | str, ...]) -> list[int | str]:
     """`loc` without the tags of unions: the kind of a store, or of a source."""
-    tagged = {"store": 1, "sources": 2}.get(str(loc[0]), 0) if loc else 0
+    tagged = {"store": 1, "sources": 2, "endpoints": 2}.get(str(loc[0]), 0) if loc else 0
     return [p for i, p in enumerate(loc) if i != tagged or i == 0]
 
 
@@ -221,6 +240,7 @@ def triggers_of(config: Config) -> tuple[Trigger, ...]:
         max_attempts=manifests.max_attempts,
         max_event_age_s=manifests.max_event_age,
         wait_for_inputs_s=manifests.wait_for_inputs,
+        budget_per_day=manifests.budget_per_day,
     )
     of_media = tuple(
         Trigger(
@@ -235,6 +255,7 @@ def triggers_of(config: Config) -> tuple[Trigger, ...]:
             max_attempts=t.max_attempts,
             max_event_age_s=t.max_event_age,
             wait_for_inputs_s=t.wait_for_inputs,
+            budget_per_day=t.budget_per_day,
         )
         for t in config.triggers
     )

@@ -155,7 +155,7 @@ def _pipeline(base: _Base) -> Pipeline:
         ),
         rng,
     )
-    timeout_s = config.local.task_timeout
+    timeout_s = config.task_timeout
     defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
         Collaborators(

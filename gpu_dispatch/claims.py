@@ -1,0 +1,35 @@
+"""What a claim says: which job does a task. Written by the first job that begins, read by whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+MAX_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`job_id` and `endpoint_id` are the provider's; `worker` tells machines apart; `at` is seconds since the epoch."""
+
+    task_id: str
+    job_id: str
+    endpoint_id: str
+    worker: str
+    at: float
+
+
+_CLAIM: TypeAdapter[Claim] = TypeAdapter(Claim)
+
+
+def claim_bytes(claim: Claim) -> bytes:
+    return _CLAIM.dump_json(claim)
+
+
+def claim_from_bytes(data: bytes) -> Claim | None:
+    """None for what is no claim."""
+    try:
+        return _CLAIM.validate_json(data)
+    except ValidationError:
+        return None
