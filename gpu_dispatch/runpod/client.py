@@ -1,0 +1,199 @@
+"""RunPod's API for queues, over HTTP: one session for all endpoints, every call within a deadline and under the limits.
+
+Nothing here is repeated: who calls knows what may be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from gpu_dispatch.runpod.answers import Answer, EndpointAnswer, answer_from, endpoint_answer_from
+from gpu_dispatch.runpod.gates import Gates
+from gpu_dispatch.runpod.limits import Kind
+from gpu_dispatch.runpod.settings import ClientSettings
+from gpu_dispatch.runpod.troubles import (
+    BrokenOff,
+    NotSent,
+    Reply,
+    asking_error,
+    not_sent,
+    submit_error,
+    submit_unknown,
+    unknown_endpoint,
+    why_broken,
+)
+from gpu_dispatch.transfer.limits import shown
+from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,199}")
+_PAUSE_S = 2.0
+_LONGEST_PAUSE_S = 120.0
+"""After a 429 that names no time; and the longest that one may ask for."""
+
+
+class RunPodClient:
+    """`key` is asked before every call. Methods raise GpuDropError only."""
+
+    def __init__(self, settings: ClientSettings, *, key: Callable[[], str], gates: Gates | None = None) -> None:
+        self.gates = gates or Gates()
+        self._settings = settings
+        self._key = key
+        self._api = settings.api.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+        self._submitting = aiohttp.ClientTimeout(total=settings.submit_s, connect=settings.connect_s)
+        self._asking = aiohttp.ClientTimeout(total=settings.ask_s, connect=settings.connect_s)
+
+    async def start(self) -> None:
+        """Raises ConfigError when the certificates cannot be read."""
+        settings = self._settings
+        trusted = await asyncio.to_thread(_certificates, settings.ca_file)
+        self._proxy = settings.proxy or _proxy_of_environment(self._api)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusted, limit=settings.connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "gpudrop", "Accept": "application/json"},
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session:
+            await session.close()
+
+    async def run(self, endpoint_id: str, body: bytes) -> str:
+        """The id of the job that `body` became.
+
+        Raises EndpointUnavailable, EndpointDenied or TaskRefused when there is no job, for certain, else SubmitUnknown.
+        """
+        try:
+            reply = await self._call("POST", endpoint_id, "run", "run", body)
+        except NotSent as e:
+            raise e.error from e
+        except BrokenOff as e:
+            raise submit_unknown(str(e)) from e
+        answer = answer_from(reply.body) if reply.ok else None
+        if answer and _JOB_ID.fullmatch(answer.id):
+            return answer.id
+        raise submit_error(reply, endpoint_id)
+
+    async def status(self, endpoint_id: str, job_id: str) -> Answer | None:
+        """None: RunPod knows no such job."""
+        return await self._ask("GET", endpoint_id, "status", job_id)
+
+    async def cancel(self, endpoint_id: str, job_id: str) -> Answer | None:
+        """None: RunPod knows no such job, or it is over."""
+        return await self._ask("POST", endpoint_id, "cancel", job_id, none=(400, 404, 409))
+
+    async def retry(self, endpoint_id: str, job_id: str) -> Answer | None:
+        """None: RunPod knows no such job, or it has not failed."""
+        return await self._ask("POST", endpoint_id, "retry", job_id, none=(400, 404, 409, 422))
+
+    async def health(self, endpoint_id: str) -> EndpointAnswer:
+        reply = await self._asked("GET", endpoint_id, "health", "health")
+        if reply.status == 404:
+            raise unknown_endpoint(endpoint_id)
+        answer = endpoint_answer_from(reply.body) if reply.ok else None
+        if answer is None:
+            raise asking_error(reply, endpoint_id)
+        return answer
+
+    async def purge(self, endpoint_id: str) -> None:
+        """Takes back every job that no worker has begun."""
+        reply = await self._asked("POST", endpoint_id, "purge", "purge-queue")
+        if reply.status == 404:
+            raise unknown_endpoint(endpoint_id)
+        if not reply.ok:
+            raise asking_error(reply, endpoint_id)
+
+    async def _ask(
+        self, method: str, endpoint_id: str, kind: Kind, job_id: str, none: tuple[int, ...] = (404,)
+    ) -> Answer | None:
+        reply = await self._asked(method, endpoint_id, kind, f"{kind}/{quote(job_id, safe='')}")
+        if reply.status in none:
+            return None
+        answer = answer_from(reply.body) if reply.ok else None
+        if answer is None or answer.state is None:
+            raise asking_error(reply, endpoint_id)
+        return answer
+
+    async def _asked(self, method: str, endpoint_id: str, kind: Kind, path: str) -> Reply:
+        try:
+            return await self._call(method, endpoint_id, kind, path)
+        except NotSent as e:
+            raise e.error from e
+        except BrokenOff as e:
+            raise EndpointUnavailable(
+                f"RunPod said nothing about endpoint {endpoint_id}: {e}.", hint="It is tried again."
+            ) from e
+
+    async def _call(self, method: str, endpoint_id: str, kind: Kind, path: str, body: bytes | None = None) -> Reply:
+        """Raises NotSent and BrokenOff, and what the gates raise."""
+        session, key = self._ready()
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        timeout = self._asking if body is None else self._submitting
+        url = URL(f"{self._api}/{endpoint_id}/{path}", encoded=True)
+        async with self.gates.passed(endpoint_id, kind, self._settings.patience_s):
+            try:
+                async with session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=headers,
+                    proxy=self._proxy,
+                    timeout=timeout,
+                    allow_redirects=False,
+                ) as response:
+                    reply = Reply(response.status, await self._whole(response), _retry_after(response), key)
+            except (aiohttp.ClientError, TimeoutError, OSError) as e:
+                raise not_sent(e, shown(self._api)) or BrokenOff(why_broken(e)) from e
+        if reply.status == 429:
+            self.gates.pause(endpoint_id, kind, reply.retry_after_s or _PAUSE_S)
+        return reply
+
+    def _ready(self) -> tuple[aiohttp.ClientSession, str]:
+        if self._session is None:
+            raise EndpointUnavailable("RunPod is not called any more: this program is ending.")
+        key = self._key().strip()
+        if not key.isascii() or not key.isprintable() or not key:
+            raise EndpointDenied("There is no usable key for RunPod.", hint="Set GPUDROP_RUNPOD_API_KEY.")
+        return self._session, key
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._settings.answer_bytes:
+                raise BrokenOff(f"its answer is longer than {self._settings.answer_bytes:,} bytes")
+        return bytes(body)
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds; a date is not worth the trust in two clocks."""
+    try:
+        return min(max(float(response.headers.get("Retry-After", "")), 0.0), _LONGEST_PAUSE_S)
+    except ValueError:
+        return None
+
+
+def _certificates(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as e:
+        raise ConfigError(f"The certificates in {ca_file} cannot be read.", where="runpod.ca_file") from e
+
+
+def _proxy_of_environment(api: str) -> str | None:
+    """Asked once: the library's own way costs every call two threads, and a .netrc would displace our key."""
+    parts = urlsplit(api)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)

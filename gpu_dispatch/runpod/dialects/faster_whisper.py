@@ -1,0 +1,145 @@
+"""Endpoints with RunPod's own Whisper worker (runpod-workers/worker-faster_whisper)."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from gpu_dispatch.runpod.dialects.foreign import (
+    answered,
+    audio_url,
+    cannot,
+    language_code,
+    model_name,
+    transcription,
+)
+from gpu_dispatch.runpod.dialects.transcripts import Heard
+from gpu_dispatch.runpod.dialects.values import text_of
+from gpu_dispatch.task import GpuResult, GpuTask, Progress, Segment, TaskParams, TranscribeParams, Transcript
+from manifests.errors import TransferFailed
+
+NAME = "worker-faster_whisper"
+ENGINE = "faster-whisper"
+
+ONE_TRY = 2.0
+"""An increment of the temperature beyond its end: the worker always counts up to 1."""
+NEVER = 1e9
+"""A compression ratio that no text reaches: the worker takes no null for a threshold that is switched off."""
+
+_CUE = re.compile(r"([\d:]+[,.]\d+) --> ([\d:]+[,.]\d+)\n(.*?)(?=\n\n|\Z)", re.DOTALL)
+
+
+class FasterWhisper:
+    """Its workers know all that we ask for but suppress_tokens.
+
+    A translation is a second reading of the recording, with the model's own choice of language and without VAD; it
+    comes as a document, which is asked for as SRT, and has no word times.
+    """
+
+    name = NAME
+    claims = False
+
+    def refusal(self, params: TaskParams) -> str:
+        if not isinstance(params, TranscribeParams):
+            return f"{NAME} workers only transcribe"
+        reasons = cannot(params, engine=ENGINE, fixed=("suppress_tokens",))
+        if _increment(params.temperature) is None:
+            reasons.append("try temperatures other than in equal steps up to 1")
+        if params.logprob_threshold is None:
+            reasons.append("do without a logprob_threshold")
+        return f"{NAME} workers cannot {', or '.join(reasons)}" if reasons else ""
+
+    def request(self, task: GpuTask) -> Any:
+        """Fields that are None are left out: the worker refuses null."""
+        params = transcription(NAME, self.refusal, task)
+        url = audio_url(NAME, task, params.audio, frozenset({"http", "https", "data"}))
+        ratio, silence = params.compression_ratio_threshold, params.no_speech_threshold
+        asked: dict[str, Any] = {
+            **({"audio_base64": _base64(url)} if url[:5].lower() == "data:" else {"audio": url}),
+            "model": model_name(params),
+            "transcription": "plain_text",
+            "translate": params.translate,
+            "translation": "srt",
+            "language": language_code(params),
+            "temperature": params.temperature[0],
+            "temperature_increment_on_fallback": _increment(params.temperature),
+            "best_of": params.best_of,
+            "beam_size": params.beam_size,
+            # At least one candidate must remain; CTranslate2 refuses less.
+            "patience": max(params.patience, 1 / params.beam_size),
+            # Left out, it would be 0 and not the engine's own 1.
+            "length_penalty": 1.0 if params.length_penalty is None else params.length_penalty,
+            "initial_prompt": params.initial_prompt,
+            "condition_on_previous_text": params.condition_on_previous_text,
+            "compression_ratio_threshold": NEVER if ratio is None else ratio,
+            "logprob_threshold": params.logprob_threshold,
+            "no_speech_threshold": 1.0 if silence is None else silence,
+            "enable_vad": params.vad,
+            "word_timestamps": params.word_timestamps,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def progress(self, output: Any) -> Progress | None:
+        """They tell nothing on their way."""
+        del output
+
+    def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
+        return answered(NAME, job_id, output, error, _read)
+
+
+def _read(heard: Heard) -> Transcript:
+    """Raises TransferFailed for what the worker makes of a download that failed: the path, or the text, "None"."""
+    translation = heard.fields.get("translation")
+    segments = _cues(text_of(translation)) if isinstance(translation, str) else None
+    transcript = heard.transcript(ENGINE, segments)
+    if "None" in (transcript.text, text_of(heard.fields.get("transcription")).strip()):
+        raise TransferFailed(
+            f"The {NAME} worker could not fetch the audio, and transcribed the word None instead.",
+            hint="The endpoint's machines must be able to fetch the file: use an address of the store that is public.",
+            where="audio",
+        )
+    return transcript
+
+
+def _increment(temperatures: Sequence[float]) -> float | None:
+    """The step by which the worker comes to `temperatures`; None where it cannot.
+
+    It counts as numpy's arange does, from the first one to 1 and a millionth.
+    """
+    first = temperatures[0]
+    if len(temperatures) == 1:
+        return ONE_TRY
+    step = temperatures[1] - first
+    if step <= 0 or math.ceil((1.0 + 1e-6 - first) / step) != len(temperatures):
+        return None
+    even = all(math.isclose(t, first + i * step, abs_tol=1e-6) for i, t in enumerate(temperatures))
+    return step if even else None
+
+
+def _base64(url: str) -> str:
+    """The bytes of a `data:` address."""
+    kind, _, data = url.partition(",")
+    if kind.lower().endswith(";base64"):
+        return unquote_to_bytes(data).decode("ascii", "replace")
+    return base64.b64encode(unquote_to_bytes(data)).decode()
+
+
+def _cues(srt: str) -> list[Segment]:
+    """Segments of the worker's SRT, without words: their text begins with a space, as the translation is English."""
+    segments: list[Segment] = []
+    for start, end, text in _CUE.findall(srt):
+        if said := " ".join(text.split()):
+            segments.append(Segment(len(segments), _seconds(start), max(_seconds(start), _seconds(end)), f" {said}"))
+    return segments
+
+
+def _seconds(clock: str) -> float:
+    """Of HH:MM:SS,mmm; at most a hundred hours."""
+    total = 0.0
+    for part in clock.replace(",", ".").split(":"):
+        total = total * 60 + float(part or 0)
+    return min(total, 360_000.0)

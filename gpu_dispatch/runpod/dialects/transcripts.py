@@ -1,0 +1,148 @@
+"""Transcripts of workers of others: a list of segments, and beside it a flat list of words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gpu_dispatch.runpod.dialects.languages import spaced
+from gpu_dispatch.runpod.dialects.values import fields_of, items_of, number_of, text_of
+from gpu_dispatch.task import Segment, Transcript, Word
+
+UNDETERMINED = "und"
+BOUNDARY_S = 0.5
+"""Words this near to two segments go where the text has them."""
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+_LATEST_S = 360_000.0
+"""A hundred hours: no time is later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An answer's fields, of whatever shape they may be."""
+
+    fields: Mapping[str, Any]
+
+    @property
+    def language(self) -> str:
+        code = text_of(self.fields.get("detected_language")).lower()
+        return code if _LANGUAGE.fullmatch(code) else UNDETERMINED
+
+    @property
+    def device(self) -> str:
+        return text_of(self.fields.get("device")) or "unknown"
+
+    def transcript(self, engine: str, segments: Sequence[Segment] | None = None) -> Transcript:
+        """The recording's transcript, or one of `segments`. As long as its last word: nobody tells the duration."""
+        found = self._segments() if segments is None else list(segments)
+        return Transcript(
+            language=self.language,
+            language_probability=0.0,
+            duration=max((s.end for s in found), default=0.0),
+            segments=tuple(replace(s, id=i) for i, s in enumerate(found)),
+            model=text_of(self.fields.get("model")),
+            engine=engine,
+            device=self.device,
+        )
+
+    def _segments(self) -> list[Segment]:
+        gap = " " if spaced(self.language) else ""
+        given = [_segment(one, gap) for one in items_of(self.fields.get("segments"))]
+        segments = sorted((s for s in given if s.text.strip()), key=lambda s: s.start)
+        words = [w for w in map(_word, items_of(self.fields.get("word_timestamps"))) if w.text.strip()]
+        if words and not segments:
+            text = gap + text_of(self.fields.get("transcription")).strip()
+            segments = [Segment(0, words[0].start, max(w.end for w in words), text)]
+        if not words:
+            return segments
+        stripped = not any(word.text[:1].isspace() for word in words)
+        placed = place(segments, words)
+        return [replace(s, words=_respaced(s, gap)) for s in placed] if stripped else placed
+
+
+def place(segments: Sequence[Segment], words: Sequence[Word]) -> list[Segment]:
+    """`segments` with `words`, in their order, each in the segment it was said in or is nearest to.
+
+    A segment lasts until its last word has ended. `segments` are in order, at least one, none of them blank.
+    """
+    held: list[list[Word]] = [[] for _ in segments]
+    untold = [_letters(segment.text) for segment in segments]
+    at = 0
+    for word in words:
+        letters = _letters(word.text)
+        while at + 1 < len(segments) and _goes_on(word, letters, segments[at : at + 2], untold[at : at + 2]):
+            at += 1
+        held[at].append(word)
+        untold[at] = untold[at].removeprefix(letters)
+    return [
+        replace(segment, words=tuple(own), end=max([segment.end, *(w.end for w in own)]))
+        for segment, own in zip(segments, held, strict=True)
+    ]
+
+
+def _goes_on(word: Word, letters: str, segments: Sequence[Segment], untold: Sequence[str]) -> bool:
+    """Whether `word` is of the second of two `segments`; `untold` are their letters that no word has told yet."""
+    middle = (word.start + word.end) / 2
+    here, there = (max(s.start - middle, middle - s.end, 0.0) for s in segments)
+    if letters and abs(here - there) <= BOUNDARY_S:
+        for rest, goes_on in zip(untold, (False, True), strict=True):
+            if rest.startswith(letters):
+                return goes_on
+    return there < here
+
+
+def _respaced(segment: Segment, gap: str) -> tuple[Word, ...]:
+    """The segment's words with the spaces its text has before them; `gap` where it does not tell."""
+    words: list[Word] = []
+    cursor = 0
+    for word in segment.words:
+        found = segment.text.find(word.text, cursor)
+        told = found >= 0 and cursor > 0
+        space = gap if not told else " " if any(map(str.isspace, segment.text[cursor:found])) else ""
+        words.append(replace(word, text=space + word.text))
+        if found >= 0:
+            cursor = found + len(word.text)
+    return tuple(words)
+
+
+def _segment(given: Any, gap: str) -> Segment:
+    fields = fields_of(given)
+    text = text_of(fields.get("text"))
+    start, end = _span(fields)
+    return Segment(
+        id=0,
+        start=start,
+        end=end,
+        text=text if text[:1].isspace() else gap + text,
+        seek=int(_within(fields.get("seek"))),
+        tokens=tuple(t for t in items_of(fields.get("tokens")) if isinstance(t, int) and not isinstance(t, bool)),
+        temperature=number_of(fields.get("temperature")) or 0.0,
+        avg_logprob=number_of(fields.get("avg_logprob")) or 0.0,
+        compression_ratio=number_of(fields.get("compression_ratio")) or 0.0,
+        no_speech_prob=number_of(fields.get("no_speech_prob")) or 0.0,
+    )
+
+
+def _word(given: Any) -> Word:
+    fields = fields_of(given)
+    start, end = _span(fields)
+    probability = number_of(fields.get("probability"))
+    return Word(
+        text_of(fields.get("word")), start, end, 1.0 if probability is None else min(max(probability, 0.0), 1.0)
+    )
+
+
+def _span(fields: Mapping[str, Any]) -> tuple[float, float]:
+    start = _within(fields.get("start"))
+    return start, max(start, _within(fields.get("end")))
+
+
+def _within(value: Any) -> float:
+    return min(max(number_of(value) or 0.0, 0.0), _LATEST_S)
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())

@@ -1,0 +1,96 @@
+"""Endpoints with the official Whisper worker of the Hub (FresHHerB/whisper-hub)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urldefrag, urlsplit
+
+from gpu_dispatch.runpod.dialects.foreign import (
+    USUAL,
+    answered,
+    audio_url,
+    cannot,
+    language_code,
+    model_name,
+    transcription,
+)
+from gpu_dispatch.runpod.dialects.transcripts import Heard
+from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams, TranscribeParams, Transcript
+
+NAME = "whisper-hub"
+ENGINE = "openai-whisper"
+MAX_BEAM = 10
+
+_FIXED = (
+    "best_of",
+    "patience",
+    "length_penalty",
+    "compression_ratio_threshold",
+    "logprob_threshold",
+    "no_speech_threshold",
+    "suppress_tokens",
+)
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
+
+
+class WhisperHub:
+    """Its workers know a model, a language, one temperature, a beam size and word times.
+
+    They hear all of a recording and show the model what it said before; a manifest that leaves `vad` and
+    `condition_on_previous_text` alone, or asks for just that, is served.
+    """
+
+    name = NAME
+    claims = False
+
+    def refusal(self, params: TaskParams) -> str:
+        if not isinstance(params, TranscribeParams):
+            return f"{NAME} workers only transcribe"
+        reasons = cannot(params, engine=ENGINE, fixed=_FIXED)
+        if params.translate:
+            reasons.append("translate")
+        if params.initial_prompt:
+            reasons.append("take a prompt")
+        if params.beam_size > MAX_BEAM:
+            reasons.append(f"search with more than {MAX_BEAM} beams")
+        if len(params.temperature) > 1 and params.temperature != USUAL.temperature:
+            reasons.append("try several temperatures")
+        return f"{NAME} workers cannot {', or '.join(reasons)}" if reasons else ""
+
+    def request(self, task: GpuTask) -> Any:
+        params = transcription(NAME, self.refusal, task)
+        asked: dict[str, Any] = {
+            "audio": _named(audio_url(NAME, task, params.audio)),
+            "model": model_name(params),
+            "temperature": params.temperature[0],
+            "beam_size": params.beam_size,
+            "word_timestamps": params.word_timestamps,
+        }
+        if code := language_code(params):
+            asked["language"] = code
+        return asked
+
+    def progress(self, output: Any) -> Progress | None:
+        """They tell nothing on their way."""
+        del output
+
+    def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
+        return answered(NAME, job_id, output, error, _read)
+
+
+def _read(heard: Heard) -> Transcript:
+    return heard.transcript(ENGINE)
+
+
+def _named(url: str) -> str:
+    """`url` with a fragment, which is never sent, that ends in a file's extension.
+
+    The worker's copy is named after all that follows the address's last dot: with a signature there, the name is
+    longer than file systems allow.
+    """
+    if not urlsplit(url).query:
+        return url
+    suffix = PurePosixPath(urlsplit(url).path).suffix
+    return f"{urldefrag(url).url}#/audio{suffix if _EXTENSION.fullmatch(suffix) else '.mp3'}"

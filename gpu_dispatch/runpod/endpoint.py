@@ -1,0 +1,146 @@
+"""One endpoint on RunPod as a place that runs tasks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gpu_dispatch.backend import Health, JobRef, JobStatus
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.followed import Board, Followed
+from gpu_dispatch.runpod.health import explained
+from gpu_dispatch.runpod.hints import Hints
+from gpu_dispatch.runpod.retrying import Insisting
+from gpu_dispatch.runpod.settings import RunPodSettings
+from gpu_dispatch.runpod.submitting import body_of
+from gpu_dispatch.runpod.watching import Shared, Watcher, now
+from gpu_dispatch.task import GpuTask, TaskParams
+from manifests.errors import GpuDropError, TaskRefused
+
+__all__ = ["RunPodEndpoint", "Shared"]
+
+
+class RunPodEndpoint:
+    """A GpuBackend. `client` is shared, and started and closed by its owner; jobs go on when this is closed.
+
+    Without `hints` RunPod is only asked. A task over RunPod's limit goes by way of `GpuTask.stored_at`.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        settings: RunPodSettings,
+        client: RunPodClient,
+        *,
+        shared: Shared | None = None,
+        hints: Hints | None = None,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._hints = hints
+        self._shared = shared or Shared()
+        self._board = Board(self._unhinted)
+        self._watcher = Watcher(settings, client, self._shared, self._board.ended)
+        self._insisting = Insisting(client, self._shared.rng, settings.insist_s)
+        if settings.rate_per_s:
+            client.gates.at_most(settings.endpoint_id, settings.rate_per_s)
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    @property
+    def endpoint_id(self) -> str:
+        return self._settings.endpoint_id
+
+    @property
+    def claims(self) -> bool:
+        return self._settings.dialect.claims
+
+    def refusal(self, params: TaskParams) -> str:
+        return self._settings.dialect.refusal(params)
+
+    async def start(self) -> None:
+        """Nothing to do: the first call connects."""
+
+    async def submit(self, task: GpuTask) -> JobRef:
+        if reason := self.refusal(task.params):
+            raise TaskRefused(
+                f"Endpoint {self.name} cannot do the task: {reason}.", hint="Give config.yaml an endpoint that can."
+            )
+        wake = asyncio.Event()
+        webhook, hint = self._hints.address(wake) if self._hints else (None, "")
+        taken = False
+        try:
+            body = body_of(task, self._settings, webhook=webhook)
+            job_id = await self._client.run(self._settings.endpoint_id, body)
+            taken = True
+        finally:
+            if self._hints and not taken:
+                self._hints.forget(hint)
+        ref = JobRef(self.name, self._settings.endpoint_id, job_id)
+        job = Followed(ref, task.task_id, task.params.operation, now(), hint, wake=wake)
+        job.hear(JobStatus("queued"), now())
+        self._watcher.schedule(job)
+        self._board.add(job)
+        return ref
+
+    async def again(self, job: JobRef) -> bool:
+        """Never where workers claim: there a new job does no harm, and is easier to account for."""
+        if self.claims or not await self._insisting.run_again(job):
+            return False
+        followed = self._followed(job)
+        followed.begin_again(now())
+        self._expect(followed)
+        return True
+
+    async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
+        """Raises EndpointUnavailable when RunPod could not be asked within `wait_s`, or this is closed."""
+        followed = self._followed(job)
+        if followed.settled:
+            return followed.settled
+        with self._shared.crowd.one_more():
+            return await self._watcher.watched(followed, wait_s)
+
+    async def cancel(self, job: JobRef) -> None:
+        """Raises EndpointUnavailable when RunPod does not take it within `insist_s`."""
+        followed = self._followed(job)
+        if followed.status and followed.status.final:
+            return
+        followed.cancelled = await self._insisting.cancel(job) or followed.cancelled
+        followed.look_now()
+
+    async def health(self) -> tuple[Health, ...]:
+        """Bad news is looked at twice: for some seconds after a job was sent no worker is there, and all is well."""
+        try:
+            line = await self._asked()
+            if not line.ok:
+                await asyncio.sleep(self._settings.settle_s)
+                line = await self._asked()
+        except GpuDropError as e:
+            line = Health(self.name, False, e.info.message, e.info.hint, serves=e.retryable)
+        return (line,)
+
+    async def close(self) -> None:
+        self._watcher.close()
+        for job in self._board.all():
+            job.wake.set()
+            self._unhinted(job)
+
+    async def _asked(self) -> Health:
+        return explained(self.name, await self._client.health(self._settings.endpoint_id))
+
+    def _followed(self, ref: JobRef) -> Followed:
+        job = self._board.of(ref)
+        if job is None:
+            job = self._board.add(Followed(ref))
+            self._expect(job)
+        return job
+
+    def _expect(self, job: Followed) -> None:
+        if self._hints:
+            self._hints.expect(job.hint or job.ref.job_id, job.wake)
+
+    def _unhinted(self, job: Followed) -> None:
+        if self._hints:
+            self._hints.forget(job.hint, job.ref.job_id)

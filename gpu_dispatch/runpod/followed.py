@@ -1,0 +1,107 @@
+"""What is known here of RunPod's jobs: the last news of each, and when to look again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.runpod.readings import merged, with_task_id
+
+_JOBS = 20_000
+_RESULTS = 4
+
+
+@dataclass(slots=True, eq=False)
+class Followed:
+    """One job. Times are seconds of the event loop's clock. `task_id`, `operation` and `submitted` are known only of
+    jobs that this process sent; `hint` is the name under which RunPod tells of it.
+
+    `wake` ends whatever wait there is: there is reason to look.
+    """
+
+    ref: JobRef
+    task_id: str = ""
+    operation: str = ""
+    submitted: float | None = None
+    hint: str = ""
+    status: JobStatus | None = None
+    told: float = float("-inf")
+    next_look: float = float("-inf")
+    looks: int = 0
+    running_since: float | None = None
+    cancelled: bool = False
+    forgotten: bool = False
+    """It is final, and its result, which may be large, is no longer kept."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def settled(self) -> JobStatus | None:
+        """The final status, if it is known in full."""
+        return self.status if self.status and self.status.final and not self.forgotten else None
+
+    def hear(self, news: JobStatus, now: float) -> None:
+        """Takes `news` in, as far as it is believed."""
+        news = with_task_id(news, self.ref.job_id, self.task_id)
+        if self.forgotten and self.status and news.state == self.status.state:
+            self.status, self.forgotten = news, False
+            return
+        before = self.status
+        self.status = merged(before, news)
+        self.told = now
+        if before is None or before.state != self.status.state:
+            self.looks = 0
+            self.running_since = now if self.status.state == "running" else None
+        self.looks += 1
+
+    def hinted(self) -> None:
+        """It was told of: from now on it is looked at as if it had just begun, whatever such jobs take."""
+        self.wake.clear()
+        self.looks, self.running_since = 0, None
+
+    def look_now(self) -> None:
+        self.told = self.next_look = float("-inf")
+        self.wake.set()
+
+    def begin_again(self, now: float) -> None:
+        """After a retry: what was final is so no longer."""
+        self.status, self.forgotten, self.cancelled = JobStatus("queued"), False, False
+        self.told, self.looks, self.running_since, self.next_look = now, 1, None, float("-inf")
+
+
+class Board:
+    """Jobs by endpoint and id: the ones last asked for, and the results of the very last ones that ended."""
+
+    def __init__(self, dropped: Callable[[Followed], None]) -> None:
+        self._jobs: OrderedDict[tuple[str, str], Followed] = OrderedDict()
+        self._with_results: deque[Followed] = deque()
+        self._dropped = dropped
+
+    def add(self, job: Followed) -> Followed:
+        self._jobs[job.ref.endpoint, job.ref.job_id] = job
+        while len(self._jobs) > _JOBS:
+            _, oldest = self._jobs.popitem(last=False)
+            self._dropped(oldest)
+        return job
+
+    def of(self, ref: JobRef) -> Followed | None:
+        key = ref.endpoint, ref.job_id
+        job = self._jobs.get(key)
+        if job:
+            self._jobs.move_to_end(key)
+        return job
+
+    def all(self) -> tuple[Followed, ...]:
+        return tuple(self._jobs.values())
+
+    def ended(self, job: Followed) -> None:
+        """`job` has just become final."""
+        self._dropped(job)
+        if job.status and job.status.result and job.status.result.payload:
+            self._with_results.append(job)
+        while len(self._with_results) > _RESULTS:
+            oldest = self._with_results.popleft()
+            if oldest.status and oldest.status.final and not oldest.forgotten:
+                oldest.status, oldest.forgotten = replace(oldest.status, result=None), True

@@ -1,0 +1,81 @@
+"""From what RunPod says of a job to how the job stands: pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.runpod.dialects.base import Dialect
+from gpu_dispatch.task import FINAL, GpuResult, Progress, State
+from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed
+
+_STATES: dict[str, State] = {RunCancelled.code: "cancelled", TaskTimedOut.code: "timed_out"}
+
+
+def status_of(answer: Answer, job_id: str, dialect: Dialect, *, cancelled: bool = False) -> JobStatus:
+    """`cancelled`: RunPod has taken a cancel of the job. What it calls running after that is of no use to anybody."""
+    state = answer.state or "queued"
+    if state not in FINAL:
+        if cancelled:
+            return _ended("cancelled", answer, job_id)
+        return JobStatus(state, dialect.progress(answer.output) if state == "running" else None)
+    if state in ("cancelled", "timed_out"):
+        return _ended(state, answer, job_id)
+    result = dialect.result(job_id, answer.output, answer.error)
+    if state == "failed" and (result is None or result.error is None):
+        return _ended(state, answer, job_id)
+    if result is None:
+        return JobStatus(state)
+    if result.error:
+        state = _STATES.get(result.error.code, "failed")
+    return JobStatus(state, None, _timed(result, answer))
+
+
+def merged(known: JobStatus | None, news: JobStatus) -> JobStatus:
+    """What is believed after `news`. An end stays, whatever arrives late; progress of one execution never falls."""
+    if known is None:
+        return news
+    if known.final:
+        return known
+    if known.state == news.state == "running" and known.progress:
+        return replace(news, progress=_further(known.progress, news.progress))
+    return replace(news, progress=known.progress) if news.final else news
+
+
+def with_task_id(status: JobStatus, job_id: str, task_id: str) -> JobStatus:
+    """`status` with the task's id where the worker did not tell it."""
+    if not task_id or status.result is None or status.result.task_id != job_id:
+        return status
+    return replace(status, result=replace(status.result, task_id=task_id))
+
+
+def _further(known: Progress, news: Progress | None) -> Progress:
+    return known if news is None or news.percent < known.percent else news
+
+
+def _ended(state: State, answer: Answer, job_id: str) -> JobStatus:
+    return JobStatus(state, None, _timed(GpuResult(job_id, error=_why(state)), answer))
+
+
+def _why(state: State) -> ErrorInfo:
+    error: GpuDropError = WorkerCrashed(
+        "The job failed, and neither RunPod nor the worker says why.", hint="See the endpoint's log on RunPod."
+    )
+    if state == "cancelled":
+        error = RunCancelled("The job was cancelled.")
+    elif state == "timed_out":
+        error = TaskTimedOut(
+            "The job was not finished in the time it was given, and RunPod ended it.",
+            hint="Use a shorter input, a smaller model or a faster GPU, or raise the endpoint's `timeout`.",
+        )
+    return error.info
+
+
+def _timed(result: GpuResult, answer: Answer) -> GpuResult:
+    """With RunPod's times where it tells them: those are what is paid for."""
+    return replace(
+        result,
+        execution_ms=answer.execution_ms or result.execution_ms,
+        delay_ms=answer.delay_ms or result.delay_ms,
+    )

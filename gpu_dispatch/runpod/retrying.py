@@ -1,0 +1,68 @@
+"""Calls that are worth being insisted on, because asking twice does no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.watching import AFTER_TROUBLE, now
+from gpu_dispatch.waiting import Deadline
+from manifests.errors import EndpointUnavailable
+
+_ATTEMPTS = 3
+
+
+class Insisting:
+    """`within_s`: for how long a call is repeated that finds RunPod unable to answer."""
+
+    def __init__(self, client: RunPodClient, rng: random.Random, within_s: float) -> None:
+        self._client = client
+        self._rng = rng
+        self._within_s = within_s
+
+    async def cancel(self, job: JobRef) -> bool:
+        """Whether RunPod says that `job` is cancelled now."""
+        answer = await self._insist(lambda: self._client.cancel(job.endpoint, job.job_id))
+        return answer is not None and answer.state == "cancelled"
+
+    async def run_again(self, job: JobRef) -> bool:
+        """Whether a job that failed was put back into the queue. Where the answer is lost, the job itself tells."""
+        before = await self._status(job)
+        if before is None or before.state not in ("failed", "timed_out"):
+            return False
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                taken = await self._client.retry(job.endpoint, job.job_id)
+            except EndpointUnavailable:
+                if await self._differs(job, before):
+                    return True
+                if attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(AFTER_TROUBLE.delay(attempt, self._rng))
+            else:
+                return taken is not None or await self._differs(job, before)
+
+    async def _differs(self, job: JobRef, before: Answer) -> bool:
+        answer = await self._status(job)
+        return answer is not None and answer != before
+
+    async def _status(self, job: JobRef) -> Answer | None:
+        return await self._insist(lambda: self._client.status(job.endpoint, job.job_id))
+
+    async def _insist(self, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
+        deadline = Deadline.after(self._within_s, now())
+        failures = 0
+        while True:
+            try:
+                return await ask()
+            except EndpointUnavailable:
+                failures += 1
+                if deadline.over(now()):
+                    raise
+                await asyncio.sleep(min(AFTER_TROUBLE.delay(failures, self._rng), deadline.left(now())))

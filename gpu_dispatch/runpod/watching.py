@@ -1,0 +1,148 @@
+"""Looks at jobs at the right moments, and takes in what RunPod says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.followed import Followed
+from gpu_dispatch.runpod.polling import Crowd, Durations, Moment, Pace
+from gpu_dispatch.runpod.readings import status_of
+from gpu_dispatch.runpod.settings import RunPodSettings
+from gpu_dispatch.waiting import Backoff, Deadline
+from manifests.errors import EndpointUnavailable
+
+AFTER_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all endpoints of one listener have together, so that many of them are no more than one."""
+
+    pace: Pace = field(default_factory=Pace)
+    crowd: Crowd = field(default_factory=Crowd)
+    durations: Durations = field(default_factory=Durations)
+    rng: random.Random = field(default_factory=random.Random)
+
+
+class Watcher:
+    """Watches the jobs of one endpoint. `ended` hears of each that has become final."""
+
+    def __init__(
+        self, settings: RunPodSettings, client: RunPodClient, shared: Shared, ended: Callable[[Followed], None]
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._shared = shared
+        self._ended = ended
+        self._closed = False
+
+    def close(self) -> None:
+        """Whoever waits is answered with EndpointUnavailable, once its job's `wake` is set."""
+        self._closed = True
+
+    async def watched(self, job: Followed, wait_s: float) -> JobStatus:
+        """The status now, or after the next change within `wait_s`.
+
+        Raises EndpointUnavailable when the last look in that time failed.
+        """
+        before = job.status
+        deadline = Deadline.after(wait_s, now())
+        trouble: EndpointUnavailable | None = None
+        failures = 0
+        while True:
+            due_s = self._due_s(job, wait_s)
+            left_s = deadline.left(now())
+            woken = due_s > 0 and await _woken(job.wake, min(due_s, left_s))
+            self._check_open()
+            if job.settled:
+                return job.settled
+            if due_s > left_s and not woken:
+                return _known(job, trouble)
+            if job.wake.is_set():
+                job.hinted()
+            try:
+                await self._look(job)
+                trouble, failures = None, 0
+            except EndpointUnavailable as e:
+                trouble, failures = e, failures + 1
+                job.next_look = now() + AFTER_TROUBLE.delay(failures, self._shared.rng)
+            if trouble is None and job.status and (job.status != before or job.status.final):
+                return job.status
+            if deadline.over(now()):
+                return _known(job, trouble)
+
+    def schedule(self, job: Followed) -> None:
+        """Decides when `job` is looked at next."""
+        shared, at = self._shared, now()
+        moment = Moment(
+            max(1, job.looks),
+            shared.crowd.size,
+            None if job.running_since is None else at - job.running_since,
+            shared.durations.expected(job.ref.endpoint, job.operation),
+        )
+        job.next_look = at + shared.pace.jittered(moment, shared.rng)
+
+    def _due_s(self, job: Followed, wait_s: float) -> float:
+        """Until the next look. Who does not wait gets one at once, unless the last was a moment ago."""
+        if job.status is None or job.forgotten:
+            return 0.0
+        if wait_s > 0:
+            return max(0.0, job.next_look - now())
+        return max(0.0, job.told + self._shared.pace.first_s - now())
+
+    async def _look(self, job: Followed) -> None:
+        ref = job.ref
+        answer = await self._client.status(ref.endpoint, ref.job_id)
+        if answer is None and not self._fresh(job):
+            await asyncio.sleep(self._settings.confirm_s)
+            answer = await self._client.status(ref.endpoint, ref.job_id)
+        if answer is not None:
+            news = status_of(answer, ref.job_id, self._settings.dialect, cancelled=job.cancelled)
+            self._learn(job, answer, news)
+        elif self._fresh(job):
+            news = job.status or JobStatus("queued")
+        else:
+            news = JobStatus("lost")
+        job.hear(news, now())
+        self.schedule(job)
+        if job.status and job.status.final:
+            self._ended(job)
+
+    def _fresh(self, job: Followed) -> bool:
+        """Whether the part of RunPod that is asked may not know it yet."""
+        return job.submitted is not None and now() - job.submitted < self._settings.fresh_s
+
+    def _learn(self, job: Followed, answer: Answer, news: JobStatus) -> None:
+        if news.state == "completed" and answer.execution_ms and job.operation:
+            self._shared.durations.learn(job.ref.endpoint, job.operation, answer.execution_ms / 1000)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EndpointUnavailable(
+                f"Endpoint {self._settings.name} is not asked any more: this program is ending.",
+                hint="The job goes on; the next start asks for it.",
+            )
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _known(job: Followed, trouble: EndpointUnavailable | None) -> JobStatus:
+    if trouble or job.status is None:
+        raise trouble or EndpointUnavailable("RunPod has not been asked for the job yet.", hint="Ask again.")
+    return job.status
+
+
+async def _woken(wake: asyncio.Event, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            return await wake.wait()
+    except TimeoutError:
+        return False

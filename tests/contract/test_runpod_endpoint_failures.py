@@ -1,0 +1,189 @@
+"""What a dispatcher must survive, by its number: what the client makes of it, and how often was paid."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.task import GpuTask
+from manifests.errors import SubmitUnknown
+from support.runpod import faults
+from support.runpod.endpoint import Endpoint
+from support.runpod.jobs import Auto
+from support.runpod.queue import Provider, provider
+from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, settings, task
+
+HANG_S = 30.0
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Provider]:
+    async with provider() as p:
+        yield p
+
+
+@pytest.fixture
+def quick(there: Provider) -> Endpoint:
+    return there.endpoint(EP, auto=Auto(0.05, lambda job: HEARD))
+
+
+@pytest.fixture
+def idle(there: Provider) -> Endpoint:
+    return there.endpoint(EP)
+
+
+async def test_1_a_result_that_expired_is_lost_whatever_the_endpoint_is_called_by_now(
+    there: Provider, quick: Endpoint
+) -> None:
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        await quick.until(lambda: quick.job().final, HANG_S)
+        quick.expire(quick.job())
+    async with endpoint_of(there.url, settings(endpoint_id="renamed")) as later:
+        assert await later.status(job, wait_s=HANG_S) == JobStatus("lost")
+    assert quick.paid == 1 and len(there.of("run")) == 1
+
+
+async def test_1_a_404_for_a_job_just_sent_is_not_yet_an_end(there: Provider, quick: Endpoint) -> None:
+    missing = faults.Fault(404, '{"error": "job not found"}')
+    there.faults.on("status", missing, times=4)
+    async with endpoint_of(there.url, settings(fresh_s=HANG_S)) as endpoint:
+        job = await endpoint.submit(task())
+        assert (await ended(endpoint, job)).state == "completed"
+    assert there.faults.met == ["status"] * 4
+
+
+async def test_1_one_404_for_an_old_job_is_not_believed(there: Provider, idle: Endpoint) -> None:
+    there.faults.on("status", faults.html(404))
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        assert (await endpoint.status(job, wait_s=0.1)).state == "queued"
+
+
+async def test_2_a_job_that_its_ttl_deleted_while_it_ran_is_lost(there: Provider) -> None:
+    place = there.endpoint(EP, auto=Auto(HANG_S, lambda job: HEARD, delay_s=0.3))
+    place.scale = 0.01
+    async with endpoint_of(there.url, settings(ttl_s=70.0)) as endpoint:
+        job = await endpoint.submit(task(timeout_s=5.0))
+        assert place.job().policy == {"executionTimeout": 65_000, "ttl": 70_000}
+        place.scale = 1.0
+        assert (await endpoint.status(job, wait_s=HANG_S)).state == "running"
+        assert (await ended(endpoint, job)).state == "lost"
+
+
+async def test_3_a_job_that_is_executed_twice_ends_once(there: Provider, quick: Endpoint) -> None:
+    quick.twice = True
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        final = await ended(endpoint, job)
+        assert await endpoint.status(job, wait_s=HANG_S) == final
+    assert final.state == "completed" and len(there.of("run")) == 1
+
+
+async def test_4_completed_without_output_has_no_result_to_believe_in(there: Provider, quick: Endpoint) -> None:
+    quick.drop_output = True
+    async with endpoint_of(there.url) as endpoint:
+        assert await ended(endpoint, await endpoint.submit(task())) == JobStatus("completed")
+
+
+async def test_5_a_late_progress_post_leaves_a_job_to_the_callers_deadline(there: Provider, quick: Endpoint) -> None:
+    quick.late_progress = True
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        assert (await ended(endpoint, job, within_s=0.5)).state == "running"
+        await endpoint.cancel(job)
+        assert (await endpoint.status(job)).state == "cancelled"
+
+
+async def test_5_an_end_that_was_seen_survives_a_late_progress_post(there: Provider, quick: Endpoint) -> None:
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        final = await ended(endpoint, job)
+        quick.regress(quick.job(), {"percent": 99})
+        assert await endpoint.status(job, wait_s=0.2) == final
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [({}, "No worker"), ({"throttled": 2}, "throttled"), ({"unhealthy": 2}, "crash")],
+)
+async def test_6_a_job_that_stays_in_the_queue_is_explained_by_the_endpoints_health(
+    there: Provider, workers: dict[str, int], said: str
+) -> None:
+    place = there.endpoint(EP, workers_max=0)
+    place.health_workers = workers
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        assert await endpoint.status(job, wait_s=0.2) == JobStatus("queued")
+        (line,) = await endpoint.health()
+        assert not line.ok and said in line.detail and line.remedy
+        assert line.serves is (said == "throttled")
+        await endpoint.cancel(job)
+        assert (await endpoint.status(job)).state == "cancelled"
+    assert place.paid == 0
+
+
+async def test_7_a_poison_job_ends_with_its_time_and_is_sent_once(there: Provider) -> None:
+    place = there.endpoint(EP, auto=Auto(HANG_S, lambda job: HEARD))
+    place.scale = 0.005
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task(timeout_s=5.0))
+        final = await ended(endpoint, job)
+    assert final.state == "timed_out" and final.result and final.result.error
+    assert final.result.error.code == "task_timed_out" and final.result.execution_ms > 0
+    assert len(there.of("run")) == 1 and there.of("retry") == []
+
+
+async def test_8_a_cancelled_job_whose_worker_goes_on_is_cancelled_all_the_same(
+    there: Provider, idle: Endpoint
+) -> None:
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        await endpoint.cancel(job)
+        idle.regress(idle.job(), {"percent": 30, "stage": "encode"})
+        status = await endpoint.status(job, wait_s=HANG_S)
+    assert status.state == "cancelled" and status.result and status.result.error
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_10_a_submission_of_unknown_outcome_is_made_once(there: Provider, quick: Endpoint, taken: bool) -> None:
+    there.faults.on("run", faults.reset(taken=taken))
+    async with endpoint_of(there.url) as endpoint:
+        with pytest.raises(SubmitUnknown):
+            await endpoint.submit(task())
+    assert there.faults.met == ["run"] and len(quick.jobs) == taken
+
+
+async def test_11_unknown_keys_limits_and_missing_jobs_are_errors_in_words(there: Provider, idle: Endpoint) -> None:
+    async with endpoint_of(there.url, client={"key": lambda: "rpa_wrong"}) as endpoint:
+        (line,) = await endpoint.health()
+        assert not line.ok and "rpa_wrong" not in line.detail + line.remedy
+        job = JobRef("hub", EP, "j1")
+        for call in (endpoint.submit(task()), endpoint.status(job), endpoint.cancel(job), endpoint.again(job)):
+            with pytest.raises(Exception, match="refuses the key") as raised:
+                await call
+            assert "rpa_wrong" not in str(raised.value)
+
+
+async def test_12_pages_instead_of_answers_do_not_end_a_job(there: Provider, quick: Endpoint) -> None:
+    for status in (200, 404, 502):
+        there.faults.on("status", faults.html(status))
+    async with endpoint_of(there.url) as endpoint:
+        job = await endpoint.submit(task())
+        assert (await ended(endpoint, job)).state == "completed"
+    assert quick.paid == 1
+
+
+@pytest.mark.parametrize("fault", [faults.failing(400), faults.failing(500, taken=True), faults.html(413)])
+async def test_an_error_that_echoes_the_task_shows_no_signature(there: Provider, quick: Endpoint, fault: Any) -> None:
+    def echoed(job: GpuTask) -> str:
+        return f'{{"error": "cannot fetch {job.inputs[0].url} with Bearer {there.api_key}"}}'
+
+    there.faults.on("run", faults.Fault(fault.status, echoed(task())))
+    async with endpoint_of(there.url) as endpoint:
+        with pytest.raises(Exception, match="cannot fetch") as raised:
+            await asyncio.wait_for(endpoint.submit(task()), HANG_S)
+    said = repr(getattr(raised.value, "info", "")) + str(raised.value)
+    assert "5ec2e7" not in said and there.api_key not in said
