@@ -5,8 +5,11 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import Transcript, Videos
+from manifests.errors import EndpointUnavailable
 from support.media import ffmpeg
 from support.odd_worker import HUGE_WORDS
 from support.places import HANG_S, Place
@@ -48,7 +51,7 @@ async def test_progress_never_falls_and_a_final_state_stays(odd_place: Place) ->
 
 async def test_a_failure_keeps_its_code_hint_and_place(place: Place) -> None:
     task = place.join()
-    missing = replace(task.inputs[0], url=task.inputs[0].url + ".missing")
+    missing = replace(task.inputs[0], url=place.files.missing())
     status = await place.result(replace(task, inputs=(missing, task.inputs[1])))
     assert status.state == "failed" and status.result and status.result.error
     error = status.result.error
@@ -64,7 +67,7 @@ async def test_a_queued_job_can_be_cancelled(place: Place) -> None:
     second = await place.backend.submit(place.join())
     assert (await place.backend.status(second)).state == "queued"
     await place.backend.cancel(second)
-    status = await place.backend.status(second)
+    status = await place.until(second, final=True)
     assert status.state == "cancelled" and status.result and status.result.error
     assert status.result.error.code == "cancelled"
     assert (await place.backend.status(first)).state == "running"
@@ -78,17 +81,17 @@ async def test_a_running_job_can_be_cancelled_and_nothing_of_it_goes_on(place: P
     await place.backend.cancel(job)
     status = await place.until(job, final=True)
     assert status.state == "cancelled" and status.result and status.result.error
-    assert [p.name() for p in place.workers() if "ffmpeg" in p.name()] == []
+    await place.ended("ffmpeg")
     assert not place.output("film.mp4").exists()
     assert (await place.result(place.join())).state == "completed"
 
 
 async def test_a_worker_that_ignores_a_cancel_is_ended(odd_place: Place) -> None:
-    job = await odd_place.backend.submit(odd_place.odd("stubborn"))
+    job = await odd_place.backend.submit(odd_place.odd("stubborn", timeout_s=8.0))
     await odd_place.until(job, stage="stubborn")
     await asyncio.wait_for(odd_place.backend.cancel(job), HANG_S)
-    assert (await odd_place.backend.status(job)).state == "cancelled"
-    assert [p.name() for p in odd_place.workers() if p.name() == "sleep"] == []
+    assert (await odd_place.until(job, final=True)).state == "cancelled"
+    await odd_place.ended("sleep")
     assert (await odd_place.result(odd_place.odd("fine"))).state == "completed"
 
 
@@ -96,7 +99,7 @@ async def test_a_task_past_its_time_ends(place: Place) -> None:
     status = await place.result(place.film(frames=100_000, timeout_s=2.0))
     assert status.state == "timed_out" and status.result and status.result.error
     assert status.result.error.code == "task_timed_out"
-    assert [p.name() for p in place.workers() if "ffmpeg" in p.name()] == []
+    await place.ended("ffmpeg")
 
 
 async def test_jobs_come_out_as_themselves(place: Place) -> None:
@@ -110,16 +113,36 @@ async def test_jobs_come_out_as_themselves(place: Place) -> None:
 
 
 async def test_a_huge_result_arrives_whole(odd_place: Place) -> None:
-    status = await odd_place.result(odd_place.odd("huge"))
-    assert status.result and isinstance(status.result.payload, Transcript)
-    words = status.result.payload.words
+    task = odd_place.odd("huge")
+    result = odd_place.answer(task, await odd_place.result(task))
+    assert result and isinstance(result.payload, Transcript)
+    words = result.payload.words
     assert len(words) == HUGE_WORDS and words[-1].text == f" word{HUGE_WORDS - 1}"
 
 
 async def test_a_huge_task_arrives_whole(odd_place: Place) -> None:
     task = odd_place.odd("fine")
     huge = replace(task, params=replace(task.params, initial_prompt="ü" * 15_000_000))
-    assert (await odd_place.result(huge)).state == "completed"
+    assert (await odd_place.result(odd_place.stored(huge))).state == "completed"
+
+
+async def test_two_hundred_outputs_arrive_each_as_itself(odd_place: Place) -> None:
+    names = [f"clip{i:03}.mp4" for i in range(200)]
+    status = await odd_place.result(odd_place.films(names))
+    assert status.result and isinstance(status.result.payload, Videos)
+    assert [file.name for file in status.result.payload.files] == names
+    assert [odd_place.output(name).read_text() for name in names] == names
+
+
+async def test_a_failed_task_may_be_sent_again_and_is_another_job(odd_place: Place) -> None:
+    task = odd_place.odd("break")
+    first = await odd_place.backend.submit(task)
+    assert (await odd_place.until(first, final=True)).state == "failed"
+    assert await odd_place.backend.again(first) is False
+    second = await odd_place.backend.submit(task)
+    assert second.job_id != first.job_id
+    assert (await odd_place.until(second, final=True)).state == "failed"
+    assert (await odd_place.backend.status(first)).state == "failed"
 
 
 async def test_what_a_library_prints_or_reads_does_no_harm(odd_place: Place) -> None:
@@ -144,12 +167,21 @@ async def test_healthy_places_say_so(place: Place) -> None:
     assert health and all(line.ok and line.name and line.detail for line in health)
 
 
-async def test_close_ends_everything_and_wakes_who_waits(odd_place: Place) -> None:
-    stubborn = await odd_place.backend.submit(odd_place.odd("stubborn"))
-    await odd_place.until(stubborn, stage="stubborn")
-    queued = await odd_place.backend.submit(odd_place.odd("fine"))
+async def test_close_wakes_who_waits_and_leaves_only_what_outlives_it(odd_place: Place) -> None:
+    backend = odd_place.backend
+    patient = await backend.submit(odd_place.odd("patient"))
+    await odd_place.until(patient, stage="patient")
+    queued = await backend.submit(odd_place.odd("fine"))
     waiting = asyncio.create_task(odd_place.until(queued, final=True))
     await asyncio.sleep(0)
-    await asyncio.wait_for(odd_place.backend.close(), HANG_S)
-    assert (await asyncio.wait_for(waiting, HANG_S)).final
-    assert odd_place.workers() == []
+    await asyncio.wait_for(backend.close(), HANG_S)
+    if backend.durable:
+        with pytest.raises(EndpointUnavailable):
+            await asyncio.wait_for(waiting, HANG_S)
+        later = await odd_place.reopened()
+        assert (await later.status(patient)).state == "running"
+        await later.cancel(patient)
+        assert (await odd_place.until(queued, final=True)).state == "completed"
+    else:
+        assert (await asyncio.wait_for(waiting, HANG_S)).final
+        assert odd_place.workers() == []

@@ -8,8 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
-from gpu_dispatch.task import Payload, Progress, Segment, TaskParams, TranscribeParams, Transcript, Word
+from gpu_dispatch.task import (
+    Img2VidParams,
+    Payload,
+    Progress,
+    Segment,
+    TaskParams,
+    TranscribeParams,
+    Transcript,
+    VideoFile,
+    Videos,
+    Word,
+)
 from gpu_dispatch.worker.child import Channel, die_with_owner, parse, serve
 from gpu_dispatch.worker.context import Job
 
@@ -21,7 +33,17 @@ def transcript(text: str = "", words: tuple[Word, ...] = ()) -> Transcript:
     return Transcript("en", 1.0, 1.0, (segment,), model="odd", engine=str(os.getpid()), device="cpu")
 
 
+def films(params: Img2VidParams, job: Job) -> Videos:
+    """One small file for every clip, with the clip's name in it: many outputs, without the work."""
+    for clip in params.clips:
+        job.path(clip.output).write_text(clip.output)
+    files = [VideoFile(c.output, len(c.output), c.frames / 24, 320, 180, c.frames) for c in params.clips]
+    return Videos(tuple(files), "libx264")
+
+
 async def odd(params: TaskParams, job: Job) -> Payload:
+    if isinstance(params, Img2VidParams):
+        return films(params, job)
     assert isinstance(params, TranscribeParams)
     match params.model:
         case "huge":
@@ -36,9 +58,12 @@ async def odd(params: TaskParams, job: Job) -> Payload:
         case "rush":
             for i in range(20_000):
                 job.report(Progress(i / 200, "rush"))
+            await asyncio.sleep(1.0)
         case "stubborn":
             subprocess.Popen(["sleep", "1000"])
             job.report(Progress(50, "stubborn"))
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.5)  # the report leaves
             time.sleep(1000)
         case "patient":
             job.report(Progress(50, "patient"))
