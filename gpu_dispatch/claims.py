@@ -19,6 +19,16 @@ class Claim:
     worker: str
     at: float
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether this is the listener's word that no job may do the attempt any more."""
+        return not self.job_id
+
+
+def withdrawal(task_id: str, at: float) -> Claim:
+    """What the listener writes over an attempt's claim: whoever holds it stops, whoever comes later does nothing."""
+    return Claim(task_id, job_id="", endpoint_id="", worker="listener", at=at)
+
 
 _CLAIM: TypeAdapter[Claim] = TypeAdapter(Claim)
 

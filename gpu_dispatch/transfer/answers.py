@@ -9,12 +9,13 @@ import aiohttp
 from gpu_dispatch.transfer.limits import TransferLimits, shown
 from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
 
-REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308})}
+REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308}), "POST": frozenset({307, 308})}
 
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 """How a transfer breaks off: always one of these."""
 
 _AGAIN = frozenset({408, 425, 429})
+_AWAY = frozenset({500, 502, 503, 504})
 _ERROR_BODY = 4096
 
 
@@ -56,6 +57,12 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
             retryable=expired,
         )
     raise _unexpected(status, f"{name} could not be written to {shown(url)}", name)
+
+
+def check_able(response: aiohttp.ClientResponse, url: str, name: str) -> None:
+    """Raises the TransferFailed of a server that cannot answer at this moment."""
+    if response.status in _AGAIN or response.status in _AWAY:
+        raise _unexpected(response.status, f"{name} could not be exchanged with {shown(url)}", name)
 
 
 def reason_of(e: BaseException, limits: TransferLimits) -> tuple[str, bool, str]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gpu_dispatch.task import TaskInput, TaskOutput
+from gpu_dispatch.task import SINGLE_PUT_BYTES, TaskInput, TaskOutput
+from gpu_dispatch.transfer.bodies import Moved
 from gpu_dispatch.transfer.files import link_input, place_output, write_data
 from gpu_dispatch.transfer.limits import Budget, TransferLimits
-from gpu_dispatch.transfer.web import Moved, WebClient
+from gpu_dispatch.transfer.parts import put_in_parts
+from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import InvalidPath
-
-AT_ONCE = 4
-"""Files of one job under way at the same time."""
 
 
 class Transfer:
@@ -30,7 +28,10 @@ class Transfer:
         max_input_bytes: int,
         limits: TransferLimits | None = None,
         rng: random.Random | None = None,
+        single_put_bytes: int = SINGLE_PUT_BYTES,
     ) -> None:
+        """A file of more than `single_put_bytes` goes out in parts, where the task has addresses for them."""
+        self._single_put_bytes = single_put_bytes
         self._root = file_root
         self._budget = Budget(max_input_bytes)
         self._web = WebClient(trusted_hosts, limits or TransferLimits(), rng or random.Random())  # noqa: S311 - jitter
@@ -59,29 +60,19 @@ class Transfer:
         """`path` may be gone afterwards."""
         scheme = target.url.partition(":")[0].lower()
         if scheme in ("http", "https"):
-            await self._web.put(path, target.url, name=target.name, content_type=target.content_type, moved=moved)
+            await self._put(path, target, moved)
         elif scheme == "file":
             await asyncio.to_thread(place_output, path, target.url, name=target.name, root=self._root)
         else:
             raise _unknown(scheme, target.name)
         moved(1.0)
 
-
-async def all_of(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Does `works`, AT_ONCE at a time. The first error ends the others and is raised as it is."""
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def gated(work: Callable[[], Awaitable[None]]) -> None:
-        async with gate:
-            await work()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(gated(work))
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
+    async def _put(self, path: Path, target: TaskOutput, moved: Moved) -> None:
+        size = (await asyncio.to_thread(path.stat)).st_size
+        if target.in_parts is not None and size > self._single_put_bytes:
+            await put_in_parts(self._web, path, size, target.in_parts, name=target.name, moved=moved)
+        else:
+            await self._web.put(path, target.url, name=target.name, content_type=target.content_type, moved=moved)
 
 
 def _unknown(scheme: str, name: str) -> InvalidPath:

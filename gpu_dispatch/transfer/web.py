@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Literal, Self
 
 import aiohttp
+from aiohttp import ThreadedResolver
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
-from gpu_dispatch.transfer.answers import BROKEN, REDIRECTS, check_received, check_stored, reason_of
+from gpu_dispatch.transfer.answers import BROKEN, REDIRECTS, check_able, check_received, check_stored, reason_of
+from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, save
 from gpu_dispatch.transfer.limits import Budget, TransferLimits, shown
-from manifests.errors import InputEmpty, InvalidPath, TransferFailed
+from manifests.errors import InvalidPath, TransferFailed
 
-CHUNK = 2**20
-"""Bytes moved between disk and network at a time."""
 
-Moved = Callable[[float], None]
-"""Told the fraction (0-1) of a file that has gone through."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said to a short request. `etag` is as it was sent, quotes included."""
+
+    status: int
+    etag: str
+    body: bytes
 
 
 class WebClient:
@@ -35,7 +42,8 @@ class WebClient:
         self._trusted = trusted_hosts
         self._limits = limits
         self._rng = rng
-        self._free = self._session(None)
+        # Never aiohttp's own choice: with aiodns installed it asks name servers past /etc/hosts.
+        self._free = self._session(ThreadedResolver())
         self._guarded = self._session(PublicResolver())
 
     async def __aenter__(self) -> Self:
@@ -53,25 +61,66 @@ class WebClient:
         async def once() -> None:
             async with self._answer("GET", url, name) as response:
                 await check_received(response, url, name)
-                await _save(response, path, name, budget, moved)
+                await save(response, path, name, budget, moved)
 
         await self._persist(once, f"{name} could not be fetched from {shown(url)}", name)
 
     async def put(self, path: Path, url: str, *, name: str, content_type: str, moved: Moved) -> None:
         """Leaves `path` at `url`. Raises StoreDenied or TransferFailed."""
         size = (await asyncio.to_thread(path.stat)).st_size
-        headers = {"Content-Length": str(size), "Content-Type": content_type}
+        await self.put_piece(path, url, name=name, offset=0, size=size, content_type=content_type, moved=moved)
+
+    async def put_piece(
+        self, path: Path, url: str, *, name: str, offset: int, size: int, content_type: str, moved: Moved
+    ) -> str:
+        """Leaves `size` bytes of `path`, from `offset` on, at `url`; returns the ETag the store gave them."""
+        headers = {"Content-Length": str(size)} | ({"Content-Type": content_type} if content_type else {})
+        etag = ""
 
         async def once() -> None:
+            nonlocal etag
             async with asyncio.timeout(self._limits.connect_s + self._limits.idle_s) as silence:
 
                 def body() -> AsyncIterator[bytes]:
-                    return _chunks(path, size, lambda part: self._sent(silence, moved, part))
+                    return chunks(path, offset, size, lambda part: self._sent(silence, moved, part))
 
                 async with self._answer("PUT", url, name, headers, body) as response:
                     await check_stored(response, url, name)
+                    etag = response.headers.get("ETag", "")
 
         await self._persist(once, f"{name} could not be written to {shown(url)}", name)
+        return etag
+
+    async def ask(
+        self,
+        method: Literal["GET", "PUT", "POST"],
+        url: str,
+        *,
+        name: str,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int = 2**16,
+    ) -> Answer:
+        """A short exchange, retried while the server is away or says that it is not able now; every other status is
+        the caller's to judge. Raises TransferFailed, AddressNotAllowed, and InputTooLarge above `max_bytes`."""
+        found: Answer | None = None
+
+        async def body() -> AsyncIterator[bytes]:
+            yield data or b""
+
+        async def once() -> None:
+            nonlocal found
+            length = {} if data is None else {"Content-Length": str(len(data))}
+            async with asyncio.timeout(self._limits.connect_s + 2 * self._limits.idle_s):
+                sent = body if data is not None else None
+                async with self._answer(method, url, name, {**(headers or {}), **length}, sent) as response:
+                    check_able(response, url, name)
+                    content = await read_all(response, name, max_bytes)
+                    found = Answer(response.status, response.headers.get("ETag", ""), content)
+
+        await self._persist(once, f"{name} could not be exchanged with {shown(url)}", name)
+        assert found is not None
+        return found
 
     def _sent(self, silence: asyncio.Timeout, moved: Moved, part: float) -> None:
         silence.reschedule(asyncio.get_running_loop().time() + self._limits.idle_s)
@@ -139,7 +188,7 @@ class WebClient:
             retryable=False,
         )
 
-    def _session(self, resolver: PublicResolver | None) -> aiohttp.ClientSession:
+    def _session(self, resolver: AbstractResolver) -> aiohttp.ClientSession:
         limits = self._limits
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=8),
@@ -165,58 +214,3 @@ def _parse(url: str, name: str) -> URL:
 
 def _is_quoted(url: str) -> bool:
     return url.isascii() and url.isprintable() and not any(c in url for c in ' "<>\\^`{|}')
-
-
-async def _save(response: aiohttp.ClientResponse, path: Path, name: str, budget: Budget, moved: Moved) -> None:
-    expected = response.content_length or 0
-    budget.check(expected, name)
-    taken = 0
-    file = await asyncio.to_thread(path.open, "wb")
-    try:
-        async for chunk in _gathered(response):
-            budget.take(len(chunk), name)
-            taken += len(chunk)
-            await asyncio.to_thread(_write, file, chunk, name)
-            moved(min(1.0, taken / expected) if expected else 0.0)
-        if not taken:
-            raise InputEmpty(f"The file at {name}'s address is empty.", hint="Upload the file again.", where=name)
-    except BaseException:
-        budget.give_back(taken)
-        raise
-    finally:
-        await asyncio.to_thread(file.close)
-
-
-async def _gathered(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body in pieces of about CHUNK bytes; the socket gives smaller ones, and each write costs a thread hop."""
-    held = bytearray()
-    async for piece in response.content.iter_any():
-        held += piece
-        if len(held) >= CHUNK:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
-
-
-def _write(file: BinaryIO, chunk: bytes, name: str) -> None:
-    try:
-        file.write(chunk)
-    except OSError as e:
-        raise TransferFailed(
-            f"{name} could not be stored on the worker: {e.strerror}.",
-            hint="Give the worker more disk space.",
-            where=name,
-        ) from e
-
-
-async def _chunks(path: Path, size: int, sent: Moved) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(path.open, "rb")
-    done = 0
-    try:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            yield chunk
-            done += len(chunk)
-            sent(done / size)
-    finally:
-        file.close()

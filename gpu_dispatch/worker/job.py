@@ -9,14 +9,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from gpu_dispatch.task import GpuResult, GpuTask, Payload, Progress, TaskInput, TaskOutput, TaskParams, Transcript
 from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.transfer.transfer import Transfer, all_of
+from gpu_dispatch.transfer.together import all_of
+from gpu_dispatch.transfer.transfer import Transfer
+from gpu_dispatch.worker.answer import leave_answer
+from gpu_dispatch.worker.claim import LOOK_S, HeldClaim, Identity, claimed, while_held
 from gpu_dispatch.worker.context import Job, Operation
-from manifests.errors import ErrorInfo, GpuDropError, TaskTimedOut, WorkerError
+from manifests.errors import DuplicateJob, ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerError
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
@@ -27,8 +31,30 @@ OPERATE = (10.0, 90.0)
 UPLOAD = (90.0, 100.0)
 """What each part of a job is worth, in percent of the whole."""
 
+_NOT_OURS = frozenset({DuplicateJob.code, RunCancelled.code})
+
 _STEP = 0.5
 """Percent: a smaller move within one stage is not worth telling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where and as whom jobs are done. `identity` None: nothing is claimed, as on the user's own machine."""
+
+    operations: Operation[TaskParams]
+    work_root: Path
+    file_root: Path | None = None
+    identity: Identity | None = None
+    limits: TransferLimits = field(default_factory=TransferLimits)
+    look_s: float = LOOK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`stored`: the result also lies at the task's `answer_url`."""
+
+    result: GpuResult
+    stored: bool = False
 
 
 async def run_job(
@@ -39,17 +65,26 @@ async def run_job(
     file_root: Path | None,
     report: Report,
     limits: TransferLimits | None = None,
+    identity: Identity | None = None,
 ) -> GpuResult:
+    """As `finish_job`, for who wants the result alone."""
+    place = Workplace(operations, work_root, file_root, identity, limits or TransferLimits())
+    return (await finish_job(task, place, report)).result
+
+
+async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
     """Does `task` and answers with its payload or its error; only cancellation is raised, after cleaning up.
 
-    `report` gets percents of the whole job that never fall, from any thread, and none after the return.
+    `report` gets percents of the whole job that never fall, from any thread, and none after the return. A job that may
+    not do the task, or not any more, leaves neither outputs nor an answer.
     """
     started = time.monotonic()
     meter = Meter(report)
+    errand = _Errand(task, place, meter)
     payload: Payload | None = None
     error: ErrorInfo | None = None
     try:
-        payload = await _in_time(task, _in_private_folder(task, operations, work_root, file_root, meter, limits))
+        payload = await _in_time(task, errand.run())
     except GpuDropError as e:
         error = e.info
     except Exception as e:  # noqa: BLE001 - the outermost line of a job: its owner gets an answer whatever happens
@@ -57,13 +92,15 @@ async def run_job(
         error = _defect(e).info
     finally:
         meter.close()
-    return GpuResult(
+    result = GpuResult(
         task_id=task.task_id,
         payload=payload,
         error=error,
         execution_ms=round((time.monotonic() - started) * 1000),
         device=device_of(payload),
     )
+    ours = errand.began and (error is None or error.code not in _NOT_OURS)
+    return Ended(result, ours and await leave_answer(task, result, place.limits))
 
 
 def device_of(payload: Payload | None) -> str:
@@ -117,30 +154,40 @@ async def _in_time(task: GpuTask, work: Awaitable[Payload]) -> Payload:
         ) from e
 
 
-async def _in_private_folder(
-    task: GpuTask,
-    operations: Operation[TaskParams],
-    work_root: Path,
-    file_root: Path | None,
-    meter: Meter,
-    limits: TransferLimits | None,
-) -> Payload:
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="job-", dir=work_root))
-    try:
-        async with Transfer(
-            file_root=file_root,
-            trusted_hosts=task.trusted_hosts,
-            max_input_bytes=task.max_input_bytes,
-            limits=limits,
-        ) as transfer:
-            job = Job(folder, partial(meter.tell, OPERATE))
-            await _download(task.inputs, job, transfer, meter)
-            payload = await operations(task.params, job)
-            await _upload(task.outputs, job, transfer, meter)
-            meter.tell(UPLOAD, Progress(100.0, "upload"))
-            return payload
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+class _Errand:
+    """The way of one job. `began`: the task is ours to do."""
+
+    def __init__(self, task: GpuTask, place: Workplace, meter: Meter) -> None:
+        self._task = task
+        self._place = place
+        self._meter = meter
+        self.began = False
+
+    async def run(self) -> Payload:
+        async with claimed(self._task, self._place.identity, self._place.limits) as claim:
+            self.began = True
+            return await while_held(claim, self._place.look_s, self._in_private_folder(claim))
+
+    async def _in_private_folder(self, claim: HeldClaim | None) -> Payload:
+        task, place, meter = self._task, self._place, self._meter
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="job-", dir=place.work_root))
+        try:
+            async with Transfer(
+                file_root=place.file_root,
+                trusted_hosts=task.trusted_hosts,
+                max_input_bytes=task.max_input_bytes,
+                limits=place.limits,
+            ) as transfer:
+                job = Job(folder, partial(meter.tell, OPERATE))
+                await _download(task.inputs, job, transfer, meter)
+                payload = await place.operations(task.params, job)
+                if claim is not None:
+                    await claim.check()
+                await _upload(task.outputs, job, transfer, meter)
+                meter.tell(UPLOAD, Progress(100.0, "upload"))
+                return payload
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 async def _download(inputs: Sequence[TaskInput], job: Job, transfer: Transfer, meter: Meter) -> None:

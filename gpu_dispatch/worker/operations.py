@@ -13,7 +13,8 @@ from gpu_dispatch.worker.context import Job, Operation
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 
 if TYPE_CHECKING:
-    from gpu_dispatch.worker.video.encoder import Encoder
+    from gpu_dispatch.worker.speech.transcribe import Transcriber
+    from gpu_dispatch.worker.video.encoder import Choice, Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Operations:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._speech: Transcriber | None = None
 
     async def __call__(self, params: TaskParams, job: Job) -> Payload:
         match params:
@@ -48,6 +50,15 @@ class Operations:
                 return await self._img2vid(params, job)
             case AddAudioParams():
                 return await self._addaudio(params, job)
+
+    async def encoder(self) -> Choice:
+        """What encodes video here; found out at the first call."""
+        return await self._encoder.choose()
+
+    async def idle(self) -> None:
+        """Returns when nothing of an earlier job goes on: a thread that recognises speech cannot be ended."""
+        if self._speech is not None:
+            await self._speech.idle()
 
     @cached_property
     def _ffmpeg(self) -> FFmpeg:
@@ -66,7 +77,8 @@ class Operations:
 
         settings = self._settings
         store = ModelStore(settings.model_dir, extra=settings.models, allow_download=settings.allow_download)
-        return Transcriber(store, self._ffmpeg, device=settings.device)
+        self._speech = Transcriber(store, self._ffmpeg, device=settings.device)
+        return self._speech
 
     @cached_property
     def _caption(self) -> Operation[CaptionParams]:

@@ -72,6 +72,10 @@ class Transcriber:
             stop.set()
             self._stops.discard(stop)
 
+    async def idle(self) -> None:
+        """Returns when the thread has come to the end of what it was given before."""
+        await self._run(int)
+
     async def close(self) -> None:
         """Stops what runs and gives the model's memory back."""
         for stop in self._stops:

@@ -1,0 +1,77 @@
+"""One large file to a store in parts: each is retried alone, and the file appears when all of them are there."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from gpu_dispatch.task import PartUrls
+from gpu_dispatch.transfer.bodies import Moved
+from gpu_dispatch.transfer.limits import shown
+from gpu_dispatch.transfer.together import all_of
+from gpu_dispatch.transfer.web import WebClient
+from manifests.errors import TransferFailed
+
+_MAX_ANSWER = 2**16
+_CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
+_AGAIN = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "OperationAborted", ""})
+
+
+async def put_in_parts(web: WebClient, path: Path, size: int, target: PartUrls, *, name: str, moved: Moved) -> None:
+    """Leaves the `size` bytes of `path` where `target` leads. Raises StoreDenied or TransferFailed; what was uploaded
+    by then is removed by whoever made the addresses."""
+    count = -(-size // target.part_bytes)
+    if count > len(target.parts):
+        raise TransferFailed(
+            f"{name} has {size:,} bytes, more than the {len(target.parts) * target.part_bytes:,} it was planned for.",
+            hint="Split the work into smaller pieces.",
+            where=name,
+            retryable=False,
+        )
+    etags = [""] * count
+    fractions = [0.0] * count
+
+    def told(index: int, fraction: float) -> None:
+        fractions[index] = fraction
+        moved(sum(fractions) / count)
+
+    async def part(index: int) -> None:
+        offset = index * target.part_bytes
+        etags[index] = await web.put_piece(
+            path,
+            target.parts[index],
+            name=name,
+            offset=offset,
+            size=min(target.part_bytes, size - offset),
+            content_type="",
+            moved=partial(told, index),
+        )
+
+    await all_of(partial(part, index) for index in range(count))
+    await _complete(web, target.complete, etags, name)
+
+
+async def _complete(web: WebClient, url: str, etags: list[str], name: str) -> None:
+    """A store may answer 200 and tell in the body that it failed: it had to say something before it was done."""
+    headers = {"Content-Type": "application/xml"}
+    answer = await web.ask("POST", url, name=name, data=_document(etags), headers=headers, max_bytes=_MAX_ANSWER)
+    if answer.status == 200 and b"<Error>" not in answer.body:
+        return
+    found = _CODE.search(answer.body)
+    code = found[1].decode() if found else ""
+    raise TransferFailed(
+        f"{name} could not be put together at {shown(url)}: the store answered {answer.status} {code}".rstrip() + ".",
+        hint="It is tried again." if code in _AGAIN else "Check the store, and how long addresses are valid.",
+        where=name,
+        retryable=code in _AGAIN or code == "NoSuchUpload",
+    )
+
+
+def _document(etags: list[str]) -> bytes:
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        for number, etag in enumerate(etags, start=1)
+    )
+    return f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()

@@ -1,0 +1,26 @@
+"""Several transfers at the same time, and one error for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+AT_ONCE = 4
+"""Files of one job, or parts of one file, under way at the same time."""
+
+
+async def all_of(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Does `works`, AT_ONCE at a time. The first error ends the others and is raised as it is."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def gated(work: Callable[[], Awaitable[None]]) -> None:
+        async with gate:
+            await work()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(gated(work))
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__

@@ -1,0 +1,116 @@
+"""A worker on RunPod serverless: `python -m gpu_dispatch.worker`, set up by environment variables alone.
+
+A job's input is {"task": TASK} or {"task_url": URL, "trusted_hosts": [HOST, …]}: the task as `task_to_wire` writes it,
+or where its JSON lies (a presigned GET; a private host must be among the trusted ones).
+
+What `/status` of the job shows, as `status`, `output` and `error`:
+  while it runs          IN_PROGRESS  {"percent": 41.5, "stage": "encode"}
+  done                   COMPLETED    {"result": RESULT}, as `result_to_wire` writes it
+  done, large, stored    COMPLETED    {"answer": "stored"}: RESULT lies at the task's `answer_url`
+  failed                 FAILED       {"result": RESULT}, its `error` being our ErrorInfo; `error` is "code: message"
+Input that is no task fails in the same way, with task_id "". A job that is cancelled sends nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any, NoReturn
+
+from gpu_dispatch.task import Progress, TaskParams
+from gpu_dispatch.worker.child import end_group
+from gpu_dispatch.worker.context import Operation
+from gpu_dispatch.worker.environment import WorkerSettings, settings_from
+from gpu_dispatch.worker.fitness import Check, checks_of
+from gpu_dispatch.worker.logs import start_logging
+from gpu_dispatch.worker.operations import Operations
+from gpu_dispatch.worker.serverless import Jobs
+from manifests.errors import ConfigError, GpuDropError
+
+LAST_ANSWER_S = 60.0
+"""How long the SDK may take to send the answer of a worker that is to end."""
+
+
+def serve(
+    operations: Operation[TaskParams],
+    settings: WorkerSettings,
+    *,
+    idle: Callable[[], Awaitable[None]],
+    checks: tuple[Check, ...] = (),
+) -> NoReturn:
+    """Takes jobs until the SDK is told to stop; ends the process. `checks` run first, and end it when one raises."""
+    sdk = _sdk()
+    config: dict[str, Any] = {"concurrency_modifier": _one}
+
+    def refresh() -> None:
+        """The SDK tells RunPod with the answer, and takes no more jobs. What hangs would keep it from ending."""
+        config["refresh_worker"] = True
+        threading.Thread(target=_end_when_answered, name="last-answer", daemon=True).start()
+
+    config["handler"] = Jobs(operations, settings, post=_post, idle=idle, refresh=refresh, end=end_group).__call__
+    for check in checks:
+        sdk.register_fitness_check(check)
+    sdk.start(config)
+    sys.exit(0)
+
+
+def lead_group() -> None:
+    """Makes this process the leader of a group, so that `end_group` ends whatever it has started."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+
+
+def _end_when_answered() -> None:
+    state: Any = import_module("runpod.serverless.modules.worker_state")
+    deadline = time.monotonic() + LAST_ANSWER_S
+    while state.JobsProgress().get_job_count() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    end_group()
+
+
+async def _post(job: Mapping[str, Any], progress: Progress) -> None:
+    """What the SDK's progress_update does in a thread nobody can wait for, done here so that its end is known."""
+    http: Any = import_module("runpod.serverless.modules.rp_http")
+    client: Any = import_module("runpod.http_client")
+    try:
+        async with client.AsyncClientSession() as session:
+            await http.send_result(session, {"status": "IN_PROGRESS", "output": asdict(progress)}, job)
+    except (OSError, TimeoutError):
+        return
+
+
+def _one(_: int) -> int:
+    """One job at a time: they would share one GPU."""
+    return 1
+
+
+def _sdk() -> Any:
+    try:
+        logger: Any = import_module("runpod.serverless.modules.rp_logger")
+        sdk: Any = import_module("runpod.serverless")
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"The package {e.name} is not installed.", hint="Install gpudrop[worker].") from e
+    if not (os.environ.get("RUNPOD_LOG_LEVEL") or os.environ.get("RUNPOD_DEBUG_LEVEL")):
+        # Its default, DEBUG, prints whole results.
+        logger.RunPodLogger().level = "INFO"
+    return sdk
+
+
+def main() -> None:
+    start_logging()
+    lead_group()
+    try:
+        settings = settings_from(os.environ)
+        operations = Operations(settings.operations)
+        serve(operations, settings, idle=operations.idle, checks=checks_of(settings, operations))
+    except GpuDropError as e:
+        sys.exit(f"{e} {e.info.hint}".strip())
+
+
+if __name__ == "__main__":
+    main()

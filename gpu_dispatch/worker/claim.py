@@ -1,0 +1,187 @@
+"""The claim of a task: of all the jobs that carry one attempt, one does the work, and the others find out in time.
+
+The address a claim is written to signs nothing but its host, so the conditions are ours to choose: `If-None-Match: *`
+for the first claim, `If-Match: ETAG` to take over one of our own job. A store that ignores conditions keeps the last
+claim written; what decides there is reading back, and looking again before anything leaves the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
+from gpu_dispatch.task import ClaimUrls, GpuTask
+from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.transfer.web import Answer, WebClient
+from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDenied, TransferFailed
+
+T = TypeVar("T")
+
+LOOK_S = 30.0
+"""Between looks at a claim that is held."""
+
+_NAME = "the claim"
+_ROUNDS = 5
+"""How often a claim that changes under our hands is tried for."""
+_TOTAL_S = 90.0
+_IDLE_S = 15.0
+_NOT_KEPT = frozenset({400, 501})
+"""What servers answer that know no conditions on writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who does a job. `job_id` and `endpoint_id` are the provider's; `worker` tells machines apart."""
+
+    job_id: str
+    endpoint_id: str
+    worker: str
+
+
+class HeldClaim:
+    """A claim that was ours when it was last looked at."""
+
+    def __init__(self, mine: Claim, urls: ClaimUrls, web: WebClient) -> None:
+        self._mine = mine
+        self._urls = urls
+        self._web = web
+
+    async def check(self) -> None:
+        """Raises RunCancelled or DuplicateJob when the claim is no longer ours. A store that does not answer leaves
+        it open: the work goes on."""
+        try:
+            holder = (await _look(self._web, self._urls)).holder
+        except (TransferFailed, StoreDenied):
+            return
+        if holder is not None and holder != self._mine:
+            raise _lost(holder)
+
+    async def watch(self, every_s: float) -> None:
+        """Looks until the claim is lost; raises then."""
+        while True:
+            await asyncio.sleep(every_s)
+            await self.check()
+
+
+@asynccontextmanager
+async def claimed(
+    task: GpuTask,
+    identity: Identity | None,
+    limits: TransferLimits,
+    now: Callable[[], float] = time.time,
+) -> AsyncGenerator[HeldClaim | None]:
+    """Claims `task`; None when nobody has to. Raises DuplicateJob or RunCancelled when it is not ours to do, and
+    TransferFailed or StoreDenied when that could not be found out."""
+    if task.claim is None or identity is None:
+        yield None
+        return
+    mine = Claim(task.task_id, identity.job_id, identity.endpoint_id, identity.worker, now())
+    short = replace(limits, total_s=min(limits.total_s, _TOTAL_S), idle_s=min(limits.idle_s, _IDLE_S))
+    async with WebClient(task.trusted_hosts, short, random.Random()) as web:  # noqa: S311 - jitter
+        await _acquire(mine, task.claim, web)
+        yield HeldClaim(mine, task.claim, web)
+
+
+async def while_held(claim: HeldClaim | None, every_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, unless the claim is lost meanwhile: then the work is ended first, and the loss raised."""
+    if claim is None:
+        return await work
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(claim.watch(every_s))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            await _end(working)
+            await watching
+        return await working
+    finally:
+        await _end(working)
+        await _end(watching)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What lies at a claim's address. `there` without a holder: something that is no claim."""
+
+    there: bool
+    etag: str = ""
+    holder: Claim | None = None
+
+
+async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> None:
+    """Looks first: a store that ignores conditions would let a late job write over the claim of an earlier one."""
+    seen = await _look(web, urls)
+    for _ in range(_ROUNDS):
+        if not seen.there:
+            condition = {"If-None-Match": "*"}
+        elif seen.holder is None or seen.holder.job_id != mine.job_id:
+            raise _lost(seen.holder)
+        else:
+            condition = {"If-Match": seen.etag}
+        put = await _write(mine, urls, web, condition)
+        if put.status in _NOT_KEPT:
+            put = await _write(mine, urls, web, {})
+        _check_writable(put)
+        seen = await _look(web, urls)
+        if seen.holder == mine:
+            return
+    raise TransferFailed("The claim of the task could not be settled.", hint="The store is busy; it is tried again.")
+
+
+async def _write(mine: Claim, urls: ClaimUrls, web: WebClient, condition: dict[str, str]) -> Answer:
+    return await web.ask("PUT", urls.put_url, name=_NAME, data=claim_bytes(mine), headers=condition)
+
+
+async def _look(web: WebClient, urls: ClaimUrls) -> _Seen:
+    answer = await web.ask("GET", urls.get_url, name=_NAME, max_bytes=MAX_BYTES)
+    if answer.status == 404:
+        return _Seen(there=False)
+    if answer.status != 200:
+        raise _refused(answer, "read")
+    return _Seen(True, answer.etag, claim_from_bytes(answer.body))
+
+
+def _check_writable(answer: Answer) -> None:
+    """409 and 412: somebody was faster, and is gone again."""
+    if not (200 <= answer.status < 300 or answer.status in (409, 412)):
+        raise _refused(answer, "written")
+
+
+def _refused(answer: Answer, done: str) -> GpuDropError:
+    if answer.status not in (401, 403):
+        what = f"The claim could not be {done}: the store answered {answer.status}."
+        return TransferFailed(what, hint="Check the store.")
+    if b"expired" in answer.body.lower():
+        return StoreDenied(
+            f"The claim of the task may not be {done} ({answer.status}, its address has expired).",
+            hint="The task waited too long; it is tried again with a new address.",
+            retryable=True,
+        )
+    return StoreDenied(
+        f"The claim of the task may not be {done} ({answer.status}).",
+        hint="Allow GetObject and PutObject below .gpudrop/ in the bucket.",
+    )
+
+
+def _lost(holder: Claim | None) -> GpuDropError:
+    if holder is not None and holder.withdrawn:
+        return RunCancelled("The task was withdrawn: this job may not do it any more.")
+    name = holder.job_id if holder else ""
+    return DuplicateJob(
+        f"Another job {f'({name}) ' if name else ''}does this task: this one did not finish it.",
+        hint="Nothing is to be done: the other job's result counts.",
+        where=name,
+    )

@@ -1,0 +1,79 @@
+"""What a job's input asks for: bytes of strangers, checked here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gpu_dispatch.task import GpuTask, task_from_wire
+from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.transfer.web import WebClient
+from manifests.errors import InputDenied, TaskRefused, TransferFailed
+
+MAX_TASK_BYTES = 64 * 2**20
+_NAME = "the task"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A job's `input`: the task itself, or where it lies. `trusted_hosts` may be private, for `task_url` alone."""
+
+    task: Any = None
+    task_url: str | None = None
+    trusted_hosts: tuple[str, ...] = ()
+
+
+_ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+
+
+async def task_of(data: Any, limits: TransferLimits) -> GpuTask:
+    """The task of an input. Raises TaskRefused for what is none, and what a transfer raises for one not to be had."""
+    try:
+        order = _ORDER.validate_python(data)
+    except ValidationError as e:
+        raise _refused(e) from None
+    if (order.task is None) == (order.task_url is None):
+        raise TaskRefused("The input must have either `task` or `task_url`.", hint=_HINT, where="input")
+    wire = order.task if order.task_url is None else await _fetched(order.task_url, order.trusted_hosts, limits)
+    try:
+        return task_from_wire(wire)
+    except ValidationError as e:
+        raise _refused(e) from None
+
+
+async def _fetched(url: str, trusted_hosts: tuple[str, ...], limits: TransferLimits) -> Any:
+    async with WebClient(trusted_hosts, limits, random.Random()) as web:  # noqa: S311 - jitter
+        answer = await web.ask("GET", url, name=_NAME, max_bytes=MAX_TASK_BYTES)
+    if answer.status in (401, 403):
+        expired = b"expired" in answer.body[:4096].lower()
+        raise InputDenied(
+            f"The task may not be read ({answer.status}{', its address has expired' if expired else ''}).",
+            hint="Send the job again with a new address.",
+            where="task_url",
+            retryable=expired,
+        )
+    if answer.status != 200:
+        raise TransferFailed(
+            f"The task could not be fetched: the store answered {answer.status}.",
+            hint="Check that the object is still there.",
+            where="task_url",
+            retryable=False,
+        )
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError) as e:
+        raise TaskRefused("What lies at `task_url` is no JSON.", hint=_HINT, where="task_url") from e
+
+
+_HINT = "Input as the gpudrop listener of the same version sends it."
+
+
+def _refused(e: ValidationError) -> TaskRefused:
+    """Names the first fault without its value, which may be an address with a signature."""
+    fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])[:200]
+    return TaskRefused(f"The input is no task of this worker: {fault['msg']}.", hint=_HINT, where=where or "input")

@@ -1,0 +1,136 @@
+"""Jobs from RunPod's queue, as its SDK hands them over, and their results in the shape it sends back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams, result_to_wire
+from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.worker.claim import Identity
+from gpu_dispatch.worker.context import Operation
+from gpu_dispatch.worker.environment import WorkerSettings
+from gpu_dispatch.worker.job import Ended, Workplace, finish_job
+from gpu_dispatch.worker.order import task_of
+from gpu_dispatch.worker.posts import posting
+from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunCancelled, TaskTimedOut, TransferFailed
+
+_LOG = logging.getLogger("gpu_dispatch.worker")
+
+INLINE_BYTES = 8_000_000
+"""A larger result that lies in the store is not sent through the queue as well."""
+QUEUE_BYTES = 20_000_000
+"""The most a result may have that goes through RunPod's queue."""
+
+_CUT_SHORT = frozenset({TaskTimedOut.code, RunCancelled.code, DuplicateJob.code})
+
+Post = Callable[[Mapping[str, Any], Progress], Awaitable[None]]
+"""Sends a job's progress; returns when it has arrived or failed to. Raises nothing."""
+
+
+class Jobs:
+    """The handler of RunPod's SDK: asynchronous, so that the SDK's cancellation reaches it.
+
+    `idle` returns when nothing of earlier jobs goes on. `refresh` is called before a result is returned that should be
+    this process's last, `end` to end the process at once with everything it started.
+    """
+
+    def __init__(
+        self,
+        operations: Operation[TaskParams],
+        settings: WorkerSettings,
+        *,
+        post: Post,
+        idle: Callable[[], Awaitable[None]],
+        refresh: Callable[[], None],
+        end: Callable[[], object],
+    ) -> None:
+        self._operations = operations
+        self._settings = settings
+        self._post = post
+        self._idle = idle
+        self._refresh = refresh
+        self._end = end
+
+    async def __call__(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises CancelledError only, when the job's processes have ended."""
+        try:
+            task = await task_of(job.get("input"), TransferLimits())
+            self._check_capability(task)
+        except GpuDropError as e:
+            return wire(Ended(GpuResult(task_id="", error=e.info)))
+        overdue = self._overdue_after(task.timeout_s + 2 * self._settings.stop_grace_s)
+        try:
+            ended = await self._finish(task, job)
+        except asyncio.CancelledError:
+            if not await self._quiet():
+                _LOG.error("A cancelled job does not let go; the worker ends itself.")
+                self._end()
+            raise
+        finally:
+            overdue.cancel()
+        if ended.result.error and ended.result.error.code in _CUT_SHORT and not await self._quiet():
+            _LOG.error("A job that was cut short does not let go; the worker ends itself after this answer.")
+            self._refresh()
+        return await asyncio.to_thread(wire, ended)
+
+    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> Ended:
+        settings = self._settings
+        identity = Identity(str(job.get("id", "")), settings.endpoint_id, settings.worker)
+        place = Workplace(self._operations, settings.operations.work_root, identity=identity, look_s=settings.look_s)
+        async with posting(lambda progress: self._post(job, progress)) as offer:
+            return await finish_job(task, place, offer)
+
+    def _check_capability(self, task: GpuTask) -> None:
+        if task.params.capability not in self._settings.capabilities:
+            raise EngineUnavailable(
+                f"This worker cannot do {task.params.operation}: it has no {task.params.capability}.",
+                hint="Send it to an endpoint whose image can, or correct `capabilities` in config.yaml.",
+                where=task.params.operation,
+            )
+
+    def _overdue_after(self, seconds: float) -> threading.Timer:
+        """A thread of its own: it ends the process even when the event loop has come to a halt."""
+
+        def over() -> None:
+            _LOG.error("A job is far over its time and the worker does not react; it ends itself.")
+            self._end()
+
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), over)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    async def _quiet(self) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.stop_grace_s):
+                await self._idle()
+                return True
+        return False
+
+
+def wire(ended: Ended) -> dict[str, Any]:
+    """What the handler returns; see the module `gpu_dispatch.worker` for its shapes."""
+    body = _body(ended.result)
+    size = len(json.dumps(body, ensure_ascii=False).encode())
+    if ended.stored and size > INLINE_BYTES:
+        return {"answer": "stored"}
+    if size <= QUEUE_BYTES:
+        return body
+    error = TransferFailed(
+        f"The result has {size:,} bytes, more than RunPod's queue carries, and the store did not take it.",
+        hint="Check that the store can be reached from RunPod.",
+    )
+    return _body(GpuResult(ended.result.task_id, error=error.info, execution_ms=ended.result.execution_ms))
+
+
+def _body(result: GpuResult) -> dict[str, Any]:
+    body: dict[str, Any] = {"result": result_to_wire(result)}
+    if result.error:
+        body["error"] = f"{result.error.code}: {result.error.message}"
+    return body

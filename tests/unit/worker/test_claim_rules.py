@@ -1,0 +1,197 @@
+"""What becomes of a claim when the store or the way to it misbehaves: a real server that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gpu_dispatch.claims import Claim, claim_bytes
+from gpu_dispatch.task import AddAudioParams, ClaimUrls, GpuTask, TaskParams, Videos, result_from_wire
+from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.worker.claim import Identity, claimed
+from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.job import Ended, Workplace, finish_job
+from manifests.errors import DuplicateJob
+
+QUICK = TransferLimits(connect_s=2, idle_s=5, total_s=20, attempts=3, backoff_s=0.01, backoff_cap_s=0.02)
+SIGNED = "?X-Amz-Signature=topsecret"
+MINE = Identity("job", "ep", "w1")
+OTHERS = Claim("t", "other", "ep", "w2", 1.0)
+
+Trouble = Callable[[web.Request], "web.Response | None"]
+
+
+@dataclass
+class Keeper:
+    """A store of whole objects. `conditions`: whether it heeds them; `trouble` may answer in its place."""
+
+    host: str = ""
+    conditions: bool = True
+    objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    asked: list[str] = field(default_factory=list[str])
+    trouble: Trouble = lambda _: None
+
+    async def serve(self, request: web.Request) -> web.Response:
+        data = await request.read()
+        self.asked.append(f"{request.method} {request.path}")
+        if refused := self.trouble(request):
+            return refused
+        there = self.objects.get(request.path)
+        if request.method == "GET":
+            return web.Response(status=404) if there is None else web.Response(body=there, headers={"ETag": tag(there)})
+        if self.conditions:
+            wanted = request.headers.get("If-Match")
+            if request.headers.get("If-None-Match") and there is not None:
+                return web.Response(status=412)
+            if wanted and (there is None or tag(there) != wanted):
+                return web.Response(status=412)
+        self.objects[request.path] = data
+        return web.Response()
+
+    def task(self) -> GpuTask:
+        at = f"http://{self.host}"
+        return GpuTask(
+            "t",
+            AddAudioParams("v", "a", "o"),
+            (),
+            trusted_hosts=(self.host,),
+            claim=ClaimUrls(f"{at}/claim{SIGNED}", f"{at}/claim{SIGNED}"),
+            answer_url=f"{at}/answer{SIGNED}",
+        )
+
+
+def tag(data: bytes) -> str:
+    return f'"{hash(data)}"'
+
+
+@pytest.fixture
+async def keeper() -> AsyncIterator[Keeper]:
+    keeper = Keeper()
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", keeper.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    keeper.host = f"127.0.0.1:{runner.addresses[0][1]}"
+    yield keeper
+    await runner.cleanup()
+
+
+async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> Ended:
+    async def operation(_: TaskParams, job: Job) -> Videos:
+        done.append("worked")
+        return Videos((), "copy")
+
+    return await finish_job(task, Workplace(operation, folder, identity=identity, limits=QUICK), lambda _: None)
+
+
+def code(ended: Ended) -> str:
+    return ended.result.error.code if ended.result.error else ""
+
+
+async def test_the_order_is_claim_work_answer(keeper: Keeper, tmp_path: Path) -> None:
+    done: list[str] = []
+    ended = await work(keeper.task(), tmp_path, done)
+    assert ended.stored and done == ["worked"]
+    assert keeper.asked == ["GET /claim", "PUT /claim", "GET /claim", "GET /claim", "PUT /answer"]
+    assert result_from_wire(json.loads(keeper.objects["/answer"])) == ended.result
+
+
+async def test_no_work_is_done_when_the_claim_cannot_be_reached(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.trouble = lambda request: web.Response(status=503) if request.path == "/claim" else None
+    done: list[str] = []
+    ended = await work(keeper.task(), tmp_path, done)
+    assert code(ended) == "transfer_failed" and ended.result.error and ended.result.error.retryable
+    assert done == [] and keeper.asked == ["GET /claim"] * QUICK.attempts
+    assert "topsecret" not in str(ended.result)
+
+
+async def test_a_claim_that_is_written_though_the_answer_is_lost_is_ours(keeper: Keeper, tmp_path: Path) -> None:
+    def lose_first(request: web.Request) -> web.Response | None:
+        if request.method == "PUT" and request.path == "/claim" and keeper.asked.count("PUT /claim") == 1:
+            keeper.objects["/claim"] = request._read_bytes or b""
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
+        return None
+
+    keeper.trouble = lose_first
+    done: list[str] = []
+    assert code(await work(keeper.task(), tmp_path, done)) == "" and done == ["worked"]
+    assert keeper.asked.count("PUT /claim") == 2
+
+
+@pytest.mark.parametrize("status", [400, 501])
+async def test_a_server_that_knows_no_conditions_is_asked_without(keeper: Keeper, tmp_path: Path, status: int) -> None:
+    keeper.trouble = lambda r: web.Response(status=status) if "If-None-Match" in r.headers else None
+    assert code(await work(keeper.task(), tmp_path, [])) == ""
+
+
+@pytest.mark.parametrize(("body", "retryable"), [("<Message>Request has expired</Message>", True), ("", False)])
+async def test_an_address_that_is_refused_is_told(keeper: Keeper, tmp_path: Path, body: str, retryable: bool) -> None:
+    keeper.trouble = lambda r: web.Response(status=403, text=body) if r.method == "PUT" else None
+    ended = await work(keeper.task(), tmp_path, [])
+    assert code(ended) == "store_denied" and ended.result.error and ended.result.error.retryable is retryable
+
+
+async def test_a_late_job_never_writes_over_a_claim_even_where_conditions_are_ignored(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    keeper.conditions = False
+    keeper.objects["/claim"] = claim_bytes(OTHERS)
+    done: list[str] = []
+    ended = await work(keeper.task(), tmp_path, done)
+    assert code(ended) == "duplicate_job" and done == []
+    assert keeper.objects == {"/claim": claim_bytes(OTHERS)}
+
+
+async def test_where_conditions_are_ignored_the_first_of_two_at_once_finds_out(keeper: Keeper) -> None:
+    keeper.conditions = False
+    task = keeper.task()
+    async with claimed(task, MINE, QUICK) as mine:
+        keeper.objects["/claim"] = claim_bytes(OTHERS)
+        assert mine
+        with pytest.raises(DuplicateJob):
+            await mine.check()
+
+
+async def test_something_that_is_no_claim_is_somebody_elses(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.objects["/claim"] = b"\x00 not a claim"
+    assert code(await work(keeper.task(), tmp_path, [])) == "duplicate_job"
+
+
+async def test_a_store_that_is_away_for_a_while_does_not_end_the_work(keeper: Keeper) -> None:
+    async with claimed(keeper.task(), MINE, QUICK) as mine:
+        keeper.trouble = lambda _: web.Response(status=503)
+        assert mine
+        await mine.check()
+
+
+async def test_an_answer_that_cannot_be_stored_does_not_fail_the_job(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.trouble = lambda r: web.Response(status=403) if r.path == "/answer" else None
+    ended = await work(keeper.task(), tmp_path, [])
+    assert code(ended) == "" and ended.result.payload and not ended.stored
+
+
+async def test_cancelled_work_leaves_no_answer(keeper: Keeper, tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def endless(_: TaskParams, job: Job) -> Videos:
+        began.set()
+        await asyncio.sleep(1000)
+        return Videos((), "copy")
+
+    place = Workplace(endless, tmp_path, identity=MINE, limits=QUICK)
+    working = asyncio.create_task(finish_job(keeper.task(), place, lambda _: None))
+    await began.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert "/answer" not in keeper.objects and list(tmp_path.iterdir()) == []
