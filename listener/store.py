@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from gpu_dispatch.task import PartUrls
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
@@ -37,6 +39,14 @@ class OddKey:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class UploadInParts:
+    """An upload that has begun: `id` is the store's. What nobody completes or aborts lies in the store, unseen."""
+
+    id: str
+    urls: PartUrls
+
+
 class Store(Protocol):
     """Keys are raw; one that ends in "/" is a folder, never an object.
 
@@ -62,6 +72,10 @@ class Store(Protocol):
         """All of `data` or nothing appears under `key`; `run_id` goes into its metadata where it has any."""
         ...
 
+    async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
+        """Writes `data` unless there is an object under `key`; whether it did. Of several at once one does."""
+        ...
+
     async def delete(self, bucket: str, key: str) -> None:
         """A missing object is no error."""
         ...
@@ -74,6 +88,16 @@ class Store(Protocol):
         self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
     ) -> str:
         """An address with which a worker reads or writes the object without any key of ours, sending any type."""
+        ...
+
+    async def sign_parts(
+        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
+    ) -> UploadInParts | None:
+        """Begins an upload of up to `size_hint` bytes in parts, for a worker; None where one PUT takes any size."""
+        ...
+
+    async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
+        """Removes the parts of an upload that was not completed. One that is over is no error."""
         ...
 
     def public_url(self, bucket: str, key: str) -> str:

@@ -71,6 +71,10 @@ class FolderStore:
         del content_type, run_id
         return await self._run(bucket, f"write {key!r}", lambda: self._write(key, data))
 
+    async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
+        del content_type
+        return await self._run(bucket, f"write {key!r}", lambda: self._create(key, data))
+
     async def delete(self, bucket: str, key: str) -> None:
         """A link is deleted, not what it leads to. Folders stay."""
         await self._run(bucket, f"delete {key!r}", lambda: self._delete(key))
@@ -86,6 +90,15 @@ class FolderStore:
     ) -> str:
         del expires_s, content_type
         return await self._run(bucket, f"sign {key!r}", lambda: self._signed(method, key))
+
+    async def sign_parts(
+        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
+    ) -> None:
+        """A file has no limit."""
+        del bucket, key, size_hint, part_bytes, expires_s, content_type
+
+    async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
+        del bucket, key, upload_id
 
     def public_url(self, bucket: str, key: str) -> str:
         del bucket
@@ -152,14 +165,28 @@ class FolderStore:
         return data
 
     def _write(self, key: str, data: bytes) -> ObjectMeta:
+        path = self._place_of(key)
+        with self._new_file(data) as (temporary, status):
+            temporary.replace(path)
+        _sync_folder(path.parent)
+        return meta_of(key, status)
+
+    def _create(self, key: str, data: bytes) -> bool:
+        path = self._place_of(key)
+        with self._new_file(data) as (temporary, _):
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+        _sync_folder(path.parent)
+        return True
+
+    def _place_of(self, key: str) -> Path:
+        """Where `key` is written, its folder made."""
         path = self._writable(key)
         self._require_root()
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = inside(self._root, path.parent)
-        with self._new_file(data) as (temporary, status):
-            temporary.replace(folder / path.name)
-        _sync_folder(folder)
-        return meta_of(key, status)
+        return inside(self._root, path.parent) / path.name
 
     def _delete(self, key: str) -> None:
         path = self._usable(key)

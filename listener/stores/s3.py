@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
 
 import obstore
-from obstore.exceptions import BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
-from listener.store import ObjectMeta, OddKey
+from listener.store import ObjectMeta, OddKey, UploadInParts
 from listener.stores.s3_clients import (
     LentKeys,
     S3Settings,
@@ -25,19 +26,20 @@ from listener.stores.s3_clients import (
     read_ca,
 )
 from listener.stores.s3_errors import error_code, no_such_bucket, other_keys_may_do, translate
+from listener.stores.s3_keys import is_marker, refuse_marker, too_large
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
-from manifests.errors import GpuDropError, InputTooLarge, UnusableKey
+from listener.stores.s3_parts import PartSigner
+from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
+from manifests.errors import GpuDropError
 from manifests.media import check_key
 
 if TYPE_CHECKING:
-    from obstore import Attributes, UpdateVersion
+    from obstore import Attributes
 
 _T = TypeVar("_T")
 
 RUN_METADATA = "gpudrop-run"
 """Read back as the header x-amz-meta-gpudrop-run."""
-PROBE_KEY = ".gpudrop/write-check"
-"""Never written: `check` asks for a write that must be refused."""
 
 
 class S3Store:
@@ -54,6 +56,7 @@ class S3Store:
         self._settings = replace(settings, keys=self._keys)
         self._ca_pem = read_ca(settings)
         self._minio = listing_client(self._settings)
+        self._parts = PartSigner(self._settings)
         self._clients: dict[tuple[str, str], Bucket] = {}
 
     @property
@@ -76,7 +79,7 @@ class S3Store:
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
         """A bucket that does not exist looks like a missing object here; `check`, `list` and `write` tell it."""
-        if _is_marker(key):
+        if is_marker(key):
             return None
         try:
             client, path = self._client(bucket), check_key(key)
@@ -88,7 +91,7 @@ class S3Store:
         return replace(meta_of(found.meta, key), run_id=found.attributes.get(RUN_METADATA, ""))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
-        if _is_marker(key):
+        if is_marker(key):
             return None
         client, path = self._client(bucket), check_key(key)
 
@@ -96,7 +99,7 @@ class S3Store:
             result = await obstore.get_async(client, path)
             size = result.meta["size"]
             if size > max_bytes:
-                raise _too_large(key, size, max_bytes)
+                raise too_large(key, size, max_bytes)
             return bytes(await result.bytes_async())
 
         try:
@@ -109,7 +112,7 @@ class S3Store:
             raise self._told(e, f"read {key!r}", bucket) from e
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
-        _refuse_marker(key)
+        refuse_marker(key)
         attributes: Attributes = {"Content-Type": content_type}
         if run_id:
             attributes[RUN_METADATA] = run_id
@@ -125,8 +128,23 @@ class S3Store:
         # Overwritten or deleted meanwhile: what was written is no longer what a reader finds, and no time is known.
         return ObjectMeta(key, len(data), etag, datetime.fromtimestamp(0, UTC), version, run_id)
 
+    async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
+        """A server that ignores conditions overwrites; looking first leaves it a moment in which two may succeed."""
+        refuse_marker(key)
+        if await self.head(bucket, key) is not None:
+            return False
+        attributes: Attributes = {"Content-Type": content_type}
+        try:
+            client, path = self._client(bucket), check_key(key)
+            await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
+        except AlreadyExistsError:
+            return False
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise self._told(e, f"write {key!r}", bucket) from e
+        return True
+
     async def delete(self, bucket: str, key: str) -> None:
-        if _is_marker(key):
+        if is_marker(key):
             return
         try:
             client, path = self._client(bucket), check_key(key)
@@ -144,12 +162,23 @@ class S3Store:
     ) -> str:
         """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
         del content_type
-        _refuse_marker(key)
+        refuse_marker(key)
         client, path = self._client(bucket, self._settings.seen_endpoint), check_key(key)
         try:
             return await self._within(lambda: obstore.sign_async(client, method, path, timedelta(seconds=expires_s)))
         except (BaseError, TimeoutError) as e:
             raise self._told(e, f"sign {key!r}", bucket) from e
+
+    async def sign_parts(
+        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
+    ) -> UploadInParts:
+        """Parts have at least S3's 5 MiB; at most seven days."""
+        refuse_marker(key)
+        kind = content_type or "application/octet-stream"
+        return await self._parts.begin(bucket, key, kind, size=size_hint, part_bytes=part_bytes, expires_s=expires_s)
+
+    async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
+        await self._parts.abort(bucket, key, upload_id)
 
     def public_url(self, bucket: str, key: str) -> str:
         path_style = self._settings.path_style
@@ -165,6 +194,19 @@ class S3Store:
         found = await asyncio.gather(*(self._problem(bucket) for bucket in buckets))
         return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
 
+    async def keeps_claims(self, bucket: str) -> bool:
+        """Whether of two writes that both ask for an empty place the second is refused. Tries it: an object under
+        `.gpudrop/` appears and is deleted."""
+        key = f"{CLAIM_PROBE}{uuid.uuid4().hex}"
+        try:
+            return await self._within(lambda: refuses_second(self._client(bucket), key))
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise self._told(e, "write", bucket) from e
+        finally:
+            # MinIO closes a connection on which it has refused a write; a look finds that out and is repeated.
+            await self.head(bucket, key)
+            await self.delete(bucket, key)
+
     async def close(self) -> None:
         self._clients.clear()
 
@@ -178,16 +220,12 @@ class S3Store:
         return ""
 
     async def _probe_write(self, bucket: str) -> None:
-        client = self._client(bucket)
         try:
-            mode: UpdateVersion = {"e_tag": '"no-such-version"'}
-            await self._within(lambda: obstore.put_async(client, PROBE_KEY, b"", mode=mode))
-        except PreconditionError:
-            return
+            left = await self._within(lambda: leaves_probe(self._client(bucket)))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise self._told(e, "write", bucket) from e
-        # A server that ignores conditions has written it.
-        await self.delete(bucket, PROBE_KEY)
+        if left:
+            await self.delete(bucket, PROBE_KEY)
 
     def _listing(self, bucket: str) -> Listing:
         settings = self._settings
@@ -212,18 +250,3 @@ class S3Store:
 
     def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
         return translate(error, doing=doing, bucket=bucket, endpoint=self._settings.endpoint)
-
-
-def _is_marker(key: str) -> bool:
-    return key.endswith("/")
-
-
-def _refuse_marker(key: str) -> None:
-    if _is_marker(key):
-        raise UnusableKey(f"The key {key!r} names a folder.", hint="Name an object: a key that does not end in '/'.")
-
-
-def _too_large(key: str, size: int, max_bytes: int) -> InputTooLarge:
-    return InputTooLarge(
-        f"{key!r} has {size} bytes; at most {max_bytes} are read.", hint="Make it smaller, or split it.", where=key
-    )

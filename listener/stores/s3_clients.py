@@ -106,7 +106,7 @@ def listing_client(settings: S3Settings) -> Minio:
         credentials=_Lent(settings.keys),
         secure=parts.scheme == "https",
         region=settings.region,
-        http_client=_pool(settings),
+        http_client=connections(settings),
     )
     if not settings.path_style:
         client.enable_virtual_style_endpoint()
@@ -164,7 +164,8 @@ class _Lent(Provider):
         return Credentials(now.access_key, now.secret_key, now.session_token or None)
 
 
-def _pool(settings: S3Settings) -> urllib3.PoolManager:
+def connections(settings: S3Settings) -> urllib3.PoolManager:
+    """What carries the requests of minio's client, and of ours that no client knows."""
     # Every attempt together within the operation's time: a thread cannot be ended from outside.
     timeout = urllib3.Timeout(connect=min(CONNECT_S, settings.timeout_s), read=settings.timeout_s / (RETRIES + 1))
     # MinIO asks for 60 s in its first moments ("Retry-After"), and is there in one.

@@ -37,7 +37,12 @@ _LATER = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuot
 
 def error_code(error: BaseException) -> str:
     """The server's own code for what went wrong ("NoSuchBucket"); "" when its answer had none."""
-    found = _CODE.search(str(error))
+    return code_in(str(error))
+
+
+def code_in(text: str) -> str:
+    """The <Code> in a server's answer; "" when there is none."""
+    found = _CODE.search(text)
     return found[1] if found else ""
 
 

@@ -212,3 +212,15 @@ async def test_another_bucket_is_not_found(store: Store) -> None:
         await listed(store.list("no-such-bucket"))
     with pytest.raises(StoreDenied, match="no-such-bucket"):
         await store.read("no-such-bucket", "a", max_bytes=1)
+
+
+async def test_an_object_is_created_once_however_many_try(store: Store, bucket: str) -> None:
+    async def create(n: int) -> bool:
+        return await store.create(bucket, "claims/one.json", f"{n}".encode(), content_type="text/plain")
+
+    made = await asyncio.gather(*(create(n) for n in range(20)))
+    assert sum(made) == 1
+    assert await store.read(bucket, "claims/one.json", max_bytes=10) == f"{made.index(True)}".encode()
+    assert not await create(99)
+    await store.delete(bucket, "claims/one.json")
+    assert await create(100)
