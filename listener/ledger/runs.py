@@ -9,6 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, chunks, tables
+from listener.ledger.together import Together
 
 RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
 EndReason = Literal["cancelled", "superseded"]
@@ -45,6 +46,18 @@ _redrives = sa.Table(
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
 _OPEN = runs_table.c.state == "accepted"
 
+_MOVE = (
+    sa.update(runs_table)
+    .where(runs_table.c.run_id == sa.bindparam("id"), _UNFINISHED)
+    .values(
+        state=sa.bindparam("now"),
+        updated=sa.bindparam("at"),
+        error_code=sa.bindparam("code"),
+        operation=sa.func.coalesce(sa.func.nullif(sa.bindparam("what"), ""), runs_table.c.operation),
+    )
+)
+"""Made once: two for every run's life, and making one costs as much as carrying it out."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
@@ -74,6 +87,7 @@ class RunRow:
 class RunLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._together: Together = Together(database, lambda db: db)
 
     async def add(self, row: RunRow) -> bool:
         """Whether the run is new; one that is there already is left as it is."""
@@ -96,6 +110,20 @@ class RunLedger:
                 taken = sa.update(runs_table).where(runs_table.c.run_id.in_(ids)).values(member=member)
                 found = [RunRow(**row) for row in db.execute(taken.returning(runs_table)).mappings()] if ids else []
             return sorted(found, key=lambda row: row.accepted)
+
+        return await self._database.call(work)
+
+    async def reclaim(self, run_ids: Sequence[str], member: str) -> list[RunRow]:
+        """Those of them that have not ended, as if `member` had claimed them and told nothing of them yet."""
+
+        def work() -> list[RunRow]:
+            found: list[RunRow] = []
+            with self._database.begin() as db:
+                for chunk in chunks(run_ids):
+                    query = sa.update(runs_table).where(runs_table.c.run_id.in_(chunk), _UNFINISHED)
+                    query = query.values(state="accepted", member=member).returning(runs_table)
+                    found += [RunRow(**row) for row in db.execute(query).mappings()]
+            return found
 
         return await self._database.call(work)
 
@@ -138,16 +166,8 @@ class RunLedger:
         self, run_id: str, *, state: RunState, at: float, operation: str = "", error_code: str = ""
     ) -> None:
         """Moves a run on; one that has ended stays as it is. An empty `operation` keeps the one recorded."""
-        values: dict[str, Any] = {"state": state, "updated": at, "error_code": error_code}
-        if operation:
-            values["operation"] = operation
-
-        def work() -> None:
-            with self._database.begin() as db:
-                query = sa.update(runs_table).where(runs_table.c.run_id == run_id, _UNFINISHED)
-                db.execute(query.values(**values))
-
-        await self._database.call(work)
+        moved = {"id": run_id, "now": state, "at": at, "code": error_code, "what": operation}
+        await self._together.write(lambda db: db.execute(_MOVE, moved))
 
     async def find(self, run_id: str) -> RunRow | None:
         rows = await self._rows(sa.select(runs_table).where(runs_table.c.run_id == run_id))

@@ -1,0 +1,114 @@
+"""How long a job will take, and so what it will cost: learned from jobs that were done, guessed before any were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gpu_dispatch.task import Img2VidParams
+from handlers.base import PlannedTask
+from listener.ledger.jobs import JobRow
+
+UNKNOWN = 0.0
+"""Units of work that only the worker can know."""
+
+KEPT = 0.9
+"""What is left of a job's say in the estimate when the next one is done: some twenty jobs count."""
+
+_FULL_MODEL_S = 1.25e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Seconds for each unit of work, and for a job of unknown size."""
+
+    unit_s: float
+    job_s: float
+
+
+GUESSES: dict[str, Guess] = {
+    "transcribe": Guess(_FULL_MODEL_S, 300.0),
+    "caption": Guess(4e-7, 180.0),
+    "img2vid": Guess(0.02, 120.0),
+    "addaudio": Guess(1e-7, 60.0),
+}
+"""Before anything is learned, for a card like an L4, rather too much than too little. Speech: a tenth of the length of
+a recording at 64 kbit/s, with the largest model. Captions: a quarter of the length of a video at 5 Mbit/s. Clips: 50
+frames a second. Audio added: 10 MB a second, for the cases that encode."""
+
+OTHER = Guess(4e-7, 300.0)
+
+MODELS: dict[str, float] = {
+    "tiny": 0.15,
+    "base": 0.2,
+    "small": 0.35,
+    "medium": 0.7,
+    "turbo": 0.3,
+    "large-v3-turbo": 0.3,
+}
+"""What a model takes of the largest one's time. Starting and loading take their share of the small ones'."""
+
+
+def units_of(task: PlannedTask) -> float:
+    """The amount of work: frames of img2vid, else bytes of the inputs; `UNKNOWN` where one of those is."""
+    if isinstance(task.params, Img2VidParams):
+        return float(sum(clip.frames for clip in task.params.clips))
+    total = 0
+    for file in task.inputs:
+        if file.size is None:
+            return UNKNOWN
+        total += file.size
+    return float(total)
+
+
+@dataclass(slots=True)
+class _Learned:
+    """Sums in which older jobs count less and less, so that a large job says more about large ones than a small one.
+
+    `sized_s` is the time of the jobs whose units are known.
+    """
+
+    jobs: float = 0.0
+    job_s: float = 0.0
+    units: float = 0.0
+    sized_s: float = 0.0
+
+    def add(self, units: float, seconds: float) -> None:
+        self.jobs = self.jobs * KEPT + 1.0
+        self.job_s = self.job_s * KEPT + seconds
+        if units > UNKNOWN:
+            self.units = self.units * KEPT + units
+            self.sized_s = self.sized_s * KEPT + seconds
+
+
+class Estimates:
+    """Belongs to one event loop. `rows` are jobs that were done, oldest first."""
+
+    def __init__(self, rows: Iterable[JobRow]) -> None:
+        self._here: dict[tuple[str, str, str], _Learned] = {}
+        self._anywhere: dict[tuple[str, str], _Learned] = {}
+        for row in rows:
+            self.learn(row)
+
+    def learn(self, row: JobRow) -> None:
+        """Jobs that failed, and those whose time nobody told, teach nothing."""
+        if row.outcome != "done" or row.execution_ms <= 0:
+            return
+        seconds = row.execution_ms / 1000.0
+        here = self._here.setdefault((row.operation, row.detail, row.endpoint), _Learned())
+        anywhere = self._anywhere.setdefault((row.operation, row.detail), _Learned())
+        for learned in (here, anywhere):
+            learned.add(row.units, seconds)
+
+    def seconds(self, operation: str, detail: str, endpoint: str, units: float) -> float:
+        """By what this endpoint took for such work, else by what any took, else by `GUESSES`."""
+        here = self._here.get((operation, detail, endpoint))
+        anywhere = self._anywhere.get((operation, detail))
+        for learned in (here, anywhere):
+            if learned and units > UNKNOWN and learned.units:
+                return units * learned.sized_s / learned.units
+            if learned and units <= UNKNOWN:
+                return learned.job_s / learned.jobs
+        guess = GUESSES.get(operation, OTHER)
+        share = MODELS.get(detail.removesuffix(".en"), 1.0)
+        return (units * guess.unit_s if units > UNKNOWN else guess.job_s) * share

@@ -1,0 +1,86 @@
+"""What jobs have cost, summed up the way somebody asks, and how today stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from listener.ledger.database import Database
+from listener.ledger.job_rows import DAY_S, jobs_table
+from listener.ledger.reserving import Spending, Tally
+
+By = Literal["day", "trigger", "operation", "endpoint", "run"]
+
+_c = jobs_table.c
+_COLUMNS: dict[By, sa.Column[Any]] = {
+    "day": _c.day,
+    "trigger": _c.trigger,
+    "operation": _c.operation,
+    "endpoint": _c.endpoint,
+    "run": _c.run_id,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Jobs that have ended, under one `name`: a day (2026-11-21, UTC), a trigger, a run's id...
+
+    `seconds` are those of execution; `key` is where the run's drop lies, "" unless asked by run.
+    """
+
+    name: str
+    jobs: int
+    seconds: float
+    usd: float
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """`triggers` are those with jobs that are open, or ended today; the money of the open ones is reserved."""
+
+    open_jobs: int
+    triggers: Mapping[str, Spending]
+
+    @property
+    def all(self) -> Spending:
+        each = self.triggers.values()
+        return Spending(sum((s.settled for s in each), 0.0), sum((s.reserved for s in each), 0.0))
+
+
+class CostLedger:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def costs(self, by: By, *, days: int, now: float) -> list[Cost]:
+        """Of the last `days` days, today included: in order of the day, else the dearest first."""
+        column = _COLUMNS[by]
+        key = sa.func.min(_c.key) if by == "run" else sa.literal("")
+        sums = (sa.func.count(), sa.func.sum(_c.execution_ms), sa.func.sum(_c.usd), key)
+        query = sa.select(column, *sums).where(_c.day > int(now // DAY_S) - days).group_by(column)
+        order = (column,) if by == "day" else (sa.func.sum(_c.usd).desc(), column)
+
+        def work() -> list[Cost]:
+            with self._database.begin() as db:
+                return [
+                    Cost(_day(row[0]) if by == "day" else row[0], row[1], float(row[2]) / 1000.0, row[3], row[4])
+                    for row in db.execute(query.order_by(*order))
+                ]
+
+        return await self._database.call(work)
+
+    async def today(self, now: float) -> Today:
+        def work() -> Today:
+            with self._database.begin() as db:
+                tally = Tally(self._database, db)
+                return Today(sum(tally.open_jobs().values()), tally.spending(now))
+
+        return await self._database.call(work)
+
+
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY_S, UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,184 @@
+"""The ledger of jobs: a row stands before its job is sent, and is kept up to date until the job has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from listener.ledger.database import Database
+from listener.ledger.job_rows import DAY_S, OPEN, JobRow, JobState, job_row, jobs_table
+from listener.ledger.reserving import RESERVED, Limits, Refusal, Tally
+from listener.ledger.runs import ENDED, runs_table
+from listener.ledger.together import Together
+
+__all__ = ["KEEP_S", "JobLedger", "JobRow", "JobState", "Limits", "Refusal"]
+
+KEEP_S = 400 * DAY_S
+"""Rows outlive the runs they belong to, for `gpudrop costs`."""
+
+_c = jobs_table.c
+_IS_OPEN = _c.state.in_(OPEN)
+_THIS = _c.entry == sa.bindparam("this")
+
+# Made once: to make a statement costs as much as to carry it out.
+_SENT = sa.update(jobs_table).where(_THIS, _IS_OPEN)
+_UNKNOWN = sa.update(jobs_table).where(_THIS, _c.state == "intended")
+_END = sa.update(jobs_table).where(_THIS, _IS_OPEN).returning(*RESERVED)
+_CORRECT = sa.update(jobs_table).where(_THIS, _c.state == "ended", _c.execution_ms == 0)
+
+
+class JobLedger:
+    """`clock` gives epoch seconds. Calls that come at the same time share a transaction.
+
+    Each answers once its transaction is committed, or raises StoreUnavailable; every one may be made again then.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._together = Together(database, lambda db: Tally(database, db))
+
+    async def reserve(self, row: JobRow, limits: Limits) -> Refusal | None:
+        """Records the intent to send a job, unless that would pass a limit.
+
+        Counting and recording are one transaction, also among several listeners. An entry that is only intended is
+        replaced: a reservation whose answer was lost may be made again, also for another endpoint. One that has gone
+        further stays as it is, and is not refused. Cancelled, it takes back what it may have recorded.
+        """
+        try:
+            return await self._together.write(lambda tally: tally.reserve(row, limits, self._clock()))
+        except asyncio.CancelledError:
+            self._together.post(lambda tally: tally.take_back(row.entry, meant=True))
+            raise
+
+    async def sent(self, entry: str, *, endpoint_id: str, job_id: str) -> None:
+        """The provider has it, under this id."""
+        values = {"endpoint_id": endpoint_id, "job_id": job_id, "state": "sent", "sent": self._clock()}
+        await self._update(_SENT, entry, values)
+
+    async def unknown(self, entry: str) -> None:
+        """It was sent, and nobody can say whether it was taken: its money stays reserved."""
+        await self._update(_UNKNOWN, entry, {"state": "unknown"})
+
+    async def drop(self, entry: str) -> None:
+        """It was not taken, for certain: as if it had never been meant. One that has ended stays."""
+        await self._together.write(lambda tally: tally.take_back(entry))
+
+    async def ended(
+        self, entry: str, *, outcome: str, delay_ms: int = 0, execution_ms: int = 0, usd: float = 0.0
+    ) -> None:
+        """It has come to its end and cost `usd`, which counts for today. The first end told is the one kept.
+
+        Unless nothing was known of its work then, and now is: a job thought lost had gone on.
+        """
+
+        def work(tally: Tally) -> None:
+            now = self._clock()
+            row = _Ending(entry, outcome, delay_ms, execution_ms, usd, now, int(now // DAY_S))
+            if not _end(tally, row) and execution_ms > 0:
+                _correct(tally, row)
+
+        await self._together.write(work)
+
+    async def give_up(self, before: float) -> int:
+        """Ends jobs meant before `before` whose run has ended or is not known any more: nobody else will.
+
+        Their number. One that may have been sent is taken to have cost what was reserved for it.
+        """
+        going_on = sa.select(runs_table.c.run_id).where(runs_table.c.state.not_in(ENDED))
+        left = sa.and_(_IS_OPEN, _c.intended < before, _c.run_id.not_in(going_on))
+        query = sa.select(_c.entry, _c.state, _c.estimate_usd).where(left)
+
+        def work(tally: Tally) -> int:
+            tally.writing()
+            now = self._clock()
+            found = tally.db.execute(query).all()
+            for entry, state, estimate in found:
+                usd = 0.0 if state == "intended" else estimate
+                _end(tally, _Ending(entry, "abandoned", 0, 0, usd, now, int(now // DAY_S)))
+            return len(found)
+
+        return await self._together.write(work)
+
+    async def of_attempt(self, task_id: str, attempt: int) -> list[JobRow]:
+        """Every job meant for an attempt, in the order they were meant."""
+        rows = await self._rows(sa.select(jobs_table).where(_c.task_id == task_id, _c.attempt == attempt))
+        return sorted(rows, key=lambda row: (row.intended, len(row.entry), row.entry))
+
+    async def open_jobs(self) -> Mapping[str, int]:
+        """How many jobs are at each endpoint or on their way there, of all listeners; absent: none."""
+        return await self._together.write(lambda tally: tally.open_jobs())
+
+    async def open_rows(self) -> list[JobRow]:
+        """Every job that has not ended, oldest first."""
+        return await self._rows(sa.select(jobs_table).where(_IS_OPEN).order_by(_c.intended))
+
+    async def done_lately(self, limit: int) -> list[JobRow]:
+        """The `limit` jobs that were done last, oldest first: what estimates are learned from."""
+        done = sa.select(jobs_table).where(_c.outcome == "done").order_by(_c.ended.desc()).limit(limit)
+        return (await self._rows(done))[::-1]
+
+    async def spent_by_run(self, run_id: str) -> float:
+        """US dollars of its jobs that have ended."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(_c.usd), 0.0)).where(_c.run_id == run_id)
+
+        def work() -> float:
+            with self._database.begin() as db:
+                return db.execute(query).scalar_one()
+
+        return await self._database.call(work)
+
+    async def forget(self, before: float) -> None:
+        """Deletes jobs that ended before `before`, and those meant before it that nobody ever told the end of."""
+        lost = sa.and_(_IS_OPEN, _c.intended < before)
+
+        def work() -> None:
+            with self._database.begin() as db:
+                db.execute(sa.delete(jobs_table).where(_c.state == "ended", _c.ended < before))
+                db.execute(sa.delete(jobs_table).where(lost))
+
+        await self._database.call(work)
+
+    async def _update(self, query: sa.Update, entry: str, values: Mapping[str, str | float]) -> None:
+        def work(tally: Tally) -> None:
+            tally.writing()
+            tally.db.execute(query, {**values, "this": entry})
+
+        await self._together.write(work)
+
+    async def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[JobRow]:
+        def work() -> list[JobRow]:
+            with self._database.begin() as db:
+                return [job_row(row) for row in db.execute(query).mappings()]
+
+        return await self._database.call(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    this: str
+    outcome: str
+    delay_ms: int
+    execution_ms: int
+    usd: float
+    ended: float
+    day: int
+
+
+def _end(tally: Tally, ending: _Ending) -> bool:
+    """Whether the job was open."""
+    tally.writing()
+    found = tally.db.execute(_END, {**asdict(ending), "state": "ended"}).first()
+    if found is None:
+        return False
+    endpoint, trigger, estimate = found
+    tally.closed(endpoint, trigger, estimate, ending.usd, ending.day)
+    return True
+
+
+def _correct(tally: Tally, ending: _Ending) -> None:
+    tally.db.execute(_CORRECT, asdict(ending))
+    tally.forget()
