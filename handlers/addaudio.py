@@ -21,8 +21,8 @@ class AddAudioHandler:
     def plan(self, planning: Planning[AddAudio]) -> Plan:
         asked = planning.manifest
         key = _output_key(planning)
-        video = task_file("video", planning.inputs["video"].media)
-        audio = task_file("audio", planning.inputs["audio"].media)
+        video = task_file("video", planning.inputs["video"])
+        audio = task_file("audio", planning.inputs["audio"])
         params = AddAudioParams(
             video=video.name,
             audio=audio.name,

@@ -57,10 +57,11 @@ class Planning(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A file a planned task reads (`media`) under a name of ours."""
+    """A file a planned task reads (`media`) under a name of ours. `size` is None where only the worker can know."""
 
     name: str
     media: MediaRef
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class CaptionHandler:
         asked = planning.manifest
         key = _output_key(planning)
         subtitles = self._subtitles(planning)
-        video = task_file("video", planning.inputs["video"].media)
+        video = task_file("video", planning.inputs["video"])
         layouts: tuple[CaptionLayout, ...] = ()
         if asked.burn:
             layouts = tuple(CaptionLayout(w, h, write_ass(subtitles.cues, asked.style, w, h)) for w, h in SHAPES)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gpu_dispatch.task import GpuResult, Payload, Videos
-from handlers.base import Link, Plan, Planning, TaskFile, Value
+from handlers.base import Input, Link, Plan, Planning, TaskFile, Value
 from manifests.errors import GpuDropError, OutputOverwritesInput, WorkerError
 from manifests.keys import check_key
 from manifests.media import MediaRef, ObjectRef
@@ -38,10 +38,10 @@ def stem(name: str) -> str:
     return media[1] if media else name
 
 
-def task_file(name: str, media: MediaRef) -> TaskFile:
-    """`media` under our own `name`, with its extension in lower case as a hint where it has a plain one."""
-    suffix = PurePosixPath(file_name(media)).suffix
-    return TaskFile(name + (suffix.lower() if _EXTENSION.fullmatch(suffix) else ""), media)
+def task_file(name: str, found: Input) -> TaskFile:
+    """The file `found` under our own `name`, with its extension in lower case as a hint where it has a plain one."""
+    suffix = PurePosixPath(file_name(found.media)).suffix
+    return TaskFile(name + (suffix.lower() if _EXTENSION.fullmatch(suffix) else ""), found.media, found.size)
 
 
 def output_keys(planning: Planning[Any], names: Sequence[str], *, where: str = "path") -> tuple[str, ...]:

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from gpu_dispatch.task import Clip, GpuResult, Img2VidParams, Videos
-from handlers.base import Finished, Link, Plan, PlannedTask, Planning, Reference, TaskFile, TaskTarget, Value
+from handlers.base import Finished, Input, Link, Plan, PlannedTask, Planning, Reference, TaskFile, TaskTarget, Value
 from handlers.files import VIDEO_TYPE, missing_output, output_keys, payload_of, task_file
 from manifests.errors import InvalidDuration
 from manifests.media import MediaRef
 from manifests.models import Image, Img2Vid
 
 DONE = "Images converted to videos and uploaded to S3 successfully"
-MAX_IMAGES_PER_TASK = 50
-MAX_TASKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLimits:
+    """More than `images_per_job` images are shared out to several jobs, at most `max_jobs`."""
+
+    images_per_job: int = 50
+    max_jobs: int = 3
+
+
+DEFAULT_SPLIT = SplitLimits()
 
 
 class Img2VidHandler:
-    """More than `images_per_task` images go to several tasks, at most `max_tasks`."""
-
     operation = "img2vid"
     model = Img2Vid
 
-    def __init__(self, images_per_task: int = MAX_IMAGES_PER_TASK, max_tasks: int = MAX_TASKS) -> None:
-        self._images_per_task = images_per_task
-        self._max_tasks = max_tasks
+    def __init__(self, split: SplitLimits = DEFAULT_SPLIT) -> None:
+        self._split = split
 
     def references(self, manifest: Img2Vid) -> tuple[Reference, ...]:
         return tuple(Reference(_role(i), image.image) for i, image in enumerate(manifest.images))
 
     def plan(self, planning: Planning[Img2Vid]) -> Plan:
         asked = planning.manifest
-        files = _files([planning.inputs[_role(i)].media for i in range(len(asked.images))])
+        files = _files([planning.inputs[_role(i)] for i in range(len(asked.images))])
         frames = frame_counts(asked.images, asked.fps)
         keys = output_keys(planning, [_video(i) for i in range(len(frames))])
         clips = [Clip(files[i].name, _video(i), count) for i, count in enumerate(frames)]
         tasks: list[PlannedTask] = []
-        for part in self._split(frames):
+        for part in shares(frames, self._split):
             params = Img2VidParams(
                 clips=tuple(clips[i] for i in part),
                 fps=asked.fps,
@@ -77,16 +84,20 @@ class Img2VidHandler:
         }
         return Finished(message=DONE, response={"videos": tuple(listed)}, stats=stats)
 
-    def _split(self, frames: Sequence[int]) -> list[list[int]]:
-        """Image numbers of each task, in order: the longest clips dealt first, each to the task with least to do."""
-        needed = -(-len(frames) // self._images_per_task)
-        parts: list[list[int]] = [[] for _ in range(max(1, min(needed, self._max_tasks)))]
-        loads = [0] * len(parts)
-        for i in sorted(range(len(frames)), key=lambda i: -frames[i]):
-            part = loads.index(min(loads))
-            parts[part].append(i)
-            loads[part] += frames[i]
-        return [sorted(part) for part in parts]
+
+def shares(frames: Sequence[int], split: SplitLimits) -> list[list[int]]:
+    """Image numbers of each job, rising: the longest clips are dealt first, each to the job with the fewest frames.
+
+    The jobs' frames differ by at most the longest clip's, and the same list is always shared out in the same way.
+    """
+    needed = -(-len(frames) // split.images_per_job)
+    parts: list[list[int]] = [[] for _ in range(max(1, min(needed, split.max_jobs)))]
+    loads = [0] * len(parts)
+    for i in sorted(range(len(frames)), key=lambda i: -frames[i]):
+        part = loads.index(min(loads))
+        parts[part].append(i)
+        loads[part] += frames[i]
+    return [sorted(part) for part in parts]
 
 
 def frame_counts(images: Sequence[Image], fps: int) -> tuple[int, ...]:
@@ -111,13 +122,13 @@ def frame_counts(images: Sequence[Image], fps: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def _files(media: Sequence[MediaRef]) -> list[TaskFile]:
+def _files(inputs: Sequence[Input]) -> list[TaskFile]:
     """The file of each image; the same image, however often it is shown, is one file."""
     files: dict[MediaRef, TaskFile] = {}
-    for one in media:
-        if one not in files:
-            files[one] = task_file(f"img_{len(files) + 1:04d}", one)
-    return [files[one] for one in media]
+    for found in inputs:
+        if found.media not in files:
+            files[found.media] = task_file(f"img_{len(files) + 1:04d}", found)
+    return [files[found.media] for found in inputs]
 
 
 def _role(i: int) -> str:

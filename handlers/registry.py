@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 from handlers.addaudio import AddAudioHandler
 from handlers.base import Handler
 from handlers.caption import CaptionHandler
-from handlers.img2vid import Img2VidHandler
+from handlers.img2vid import DEFAULT_SPLIT, Img2VidHandler, SplitLimits
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import ConfigError, ErrorInfo, UnknownOperation
 from manifests.models import MODELS, Manifest
@@ -64,8 +64,8 @@ class Registry:
         raise UnknownOperation(message, hint=f"Use one of {known}.", where="operation")
 
 
-def own_handlers() -> tuple[AnyHandler, ...]:
-    return (TranscribeHandler(), CaptionHandler(), Img2VidHandler(), AddAudioHandler())
+def own_handlers(img2vid: SplitLimits = DEFAULT_SPLIT) -> tuple[AnyHandler, ...]:
+    return (TranscribeHandler(), CaptionHandler(), Img2VidHandler(img2vid), AddAudioHandler())
 
 
 def installed() -> Iterable[EntryPoint]:
@@ -73,9 +73,14 @@ def installed() -> Iterable[EntryPoint]:
     return entry_points(group=GROUP)
 
 
-def load_registry(find: Callable[[], Iterable[EntryPoint]] = installed) -> Registry:
-    """This project's handlers and those that `find` gives. Raises ConfigError when two claim the same operation."""
-    handlers: dict[str, AnyHandler] = {handler.operation: handler for handler in own_handlers()}
+def load_registry(
+    find: Callable[[], Iterable[EntryPoint]] = installed, *, img2vid: SplitLimits = DEFAULT_SPLIT
+) -> Registry:
+    """This project's handlers and those that `find` gives. Raises ConfigError when two claim the same operation.
+
+    `img2vid` is how lists of images are shared out.
+    """
+    handlers: dict[str, AnyHandler] = {handler.operation: handler for handler in own_handlers(img2vid)}
     origins = dict.fromkeys(handlers, "gpudrop")
     problems: list[ErrorInfo] = []
     for point in sorted(find(), key=lambda point: (point.name, point.value)):

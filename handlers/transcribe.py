@@ -58,7 +58,7 @@ class TranscribeHandler:
         asked = planning.manifest
         if asked.naming == "fixed":
             _keys(planning, "")
-        audio = task_file("audio", planning.inputs["audio"].media)
+        audio = task_file("audio", planning.inputs["audio"])
         params = TranscribeParams(
             audio=audio.name,
             model=asked.model,
