@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1.7
+# The listener, for endpoints on RunPod: no GPU, no ffmpeg, no model. Build it from the repository's root.
+# Its root file system may be read-only: it writes to /var/lib/gpudrop (state) and /tmp only.
+
+FROM python:3.11.15-slim-bookworm AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/venv
+WORKDIR /build
+COPY docker/constraints-listener.txt constraints.txt
+RUN /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
+COPY pyproject.toml README.md ./
+COPY manifests manifests
+COPY handlers handlers
+COPY gpu_dispatch gpu_dispatch
+COPY listener listener
+RUN /opt/venv/bin/pip install --no-deps . \
+ && /opt/venv/bin/pip uninstall --yes pip
+
+FROM python:3.11.15-slim-bookworm AS listener
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    GPUDROP_CONFIG=/etc/gpudrop/config.yaml
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/gpudrop --shell /usr/sbin/nologin gpudrop \
+ && install --directory --owner gpudrop --group gpudrop /var/lib/gpudrop
+COPY --from=build /opt/venv /opt/venv
+COPY docker/healthcheck.py /opt/healthcheck.py
+WORKDIR /var/lib/gpudrop
+USER 10001:10001
+HEALTHCHECK --interval=60s --timeout=20s --start-period=30s CMD ["python", "/opt/healthcheck.py"]
+ENTRYPOINT ["gpudrop"]
+CMD ["run"]
