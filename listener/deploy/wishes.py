@@ -1,0 +1,130 @@
+"""From config.yaml to what RunPod shall have, with what is wrong or odd about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from listener.configuration.config import Config
+from listener.configuration.endpoints import DeployConfig, EndpointConfig, RunPodEndpoint
+from listener.deploy.gpus import MOST_POOLS, NVENC, unknown, without_nvenc
+from listener.deploy.model import Container, Settings, Wish, runpod_name
+from listener.deploy.secrets import looks_secret
+from manifests.errors import ConfigError
+
+_LONGEST_IDLE_S = 3600
+_SHORTEST_DELAY_S = 0.5
+
+
+def wishes_of(config: Config, only: str = "") -> tuple[Wish, ...]:
+    """Of the endpoint `only`, or of all that have `deploy`. Raises ConfigError for what RunPod could not do."""
+    endpoints = [e for e in runpod_endpoints(config) if e.deploy]
+    if only and only not in [e.name for e in endpoints]:
+        known = ", ".join(e.name for e in endpoints) or "none yet"
+        raise ConfigError(
+            f"There is no endpoint {only!r} with `deploy` in the configuration.",
+            hint=f"Endpoints that can be deployed: {known}.",
+            where="--endpoint",
+        )
+    if not endpoints:
+        raise ConfigError(
+            "No endpoint in the configuration has a section `deploy`.",
+            hint="Give an endpoint of kind runpod `deploy: {image: …, gpus: [ADA_24]}`; see the README.",
+            where="endpoints",
+        )
+    return tuple(_wish(e, e.deploy, config) for e in endpoints if e.deploy and only in ("", e.name))
+
+
+def runpod_endpoints(config: Config) -> tuple[RunPodEndpoint, ...]:
+    return tuple(e for e in config.endpoints if isinstance(e, RunPodEndpoint))
+
+
+def price_of(endpoint: EndpointConfig, prices: Mapping[str, float]) -> float | None:
+    """US dollars a second of one worker: `price`, else that of `gpu`, else the dearest of `deploy.gpus`."""
+    if endpoint.price is not None:
+        return endpoint.price
+    if endpoint.gpu is not None:
+        return prices.get(endpoint.gpu)
+    pools = pools_of(endpoint.deploy) if isinstance(endpoint, RunPodEndpoint) and endpoint.deploy else ()
+    known = [prices[pool] for pool in pools if pool in prices]
+    return max(known) if known and len(known) == len(pools) else None
+
+
+def pools_of(deploy: DeployConfig) -> tuple[str, ...]:
+    return tuple(gpu for gpu in deploy.gpus if not gpu.startswith("-"))
+
+
+def nvenc_refusal(endpoint: RunPodEndpoint) -> ConfigError | None:
+    """Why `endpoint` cannot do what its capabilities say on the GPUs it is given."""
+    if "nvenc" not in endpoint.capabilities:
+        return None
+    pools = pools_of(endpoint.deploy) if endpoint.deploy else (endpoint.gpu,) if endpoint.gpu else ()
+    blind = without_nvenc(pools)
+    if not blind:
+        return None
+    return ConfigError(
+        f"{endpoint.name} shall encode video (nvenc), but these GPUs have no encoder: {', '.join(blind)}.",
+        hint=f"Pools with an encoder: {', '.join(NVENC)}.",
+        where=f"endpoints: {endpoint.name}",
+    )
+
+
+def odd_about(config: Config, wishes: Sequence[Wish]) -> tuple[str, ...]:
+    """What may be meant as it stands, but is worth a look."""
+    capabilities = {e.name: e.capabilities for e in runpod_endpoints(config)}
+    notes: list[str] = []
+    for wish in wishes:
+        settings = wish.settings
+        for name, value in settings.container.env.items():
+            if looks_secret(name, value):
+                notes.append(
+                    f"{wish.named}: env.{name} looks like a secret, and whoever can see the endpoint can read it. Keep"
+                    f" it in RunPod's secrets and write '{{{{ RUNPOD_SECRET_name }}}}' here."
+                )
+        if len(settings.pools) > MOST_POOLS:
+            notes.append(f"{wish.named}: RunPod uses at most {MOST_POOLS} GPU pools; {len(settings.pools)} are given.")
+        if "nvenc" in capabilities[wish.named] and (strange := unknown(settings.pools)):
+            notes.append(f"{wish.named}: whether {', '.join(strange)} can encode video is not known here.")
+        if settings.workers_max == 0:
+            notes.append(f"{wish.named}: workers.max is 0, so no job will run there.")
+        if settings.workers_min and wish.usd_per_s:
+            cost = settings.workers_min * wish.usd_per_s * 86400
+            notes.append(
+                f"{wish.named}: workers.min {settings.workers_min} costs up to ${cost:.2f} a day without a job."
+            )
+        if not settings.flashboot:
+            notes.append(f"{wish.named}: FlashBoot is off, so every start of a worker is slow.")
+    return tuple(notes)
+
+
+def _wish(endpoint: RunPodEndpoint, deploy: DeployConfig, config: Config) -> Wish:
+    if refusal := nvenc_refusal(endpoint):
+        raise refusal
+    _check(endpoint.name, deploy)
+    settings = Settings(
+        name=runpod_name(endpoint.name),
+        container=Container(deploy.image, deploy.container_disk_gb, dict(deploy.env), deploy.registry_auth),
+        pools=pools_of(deploy),
+        excluded=frozenset(gpu[1:].strip() for gpu in deploy.gpus if gpu.startswith("-")),
+        workers_min=deploy.workers.min,
+        workers_max=deploy.workers.max,
+        idle_s=max(1, round(deploy.workers.idle_timeout)),
+        queue_delay_s=deploy.queue_delay,
+        flashboot=deploy.flashboot,
+        volumes=frozenset((deploy.volume,) if deploy.volume else ()),
+        timeout_ms=round((endpoint.timeout or config.task_timeout) * 1000),
+    )
+    return Wish(endpoint.name, endpoint.id, settings, price_of(endpoint, config.known_prices))
+
+
+def _check(name: str, deploy: DeployConfig) -> None:
+    problem = ""
+    if not pools_of(deploy):
+        problem = "deploy.gpus names no pool"
+    elif deploy.workers.min > deploy.workers.max:
+        problem = f"deploy.workers.min ({deploy.workers.min}) is larger than max ({deploy.workers.max})"
+    elif deploy.workers.idle_timeout > _LONGEST_IDLE_S:
+        problem = f"deploy.workers.idle_timeout may be at most {_LONGEST_IDLE_S} s"
+    elif deploy.queue_delay < _SHORTEST_DELAY_S:
+        problem = f"deploy.queue_delay must be at least {_SHORTEST_DELAY_S} s"
+    if problem:
+        raise ConfigError(f"{name}: {problem}.", hint="Change it in config.yaml.", where=f"endpoints: {name}")
