@@ -39,12 +39,16 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One line for a person: `detail` says what is there, `remedy` what to do when it is not `ok`."""
+    """One line for a person: `detail` says what is there, `remedy` what to do when it is not `ok`.
+
+    `serves`: whether tasks that are sent there get done, however slowly; it is False where somebody has to act first.
+    """
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
+    serves: bool = True
 
 
 class GpuBackend(Protocol):
@@ -53,6 +57,11 @@ class GpuBackend(Protocol):
     @property
     def name(self) -> str:
         """The endpoint's name in the configuration."""
+        ...
+
+    @property
+    def endpoint_id(self) -> str:
+        """The provider's id of the endpoint; "" where there is none."""
         ...
 
     @property
@@ -74,8 +83,8 @@ class GpuBackend(Protocol):
     async def submit(self, task: GpuTask) -> JobRef:
         """Hands `task` over. Returns as soon as the backend has it, running or queued.
 
-        Raises EndpointUnavailable, EndpointDenied or TaskRefused when the task was not taken, for certain; SubmitUnknown
-        when it may have been.
+        Raises EndpointUnavailable, EndpointDenied or TaskRefused when the task was not taken, for certain, and
+        SubmitUnknown when it may have been.
         """
         ...
 

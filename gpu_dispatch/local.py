@@ -21,8 +21,6 @@ from manifests.errors import EngineUnavailable, WorkerError
 
 __all__ = ["LocalBackend", "LocalSettings"]
 
-NAME = "local"
-
 
 class LocalBackend:
     """A GpuBackend. Each capability has a first-in-first-out queue; its slots take from it, each with its own child.
@@ -31,11 +29,12 @@ class LocalBackend:
     anything that looks like a secret.
     """
 
-    name = NAME
+    endpoint_id = ""
     durable = False
     claims = False
 
     def __init__(self, settings: LocalSettings, *, environ: Mapping[str, str]) -> None:
+        self.name = settings.name
         self._settings = settings
         self._environ = environ
         self._queues: dict[Capability, asyncio.Queue[LocalJob]] = {}
@@ -63,7 +62,7 @@ class LocalBackend:
                 f"This machine takes no {capability} tasks now.",
                 hint=f"Give local.slots.{capability} at least 1 in config.yaml.",
             )
-        ref = JobRef(NAME, capability, uuid.uuid4().hex)
+        ref = JobRef(self.name, capability, uuid.uuid4().hex)
         job = self._jobs[ref.job_id] = LocalJob(ref, task, time.monotonic())
         self._queues[capability].put_nowait(job)
         return ref
@@ -212,5 +211,7 @@ class LocalBackend:
         detail = f"{slots} slot{'s' if slots != 1 else ''}, {running} running, {queued} queued"
         trouble = self._trouble.get(capability)
         if trouble:
-            return Health(f"{NAME} {capability}", False, f"{detail}. {trouble}", "Mend the installation; see the log.")
-        return Health(f"{NAME} {capability}", True, detail)
+            return Health(
+                f"{self.name} {capability}", False, f"{detail}. {trouble}", "Mend the installation; see the log."
+            )
+        return Health(f"{self.name} {capability}", True, detail)

@@ -39,6 +39,7 @@ class LocalSettings:
     by itself.
     """
 
+    name: str = "local"
     slots: Mapping[Capability, int] = field(default_factory=_one_each)
     file_root: Path | None = None
     model_dir: Path | None = None

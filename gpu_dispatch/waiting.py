@@ -1,4 +1,4 @@
-"""How long to wait, decided without waiting: backoff, deadlines, gaps between looks. Times are seconds."""
+"""How long to wait, decided without waiting: backoff and deadlines. Times are seconds."""
 
 from __future__ import annotations
 
@@ -40,16 +40,3 @@ class Deadline:
 
     def over(self, now: float) -> bool:
         return now >= self.at
-
-
-@dataclass(frozen=True, slots=True)
-class Gaps:
-    """Waits between looks at a job: short at first, since many jobs are, then longer, since long jobs can wait."""
-
-    first_s: float = 0.5
-    longest_s: float = 10.0
-    growth: float = 1.5
-
-    def gap(self, looks: int) -> float:
-        """The wait after `looks` looks that found nothing new, counted from 1."""
-        return min(self.longest_s, self.first_s * self.growth ** min(looks - 1, 64))

@@ -7,62 +7,42 @@ import random
 from collections.abc import Callable
 
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
-from gpu_dispatch.waiting import Backoff, Deadline
-from manifests.errors import GpuDropError, TaskTimedOut
+from gpu_dispatch.waiting import Backoff
+from manifests.errors import EndpointDenied, GpuDropError
 
 LOOK_S = 30.0
 """The longest one look may take."""
 
 
-async def wait_until_final(
+async def follow(
     backend: GpuBackend,
     job: JobRef,
     *,
-    deadline_s: float,
     on_status: Callable[[JobStatus], None],
     rng: random.Random,
     backoff: Backoff | None = None,
 ) -> JobStatus:
     """The final status of `job`; "lost" is one, too. `on_status` hears every new status once, the final one included.
 
-    Retryable errors of the backend are waited out. After `deadline_s` seconds the job is cancelled and TaskTimedOut
-    raised, unless it became final meanwhile. Being cancelled leaves the job as it is: it may be looked for again.
+    Retryable errors of the backend are waited out, for as long as it takes: whoever follows sets the deadline. Being
+    cancelled leaves the job as it is: it may be looked for again.
     """
-    clock = asyncio.get_running_loop().time
-    deadline = Deadline.after(deadline_s, clock())
     pause = backoff or Backoff()
     known: JobStatus | None = None
     failures = 0
-    wait_s = 0.0
     while True:
         try:
-            status = await backend.status(job, wait_s=wait_s)
-            failures = 0
+            status = await backend.status(job, wait_s=LOOK_S if known else 0.0)
         except GpuDropError as e:
-            if not e.retryable or deadline.over(clock()):
+            # A key that was revoked is a reason to wait: the job goes on, and is paid for.
+            if not e.retryable and not isinstance(e, EndpointDenied):
                 raise
             failures += 1
-            await asyncio.sleep(min(pause.delay(failures, rng), deadline.left(clock())))
+            await asyncio.sleep(pause.delay(failures, rng))
             continue
+        failures = 0
         if status != known:
             on_status(status)
             known = status
         if status.final:
             return status
-        if deadline.over(clock()):
-            return await _give_up(backend, job, deadline_s, on_status)
-        wait_s = min(LOOK_S, deadline.left(clock()))
-
-
-async def _give_up(
-    backend: GpuBackend, job: JobRef, deadline_s: float, on_status: Callable[[JobStatus], None]
-) -> JobStatus:
-    await backend.cancel(job)
-    status = await backend.status(job)
-    if status.state == "completed":
-        on_status(status)
-        return status
-    raise TaskTimedOut(
-        f"The job was not finished after {deadline_s:g} s and was cancelled.",
-        hint="Use a shorter input, a smaller model or a faster GPU, or raise the timeout in config.yaml.",
-    )

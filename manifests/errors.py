@@ -239,9 +239,16 @@ class TaskRefused(GpuDropError):
 
 
 class SubmitUnknown(GpuDropError):
-    """A task was sent, and nobody can say whether it was taken."""
+    """A task was sent, and nobody can say whether it was taken. Retryable once it is certain that nobody will do it."""
 
     code = "submit_unknown"
+
+
+class QueuedTooLong(GpuDropError):
+    """A job found no worker in time and was taken back."""
+
+    code = "queued_too_long"
+    default_retryable = True
 
 
 class DuplicateJob(GpuDropError):

@@ -136,7 +136,7 @@ class Config(Section, frozen=True):
     runpod: RunPodConfig = RunPodConfig()
     task_timeout: Seconds = 3600.0
     """The longest a worker may take for one job."""
-    prices: dict[str, Usd] = Field(default_factory=lambda: dict(PRICES))
+    prices: dict[str, Usd] = Field(default_factory=dict[str, Usd])
     """US dollars a second, by GPU; those given here are added to RunPod's pools."""
     budgets: BudgetsConfig = BudgetsConfig()
     img2vid: Img2VidConfig = Img2VidConfig()
@@ -148,6 +148,11 @@ class Config(Section, frozen=True):
     keep_runs: Seconds = 30 * 86400.0
     """Ended runs are forgotten after this long; it must be longer than an event can come late."""
     log: LogConfig = LogConfig()
+
+    @property
+    def known_prices(self) -> Mapping[str, float]:
+        """US dollars a second, by GPU."""
+        return {**PRICES, **self.prices}
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:

@@ -65,7 +65,7 @@ class DeployConfig(Section, frozen=True):
 
     image: str = Field(min_length=1)
     gpus: tuple[str, ...] = Field(min_length=1)
-    """RunPod's GPU pools, in order of preference: ADA_24, AMPERE_24, …"""
+    """RunPod's GPU pools, in order of preference: ADA_24, AMPERE_24, …; "-NVIDIA L4" leaves a card out."""
     workers: Workers = Workers()
     flashboot: bool = True
     queue_delay: Seconds = 4.0

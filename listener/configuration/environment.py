@@ -34,6 +34,7 @@ class Environment:
 
     keys: KeyRing = field(default_factory=lambda: KeyRing({}), repr=False)
     callback_secret: str = field(default="", repr=False)
+    runpod_key: str = field(default="", repr=False)
     model_dir: Path | None = None
     ffmpeg: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -63,6 +64,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     return Environment(
         keys=KeyRing(environ),
         callback_secret=variables.get("GPUDROP_CALLBACK_SECRET", ""),
+        runpod_key=(variables.get("GPUDROP_RUNPOD_API_KEY") or settings.get("RUNPOD_API_KEY", "")).strip(),
         model_dir=path("GPUDROP_MODEL_DIR"),
         ffmpeg=path("GPUDROP_FFMPEG"),
         variables=variables,

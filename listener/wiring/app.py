@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from gpu_dispatch.backend import GpuBackend
+from handlers.img2vid import SplitLimits
 from handlers.registry import Registry, load_registry
 from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig, triggers_of
@@ -30,23 +30,22 @@ from listener.runs.control import follow_commands
 from listener.runs.engine import Engine, EngineSettings
 from listener.runs.fetching import Fetcher
 from listener.runs.inputs import InputFinder
-from listener.runs.jobs import JobRunner, JobSettings
+from listener.runs.jobs import JobRunner
 from listener.runs.pipeline import Collaborators, Pipeline
 from listener.runs.reading import ManifestReader, check_templates
-from listener.runs.signals import Arrivals, Ends
 from listener.runs.starting import Starter
 from listener.runs.sweeping import sweep_old_runs
 from listener.runs.takeover import end_when_replaced, take_over
+from listener.signals import Arrivals, Ends
 from listener.sources.base import Inbox
 from listener.store import Store
 from listener.triggers import Trigger, TriggerBook
+from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds
+from listener.wiring.endpoints import build_places
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
-from listener.wiring.parts import build_backend, build_cluster, build_store, defaults_of, reference_policy
+from listener.wiring.parts import build_cluster, build_store, defaults_of, reference_policy
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
-
-LINK_SLACK_S = 6 * 3600
-"""Workers' links outlive the task's own deadline by this: the time a job may wait in a queue."""
 
 _END_S = 3.0
 
@@ -58,7 +57,6 @@ class App:
     store: Store
     runs: RunLedger
     inbox: Inbox
-    backend: GpuBackend
     tasks: frozenset[asyncio.Task[None]]
 
 
@@ -73,7 +71,8 @@ class _Base:
     database: Database
     objects: ObjectLedger
     runs: RunLedger
-    backend: GpuBackend
+    board: Board
+    dispatch: BuiltDispatch
     registry: Registry
     arrivals: Arrivals
     ends: Ends
@@ -102,13 +101,13 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         stack.push_async_callback(engine.close)
         intake = await build_intake(_intake_needs(base, book, wanted))
         starter = Starter(base.runs, engine, wanted, member=base.cluster.member, limit=config.concurrent_runs)
-        work = [*intake.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
+        work = [*intake.work, *base.dispatch.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
         stack.push_async_callback(_end, tasks)
         log.info("ready", buckets=list(base.store.buckets), sources=intake.sources, member=base.cluster.member)
-        yield App(base.store, base.runs, intake.inbox, base.backend, tasks)
+        yield App(base.store, base.runs, intake.inbox, tasks)
 
 
 async def _base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> _Base:
@@ -121,10 +120,14 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     database = Database(state.ledger_url)
     await database.open()
     stack.push_async_callback(database.close)
-    backend = build_backend(config, environment, os.environ)
-    await backend.start()
-    stack.push_async_callback(backend.close)
-    registry = load_registry()
+    runs, ends = RunLedger(database), Ends()
+    board = Board(store, runs, time.time)
+    places = await build_places(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
+    dispatch = await build_dispatch(
+        DispatchNeeds(config, environment, store, database, ends, places, board.progress, board.waiting), stack
+    )
+    split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
+    registry = load_registry(img2vid=split)
     for problem in registry.problems:
         log.error("handler_unusable", code=problem.code, error=problem.message, hint=problem.hint)
     return _Base(
@@ -134,18 +137,19 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
         store=store,
         database=database,
         objects=ObjectLedger(database),
-        runs=RunLedger(database),
-        backend=backend,
+        runs=runs,
+        board=board,
+        dispatch=dispatch,
         registry=registry,
         arrivals=Arrivals(),
-        ends=Ends(),
+        ends=ends,
     )
 
 
 def _pipeline(base: _Base) -> Pipeline:
     config = base.config
     rng = random.Random()  # noqa: S311 - jitter
-    board = Board(base.store, base.runs, time.time)
+    board = base.board
     callbacks = Callbacks(
         CallbackSettings(
             secret=base.environment.callback_secret,
@@ -155,7 +159,6 @@ def _pipeline(base: _Base) -> Pipeline:
         ),
         rng,
     )
-    timeout_s = config.task_timeout
     defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
         Collaborators(
@@ -169,17 +172,16 @@ def _pipeline(base: _Base) -> Pipeline:
                 clock=time.time,
                 grows=isinstance(config.store, FolderStoreConfig),
             ),
-            runner=JobRunner(
-                base.store,
-                {"whisper": base.backend, "nvenc": base.backend},
-                base.ends,
-                JobSettings(timeout_s, int(timeout_s) + LINK_SLACK_S, tuple(sorted(config.store.private_hosts))),
-                clock=time.time,
-                rng=rng,
-                progress=board.progress,
-            ),
+            runner=JobRunner(base.dispatch.attempts),
             closer=Closer(
-                base.store, base.objects, base.runs, board, callbacks, clock=time.time, link_s=int(config.link_expiry)
+                base.store,
+                base.objects,
+                base.runs,
+                board,
+                callbacks,
+                clock=time.time,
+                link_s=int(config.link_expiry),
+                spent=base.dispatch.spent,
             ),
             board=board,
             objects=base.objects,

@@ -22,7 +22,7 @@ from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.ledger.sources import SourceLedger
 from listener.runs.inputs import SETTLE_S
-from listener.runs.signals import Arrivals, Ends
+from listener.signals import Arrivals, Ends
 from listener.sources.base import EventSource, Inbox
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store

@@ -9,8 +9,6 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gpu_dispatch.local import LocalBackend
-from gpu_dispatch.local_settings import LocalSettings
 from listener.cluster.alone import Alone
 from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
@@ -59,22 +57,6 @@ def build_cluster(state: State, rng: random.Random) -> Cluster:
     from listener.cluster.postgres import PostgresCluster
 
     return PostgresCluster(state.engine_url, rng)
-
-
-def build_backend(config: Config, environment: Environment, environ: Mapping[str, str]) -> LocalBackend:
-    local = config.local
-    root = config.store.root.absolute() if isinstance(config.store, FolderStoreConfig) else None
-    ffmpeg = environment.ffmpeg or local.ffmpeg
-    settings = LocalSettings(
-        slots={"whisper": local.whisper_slots, "nvenc": local.nvenc_slots},
-        file_root=root,
-        model_dir=environment.model_dir or local.model_dir,
-        models=local.models,
-        allow_download=local.download_models,
-        ffmpeg=str(ffmpeg) if ffmpeg else None,
-        idle_s=local.idle,
-    )
-    return LocalBackend(settings, environ=environ)
 
 
 def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:

@@ -79,7 +79,7 @@ async def test_a_crash_is_told_with_the_last_words(opened: Open, caplog: pytest.
 @pytest.mark.model
 async def test_speech_is_recognised_by_a_model_of_the_folder(opened: Open, media: Media, model_dir: Path) -> None:
     async with opened("real", model_dir=model_dir, allow_download=False) as place:
-        url = place.address(media.speech("The quick brown fox jumps over the lazy dog."))
+        url = place.files.address(media.speech("The quick brown fox jumps over the lazy dog."))
         params = TranscribeParams("a.wav", model="tiny.en", engine="faster-whisper", language="en")
         status = await place.result(GpuTask("speech", params, (TaskInput("a.wav", url),)))
     text = transcript_of(status).text

@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.waiting import Backoff, Deadline, Gaps
+from gpu_dispatch.waiting import Backoff, Deadline
 
 attempts = st.integers(1, 10_000)
 
@@ -23,14 +23,6 @@ def test_delays_use_the_whole_range() -> None:
     delays = [Backoff(1.0, 8.0).delay(4, rng) for _ in range(2000)]
     assert min(delays) < 0.1 and max(delays) > 7.9
     assert 3.6 < sum(delays) / len(delays) < 4.4
-
-
-@given(attempts)
-def test_gaps_grow_from_the_first_to_the_longest(looks: int) -> None:
-    gaps = Gaps()
-    assert gaps.gap(1) == 0.5
-    assert gaps.gap(looks) <= gaps.gap(looks + 1) <= 10.0
-    assert gaps.gap(10_000) == 10.0
 
 
 def test_a_deadline_counts_down_to_nothing() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -7,10 +8,10 @@ import pytest
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.waiting import Backoff
-from gpu_dispatch.watch import wait_until_final
-from manifests.errors import StoreDenied, StoreUnavailable, TaskTimedOut
+from gpu_dispatch.watch import follow
+from manifests.errors import EndpointDenied, StoreDenied, StoreUnavailable
 from support.media import Media
-from support.places import HANG_S, Place, local_place
+from support.places import Place, local_place
 
 
 @pytest.fixture
@@ -22,26 +23,25 @@ async def place(tmp_path: Path, media: Media) -> AsyncIterator[Place]:
 async def test_a_job_is_followed_to_its_end(place: Place) -> None:
     seen: list[JobStatus] = []
     job = await place.backend.submit(place.odd("rush"))
-    status = await wait_until_final(place.backend, job, deadline_s=HANG_S, on_status=seen.append, rng=random.Random(1))
+    status = await follow(place.backend, job, on_status=seen.append, rng=random.Random(1))
     assert status.state == "completed" and seen[-1] == status
     assert all(a != b for a, b in pairwise(seen))
 
 
 async def test_a_lost_job_is_final(place: Place) -> None:
-    status = await wait_until_final(
-        place.backend,
-        JobRef("local", "whisper", "x"),
-        deadline_s=HANG_S,
-        on_status=lambda _: None,
-        rng=random.Random(1),
+    status = await follow(
+        place.backend, JobRef("local", "whisper", "x"), on_status=lambda _: None, rng=random.Random(1)
     )
     assert status.state == "lost"
 
 
-async def test_a_job_past_the_deadline_is_cancelled(place: Place) -> None:
+async def test_who_stops_following_leaves_the_job_at_work(place: Place) -> None:
     job = await place.backend.submit(place.odd("patient"))
-    with pytest.raises(TaskTimedOut):
-        await wait_until_final(place.backend, job, deadline_s=2.0, on_status=lambda _: None, rng=random.Random(1))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await follow(place.backend, job, on_status=lambda _: None, rng=random.Random(1))
+    assert (await place.backend.status(job)).state in ("queued", "running")
+    await place.backend.cancel(job)
     assert (await place.backend.status(job)).state == "cancelled"
 
 
@@ -65,17 +65,17 @@ async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: P
     job = await place.backend.submit(place.odd("fine"))
     quick = Backoff(0.001, 0.01)
 
-    async def follow(*failures: Exception) -> JobStatus:
+    async def followed(*failures: Exception) -> JobStatus:
         backend = Shaky(place, list(failures))
-        return await wait_until_final(
+        return await follow(
             backend,  # pyright: ignore[reportArgumentType]
             job,
-            deadline_s=HANG_S,
             on_status=lambda _: None,
             rng=random.Random(1),
             backoff=quick,
         )
 
-    assert (await follow(StoreUnavailable("off"), StoreUnavailable("off"))).state == "completed"
+    assert (await followed(StoreUnavailable("off"), StoreUnavailable("off"))).state == "completed"
+    assert (await followed(EndpointDenied("the key was revoked"))).state == "completed"
     with pytest.raises(StoreDenied):
-        await follow(StoreDenied("no"))
+        await followed(StoreDenied("no"))

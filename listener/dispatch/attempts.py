@@ -1,0 +1,72 @@
+"""One attempt at a task, from a place to run it to its result; the same attempt again goes on where it was.
+
+An attempt is a claim in the store, and every job that is sent for it carries that claim: the first to begin works, any
+other ends at once. Before each request a row is written. What a row without a job's id stands for (a crash, or an
+answer that never came) is settled through the claim: its job has begun, and is followed; or the claim is taken from it,
+and it never will.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.task import CaptionParams
+from listener.dispatch.course import Course
+from listener.dispatch.legs import Means
+from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.sending import Sent
+from manifests.errors import ErrorInfo, GpuDropError, JobLost, QueuedTooLong, SubmitUnknown
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+_NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
+
+
+class Attempts:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    async def carry_out(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> Tried:
+        """Attempt number `attempt`, after those that failed `before`. Never raises for the attempt's own failure."""
+        started = self._means.clock()
+        course = Course(self._means, request, attempt)
+        try:
+            for sent in await self._begun(request, attempt, before):
+                course.add(sent)
+            result = await course.result()
+        except GpuDropError as e:
+            at = self._means.clock()
+            return Tried(started, at, course.last, error=e.info, usd=course.usd, counts=self._counts(e.info, course))
+        return Tried(started, self._means.clock(), course.last, result=result, usd=course.usd, marks=course.settled)
+
+    async def forget(self, request: JobRequest, attempt: int) -> None:
+        """Its outcome is on record: what it left in the store is not needed."""
+        try:
+            await self._means.marks.clear(request, attempt, task=isinstance(request.task.params, CaptionParams))
+        except GpuDropError as e:
+            # The sweep finds it.
+            log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
+
+    async def _begun(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> tuple[Sent, ...]:
+        self._means.ends.check(request.run_id)
+        sender = self._means.sender
+        if known := await sender.resume(request, attempt):
+            return known
+        last = before[-1] if before else None
+        if last and last.job and last.error and last.error.code not in _NOBODY_BEGAN:
+            again = await sender.again(request, attempt, last.job)
+            if again:
+                return (again,)
+        avoid = frozenset({last.job.backend} if last and last.job else ())
+        try:
+            return (await sender.send(request, attempt, 1, avoid),)
+        except SubmitUnknown:
+            return await sender.resume(request, attempt)
+
+    def _counts(self, error: ErrorInfo, course: Course) -> bool:
+        job: JobRef | None = course.last
+        if error.code == JobLost.code and job is not None:
+            backend = self._means.pool.backend(job.backend)
+            return backend is None or backend.durable
+        return error.code not in _NOBODY_BEGAN

@@ -1,0 +1,81 @@
+"""What jobs may cost, and what is said of one that would cost more. Pure; money is in US dollars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gpu_dispatch.endpoints import EndpointSpec
+from gpu_dispatch.task import GpuResult
+from listener.dispatch.request import JobRequest
+from listener.ledger.jobs import JobRow, Limits, Refusal
+from manifests.errors import BudgetExceeded, ErrorInfo, TaskTimedOut
+
+_NEARLY = 0.9
+"""A job that was ended after so much of its budget was ended by it: the worker's clock is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """None: no limit."""
+
+    per_job: float | None = None
+    per_day: float | None = None
+
+    def limits(self, request: JobRequest, spec: EndpointSpec) -> Limits:
+        """What a job at `spec` must stay below; one that costs nothing has no budget."""
+        free = spec.usd_per_s == 0
+        return Limits(spec.concurrency, None if free else request.day_usd, None if free else self.per_day)
+
+    def seconds(self, spec: EndpointSpec, at_most_s: float) -> float:
+        """How long a job may work at `spec`."""
+        if self.per_job is None or spec.usd_per_s == 0:
+            return at_most_s
+        return min(at_most_s, self.per_job / spec.usd_per_s)
+
+    def too_dear(self, estimate_usd: float, spec: EndpointSpec) -> BudgetExceeded | None:
+        """Why a job is not even begun there."""
+        if self.per_job is None or estimate_usd <= self.per_job:
+            return None
+        return BudgetExceeded(
+            f"The job would cost about ${estimate_usd:.4f} at {spec.name}; a job may cost ${self.per_job:.4f}.",
+            hint="Use a shorter input or a cheaper endpoint, or raise budgets.per_job in config.yaml.",
+        )
+
+    def explained(self, error: ErrorInfo, row: JobRow, result: GpuResult | None) -> ErrorInfo:
+        """`error`, or that the money of the job was what ran out."""
+        cap = self.per_job
+        if error.code != TaskTimedOut.code or cap is None or not result:
+            return error
+        usd = cost_usd(result.execution_ms, row.usd_per_s)
+        if usd < _NEARLY * cap:
+            return error
+        return BudgetExceeded(
+            f"The job was ended at {row.endpoint} after ${usd:.4f}; a job may cost ${cap:.4f}.",
+            hint="Use a shorter input or a cheaper endpoint, or raise budgets.per_job in config.yaml.",
+        ).info
+
+
+def cost_usd(execution_ms: int, usd_per_s: float) -> float:
+    """A lower bound: workers are billed from their start to their stop, idle time and loading of models included."""
+    return max(0, execution_ms) / 1000.0 * usd_per_s
+
+
+def never_enough(row: JobRow, refusal: Refusal) -> BudgetExceeded | None:
+    """For a job that no day's budget covers: waiting would not help."""
+    if row.estimate_usd <= refusal.limit:
+        return None
+    return BudgetExceeded(
+        f"The job would cost about ${row.estimate_usd:.4f} at {row.endpoint}; a day may cost ${refusal.limit:.4f}.",
+        hint="Use a shorter input or a cheaper endpoint, or raise the budget in config.yaml.",
+    )
+
+
+def used_up(request: JobRequest, refusal: Refusal) -> str:
+    """Why a job waits, and until when."""
+    whose = f"trigger {request.trigger}" if refusal.reason == "trigger_budget" else "all runs"
+    until = datetime.fromtimestamp(refusal.until, UTC)
+    return (
+        f"the budget of ${refusal.limit:.2f} a day for {whose} is used up (${refusal.spent:.2f});"
+        f" it is looked at again at {until:%Y-%m-%d %H:%M} UTC"
+    )

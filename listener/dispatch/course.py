@@ -1,0 +1,206 @@
+"""The course of one attempt: its jobs followed to the end, one of which does the work."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.watch import follow
+from listener.dispatch.budgets import cost_usd
+from listener.dispatch.legs import Leg, Means, from_the_store
+from listener.dispatch.request import JobRequest
+from listener.dispatch.sending import Sent
+from listener.dispatch.timing import Timing
+from manifests.errors import DuplicateJob, ErrorInfo, GpuDropError, JobLost, RunCancelled, WorkerError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+STOP_S = 60.0
+"""What may be done about jobs that are not wanted any more, at most."""
+
+
+@dataclass(slots=True)
+class Course:
+    """`usd` is what its jobs have cost so far."""
+
+    means: Means
+    request: JobRequest
+    attempt: int
+    usd: float = 0.0
+    _legs: dict[str, Leg] = field(default_factory=dict[str, Leg])
+    _trouble: GpuDropError | None = None
+
+    @property
+    def last(self) -> JobRef | None:
+        """The job that did the work, or was sent last."""
+        return next((leg.sent.job for leg in reversed(self._legs.values())), None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its claim and answer have served: one job was sent, it did the work, and none can come after it."""
+        return len(self._legs) == 1 and all(leg.sent.backend.claims for leg in self._legs.values())
+
+    def add(self, sent: Sent) -> None:
+        """A job to follow."""
+        if sent.job.job_id in self._legs:
+            return
+        self.means.pool.opened(sent.row.endpoint)
+        following = asyncio.create_task(
+            follow(
+                sent.backend, sent.job, on_status=lambda status: self._heard(sent.job, status), rng=self.means.rng
+            )
+        )  # fmt: skip
+        self._legs[sent.job.job_id] = Leg(sent, following, since=sent.row.sent or self.means.clock())
+
+    async def result(self) -> GpuResult:
+        """What the task came to. Raises its error, and what ends the run; jobs that are not needed are cancelled."""
+        timing = Timing(self.means, self.request, self.attempt)
+        ended = asyncio.create_task(self.means.ends.wait(self.request.run_id))
+        try:
+            while True:
+                waited = {ended, *(leg.following for leg in self._open())}
+                await asyncio.wait(waited, timeout=timing.gap(self._open()), return_when=asyncio.FIRST_COMPLETED)
+                self.means.ends.check(self.request.run_id)
+                if found := await self._whoever_finished():
+                    return found
+                for leg in self._open():
+                    if second := await timing.look(leg, tuple(self._legs.values())):
+                        self.add(second)
+        except GpuDropError as e:
+            await self._stop(e)
+            raise
+        finally:
+            ended.cancel()
+            for leg in self._legs.values():
+                leg.following.cancel()
+
+    async def _whoever_finished(self) -> GpuResult | None:
+        """Raises when no job is left that could bring a result."""
+        for leg in [leg for leg in self._open() if leg.following.done()]:
+            if found := await self._finished(leg):
+                return found
+        if not self._open():
+            raise self._trouble or _vanished()
+        return None
+
+    def _open(self) -> list[Leg]:
+        return [leg for leg in self._legs.values() if not leg.over]
+
+    def _heard(self, job: JobRef, status: JobStatus) -> None:
+        leg = self._legs.get(job.job_id)
+        if leg and leg.running is None and status.state == "running":
+            leg.running = self.means.clock()
+        self.means.tell(self.request, self.attempt, job, status)
+
+    async def _finished(self, leg: Leg) -> GpuResult | None:
+        """The task's result, if this job brought it."""
+        try:
+            status = leg.following.result()
+        except GpuDropError as e:
+            status = JobStatus("failed", result=GpuResult(self.request.task_id, error=e.info))
+        result = await self._told(leg, status)
+        if result and result.payload:
+            await self._close(leg, "done", result)
+            await self._cancel_others("taken_back")
+            return replace(result, task_id=self.request.task_id)
+        error = (result.error if result else None) or _silent(status, leg)
+        error = self.means.placing.budgets.explained(_taken_away(error, leg), leg.sent.row, result)
+        await self._close(leg, error.code, result)
+        if error.code == DuplicateJob.code:
+            await self._who_then()
+        else:
+            self._trouble = GpuDropError.from_info(error)
+        return None
+
+    async def _told(self, leg: Leg, status: JobStatus) -> GpuResult | None:
+        """What the endpoint says, or better: what the worker left in the store, should the endpoint know less."""
+        result = status.result
+        if result and (result.payload or (result.error and result.error.code == DuplicateJob.code)):
+            return result
+        if not leg.sent.backend.claims:
+            return result
+        answer = await self.means.patiently(self.means.marks.answer, self.request, self.attempt)
+        if answer and (answer.payload or result is None):
+            return replace(answer, delay_ms=result.delay_ms if result else answer.delay_ms)
+        return result
+
+    async def _who_then(self) -> None:
+        """Another job holds the claim: that one is followed instead."""
+        holder = await self.means.sender.claimed(self.request, self.attempt)
+        if holder is None:
+            self._trouble = self._trouble or _vanished()
+            return
+        known = self._legs.get(holder.job.job_id)
+        if known is None:
+            self.add(holder)
+        elif known.over:
+            # Its endpoint has closed the book on it, and yet it works: the store will tell.
+            known.over = False
+            known.running = known.running or self.means.clock()
+            known.following = asyncio.create_task(from_the_store(self.means, self.request, self.attempt))
+            self.means.pool.opened(known.sent.row.endpoint)
+
+    async def _close(self, leg: Leg, outcome: str, result: GpuResult | None = None) -> None:
+        row = leg.sent.row
+        leg.over = True
+        self.means.pool.closed(row.endpoint)
+        delay_ms, execution_ms = (result.delay_ms, result.execution_ms) if result else (0, 0)
+        if not execution_ms and leg.running is not None:
+            # Nobody told how long it worked: as long as it was seen to.
+            execution_ms = round((self.means.clock() - leg.running) * 1000)
+        usd = cost_usd(execution_ms, row.usd_per_s)
+        self.usd += usd
+        await self.means.patiently(
+            self.means.ledger.ended, row.entry, outcome=outcome, delay_ms=delay_ms, execution_ms=execution_ms, usd=usd
+        )
+        if outcome == "done":
+            self.means.estimates.learn(replace(row, outcome=outcome, execution_ms=execution_ms, state="ended"))
+
+    async def _stop(self, error: GpuDropError) -> None:
+        """Nothing of the attempt goes on: whatever is still to begin finds the claim taken."""
+        await self._cancel_others(error.info.code)
+        if not any(leg.sent.backend.claims for leg in self._legs.values()):
+            return
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.means.patiently(self.means.marks.revoke, self.request, self.attempt)
+        except (TimeoutError, GpuDropError) as e:
+            log.warning("claim_not_revoked", run_id=self.request.run_id, error=str(e))
+
+    async def _cancel_others(self, outcome: str) -> None:
+        for leg in self._open():
+            leg.following.cancel()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await leg.sent.backend.cancel(leg.sent.job)
+            except (TimeoutError, GpuDropError) as e:
+                endpoint, job = leg.sent.row.endpoint, leg.sent.job.job_id
+                log.warning("job_not_cancelled", endpoint=endpoint, job=job, error=str(e))
+            await self._close(leg, outcome)
+
+
+def _silent(status: JobStatus, leg: Leg) -> ErrorInfo:
+    """The error of a job of which nothing came, not even an error."""
+    if status.state == "lost":
+        where = "The process that ran it" if not leg.sent.backend.durable else leg.sent.row.endpoint
+        return JobLost(
+            f"{where} knows nothing of the job any more, and it left no answer.", hint="It is started again by itself."
+        ).info
+    return WorkerError(f"The job is {status.state} but brought no result.", hint="See the worker's log.").info
+
+
+def _taken_away(error: ErrorInfo, leg: Leg) -> ErrorInfo:
+    """A run that is to end is ended before this: whoever cancelled the job did so at the endpoint."""
+    if error.code != RunCancelled.code:
+        return error
+    return JobLost(
+        f"Somebody took the job off {leg.sent.row.endpoint}.", hint="It is started again by itself; cancel the run."
+    ).info
+
+
+def _vanished() -> JobLost:
+    return JobLost("The job that held the claim left no answer.", hint="It is started again by itself.")

@@ -1,0 +1,82 @@
+"""One job of an attempt as it is followed, and what following it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.task import GpuResult
+from listener.dispatch.estimates import Estimates
+from listener.dispatch.marks import Marks
+from listener.dispatch.patience import patiently
+from listener.dispatch.placing import Placing
+from listener.dispatch.pool import Pool
+from listener.dispatch.request import JobRequest
+from listener.dispatch.sending import Sender, Sent
+from listener.ledger.jobs import JobLedger
+from listener.signals import Ends
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+ANSWER_S = 5.0
+"""How often the store is asked for an answer that nothing else will tell of."""
+
+Tell = Callable[[JobRequest, int, JobRef, JobStatus], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """`limit_s`: how long a task's addresses work, and so how long it is waited for. `clock` gives epoch seconds.
+
+    `tell` hears of every change: request, attempt, job, status.
+    """
+
+    sender: Sender
+    placing: Placing
+    pool: Pool
+    ledger: JobLedger
+    marks: Marks
+    estimates: Estimates
+    ends: Ends
+    clock: Callable[[], float]
+    rng: random.Random
+    tell: Tell
+    limit_s: float
+
+    async def patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await patiently(self.rng, work, *args, **kwargs)
+
+
+@dataclass(slots=True)
+class Leg:
+    """Times are epoch seconds: `since` it is followed as sent, `running` since it was first seen at work.
+
+    `begun`: it holds the claim, whatever its endpoint says of it. `asked`: when the store was last asked for its
+    answer.
+    """
+
+    sent: Sent
+    following: asyncio.Task[JobStatus]
+    since: float
+    running: float | None = None
+    asked: float = 0.0
+    over: bool = False
+    begun: bool = False
+
+
+async def from_the_store(means: Means, request: JobRequest, attempt: int) -> JobStatus:
+    """Waits for the answer a worker leaves, for as long as it takes."""
+    while True:
+        answer = await means.patiently(means.marks.answer, request, attempt)
+        if answer:
+            return status_of(answer)
+        await asyncio.sleep(ANSWER_S)
+
+
+def status_of(answer: GpuResult) -> JobStatus:
+    return JobStatus("completed" if answer.payload else "failed", result=answer)

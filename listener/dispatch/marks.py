@@ -1,0 +1,94 @@
+"""What an attempt leaves in the run's bucket while it goes on: who claimed it, and the worker's answer.
+
+.gpudrop/jobs/TASK/ATTEMPT.claim    written by the first job that begins, or by us: then no job begins any more
+.gpudrop/jobs/TASK/ATTEMPT.answer   the worker's result, there also when the endpoint has lost or forgotten it
+.gpudrop/jobs/TASK/ATTEMPT.task     a task too large for an endpoint's request
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
+from gpu_dispatch.task import ClaimUrls, GpuResult, result_from_wire
+from listener.dispatch.request import JobRequest
+from listener.store import Store
+
+FOLDER = ".gpudrop/jobs/"
+REVOKED = "listener"
+"""The `worker` of a claim that is ours: nobody else may begin."""
+
+MAX_ANSWER = 128 * 2**20
+_TYPE = "application/json"
+
+
+class Marks:
+    """`link_s`: how long the workers' addresses work; `clock` gives epoch seconds."""
+
+    def __init__(self, store: Store, *, link_s: int, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._link_s = link_s
+        self._clock = clock
+
+    async def claim_urls(self, request: JobRequest, attempt: int) -> ClaimUrls:
+        key = _key(request.task_id, attempt, "claim")
+        return ClaimUrls(await self._sign("PUT", request.bucket, key), await self._sign("GET", request.bucket, key))
+
+    async def answer_url(self, request: JobRequest, attempt: int) -> str:
+        return await self._sign("PUT", request.bucket, _key(request.task_id, attempt, "answer"))
+
+    async def keep_task(self, request: JobRequest, attempt: int, wire: Any) -> str:
+        """Where a worker finds the task `wire`, which was too large to be sent."""
+        key = _key(request.task_id, attempt, "task")
+        await self._store.write(request.bucket, key, to_json(wire), content_type=_TYPE)
+        return await self._sign("GET", request.bucket, key)
+
+    async def claim(self, request: JobRequest, attempt: int) -> Claim | None:
+        """Whose the attempt is; None while nobody has begun, and when it is ours."""
+        key = _key(request.task_id, attempt, "claim")
+        data = await self._store.read(request.bucket, key, max_bytes=MAX_BYTES)
+        claim = claim_from_bytes(data) if data else None
+        return None if claim and claim.worker == REVOKED else claim
+
+    async def revoke(self, request: JobRequest, attempt: int) -> None:
+        """No job of this attempt begins after this, and one that works notices and stops."""
+        key = _key(request.task_id, attempt, "claim")
+        await self._store.write(request.bucket, key, self._ours(request), content_type=_TYPE)
+
+    async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
+        """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""
+        key = _key(request.task_id, attempt, "claim")
+        if await self._store.create(request.bucket, key, self._ours(request), content_type=_TYPE):
+            return None
+        return await self.claim(request, attempt)
+
+    async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
+        """What the worker left; None while it has left nothing."""
+        key = _key(request.task_id, attempt, "answer")
+        data = await self._store.read(request.bucket, key, max_bytes=MAX_ANSWER)
+        try:
+            return replace(result_from_wire(json.loads(data)), task_id=request.task_id) if data else None
+        except (ValueError, ValidationError):
+            return None
+
+    async def clear(self, request: JobRequest, attempt: int, *, task: bool) -> None:
+        """For an attempt whose every job has ended: nobody will ask again. `task`: it may have kept its task here."""
+        for what in ("answer", "claim", *(("task",) if task else ())):
+            await self._store.delete(request.bucket, _key(request.task_id, attempt, what))
+
+    def _ours(self, request: JobRequest) -> bytes:
+        return claim_bytes(Claim(request.task_id, job_id="", endpoint_id="", worker=REVOKED, at=self._clock()))
+
+    async def _sign(self, method: str, bucket: str, key: str) -> str:
+        verb = "PUT" if method == "PUT" else "GET"
+        return await self._store.sign(verb, bucket, key, expires_s=self._link_s, content_type=_TYPE)
+
+
+def _key(task_id: str, attempt: int, what: str) -> str:
+    return f"{FOLDER}{task_id}/{attempt}.{what}"

@@ -1,0 +1,192 @@
+"""Which endpoint gets a task, and whether it may cost what it will: waits until both are settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gpu_dispatch.backend import GpuBackend
+from gpu_dispatch.endpoints import EndpointSpec, Nowhere
+from listener.dispatch.budgets import Budgets, never_enough, used_up
+from listener.dispatch.estimates import Estimates, units_of
+from listener.dispatch.pool import Pool
+from listener.dispatch.request import JobRequest
+from listener.ledger.jobs import JobLedger, JobRow, Refusal
+from listener.signals import Ends
+from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
+
+_FULL_S = 2.0
+_LOOK_S = 60.0
+"""A budget may be raised, a job may end cheaper than thought: nobody waits longer without asking again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A reserved place: `row` stands in the ledger as an intent. `timeout_s` is what the worker may take."""
+
+    row: JobRow
+    backend: GpuBackend
+    timeout_s: float
+
+
+@dataclass(slots=True)
+class _Search:
+    """One round over the endpoints: those that turned out to have no room, and what money forbids."""
+
+    passed: frozenset[str] = frozenset()
+    full: frozenset[str] = frozenset()
+    too_dear: BudgetExceeded | None = None
+    used_up: Refusal | None = None
+    reasons: list[str] = field(default_factory=list[str])
+
+
+class Placing:
+    """`timeout_s`: what a worker may take. `waiting` is told why a task waits, in words, and () when it goes on."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        ledger: JobLedger,
+        estimates: Estimates,
+        budgets: Budgets,
+        ends: Ends,
+        *,
+        timeout_s: float,
+        clock: Callable[[], float],
+        waiting: Callable[[JobRequest, Sequence[str]], None],
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._estimates = estimates
+        self._ends = ends
+        self._clock = clock
+        self._waiting = waiting
+        self._priced = frozenset(name for name in pool.names if (spec := pool.spec(name)) and spec.usd_per_s > 0)
+        self.budgets = budgets
+        self.timeout_s = timeout_s
+        self.parked = 0
+        """Tasks that wait for an endpoint or a budget."""
+
+    async def place(self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str]) -> Placed:
+        """Job `number` of an attempt, somewhere; endpoints in `avoid` only when no other takes it now.
+
+        Raises EndpointUnavailable when none is found until the request gives up, TaskRefused when none can do such a
+        task, BudgetExceeded for one dearer than a job or a day may be, and what ends the run.
+        """
+        waited = False
+        while True:
+            search = _Search()
+            placed = await self._round(request, attempt, number, avoid, search)
+            if placed is None and avoid:
+                placed = await self._round(request, attempt, number, frozenset(), search)
+            if placed:
+                if waited:
+                    self._waiting(request, ())
+                return placed
+            if search.too_dear:
+                raise search.too_dear
+            waited = True
+            await self._wait(request, search)
+
+    def elsewhere(self, request: JobRequest, used: frozenset[str]) -> bool:
+        """Whether an endpoint that is not in `used` would take the task now."""
+        return isinstance(self._pool.choose(request.task.params, used), EndpointSpec)
+
+    async def _round(
+        self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str], search: _Search
+    ) -> Placed | None:
+        """A reserved place at the first endpoint that has room and is paid for. Notes in `search` what was met."""
+        while True:
+            found = self._pool.choose(request.task.params, avoid | search.passed)
+            if isinstance(found, Nowhere):
+                if found.never and not search.passed:
+                    raise _impossible(request, found)
+                search.reasons = [r for r in found.reasons if r.partition(":")[0] not in search.passed]
+                return None
+            placed = self._meant(request, attempt, number, found)
+            search.passed |= {found.name}
+            if too_dear := self.budgets.too_dear(placed.row.estimate_usd, found):
+                search.too_dear = too_dear
+                continue
+            refusal = await self._ledger.reserve(placed.row, self.budgets.limits(request, found))
+            if refusal is None:
+                return placed
+            if refusal.reason == "concurrency":
+                search.full |= {found.name}
+                continue
+            search.too_dear = never_enough(placed.row, refusal) or search.too_dear
+            search.used_up = refusal
+            search.passed |= self._priced
+
+    def _meant(self, request: JobRequest, attempt: int, number: int, spec: EndpointSpec) -> Placed:
+        backend = self._pool.backend(spec.name)
+        if backend is None:
+            raise EndpointUnavailable(f"{spec.name} is gone.", hint="Try again.")
+        units = units_of(request.task)
+        expected_s = self._estimates.seconds(request.operation, request.detail, spec.name, units)
+        row = JobRow(
+            entry=entry_of(request, attempt, number),
+            run_id=request.run_id,
+            task_id=request.task_id,
+            attempt=attempt,
+            bucket=request.bucket,
+            key=request.key,
+            trigger=request.trigger,
+            operation=request.operation,
+            detail=request.detail,
+            endpoint=spec.name,
+            endpoint_id=backend.endpoint_id,
+            job_id="",
+            state="intended",
+            usd_per_s=spec.usd_per_s,
+            estimate_usd=expected_s * spec.usd_per_s,
+            usd=0.0,
+            units=units,
+            intended=self._clock(),
+            sent=0.0,
+            ended=0.0,
+            delay_ms=0,
+            execution_ms=0,
+            outcome="",
+        )
+        return Placed(row, backend, self.budgets.seconds(spec, self.timeout_s))
+
+    async def _wait(self, request: JobRequest, search: _Search) -> None:
+        """Money is waited for as long as it takes, an endpoint until the request gives up."""
+        if search.used_up:
+            await self._sleep(request, [used_up(request, search.used_up)], search.used_up.until - self._clock())
+            return
+        reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
+        if self._clock() > request.give_up:
+            raise EndpointUnavailable(
+                f"No endpoint took the task in time: {'; '.join(reasons)}.",
+                hint="See `gpudrop endpoints`, then redrive.",
+                retryable=False,
+            )
+        await self._sleep(request, reasons, _FULL_S)
+
+    async def _sleep(self, request: JobRequest, reasons: Sequence[str], for_s: float) -> None:
+        """Raises what ends the run."""
+        self._waiting(request, reasons)
+        self.parked += 1
+        try:
+            async with asyncio.timeout(min(max(for_s, 0.1), _LOOK_S)):
+                await self._ends.wait(request.run_id)
+        except TimeoutError:
+            return
+        finally:
+            self.parked -= 1
+        self._ends.check(request.run_id)
+
+
+def entry_of(request: JobRequest, attempt: int, number: int) -> str:
+    """What job `number` of an attempt is called in the ledger."""
+    return f"{request.task_id}-{attempt}-{number}"
+
+
+def _impossible(request: JobRequest, found: Nowhere) -> TaskRefused:
+    return TaskRefused(
+        f"No endpoint can do this: {'; '.join(found.reasons)}.",
+        hint=f"Add an endpoint with the capability {request.task.params.capability} to config.yaml, or ask for less.",
+    )

@@ -1,0 +1,133 @@
+"""The endpoints of the configuration at work: how each stands, and which one a task goes to now."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from gpu_dispatch.backend import GpuBackend, Health
+from gpu_dispatch.endpoints import EndpointSpec, Nowhere, Standing, Verdict, choose
+from gpu_dispatch.task import TaskParams
+from manifests.errors import EndpointDenied, GpuDropError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+HEALTH_S = 30.0
+"""How often an endpoint that has work, or is not well, is asked how it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`resubmits`: a task may be sent again although nobody knows whether it was taken, and no claim protects it."""
+
+    spec: EndpointSpec
+    backend: GpuBackend
+    resubmits: bool = False
+
+
+class Pool:
+    """`now` is a clock that never goes back. Belongs to one event loop."""
+
+    def __init__(self, places: Sequence[Place], *, now: Callable[[], float], rng: random.Random) -> None:
+        self._places = {place.spec.name: place for place in places}
+        self._standings = {name: Standing() for name in self._places}
+        self._open = Counter[str]()
+        self._now = now
+        self._rng = rng
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._places)
+
+    def resubmits(self, name: str) -> bool:
+        return name in self._places and self._places[name].resubmits
+
+    def serves(self, name: str) -> bool:
+        """False for one that said it has no workers, or is not there: what is queued there waits in vain."""
+        return name in self._standings and self._standings[name].verdict != "dead"
+
+    def backend(self, name: str) -> GpuBackend | None:
+        """None for an endpoint that is not in the configuration any more."""
+        place = self._places.get(name)
+        return place.backend if place else None
+
+    def spec(self, name: str) -> EndpointSpec | None:
+        place = self._places.get(name)
+        return place.spec if place else None
+
+    def whose(self, endpoint_id: str, *, like: str) -> str:
+        """The name of the endpoint with the provider's id `endpoint_id`; `like` when none is known by it."""
+        known = [n for n, p in self._places.items() if p.backend.endpoint_id == endpoint_id]
+        return known[0] if known else like
+
+    def choose(self, params: TaskParams, avoid: frozenset[str]) -> EndpointSpec | Nowhere:
+        """`avoid` names endpoints that must not get this task."""
+        return choose(
+            [place.spec for place in self._places.values()],
+            {name: standing.state(self._open[name]) for name, standing in self._standings.items()},
+            capability=params.capability,
+            avoid=avoid,
+            refusals={name: place.backend.refusal(params) for name, place in self._places.items()},
+            now=self._now(),
+            draw=self._rng.random(),
+        )
+
+    def opened(self, name: str) -> None:
+        """A job is there, or is about to be."""
+        self._open[name] += 1
+
+    def closed(self, name: str) -> None:
+        self._open[name] -= 1
+
+    def trying(self, name: str) -> None:
+        self._standings[name] = self._standings[name].trying(self._now())
+
+    def took(self, name: str) -> None:
+        self._standings[name] = self._standings[name].taken()
+
+    def refused(self, name: str, error: GpuDropError) -> None:
+        """It did not take a task. One that denied us gets none before it is well again."""
+        standing = self._standings[name].refused(str(error), self._now())
+        if isinstance(error, EndpointDenied):
+            standing = standing.told("dead", f"{error} {error.info.hint}".strip())
+        self._standings[name] = standing
+        log.warning("endpoint_refused", endpoint=name, code=error.info.code, error=str(error), hint=error.info.hint)
+
+    async def start(self) -> None:
+        for place in self._places.values():
+            await place.backend.start()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(place.backend.close() for place in self._places.values()))
+
+    async def watch(self) -> None:
+        """Until cancelled: asks endpoints that outlive this process how they are."""
+        remote = [place for place in self._places.values() if place.backend.durable]
+        while True:
+            await asyncio.gather(*(self._ask(place) for place in remote))
+            await asyncio.sleep(HEALTH_S)
+
+    async def _ask(self, place: Place) -> None:
+        name = place.spec.name
+        verdict, complaint = _verdict(await place.backend.health())
+        before = self._standings[name]
+        self._standings[name] = before.told(verdict, complaint)
+        if before.verdict == verdict:
+            return
+        if verdict == "well":
+            log.info("endpoint_well", endpoint=name)
+        else:
+            log.warning("endpoint_unwell", endpoint=name, state=verdict, detail=complaint)
+
+
+def _verdict(lines: Sequence[Health]) -> tuple[Verdict, str]:
+    bad = [line for line in lines if not line.ok]
+    if not bad:
+        return "well", ""
+    worst = next((line for line in bad if not line.serves), bad[0])
+    return ("slow" if worst.serves else "dead"), f"{worst.detail} {worst.remedy}".strip()

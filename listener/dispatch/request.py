@@ -1,0 +1,58 @@
+"""What is asked of the dispatcher, and what it tells of every attempt. Recorded by the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.task import GpuResult, TranscribeParams
+from handlers.base import PlannedTask
+from manifests.errors import ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One task of a run: `index` of `count`. `give_up` (epoch seconds) is when it stops waiting for an endpoint.
+
+    `day_usd` is what the runs of `trigger` may cost a day.
+    """
+
+    run_id: str
+    bucket: str
+    key: str
+    index: int
+    count: int
+    task: PlannedTask
+    max_attempts: int
+    trigger: str
+    operation: str
+    give_up: float
+    day_usd: float | None = None
+
+    @property
+    def task_id(self) -> str:
+        return f"{self.run_id}-j{self.index}"
+
+    @property
+    def detail(self) -> str:
+        """What else the length of the work depends on: the model."""
+        return self.task.params.model if isinstance(self.task.params, TranscribeParams) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of one attempt: a result with a payload, or an error. `usd` is what all its jobs cost, `at` its end.
+
+    `job` is the one that worked, or the last one sent; None when none was taken. `counts`: whether it is one of the
+    attempts a task may have; one that no worker ever began, or whose process went away, is not. `marks`: it left a
+    claim and an answer in the store that nobody will ask for.
+    """
+
+    started: float
+    at: float
+    job: JobRef | None = None
+    result: GpuResult | None = None
+    error: ErrorInfo | None = None
+    usd: float = 0.0
+    counts: bool = True
+    marks: bool = False

@@ -1,0 +1,171 @@
+"""A task on its way to an endpoint: written down before it is sent, and never sent again blindly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from gpu_dispatch.backend import GpuBackend, JobRef
+from listener.dispatch.marks import Marks
+from listener.dispatch.patience import patiently
+from listener.dispatch.placing import Placed, Placing, entry_of
+from listener.dispatch.pool import Pool
+from listener.dispatch.request import JobRequest
+from listener.dispatch.tasks import TaskMaker
+from listener.ledger.jobs import JobLedger, JobRow
+from manifests.errors import EndpointDenied, EndpointUnavailable, SubmitUnknown, TaskRefused
+
+T = TypeVar("T")
+P = ParamSpec("P")
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A job that is known: `row` as it stands in the ledger, and where to ask for it."""
+
+    row: JobRow
+    backend: GpuBackend
+    job: JobRef
+
+
+class Sender:
+    def __init__(
+        self, placing: Placing, pool: Pool, ledger: JobLedger, marks: Marks, tasks: TaskMaker, rng: random.Random
+    ) -> None:
+        self._placing = placing
+        self._pool = pool
+        self._ledger = ledger
+        self._marks = marks
+        self._tasks = tasks
+        self._rng = rng
+
+    async def send(self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str]) -> Sent:
+        """Job `number` of an attempt, taken by an endpoint.
+
+        Raises what `Placing.place` raises, and SubmitUnknown when nobody can say whether the task was taken: then it
+        is `resume` that tells.
+        """
+        refusing: frozenset[str] = frozenset()
+        while True:
+            placed = await self._patiently(self._placing.place, request, attempt, number, avoid | refusing)
+            name = placed.row.endpoint
+            self._pool.trying(name)
+            try:
+                job = await self._submit(request, attempt, placed)
+            except (EndpointUnavailable, EndpointDenied) as e:
+                await self._patiently(self._ledger.drop, placed.row.entry)
+                self._pool.refused(name, e)
+                continue
+            except TaskRefused:
+                await self._patiently(self._ledger.drop, placed.row.entry)
+                refusing |= {name}
+                if not self._placing.elsewhere(request, refusing):
+                    raise
+                continue
+            except SubmitUnknown as e:
+                self._pool.refused(name, e)
+                await self._patiently(self._ledger.unknown, placed.row.entry)
+                raise
+            self._pool.took(name)
+            return await self._noted(placed.row, placed.backend, job)
+
+    async def again(self, request: JobRequest, attempt: int, failed: JobRef) -> Sent | None:
+        """The job of an earlier attempt, started once more by its endpoint; None where that cannot be."""
+        backend = self._pool.backend(failed.backend)
+        if backend is None or backend.claims or not backend.durable:
+            return None
+        others = self._pool.names - {failed.backend}
+        placed = await self._patiently(self._placing.place, request, attempt, 1, others)
+        if placed.row.endpoint == failed.backend and await backend.again(failed):
+            return await self._noted(placed.row, backend, failed)
+        await self._patiently(self._ledger.drop, placed.row.entry)
+        return None
+
+    async def second(self, request: JobRequest, attempt: int, used: frozenset[str]) -> Sent:
+        """Another job beside one that waits, for the same claim, at an endpoint that is not in `used`.
+
+        Raises what `send` raises. Should it have been taken all the same, the claim tells once it begins.
+        """
+        try:
+            return await self.send(request, attempt, 2, used)
+        except SubmitUnknown as e:
+            await self._patiently(self._ledger.ended, entry_of(request, attempt, 2), outcome=e.info.code)
+            raise
+
+    async def resume(self, request: JobRequest, attempt: int) -> tuple[Sent, ...]:
+        """The jobs an attempt has already had; none: it has not begun.
+
+        Raises SubmitUnknown: retryable when it is certain that no job of the attempt will do any work.
+        """
+        rows = await self._patiently(self._ledger.of_attempt, request.task_id, attempt)
+        known = tuple(sent for row in rows if row.job_id and (sent := self._known(row)))
+        doubtful = [row for row in rows if not row.job_id and row.state != "ended"]
+        if rows and not known:
+            return (await self._settled(request, attempt, doubtful or rows),)
+        return known
+
+    async def claimed(self, request: JobRequest, attempt: int) -> Sent | None:
+        """The job that holds the attempt's claim; None while nobody does."""
+        claim = await self._patiently(self._marks.claim, request, attempt)
+        rows = await self._patiently(self._ledger.of_attempt, request.task_id, attempt)
+        if claim is None or not rows:
+            return None
+        mine = [row for row in rows if row.job_id == claim.job_id]
+        row = (mine or [row for row in rows if not row.job_id] or rows)[0]
+        return await self._adopted(row, claim.endpoint_id, claim.job_id)
+
+    async def _submit(self, request: JobRequest, attempt: int, placed: Placed) -> JobRef:
+        claims = placed.backend.claims
+        task = await self._patiently(
+            self._tasks.task, request, attempt, timeout_s=placed.timeout_s, claims=claims
+        )  # fmt: skip
+        return await placed.backend.submit(task)
+
+    async def _settled(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> Sent:
+        """The job of an attempt that has none on record, if it has begun; otherwise it never will."""
+        row = rows[0]
+        backend = self._pool.backend(row.endpoint)
+        if backend is not None and backend.claims:
+            claim = await self._patiently(self._marks.settle, request, attempt)
+            if claim is not None:
+                adopted = await self._adopted(row, claim.endpoint_id, claim.job_id)
+                log.info("job_found_again", run_id=row.run_id, task=row.task_id, job=claim.job_id)
+                return adopted
+            certain = True
+        else:
+            certain = backend is None or not backend.durable or self._pool.resubmits(row.endpoint)
+        for each in rows:
+            await self._patiently(self._ledger.ended, each.entry, outcome=SubmitUnknown.code)
+        raise SubmitUnknown(
+            f"Nobody can say whether {row.endpoint} took the task"
+            + ("; should it have, it will do nothing." if certain else "."),
+            hint="It is sent again by itself."
+            if certain
+            else "Look for the job in the provider's console, then redrive; or set resubmit_unknown on the endpoint.",
+            retryable=certain,
+        )
+
+    async def _adopted(self, row: JobRow, endpoint_id: str, job_id: str) -> Sent:
+        name = self._pool.whose(endpoint_id, like=row.endpoint)
+        backend = self._pool.backend(name)
+        if backend is None:
+            raise EndpointDenied(f"The endpoint {name!r} is not configured any more.", hint="Configure it again.")
+        return await self._noted(row, backend, JobRef(name, endpoint_id or row.endpoint_id, job_id))
+
+    async def _noted(self, row: JobRow, backend: GpuBackend, job: JobRef) -> Sent:
+        """Its id is on record before anything else happens."""
+        await self._patiently(self._ledger.sent, row.entry, endpoint_id=job.endpoint, job_id=job.job_id)
+        return Sent(replace(row, endpoint_id=job.endpoint, job_id=job.job_id, state="sent"), backend, job)
+
+    def _known(self, row: JobRow) -> Sent | None:
+        name = row.endpoint if self._pool.backend(row.endpoint) else self._pool.whose(row.endpoint_id, like="")
+        backend = self._pool.backend(name)
+        return Sent(row, backend, JobRef(name, row.endpoint_id, row.job_id)) if backend else None
+
+    async def _patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await patiently(self._rng, work, *args, **kwargs)

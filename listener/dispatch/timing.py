@@ -1,0 +1,104 @@
+"""What the clock says of a job: queued for too long, at work for too long, or done long since without a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from gpu_dispatch.backend import JobStatus
+from listener.dispatch.legs import Leg, Means, status_of
+from listener.dispatch.request import JobRequest
+from listener.dispatch.sending import Sent
+from manifests.errors import GpuDropError, QueuedTooLong, TaskTimedOut
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+LOOK_S = 10.0
+_LEAST_S = 0.5
+
+DUE_S = 60.0
+"""The store is asked for the answer of a job that should be done by now, this often: its endpoint may never tell."""
+
+OVERDUE_S = 300.0
+"""A worker ends an overdue task itself. One that is silent for so much longer is given up."""
+
+
+class Timing:
+    def __init__(self, means: Means, request: JobRequest, attempt: int) -> None:
+        self._means = means
+        self._request = request
+        self._attempt = attempt
+
+    def gap(self, legs: Sequence[Leg]) -> float:
+        """How long nobody needs to look, in seconds."""
+        specs = [self._means.pool.spec(leg.sent.row.endpoint) for leg in legs if leg.running is None]
+        limits = [limit for spec in specs if spec for limit in (spec.max_queue_s, spec.hedge_after_s) if limit]
+        return max(_LEAST_S, min([LOOK_S, *limits]))
+
+    async def look(self, leg: Leg, legs: Sequence[Leg]) -> Sent | None:
+        """A second job for the attempt, if there is to be one. `legs` are all of the attempt's.
+
+        Raises TaskTimedOut and QueuedTooLong, when nothing is to be hoped for from this job.
+        """
+        now = self._means.clock()
+        if now - leg.since > self._means.limit_s:
+            raise _too_long(now - leg.since)
+        if leg.running is None:
+            return await self._queued(leg, now - leg.since, legs)
+        await self._working(leg, now)
+        return None
+
+    async def _queued(self, leg: Leg, for_s: float, legs: Sequence[Leg]) -> Sent | None:
+        pool, spec = self._means.pool, self._means.pool.spec(leg.sent.row.endpoint)
+        if spec is None or leg.begun or not leg.sent.backend.durable:
+            return None
+        used = frozenset(each.sent.row.endpoint for each in legs)
+        patient = spec.max_queue_s is None or for_s < spec.max_queue_s
+        if patient and pool.serves(spec.name):
+            due = spec.hedge_after_s is not None and for_s > spec.hedge_after_s
+            return await self._second(leg, used) if due and len(legs) == 1 else None
+        if not self._means.placing.elsewhere(self._request, used):
+            return None
+        if leg.sent.backend.claims:
+            leg.begun = await self._means.patiently(self._means.marks.settle, self._request, self._attempt) is not None
+        if not leg.begun:
+            raise QueuedTooLong(
+                f"No worker of {spec.name} took the job in {for_s:.0f} s.",
+                hint="It goes to another endpoint by itself.",
+            )
+        return None
+
+    async def _second(self, leg: Leg, used: frozenset[str]) -> Sent | None:
+        if not leg.sent.backend.claims or not self._means.placing.elsewhere(self._request, used):
+            return None
+        try:
+            return await self._means.sender.second(self._request, self._attempt, used)
+        except GpuDropError as e:
+            log.info("no_second_job", run_id=self._request.run_id, code=e.info.code, error=str(e))
+            return None
+
+    async def _working(self, leg: Leg, now: float) -> None:
+        row, began = leg.sent.row, leg.running or now
+        if leg.sent.backend.durable and now - began > self._means.placing.timeout_s + OVERDUE_S:
+            raise _too_long(now - began)
+        expected_s = row.estimate_usd / row.usd_per_s if row.usd_per_s else 0.0
+        due = now - began > max(DUE_S, 2.0 * expected_s) and now - leg.asked > DUE_S
+        if due and leg.sent.backend.claims:
+            leg.asked = now
+            answer = await self._means.patiently(self._means.marks.answer, self._request, self._attempt)
+            if answer:
+                leg.following.cancel()
+                leg.following = asyncio.create_task(_known(status_of(answer)))
+
+
+async def _known(status: JobStatus) -> JobStatus:
+    return status
+
+
+def _too_long(for_s: float) -> TaskTimedOut:
+    return TaskTimedOut(
+        f"The job was not finished after {for_s:.0f} s and was cancelled.",
+        hint="Use a shorter input, a smaller model or a faster GPU, or raise task_timeout in config.yaml.",
+    )

@@ -1,0 +1,109 @@
+"""Builds the way out: endpoints, the ledger of jobs, and the attempts that use them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from listener.configuration.config import Config
+from listener.configuration.environment import Environment
+from listener.dispatch.attempts import Attempts
+from listener.dispatch.budgets import Budgets
+from listener.dispatch.estimates import Estimates
+from listener.dispatch.legs import Means, Tell
+from listener.dispatch.marks import Marks
+from listener.dispatch.placing import Placing
+from listener.dispatch.pool import Place, Pool
+from listener.dispatch.request import JobRequest
+from listener.dispatch.sending import Sender
+from listener.dispatch.sweeping import sweep_marks
+from listener.dispatch.tasks import TaskMaker
+from listener.ledger.database import Database
+from listener.ledger.jobs import JobLedger
+from listener.signals import Ends
+from listener.store import Store
+from listener.wiring.intake import Work
+
+LINK_SLACK_S = 6 * 3600
+"""Workers' links outlive the task's own deadline by this: the time a job may wait in a queue."""
+
+_LEARNED_FROM = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchNeeds:
+    """What the way out is built from. `waiting` is told why a task waits, `tell` how its jobs stand."""
+
+    config: Config
+    environment: Environment
+    store: Store
+    database: Database
+    ends: Ends
+    places: tuple[Place, ...]
+    tell: Tell
+    waiting: Callable[[JobRequest, Sequence[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltDispatch:
+    """`work` has to be run, each in a task of its own. `parked` counts tasks that wait for an endpoint or a budget.
+
+    `spent` tells what a run has cost in US dollars; None where nothing has a price.
+    """
+
+    attempts: Attempts
+    jobs: JobLedger
+    parked: Callable[[], int]
+    spent: Callable[[str], Awaitable[float | None]]
+    work: list[Work]
+
+
+def link_seconds(config: Config) -> int:
+    return int(config.task_timeout) + LINK_SLACK_S
+
+
+async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDispatch:
+    """Starts the endpoints; `stack` ends them."""
+    config, store = needs.config, needs.store
+    rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
+    link_s = link_seconds(config)
+    jobs = JobLedger(needs.database, time.time)
+    estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
+    marks = Marks(store, link_s=link_s, clock=time.time)
+    pool = Pool(needs.places, now=time.monotonic, rng=rng)
+    await pool.start()
+    stack.push_async_callback(pool.close)
+    placing = Placing(
+        pool,
+        jobs,
+        estimates,
+        Budgets(config.budgets.per_job, config.budgets.per_day),
+        needs.ends,
+        timeout_s=config.task_timeout,
+        clock=time.time,
+        waiting=needs.waiting,
+    )
+    maker = TaskMaker(store, marks, link_s, tuple(sorted(config.store.private_hosts)))
+    means = Means(
+        sender=Sender(placing, pool, jobs, marks, maker, rng),
+        placing=placing,
+        pool=pool,
+        ledger=jobs,
+        marks=marks,
+        estimates=estimates,
+        ends=needs.ends,
+        clock=time.time,
+        rng=rng,
+        tell=needs.tell,
+        limit_s=float(link_s),
+    )
+    work: list[Work] = [pool.watch(), sweep_marks(store, jobs, link_s=link_s, clock=time.time)]
+    priced = any(place.spec.usd_per_s > 0 for place in needs.places)
+    return BuiltDispatch(Attempts(means), jobs, lambda: placing.parked, jobs.spent_by_run if priced else _free, work)
+
+
+async def _free(run_id: str) -> None:
+    del run_id
