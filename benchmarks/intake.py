@@ -43,7 +43,7 @@ from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.sources import SourceLedger
-from listener.runs.signals import Arrivals
+from listener.signals import Arrivals
 from listener.sources.base import Condition
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.triggers import MANIFESTS, TriggerBook

@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -33,6 +34,9 @@ app = typer.Typer(
 events = typer.Typer(help="The bucket's notification rules, made from config.yaml's triggers.", no_args_is_help=True)
 app.add_typer(events, name="events")
 
+endpoints = typer.Typer(help="Where tasks run, and how each place stands.", invoke_without_command=True)
+app.add_typer(endpoints, name="endpoints")
+
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="GPUDROP_CONFIG", help="The configuration file.")]
 CONFIG = Path("config.yaml")
 BucketOption = Annotated[str, typer.Option("--bucket", help="Only this one of store.buckets.")]
@@ -40,6 +44,7 @@ TargetOption = Annotated[
     list[str] | None,
     typer.Option("--target", help="An ARN, eventbridge, or for Ceph RGW a URL. Omitted: what fits the sources."),
 ]
+CostsBy = Literal["day", "trigger", "operation", "endpoint", "run"]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 
 
@@ -125,6 +130,69 @@ def redrive(
     from listener.commands.ledger import redrive_run
 
     sys.exit(asyncio.run(redrive_run(load(config), what)))
+
+
+@app.command()
+def costs(
+    by: Annotated[CostsBy, typer.Option(help="What to sum up by.")] = "day",
+    days: Annotated[int, typer.Option(min=1, max=400, help="How many days (UTC), today included.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Show what jobs have cost, and what today's budgets are."""
+    from rich.console import Console
+
+    from listener.commands.costs import show_costs
+
+    console = Console(highlight=False)
+    asyncio.run(show_costs(load(config), by, days, as_json=as_json, console=console, now=time.time()))
+
+
+@app.command()
+def deploy(
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; otherwise the plan is only shown.")] = False,
+    endpoint: Annotated[str, typer.Option("--endpoint", help="Only this one.")] = "",
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Make RunPod's templates and endpoints what config.yaml says; those of others stay as they are."""
+    from rich.console import Console
+
+    from listener.commands.deploy import deploy
+
+    work = deploy(load(config), _environment(), Console(highlight=False), only=endpoint, apply=apply)
+    sys.exit(asyncio.run(work))
+
+
+@endpoints.callback()
+def endpoints_show(context: typer.Context, config: ConfigOption = CONFIG) -> None:
+    """Show each endpoint: what it can do, its jobs, workers and price, and what is wrong with it."""
+    from rich.console import Console
+
+    from listener.commands.endpoints import show_endpoints
+
+    context.obj = config
+    if context.invoked_subcommand is None:
+        sys.exit(asyncio.run(show_endpoints(load(config), _environment(), Console(highlight=False))))
+
+
+@endpoints.command("purge")
+def endpoints_purge(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="An endpoint of the configuration.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Take back every job of a RunPod endpoint that waits for a worker."""
+    from rich.console import Console
+
+    from listener.commands.endpoints import purge_endpoint
+
+    def sure(question: str) -> bool:
+        return yes or typer.confirm(question)
+
+    file = context.obj if config == CONFIG else config
+    work = purge_endpoint(load(file), _environment(), Console(highlight=False), name, sure=sure)
+    sys.exit(asyncio.run(work))
 
 
 @app.command()

@@ -13,12 +13,15 @@ from typing import Any
 from rich.console import Console
 
 from handlers.registry import load_registry
+from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, trouble
 from listener.commands.check_sources import source_lines
 from listener.configuration.config import Config, FolderStoreConfig, load, triggers_of
+from listener.configuration.endpoints import LocalEndpoint
 from listener.configuration.environment import Environment
 from listener.runs.reading import check_templates
-from listener.wiring.parts import build_backend, build_store, defaults_of
+from listener.wiring.endpoints import build_local
+from listener.wiring.parts import build_store, defaults_of
 from manifests.errors import GpuDropError
 
 REPORT_S = 60.0
@@ -53,6 +56,8 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
         yield line
     async for line in source_lines(config, environment):
         yield line
+    async for line in endpoint_lines(config, environment):
+        yield line
     async for line in _worker_lines(config, environment):
         yield line
 
@@ -80,9 +85,13 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
 
 
 async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:
-    backend = build_backend(config, environment, os.environ)
-    for health in await backend.health():
-        yield Line(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
+    """What this machine can do; nothing where no task runs on it."""
+    here = [endpoint for endpoint in config.endpoints if isinstance(endpoint, LocalEndpoint)]
+    if not here:
+        return
+    for endpoint in here:
+        for health in await build_local(config, environment, os.environ, endpoint.name).health():
+            yield Line(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
     directory = environment.model_dir or config.local.model_dir
     options = ("--model-dir", str(directory)) if directory else ()
     speech, video = await asyncio.gather(

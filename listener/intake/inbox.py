@@ -14,7 +14,7 @@ from listener.intake.backlog import Backlog
 from listener.intake.deciding import latest
 from listener.intake.source_board import SourceBoard
 from listener.ledger.inbox import InboxLedger, Told
-from listener.runs.signals import Arrivals
+from listener.signals import Arrivals
 from listener.sources.base import Condition
 from listener.triggers import Ignored, TriggerBook
 from manifests.errors import StoreUnavailable

@@ -17,7 +17,7 @@ from listener.ledger.inbox import InboxLedger, Item
 from listener.ledger.objects import fingerprint
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Known, Settlement, Settling
-from listener.runs.signals import Ends
+from listener.signals import Ends
 from listener.store import ObjectMeta, Store
 from listener.triggers import TriggerBook
 from manifests.errors import GpuDropError, StoreUnavailable

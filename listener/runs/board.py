@@ -1,4 +1,7 @@
-"""NAME.status.json: how a run stands, written as it moves, at most once a second."""
+"""NAME.status.json: how a run stands, written as it moves, at most once a second.
+
+A state that passes at once is never written: each costs a request or two, and nobody could have read it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from datetime import UTC, datetime
 import structlog
 
 from gpu_dispatch.backend import JobRef, JobStatus
+from listener.dispatch.request import JobRequest
 from listener.ledger.runs import RunLedger
-from listener.runs.jobs import JobRequest
 from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote
@@ -23,6 +26,8 @@ from manifests.sidecars import RunState, Status, status_bytes
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 MIN_GAP_S = 1.0
+SETTLE_S = 0.3
+"""What is written is the state this long after it changed."""
 CLOSE_S = 10.0
 
 
@@ -70,6 +75,11 @@ class RunStatus:
             self._status = replace(moved, updated=_when(self._clock()))
             self._changed.set()
 
+    def parked(self, reasons: Sequence[str]) -> None:
+        """Why one of the run's jobs cannot be sent; () once it goes on."""
+        if not self._jobs:
+            self.move("queued", waiting_for=reasons)
+
     def job(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
         """Takes in how one of the run's jobs stands; the run's percentage is the mean of its jobs'."""
         known = self._jobs.get(request.index)
@@ -98,20 +108,25 @@ class RunStatus:
         """Until `close`. A status that cannot be written is no reason to stop a run."""
         while True:
             await self._changed.wait()
-            if self._closed.is_set():
+            if await self._closed_within(SETTLE_S):
                 return
             self._changed.clear()
             try:
                 await self._write()
             except GpuDropError as e:
                 log.info("status_not_written", run_id=self._run.run_id, code=e.info.code, error=str(e))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), MIN_GAP_S)
+            await self._closed_within(MIN_GAP_S - SETTLE_S)
 
     def close(self) -> None:
         """Ends `keep_writing` after the write that is under way: cut off, it could still land after the last word."""
         self._closed.set()
         self._changed.set()
+
+    async def _closed_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        return self._closed.is_set()
 
     async def _write(self) -> None:
         status = self._status
@@ -156,6 +171,12 @@ class Board:
         entry = self._open.get(request.run_id)
         if entry:
             entry[0].job(request, attempt, job, status)
+
+    def waiting(self, request: JobRequest, reasons: Sequence[str]) -> None:
+        """Why a job waits to be sent, in words."""
+        entry = self._open.get(request.run_id)
+        if entry:
+            entry[0].parked(reasons)
 
 
 def _when(epoch: float) -> datetime:

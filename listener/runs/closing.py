@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -61,8 +62,9 @@ class Closer:
         *,
         clock: Callable[[], float],
         link_s: int,
+        spent: Callable[[str], Awaitable[float | None]],
     ) -> None:
-        """`link_s`: how long the links in done sidecars work."""
+        """`link_s`: how long the links in done sidecars work. `spent`: a run's US dollars; None: it has no price."""
         self._store = store
         self._objects = objects
         self._runs = runs
@@ -70,6 +72,7 @@ class Closer:
         self._callbacks = callbacks
         self._clock = clock
         self._link_s = link_s
+        self._spent = spent
 
     async def write(self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], finished: Finished) -> Summary:
         """Writes the run's own outputs and makes sure of the workers'. Raises OutputMissing."""
@@ -109,10 +112,20 @@ class Closer:
             stats=summary.stats,
             outputs=notes,
             links_expire=now + timedelta(seconds=self._link_s) if self._store.links_expire else None,
+            cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata,
         )
         await self._close(run, "done", done_bytes(document), "done")
         log.info("run_done", run_id=run.run_id, key=run.key, files=len(summary.files))
+
+    async def was_done(self, run: RunRequest) -> bool:
+        """Whether `run` left its done sidecar in an earlier life, and died before that was recorded."""
+        body = await self._store.read(run.bucket, sidecar_key(run.key, "done"), max_bytes=_CALLBACK_BYTES)
+        if body is None or json.loads(body).get("run_id") != run.run_id:
+            return False
+        await self._board.close(run.run_id)
+        await self._runs.update(run.run_id, state="done", at=self._clock())
+        return True
 
     async def failed(self, run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt]) -> None:
         """The error sidecar, after a dead letter where the run failed for good. A superseded run says nothing."""
@@ -137,6 +150,7 @@ class Closer:
             operation=asked.operation if asked else None,
             attempts=max([a.number for a in attempts], default=1),
             dead_letter=letter,
+            cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata if asked else {},
         )
         await self._close(run, "error", failed_bytes(document), state, error.code)

@@ -9,7 +9,7 @@ import structlog
 
 from listener.intake.recording import redriven
 from listener.ledger.runs import RunLedger
-from listener.runs.signals import Ends
+from listener.signals import Ends
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.control")

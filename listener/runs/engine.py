@@ -1,8 +1,7 @@
 """Runs that survive the process: a small, typed face on DBOS.
 
-A run is one durable workflow; each of its GPU jobs is a child workflow of its own, because several coroutines with
-recorded steps inside one workflow would get each other's results after a crash. What a step returned is recorded as
-JSON and never done again; an error that ends a step is recorded too, as an `ErrorInfo`.
+A run is one durable workflow. Its only GPU job is told inside it; of several, each is a child workflow of its own,
+because several coroutines with recorded steps inside one workflow would get each other's results after a crash.
 """
 
 from __future__ import annotations
@@ -10,48 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_error
-from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
-from manifests.errors import ErrorInfo, GpuDropError, StoreUnavailable
+from listener.runs.steps import DurableSteps, Jobs, Steps
+from manifests.errors import StoreUnavailable
 
-T = TypeVar("T")
+APPLICATION_VERSION = "2"
+"""Changes with the order and names of recorded steps; `Engine.outdated` gives what another version left unfinished.
 
-APPLICATION_VERSION = "1"
-"""Pinned: by default it would be a hash of the source, and runs of an older source would silently wait for ever."""
+Pinned: by default it would be a hash of the source, and runs of an older source would silently wait for ever.
+"""
 
 MAX_RECOVERIES = 1000
+_RUN = "run"
 _ADOPTED = "adopted"
 _ADOPTED_AT_ONCE = 1000
 _JOIN_S = 3.0
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _BATCH = 200
-
-
-class Steps(Protocol):
-    """What a run or a job uses to record its progress."""
-
-    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, done at most once to its end over all lives of the run. `kind` reads it back."""
-        ...
-
-    async def pause(self, seconds: float) -> None:
-        """Sleeps; after a crash only the rest."""
-        ...
-
-    async def children(self, requests: Sequence[Any]) -> list[Any]:
-        """Every request told by the engine's job story, side by side; their answers in order."""
-        ...
+_THREADS = 8
+"""For the engine's database and every `to_thread`. More of them only wait for one another: 32 cost a fifth more."""
 
 
 class Story(Protocol):
@@ -95,7 +81,7 @@ class Engine:
             "system_database_url": self._settings.database_url,
             "application_version": APPLICATION_VERSION,
             "executor_id": self._settings.executor_id,
-            "max_executor_threads": 32,
+            "max_executor_threads": _THREADS,
             "log_level": "WARNING",
             "serializer": DBOSPortableJSONSerializer(),
             "use_listen_notify": False,
@@ -111,6 +97,10 @@ class Engine:
                 polling_interval_sec=1.0,
                 on_conflict="always_update",
             )
+
+    @property
+    def executor(self) -> str:
+        return self._settings.executor_id
 
     @property
     def adopts(self) -> bool:
@@ -143,14 +133,34 @@ class Engine:
 
     async def executors(self) -> set[str]:
         """Everybody who has unfinished work here. Raises StoreUnavailable."""
-        return {w.executor_id or "" for w in await self._pending()}
+        return {w.executor_id or "" for w in await self._unfinished()}
+
+    async def outdated(self, executor_id: str) -> list[str]:
+        """Runs that `executor_id` left unfinished under another version. They do not go on here: nothing that is
+        recorded of them is understood. Raises StoreUnavailable.
+        """
+        found = await self._unfinished()
+        return [w.workflow_id for w in found if w.name == _RUN and w.executor_id == executor_id and _is_outdated(w)]
+
+    async def drop(self, run_ids: Sequence[str]) -> None:
+        """Forgets runs and their jobs, ended or not: submitted again, they are told from the top.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            for i in range(0, len(run_ids), _BATCH):
+                await DBOS.delete_workflows_async(list(run_ids[i : i + _BATCH]), delete_children=True)
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            raise StoreUnavailable(f"The engine cannot forget runs: {e}.", hint="Check its database.") from e
 
     async def adopt(self, executor_id: str) -> int:
         """Takes over what a process that is gone for certain left unfinished, jobs included; returns how many.
 
         Each goes on where it was, in this process or another one that adopts. Raises StoreUnavailable.
         """
-        found = [w.workflow_id for w in await self._pending() if w.executor_id == executor_id]
+        found = [
+            w.workflow_id for w in await self._unfinished() if w.executor_id == executor_id and not _is_outdated(w)
+        ]
         try:
             for i in range(0, len(found), _BATCH):
                 await DBOS.resume_workflows_async(found[i : i + _BATCH], queue_name=_ADOPTED)
@@ -158,9 +168,11 @@ class Engine:
             raise StoreUnavailable(f"The engine cannot take over runs: {e}.", hint="Check its database.") from e
         return len(found)
 
-    async def _pending(self) -> list[WorkflowStatus]:
+    async def _unfinished(self) -> list[WorkflowStatus]:
+        """What is being told. What waits to be adopted is somebody's only when its version is gone: nobody takes it."""
         try:
-            return await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+            found = await DBOS.list_workflows_async(status=["PENDING", "ENQUEUED"], load_input=False, load_output=False)
+            return [w for w in found if w.status == "PENDING" or _is_outdated(w)]
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
             raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
 
@@ -172,7 +184,7 @@ class Engine:
         moment = datetime.fromtimestamp(before, UTC).isoformat()
         try:
             found = await DBOS.list_workflows_async(
-                name="run", status=_ENDED, completed_before=moment, limit=_BATCH, load_input=False, load_output=False
+                name=_RUN, status=_ENDED, completed_before=moment, limit=_BATCH, load_input=False, load_output=False
             )
             if found:
                 await DBOS.delete_workflows_async([w.workflow_id for w in found], delete_children=True)
@@ -193,18 +205,21 @@ class Engine:
     def _register(self) -> None:
         story = self._story
 
+        async def inside(request: Any) -> Any:
+            return await story.job(request, DurableSteps())
+
         @DBOS.workflow(name="job", max_recovery_attempts=MAX_RECOVERIES)
         async def job(request: Any) -> Any:
             with self._owned():
-                return await story.job(request, _DurableSteps(None))
+                return await inside(request)
 
-        @DBOS.workflow(name="run", max_recovery_attempts=MAX_RECOVERIES)
+        @DBOS.workflow(name=_RUN, max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
             run_id = str(DBOS.workflow_id)
             with self._owned():
                 self._told.add(run_id)
                 try:
-                    await story.run(request, _DurableSteps(job))
+                    await story.run(request, DurableSteps(Jobs(job, inside)))
                 finally:
                     self._told.discard(run_id)
                     self._ended()
@@ -231,43 +246,8 @@ class _Owned:
             self._tasks.discard(self._task)
 
 
-class _DurableSteps:
-    def __init__(self, job: Callable[[Any], Any] | None) -> None:
-        self._job = job
-
-    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        adapter = _adapter(kind)
-
-        async def recorded() -> Any:
-            try:
-                return {"value": adapter.dump_python(await work(), mode="json")}
-            except GpuDropError as e:
-                return {"error": _ERROR.dump_python(e.info, mode="json")}
-
-        answer: Any = await DBOS.run_step_async({"name": name}, recorded)
-        if "error" in answer:
-            raise GpuDropError.from_info(_ERROR.validate_python(answer["error"]))
-        return adapter.validate_python(answer["value"])
-
-    async def pause(self, seconds: float) -> None:
-        await DBOS.sleep_async(seconds)
-
-    async def children(self, requests: Sequence[Any]) -> list[Any]:
-        if self._job is None:
-            raise RuntimeError("a job has no children")
-        handles: list[Any] = []
-        for i, request in enumerate(requests):
-            with SetWorkflowID(f"{DBOS.workflow_id}-j{i}"):
-                handles.append(await DBOS.start_workflow_async(self._job, request))
-        return [await handle.get_result() for handle in handles]
-
-
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
-
-
-_ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)
+def _is_outdated(workflow: WorkflowStatus) -> bool:
+    return workflow.app_version != APPLICATION_VERSION
 
 
 def _prepare_sqlite(url: str) -> None:

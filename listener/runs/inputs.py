@@ -9,7 +9,7 @@ from itertools import count
 
 from handlers.base import Input, Reference
 from listener.runs.fetching import Fetcher
-from listener.runs.signals import Arrivals
+from listener.signals import Arrivals
 from listener.store import ObjectMeta, Store
 from manifests.errors import InputEmpty, InputMissing, InputTooLarge
 from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve

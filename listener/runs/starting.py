@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
-from listener.ledger.runs import RunLedger
+from listener.ledger.runs import RunLedger, RunRow
 from listener.runs.engine import Engine
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
 
-_AT_ONCE = 8
+_AT_ONCE = 32
 _LOOK_S = 5.0
 _RETRY_S = 2.0
+
+
+async def begin_again(engine: Engine, runs: RunLedger, *, member: str, of: str) -> list[RunRow]:
+    """Claims for `member` what `of`, who is gone, left unfinished under another version of the recorded steps.
+
+    Submitted again, these are told from the top: what matters of their past, jobs above all, is in the ledger. Claimed
+    before the engine forgets them: whenever this is cut off, either it is done again or the claim brings them back.
+    """
+    outdated = await engine.outdated(of)
+    if not outdated:
+        return []
+    rows = await runs.reclaim(outdated, member)
+    await engine.drop(outdated)
+    log.warning("runs_of_another_version", member=of, told_again=len(rows))
+    return rows
 
 
 class Starter:
@@ -37,8 +53,8 @@ class Starter:
         while True:
             try:
                 if not resumed:
-                    for row in await self._runs.claimed(self._member):
-                        await self._engine.submit(row.run_id, row.request)
+                    await begin_again(self._engine, self._runs, member=self._member, of=self._engine.executor)
+                    await self._submit(await self._runs.claimed(self._member))
                     resumed = True
                 if not await self._start_some():
                     await self._wait()
@@ -53,9 +69,12 @@ class Starter:
         if room <= 0:
             return False
         rows = await self._runs.claim(self._member, room)
-        for row in rows:
-            await self._engine.submit(row.run_id, row.request)
+        await self._submit(rows)
         return len(rows) == room
+
+    async def _submit(self, rows: Sequence[RunRow]) -> None:
+        for i in range(0, len(rows), _AT_ONCE):
+            await asyncio.gather(*(self._engine.submit(row.run_id, row.request) for row in rows[i : i + _AT_ONCE]))
 
     async def _wait(self) -> None:
         try:

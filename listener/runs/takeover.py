@@ -10,6 +10,7 @@ from listener.cluster.base import Cluster
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.runs import RunLedger
 from listener.runs.engine import Engine
+from listener.runs.starting import begin_again
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.takeover")
@@ -49,6 +50,8 @@ async def _look(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxL
         return
     async with cluster.orphans(others) as gone:
         for member in gone:
+            for row in await begin_again(engine, runs, member=cluster.member, of=member):
+                await engine.submit(row.run_id, row.request)
             # The engine first: a run it knows is not started again when the ledger offers it again.
             adopted = await engine.adopt(member)
             waiting = await runs.claimed(member)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,33 +15,68 @@ import pytest
 from support.scripts import ROOT
 
 PROGRAM = ROOT / "tests" / "support" / "engine_program.py"
-LINES = ["read", *(f"{step} a!{i}" for step in ("submit", "wait") for i in range(4)), "fail", "write"]
+JOBS = 4
 
 
-def run(folder: Path, kill_at: str) -> int:
+def lines(jobs: int) -> list[str]:
+    return ["read", *(f"{step} a!{i}" for step in ("submit", "wait") for i in range(jobs)), "fail", "write"]
+
+
+def run(folder: Path, kill_at: str, *, jobs: int = JOBS, version: str = "") -> int:
     return subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder / "engine.sqlite"), str(folder / "trace"), kill_at],
+        [sys.executable, str(PROGRAM), str(folder), kill_at, str(jobs), version],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=120,
         check=False,
     ).returncode
 
 
+def trace(folder: Path) -> Counter[str]:
+    return Counter((folder / "trace").read_text().splitlines())
+
+
+def workflows(folder: Path) -> dict[str, tuple[str, str]]:
+    """Version and state by id, as the engine has recorded them."""
+    with closing(sqlite3.connect(folder / "engine.sqlite")) as db:
+        rows = db.execute("SELECT workflow_uuid, application_version, status FROM workflow_status").fetchall()
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
 @pytest.mark.parametrize("kill_at", ["read", "submit a!2", "wait a!0", "fail", "write"])
 def test_killed_inside_a_step(tmp_path: Path, kill_at: str) -> None:
     assert run(tmp_path, kill_at) == -9
     assert run(tmp_path, "never") == 0
-    done = Counter((tmp_path / "trace").read_text().splitlines())
-    assert set(done) == set(LINES)
+    done = trace(tmp_path)
+    assert set(done) - {"resumed"} == set(lines(JOBS))
     # The step it struck, and those of other children whose record it cut off, are done again; nothing that came before.
     assert done[kill_at] == 2
-    assert all(done[line] <= 2 for line in LINES)
+    assert all(done[line] <= 2 for line in lines(JOBS))
     if kill_at != "read":
         assert done["read"] == 1
     if kill_at in ("fail", "write"):
-        assert all(done[line] == 1 for line in LINES if line[0] in "sw" and line != "write")
+        assert all(done[line] == 1 for line in lines(JOBS) if line[0] in "sw" and line != "write")
 
 
-def test_submitted_many_times_runs_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kill_at", ["submit a!0", "wait a!0", "write"])
+def test_a_single_job_is_told_inside_its_run_and_goes_on_there_after_a_kill(tmp_path: Path, kill_at: str) -> None:
+    assert run(tmp_path, kill_at, jobs=1) == -9
+    assert list(workflows(tmp_path)) == ["the-run"]
+    assert run(tmp_path, "never", jobs=1) == 0
+    assert trace(tmp_path) == Counter([*lines(1), kill_at, "resumed"])
+    assert [state for _, state in workflows(tmp_path).values()] == ["SUCCESS"]
+
+
+def test_submitted_many_times_runs_once_and_knows_that_it_was_never_interrupted(tmp_path: Path) -> None:
     assert run(tmp_path, "never") == 0
-    assert Counter((tmp_path / "trace").read_text().splitlines()) == Counter(LINES)
+    assert trace(tmp_path) == Counter(lines(JOBS))
+
+
+@pytest.mark.parametrize("jobs", [1, JOBS])
+def test_what_another_version_left_unfinished_is_told_again_from_the_top(tmp_path: Path, jobs: int) -> None:
+    assert run(tmp_path, "wait a!0", jobs=jobs, version="1") == -9
+    assert {version for version, _ in workflows(tmp_path).values()} == {"1"}
+    (tmp_path / "trace").unlink()
+    assert run(tmp_path, "never", jobs=jobs) == 0
+    assert trace(tmp_path) == Counter(lines(jobs))
+    assert {state for _, state in workflows(tmp_path).values()} == {"SUCCESS"}
+    assert "1" not in {version for version, _ in workflows(tmp_path).values()}

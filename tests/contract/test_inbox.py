@@ -17,7 +17,7 @@ from listener.ledger.inbox import InboxLedger, Item, Told
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
 from listener.ledger.sources import SourceLedger
-from listener.runs.signals import Arrivals
+from listener.signals import Arrivals
 from listener.triggers import MANIFESTS, TriggerBook
 from manifests.errors import StoreUnavailable
 

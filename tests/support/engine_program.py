@@ -1,6 +1,7 @@
-"""A program with a real engine, killed where it is told to be: `engine_program.py DATABASE TRACE KILL_AT`.
+"""A real engine and starter, killed where they are told to be: `engine_program.py FOLDER KILL_AT JOBS VERSION`.
 
-Every piece of work appends a line to TRACE; the line KILL_AT is the last thing the process does.
+Every piece of work appends a line to FOLDER/trace; the line KILL_AT is the last thing the process does. VERSION is that
+of the recorded steps: "" for the engine's own.
 """
 
 from __future__ import annotations
@@ -10,29 +11,40 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from listener.runs.engine import Engine, EngineSettings, Steps
+from listener.ledger.database import Database
+from listener.ledger.runs import RunLedger, RunRow
+from listener.runs import engine as engine_module
+from listener.runs.engine import Engine, EngineSettings
+from listener.runs.starting import Starter
+from listener.runs.steps import Steps
 from manifests.errors import InputMissing
 
-CHILDREN = 4
+RUN = "the-run"
 
 
 class Tracing:
-    def __init__(self, trace: Path, kill_at: str) -> None:
+    def __init__(self, trace: Path, kill_at: str, jobs: int, runs: RunLedger) -> None:
         self._trace = trace
         self._kill_at = kill_at
+        self._jobs = jobs
+        self._runs = runs
         self.ended = asyncio.Event()
 
     async def run(self, request: Any, steps: Steps) -> None:
+        await self._runs.update(RUN, state="running", at=time.time())
         name = await steps.once("read", str, lambda: self._work("read", f"{request}!"))
-        answers = await steps.children([f"{name}{i}" for i in range(CHILDREN)])
-        assert answers == [f"done {name}{i}" for i in range(CHILDREN)], answers
+        answers = await steps.children([f"{name}{i}" for i in range(self._jobs)])
+        assert answers == [f"done {name}{i}" for i in range(self._jobs)], answers
         try:
             await steps.once("fail", str, lambda: self._fail())
         except InputMissing as e:
             assert (e.info.hint, e.info.where) == ("a hint", "audio")
+            if steps.resumed:
+                self._note("resumed")
             await steps.once("write", str, lambda: self._work("write", ",".join(answers)))
         self.ended.set()
 
@@ -59,15 +71,26 @@ class Tracing:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(database: str, trace: str, kill_at: str) -> None:
-    story = Tracing(Path(trace), kill_at)
-    engine = Engine(EngineSettings(f"sqlite:///{database}"), story)
+async def main(folder: Path, kill_at: str, jobs: int, version: str) -> None:
+    if version:
+        engine_module.APPLICATION_VERSION = version
+    database = Database(f"sqlite:///{folder}/ledger.sqlite")
+    await database.open()
+    runs = RunLedger(database)
+    story = Tracing(folder / "trace", kill_at, jobs, runs)
+    engine = Engine(EngineSettings(f"sqlite:///{folder}/engine.sqlite"), story)
     await engine.start()
+    await runs.add(RunRow(RUN, "b", "a.job.json", "manifests", "accepted", time.time(), time.time(), "a"))
+    starter = asyncio.create_task(Starter(runs, engine, asyncio.Event(), member="m", limit=9).run())
     for _ in range(3):
-        await engine.submit("the-run", "a")
-    await asyncio.wait_for(story.ended.wait(), 60)
+        await engine.submit(RUN, "a")
+    async with asyncio.timeout(60):
+        await story.ended.wait()
+    starter.cancel()
+    await asyncio.wait({starter})
     await engine.close()
+    await database.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]))

@@ -1,0 +1,102 @@
+"""Recorded steps: what a story has done stays done, over all lives of its process.
+
+What a step returned is recorded as JSON and never done again; an error that ends it is recorded too, as an `ErrorInfo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol, TypeVar
+
+from dbos import DBOS, SetWorkflowID
+from pydantic import TypeAdapter
+
+from manifests.errors import ErrorInfo, GpuDropError
+
+T = TypeVar("T")
+
+
+class Steps(Protocol):
+    """What a run or a job uses to record its progress."""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether recorded work has answered from memory: what comes next may have been done, and not recorded."""
+        ...
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, done at most once to its end over all lives of the run. `kind` reads it back."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Sleeps; after a crash only the rest."""
+        ...
+
+    async def children(self, requests: Sequence[Any]) -> list[Any]:
+        """Every request told by the engine's job story, side by side; their answers in order.
+
+        A single one is told within the run itself: that is one workflow less to record.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """How a run's jobs are told: each as a workflow of its own, or inside the run's."""
+
+    apart: Callable[[Any], Any]
+    inside: Callable[[Any], Awaitable[Any]]
+
+
+class DurableSteps:
+    """`Steps` inside one DBOS workflow; made anew for every telling. Without `jobs` it has no children."""
+
+    def __init__(self, jobs: Jobs | None = None) -> None:
+        self._jobs = jobs
+        self._resumed = False
+
+    @property
+    def resumed(self) -> bool:
+        return self._resumed
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        adapter = _adapter(kind)
+        worked = False
+
+        async def recorded() -> Any:
+            nonlocal worked
+            worked = True
+            try:
+                return {"value": adapter.dump_python(await work(), mode="json")}
+            except GpuDropError as e:
+                return {"error": _ERROR.dump_python(e.info, mode="json")}
+
+        answer: Any = await DBOS.run_step_async({"name": name}, recorded)
+        self._resumed = self._resumed or not worked
+        if "error" in answer:
+            raise GpuDropError.from_info(_ERROR.validate_python(answer["error"]))
+        return adapter.validate_python(answer["value"])
+
+    async def pause(self, seconds: float) -> None:
+        await DBOS.sleep_async(seconds)
+
+    async def children(self, requests: Sequence[Any]) -> list[Any]:
+        if self._jobs is None:
+            raise RuntimeError("a job has no children")
+        if len(requests) == 1:
+            return [await self._jobs.inside(requests[0])]
+        handles: list[Any] = []
+        for i, request in enumerate(requests):
+            with SetWorkflowID(f"{DBOS.workflow_id}-j{i}"):
+                handles.append(await DBOS.start_workflow_async(self._jobs.apart, request))
+        return [await handle.get_result() for handle in handles]
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+_ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)

@@ -1,0 +1,249 @@
+"""One telling of one run: prepare, dispatch, finish, call back.
+
+Three steps are recorded beside those of the jobs. What is inside one, and what is not a step at all, is done again
+after a crash, and must be harmless then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import TypeAdapter
+
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.waiting import Backoff
+from handlers.base import Handler, Input, Plan, Planning, Reference
+from handlers.registry import Registry
+from listener.dispatch.request import JobRequest
+from listener.ledger.objects import ObjectLedger
+from listener.runs.board import Board, RunStatus
+from listener.runs.closing import Closer, Summary
+from listener.runs.inputs import Found, InputFinder
+from listener.runs.jobs import Attempt, JobOutcome, JobRunner
+from listener.runs.reading import Asked, ManifestReader
+from listener.runs.request import RunRequest
+from listener.runs.steps import Steps
+from listener.signals import Ends
+from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, StoreUnavailable, WorkerError
+from manifests.media import output_folder
+from manifests.models import Manifest
+
+T = TypeVar("T")
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
+
+DEFECT = WorkerError("Something inside gpudrop went wrong.", hint="The listener's log says what; report it.").info
+
+_JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
+_OUTCOME: TypeAdapter[JobOutcome] = TypeAdapter(JobOutcome)
+_STORE_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """Everything a run's story needs; built once by the composition root. `clock` gives epoch seconds."""
+
+    reader: ManifestReader
+    registry: Registry
+    finder: InputFinder
+    runner: JobRunner
+    closer: Closer
+    board: Board
+    objects: ObjectLedger
+    ends: Ends
+    clock: Callable[[], float]
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that is known before the first job is sent; with an `error`, as far as it got."""
+
+    asked: Asked | None = None
+    found: tuple[Found, ...] = ()
+    plan: Plan | None = None
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    """What the jobs' results become outputs with."""
+
+    handler: Handler[Any]
+    planning: Planning[Any]
+    plan: Plan
+    results: tuple[GpuResult, ...]
+
+
+class Tale:
+    """One telling of one run."""
+
+    def __init__(self, c: Collaborators, run: RunRequest, steps: Steps, status: RunStatus) -> None:
+        self._c = c
+        self._run = run
+        self._steps = steps
+        self._status = status
+        self._asked: Asked | None = None
+        self._attempts: tuple[Attempt, ...] = ()
+        self._summary: Summary | None = None
+
+    async def tell(self) -> None:
+        prepared = await self._once("prepare", Prepared, self._prepare)
+        asked = self._asked = prepared.asked
+        if asked is None or prepared.plan is None:
+            raise GpuDropError.from_info(prepared.error or DEFECT)
+        handler, planning = self._planning(asked, prepared.found)
+        results = await self._dispatch(prepared.plan, asked)
+        finish = _Finish(handler, planning, prepared.plan, results)
+        await self._once("finish", bool, lambda: self._finish(asked, finish))
+
+    async def fail(self, error: ErrorInfo) -> None:
+        async def close() -> bool:
+            await self._c.closer.failed(self._run, self._asked, error, self._attempts)
+            return True
+
+        await self._once("failed", bool, close)
+
+    async def call_back(self) -> None:
+        url = self._asked.callback_url if self._asked else None
+        if url:
+            await self._once("callback", bool, lambda: self._c.closer.call_back(self._run, url))
+
+    async def _prepare(self) -> Prepared:
+        """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""
+        self._asked = None
+        try:
+            asked = self._asked = await self._read()
+            handler, planning = self._planning(asked, ())
+            self._status.move("accepted", operation=asked.operation)
+            references = handler.references(planning.manifest)
+            found = await self._find(references)
+            plan = await self._plan(handler, self._planning(asked, found)[1], references, found)
+        except StoreUnavailable:
+            raise
+        except GpuDropError as e:
+            return Prepared(asked=self._asked, error=e.info)
+        return Prepared(asked, found, plan)
+
+    async def _read(self) -> Asked:
+        self._status.move("accepted")
+        self._c.ends.check(self._run.run_id)
+        age = self._c.clock() - self._run.received
+        if age > self._run.trigger.max_event_age_s:
+            raise EventTooOld(f"The event came {age:.0f} s ago.", hint="Drop the file again, or raise max_event_age.")
+        return await self._c.reader.read(self._run)
+
+    async def _find(self, references: tuple[Reference, ...]) -> tuple[Found, ...]:
+        finding = self._c.finder.find(
+            references,
+            bucket=self._run.bucket,
+            folder=self._run.folder,
+            deadline=self._run.received + self._run.trigger.wait_for_inputs_s,
+            waiting=lambda keys: self._status.move("waiting", waiting_for=keys),
+        )
+        return await self._unless_ended(finding)
+
+    async def _plan(
+        self,
+        handler: Handler[Any],
+        planning: Planning[Any],
+        references: tuple[Reference, ...],
+        found: tuple[Found, ...],
+    ) -> Plan:
+        inputs = await self._c.finder.load(references, found)
+        plan = await asyncio.to_thread(handler.plan, replace(planning, inputs=inputs))
+        targets = [target.key for task in plan.tasks for target in task.outputs]
+        await self._c.objects.will_write(self._run.bucket, targets, self._run.run_id, self._run.lineage)
+        return plan
+
+    async def _dispatch(self, plan: Plan, asked: Asked) -> tuple[GpuResult, ...]:
+        self._status.move("queued", operation=asked.operation)
+        trigger = self._run.trigger
+        requests = [
+            JobRequest(
+                run_id=self._run.run_id,
+                bucket=self._run.bucket,
+                key=self._run.key,
+                index=index,
+                count=len(plan.tasks),
+                task=task,
+                max_attempts=trigger.max_attempts,
+                trigger=trigger.name,
+                operation=asked.operation,
+                give_up=self._run.received + trigger.max_event_age_s,
+                day_usd=trigger.budget_per_day,
+            )
+            for index, task in enumerate(plan.tasks)
+        ]
+        answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
+        outcomes = [_OUTCOME.validate_python(a) for a in answers]
+        self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
+        for outcome in outcomes:
+            if outcome.error:
+                raise GpuDropError.from_info(outcome.error)
+        return tuple(o.result for o in outcomes if o.result)
+
+    async def _finish(self, asked: Asked, finish: _Finish) -> bool:
+        """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again."""
+        if self._steps.resumed and await self._c.closer.was_done(self._run):
+            return True
+        if self._summary is None:
+            self._status.move("writing")
+            finished = await asyncio.to_thread(finish.handler.finish, finish.planning, finish.plan, finish.results)
+            self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, finished)
+        # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
+        self._c.ends.check(self._run.run_id)
+        await self._c.closer.done(self._run, asked, self._summary)
+        return True
+
+    def _output_folder(self, manifest: Manifest) -> str:
+        """A trigger's template is the operator's, and may lead up; a manifest may not."""
+        may_climb = self._run.trigger.manifest is not None
+        return output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb)
+
+    def _planning(self, asked: Asked, found: tuple[Found, ...]) -> tuple[Handler[Any], Planning[Any]]:
+        """All a plan depends on but the content of its inputs, which only `_plan` reads."""
+        handler = self._c.registry.get(asked.operation)
+        manifest = handler.model.model_validate(asked.fields)
+        planning = Planning(
+            manifest=manifest,
+            name=self._run.name,
+            bucket=self._run.bucket,
+            folder=self._output_folder(manifest),
+            inputs={item.role: Input(item.media, item.size) for item in found},
+        )
+        return handler, planning
+
+    async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        """A recorded step. While the store or the ledger is away it is tried again, as long as its event is young."""
+
+        async def patiently() -> T:
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    return await work()
+                except StoreUnavailable as e:
+                    if self._c.clock() - self._run.received > self._run.trigger.max_event_age_s:
+                        raise
+                    log.warning("step_delayed", run_id=self._run.run_id, step=name, error=str(e), hint=e.info.hint)
+                await asyncio.sleep(_STORE_BACKOFF.delay(attempt, self._c.rng))
+
+        return await self._steps.once(name, kind, patiently)
+
+    async def _unless_ended(self, work: Awaitable[T]) -> T:
+        """`work`, unless the run is to end first: then RunCancelled or RunSuperseded."""
+        task = asyncio.ensure_future(work)
+        ended = asyncio.ensure_future(self._c.ends.wait(self._run.run_id))
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._c.ends.check(self._run.run_id)
+            return await task
+        finally:
+            ended.cancel()
+            task.cancel()
