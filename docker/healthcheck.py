@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from listener.configuration.config import load
+from listener.configuration.loading import load
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.sources import SourceLedger

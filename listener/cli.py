@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from listener.cli_endpoints import endpoints
+from listener.cli_events import events
+from listener.cli_options import CONFIG, ConfigOption, environment
 from listener.commands.logs import configure
-from listener.configuration.config import Config, load
-from listener.configuration.environment import Environment, read_environment
+from listener.configuration.config import Config
+from listener.configuration.loading import load
 from manifests.errors import GpuDropError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from listener.commands.events import Request
 
 app = typer.Typer(
     name="gpudrop",
@@ -31,21 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-events = typer.Typer(help="The bucket's notification rules, made from config.yaml's triggers.", no_args_is_help=True)
 app.add_typer(events, name="events")
-
-endpoints = typer.Typer(help="Where tasks run, and how each place stands.", invoke_without_command=True)
 app.add_typer(endpoints, name="endpoints")
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="GPUDROP_CONFIG", help="The configuration file.")]
-CONFIG = Path("config.yaml")
-BucketOption = Annotated[str, typer.Option("--bucket", help="Only this one of store.buckets.")]
-TargetOption = Annotated[
-    list[str] | None,
-    typer.Option("--target", help="An ARN, eventbridge, or for Ceph RGW a URL. Omitted: what fits the sources."),
-]
 CostsBy = Literal["day", "trigger", "operation", "endpoint", "run"]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 
 
 def main() -> None:
@@ -64,7 +49,7 @@ def run(config: ConfigOption = CONFIG) -> None:
 
     settings = load(config)
     configure(settings.log.level, settings.log.format)
-    sys.exit(asyncio.run(serve(settings, _environment(), config_file=config)))
+    sys.exit(asyncio.run(serve(settings, environment(), config_file=config)))
 
 
 @app.command()
@@ -77,7 +62,7 @@ def demo(
 
     settings = load(config)
     configure("error", "console")
-    sys.exit(asyncio.run(demonstrate(settings, _environment(), model)))
+    sys.exit(asyncio.run(demonstrate(settings, environment(), model)))
 
 
 @app.command()
@@ -85,7 +70,7 @@ def check(config: ConfigOption = CONFIG) -> None:
     """Look at configuration, store, workers, engines, ffmpeg and fonts: a line each, with a remedy."""
     from listener.commands.check import check_all
 
-    sys.exit(asyncio.run(check_all(config, _environment())))
+    sys.exit(asyncio.run(check_all(config, environment())))
 
 
 @app.command()
@@ -159,39 +144,7 @@ def deploy(
 
     from listener.commands.deploy import deploy
 
-    work = deploy(load(config), _environment(), Console(highlight=False), only=endpoint, apply=apply)
-    sys.exit(asyncio.run(work))
-
-
-@endpoints.callback()
-def endpoints_show(context: typer.Context, config: ConfigOption = CONFIG) -> None:
-    """Show each endpoint: what it can do, its jobs, workers and price, and what is wrong with it."""
-    from rich.console import Console
-
-    from listener.commands.endpoints import show_endpoints
-
-    context.obj = config
-    if context.invoked_subcommand is None:
-        sys.exit(asyncio.run(show_endpoints(load(config), _environment(), Console(highlight=False))))
-
-
-@endpoints.command("purge")
-def endpoints_purge(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="An endpoint of the configuration.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    config: ConfigOption = CONFIG,
-) -> None:
-    """Take back every job of a RunPod endpoint that waits for a worker."""
-    from rich.console import Console
-
-    from listener.commands.endpoints import purge_endpoint
-
-    def sure(question: str) -> bool:
-        return yes or typer.confirm(question)
-
-    file = context.obj if config == CONFIG else config
-    work = purge_endpoint(load(file), _environment(), Console(highlight=False), name, sure=sure)
+    work = deploy(load(config), environment(), Console(highlight=False), only=endpoint, apply=apply)
     sys.exit(asyncio.run(work))
 
 
@@ -211,53 +164,6 @@ def schema(
         known = ", ".join(sorted(n.partition(".")[0] for n in files))
         raise typer.BadParameter(f"there is no operation {operation!r}; there are {known}")
     typer.echo(files[name], nl=False)
-
-
-@events.command("show")
-def events_show(config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None) -> None:
-    """Show the rules on the server, whose they are, and what config.yaml wants."""
-    from listener.commands.events import show_events
-
-    _on_bucket_events(show_events, config, bucket, target)
-
-
-@events.command("apply")
-def events_apply(
-    config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
-) -> None:
-    """Make the server's rules match config.yaml; rules of others stay as they are."""
-    from listener.commands.events import apply_events
-
-    _on_bucket_events(apply_events, config, bucket, target, dry_run)
-
-
-@events.command("remove")
-def events_remove(
-    config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
-) -> None:
-    """Take our rules off the server; rules of others stay as they are."""
-    from listener.commands.events import remove_events
-
-    _on_bucket_events(remove_events, config, bucket, target, dry_run)
-
-
-def _on_bucket_events(
-    work: Callable[[Config, Environment, Request, Console], Coroutine[Any, Any, int]],
-    config: Path,
-    bucket: str,
-    target: list[str] | None,
-    dry_run: bool = False,
-) -> None:
-    from rich.console import Console
-
-    from listener.commands.events import Request
-
-    request = Request(bucket, tuple(target or ()), dry_run)
-    sys.exit(asyncio.run(work(load(config), _environment(), request, Console(highlight=False))))
-
-
-def _environment() -> Environment:
-    return read_environment(os.environ)
 
 
 def _tell(error: GpuDropError) -> None:

@@ -72,6 +72,10 @@ class Store(Protocol):
         """All of `data` or nothing appears under `key`; `run_id` goes into its metadata where it has any."""
         ...
 
+    async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> None:
+        """Writes as `write` does, for who need not know what became of it: a request less."""
+        ...
+
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
         """Writes `data` unless there is an object under `key`; whether it did. Of several at once one does."""
         ...
@@ -116,6 +120,10 @@ class Store(Protocol):
 
     async def check(self) -> Mapping[str, str]:
         """One entry a bucket that cannot be used: what is wrong with it."""
+        ...
+
+    async def keeps_claims(self, bucket: str) -> bool:
+        """Whether `create` is certain to succeed once, whoever else writes there at the same moment."""
         ...
 
     async def close(self) -> None: ...

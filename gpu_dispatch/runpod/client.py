@@ -58,7 +58,10 @@ class RunPodClient:
         trusted = await asyncio.to_thread(_certificates, settings.ca_file)
         self._proxy = settings.proxy or _proxy_of_environment(self._api)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusted, limit=settings.connections),
+            # The default reads no hosts file where aiodns happens to be installed.
+            connector=aiohttp.TCPConnector(
+                ssl=trusted, limit=settings.connections, resolver=aiohttp.ThreadedResolver()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "gpudrop", "Accept": "application/json"},
             trust_env=False,

@@ -16,10 +16,13 @@ from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, trouble
 from listener.commands.check_sources import source_lines
-from listener.configuration.config import Config, FolderStoreConfig, load, triggers_of
-from listener.configuration.endpoints import LocalEndpoint
+from listener.configuration.config import Config, FolderStoreConfig
+from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
+from listener.configuration.loading import load
+from listener.configuration.triggers import triggers_of
 from listener.runs.reading import check_templates
+from listener.store import Store
 from listener.wiring.endpoints import build_local
 from listener.wiring.parts import build_store, defaults_of
 from manifests.errors import GpuDropError
@@ -80,8 +83,23 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
         for bucket in problems if "*" in problems else await store.find_buckets():
             problem = problems.get(bucket, "")
             yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
+            if not problem and any(isinstance(endpoint, RunPodEndpoint) for endpoint in config.endpoints):
+                yield await _claims_line(store, bucket)
     finally:
         await store.close()
+
+
+async def _claims_line(store: Store, bucket: str) -> Line:
+    """Whether two workers that are sent the same task can be told apart for certain."""
+    subject = f"claims: {bucket}"
+    try:
+        kept = await store.keeps_claims(bucket)
+    except GpuDropError as e:
+        return trouble(subject, e)
+    if kept:
+        return Line(subject, True, "the store refuses the second of two writes, so no task is done twice")
+    detail = "the store ignores If-None-Match: two workers that begin one task in the same instant may both do it"
+    return Line(subject, None, detail, "Use a store or a version that honours conditional writes.")
 
 
 async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from listener.configuration.config import Config, triggers_of
+from listener.configuration.config import Config
 from listener.configuration.state import state_of
+from listener.configuration.triggers import triggers_of
 from listener.ledger.costs import By, Cost, CostLedger, Today
 from listener.ledger.database import Database
 from listener.ledger.reserving import Spending

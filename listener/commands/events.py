@@ -17,9 +17,10 @@ from listener.bucket_events.merging import Change, merge, without_ours
 from listener.bucket_events.servers import Server
 from listener.bucket_events.settling import Settled, Settler
 from listener.bucket_events.telling import Teller
-from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig, triggers_of
+from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.sources import AnySource
+from listener.configuration.triggers import triggers_of
 from listener.filters import MAX_RULES
 from listener.stores.s3_clients import S3Settings
 from listener.triggers import Trigger

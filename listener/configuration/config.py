@@ -1,20 +1,16 @@
-"""config.yaml, read once into one typed, frozen object. Secrets are not in it: they come from the environment."""
+"""What config.yaml says, as one typed, frozen object. Secrets are not in it: they come from the environment."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
 from listener.configuration.kinds import Name, Names, Seconds, Section
-from listener.configuration.sources import SourceConfig, source_fields
-from listener.triggers import Trigger
-from manifests.errors import ConfigError
+from listener.configuration.sources import SourceConfig
 
 
 class FolderStoreConfig(Section, frozen=True):
@@ -142,7 +138,7 @@ class Config(Section, frozen=True):
     img2vid: Img2VidConfig = Img2VidConfig()
     callbacks: CallbacksConfig = CallbacksConfig()
     max_lineage: int = Field(default=4, ge=1, le=16)
-    concurrent_runs: int = Field(default=200, ge=1, le=5000)
+    concurrent_runs: int = Field(default=1000, ge=1, le=5000)
     link_expiry: Seconds = 7 * 86400.0
     """How long the links in done sidecars work."""
     keep_runs: Seconds = 30 * 86400.0
@@ -164,104 +160,3 @@ class Config(Section, frozen=True):
             if twice := {n for n in names if names.count(n) > 1}:
                 raise ValueError(f"two {what} are named {sorted(twice)[0]!r}")
         return self
-
-
-def load(path: Path) -> Config:
-    """Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as e:
-        raise ConfigError(
-            f"There is no configuration at {path}.", hint="Copy config.yaml from the project, or pass --config FILE."
-        ) from e
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path} cannot be read: {e}.", hint="Check its permissions and that it is UTF-8.") from e
-    try:
-        data: Any = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
-    return parse({} if data is None else data, origin=str(path))
-
-
-def parse(data: Any, *, origin: str) -> Config:
-    """`data` as a Config; `origin` names the file in errors."""
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{origin} must hold named sections.", hint="Start with `store:`.", where=origin)
-    try:
-        return Config.model_validate(data)
-    except ValidationError as e:
-        raise _translated(e, origin) from e
-
-
-def _translated(error: ValidationError, origin: str) -> ConfigError:
-    lines: list[str] = []
-    first = ""
-    for problem in error.errors(include_url=False)[:8]:
-        path = _path(problem["loc"])
-        where = _dotted(path)
-        first = first or where
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(path[-1]), _names(path[:-1], problem["loc"]), n=1, cutoff=0.5)
-            lines.append(f"{where}: unknown name" + (f", did you mean {near[0]!r}?" if near else ""))
-        else:
-            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
-    return ConfigError(f"{origin}: " + "; ".join(lines), hint="See config.yaml for every name.", where=first)
-
-
-def _path(loc: tuple[int | str, ...]) -> list[int | str]:
-    """`loc` without the tags of unions: the kind of a store, or of a source."""
-    tagged = {"store": 1, "sources": 2, "endpoints": 2}.get(str(loc[0]), 0) if loc else 0
-    return [p for i, p in enumerate(loc) if i != tagged or i == 0]
-
-
-def _dotted(path: list[int | str]) -> str:
-    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
-
-
-def _names(path: list[int | str], loc: tuple[int | str, ...]) -> list[str]:
-    """The names that are valid at `path`."""
-    if path and path[0] == "sources":
-        return source_fields(str(loc[2]))
-    sections: dict[str, type[BaseModel]] = {
-        "": Config,
-        "store": S3StoreConfig if "s3" in loc else FolderStoreConfig,
-        "manifests": ManifestsConfig,
-        "triggers": TriggerConfig,
-        "reconcile": ReconcileConfig,
-        "local": LocalBackendConfig,
-        "callbacks": CallbacksConfig,
-        "log": LogConfig,
-    }
-    return list(sections.get(str(path[0]) if path else "", Config).model_fields)
-
-
-def triggers_of(config: Config) -> tuple[Trigger, ...]:
-    """The configuration's triggers as the matcher takes them: manifests, then bare media in order."""
-    manifests = config.manifests
-    of_manifests = Trigger(
-        name="manifests",
-        prefix=manifests.prefix,
-        chain=manifests.chain,
-        max_attempts=manifests.max_attempts,
-        max_event_age_s=manifests.max_event_age,
-        wait_for_inputs_s=manifests.wait_for_inputs,
-        budget_per_day=manifests.budget_per_day,
-    )
-    of_media = tuple(
-        Trigger(
-            name=t.name,
-            buckets=t.bucket,
-            prefix=t.prefix,
-            suffix=t.suffix,
-            patterns=t.pattern,
-            exclude=t.exclude,
-            manifest=t.manifest,
-            chain=t.chain,
-            max_attempts=t.max_attempts,
-            max_event_age_s=t.max_event_age,
-            wait_for_inputs_s=t.wait_for_inputs,
-            budget_per_day=t.budget_per_day,
-        )
-        for t in config.triggers
-    )
-    return (*((of_manifests,) if manifests.enabled else ()), *of_media)

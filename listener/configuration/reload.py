@@ -9,7 +9,8 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
 
-from listener.configuration.config import load, triggers_of
+from listener.configuration.loading import load
+from listener.configuration.triggers import triggers_of
 from listener.triggers import Trigger
 from manifests.errors import GpuDropError
 

@@ -201,8 +201,3 @@ SourceConfig = Annotated[
     ),
     BeforeValidator(_kind_alone),
 ]
-
-
-def source_fields(kind: str) -> list[str]:
-    """The names that are valid in a source of this kind."""
-    return list(_KINDS[kind].model_fields) if kind in _KINDS else []

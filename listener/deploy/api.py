@@ -83,7 +83,9 @@ async def management(config: RunPodConfig, key: str, *, timeout_s: float = 60.0)
     """A session for as long as the block runs. Raises EndpointDenied without a key."""
     if not key:
         raise EndpointDenied("There is no key for RunPod.", hint=_NEW_KEY, where="GPUDROP_RUNPOD_API_KEY")
-    connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(_trust, config.ca_file))
+    connector = aiohttp.TCPConnector(
+        ssl=await asyncio.to_thread(_trust, config.ca_file), resolver=aiohttp.ThreadedResolver()
+    )
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     # Cloudflare, in front of the API, turns away clients that do not say who they are.
     headers = {"User-Agent": "gpudrop", "Accept": "application/json"}

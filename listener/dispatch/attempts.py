@@ -36,8 +36,10 @@ class Attempts:
                 course.add(sent)
             result = await course.result()
         except GpuDropError as e:
+            await self._means.uploads.end(request)
             at = self._means.clock()
             return Tried(started, at, course.last, error=e.info, usd=course.usd, counts=self._counts(e.info, course))
+        await self._means.uploads.end(request)
         return Tried(started, self._means.clock(), course.last, result=result, usd=course.usd, marks=course.settled)
 
     async def forget(self, request: JobRequest, attempt: int) -> None:

@@ -17,6 +17,7 @@ from listener.dispatch.placing import Placing
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sender, Sent
+from listener.dispatch.uploads import Uploads
 from listener.ledger.jobs import JobLedger
 from listener.signals import Ends
 
@@ -41,6 +42,7 @@ class Means:
     pool: Pool
     ledger: JobLedger
     marks: Marks
+    uploads: Uploads
     estimates: Estimates
     ends: Ends
     clock: Callable[[], float]

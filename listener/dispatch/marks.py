@@ -46,7 +46,7 @@ class Marks:
     async def keep_task(self, request: JobRequest, attempt: int, wire: Any) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""
         key = _key(request.task_id, attempt, "task")
-        await self._store.write(request.bucket, key, to_json(wire), content_type=_TYPE)
+        await self._store.put(request.bucket, key, to_json(wire), content_type=_TYPE)
         return await self._sign("GET", request.bucket, key)
 
     async def claim(self, request: JobRequest, attempt: int) -> Claim | None:
@@ -59,7 +59,7 @@ class Marks:
     async def revoke(self, request: JobRequest, attempt: int) -> None:
         """No job of this attempt begins after this, and one that works notices and stops."""
         key = _key(request.task_id, attempt, "claim")
-        await self._store.write(request.bucket, key, self._ours(request), content_type=_TYPE)
+        await self._store.put(request.bucket, key, self._ours(request), content_type=_TYPE)
 
     async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from gpu_dispatch.task import CaptionParams, GpuTask, TaskInput, TaskOutput, task_to_wire
 from listener.dispatch.marks import Marks
 from listener.dispatch.request import JobRequest
+from listener.dispatch.uploads import Uploads
 from listener.store import Store
 from manifests.media import MediaRef, ObjectRef
 
@@ -20,6 +21,7 @@ class TaskMaker:
 
     store: Store
     marks: Marks
+    uploads: Uploads
     link_s: int
     private_hosts: tuple[str, ...] = ()
 
@@ -39,6 +41,8 @@ class TaskMaker:
             claim=await self.marks.claim_urls(request, attempt) if claims else None,
             answer_url=await self.marks.answer_url(request, attempt) if claims else None,
         )  # fmt: skip
+        if claims:
+            task = replace(task, outputs=await self.uploads.prepare(request, task.outputs))
         if not claims or _roughly(task) < LARGE:
             return task
         return replace(task, stored_at=await self.marks.keep_task(request, attempt, task_to_wire(task)))

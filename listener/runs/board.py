@@ -137,7 +137,7 @@ class RunStatus:
             self._recorded = (status.state, status.operation)
         key = sidecar_key(self._run.key, "status")
         data = status_bytes(status)
-        await self._store.write(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
+        await self._store.put(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
 
 
 class Board:

@@ -68,7 +68,7 @@ class Callbacks:
         if self._settings.secret:
             headers["X-Gpudrop-Signature"] = "sha256=" + sign(self._settings.secret, body)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-        connector = aiohttp.TCPConnector(resolver=None if trusted else PublicResolver())
+        connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver() if trusted else PublicResolver())
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.post(address, data=body, headers=headers, allow_redirects=False) as response,

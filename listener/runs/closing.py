@@ -140,7 +140,7 @@ class Closer:
         if state == "failed":
             letter = dlq_key(run.run_id, now)
             data = dead_letter_bytes(_dead_letter(run, asked, error, attempts, now))
-            await self._store.write(run.bucket, letter, data, content_type=CONTENT_TYPE, run_id=run.run_id)
+            await self._store.put(run.bucket, letter, data, content_type=CONTENT_TYPE, run_id=run.run_id)
         document = Failed(
             run_id=run.run_id,
             key=run.key,
@@ -184,7 +184,7 @@ class Closer:
         other: Sidecar = "error" if kind == "done" else "done"
         await self._store.delete(run.bucket, sidecar_key(run.key, other))
         await self._store.delete(run.bucket, sidecar_key(run.key, "status"))
-        await self._store.write(
+        await self._store.put(
             run.bucket, sidecar_key(run.key, kind), data, content_type=CONTENT_TYPE, run_id=run.run_id
         )
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=error_code)

@@ -7,19 +7,17 @@ because several coroutines with recorded steps inside one workflow would get eac
 from __future__ import annotations
 
 import asyncio
-import logging
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_error
 from sqlalchemy.exc import SQLAlchemyError
 
+from listener.runs.engine_setup import prepare_sqlite, quieten
 from listener.runs.steps import DurableSteps, Jobs, Steps
 from manifests.errors import StoreUnavailable
 
@@ -74,8 +72,8 @@ class Engine:
 
     async def start(self) -> None:
         """Launches and resumes whatever an earlier process left unfinished."""
-        _quieten()
-        _prepare_sqlite(self._settings.database_url)
+        quieten()
+        prepare_sqlite(self._settings.database_url)
         config: DBOSConfig = {
             "name": "gpudrop",
             "system_database_url": self._settings.database_url,
@@ -89,7 +87,7 @@ class Engine:
         DBOS(config=config)
         self._register()
         DBOS.launch()
-        _quieten()
+        quieten()
         if self._settings.adopts:
             await DBOS.register_queue_async(
                 _ADOPTED,
@@ -248,23 +246,3 @@ class _Owned:
 
 def _is_outdated(workflow: WorkflowStatus) -> bool:
     return workflow.app_version != APPLICATION_VERSION
-
-
-def _prepare_sqlite(url: str) -> None:
-    """WAL, before the engine opens the file: twice the throughput, and readers beside the writer."""
-    if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
-
-
-def _quieten() -> None:
-    """DBOS installs a handler of its own; its warnings join our log instead, its adverts and shutdown notes do not."""
-    logger = logging.getLogger("dbos")
-    logger.handlers.clear()
-    logger.propagate = True
-    logger.setLevel(logging.ERROR)

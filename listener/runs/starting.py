@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,6 +14,9 @@ from manifests.errors import StoreUnavailable
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
 
 _AT_ONCE = 32
+_MOST = 5000
+"""Runs told at once, whatever they wait for: each takes some 60 kB."""
+
 _LOOK_S = 5.0
 _RETRY_S = 2.0
 
@@ -34,13 +37,26 @@ async def begin_again(engine: Engine, runs: RunLedger, *, member: str, of: str) 
 
 
 class Starter:
-    """`wanted` is set when runs were accepted, or one has ended. `limit` runs are told at once."""
+    """`wanted` is set when runs were accepted, or one has ended. `limit` runs are told at once.
 
-    def __init__(self, runs: RunLedger, engine: Engine, wanted: asyncio.Event, *, member: str, limit: int) -> None:
+    `parked` counts those that only wait, for an endpoint or for money: they hold nobody else up.
+    """
+
+    def __init__(
+        self,
+        runs: RunLedger,
+        engine: Engine,
+        wanted: asyncio.Event,
+        *,
+        member: str,
+        limit: int,
+        parked: Callable[[], int],
+    ) -> None:
         self._runs = runs
         self._engine = engine
         self._member = member
         self._limit = limit
+        self._parked = parked
         self._wanted = wanted
 
     async def run(self) -> None:
@@ -65,7 +81,8 @@ class Starter:
 
     async def _start_some(self) -> bool:
         """Whether there may be more to start at once."""
-        room = min(self._limit - self._engine.telling, _AT_ONCE)
+        telling = self._engine.telling
+        room = min(self._limit - max(0, telling - self._parked()), _MOST - telling, _AT_ONCE)
         if room <= 0:
             return False
         rows = await self._runs.claim(self._member, room)

@@ -34,7 +34,7 @@ from manifests.errors import GpuDropError
 from manifests.media import check_key
 
 if TYPE_CHECKING:
-    from obstore import Attributes
+    from obstore import Attributes, PutResult
 
 _T = TypeVar("_T")
 
@@ -112,21 +112,16 @@ class S3Store:
             raise self._told(e, f"read {key!r}", bucket) from e
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
-        refuse_marker(key)
-        attributes: Attributes = {"Content-Type": content_type}
-        if run_id:
-            attributes[RUN_METADATA] = run_id
-        try:
-            client, path = self._client(bucket), check_key(key)
-            result = await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
-        except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise self._told(e, f"write {key!r}", bucket) from e
+        result = await self._put(bucket, key, data, content_type, run_id)
         etag, version = (result["e_tag"] or "").strip('"'), result["version"]
         now = await self.head(bucket, key)
         if now is not None and now.etag == etag and (version is None or version == now.version_id):
             return now
         # Overwritten or deleted meanwhile: what was written is no longer what a reader finds, and no time is known.
         return ObjectMeta(key, len(data), etag, datetime.fromtimestamp(0, UTC), version, run_id)
+
+    async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> None:
+        await self._put(bucket, key, data, content_type, run_id)
 
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
         """A server that ignores conditions overwrites; looking first leaves it a moment in which two may succeed."""
@@ -174,8 +169,7 @@ class S3Store:
     ) -> UploadInParts:
         """Parts have at least S3's 5 MiB; at most seven days."""
         refuse_marker(key)
-        kind = content_type or "application/octet-stream"
-        return await self._parts.begin(bucket, key, kind, size=size_hint, part_bytes=part_bytes, expires_s=expires_s)
+        return await self._parts.begin(bucket, key, content_type, size_hint, part_bytes, expires_s)
 
     async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
         await self._parts.abort(bucket, key, upload_id)
@@ -195,8 +189,7 @@ class S3Store:
         return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
 
     async def keeps_claims(self, bucket: str) -> bool:
-        """Whether of two writes that both ask for an empty place the second is refused. Tries it: an object under
-        `.gpudrop/` appears and is deleted."""
+        """Whether the second of two writes to an empty place is refused; an object appears, and is deleted."""
         key = f"{CLAIM_PROBE}{uuid.uuid4().hex}"
         try:
             return await self._within(lambda: refuses_second(self._client(bucket), key))
@@ -236,6 +229,17 @@ class S3Store:
         if at not in self._clients:
             self._clients[at] = bucket_client(self._settings, *at, self._ca_pem)
         return self._clients[at]
+
+    async def _put(self, bucket: str, key: str, data: bytes, content_type: str, run_id: str) -> PutResult:
+        refuse_marker(key)
+        attributes: Attributes = {"Content-Type": content_type}
+        if run_id:
+            attributes[RUN_METADATA] = run_id
+        try:
+            client, path = self._client(bucket), check_key(key)
+            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise self._told(e, f"write {key!r}", bucket) from e
 
     async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Once more when the keys it began with are refused and others are in force by now."""

@@ -49,7 +49,7 @@ class PartSigner:
         self._http = connections(settings)
 
     async def begin(
-        self, bucket: str, key: str, content_type: str, *, size: int, part_bytes: int, expires_s: int
+        self, bucket: str, key: str, content_type: str, size: int, part_bytes: int, expires_s: int
     ) -> UploadInParts:
         """Raises StoreUnavailable, StoreDenied, and TransferFailed for a file that no upload in parts can hold."""
         part_bytes = max(part_bytes, MIN_PART_BYTES)
@@ -73,7 +73,7 @@ class PartSigner:
 
     def _begin(self, place: _Place, count: int, part_bytes: int, content_type: str) -> UploadInParts:
         doing = f"begin the upload of {place.key!r}"
-        headers = {"Content-Type": content_type}
+        headers = {"Content-Type": content_type or "application/octet-stream"}
         url = _signed(self._here, "POST", place, {"uploads": ""})
         answer = self._http.request("POST", url, headers=headers, body=b"")
         text = answer.data.decode(errors="replace")

@@ -16,10 +16,11 @@ import structlog
 from handlers.img2vid import SplitLimits
 from handlers.registry import Registry, load_registry
 from listener.cluster.base import Cluster
-from listener.configuration.config import Config, FolderStoreConfig, triggers_of
+from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.reload import follow_config
 from listener.configuration.state import State, only_one, state_of
+from listener.configuration.triggers import triggers_of
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
@@ -100,7 +101,14 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             await engine.start()
         stack.push_async_callback(engine.close)
         intake = await build_intake(_intake_needs(base, book, wanted))
-        starter = Starter(base.runs, engine, wanted, member=base.cluster.member, limit=config.concurrent_runs)
+        starter = Starter(
+            base.runs,
+            engine,
+            wanted,
+            member=base.cluster.member,
+            limit=config.concurrent_runs,
+            parked=base.dispatch.parked,
+        )
         work = [*intake.work, *base.dispatch.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))

@@ -21,6 +21,7 @@ from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sender
 from listener.dispatch.sweeping import sweep_marks
 from listener.dispatch.tasks import TaskMaker
+from listener.dispatch.uploads import Uploads
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
 from listener.signals import Ends
@@ -86,13 +87,15 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         clock=time.time,
         waiting=needs.waiting,
     )
-    maker = TaskMaker(store, marks, link_s, tuple(sorted(config.store.private_hosts)))
+    uploads = Uploads(store, link_s=link_s)
+    maker = TaskMaker(store, marks, uploads, link_s, tuple(sorted(config.store.private_hosts)))
     means = Means(
         sender=Sender(placing, pool, jobs, marks, maker, rng),
         placing=placing,
         pool=pool,
         ledger=jobs,
         marks=marks,
+        uploads=uploads,
         estimates=estimates,
         ends=needs.ends,
         clock=time.time,

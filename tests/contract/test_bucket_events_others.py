@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from listener.bucket_events.entries import QUEUE, rule
-from listener.configuration.config import parse
 from listener.configuration.environment import Environment
+from listener.configuration.loading import parse
 from listener.filters import Filter
 from manifests.errors import ConfigError
 from support.bucket_events import Gateway, Rules, configuration, environment_of, events

@@ -8,8 +8,9 @@ import pytest
 
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line
-from listener.configuration.config import Config, parse
+from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
+from listener.configuration.loading import parse
 from support.runpod.faults import Fault, html
 from support.runpod.management import API_KEY, ManagedAccount, account
 from support.runpod.queue import Provider, provider

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from listener.commands.endpoints import purge_endpoint, show_endpoints
-from listener.configuration.config import Config, parse
+from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
+from listener.configuration.loading import parse
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, JobRow, Limits

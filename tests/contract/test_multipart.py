@@ -52,7 +52,8 @@ async def upload(path: Path, urls: PartUrls, hosts: tuple[str, ...], told: list[
 
 
 def left_open(server: object, bucket: str) -> list[str]:
-    found = s3_client(server).list_multipart_uploads(Bucket=bucket)
+    """MinIO lists the uploads of one key only."""
+    found = s3_client(server).list_multipart_uploads(Bucket=bucket, Prefix=KEY)
     return [each["UploadId"] for each in found.get("Uploads", ())]
 
 

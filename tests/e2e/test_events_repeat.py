@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from listener.configuration.config import parse
 from listener.configuration.environment import Environment
+from listener.configuration.loading import parse
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.store import Store
 from listener.wiring.app import App, running

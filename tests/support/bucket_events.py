@@ -19,8 +19,9 @@ from rich.console import Console
 
 from listener.bucket_events.entries import Entry, document_bytes, read_document
 from listener.commands.events import Request, apply_events, remove_events, show_events
-from listener.configuration.config import Config, parse
+from listener.configuration.config import Config
 from listener.configuration.environment import Environment, read_environment
+from listener.configuration.loading import parse
 from manifests.errors import GpuDropError
 
 RULES = {"show": show_events, "apply": apply_events, "remove": remove_events}

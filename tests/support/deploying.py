@@ -7,8 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from listener.commands.deploy import deploy
-from listener.configuration.config import Config, parse
+from listener.configuration.config import Config
 from listener.configuration.environment import Environment, read_environment
+from listener.configuration.loading import parse
 from manifests.errors import GpuDropError
 from support.runpod.management import API_KEY, ManagedAccount
 

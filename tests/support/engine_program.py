@@ -81,7 +81,7 @@ async def main(folder: Path, kill_at: str, jobs: int, version: str) -> None:
     engine = Engine(EngineSettings(f"sqlite:///{folder}/engine.sqlite"), story)
     await engine.start()
     await runs.add(RunRow(RUN, "b", "a.job.json", "manifests", "accepted", time.time(), time.time(), "a"))
-    starter = asyncio.create_task(Starter(runs, engine, asyncio.Event(), member="m", limit=9).run())
+    starter = asyncio.create_task(Starter(runs, engine, asyncio.Event(), member="m", limit=9, parked=lambda: 0).run())
     for _ in range(3):
         await engine.submit(RUN, "a")
     async with asyncio.timeout(60):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gpu_dispatch.worker.environment import settings_from
-from listener.configuration.config import load
+from listener.configuration.loading import load
 from support.requirements import require
 from support.scripts import ROOT, load_script
 

@@ -25,7 +25,7 @@ __all__ = ["MinioListen", "MinioListenSettings"]
 
 
 def new_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=aiohttp.ThreadedResolver()))
 
 
 def utc_now() -> datetime:

@@ -20,6 +20,7 @@ from gpu_dispatch.local_settings import child_environment
 from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams, Transcript
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, ErrorInfo
+from support.exchange import FolderFiles
 from support.media import Media
 from support.places import HANG_S, Operations, Place, local_place
 
@@ -141,7 +142,7 @@ async def test_a_kind_without_slots_is_refused(opened: Open) -> None:
 @pytest.mark.parametrize("python", ["/nonexistent/python", "/bin/false"])
 async def test_a_worker_that_cannot_start_is_said_to_be_so(tmp_path: Path, media: Media, python: str) -> None:
     backend = LocalBackend(LocalSettings(python=python, work_parent=tmp_path), environ=os.environ)
-    place = Place(backend, media, tmp_path)
+    place = Place(backend, media, FolderFiles(tmp_path))
     await backend.start()
     try:
         status = await place.result(place.odd("fine"))

@@ -15,8 +15,8 @@ from listener.bucket_events.minio_settings import server_variables
 from listener.bucket_events.policies import lets_s3_send, statement
 from listener.bucket_events.servers import Server, cannot, recognise
 from listener.bucket_events.troubles import WRITE, refused, refused_rules
-from listener.configuration.config import parse
 from listener.configuration.environment import SourceSecrets
+from listener.configuration.loading import parse
 from listener.configuration.sources import AnySource
 from listener.filters import Filter
 from manifests.errors import ConfigError, ServerMisbehaves, StoreDenied, StoreUnavailable

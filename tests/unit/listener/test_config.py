@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from listener.configuration.config import Config, load, parse, triggers_of
+from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
+from listener.configuration.loading import load, parse
+from listener.configuration.triggers import triggers_of
 from manifests.errors import ConfigError
 from support.scripts import ROOT
 

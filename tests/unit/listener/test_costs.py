@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from listener.cli import app
-from listener.configuration.config import load
+from listener.configuration.loading import load
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, Limits

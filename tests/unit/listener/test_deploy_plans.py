@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from listener.configuration.config import Config, parse
+from listener.configuration.config import Config
+from listener.configuration.loading import parse
 from listener.deploy.model import Account, Container, Endpoint, Settings, Template, Wish, plain_name
 from listener.deploy.planning import ChangeEndpoint, ChangeTemplate, MakeEndpoint, MakeTemplate, Settled, plan
 from listener.deploy.secrets import looks_secret, without_secrets

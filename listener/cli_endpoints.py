@@ -1,0 +1,46 @@
+"""`gpudrop endpoints …`"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from listener.cli_options import CONFIG, ConfigOption, environment
+from listener.configuration.loading import load
+
+endpoints = typer.Typer(help="Where tasks run, and how each place stands.", invoke_without_command=True)
+
+
+@endpoints.callback()
+def endpoints_show(context: typer.Context, config: ConfigOption = CONFIG) -> None:
+    """Show each endpoint: what it can do, its jobs, workers and price, and what is wrong with it."""
+    from rich.console import Console
+
+    from listener.commands.endpoints import show_endpoints
+
+    context.obj = config
+    if context.invoked_subcommand is None:
+        sys.exit(asyncio.run(show_endpoints(load(config), environment(), Console(highlight=False))))
+
+
+@endpoints.command("purge")
+def endpoints_purge(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="An endpoint of the configuration.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Take back every job of a RunPod endpoint that waits for a worker."""
+    from rich.console import Console
+
+    from listener.commands.endpoints import purge_endpoint
+
+    def sure(question: str) -> bool:
+        return yes or typer.confirm(question)
+
+    file = context.obj if config == CONFIG else config
+    work = purge_endpoint(load(file), environment(), Console(highlight=False), name, sure=sure)
+    sys.exit(asyncio.run(work))

@@ -1,0 +1,86 @@
+"""config.yaml, read and checked; every mistake is told with its place and, for a name, the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from listener.configuration.config import Config
+from manifests.errors import ConfigError
+
+
+def load(path: Path) -> Config:
+    """Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as e:
+        raise ConfigError(
+            f"There is no configuration at {path}.", hint="Copy config.yaml from the project, or pass --config FILE."
+        ) from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} cannot be read: {e}.", hint="Check its permissions and that it is UTF-8.") from e
+    try:
+        data: Any = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
+    return parse({} if data is None else data, origin=str(path))
+
+
+def parse(data: Any, *, origin: str) -> Config:
+    """`data` as a Config; `origin` names the file in errors."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{origin} must hold named sections.", hint="Start with `store:`.", where=origin)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as e:
+        raise _translated(e, origin) from e
+
+
+def _translated(error: ValidationError, origin: str) -> ConfigError:
+    lines: list[str] = []
+    first = ""
+    for problem in error.errors(include_url=False)[:8]:
+        path, names = _place(problem["loc"])
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+        first = first or where
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
+            lines.append(f"{where}: unknown name" + (f", did you mean {near[0]!r}?" if near else ""))
+        else:
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+    return ConfigError(f"{origin}: " + "; ".join(lines), hint="See config.yaml for every name.", where=first)
+
+
+def _place(loc: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
+    """`loc` as a user would write it, without the kinds of sections; and the names that are valid where it ends."""
+    models: list[type[BaseModel]] = [Config]
+    path: list[int | str] = []
+    names: list[str] = []
+    for part in loc:
+        names = [name for model in models for name in model.model_fields]
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        if isinstance(part, str) and not fields and (kind := [m for m in models if part in _kinds(m)]):
+            models = kind
+            continue
+        path.append(part)
+        if isinstance(part, str):
+            models = [found for field in fields for found in _sections(field.annotation)]
+    return path, names
+
+
+def _kinds(model: type[BaseModel]) -> tuple[str, ...]:
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field else ()
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models an annotation names, at whatever depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
