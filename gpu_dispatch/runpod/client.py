@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import urllib.request
 from collections.abc import Callable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -18,6 +17,7 @@ from yarl import URL
 from gpu_dispatch.runpod.answers import Answer, EndpointAnswer, answer_from, endpoint_answer_from
 from gpu_dispatch.runpod.gates import Gates
 from gpu_dispatch.runpod.limits import Kind
+from gpu_dispatch.runpod.proxies import proxy_of_environment
 from gpu_dispatch.runpod.settings import ClientSettings
 from gpu_dispatch.runpod.troubles import (
     BrokenOff,
@@ -56,7 +56,7 @@ class RunPodClient:
         """Raises ConfigError when the certificates cannot be read."""
         settings = self._settings
         trusted = await asyncio.to_thread(_certificates, settings.ca_file)
-        self._proxy = settings.proxy or _proxy_of_environment(self._api)
+        self._proxy = settings.proxy or proxy_of_environment(self._api)
         self._session = aiohttp.ClientSession(
             # The default reads no hosts file where aiodns happens to be installed.
             connector=aiohttp.TCPConnector(
@@ -192,11 +192,3 @@ def _certificates(ca_file: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as e:
         raise ConfigError(f"The certificates in {ca_file} cannot be read.", where="runpod.ca_file") from e
-
-
-def _proxy_of_environment(api: str) -> str | None:
-    """Asked once: the library's own way costs every call two threads, and a .netrc would displace our key."""
-    parts = urlsplit(api)
-    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import urllib.request
 from collections.abc import AsyncGenerator, Mapping, Set
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
+from gpu_dispatch.runpod.proxies import proxy_of_environment
 from listener.configuration.endpoints import RunPodConfig
 from listener.deploy import wire
 from listener.deploy.model import Account, Endpoint, Settings, Template
@@ -89,17 +88,9 @@ async def management(config: RunPodConfig, key: str, *, timeout_s: float = 60.0)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     # Cloudflare, in front of the API, turns away clients that do not say who they are.
     headers = {"User-Agent": "gpudrop", "Accept": "application/json"}
-    proxy = config.proxy or _proxy_of_environment(config.management)
+    proxy = config.proxy or proxy_of_environment(config.management)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers, trust_env=False) as session:
         yield Management(session, config.management, key, proxy=proxy)
-
-
-def _proxy_of_environment(address: str) -> str | None:
-    """Not left to the library: it would also read .netrc, and send what stands there instead of our key."""
-    parts = urlsplit(address)
-    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:

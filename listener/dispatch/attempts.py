@@ -51,16 +51,19 @@ class Attempts:
             log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
 
     async def _begun(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> tuple[Sent, ...]:
-        self._means.ends.check(request.run_id)
         sender = self._means.sender
+        # First: of a run that is to end, what was sent in an earlier life has to be cancelled.
         if known := await sender.resume(request, attempt):
             return known
+        self._means.ends.check(request.run_id)
         last = before[-1] if before else None
         if last and last.job and last.error and last.error.code not in _NOBODY_BEGAN:
             again = await sender.again(request, attempt, last.job)
             if again:
                 return (again,)
-        avoid = frozenset({last.job.backend} if last and last.job else ())
+        # A process that was started again is no worse a place than before.
+        restarted = last and last.error and last.error.code == JobLost.code and not last.counts
+        avoid = frozenset({last.job.backend} if last and last.job and not restarted else ())
         try:
             return (await sender.send(request, attempt, 1, avoid),)
         except SubmitUnknown:

@@ -11,16 +11,13 @@ from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.watch import follow
 from listener.dispatch.budgets import cost_usd
-from listener.dispatch.legs import Leg, Means, from_the_store
+from listener.dispatch.legs import STOP_S, Leg, Means, from_the_store
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sent
 from listener.dispatch.timing import Timing
 from manifests.errors import DuplicateJob, ErrorInfo, GpuDropError, JobLost, RunCancelled, WorkerError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
-
-STOP_S = 60.0
-"""What may be done about jobs that are not wanted any more, at most."""
 
 
 @dataclass(slots=True)
@@ -33,6 +30,7 @@ class Course:
     usd: float = 0.0
     _legs: dict[str, Leg] = field(default_factory=dict[str, Leg])
     _trouble: GpuDropError | None = None
+    _hedged: bool = False
 
     @property
     def last(self) -> JobRef | None:
@@ -42,7 +40,8 @@ class Course:
     @property
     def settled(self) -> bool:
         """Whether its claim and answer have served: one job was sent, it did the work, and none can come after it."""
-        return len(self._legs) == 1 and all(leg.sent.backend.claims for leg in self._legs.values())
+        legs = self._legs.values()
+        return len(legs) == 1 and not self._hedged and all(leg.sent.alone and leg.sent.backend.claims for leg in legs)
 
     def add(self, sent: Sent) -> None:
         """A job to follow."""
@@ -75,8 +74,11 @@ class Course:
             raise
         finally:
             ended.cancel()
+            self._hedged = timing.hedged
             for leg in self._legs.values():
                 leg.following.cancel()
+                if not leg.over:
+                    self.means.pool.closed(leg.sent.row.endpoint)
 
     async def _whoever_finished(self) -> GpuResult | None:
         """Raises when no job is left that could bring a result."""

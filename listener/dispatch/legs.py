@@ -27,6 +27,9 @@ P = ParamSpec("P")
 ANSWER_S = 5.0
 """How often the store is asked for an answer that nothing else will tell of."""
 
+STOP_S = 60.0
+"""What may be done about jobs that are not wanted any more, at most."""
+
 Tell = Callable[[JobRequest, int, JobRef, JobStatus], None]
 
 

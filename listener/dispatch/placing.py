@@ -36,7 +36,7 @@ class _Search:
 
     passed: frozenset[str] = frozenset()
     full: frozenset[str] = frozenset()
-    too_dear: BudgetExceeded | None = None
+    too_dear: dict[str, BudgetExceeded] = field(default_factory=dict[str, BudgetExceeded])
     used_up: Refusal | None = None
     reasons: list[str] = field(default_factory=list[str])
 
@@ -68,26 +68,37 @@ class Placing:
         self.parked = 0
         """Tasks that wait for an endpoint or a budget."""
 
-    async def place(self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str]) -> Placed:
+    async def place(
+        self,
+        request: JobRequest,
+        attempt: int,
+        number: int,
+        avoid: frozenset[str],
+        never: frozenset[str] = frozenset(),
+    ) -> Placed:
         """Job `number` of an attempt, somewhere; endpoints in `avoid` only when no other takes it now.
 
         Raises EndpointUnavailable when none is found until the request gives up, TaskRefused when none can do such a
-        task, BudgetExceeded for one dearer than a job or a day may be, and what ends the run.
+        task, BudgetExceeded when at all that can it is dearer than a job or a day may be, and what ends the run.
         """
         waited = False
         while True:
             search = _Search()
-            placed = await self._round(request, attempt, number, avoid, search)
+            placed = await self._round(request, attempt, number, avoid | never, search)
             if placed is None and avoid:
-                placed = await self._round(request, attempt, number, frozenset(), search)
+                placed = await self._round(request, attempt, number, never, search)
             if placed:
                 if waited:
                     self._waiting(request, ())
                 return placed
-            if search.too_dear:
-                raise search.too_dear
+            if search.too_dear and self._pool.able(request.task.params) <= search.too_dear.keys() | never:
+                raise next(iter(search.too_dear.values()))
             waited = True
             await self._wait(request, search)
+
+    async def at_once(self, request: JobRequest, attempt: int, number: int, never: frozenset[str]) -> Placed | None:
+        """Job `number` of an attempt at an endpoint that is not in `never`; None when no such has room now."""
+        return await self._round(request, attempt, number, never, _Search())
 
     def elsewhere(self, request: JobRequest, used: frozenset[str]) -> bool:
         """Whether an endpoint that is not in `used` would take the task now."""
@@ -107,17 +118,18 @@ class Placing:
             placed = self._meant(request, attempt, number, found)
             search.passed |= {found.name}
             if too_dear := self.budgets.too_dear(placed.row.estimate_usd, found):
-                search.too_dear = too_dear
+                search.too_dear[found.name] = too_dear
                 continue
             refusal = await self._ledger.reserve(placed.row, self.budgets.limits(request, found))
             if refusal is None:
                 return placed
             if refusal.reason == "concurrency":
                 search.full |= {found.name}
-                continue
-            search.too_dear = never_enough(placed.row, refusal) or search.too_dear
-            search.used_up = refusal
-            search.passed |= self._priced
+            elif too_dear := never_enough(placed.row, refusal):
+                search.too_dear[found.name] = too_dear
+            else:
+                search.used_up = refusal
+                search.passed |= self._priced
 
     def _meant(self, request: JobRequest, attempt: int, number: int, spec: EndpointSpec) -> Placed:
         backend = self._pool.backend(spec.name)
@@ -158,6 +170,7 @@ class Placing:
             await self._sleep(request, [used_up(request, search.used_up)], search.used_up.until - self._clock())
             return
         reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
+        reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
         if self._clock() > request.give_up:
             raise EndpointUnavailable(
                 f"No endpoint took the task in time: {'; '.join(reasons)}.",

@@ -44,6 +44,19 @@ class Pool:
     def names(self) -> frozenset[str]:
         return frozenset(self._places)
 
+    @property
+    def unclaimed(self) -> frozenset[str]:
+        """Those whose workers heed no claim: a second job sent there would be done as well."""
+        return frozenset(name for name, place in self._places.items() if not place.backend.claims)
+
+    def able(self, params: TaskParams) -> frozenset[str]:
+        """Those that can do such a task, now or later."""
+        return frozenset(
+            name
+            for name, place in self._places.items()
+            if params.capability in place.spec.capabilities and not place.backend.refusal(params)
+        )
+
     def resubmits(self, name: str) -> bool:
         return name in self._places and self._places[name].resubmits
 

@@ -9,15 +9,16 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
+from gpu_dispatch.absent import AbsentEndpoint
 from gpu_dispatch.backend import GpuBackend, JobRef
 from listener.dispatch.marks import Marks
 from listener.dispatch.patience import patiently
-from listener.dispatch.placing import Placed, Placing, entry_of
+from listener.dispatch.placing import Placed, Placing
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
 from listener.dispatch.tasks import TaskMaker
 from listener.ledger.jobs import JobLedger, JobRow
-from manifests.errors import EndpointDenied, EndpointUnavailable, SubmitUnknown, TaskRefused
+from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -26,11 +27,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A job that is known: `row` as it stands in the ledger, and where to ask for it."""
+    """A job that is known: `row` as it stands in the ledger, and where to ask for it.
+
+    `alone`: no other was ever meant for its claim.
+    """
 
     row: JobRow
     backend: GpuBackend
     job: JobRef
+    alone: bool = True
 
 
 class Sender:
@@ -52,49 +57,52 @@ class Sender:
         """
         refusing: frozenset[str] = frozenset()
         while True:
-            placed = await self._patiently(self._placing.place, request, attempt, number, avoid | refusing)
-            name = placed.row.endpoint
-            self._pool.trying(name)
+            placed = await self._patiently(self._placing.place, request, attempt, number, avoid, refusing)
             try:
-                job = await self._submit(request, attempt, placed)
-            except (EndpointUnavailable, EndpointDenied) as e:
-                await self._patiently(self._ledger.drop, placed.row.entry)
-                self._pool.refused(name, e)
+                return await self._handed_over(request, attempt, placed)
+            except (EndpointUnavailable, EndpointDenied):
                 continue
             except TaskRefused:
-                await self._patiently(self._ledger.drop, placed.row.entry)
-                refusing |= {name}
+                refusing |= {placed.row.endpoint}
                 if not self._placing.elsewhere(request, refusing):
                     raise
-                continue
-            except SubmitUnknown as e:
-                self._pool.refused(name, e)
-                await self._patiently(self._ledger.unknown, placed.row.entry)
-                raise
-            self._pool.took(name)
-            return await self._noted(placed.row, placed.backend, job)
 
     async def again(self, request: JobRequest, attempt: int, failed: JobRef) -> Sent | None:
-        """The job of an earlier attempt, started once more by its endpoint; None where that cannot be."""
+        """The job of an earlier attempt, started once more by its endpoint; None where that cannot be.
+
+        On record before it is asked for: should nobody be able to say whether it was started, the job itself tells.
+        """
         backend = self._pool.backend(failed.backend)
         if backend is None or backend.claims or not backend.durable:
             return None
         others = self._pool.names - {failed.backend}
         placed = await self._patiently(self._placing.place, request, attempt, 1, others)
-        if placed.row.endpoint == failed.backend and await backend.again(failed):
-            return await self._noted(placed.row, backend, failed)
+        if placed.row.endpoint == failed.backend:
+            sent = await self._noted(placed.row, backend, failed)
+            try:
+                if await backend.again(failed):
+                    return sent
+            except EndpointUnavailable:
+                return sent
+            except EndpointDenied as e:
+                self._pool.refused(failed.backend, e)
         await self._patiently(self._ledger.drop, placed.row.entry)
         return None
 
-    async def second(self, request: JobRequest, attempt: int, used: frozenset[str]) -> Sent:
+    async def second(self, request: JobRequest, attempt: int, used: frozenset[str]) -> Sent | None:
         """Another job beside one that waits, for the same claim, at an endpoint that is not in `used`.
 
-        Raises what `send` raises. Should it have been taken all the same, the claim tells once it begins.
+        None when there is no room for it now. Raises what `GpuBackend.submit` raises. Should it have been taken all
+        the same, the claim tells once it begins.
         """
+        never = used | self._pool.unclaimed
+        placed = await self._patiently(self._placing.at_once, request, attempt, 2, never)
+        if placed is None:
+            return None
         try:
-            return await self.send(request, attempt, 2, used)
+            return replace(await self._handed_over(request, attempt, placed), alone=False)
         except SubmitUnknown as e:
-            await self._patiently(self._ledger.ended, entry_of(request, attempt, 2), outcome=e.info.code)
+            await self._patiently(self._ledger.ended, placed.row.entry, outcome=e.info.code)
             raise
 
     async def resume(self, request: JobRequest, attempt: int) -> tuple[Sent, ...]:
@@ -103,10 +111,13 @@ class Sender:
         Raises SubmitUnknown: retryable when it is certain that no job of the attempt will do any work.
         """
         rows = await self._patiently(self._ledger.of_attempt, request.task_id, attempt)
-        known = tuple(sent for row in rows if row.job_id and (sent := self._known(row)))
+        known = tuple(replace(self._known(row), alone=len(rows) == 1) for row in rows if row.job_id)
         doubtful = [row for row in rows if not row.job_id and row.state != "ended"]
         if rows and not known:
             return (await self._settled(request, attempt, doubtful or rows),)
+        for row in doubtful:
+            # A second job, cut off: should it have been taken, the claim tells once it begins.
+            await self._patiently(self._ledger.ended, row.entry, outcome=SubmitUnknown.code)
         return known
 
     async def claimed(self, request: JobRequest, attempt: int) -> Sent | None:
@@ -119,6 +130,26 @@ class Sender:
         row = (mine or [row for row in rows if not row.job_id] or rows)[0]
         return await self._adopted(row, claim.endpoint_id, claim.job_id)
 
+    async def _handed_over(self, request: JobRequest, attempt: int, placed: Placed) -> Sent:
+        """Raises what `GpuBackend.submit` raises, and what keeps a task from being made. No row is left of one that
+        was not taken.
+        """
+        name = placed.row.endpoint
+        self._pool.trying(name)
+        try:
+            job = await self._submit(request, attempt, placed)
+        except SubmitUnknown as e:
+            self._pool.refused(name, e)
+            await self._patiently(self._ledger.unknown, placed.row.entry)
+            raise
+        except GpuDropError as e:
+            await self._patiently(self._ledger.drop, placed.row.entry)
+            if isinstance(e, EndpointUnavailable | EndpointDenied):
+                self._pool.refused(name, e)
+            raise
+        self._pool.took(name)
+        return await self._noted(placed.row, placed.backend, job)
+
     async def _submit(self, request: JobRequest, attempt: int, placed: Placed) -> JobRef:
         claims = placed.backend.claims
         task = await self._patiently(
@@ -130,7 +161,7 @@ class Sender:
         """The job of an attempt that has none on record, if it has begun; otherwise it never will."""
         row = rows[0]
         backend = self._pool.backend(row.endpoint)
-        if backend is not None and backend.claims:
+        if backend is None or backend.claims:
             claim = await self._patiently(self._marks.settle, request, attempt)
             if claim is not None:
                 adopted = await self._adopted(row, claim.endpoint_id, claim.job_id)
@@ -138,9 +169,10 @@ class Sender:
                 return adopted
             certain = True
         else:
-            certain = backend is None or not backend.durable or self._pool.resubmits(row.endpoint)
+            certain = not backend.durable or self._pool.resubmits(row.endpoint)
         for each in rows:
-            await self._patiently(self._ledger.ended, each.entry, outcome=SubmitUnknown.code)
+            usd = 0.0 if certain else each.estimate_usd
+            await self._patiently(self._ledger.ended, each.entry, outcome=SubmitUnknown.code, usd=usd)
         raise SubmitUnknown(
             f"Nobody can say whether {row.endpoint} took the task"
             + ("; should it have, it will do nothing." if certain else "."),
@@ -152,9 +184,7 @@ class Sender:
 
     async def _adopted(self, row: JobRow, endpoint_id: str, job_id: str) -> Sent:
         name = self._pool.whose(endpoint_id, like=row.endpoint)
-        backend = self._pool.backend(name)
-        if backend is None:
-            raise EndpointDenied(f"The endpoint {name!r} is not configured any more.", hint="Configure it again.")
+        backend = self._pool.backend(name) or _gone(row, job_id)
         return await self._noted(row, backend, JobRef(name, endpoint_id or row.endpoint_id, job_id))
 
     async def _noted(self, row: JobRow, backend: GpuBackend, job: JobRef) -> Sent:
@@ -162,10 +192,22 @@ class Sender:
         await self._patiently(self._ledger.sent, row.entry, endpoint_id=job.endpoint, job_id=job.job_id)
         return Sent(replace(row, endpoint_id=job.endpoint, job_id=job.job_id, state="sent"), backend, job)
 
-    def _known(self, row: JobRow) -> Sent | None:
-        name = row.endpoint if self._pool.backend(row.endpoint) else self._pool.whose(row.endpoint_id, like="")
-        backend = self._pool.backend(name)
-        return Sent(row, backend, JobRef(name, row.endpoint_id, row.job_id)) if backend else None
+    def _known(self, row: JobRow) -> Sent:
+        there = self._pool.backend(row.endpoint) is not None
+        name = row.endpoint if there else self._pool.whose(row.endpoint_id, like=row.endpoint)
+        backend = self._pool.backend(name) or _gone(row, row.job_id)
+        return Sent(row, backend, JobRef(name, row.endpoint_id, row.job_id))
 
     async def _patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await patiently(self._rng, work, *args, **kwargs)
+
+
+def _gone(row: JobRow, job_id: str) -> GpuBackend:
+    log.warning(
+        "endpoint_gone",
+        run_id=row.run_id,
+        endpoint=row.endpoint,
+        job=job_id,
+        hint="Its job is withdrawn. Should its workers claim nothing, cancel the job in the provider's console.",
+    )
+    return AbsentEndpoint(row.endpoint, row.endpoint_id)

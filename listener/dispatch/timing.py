@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from gpu_dispatch.backend import JobStatus
-from listener.dispatch.legs import Leg, Means, status_of
+from listener.dispatch.legs import STOP_S, Leg, Means, status_of
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sent
 from manifests.errors import GpuDropError, QueuedTooLong, TaskTimedOut
@@ -25,11 +25,17 @@ OVERDUE_S = 300.0
 """A worker ends an overdue task itself. One that is silent for so much longer is given up."""
 
 
+_DOUBLED = 10
+
+
 class Timing:
+    """`hedged`: a second job was sent, or may have been."""
+
     def __init__(self, means: Means, request: JobRequest, attempt: int) -> None:
         self._means = means
         self._request = request
         self._attempt = attempt
+        self.hedged = False
 
     def gap(self, legs: Sequence[Leg]) -> float:
         """How long nobody needs to look, in seconds."""
@@ -38,41 +44,69 @@ class Timing:
         return max(_LEAST_S, min([LOOK_S, *limits]))
 
     async def look(self, leg: Leg, legs: Sequence[Leg]) -> Sent | None:
-        """A second job for the attempt, if there is to be one. `legs` are all of the attempt's.
+        """A second job for the attempt, if there is to be one, or has been. `legs` are all of the attempt's.
 
         Raises TaskTimedOut and QueuedTooLong, when nothing is to be hoped for from this job.
         """
         now = self._means.clock()
         if now - leg.since > self._means.limit_s:
-            raise _too_long(now - leg.since)
-        if leg.running is None:
+            await self._too_late(leg, now - leg.since)
+        elif leg.running is None:
             return await self._queued(leg, now - leg.since, legs)
-        await self._working(leg, now)
+        else:
+            await self._working(leg, now)
         return None
+
+    async def _too_late(self, leg: Leg, for_s: float) -> None:
+        """The task's addresses work no more. A job that has not begun by now is sent again with new ones."""
+        if await self._answered(leg):
+            return
+        if leg.running is None and not leg.begun and await self._taken_back(leg):
+            raise _nobody(leg, for_s)
+        raise _too_long(for_s)
 
     async def _queued(self, leg: Leg, for_s: float, legs: Sequence[Leg]) -> Sent | None:
         pool, spec = self._means.pool, self._means.pool.spec(leg.sent.row.endpoint)
         if spec is None or leg.begun or not leg.sent.backend.durable:
             return None
         used = frozenset(each.sent.row.endpoint for each in legs)
-        patient = spec.max_queue_s is None or for_s < spec.max_queue_s
+        # Ever more patient: where all endpoints are busy, moving on costs the place in every queue.
+        longest_s = (spec.max_queue_s or 0.0) * 2.0 ** min(self._attempt - 1, _DOUBLED)
+        patient = spec.max_queue_s is None or for_s < longest_s
         if patient and pool.serves(spec.name):
             due = spec.hedge_after_s is not None and for_s > spec.hedge_after_s
             return await self._second(leg, used) if due and len(legs) == 1 else None
         if not self._means.placing.elsewhere(self._request, used):
             return None
-        if leg.sent.backend.claims:
-            leg.begun = await self._means.patiently(self._means.marks.settle, self._request, self._attempt) is not None
-        if not leg.begun:
-            raise QueuedTooLong(
-                f"No worker of {spec.name} took the job in {for_s:.0f} s.",
-                hint="It goes to another endpoint by itself.",
-            )
+        if await self._taken_back(leg):
+            raise _nobody(leg, for_s)
+        if leg.begun and not any(each.running for each in legs):
+            # A job that holds the claim and is on no record: sent beside this one, and its answer never came.
+            return await self._means.sender.claimed(self._request, self._attempt)
         return None
 
+    async def _taken_back(self, leg: Leg) -> bool:
+        """Whether it is certain that nobody will do any work for this job."""
+        if leg.sent.backend.claims:
+            claim = await self._means.patiently(self._means.marks.settle, self._request, self._attempt)
+            leg.begun = claim is not None
+            if claim and claim.job_id == leg.sent.job.job_id:
+                leg.running = leg.running or self._means.clock()
+            return claim is None
+        try:
+            async with asyncio.timeout(STOP_S):
+                await leg.sent.backend.cancel(leg.sent.job)
+                return (await leg.sent.backend.status(leg.sent.job)).state in ("cancelled", "lost")
+        except (TimeoutError, GpuDropError) as e:
+            log.warning("job_not_taken_back", endpoint=leg.sent.row.endpoint, job=leg.sent.job.job_id, error=str(e))
+            return False
+
     async def _second(self, leg: Leg, used: frozenset[str]) -> Sent | None:
-        if not leg.sent.backend.claims or not self._means.placing.elsewhere(self._request, used):
+        """Once for an attempt: should its answer be lost, more of them would be queued without end."""
+        known = used | self._means.pool.unclaimed
+        if self.hedged or not leg.sent.backend.claims or not self._means.placing.elsewhere(self._request, known):
             return None
+        self.hedged = True
         try:
             return await self._means.sender.second(self._request, self._attempt, used)
         except GpuDropError as e:
@@ -82,19 +116,35 @@ class Timing:
     async def _working(self, leg: Leg, now: float) -> None:
         row, began = leg.sent.row, leg.running or now
         if leg.sent.backend.durable and now - began > self._means.placing.timeout_s + OVERDUE_S:
+            if await self._answered(leg):
+                return
             raise _too_long(now - began)
         expected_s = row.estimate_usd / row.usd_per_s if row.usd_per_s else 0.0
         due = now - began > max(DUE_S, 2.0 * expected_s) and now - leg.asked > DUE_S
-        if due and leg.sent.backend.claims:
+        if due:
             leg.asked = now
-            answer = await self._means.patiently(self._means.marks.answer, self._request, self._attempt)
-            if answer:
-                leg.following.cancel()
-                leg.following = asyncio.create_task(_known(status_of(answer)))
+            await self._answered(leg)
+
+    async def _answered(self, leg: Leg) -> bool:
+        """Whether the worker has left its answer in the store: that one is taken then."""
+        if not leg.sent.backend.claims:
+            return False
+        answer = await self._means.patiently(self._means.marks.answer, self._request, self._attempt)
+        if answer:
+            leg.following.cancel()
+            leg.following = asyncio.create_task(_known(status_of(answer)))
+        return answer is not None
 
 
 async def _known(status: JobStatus) -> JobStatus:
     return status
+
+
+def _nobody(leg: Leg, for_s: float) -> QueuedTooLong:
+    return QueuedTooLong(
+        f"No worker of {leg.sent.row.endpoint} took the job in {for_s:.0f} s.",
+        hint="It goes to another endpoint by itself.",
+    )
 
 
 def _too_long(for_s: float) -> TaskTimedOut:

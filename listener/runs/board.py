@@ -88,7 +88,7 @@ class RunStatus:
         if known and known.attempt == attempt:
             percent = max(percent, known.percent)
         stage = progress.stage if progress else known.stage if known else ""
-        note = JobNote(id=job.job_id, endpoint=job.endpoint, state=status.state)
+        note = JobNote(id=job.job_id, endpoint=job.backend, state=status.state)
         self._jobs[request.index] = _JobView(note, percent, stage, attempt)
         self._count = request.count
         running = status.state == "running" or any(v.percent > 0 for v in self._jobs.values())

@@ -17,11 +17,12 @@ from listener.ledger.runs import RunLedger, RunState
 from listener.runs.board import Board
 from listener.runs.callbacks import Callbacks
 from listener.runs.jobs import Attempt
+from listener.runs.letters import dead_letter
 from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
 from listener.store import ObjectMeta, Store
-from manifests.dead_letters import AttemptNote, DeadLetter, dead_letter_bytes
-from manifests.documents import CONTENT_TYPE, JobNote, iso
+from manifests.dead_letters import dead_letter_bytes
+from manifests.documents import CONTENT_TYPE
 from manifests.errors import ErrorInfo, OutputMissing, RunCancelled, RunSuperseded
 from manifests.names import Sidecar, dlq_key, sidecar_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
@@ -139,7 +140,7 @@ class Closer:
         letter = None
         if state == "failed":
             letter = dlq_key(run.run_id, now)
-            data = dead_letter_bytes(_dead_letter(run, asked, error, attempts, now))
+            data = dead_letter_bytes(dead_letter(run, asked, error, attempts, now))
             await self._store.put(run.bucket, letter, data, content_type=CONTENT_TYPE, run_id=run.run_id)
         document = Failed(
             run_id=run.run_id,
@@ -224,40 +225,6 @@ class Closer:
                 return [self._json(bucket, item) for item in value]
             case _:
                 return value
-
-
-def _dead_letter(
-    run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt], now: datetime
-) -> DeadLetter:
-    return DeadLetter(
-        run_id=run.run_id,
-        key=run.key,
-        event={
-            "bucket": run.bucket,
-            "key": run.key,
-            "version": run.version,
-            "source": run.source,
-            "trigger": run.trigger.name,
-            "received": iso(_when(run.received)),
-        },
-        error=error,
-        failed=now,
-        operation=asked.operation if asked else None,
-        manifest=asked.text if asked else None,
-        attempts=[_note(a) for a in attempts],
-    )
-
-
-def _note(attempt: Attempt) -> AttemptNote:
-    job = attempt.job
-    return AttemptNote(
-        task_id=attempt.task_id,
-        number=attempt.number,
-        started=_when(attempt.started),
-        ended=_when(attempt.ended),
-        job=JobNote(id=job.job_id, endpoint=job.endpoint) if job else None,
-        error=attempt.error,
-    )
 
 
 def _when(epoch: float) -> datetime:

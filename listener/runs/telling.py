@@ -219,16 +219,16 @@ class Tale:
         return handler, planning
 
     async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """A recorded step. While the store or the ledger is away it is tried again, as long as its event is young."""
+        """A recorded step. While the store or the ledger is away it is tried again, as long as an event may be old."""
 
         async def patiently() -> T:
-            attempt = 0
+            attempt, began = 0, self._c.clock()
             while True:
                 attempt += 1
                 try:
                     return await work()
                 except StoreUnavailable as e:
-                    if self._c.clock() - self._run.received > self._run.trigger.max_event_age_s:
+                    if self._c.clock() - began > self._run.trigger.max_event_age_s:
                         raise
                     log.warning("step_delayed", run_id=self._run.run_id, step=name, error=str(e), hint=e.info.hint)
                 await asyncio.sleep(_STORE_BACKOFF.delay(attempt, self._c.rng))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import stat
-import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -15,14 +12,13 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from listener.store import ObjectMeta, OddKey
+from listener.stores.folder_files import GONE, new_file, remove_stale, sync_folder, translated
 from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of
 from manifests.errors import GpuDropError, InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
 
 PAGE = 500
-STALE_S = 86400.0
 
 _T = TypeVar("_T")
-_GONE = (FileNotFoundError, NotADirectoryError)
 _OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -141,7 +137,7 @@ class FolderStore:
         path = self._usable(key)
         if path is None:
             return None
-        with suppress(*_GONE):
+        with suppress(*GONE):
             status = inside(self._root, path).stat()
             if stat.S_ISREG(status.st_mode):
                 return meta_of(key, status)
@@ -157,7 +153,7 @@ class FolderStore:
             if not stat.S_ISREG(real.stat().st_mode):
                 return None
             handle = os.open(real, os.O_RDONLY | _OPEN_FLAGS)
-        except _GONE:
+        except GONE:
             return None
         with os.fdopen(handle, "rb") as file:
             size = os.fstat(handle).st_size
@@ -173,19 +169,19 @@ class FolderStore:
 
     def _write(self, key: str, data: bytes) -> ObjectMeta:
         path = self._place_of(key)
-        with self._new_file(data) as (temporary, status):
+        with new_file(self._temporary, data) as (temporary, status):
             temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return meta_of(key, status)
 
     def _create(self, key: str, data: bytes) -> bool:
         path = self._place_of(key)
-        with self._new_file(data) as (temporary, _):
+        with new_file(self._temporary, data) as (temporary, _):
             try:
                 path.hardlink_to(temporary)
             except FileExistsError:
                 return False
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return True
 
     def _place_of(self, key: str) -> Path:
@@ -199,7 +195,7 @@ class FolderStore:
         path = self._usable(key)
         if path is None:
             return
-        with suppress(*_GONE, IsADirectoryError):
+        with suppress(*GONE, IsADirectoryError):
             (inside(self._root, path.parent) / path.name).unlink()
 
     def _signed(self, method: Literal["GET", "PUT"], key: str) -> str:
@@ -211,28 +207,9 @@ class FolderStore:
         self._require_root()
         with os.scandir(self._root) as entries:
             next(entries, None)
-        with self._new_file(b""):
+        with new_file(self._temporary, b""):
             pass
-        oldest = time.time() - STALE_S
-        for left in self._temporary.iterdir():
-            with suppress(*_GONE, IsADirectoryError):
-                if left.lstat().st_mtime < oldest:
-                    left.unlink()
-
-    @contextmanager
-    def _new_file(self, data: bytes) -> Generator[tuple[Path, os.stat_result]]:
-        """A file holding `data`, on the disk, under a name nobody sees; gone afterwards unless it was moved."""
-        self._temporary.mkdir(parents=True, exist_ok=True)
-        path = self._temporary / f"{uuid.uuid4().hex}.part"
-        try:
-            with path.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                status = os.fstat(file.fileno())
-            yield path, status
-        finally:
-            path.unlink(missing_ok=True)
+        remove_stale(self._temporary)
 
     def _usable(self, key: str) -> Path | None:
         """The path of a key that may name a file; None for a folder and for what is private."""
@@ -262,26 +239,4 @@ class FolderStore:
             self._require_root()
             raise StoreUnavailable(f"Could not {doing}: {e.strerror}.", hint="It is tried again later.") from e
         except OSError as e:
-            raise _translated(e, doing, self._root) from e
-
-
-def _translated(error: OSError, doing: str, root: Path) -> GpuDropError:
-    message = f"Could not {doing} in {root}: {error.strerror or error}."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreDenied(message, hint=f"Let the user this program runs as read and write {root}.")
-    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP):
-        return UnusableKey(message, hint="Use a shorter and simpler name.")
-    if error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY):
-        return UnusableKey(message, hint="A file and a folder cannot have the same name: rename one of them.")
-    hint = "Free space on the disk." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the disk."
-    return StoreUnavailable(message, hint=hint)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename outlive a power cut; where folders cannot be opened (Windows) the rename itself must do."""
-    with suppress(PermissionError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            raise translated(e, doing, self._root) from e

@@ -66,7 +66,7 @@ def made(
 
 def speech(install: Installation, name: str, model: str = "quick") -> str:
     key = f"{name}.job.json"
-    install.drops.put(key, json.dumps({"audio": "a.mp3", "model": model, "path": f"{name}/"}).encode())
+    install.drops.put(key, json.dumps({"audio": "/a.mp3", "model": model, "path": f"{name}/"}).encode())
     return key
 
 

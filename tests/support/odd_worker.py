@@ -1,4 +1,8 @@
-"""A worker with odd operations: the real child in everything but what it does. `model` says what is asked of it."""
+"""A worker with odd operations: the real child in everything but what it does.
+
+`model` says what is asked of it, up to the first "--": what follows only tells jobs apart. "wait-0.5" works half a
+second.
+"""
 
 import asyncio
 import json
@@ -45,7 +49,7 @@ async def odd(params: TaskParams, job: Job) -> Payload:
     if isinstance(params, Img2VidParams):
         return films(params, job)
     assert isinstance(params, TranscribeParams)
-    match params.model:
+    match params.model.partition("--")[0]:
         case "huge":
             return transcript("huge", tuple(Word(f" word{i}", i / 3, i / 3 + 0.25, 0.9) for i in range(HUGE_WORDS)))
         case "environment":
@@ -73,6 +77,9 @@ async def odd(params: TaskParams, job: Job) -> Payload:
             os.kill(os.getpid(), signal.SIGKILL)
         case "break":
             raise KeyError("a defect")
+        case wait if wait.startswith("wait-"):
+            job.report(Progress(50, "wait"))
+            await asyncio.sleep(float(wait.removeprefix("wait-")))
         case _:
             pass
     return transcript(params.model)

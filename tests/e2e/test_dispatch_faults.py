@@ -1,0 +1,296 @@
+"""What can go wrong between the listener and RunPod, as a table: how each run ends, and what it cost.
+
+Every row runs on the real listener, the real store and real worker processes. "done" means that the user's sidecar
+says so; another word is the error's code. `paid` counts the executions that did work: a worker that found the claim
+taken, or withdrawn, did none. `runs` is the most requests to run the job that may have been made.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minio import Minio
+
+from support.runpod.cloud import Cloud, cloud
+from support.runpod.faults import Fault, empty, failing, html, reset, reset_mid_body, slow, too_many
+from support.runpod.installation import (
+    RunPodInstallation,
+    bucket_of_its_own,
+    patched,
+    runpod_installation,
+)
+from support.runpod.jobs import Job
+
+Act = Callable[[RunPodInstallation, Job], object]
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[Cloud]:
+    with cloud() as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, there: Cloud, minio_server: Any, minio_client: Minio
+) -> Iterator[RunPodInstallation]:
+    """One listener with two workers that come back when they die, for rows that leave nothing behind."""
+    folder = tmp_path_factory.mktemp("faults")
+    with (
+        bucket_of_its_own(minio_client) as bucket,
+        runpod_installation(folder, minio_server, minio_client, bucket, there=there) as rp,
+    ):
+        rp.work(count=2, restart=True)
+        rp.install.start()
+        yield rp
+
+
+@pytest.fixture
+def own(
+    tmp_path: Path, there: Cloud, minio_server: Any, minio_client: Minio, minio_bucket: str
+) -> Iterator[RunPodInstallation]:
+    """A listener of the test's own, not started."""
+    with runpod_installation(tmp_path, minio_server, minio_client, minio_bucket, there=there) as rp:
+        yield rp
+        there.of(lambda p: p.faults.clear())
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A fault of the API: the next `times` calls of `op` meet it."""
+
+    name: str
+    op: str
+    fault: Fault
+    times: int = 1
+    ends: str = "done"
+    paid: int = 1
+    runs: int = 1
+    model: str = "quick"
+
+
+ANSWERED = [
+    # Not taken, for certain: sent again until it is taken.
+    Answered("429 storm on run", "run", too_many(), times=2, runs=3),
+    Answered("401 on run, the key is given back", "run", Fault(401), runs=2),
+    # It refuses the task itself: nothing is tried again, nothing is paid.
+    Answered("400 on run", "run", failing(400), ends="task_refused", paid=0),
+    # Nobody can say: the claim tells.
+    Answered("500 on run, not taken", "run", failing(500), runs=2),
+    Answered("500 on run, taken", "run", failing(500, taken=True), runs=2),
+    Answered("502 page on run, not taken", "run", html(502), runs=2),
+    Answered("502 page on run, taken", "run", html(502, taken=True), runs=2),
+    Answered("a page that looks well, taken", "run", html(200, taken=True), runs=2),
+    Answered("empty answer to run, not taken", "run", empty(), runs=2),
+    Answered("empty answer to run, taken", "run", empty(taken=True), runs=2),
+    Answered("reset before run is taken", "run", reset(), runs=2),
+    Answered("reset after run is taken", "run", reset(taken=True), runs=2),
+    Answered("reset in the middle of run's answer", "run", reset_mid_body(), runs=2),
+    Answered("three answers to run are lost in a row", "run", reset(taken=True), times=3, runs=4),
+    Answered("slow run", "run", slow(2.0)),
+    # Asking again does no harm.
+    Answered("429 storm on status", "status", too_many(), times=3),
+    Answered("500 on status", "status", failing(500), times=3),
+    Answered("502 page on status", "status", html(502), times=2),
+    Answered("a page that looks well on status", "status", html(200), times=2),
+    Answered("empty answer to status", "status", empty(), times=2),
+    Answered("reset on status", "status", reset(), times=2),
+    Answered("reset in the middle of status", "status", reset_mid_body(), times=2),
+    Answered("slow status", "status", slow(2.0)),
+    Answered("the key is revoked while the job runs, and given back", "status", Fault(401), times=3, model="wait-1"),
+]
+
+
+@pytest.mark.parametrize("row", ANSWERED, ids=[row.name for row in ANSWERED])
+def test_the_api_fails(shared: RunPodInstallation, row: Answered) -> None:
+    rp = shared
+    rp.faults(lambda f: (f.clear(), f.met.clear()))
+    rp.faults(lambda f: f.on(row.op, row.fault, row.times, endpoint=rp.endpoint.id))
+    key = rp.drop(f"answered-{ANSWERED.index(row)}", row.model)
+    ends_as(rp, key, row.ends, row.paid, row.runs)
+    assert rp.faults(lambda f: f.met) == [row.op] * row.times
+
+
+def ends_as(rp: RunPodInstallation, key: str, ends: str, paid: int, runs: int) -> None:
+    document = rp.install.ended(key)
+    assert (document["code"] if document["code"] != 200 else "done") == ends, document
+    rp.quiet(key)
+    assert rp.paid(key) == paid, [job.executions for job in rp.jobs(key)]
+    assert rp.runs(key) <= runs
+
+
+@dataclass(frozen=True)
+class Happened:
+    """What happens to one job at the provider, once a worker has it (`queued`: before one has)."""
+
+    name: str
+    act: Act
+    ends: str = "done"
+    paid: int = 1
+    runs: int = 1
+    model: str = "wait-2"
+
+
+def lost(rp: RunPodInstallation, job: Job) -> None:
+    rp.of(lambda _: rp.endpoint.lose(job))
+
+
+def expired(rp: RunPodInstallation, job: Job) -> None:
+    rp.of(lambda _: rp.endpoint.stick(job))
+    rp.install.until(lambda: rp.of(lambda _: job.finished))
+    rp.of(lambda _: rp.endpoint.expire(job))
+
+
+def stuck(rp: RunPodInstallation, job: Job) -> None:
+    rp.of(lambda _: rp.endpoint.stick(job))
+
+
+def regressed(rp: RunPodInstallation, job: Job) -> None:
+    rp.install.until(lambda: rp.of(lambda _: job.final))
+    rp.of(lambda _: rp.endpoint.regress(job))
+
+
+def requeued(rp: RunPodInstallation, job: Job) -> None:
+    rp.of(lambda _: rp.endpoint.requeue(job))
+    rp.install.until(lambda: rp.of(lambda _: job.taken == 2))
+
+
+def sent_twice(rp: RunPodInstallation, job: Job) -> None:
+    """As if a request had been carried out twice: another job with the same task, and so the same claim."""
+    rp.of(lambda _: rp.endpoint.submit({"input": job.input, "policy": job.policy}))
+
+
+def cancelled_elsewhere(rp: RunPodInstallation, job: Job) -> None:
+    rp.of(lambda _: rp.endpoint.cancel(job))
+
+
+def fails_at_the_provider(rp: RunPodInstallation, job: Job) -> None:
+    """It says FAILED of a job whose worker goes on."""
+    rp.of(lambda _: rp.endpoint.report("nobody", job.id, {"error": "worker exited with exit code 1"}))
+
+
+def nothing(rp: RunPodInstallation, job: Job) -> None:
+    del rp, job
+
+
+HAPPENED = [
+    Happened("lost while it runs: the worker's answer is in the store", lost),
+    Happened("expired before its result was fetched", expired),
+    Happened("its worker's answer is thrown away: running for ever", stuck),
+    Happened("a late progress post: running for ever", regressed),
+    Happened("given to two workers: the later one takes it over", requeued),
+    Happened("two jobs with one claim", sent_twice),
+    Happened("cancelled by somebody else in the console", cancelled_elsewhere, paid=2, runs=2),
+    Happened("a defect of the worker", nothing, ends="worker_error", model="break"),
+]
+
+
+def test_the_provider_does_odd_things_to_a_job(own: RunPodInstallation) -> None:
+    """All rows at once: most of them wait for what the provider does not tell."""
+    rp = own
+    rp.of(lambda _: setattr(rp.endpoint, "workers_max", 20))
+    rp.work(count=len(HAPPENED))
+    rp.install.start()
+    keys = {row.name: rp.drop(f"happened-{i}", row.model) for i, row in enumerate(HAPPENED)}
+    for row in HAPPENED:
+        row.act(rp, rp.running(keys[row.name]))
+    came = {row.name: came_to(rp, keys[row.name], row) for row in HAPPENED}
+    assert came == {row.name: (row.ends, row.paid, True) for row in HAPPENED}
+
+
+def came_to(rp: RunPodInstallation, key: str, row: Happened) -> tuple[str, int, bool]:
+    document = rp.install.ended(key)
+    rp.quiet(key)
+    ends = "done" if document["code"] == 200 else document["code"]
+    return ends, rp.paid(key), rp.runs(key) <= row.runs
+
+
+def test_a_job_that_is_lost_in_the_queue_is_sent_again(own: RunPodInstallation) -> None:
+    own.install.start()
+    key = own.drop("lost")
+    lost(own, own.queued(key))
+    own.work()
+    ends_as(own, key, "done", paid=1, runs=2)
+
+
+@pytest.mark.parametrize(("after", "runs"), [("requeue", 1), ("fail", 2)])
+def test_a_worker_dies_in_the_middle_of_a_job(own: RunPodInstallation, after: str, runs: int) -> None:
+    """What it did until then is paid for, and nothing else twice."""
+    rp = own
+    rp.of(lambda _: setattr(rp.endpoint, "after_crash", after))
+    worker = rp.work(restart=True)
+    rp.install.start()
+    key = rp.drop("dies", "wait-2")
+    rp.running(key)
+    rp.of(lambda _: worker.kill())
+    ends_as(rp, key, "done", paid=2, runs=runs)
+    assert sorted(e.outcome for e in rp.worked(key)) == ["completed", "crashed"]
+
+
+def test_a_job_that_kills_every_worker_is_given_up(own: RunPodInstallation) -> None:
+    rp = own
+    rp.of(lambda _: setattr(rp.endpoint, "after_crash", "fail"))
+    rp.work(restart=True)
+    rp.install.start(manifests={"max_attempts": 2})
+    ends_as(rp, rp.drop("poison", "die"), "worker_crashed", paid=2, runs=2)
+
+
+@pytest.mark.parametrize("fault", ["drop_output", "late_progress", "twice"])
+def test_the_provider_does_it_to_every_job(own: RunPodInstallation, fault: str) -> None:
+    rp = own
+    rp.of(lambda _: setattr(rp.endpoint, fault, True))
+    rp.work(count=2)
+    rp.install.start()
+    ends_as(rp, rp.drop("every"), "done", paid=1, runs=1)
+
+
+def test_a_cancelled_job_that_goes_on_finds_its_claim_withdrawn(own: RunPodInstallation) -> None:
+    """The provider says CANCELLED and its worker was never told."""
+    own.of(lambda _: setattr(own.endpoint, "stops_lost", True))
+    own.work(GPUDROP_CLAIM_LOOK_S="0.3")
+    own.install.start()
+    key = own.drop("cancelled", "wait-600")
+    job = own.running(key)
+    assert own.install.command("cancel", key).returncode == 0
+    assert own.install.failed(key)["code"] == "cancelled"
+    own.install.until(lambda: own.of(lambda _: job.executions[0].error))
+    assert job.executions[0].error.startswith("cancelled")
+    assert (job.taken, own.runs(key)) == (1, 1)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0, 86400.0])
+def test_the_clock_jumps_while_a_job_runs(own: RunPodInstallation, tmp_path: Path, seconds: float) -> None:
+    """Only this program's own clock: a store would refuse signatures of another hour."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    own.install.environ |= patched(tmp_path, CLOCK=str(clock))
+    own.work()
+    own.install.start()
+    key = own.drop("jumps", "wait-3")
+    own.running(key)
+    clock.write_text(str(seconds))
+    ends_as(own, key, "done", paid=1, runs=1)
+    ends_as(own, own.drop("after-that"), "done", paid=1, runs=1)
+
+
+@pytest.mark.parametrize("copies", [0, 1, 3])
+def test_the_webhook_is_lost_or_repeated(own: RunPodInstallation, copies: int) -> None:
+    port = free_port()
+    own.of(lambda _: setattr(own.endpoint, "webhook_copies", copies))
+    own.work()
+    hints = {"port": port, "url": f"http://127.0.0.1:{port}"}
+    own.install.start(runpod={**own.install.config["runpod"], "hints": hints})
+    key = own.drop("hinted", "wait-1")
+    ends_as(own, key, "done", paid=1, runs=1)
+    own.install.until(lambda: own.jobs(key)[0].webhooks == [200] * copies)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
