@@ -36,7 +36,7 @@ class Arrivals:
 
 
 class Ends:
-    """Runs that are to end early, and why: "cancelled" or "superseded"."""
+    """Runs that are to end early, and why: "cancelled", "superseded", or "incomplete" once a part of it has failed."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
@@ -57,6 +57,8 @@ class Ends:
                 return
             case "superseded":
                 raise RunSuperseded("A newer version of the same drop took over.", hint="See the newer run.")
+            case "incomplete":
+                raise RunCancelled("Another job of the run failed for good.", hint="See that job's error.")
             case _:
                 raise RunCancelled("The run was cancelled.", hint="Drop the file again to start it anew.")
 

@@ -6,7 +6,7 @@ A state that passes at once is never written: each costs a request or two, and n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +30,9 @@ SETTLE_S = 0.3
 """What is written is the state this long after it changed."""
 CLOSE_S = 10.0
 
+Spent = Callable[[str], Awaitable[float | None]]
+"""The US dollars of a run's jobs so far; None where nothing has a price."""
+
 
 @dataclass(frozen=True, slots=True)
 class _JobView:
@@ -44,11 +47,14 @@ class _JobView:
 class RunStatus:
     """The status of one run. `move` returns at once; a task writes the newest state."""
 
-    def __init__(self, run: RunRequest, store: Store, ledger: RunLedger, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, run: RunRequest, store: Store, ledger: RunLedger, clock: Callable[[], float], spent: Spent
+    ) -> None:
         self._run = run
         self._store = store
         self._ledger = ledger
         self._clock = clock
+        self._spent = spent
         self._jobs: dict[int, _JobView] = {}
         self._count = 1
         self._changed = asyncio.Event()
@@ -130,6 +136,8 @@ class RunStatus:
 
     async def _write(self) -> None:
         status = self._status
+        if self._jobs:
+            status = replace(status, cost_usd=await self._spent(self._run.run_id))
         if self._recorded != (status.state, status.operation):
             await self._ledger.update(
                 self._run.run_id, state=status.state, at=self._clock(), operation=status.operation or ""
@@ -143,15 +151,16 @@ class RunStatus:
 class Board:
     """The statuses of the runs this process is telling."""
 
-    def __init__(self, store: Store, ledger: RunLedger, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, ledger: RunLedger, clock: Callable[[], float], spent: Spent) -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
+        self._spent = spent
         self._open: dict[str, tuple[RunStatus, asyncio.Task[None]]] = {}
 
     @asynccontextmanager
     async def open(self, run: RunRequest) -> AsyncGenerator[RunStatus]:
-        status = RunStatus(run, self._store, self._ledger, self._clock)
+        status = RunStatus(run, self._store, self._ledger, self._clock, self._spent)
         task = asyncio.create_task(status.keep_writing(), name=f"status {run.run_id}")
         self._open[run.run_id] = status, task
         try:

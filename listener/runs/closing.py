@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from gpu_dispatch.task import GpuResult
 from handlers.base import Finished, Link, OutputFile, Plan, Value
@@ -50,6 +50,14 @@ class Summary:
     files: tuple[WrittenFile, ...]
     response: dict[str, Any]
     stats: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    run_id: str
+
+
+_ABOUT: TypeAdapter[_About] = TypeAdapter(_About)
 
 
 class Closer:
@@ -122,7 +130,7 @@ class Closer:
     async def was_done(self, run: RunRequest) -> bool:
         """Whether `run` left its done sidecar in an earlier life, and died before that was recorded."""
         body = await self._store.read(run.bucket, sidecar_key(run.key, "done"), max_bytes=_CALLBACK_BYTES)
-        if body is None or json.loads(body).get("run_id") != run.run_id:
+        if body is None or _told_by(body) != run.run_id:
             return False
         await self._board.close(run.run_id)
         await self._runs.update(run.run_id, state="done", at=self._clock())
@@ -225,6 +233,14 @@ class Closer:
                 return [self._json(bucket, item) for item in value]
             case _:
                 return value
+
+
+def _told_by(body: bytes) -> str:
+    """The run that left a sidecar; "" for what is none: a user may have written over it."""
+    try:
+        return _ABOUT.validate_json(body).run_id
+    except ValidationError:
+        return ""
 
 
 def _when(epoch: float) -> datetime:

@@ -11,6 +11,7 @@ from gpu_dispatch.waiting import Backoff
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.request import JobRequest, Tried
 from listener.runs.steps import Steps
+from listener.signals import Ends
 from manifests.errors import ErrorInfo
 
 MAX_UNCOUNTED = 10
@@ -49,8 +50,9 @@ class JobOutcome:
 
 
 class JobRunner:
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: Attempts, ends: Ends) -> None:
         self._attempts = attempts
+        self._ends = ends
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
         """Never raises for the job's own failure: the outcome tells."""
@@ -64,6 +66,9 @@ class JobRunner:
             if tried.result is not None:
                 return _outcome(request, tries)
             if tried.error is None or not tried.error.retryable or counted(tries) >= request.max_attempts:
+                if request.count > 1:
+                    # Without this job's part the run fails: what the others still cost would be for nothing.
+                    self._ends.request(request.run_id, "incomplete")
                 return _outcome(request, tries)
             if tried.counts:
                 await steps.pause(backoff(request.task_id, number))

@@ -29,7 +29,7 @@ from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Ends
-from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, StoreUnavailable, WorkerError
+from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, StoreUnavailable, WorkerError
 from manifests.media import output_folder
 from manifests.models import Manifest
 
@@ -182,9 +182,10 @@ class Tale:
         answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
         outcomes = [_OUTCOME.validate_python(a) for a in answers]
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
-        for outcome in outcomes:
-            if outcome.error:
-                raise GpuDropError.from_info(outcome.error)
+        errors = [outcome.error for outcome in outcomes if outcome.error]
+        # A job that was ended because another one failed says nothing of why the run did.
+        for error in sorted(errors, key=lambda error: error.code == RunCancelled.code):
+            raise GpuDropError.from_info(error)
         return tuple(o.result for o in outcomes if o.result)
 
     async def _finish(self, asked: Asked, finish: _Finish) -> bool:

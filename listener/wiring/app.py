@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from listener.configuration.reload import follow_config
 from listener.configuration.state import State, only_one, state_of
 from listener.configuration.triggers import triggers_of
 from listener.ledger.database import Database
+from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
 from listener.runs.board import Board
@@ -41,7 +42,7 @@ from listener.signals import Arrivals, Ends
 from listener.sources.base import Inbox
 from listener.store import Store
 from listener.triggers import Trigger, TriggerBook
-from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds
+from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds, spending
 from listener.wiring.endpoints import build_places
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
 from listener.wiring.parts import build_cluster, build_store, defaults_of, reference_policy
@@ -74,6 +75,7 @@ class _Base:
     runs: RunLedger
     board: Board
     dispatch: BuiltDispatch
+    spent: Callable[[str], Awaitable[float | None]]
     registry: Registry
     arrivals: Arrivals
     ends: Ends
@@ -129,10 +131,12 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     await database.open()
     stack.push_async_callback(database.close)
     runs, ends = RunLedger(database), Ends()
-    board = Board(store, runs, time.time)
+    jobs = JobLedger(database, time.time)
     places = await build_places(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
+    spent = spending(jobs, places)
+    board = Board(store, runs, time.time, spent)
     dispatch = await build_dispatch(
-        DispatchNeeds(config, environment, store, database, ends, places, board.progress, board.waiting), stack
+        DispatchNeeds(config, environment, store, jobs, ends, places, board.progress, board.waiting), stack
     )
     split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
     registry = load_registry(img2vid=split)
@@ -148,6 +152,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
         runs=runs,
         board=board,
         dispatch=dispatch,
+        spent=spent,
         registry=registry,
         arrivals=Arrivals(),
         ends=ends,
@@ -180,7 +185,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 clock=time.time,
                 grows=isinstance(config.store, FolderStoreConfig),
             ),
-            runner=JobRunner(base.dispatch.attempts),
+            runner=JobRunner(base.dispatch.attempts, base.ends),
             closer=Closer(
                 base.store,
                 base.objects,
@@ -189,7 +194,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 callbacks,
                 clock=time.time,
                 link_s=int(config.link_expiry),
-                spent=base.dispatch.spent,
+                spent=base.spent,
             ),
             board=board,
             objects=base.objects,

@@ -22,7 +22,6 @@ from listener.dispatch.sending import Sender
 from listener.dispatch.sweeping import sweep_marks
 from listener.dispatch.tasks import TaskMaker
 from listener.dispatch.uploads import Uploads
-from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
 from listener.signals import Ends
 from listener.store import Store
@@ -41,7 +40,7 @@ class DispatchNeeds:
     config: Config
     environment: Environment
     store: Store
-    database: Database
+    jobs: JobLedger
     ends: Ends
     places: tuple[Place, ...]
     tell: Tell
@@ -50,15 +49,10 @@ class DispatchNeeds:
 
 @dataclass(frozen=True, slots=True)
 class BuiltDispatch:
-    """`work` has to be run, each in a task of its own. `parked` counts tasks that wait for an endpoint or a budget.
-
-    `spent` tells what a run has cost in US dollars; None where nothing has a price.
-    """
+    """`work` has to be run, each in a task of its own. `parked` counts tasks that wait for an endpoint or a budget."""
 
     attempts: Attempts
-    jobs: JobLedger
     parked: Callable[[], int]
-    spent: Callable[[str], Awaitable[float | None]]
     work: list[Work]
 
 
@@ -71,7 +65,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     config, store = needs.config, needs.store
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
     link_s = link_seconds(config)
-    jobs = JobLedger(needs.database, time.time)
+    jobs = needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
     marks = Marks(store, link_s=link_s, clock=time.time)
     pool = Pool(needs.places, now=time.monotonic, rng=rng)
@@ -104,8 +98,12 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         limit_s=float(link_s),
     )
     work: list[Work] = [pool.watch(), sweep_marks(store, jobs, link_s=link_s, clock=time.time)]
-    priced = any(place.spec.usd_per_s > 0 for place in needs.places)
-    return BuiltDispatch(Attempts(means), jobs, lambda: placing.parked, jobs.spent_by_run if priced else _free, work)
+    return BuiltDispatch(Attempts(means), lambda: placing.parked, work)
+
+
+def spending(jobs: JobLedger, places: tuple[Place, ...]) -> Callable[[str], Awaitable[float | None]]:
+    """Tells what a run's jobs have cost so far in US dollars; None where nothing has a price."""
+    return jobs.spent_by_run if any(place.spec.usd_per_s > 0 for place in places) else _free
 
 
 async def _free(run_id: str) -> None:
