@@ -112,10 +112,15 @@ def _state(look: Look | None, endpoint: LocalEndpoint | RunPodEndpoint, config: 
         slots = f"slots: {config.local.whisper_slots} whisper, {config.local.nvenc_slots} nvenc"
         return Text("stopped (concurrency: 0)" if endpoint.concurrency == 0 else slots, "")
     if endpoint.concurrency == 0:
-        return Text(f"stopped (concurrency: 0). {look.health.detail}", "yellow")
+        return Text(_joined("stopped (concurrency: 0)", look.health.detail), "yellow")
     if not look.health.ok:
-        return Text(f"{look.health.detail}. {look.health.remedy}", "red")
-    return Text(f"{look.health.detail}. {look.note}" if look.note else look.health.detail, "green")
+        return Text(_joined(look.health.detail, look.health.remedy), "red")
+    return Text(_joined(look.health.detail, look.note), "green")
+
+
+def _joined(*sentences: str) -> str:
+    """One after the other, a full stop between."""
+    return ". ".join(sentence.rstrip(".") for sentence in sentences if sentence)
 
 
 def _say(console: Console, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -38,7 +39,7 @@ class Budgets:
         if self.per_job is None or estimate_usd <= self.per_job:
             return None
         return BudgetExceeded(
-            f"The job would cost about ${estimate_usd:.4f} at {spec.name}; a job may cost ${self.per_job:.4f}.",
+            f"The job would cost about {dollars(estimate_usd)} at {spec.name}; a job may cost {dollars(self.per_job)}.",
             hint="Use a shorter input or a cheaper endpoint, or raise budgets.per_job in config.yaml.",
         )
 
@@ -51,7 +52,7 @@ class Budgets:
         if usd < _NEARLY * cap:
             return error
         return BudgetExceeded(
-            f"The job was ended at {row.endpoint} after ${usd:.4f}; a job may cost ${cap:.4f}.",
+            f"The job was ended at {row.endpoint} after {dollars(usd)}; a job may cost {dollars(cap)}.",
             hint="Use a shorter input or a cheaper endpoint, or raise budgets.per_job in config.yaml.",
         ).info
 
@@ -61,12 +62,19 @@ def cost_usd(execution_ms: int, usd_per_s: float) -> float:
     return max(0, execution_ms) / 1000.0 * usd_per_s
 
 
+def dollars(usd: float) -> str:
+    """To the cent, or so much finer that two digits say something."""
+    decimals = 2 if usd >= 0.1 or usd <= 0 else 1 - math.floor(math.log10(usd))
+    return f"${usd:,.{decimals}f}"
+
+
 def never_enough(row: JobRow, refusal: Refusal) -> BudgetExceeded | None:
     """For a job that no day's budget covers: waiting would not help."""
     if row.estimate_usd <= refusal.limit:
         return None
     return BudgetExceeded(
-        f"The job would cost about ${row.estimate_usd:.4f} at {row.endpoint}; a day may cost ${refusal.limit:.4f}.",
+        f"The job would cost about {dollars(row.estimate_usd)} at {row.endpoint};"
+        f" a day may cost {dollars(refusal.limit)}.",
         hint="Use a shorter input or a cheaper endpoint, or raise the budget in config.yaml.",
     )
 
@@ -76,6 +84,6 @@ def used_up(request: JobRequest, refusal: Refusal) -> str:
     whose = f"trigger {request.trigger}" if refusal.reason == "trigger_budget" else "all runs"
     until = datetime.fromtimestamp(refusal.until, UTC)
     return (
-        f"the budget of ${refusal.limit:.2f} a day for {whose} is used up (${refusal.spent:.2f});"
+        f"the budget of {dollars(refusal.limit)} a day for {whose} is used up ({dollars(refusal.spent)});"
         f" it is looked at again at {until:%Y-%m-%d %H:%M} UTC"
     )

@@ -53,7 +53,8 @@ class Course:
                 sent.backend, sent.job, on_status=lambda status: self._heard(sent.job, status), rng=self.means.rng
             )
         )  # fmt: skip
-        self._legs[sent.job.job_id] = Leg(sent, following, since=sent.row.sent or self.means.clock())
+        now = self.means.clock()
+        self._legs[sent.job.job_id] = Leg(sent, following, since=sent.row.sent or now, followed=now)
 
     async def result(self) -> GpuResult:
         """What the task came to. Raises its error, and what ends the run; jobs that are not needed are cancelled."""

@@ -59,7 +59,7 @@ class Means:
 
 @dataclass(slots=True)
 class Leg:
-    """Times are epoch seconds: `since` it is followed as sent, `running` since it was first seen at work.
+    """Times are epoch seconds: `since` it counts as sent, `followed` by this process, `running` first seen at work.
 
     `begun`: it holds the claim, whatever its endpoint says of it. `asked`: when the store was last asked for its
     answer.
@@ -68,6 +68,7 @@ class Leg:
     sent: Sent
     following: asyncio.Task[JobStatus]
     since: float
+    followed: float
     running: float | None = None
     asked: float = 0.0
     over: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, 
 T = TypeVar("T")
 P = ParamSpec("P")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+_LAST_S = 2.0
+"""The engine lets go of a story that ends in 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Sender:
         while True:
             placed = await self._patiently(self._placing.place, request, attempt, number, avoid, refusing)
             try:
-                return await self._handed_over(request, attempt, placed)
+                return await self._unbroken(request, attempt, placed)
             except (EndpointUnavailable, EndpointDenied):
                 continue
             except TaskRefused:
@@ -129,6 +133,20 @@ class Sender:
         mine = [row for row in rows if row.job_id == claim.job_id]
         row = (mine or [row for row in rows if not row.job_id] or rows)[0]
         return await self._adopted(row, claim.endpoint_id, claim.job_id)
+
+    async def _unbroken(self, request: JobRequest, attempt: int, placed: Placed) -> Sent:
+        """As `_handed_over`. Where no claim tells later whether a task was taken, this process, asked to end, hears
+        the answer first.
+        """
+        if placed.backend.claims or not placed.backend.durable:
+            return await self._handed_over(request, attempt, placed)
+        handing = asyncio.create_task(self._handed_over(request, attempt, placed))
+        try:
+            return await asyncio.shield(handing)
+        except asyncio.CancelledError:
+            await asyncio.wait({handing}, timeout=_LAST_S)
+            handing.cancel()
+            raise
 
     async def _handed_over(self, request: JobRequest, attempt: int, placed: Placed) -> Sent:
         """Raises what `GpuBackend.submit` raises, and what keeps a task from being made. No row is left of one that

@@ -49,7 +49,7 @@ class Timing:
         Raises TaskTimedOut and QueuedTooLong, when nothing is to be hoped for from this job.
         """
         now = self._means.clock()
-        if now - leg.since > self._means.limit_s:
+        if now - leg.since > self._means.limit_s and now - leg.followed > DUE_S:
             await self._too_late(leg, now - leg.since)
         elif leg.running is None:
             return await self._queued(leg, now - leg.since, legs)
@@ -58,7 +58,10 @@ class Timing:
         return None
 
     async def _too_late(self, leg: Leg, for_s: float) -> None:
-        """The task's addresses work no more. A job that has not begun by now is sent again with new ones."""
+        """The task's addresses work no more. A job that has not begun by now is sent again with new ones.
+
+        One that ended while nobody listened has had a minute to be heard of.
+        """
         if await self._answered(leg):
             return
         if leg.running is None and not leg.begun and await self._taken_back(leg):

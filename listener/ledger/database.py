@@ -33,16 +33,20 @@ class Database:
         self._url = url
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._engine: sa.Engine | None = None
+        self._closed = False
 
     async def open(self) -> None:
         await self.call(self._open)
 
     async def close(self) -> None:
         await self.call(lambda: self._engine.dispose() if self._engine else None)
+        self._closed = True
         self._thread.shutdown(wait=False)
 
     async def call(self, work: Callable[[], T]) -> T:
         """`work` on the ledger's thread. Raises StoreUnavailable when the database cannot be used now."""
+        if self._closed:
+            raise StoreUnavailable("The ledger is closed: this program is ending.", hint="Start it again.")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except DBAPIError as e:

@@ -56,7 +56,7 @@ async def test_a_job_is_told_its_time_in_milliseconds(there: Provider, idle: End
     given = settings(timeout_s=300.0, ttl_s=4000.0, low_priority=True)
     async with endpoint_of(there.url, given) as endpoint:
         await endpoint.submit(task(timeout_s=900.0))
-    assert idle.job().policy == {"executionTimeout": 360_000, "ttl": 4_000_000, "lowPriority": True}
+    assert idle.job().policy == {"executionTimeout": 390_000, "ttl": 4_000_000, "lowPriority": True}
     assert idle.job().webhook is None
 
 

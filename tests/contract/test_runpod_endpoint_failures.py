@@ -67,7 +67,7 @@ async def test_2_a_job_that_its_ttl_deleted_while_it_ran_is_lost(there: Provider
     place.scale = 0.01
     async with endpoint_of(there.url, settings(ttl_s=70.0)) as endpoint:
         job = await endpoint.submit(task(timeout_s=5.0))
-        assert place.job().policy == {"executionTimeout": 65_000, "ttl": 70_000}
+        assert place.job().policy == {"executionTimeout": 95_000, "ttl": 95_000}
         place.scale = 1.0
         assert (await endpoint.status(job, wait_s=HANG_S)).state == "running"
         assert (await ended(endpoint, job)).state == "lost"

@@ -46,6 +46,7 @@ _CAUSES: tuple[tuple[str, type[GpuDropError], str, str], ...] = (
         "ran out of GPU memory",
         "Use a smaller model, or an endpoint with a larger GPU.",
     ),
+    (r"worker exited with exit code", WorkerCrashed, "died during the job", ""),
     (r"job timed out after \d+ retries", WorkerCrashed, "died during the job", ""),
     (
         r"unexpected input|should be <class|must provide either|missing required|invalid ('audio'|model|temp|beam)",
