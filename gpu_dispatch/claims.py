@@ -11,13 +11,17 @@ MAX_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`job_id` and `endpoint_id` are the provider's; `worker` tells machines apart; `at` is seconds since the epoch."""
+    """`job_id` and `endpoint_id` are the provider's; `worker` tells machines apart; `at` is seconds since the epoch.
+
+    `begun` counts the workers that have begun the job: more than one when the provider ran it again.
+    """
 
     task_id: str
     job_id: str
     endpoint_id: str
     worker: str
     at: float
+    begun: int = 1
 
     @property
     def withdrawn(self) -> bool:

@@ -59,6 +59,7 @@ class Done:
     response: Mapping[str, Any] = field(default_factory=dict[str, Any])
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     outputs: Sequence[OutputNote] = ()
+    jobs: Sequence[JobNote] = ()
     links_expire: datetime | None = None
     cost_usd: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -108,6 +109,7 @@ def done_bytes(done: Done) -> bytes:
         "key": done.key,
         "operation": done.operation,
         "outputs": [_output(o) for o in done.outputs],
+        "jobs": [{"id": job.id, "endpoint": job.endpoint} for job in done.jobs],
         "links": {o.key: o.link for o in done.outputs if o.link},
         **({"links_expire": iso(done.links_expire)} if done.links_expire else {}),
         **_cost(done.cost_usd),

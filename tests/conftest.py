@@ -10,4 +10,5 @@ pytest_plugins = (
     "support.processes",
     "support.places",
     "support.installation",
+    "support.attempts",
 )

@@ -30,10 +30,15 @@ class Insisting:
         return answer is not None and answer.state == "cancelled"
 
     async def run_again(self, job: JobRef) -> bool:
-        """Whether a job that failed was put back into the queue. Where the answer is lost, the job itself tells."""
+        """Whether a job that failed is in the queue again, or beyond. Where an answer is lost, the job itself tells.
+
+        One that is there already was put there by an earlier call, whose answer was lost.
+        """
         before = await self._status(job)
-        if before is None or before.state not in ("failed", "timed_out"):
+        if before is None or before.state == "cancelled":
             return False
+        if before.state not in ("failed", "timed_out"):
+            return True
         attempt = 0
         while True:
             attempt += 1

@@ -19,12 +19,15 @@ from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
 from gpu_dispatch.task import ClaimUrls, GpuTask
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import Answer, WebClient
-from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDenied, TransferFailed
+from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDenied, TransferFailed, WorkerCrashed
 
 T = TypeVar("T")
 
 LOOK_S = 30.0
 """Between looks at a claim that is held."""
+
+MOST_BEGUN = 3
+"""A job that so many workers have begun and none has ended kills its workers: nobody begins it again."""
 
 _NAME = "the claim"
 _ROUNDS = 5
@@ -84,8 +87,7 @@ async def claimed(
     mine = Claim(task.task_id, identity.job_id, identity.endpoint_id, identity.worker, now())
     short = replace(limits, total_s=min(limits.total_s, _TOTAL_S), idle_s=min(limits.idle_s, _IDLE_S))
     async with WebClient(task.trusted_hosts, short, random.Random()) as web:  # noqa: S311 - jitter
-        await _acquire(mine, task.claim, web)
-        yield HeldClaim(mine, task.claim, web)
+        yield HeldClaim(await _acquire(mine, task.claim, web), task.claim, web)
 
 
 async def while_held(claim: HeldClaim | None, every_s: float, work: Coroutine[Any, Any, T]) -> T:
@@ -121,8 +123,11 @@ class _Seen:
     holder: Claim | None = None
 
 
-async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> None:
-    """Looks first: a store that ignores conditions would let a late job write over the claim of an earlier one."""
+async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> Claim:
+    """The claim as it is held then.
+
+    Looks first: a store that ignores conditions would let a late job write over the claim of an earlier one.
+    """
     seen = await _look(web, urls)
     for _ in range(_ROUNDS):
         if not seen.there:
@@ -130,6 +135,7 @@ async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> None:
         elif seen.holder is None or seen.holder.job_id != mine.job_id:
             raise _lost(seen.holder)
         else:
+            mine = _once_more(mine, seen.holder)
             condition = {"If-Match": seen.etag}
         put = await _write(mine, urls, web, condition)
         if put.status in _NOT_KEPT:
@@ -137,8 +143,21 @@ async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> None:
         _check_writable(put)
         seen = await _look(web, urls)
         if seen.holder == mine:
-            return
+            return mine
     raise TransferFailed("The claim of the task could not be settled.", hint="The store is busy; it is tried again.")
+
+
+def _once_more(mine: Claim, before: Claim) -> Claim:
+    """Our claim of a job that a worker has begun before. Raises WorkerCrashed when too many have."""
+    if before.worker == mine.worker and before.at == mine.at:
+        return mine
+    if before.begun >= MOST_BEGUN:
+        raise WorkerCrashed(
+            f"The job has ended {before.begun} workers in the middle of the task.",
+            hint="It may need more memory than they have: see their log, use a smaller input or a larger GPU.",
+            retryable=False,
+        )
+    return replace(mine, begun=before.begun + 1)
 
 
 async def _write(mine: Claim, urls: ClaimUrls, web: WebClient, condition: dict[str, str]) -> Answer:

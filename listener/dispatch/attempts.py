@@ -40,15 +40,21 @@ class Attempts:
             at = self._means.clock()
             return Tried(started, at, course.last, error=e.info, usd=course.usd, counts=self._counts(e.info, course))
         await self._means.uploads.end(request)
-        return Tried(started, self._means.clock(), course.last, result=result, usd=course.usd, marks=course.settled)
+        at = self._means.clock()
+        return Tried(
+            started, at, course.last, result=result, usd=course.usd, marks=course.claims, alone=course.alone
+        )  # fmt: skip
 
-    async def forget(self, request: JobRequest, attempt: int) -> None:
-        """Its outcome is on record: what it left in the store is not needed."""
+    async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> None:
+        """Its outcome is on record: what it left in the store is not needed. See `Tried` for `alone`."""
         try:
             await self._means.marks.clear(request, attempt, task=isinstance(request.task.params, CaptionParams))
         except GpuDropError as e:
             # The sweep finds it.
             log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
+            return
+        if alone:
+            self._means.late.add(request, attempt)
 
     async def _begun(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> tuple[Sent, ...]:
         sender = self._means.sender

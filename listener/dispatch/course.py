@@ -38,10 +38,14 @@ class Course:
         return next((leg.sent.job for leg in reversed(self._legs.values())), None)
 
     @property
-    def settled(self) -> bool:
-        """Whether its claim and answer have served: one job was sent, it did the work, and none can come after it."""
-        legs = self._legs.values()
-        return len(legs) == 1 and not self._hedged and all(leg.sent.alone and leg.sent.backend.claims for leg in legs)
+    def claims(self) -> bool:
+        """Whether it has left a claim in the store, or may have."""
+        return any(leg.sent.backend.claims for leg in self._legs.values())
+
+    @property
+    def alone(self) -> bool:
+        """Whether one job was sent, and no other can turn up that was."""
+        return len(self._legs) == 1 and not self._hedged and all(leg.sent.alone for leg in self._legs.values())
 
     def add(self, sent: Sent) -> None:
         """A job to follow."""
@@ -166,7 +170,7 @@ class Course:
     async def _stop(self, error: GpuDropError) -> None:
         """Nothing of the attempt goes on: whatever is still to begin finds the claim taken."""
         await self._cancel_others(error.info.code)
-        if not any(leg.sent.backend.claims for leg in self._legs.values()):
+        if not self.claims:
             return
         try:
             async with asyncio.timeout(STOP_S):
@@ -193,7 +197,12 @@ def _silent(status: JobStatus, leg: Leg) -> ErrorInfo:
         return JobLost(
             f"{where} knows nothing of the job any more, and it left no answer.", hint="It is started again by itself."
         ).info
-    return WorkerError(f"The job is {status.state} but brought no result.", hint="See the worker's log.").info
+    # An endpoint that says "completed" has lost the result: the job itself may well do better next time.
+    return WorkerError(
+        f"The job is {status.state} but brought no result.",
+        hint="See the worker's log.",
+        retryable=status.state == "completed",
+    ).info
 
 
 def _taken_away(error: ErrorInfo, leg: Leg) -> ErrorInfo:

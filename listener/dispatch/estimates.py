@@ -15,6 +15,9 @@ UNKNOWN = 0.0
 KEPT = 0.9
 """What is left of a job's say in the estimate when the next one is done: some twenty jobs count."""
 
+SPREAD = 0.3
+"""Jobs whose sizes lie within this share of their mean say nothing of how the time grows with the size."""
+
 _FULL_MODEL_S = 1.25e-5
 
 
@@ -63,22 +66,42 @@ def units_of(task: PlannedTask) -> float:
 
 @dataclass(slots=True)
 class _Learned:
-    """Sums in which older jobs count less and less, so that a large job says more about large ones than a small one.
+    """Weighted sums over jobs, in which older ones count less and less; of those of known size, also of their units.
 
-    `sized_s` is the time of the jobs whose units are known.
+    A job takes a fixed time, its worker's start above all, and a time that grows with its units.
     """
 
     jobs: float = 0.0
     job_s: float = 0.0
-    units: float = 0.0
+    sized: float = 0.0
     sized_s: float = 0.0
+    units: float = 0.0
+    squares: float = 0.0
+    products: float = 0.0
 
     def add(self, units: float, seconds: float) -> None:
         self.jobs = self.jobs * KEPT + 1.0
         self.job_s = self.job_s * KEPT + seconds
         if units > UNKNOWN:
-            self.units = self.units * KEPT + units
+            self.sized = self.sized * KEPT + 1.0
             self.sized_s = self.sized_s * KEPT + seconds
+            self.units = self.units * KEPT + units
+            self.squares = self.squares * KEPT + units * units
+            self.products = self.products * KEPT + units * seconds
+
+    def seconds(self, units: float, guessed_unit_s: float) -> float:
+        """Of a job of so many units; only where there were `sized` jobs."""
+        mean_units, mean_s = self.units / self.sized, self.sized_s / self.sized
+        unit_s = self._unit_s(mean_units, mean_s, guessed_unit_s)
+        return max(0.0, mean_s - unit_s * mean_units) + unit_s * units
+
+    def _unit_s(self, mean_units: float, mean_s: float, guessed: float) -> float:
+        """The line through the jobs, where they differ enough in size to tell; else the guess, if they allow it."""
+        variance = self.squares / self.sized - mean_units * mean_units
+        if variance > (SPREAD * mean_units) ** 2:
+            slope = (self.products / self.sized - mean_units * mean_s) / variance
+            return min(max(0.0, slope), mean_s / mean_units)
+        return min(guessed, mean_s / mean_units)
 
 
 class Estimates:
@@ -104,11 +127,11 @@ class Estimates:
         """By what this endpoint took for such work, else by what any took, else by `GUESSES`."""
         here = self._here.get((operation, detail, endpoint))
         anywhere = self._anywhere.get((operation, detail))
-        for learned in (here, anywhere):
-            if learned and units > UNKNOWN and learned.units:
-                return units * learned.sized_s / learned.units
-            if learned and units <= UNKNOWN:
-                return learned.job_s / learned.jobs
         guess = GUESSES.get(operation, OTHER)
         share = MODELS.get(detail.removesuffix(".en"), 1.0)
+        for learned in (here, anywhere):
+            if learned and units > UNKNOWN and learned.sized:
+                return learned.seconds(units, guess.unit_s * share)
+            if learned and units <= UNKNOWN:
+                return learned.job_s / learned.jobs
         return (units * guess.unit_s if units > UNKNOWN else guess.job_s) * share

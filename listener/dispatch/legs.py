@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult
 from listener.dispatch.estimates import Estimates
+from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.marks import Marks
 from listener.dispatch.patience import patiently
 from listener.dispatch.placing import Placing
@@ -45,6 +46,7 @@ class Means:
     pool: Pool
     ledger: JobLedger
     marks: Marks
+    late: LateClaims
     uploads: Uploads
     estimates: Estimates
     ends: Ends

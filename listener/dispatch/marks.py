@@ -78,9 +78,16 @@ class Marks:
             return None
 
     async def clear(self, request: JobRequest, attempt: int, *, task: bool) -> None:
-        """For an attempt whose every job has ended: nobody will ask again. `task`: it may have kept its task here."""
-        for what in ("answer", "claim", *(("task",) if task else ())):
+        """For an attempt whose outcome is on record. `task`: it may have kept its task here.
+
+        The claim stays, withdrawn: a provider may yet run a job again that is long done.
+        """
+        await self.revoke(request, attempt)
+        for what in ("answer", *(("task",) if task else ())):
             await self._store.delete(request.bucket, _key(request.task_id, attempt, what))
+
+    async def drop_claim(self, request: JobRequest, attempt: int) -> None:
+        await self._store.delete(request.bucket, _key(request.task_id, attempt, "claim"))
 
     def _ours(self, request: JobRequest) -> bytes:
         return claim_bytes(Claim(request.task_id, job_id="", endpoint_id="", worker=REVOKED, at=self._clock()))

@@ -45,7 +45,7 @@ class Tried:
 
     `job` is the one that worked, or the last one sent; None when none was taken. `counts`: whether it is one of the
     attempts a task may have; one that no worker ever began, or whose process went away, is not. `marks`: it left a
-    claim and an answer in the store that nobody will ask for.
+    claim and an answer in the store that nobody will ask for; `alone`: and one job only can ever have carried it.
     """
 
     started: float
@@ -56,3 +56,4 @@ class Tried:
     usd: float = 0.0
     counts: bool = True
     marks: bool = False
+    alone: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from handlers.base import Finished, Link, OutputFile, Plan, Value
 from listener.ledger.objects import ObjectLedger
@@ -22,7 +23,7 @@ from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
 from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes
-from manifests.documents import CONTENT_TYPE
+from manifests.documents import CONTENT_TYPE, JobNote
 from manifests.errors import ErrorInfo, OutputMissing, RunCancelled, RunSuperseded
 from manifests.names import Sidecar, dlq_key, sidecar_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
@@ -50,6 +51,7 @@ class Summary:
     files: tuple[WrittenFile, ...]
     response: dict[str, Any]
     stats: dict[str, Any]
+    jobs: tuple[JobNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +85,17 @@ class Closer:
         self._link_s = link_s
         self._spent = spent
 
-    async def write(self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], finished: Finished) -> Summary:
-        """Writes the run's own outputs and makes sure of the workers'. Raises OutputMissing."""
+    async def write(
+        self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], finished: Finished, jobs: Sequence[JobRef]
+    ) -> Summary:
+        """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work. Raises OutputMissing."""
         await self._objects.will_write(run.bucket, [o.key for o in finished.outputs], run.run_id, run.lineage)
         targets = [target.key for task in plan.tasks for target in task.outputs]
         metas = [await self._present(run.bucket, key) for key in targets]
         metas += [await self._written(run, output) for output in finished.outputs]
         await self._objects.wrote(run.bucket, metas, run.run_id)
         times = {
-            "jobId": results[0].task_id,
+            "jobId": jobs[0].job_id if jobs else results[0].task_id,
             "delayTime": max(r.delay_ms for r in results),
             "executionTime": sum(r.execution_ms for r in results),
         }
@@ -100,6 +104,7 @@ class Closer:
             files=tuple(WrittenFile(m.key, m.size) for m in metas),
             response=self._resolved(run.bucket, finished.response),
             stats={**times, **self._resolved(run.bucket, finished.stats)},
+            jobs=tuple(JobNote(job.job_id, job.backend) for job in jobs),
         )
 
     async def done(self, run: RunRequest, asked: Asked, summary: Summary) -> None:
@@ -120,6 +125,7 @@ class Closer:
             response=summary.response,
             stats=summary.stats,
             outputs=notes,
+            jobs=summary.jobs,
             links_expire=now + timedelta(seconds=self._link_s) if self._store.links_expire else None,
             cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata,

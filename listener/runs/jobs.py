@@ -62,7 +62,7 @@ class JobRunner:
             tried = await self._try(request, number, tries, steps)
             tries = (*tries, tried)
             if tried.marks:
-                await self._attempts.forget(request, number)
+                await self._attempts.forget(request, number, alone=tried.alone)
             if tried.result is not None:
                 return _outcome(request, tries)
             if tried.error is None or not tried.error.retryable or counted(tries) >= request.max_attempts:

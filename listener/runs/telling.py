@@ -195,7 +195,8 @@ class Tale:
         if self._summary is None:
             self._status.move("writing")
             finished = await asyncio.to_thread(finish.handler.finish, finish.planning, finish.plan, finish.results)
-            self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, finished)
+            jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
+            self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, finished, jobs)
         # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
         self._c.ends.check(self._run.run_id)
         await self._c.closer.done(self._run, asked, self._summary)

@@ -13,6 +13,7 @@ from listener.configuration.environment import Environment
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.budgets import Budgets
 from listener.dispatch.estimates import Estimates
+from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.legs import Means, Tell
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placing
@@ -68,6 +69,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     jobs = needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
     marks = Marks(store, link_s=link_s, clock=time.time)
+    late = LateClaims(marks, now=time.monotonic)
     pool = Pool(needs.places, now=time.monotonic, rng=rng)
     await pool.start()
     stack.push_async_callback(pool.close)
@@ -89,6 +91,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         pool=pool,
         ledger=jobs,
         marks=marks,
+        late=late,
         uploads=uploads,
         estimates=estimates,
         ends=needs.ends,
@@ -97,7 +100,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         tell=needs.tell,
         limit_s=float(link_s),
     )
-    work: list[Work] = [pool.watch(), sweep_marks(store, jobs, link_s=link_s, clock=time.time)]
+    work: list[Work] = [pool.watch(), late.run(), sweep_marks(store, jobs, link_s=link_s, clock=time.time)]
     return BuiltDispatch(Attempts(means), lambda: placing.parked, work)
 
 

@@ -7,178 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 
-from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes
-from gpu_dispatch.endpoints import EndpointSpec
-from gpu_dispatch.runpod.endpoint import RunPodEndpoint, Shared
-from gpu_dispatch.task import TranscribeParams, task_from_wire
+from gpu_dispatch.claims import Claim
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.claim import Identity, claimed
-from gpu_dispatch.worker.job import Workplace, finish_job
-from gpu_dispatch.worker.serverless import wire
-from handlers.base import PlannedTask, TaskFile
-from listener.dispatch.attempts import Attempts
-from listener.dispatch.budgets import Budgets
-from listener.dispatch.estimates import Estimates
-from listener.dispatch.legs import Means
-from listener.dispatch.marks import Marks
-from listener.dispatch.placing import Placing
-from listener.dispatch.pool import Place, Pool
-from listener.dispatch.request import JobRequest, Tried
-from listener.dispatch.sending import Sender
+from listener.dispatch.request import JobRequest
 from listener.dispatch.tasks import TaskMaker
-from listener.dispatch.uploads import Uploads
-from listener.ledger.database import Database
-from listener.ledger.jobs import JobLedger, JobRow
-from listener.signals import Ends
-from listener.stores.s3 import S3Store
 from manifests.errors import DuplicateJob, RunCancelled, SubmitUnknown
-from manifests.media import ObjectRef
-from support.jobs import job as row_of
-from support.odd_worker import odd
-from support.runpod.endpoint import Endpoint
+from support.attempts import LINK_S, Bench, Opened
 from support.runpod.faults import reset
-from support.runpod.jobs import Job
-from support.runpod.queue import Provider, provider
-from support.runpod_endpoints import QUICK, client_of, settings
 
 pytestmark = pytest.mark.minio
 
-HANG_S = 60.0
-LINK_S = 600
 RACES = 40
-
-
-@dataclass
-class Bench:
-    """Endpoints "one" and "two"; `at` is the provider's side of each."""
-
-    provider: Provider
-    at: dict[str, Endpoint]
-    store: S3Store
-    ledger: JobLedger
-    marks: Marks
-    means: Means
-    folder: Path
-
-    @property
-    def attempts(self) -> Attempts:
-        return Attempts(self.means)
-
-    def request(self, run_id: str = "run", model: str = "quick") -> JobRequest:
-        bucket = self.store.buckets[0]
-        params = TranscribeParams(audio="a.mp3", model=model, word_timestamps=False)
-        task = PlannedTask(params, (TaskFile("a.mp3", ObjectRef(bucket, "a.mp3"), 5),))
-        return JobRequest(
-            run_id=run_id, bucket=bucket, key="k", index=0, count=1, task=task, max_attempts=3, trigger="t",
-            operation="transcribe", give_up=time.time() + HANG_S,
-        )  # fmt: skip
-
-    async def tried(self, request: JobRequest, attempt: int = 1, before: tuple[Tried, ...] = ()) -> Tried:
-        async with asyncio.timeout(HANG_S):
-            return await self.attempts.carry_out(request, attempt, before)
-
-    async def row(self, request: JobRequest, **changes: Any) -> JobRow:
-        row = row_of(
-            f"{request.task_id}-1-1", run_id=request.run_id, task_id=request.task_id, bucket=request.bucket,
-            endpoint="one", endpoint_id="one", usd_per_s=0.0, intended=time.time(),
-        )  # fmt: skip
-        state, job_id = changes.get("state", "intended"), changes.get("job_id", "")
-        assert await self.ledger.reserve(row, Budgets().limits(request, EndpointSpec("one", frozenset()))) is None
-        if job_id:
-            await self.ledger.sent(row.entry, endpoint_id="one", job_id=job_id)
-        if state == "unknown":
-            await self.ledger.unknown(row.entry)
-        if state == "ended":
-            await self.ledger.ended(row.entry, outcome="job_lost")
-        return row
-
-    async def claim(self, request: JobRequest, job_id: str) -> None:
-        claim = Claim(request.task_id, job_id, "one", "w", time.time())
-        await self.store.put(
-            request.bucket, self.claim_key(request), claim_bytes(claim), content_type="application/json"
-        )
-
-    def claim_key(self, request: JobRequest) -> str:
-        return f".gpudrop/jobs/{request.task_id}/1.claim"
-
-    async def withdrawn(self, request: JobRequest) -> bool:
-        data = await self.store.read(request.bucket, self.claim_key(request), max_bytes=4096)
-        claim = claim_from_bytes(data) if data else None
-        return claim is not None and claim.withdrawn
-
-    async def take(self, name: str) -> Job:
-        """The next job at an endpoint, given to a worker."""
-        (job,) = await self.at[name].take(f"worker-{name}", 1, HANG_S, lambda: False)
-        return job
-
-    async def work(self, name: str, job: Job, *, told: bool = True) -> str:
-        """Does what a worker does with `job`; the error's code, or "". Not `told`: its answer never arrives."""
-        place = Workplace(odd, self.folder, identity=Identity(job.id, name, f"worker-{name}"))
-        ended = await finish_job(task_from_wire(job.input["task"]), place, lambda _: None)
-        if told:
-            body: dict[str, Any] = wire(ended)
-            error = {"error": body["error"]} if "error" in body else {}
-            self.at[name].report(f"worker-{name}", job.id, {"output": {"result": body["result"]}, **error})
-        return ended.result.error.code if ended.result.error else ""
-
-
-def _ignored(*_: object) -> None:
-    pass
-
-
-Opened = Callable[..., Awaitable[Bench]]
-
-
-@pytest.fixture
-async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
-    """`opened(dialect, resubmits, one={…})`: changes of the spec of endpoint "one"."""
-    async with AsyncExitStack() as stack:
-
-        async def open_bench(dialect: str = "gpudrop", *, resubmits: bool = False, **one: Any) -> Bench:
-            bucket = s3_store.buckets[0]
-            await s3_store.put(bucket, "a.mp3", b"sound", content_type="audio/mpeg")
-            serving = await stack.enter_async_context(provider())
-            client = await stack.enter_async_context(client_of(serving.url))
-            database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-            await database.open()
-            stack.push_async_callback(database.close)
-            ledger, marks = JobLedger(database, time.time), Marks(s3_store, link_s=LINK_S, clock=time.time)
-            rng = random.Random(1)
-            places = [
-                Place(
-                    replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
-                    RunPodEndpoint(
-                        replace(settings(dialect), name=name, endpoint_id=name), client, shared=Shared(QUICK)
-                    ),
-                    resubmits,
-                )
-                for order, name in enumerate(("one", "two"))
-            ]
-            pool = Pool(places, now=time.monotonic, rng=rng)
-            stack.push_async_callback(pool.close)
-            ends, estimates = Ends(), Estimates([])
-            placing = Placing(
-                pool, ledger, estimates, Budgets(), ends, timeout_s=60.0, clock=time.time, waiting=_ignored
-            )
-            uploads = Uploads(s3_store, link_s=LINK_S)
-            sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), rng)
-            means = Means(
-                sender, placing, pool, ledger, marks, uploads, estimates, ends,
-                clock=time.time, rng=rng, tell=_ignored, limit_s=LINK_S,
-            )  # fmt: skip
-            at = {name: serving.endpoint(name) for name in ("one", "two")}
-            return Bench(serving, at, s3_store, ledger, marks, means, tmp_path)
-
-        yield open_bench
 
 
 @dataclass(frozen=True)

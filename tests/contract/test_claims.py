@@ -15,11 +15,11 @@ from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes, withdrawal
 from gpu_dispatch.task import AddAudioParams, ClaimUrls, GpuTask, TaskParams, Videos
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
-from gpu_dispatch.worker.claim import Identity, claimed
+from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, claimed
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.job import Workplace, finish_job
 from listener.stores.s3 import S3Store
-from manifests.errors import DuplicateJob, GpuDropError, RunCancelled
+from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, WorkerCrashed
 from support.stores import s3_client, settings_for
 
 KEEPS = {"minio": True, "versitygw": True, "seaweedfs": True}
@@ -123,6 +123,18 @@ async def test_the_same_job_on_another_worker_takes_over_and_the_first_finds_out
                 await first.check()
     holder = await place.holder(task)
     assert holder and holder.worker == "w2"
+
+
+async def test_a_job_that_ends_one_worker_after_the_other_is_not_begun_for_ever(place: Place) -> None:
+    task = await place.task()
+    ends = [await claim(task, who("poison", f"w{n}")) for n in range(5)]
+    assert ends == ["mine"] * MOST_BEGUN + ["worker_crashed"] * (5 - MOST_BEGUN)
+    holder = await place.holder(task)
+    assert holder and holder.begun == MOST_BEGUN
+    with pytest.raises(WorkerCrashed) as crashed:
+        async with claimed(task, who("poison", "w9"), TransferLimits()):
+            pass
+    assert not crashed.value.retryable and crashed.value.info.hint
 
 
 async def test_a_task_that_was_withdrawn_is_not_begun(place: Place) -> None:

@@ -13,13 +13,19 @@ from support.installation import AUDIO_TRIGGERS, Installation, MinioDrops, sampl
 from support.runpod.cloud import PRICE, Cloud, cloud, installed, pending, runpod
 from support.sample_checks import check_samples
 
+STATES = ("accepted", "waiting", "queued", "running", "writing")
+
 
 @pytest.fixture
 def there(model_dir: Path) -> Iterator[Cloud]:
     """One real worker at each endpoint."""
     with cloud() as there:
         for name in ("whisper", "nvenc"):
-            told = {"GPUDROP_CAPABILITIES": name, "GPUDROP_MODEL_DIR": str(model_dir), "GPUDROP_OFFLINE": "1"}
+            told: dict[str, Any] = {
+                "GPUDROP_CAPABILITIES": name,
+                "GPUDROP_MODEL_DIR": str(model_dir),
+                "GPUDROP_OFFLINE": "1",
+            }
             there.work(there.endpoint(name), "real", **told, GPUDROP_DEVICE="cpu")
         yield there
 
@@ -38,22 +44,18 @@ def test_every_sample_comes_back_from_the_cloud(install: Installation, there: Cl
     install.start(defaults={"transcribe": {"model": "tiny.en"}})
     for key, data in samples().items():
         install.drops.put(key, data)
-    moved: list[dict[str, Any]] = []
-
-    def slides_done() -> dict[str, Any] | None:
-        if (status := install.document("slides.job.yaml", "status")) and status not in moved:
-            moved.append(status)
-        return install.document("slides.job.yaml", "done")
-
-    install.until(slides_done)
+    moved = statuses(install, "slides.job.yaml", "captions.job.json", "mux.job.json")
     done = check_samples(install, tmp_path)
-    states = [status["state"] for status in moved]
-    running = [status for status in moved if status["state"] == "running"]
-    assert running and states.index("running") == min(states.count("accepted") + states.count("queued"), len(states))
+    for each in moved.values():
+        assert [STATES.index(status["state"]) for status in each] == sorted(STATES.index(s["state"]) for s in each)
+    every = [status for each in moved.values() for status in each]
+    assert any(status["state"] == "queued" and status["jobs"] for status in every), "one worker, three jobs"
+    running = [status for status in moved["slides.job.yaml"] if status["state"] == "running"]
     assert [status["percent"] for status in running] == sorted(status["percent"] for status in running)
     assert any(0 < status["percent"] < 100 for status in running)
     jobs = {job.id: job for name in ("whisper", "nvenc") for job in there.jobs(name)}
-    assert {note["id"] for status in running for note in status["jobs"]} <= jobs.keys()
+    assert {note["id"] for status in every for note in status["jobs"]} <= jobs.keys()
+    assert {note["id"] for status in running for note in status["jobs"]}
     assert [len(there.jobs(name)) for name in ("whisper", "nvenc")] == [1, 3]
     assert [(job.status, job.taken, job.finished) for job in jobs.values()] == [("COMPLETED", 1, 1)] * 4
     for document in done.values():
@@ -66,3 +68,18 @@ def test_every_sample_comes_back_from_the_cloud(install: Installation, there: Cl
     drops = install.drops
     install.until(lambda: not pending(drops))
     assert install.stop() < 5.0
+
+
+def statuses(install: Installation, *keys: str) -> dict[str, list[dict[str, Any]]]:
+    """Every status of `keys` that could be read before all of them were done."""
+    moved: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+
+    def all_done() -> bool:
+        for key in keys:
+            status = install.document(key, "status")
+            if status and status not in moved[key]:
+                moved[key].append(status)
+        return all(install.document(key, "done") for key in keys)
+
+    install.until(all_done)
+    return moved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from minio import Minio
 
+from gpu_dispatch.claims import claim_from_bytes
 from support.installation import HANG_S, Installation, MinioDrops
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Auto, Job
@@ -42,7 +43,7 @@ class Cloud:
     def endpoint(self, id: str, *, workers_max: int = 3, auto: Auto | None = None) -> Endpoint:
         return self.of(lambda p: p.endpoint(id, workers_max=workers_max, auto=auto))
 
-    def work(self, endpoint: Endpoint, program: Program, *, count: int = 1, **env: str) -> Worker:
+    def work(self, endpoint: Endpoint, program: Program, *, count: int = 1, **env: Any) -> Worker:
         """Real worker processes that have asked for work."""
 
         async def begun() -> Worker:
@@ -51,6 +52,10 @@ class Cloud:
         worker = asyncio.run_coroutine_threadsafe(begun(), self._loop).result(HANG_S)
         self.workers.append(worker)
         return worker
+
+    def let_go(self, worker: Worker) -> None:
+        """Ends its processes before the block does."""
+        asyncio.run_coroutine_threadsafe(worker.stop(), self._loop).result(HANG_S)
 
     def jobs(self, endpoint: str) -> list[Job]:
         """All there have been, in the order they came."""
@@ -70,7 +75,7 @@ class Cloud:
 
 
 @contextmanager
-def cloud() -> Iterator[Cloud]:
+def cloud() -> Generator[Cloud]:
     """A provider in a thread of its own; its workers and itself end with the block."""
     ready: Future[Cloud] = Future()
     done = threading.Event()
@@ -107,7 +112,7 @@ def installed(
     config: dict[str, Any] = {
         "store": {"kind": "s3", "endpoint": server.endpoint, "buckets": [bucket]},
         "state": str(folder / "state"),
-        "runpod": {"api": there.provider.url},
+        "runpod": {"api": there.provider.url, "management": there.provider.url},
         "endpoints": list(endpoints),
         "triggers": [],
         **parts,
@@ -121,5 +126,11 @@ def installed(
 
 
 def pending(drops: MinioDrops) -> set[str]:
-    """What attempts have left in the bucket."""
-    return {key for key in drops.listing() if key.startswith(".gpudrop/jobs/")}
+    """What attempts have left in the bucket, but for claims that are withdrawn: those stay for some minutes."""
+    left = {key for key in drops.listing() if key.startswith(".gpudrop/jobs/")}
+    return {key for key in left if not _is_withdrawn(drops.get(key) or b"")}
+
+
+def _is_withdrawn(data: bytes) -> bool:
+    claim = claim_from_bytes(data)
+    return claim is not None and claim.withdrawn

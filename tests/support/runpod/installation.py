@@ -21,7 +21,7 @@ import os
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +78,7 @@ class RunPodInstallation:
     install: Installation
     there: Cloud
     endpoint: Endpoint
+    workers: list[Worker] = field(default_factory=list[Worker])
 
     def of(self, look: Callable[[Provider], T]) -> T:
         return self.there.of(look)
@@ -87,7 +88,8 @@ class RunPodInstallation:
 
     def work(self, program: Program = "odd", *, count: int = 1, **env: Any) -> Worker:
         """Workers at the endpoint; `restart=True`: one that dies is followed by another."""
-        return self.there.work(self.endpoint, program, count=count, **env)
+        self.workers.append(self.there.work(self.endpoint, program, count=count, **env))
+        return self.workers[-1]
 
     def drop(self, name: str, model: str = "quick", **more: Any) -> str:
         """A transcription named `name`, unique in this installation; its key."""
@@ -171,10 +173,13 @@ def runpod_installation(
     given = endpoints or (runpod(GPU, id=id),)
     install = installed(folder, there, server, client, bucket, *given, **parts)
     install.drops.put("a.mp3", b"sound")
+    made = RunPodInstallation(install, there, endpoint)
     try:
-        yield RunPodInstallation(install, there, endpoint)
+        yield made
     finally:
         install.close()
+        for worker in made.workers:
+            there.let_go(worker)
 
 
 @contextmanager

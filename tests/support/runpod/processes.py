@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -72,6 +73,7 @@ class Worker:
             stdout=self._log,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_die_with_us,
         )
         self.ids.append(worker_id)
         self.started += 1
@@ -114,6 +116,12 @@ class Worker:
         self._endpoint.worker_gone(worker_id, crashed=True)
         if self._restart:
             await self.start()
+
+
+def _die_with_us() -> None:
+    """On Linux: a test run that is killed leaves no worker behind, which would ask for work as fast as it can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def environment(endpoint: Endpoint, worker_id: str, program: Program) -> dict[str, str]:

@@ -1,0 +1,43 @@
+"""Claims of attempts that are done, kept for a while: a provider may run a job again that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from listener.dispatch.marks import Marks
+from listener.dispatch.request import JobRequest
+from manifests.errors import GpuDropError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+KEEP_S = 600.0
+"""A queue gives a job to another worker when it has heard nothing of the first for a few minutes."""
+
+EVERY_S = 15.0
+
+
+class LateClaims:
+    """What a crash makes this forget, the sweep removes. `now` is a clock that never goes back."""
+
+    def __init__(self, marks: Marks, *, now: Callable[[], float]) -> None:
+        self._marks = marks
+        self._now = now
+        self._due: deque[tuple[float, JobRequest, int]] = deque()
+
+    def add(self, request: JobRequest, attempt: int) -> None:
+        self._due.append((self._now() + KEEP_S, request, attempt))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            while self._due and self._due[0][0] <= self._now():
+                _, request, attempt = self._due.popleft()
+                try:
+                    await self._marks.drop_claim(request, attempt)
+                except GpuDropError as e:
+                    log.info("claim_left", run_id=request.run_id, code=e.info.code, error=str(e))

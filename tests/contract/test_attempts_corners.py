@@ -1,0 +1,236 @@
+"""Attempts in the corners: what an earlier life left, second jobs of unknown fate, endpoints that are gone, money."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.task import task_to_wire
+from listener.dispatch.budgets import Budgets
+from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.sweeping import sweep_marks
+from listener.dispatch.tasks import TaskMaker
+from listener.ledger.jobs import Limits
+from manifests.errors import JobLost, StoreDenied
+from support.attempts import HANG_S, LINK_S, Bench, Opened
+from support.runpod.faults import reset, slow, too_many
+
+pytestmark = pytest.mark.minio
+
+
+async def open_rows(bench: Bench) -> list[str]:
+    return [row.entry for row in await bench.ledger.open_rows()]
+
+
+async def sent_before(bench: Bench, request: JobRequest) -> Any:
+    """A job that an earlier life sent and put on record."""
+    job = bench.at["one"].submit(
+        {"input": {"task": await _task(bench, request)}, "policy": {"executionTimeout": 60_000}}
+    )
+    await bench.row(request, state="sent", job_id=job.id)
+    return job
+
+
+async def _task(bench: Bench, request: JobRequest) -> Any:
+    maker = TaskMaker(bench.store, bench.marks, bench.means.uploads, LINK_S)
+    return task_to_wire(await maker.task(request, 1, timeout_s=60.0, claims=True))
+
+
+async def test_a_run_that_was_cancelled_while_nobody_listened_has_its_job_cancelled(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    job = await sent_before(bench, request)
+    bench.means.ends.request(request.run_id, "cancelled")
+    tried = await bench.tried(request)
+    assert tried.error and tried.error.code == "cancelled"
+    assert job.status == "CANCELLED"
+    assert await bench.withdrawn(request)
+    assert await open_rows(bench) == []
+
+
+async def test_a_second_job_of_unknown_fate_is_sent_once_and_never_works_after_the_first(opened: Opened) -> None:
+    bench = await opened(hedge_after_s=0.1)
+    bench.provider.faults.on("run", reset(taken=True), endpoint="two", times=3)
+    request = bench.request()
+    running = asyncio.create_task(bench.tried(request))
+    await bench.at["two"].until(lambda: bench.at["two"].jobs)
+    await asyncio.sleep(2.0)
+    assert len(bench.at["two"].jobs) == 1
+    assert await bench.work("one", await bench.take("one")) == ""
+    tried = await running
+    assert tried.result
+    if tried.marks:
+        await bench.attempts.forget(request, 1, alone=tried.alone)
+    late = await bench.take("two")
+    assert await bench.work("two", late, told=False) == "cancelled", "the claim is withdrawn once the work is done"
+    assert await open_rows(bench) == []
+
+
+async def test_a_second_job_of_unknown_fate_that_begins_is_followed(opened: Opened) -> None:
+    bench = await opened(hedge_after_s=0.1, max_queue_s=3.0)
+    bench.provider.faults.on("run", reset(taken=True), endpoint="two", times=1)
+    running = asyncio.create_task(bench.tried(bench.request()))
+    await bench.at["two"].until(lambda: bench.at["two"].jobs)
+    assert await bench.work("two", await bench.take("two")) == ""
+    tried = await running
+    assert tried.result and tried.job and tried.job.backend == "two"
+    assert await open_rows(bench) == []
+
+
+async def test_a_second_job_waits_for_no_place_and_goes_to_no_endpoint_twice(opened: Opened) -> None:
+    bench = await opened(hedge_after_s=0.1)
+    places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
+    places["two"] = replace(places["two"], spec=replace(places["two"].spec, concurrency=1))
+    other = bench.request("other")
+    row = replace(await bench.row(other, state="sent", job_id="x"), entry="elsewhere", endpoint="two", task_id="o")
+    assert await bench.ledger.reserve(row, Limits(None, None, None)) is None
+    running = asyncio.create_task(bench.tried(bench.request()))
+    await bench.at["one"].until(lambda: bench.at["one"].jobs)
+    await asyncio.sleep(1.5)
+    assert await bench.work("one", await bench.take("one")) == ""
+    assert (await running).result
+    assert len(bench.at["one"].jobs) == 1 and not bench.at["two"].jobs
+
+
+async def test_a_task_that_cannot_be_made_leaves_no_row(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = await opened()
+
+    async def denied(*_: object) -> Any:
+        raise StoreDenied("no")
+
+    monkeypatch.setattr(type(bench.marks), "claim_urls", denied)
+    tried = await bench.tried(bench.request())
+    assert tried.error and tried.error.code == "store_denied"
+    assert await open_rows(bench) == []
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_job_at_an_endpoint_that_was_taken_out_is_not_done_twice(opened: Opened, answered: bool) -> None:
+    bench = await opened()
+    request = bench.request()
+    job = await sent_before(bench, request)
+    taken = await bench.take("one")
+    if answered:
+        assert await bench.work("one", taken, told=False) == ""
+    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    tried = await bench.tried(request)
+    assert await open_rows(bench) == []
+    assert not bench.at["two"].jobs
+    if answered:
+        assert tried.result and tried.job and tried.job.job_id == job.id
+        return
+    assert tried.error and tried.error.code == "job_lost" and tried.error.retryable
+    assert await bench.work("one", taken, told=False) == "cancelled"
+
+
+async def test_a_second_job_cut_off_leaves_no_open_row(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    await sent_before(bench, request)
+    row = (await bench.ledger.of_attempt(request.task_id, 1))[0]
+    second = replace(row, entry=f"{request.task_id}-1-2", endpoint="two", job_id="", state="intended")
+    assert await bench.ledger.reserve(second, Limits(None, None, None)) is None
+    running = asyncio.create_task(bench.tried(request))
+    assert await bench.work("one", await bench.take("one")) == ""
+    tried = await running
+    assert tried.result and not tried.alone
+    assert await open_rows(bench) == []
+
+
+async def test_what_is_too_dear_at_one_endpoint_waits_for_a_cheaper_one(opened: Opened) -> None:
+    bench = await opened(usd_per_s=1.0)
+    placing, pool = bench.means.placing, bench.means.pool
+    placing.budgets = Budgets(per_job=0.001)
+    pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
+    request = bench.request()
+    request = replace(request, task=replace(request.task, inputs=(replace(request.task.inputs[0], size=None),)))
+    running = asyncio.create_task(bench.tried(request))
+    await asyncio.sleep(0.5)
+    assert not running.done()
+    pool._standings["two"] = pool._standings["two"].told("well")  # pyright: ignore[reportPrivateUsage]
+    assert await bench.work("two", await bench.take("two")) == ""
+    assert (await running).result
+
+
+async def test_what_is_too_dear_everywhere_fails_at_once(opened: Opened) -> None:
+    bench = await opened(usd_per_s=1.0)
+    bench.means.placing.budgets = Budgets(per_job=1e-9)
+    del bench.means.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
+    tried = await bench.tried(bench.request())
+    assert tried.error and tried.error.code == "budget_exceeded"
+
+
+async def test_of_a_job_that_ended_while_nobody_listened_for_long_the_store_tells(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    await sent_before(bench, request)
+    assert await bench.work("one", await bench.take("one"), told=False) == ""
+    bench.provider.faults.on("status", too_many("1"), times=10_000)
+    began, real = time.time(), bench.means.clock
+    later = replace(bench.means, clock=lambda: real() + LINK_S + 60.0 + 30.0 * (real() - began))
+    bench.means = later
+    tried = await bench.tried(request)
+    assert tried.result, tried.error
+
+
+async def test_a_task_whose_process_was_started_again_stays_where_it_was(opened: Opened) -> None:
+    bench = await opened()
+    lost = Tried(0.0, 0.0, JobRef("one", "one", "gone"), error=JobLost("gone").info, counts=False)
+    running = asyncio.create_task(bench.tried(bench.request(), 2, (lost,)))
+    assert await bench.work("one", await bench.take("one")) == ""
+    assert (await running).result
+
+
+async def test_ended_in_the_middle_of_a_submission_that_no_claim_protects_the_job_is_on_record(
+    opened: Opened,
+) -> None:
+    bench = await opened("whisper-hub")
+    request = bench.request(model="base")
+    bench.provider.faults.on("run", slow(0.5))
+    running = asyncio.create_task(bench.tried(request))
+    async with asyncio.timeout(HANG_S):
+        while not bench.provider.of("run"):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running})
+    (row,) = await bench.ledger.of_attempt(request.task_id, 1)
+    assert (row.state, row.job_id) == ("sent", bench.at["one"].job().id)
+
+
+async def test_the_sweep_keeps_what_is_left_of_jobs_that_are_not_over(opened: Opened) -> None:
+    bench = await opened()
+    request, other = bench.request(), bench.request("other")
+    late = time.time() + LINK_S + 2 * 3600.0
+    row = await bench.row(request)
+    again = replace(row, entry="later", intended=late)
+    assert await bench.ledger.reserve(again, Limits(None, None, None)) is None
+    await bench.claim(request, "j")
+    await bench.claim(other, "j")
+    sweeping = asyncio.create_task(sweep_marks(bench.store, bench.ledger, link_s=LINK_S, clock=lambda: late))
+    async with asyncio.timeout(HANG_S):
+        while await bench.store.head(other.bucket, bench.claim_key(other)):
+            await asyncio.sleep(0.05)
+    sweeping.cancel()
+    assert await bench.store.head(request.bucket, bench.claim_key(request))
+
+
+async def test_a_job_that_may_have_been_started_again_is_followed_and_not_sent_anew(opened: Opened) -> None:
+    bench = await opened("whisper-hub")
+    request = bench.request(model="base")
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    bench.at["one"].report("worker-one", job.id, {"error": "CUDA out of memory", "output": None})
+    failed = await running
+    assert failed.error and failed.error.retryable
+    bench.provider.faults.on("retry", reset(taken=True), times=1)
+    second = asyncio.create_task(bench.tried(request, 2, (failed,)))
+    await bench.at["one"].until(lambda: job.status == "IN_QUEUE")
+    rows = await bench.ledger.of_attempt(request.task_id, 2)
+    assert [(row.job_id, row.state) for row in rows] == [(job.id, "sent")], "a crash now finds it again"
+    second.cancel()
+    assert len(bench.provider.of("run")) == 1
