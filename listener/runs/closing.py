@@ -140,6 +140,7 @@ class Closer:
             return False
         await self._board.close(run.run_id)
         await self._runs.update(run.run_id, state="done", at=self._clock())
+        log.info("run_found_done", run_id=run.run_id, key=run.key)
         return True
 
     async def failed(self, run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt]) -> None:

@@ -183,9 +183,9 @@ class Tale:
         outcomes = [_OUTCOME.validate_python(a) for a in answers]
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
         errors = [outcome.error for outcome in outcomes if outcome.error]
-        # A job that was ended because another one failed says nothing of why the run did.
-        for error in sorted(errors, key=lambda error: error.code == RunCancelled.code):
-            raise GpuDropError.from_info(error)
+        if errors:
+            # A job that was ended because another one failed says nothing of why the run did.
+            raise GpuDropError.from_info(min(errors, key=lambda error: error.code == RunCancelled.code))
         return tuple(o.result for o in outcomes if o.result)
 
     async def _finish(self, asked: Asked, finish: _Finish) -> bool:

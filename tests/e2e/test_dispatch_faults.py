@@ -174,9 +174,9 @@ def nothing(rp: RunPodInstallation, job: Job) -> None:
 
 
 HAPPENED = [
+    Happened("cancelled by somebody else in the console", cancelled_elsewhere, paid=2, runs=2),
     Happened("given to two workers: the later one takes it over", requeued),
     Happened("two jobs with one claim", sent_twice),
-    Happened("cancelled by somebody else in the console", cancelled_elsewhere, paid=2, runs=2),
     Happened("lost while it runs: the worker's answer is in the store", lost),
     Happened("its worker's answer is thrown away: running for ever", stuck),
     Happened("expired before its result was fetched", expired),

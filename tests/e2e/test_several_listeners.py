@@ -97,7 +97,10 @@ def test_a_burst_while_the_leader_is_killed(several: Several) -> None:
     assert outputs == [f"work/muxed-{n}.mp4" for n in (20, 40, 60, 80, 100, 120)]
     several.until(lambda: several.leader() not in (None, leader) and not several.left_by(member_of(leader)))
     assert several.runs_by_key() == dict.fromkeys(every, 1)
-    assert Counter(entry["key"] for entry in several.logged("run_done")) == dict.fromkeys(work, 1)
+    done = Counter(entry["key"] for entry in several.logged("run_done"))
+    # One that was killed between its last word and the log is found done by whoever takes over.
+    assert done.keys() | {entry["key"] for entry in several.logged("run_found_done")} == set(work)
+    assert set(done.values()) == {1}
     assert several.told() <= {entry["run_id"] for entry in several.logged("run_accepted")}
 
 

@@ -90,10 +90,10 @@ class Several:
         return bool(self.told_by()[member] or self.ask(inbox, member) or self.ask(claimed, member))
 
     def who_works(self, run_id: str) -> Installation:
-        """The listener that works on the run's job."""
+        """The listener that works on the run's only job, which is told inside the run."""
 
         def look() -> list[tuple[Any, ...]]:
-            return self.ask(f"SELECT executor_id FROM {_BOOK} WHERE workflow_uuid = %s", f"{run_id}-j0")
+            return self.ask(f"SELECT executor_id FROM {_BOOK} WHERE workflow_uuid = %s", run_id)
 
         return self.named(str(self.until(look)[0][0]))
 
