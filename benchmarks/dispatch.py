@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=("limits", "submit", "waiting", []))
     parser.add_argument("--drops", type=int, default=3000)
     parser.add_argument("--after", type=float, default=20.0, help="seconds until a job is completed")
-    parser.add_argument("--runs", type=int, default=1000, help="concurrent_runs while drops are sent")
+    parser.add_argument("--runs", type=int, default=3000, help="concurrent_runs while drops are sent")
     parser.add_argument("--jobs", type=int, default=1000, help="jobs in flight")
     parser.add_argument("--settle", type=float, default=30.0, help="seconds before waiting is measured")
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds that waiting is measured")

@@ -15,7 +15,7 @@ import pytest
 
 from support.benches import Bench, Intake, listening, listing
 from support.servers import servers
-from support.stores import s3_client
+from support.stores import new_bucket
 from support.ways import opened
 
 
@@ -43,7 +43,7 @@ async def test_nothing_is_lost_when_a_store_that_is_listened_to_and_listed_resta
     own_server: Callable[..., Any], tmp_path: Path, end: Callable[[Any], None]
 ) -> None:
     server = await asyncio.to_thread(own_server, "minio")
-    s3_client(server).create_bucket(Bucket="drop")
+    await asyncio.to_thread(new_bucket, server, "drop")
     meanwhile = {f"meanwhile/{i}.mp3" for i in range(20)}
     async with opened("minio", {"minio_server": server, "minio_bucket": "drop"}, tmp_path) as alone:
         bench = replace(alone, sources=(*alone.sources, listing(alone.store, alone.ledger, interval_s=0.3)))

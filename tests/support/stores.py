@@ -13,6 +13,7 @@ import boto3
 import pytest
 import urllib3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
@@ -54,6 +55,19 @@ def _until_targets_are_known(server: Any) -> None:
     while "SQS ARNs" not in server.log.read_text(errors="replace"):
         assert time.monotonic() < deadline, server.log.read_text(errors="replace")[-2000:]
         time.sleep(0.05)
+
+
+def new_bucket(server: Any, name: str) -> None:
+    """A server that has only just begun may say that it is not ready for this."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            s3_client(server).create_bucket(Bucket=name)
+            return
+        except ClientError as e:
+            if e.response.get("Error", {}).get("Code") != "XMinioServerNotInitialized" or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

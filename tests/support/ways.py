@@ -25,7 +25,7 @@ from listener.stores.s3 import S3Store
 from support.benches import Bench, Given, Parts, Way, What, listing
 from support.queues import Cloud
 from support.servers import servers
-from support.stores import s3_client, settings_for
+from support.stores import new_bucket, s3_client, settings_for
 from support.telling import EVENTS, PATH_SECRET, SERVERS, Telling
 from support.webhook import TOKENS
 
@@ -139,7 +139,7 @@ def _keys(server: Any) -> Callable[[], AccessKeys]:
 
 async def _bucket(server: Any) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
-    await asyncio.to_thread(s3_client(server).create_bucket, Bucket=name)
+    await asyncio.to_thread(new_bucket, server, name)
     return name
 
 
