@@ -20,7 +20,7 @@ from listener.wiring.app import App, running
 from manifests.errors import ConfigError
 from manifests.names import sidecar_key
 
-SAMPLES = Path(__file__).parents[1] / "examples" / "samples"
+SAMPLES = Path(__file__).parents[2] / "examples" / "samples"
 DEADLINE_S = 600.0
 _LOOK_S = 0.3
 
