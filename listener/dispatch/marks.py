@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
+from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes, withdrawal
 from gpu_dispatch.task import ClaimUrls, GpuResult, result_from_wire
 from listener.dispatch.request import JobRequest
 from listener.store import Store
 
 FOLDER = ".gpudrop/jobs/"
-REVOKED = "listener"
-"""The `worker` of a claim that is ours: nobody else may begin."""
 
 MAX_ANSWER = 128 * 2**20
 _TYPE = "application/json"
@@ -54,7 +52,7 @@ class Marks:
         key = _key(request.task_id, attempt, "claim")
         data = await self._store.read(request.bucket, key, max_bytes=MAX_BYTES)
         claim = claim_from_bytes(data) if data else None
-        return None if claim and claim.worker == REVOKED else claim
+        return None if claim and claim.withdrawn else claim
 
     async def revoke(self, request: JobRequest, attempt: int) -> None:
         """No job of this attempt begins after this, and one that works notices and stops."""
@@ -86,15 +84,14 @@ class Marks:
         for what in ("answer", *(("task",) if task else ())):
             await self._store.delete(request.bucket, _key(request.task_id, attempt, what))
 
-    async def drop_claim(self, request: JobRequest, attempt: int) -> None:
-        await self._store.delete(request.bucket, _key(request.task_id, attempt, "claim"))
+    async def drop_claim(self, bucket: str, task_id: str, attempt: int) -> None:
+        await self._store.delete(bucket, _key(task_id, attempt, "claim"))
 
     def _ours(self, request: JobRequest) -> bytes:
-        return claim_bytes(Claim(request.task_id, job_id="", endpoint_id="", worker=REVOKED, at=self._clock()))
+        return claim_bytes(withdrawal(request.task_id, self._clock()))
 
-    async def _sign(self, method: str, bucket: str, key: str) -> str:
-        verb = "PUT" if method == "PUT" else "GET"
-        return await self._store.sign(verb, bucket, key, expires_s=self._link_s, content_type=_TYPE)
+    async def _sign(self, method: Literal["GET", "PUT"], bucket: str, key: str) -> str:
+        return await self._store.sign(method, bucket, key, expires_s=self._link_s, content_type=_TYPE)
 
 
 def _key(task_id: str, attempt: int, what: str) -> str:
