@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+from asyncio.subprocess import Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,11 +33,12 @@ _LONGEST_LOG_LINE = 2000
 class Child:
     """One process group. It ends with `end`, whatever happened before."""
 
-    def __init__(self, process: asyncio.subprocess.Process, work_root: Path) -> None:
+    def __init__(self, process: Process, transport: asyncio.SubprocessTransport, work_root: Path) -> None:
         self._process = process
+        self._transport = transport
         self._work_root = work_root
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._over = False
+        self._ending: asyncio.Task[None] | None = None
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -44,19 +46,18 @@ class Child:
         """Returns once the child takes jobs. Raises EngineUnavailable when it cannot start."""
         try:
             await asyncio.to_thread(work_root.mkdir, mode=0o700, parents=True, exist_ok=True)
-            process = await asyncio.create_subprocess_exec(
+            # asyncio.create_subprocess_exec keeps the transport to itself, and `end` has to close it.
+            loop = asyncio.get_running_loop()
+            transport, protocol = await loop.subprocess_exec(
+                lambda: SubprocessStreamProtocol(MAX_LINE, loop),
                 *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
                 env=dict(environ),
                 cwd=work_root,
                 start_new_session=True,
-                limit=MAX_LINE,
             )
         except OSError as e:
             raise _cannot_start(f"{command[0]}: {e.strerror}", retryable=e.errno in _PASSING) from e
-        child = cls(process, work_root)
+        child = cls(Process(transport, protocol, loop), transport, work_root)
         try:
             async with asyncio.timeout(START_S):
                 first = await child.next()
@@ -103,18 +104,21 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """Kills what is left, waits until it is gone, removes its folder. Once is enough, twice is no harm."""
-        if self._over:
-            return
-        self._over = True
+        """Kills what is left, waits until it is gone, removes its folder. Whoever asks waits for all of it, also after
+        somebody who asked before was cancelled."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         self.kill()
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):
                 await self._process.wait()
                 await self._listening
         self._listening.cancel()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        # Whoever it started may hold its pipes open.
+        self._transport.close()
         await asyncio.to_thread(shutil.rmtree, self._work_root, ignore_errors=True)
 
     async def _listen(self) -> None:

@@ -127,9 +127,11 @@ async def _report(module: str, *options: str) -> dict[str, Any]:
     try:
         out, err = await asyncio.wait_for(process.communicate(), REPORT_S)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return {"error": f"no answer within {REPORT_S:.0f} s"}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     lines = out.decode("utf-8", "replace").strip().splitlines()
     if process.returncode or not lines:
         last = err.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it ended without a word"]

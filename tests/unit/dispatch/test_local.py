@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.child_process import Child
 from gpu_dispatch.local import LocalBackend, LocalSettings
-from gpu_dispatch.local_settings import child_environment
+from gpu_dispatch.local_settings import child_command, child_environment
 from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams, Transcript
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, ErrorInfo
@@ -193,6 +194,20 @@ async def test_children_inherit_no_secrets(tmp_path: Path, media: Media) -> None
 def test_an_owners_own_thread_count_wins() -> None:
     assert child_environment({}, 3)["OMP_NUM_THREADS"] == "3"
     assert child_environment({"OMP_NUM_THREADS": "1"}, 3)["OMP_NUM_THREADS"] == "1"
+
+
+async def test_a_child_whose_end_was_cut_short_is_ended_by_the_next_who_asks(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    child = await Child.start(
+        child_command(LocalSettings(), folder), environ=child_environment({}, 1), work_root=folder
+    )
+    process = psutil.Process(child.pid)
+    first = asyncio.create_task(child.end())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    await child.end()
+    assert not folder.exists() and not process.is_running()
 
 
 PARENT = """
