@@ -1,22 +1,25 @@
-"""An endpoint that has been taken out of the configuration, though a job of ours is there."""
+"""An endpoint that is not configured any more and cannot be asked, though a job of ours is there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from gpu_dispatch.backend import Health, JobRef, JobStatus
-from gpu_dispatch.task import GpuTask, TaskParams
-from manifests.errors import EndpointDenied
+from gpu_dispatch.task import GpuResult, GpuTask, TaskParams
+from manifests.errors import EndpointDenied, JobLost
 
 
 @dataclass(frozen=True, slots=True)
 class AbsentEndpoint:
-    """A GpuBackend that knows no job: only what a worker left in the store can tell. It takes nothing."""
+    """A GpuBackend that knows no job: only what a worker left in the store can tell. It takes nothing.
+
+    Where its workers claim nothing, not even that tells: a job that may have been done is not sent a second time.
+    """
 
     name: str
     endpoint_id: str
+    claims: bool
     durable: bool = True
-    claims: bool = True
 
     def refusal(self, params: TaskParams) -> str:
         del params
@@ -34,8 +37,15 @@ class AbsentEndpoint:
         return False
 
     async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
-        del job, wait_s
-        return JobStatus("lost")
+        del wait_s
+        if self.claims:
+            return JobStatus("lost")
+        error = JobLost(
+            f"The job {job.job_id} is at {self.name}, which is not configured any more, and nobody can ask for it.",
+            hint="Configure the endpoint again, or look for the job in the provider's console; then redrive.",
+            retryable=False,
+        )
+        return JobStatus("failed", result=GpuResult("", error=error.info))
 
     async def cancel(self, job: JobRef) -> None:
         """Its claim, taken from it, stops it."""

@@ -149,6 +149,7 @@ class Placing:
             detail=request.detail,
             endpoint=spec.name,
             endpoint_id=backend.endpoint_id,
+            dialect=self._pool.dialect(spec.name),
             job_id="",
             state="intended",
             usd_per_s=spec.usd_per_s,

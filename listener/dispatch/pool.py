@@ -23,19 +23,43 @@ HEALTH_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`resubmits`: a task may be sent again although nobody knows whether it was taken, and no claim protects it."""
+    """`dialect` is what its workers speak, "" on this machine.
+
+    `resubmits`: a task may be sent again although nobody knows whether it was taken, and no claim protects it.
+    """
 
     spec: EndpointSpec
     backend: GpuBackend
+    dialect: str = ""
     resubmits: bool = False
 
 
-class Pool:
-    """`now` is a clock that never goes back. Belongs to one event loop."""
+@dataclass(frozen=True, slots=True)
+class Former:
+    """An endpoint that is on record and not, or no longer so, in the configuration: its name, the provider's id."""
 
-    def __init__(self, places: Sequence[Place], *, now: Callable[[], float], rng: random.Random) -> None:
+    name: str
+    endpoint_id: str
+    dialect: str
+
+
+class Pool:
+    """`now` is a clock that never goes back. `former` gives whom to ask about jobs at an endpoint that is not among
+    `places`. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        former: Callable[[Former], GpuBackend],
+        *,
+        now: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
         self._places = {place.spec.name: place for place in places}
         self._standings = {name: Standing() for name in self._places}
+        self._former: dict[Former, GpuBackend] = {}
+        self._build_former = former
         self._open = Counter[str]()
         self._now = now
         self._rng = rng
@@ -73,10 +97,23 @@ class Pool:
         place = self._places.get(name)
         return place.spec if place else None
 
-    def whose(self, endpoint_id: str, *, like: str) -> str:
-        """The name of the endpoint with the provider's id `endpoint_id`; `like` when none is known by it."""
-        known = [n for n, p in self._places.items() if p.backend.endpoint_id == endpoint_id]
-        return known[0] if known else like
+    def dialect(self, name: str) -> str:
+        return self._places[name].dialect
+
+    def asked(self, name: str, endpoint_id: str, dialect: str) -> GpuBackend:
+        """Who knows of the jobs of endpoint `name`, as it was when they were sent: by now it may be called something
+        else, be another of the provider's endpoints, or not be configured at all.
+        """
+        same = self._places.get(name)
+        if same and (not dialect or same.backend.endpoint_id == endpoint_id):
+            return same.backend
+        for place in self._places.values():
+            if endpoint_id and place.backend.endpoint_id == endpoint_id:
+                return place.backend
+        endpoint = Former(name, endpoint_id, dialect)
+        if endpoint not in self._former:
+            self._former[endpoint] = self._build_former(endpoint)
+        return self._former[endpoint]
 
     def choose(self, params: TaskParams, avoid: frozenset[str]) -> EndpointSpec | Nowhere:
         """`avoid` names endpoints that must not get this task."""
@@ -116,7 +153,8 @@ class Pool:
             await place.backend.start()
 
     async def close(self) -> None:
-        await asyncio.gather(*(place.backend.close() for place in self._places.values()))
+        backends = [*(place.backend for place in self._places.values()), *self._former.values()]
+        await asyncio.gather(*(backend.close() for backend in backends))
 
     async def watch(self) -> None:
         """Until cancelled: asks endpoints that outlive this process how they are."""

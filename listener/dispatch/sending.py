@@ -10,7 +10,6 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from gpu_dispatch.absent import AbsentEndpoint
 from gpu_dispatch.backend import GpuBackend, JobRef
 from listener.dispatch.marks import Marks
 from listener.dispatch.patience import patiently
@@ -178,8 +177,8 @@ class Sender:
     async def _settled(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> Sent:
         """The job of an attempt that has none on record, if it has begun; otherwise it never will."""
         row = rows[0]
-        backend = self._pool.backend(row.endpoint)
-        if backend is None or backend.claims:
+        backend = self._pool.asked(row.endpoint, row.endpoint_id, row.dialect)
+        if backend.claims:
             claim = await self._patiently(self._marks.settle, request, attempt)
             if claim is not None:
                 adopted = await self._adopted(row, claim.endpoint_id, claim.job_id)
@@ -201,9 +200,9 @@ class Sender:
         )
 
     async def _adopted(self, row: JobRow, endpoint_id: str, job_id: str) -> Sent:
-        name = self._pool.whose(endpoint_id, like=row.endpoint)
-        backend = self._pool.backend(name) or _gone(row, job_id)
-        return await self._noted(row, backend, JobRef(name, endpoint_id or row.endpoint_id, job_id))
+        endpoint_id = endpoint_id or row.endpoint_id
+        backend = self._pool.asked(row.endpoint, endpoint_id, row.dialect)
+        return await self._noted(row, backend, JobRef(backend.name, endpoint_id, job_id))
 
     async def _noted(self, row: JobRow, backend: GpuBackend, job: JobRef) -> Sent:
         """Its id is on record before anything else happens."""
@@ -211,21 +210,8 @@ class Sender:
         return Sent(replace(row, endpoint_id=job.endpoint, job_id=job.job_id, state="sent"), backend, job)
 
     def _known(self, row: JobRow) -> Sent:
-        there = self._pool.backend(row.endpoint) is not None
-        name = row.endpoint if there else self._pool.whose(row.endpoint_id, like=row.endpoint)
-        backend = self._pool.backend(name) or _gone(row, row.job_id)
-        return Sent(row, backend, JobRef(name, row.endpoint_id, row.job_id))
+        backend = self._pool.asked(row.endpoint, row.endpoint_id, row.dialect)
+        return Sent(row, backend, JobRef(backend.name, row.endpoint_id, row.job_id))
 
     async def _patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await patiently(self._rng, work, *args, **kwargs)
-
-
-def _gone(row: JobRow, job_id: str) -> GpuBackend:
-    log.warning(
-        "endpoint_gone",
-        run_id=row.run_id,
-        endpoint=row.endpoint,
-        job=job_id,
-        hint="Its job is withdrawn. Should its workers claim nothing, cancel the job in the provider's console.",
-    )
-    return AbsentEndpoint(row.endpoint, row.endpoint_id)

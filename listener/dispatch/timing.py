@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.endpoints import EndpointSpec
 from listener.dispatch.legs import STOP_S, Leg, Means, status_of
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sent
@@ -70,13 +71,10 @@ class Timing:
 
     async def _queued(self, leg: Leg, for_s: float, legs: Sequence[Leg]) -> Sent | None:
         pool, spec = self._means.pool, self._means.pool.spec(leg.sent.row.endpoint)
-        if spec is None or leg.begun or not leg.sent.backend.durable:
+        if leg.begun or not leg.sent.backend.durable:
             return None
         used = frozenset(each.sent.row.endpoint for each in legs)
-        # Ever more patient: where all endpoints are busy, moving on costs the place in every queue.
-        longest_s = (spec.max_queue_s or 0.0) * 2.0 ** min(self._attempt - 1, _DOUBLED)
-        patient = spec.max_queue_s is None or for_s < longest_s
-        if patient and pool.serves(spec.name):
+        if spec and pool.serves(spec.name) and self._patient(spec, for_s):
             due = spec.hedge_after_s is not None and for_s > spec.hedge_after_s
             return await self._second(leg, used) if due and len(legs) == 1 else None
         if not self._means.placing.elsewhere(self._request, used):
@@ -88,6 +86,12 @@ class Timing:
             return await self._means.sender.claimed(self._request, self._attempt)
         return None
 
+    def _patient(self, spec: EndpointSpec, for_s: float) -> bool:
+        """Ever more so: where all endpoints are busy, moving on costs the place in every queue."""
+        if spec.max_queue_s is None:
+            return True
+        return for_s < spec.max_queue_s * 2.0 ** min(self._attempt - 1, _DOUBLED)
+
     async def _taken_back(self, leg: Leg) -> bool:
         """Whether it is certain that nobody will do any work for this job."""
         if leg.sent.backend.claims:
@@ -98,6 +102,8 @@ class Timing:
             return claim is None
         try:
             async with asyncio.timeout(STOP_S):
+                if (await leg.sent.backend.status(leg.sent.job)).state != "queued":
+                    return False
                 await leg.sent.backend.cancel(leg.sent.job)
                 return (await leg.sent.backend.status(leg.sent.job)).state in ("cancelled", "lost")
         except (TimeoutError, GpuDropError) as e:

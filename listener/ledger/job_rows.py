@@ -30,6 +30,7 @@ jobs_table = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("endpoint", sa.Text, nullable=False),
     sa.Column("endpoint_id", sa.Text, nullable=False),
+    sa.Column("dialect", sa.Text, nullable=False),
     sa.Column("job_id", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("usd_per_s", sa.Float, nullable=False),
@@ -57,9 +58,10 @@ class JobRow:
     """One job. Money is in US dollars, times in seconds since the epoch, 0.0 for what has not happened yet.
 
     `entry` names it: "TASK-ATTEMPT-N". `detail` is the Whisper model, or "". `endpoint` is the name in the
-    configuration; `endpoint_id` and `job_id` are the provider's, "" until they are known. `units` is the amount of work
-    (listener.dispatch.estimates). `outcome` is "" while the job is open, then "done", an error's code, "duplicate",
-    "taken_back" or "lost".
+    configuration; `endpoint_id` and `job_id` are the provider's, "" until they are known; `dialect` is what its workers
+    speak ("" on this machine), so that a job can be asked about when its endpoint is not configured any more. `units`
+    is the amount of work (listener.dispatch.estimates). `outcome` is "" while the job is open, then "done", an error's
+    code, "duplicate", "taken_back" or "lost".
     """
 
     entry: str
@@ -73,6 +75,7 @@ class JobRow:
     detail: str
     endpoint: str
     endpoint_id: str
+    dialect: str
     job_id: str
     state: JobState
     usd_per_s: float

@@ -43,7 +43,7 @@ from listener.sources.base import Inbox
 from listener.store import Store
 from listener.triggers import Trigger, TriggerBook
 from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds, spending
-from listener.wiring.endpoints import build_places
+from listener.wiring.endpoints import build_endpoints
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
 from listener.wiring.parts import build_cluster, build_store, defaults_of, reference_policy
 
@@ -132,11 +132,11 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     stack.push_async_callback(database.close)
     runs, ends = RunLedger(database), Ends()
     jobs = JobLedger(database, time.time)
-    places = await build_places(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
-    spent = spending(jobs, places)
+    endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
+    spent = spending(jobs, endpoints.places)
     board = Board(store, runs, time.time, spent)
     dispatch = await build_dispatch(
-        DispatchNeeds(config, environment, store, jobs, ends, places, board.progress, board.waiting), stack
+        DispatchNeeds(config, environment, store, jobs, ends, endpoints, board.progress, board.waiting), stack
     )
     split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
     registry = load_registry(img2vid=split)

@@ -26,6 +26,7 @@ from listener.dispatch.uploads import Uploads
 from listener.ledger.jobs import JobLedger
 from listener.signals import Ends
 from listener.store import Store
+from listener.wiring.endpoints import BuiltEndpoints
 from listener.wiring.intake import Work
 
 LINK_SLACK_S = 6 * 3600
@@ -43,7 +44,7 @@ class DispatchNeeds:
     store: Store
     jobs: JobLedger
     ends: Ends
-    places: tuple[Place, ...]
+    endpoints: BuiltEndpoints
     tell: Tell
     waiting: Callable[[JobRequest, Sequence[str]], None]
 
@@ -70,7 +71,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
     marks = Marks(store, link_s=link_s, clock=time.time)
     late = LateClaims(marks, now=time.monotonic)
-    pool = Pool(needs.places, now=time.monotonic, rng=rng)
+    pool = Pool(needs.endpoints.places, needs.endpoints.former, now=time.monotonic, rng=rng)
     await pool.start()
     stack.push_async_callback(pool.close)
     placing = Placing(

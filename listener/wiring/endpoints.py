@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import structlog
+
+from gpu_dispatch.absent import AbsentEndpoint
 from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.local import LocalBackend
@@ -18,34 +20,83 @@ from listener.configuration.endpoints import EndpointConfig, LocalEndpoint, RunP
 from listener.configuration.environment import Environment
 from listener.deploy.finding import find_endpoint_ids
 from listener.deploy.wishes import price_of
-from listener.dispatch.pool import Place
+from listener.dispatch.pool import Former, Place
 from manifests.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listener.wiring.runpod import RunPod
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 _LOCAL: frozenset[Capability] = frozenset({"whisper", "nvenc"})
 
 
-async def build_places(
-    config: Config, environment: Environment, environ: Mapping[str, str], *, link_s: int, stack: AsyncExitStack
-) -> tuple[Place, ...]:
-    """One place for each endpoint of the configuration, none started. What they share is closed with `stack`.
+@dataclass(frozen=True, slots=True)
+class BuiltEndpoints:
+    """One place for each endpoint of the configuration, none started. `former` gives whom to ask about the jobs of an
+    endpoint that is not configured any more.
+    """
 
-    `environ` is what processes on this machine may inherit from. Raises ConfigError.
+    places: tuple[Place, ...]
+    former: Callable[[Former], GpuBackend]
+
+
+async def build_endpoints(
+    config: Config, environment: Environment, environ: Mapping[str, str], *, link_s: int, stack: AsyncExitStack
+) -> BuiltEndpoints:
+    """What the endpoints share is closed with `stack`. `environ` is what processes on this machine may inherit from.
+
+    Raises ConfigError.
     """
     remote = [each for each in config.endpoints if isinstance(each, RunPodEndpoint)]
-    backends: dict[str, GpuBackend] = {}
     if remote:
-        backends |= await _on_runpod(config, environment, remote, link_s, stack)
-    for each in config.endpoints:
-        if isinstance(each, LocalEndpoint):
-            backends[each.name] = build_local(config, environment, environ, each.name)
-    return tuple(
-        Place(
-            spec_of(each, config),
-            backends[each.name],
-            resubmits=isinstance(each, RunPodEndpoint) and each.resubmit_unknown,
-        )
+        _may_use_runpod(config, environment)
+    runpod = await _runpod(config, environment, stack) if environment.runpod_key else None
+    backends: dict[str, GpuBackend] = {
+        each.name: build_local(config, environment, environ, each.name)
         for each in config.endpoints
+        if isinstance(each, LocalEndpoint)
+    }
+    if runpod and remote:
+        ids = await find_endpoint_ids(config, environment.runpod_key)
+        backends |= {each.name: runpod.configured(each, ids[each.name], link_s) for each in remote}
+    places = tuple(_place(each, backends[each.name], config) for each in config.endpoints)
+    return BuiltEndpoints(places, runpod.former if runpod else _forgotten)
+
+
+def _may_use_runpod(config: Config, environment: Environment) -> None:
+    if isinstance(config.store, FolderStoreConfig):
+        raise ConfigError(
+            "Workers on RunPod cannot reach a folder of this machine.",
+            hint="Use `store: {kind: s3, …}`, or only endpoints of kind local.",
+            where="endpoints",
+        )
+    if not environment.runpod_key:
+        raise ConfigError("There is no key for RunPod.", hint="Set GPUDROP_RUNPOD_API_KEY.", where="endpoints")
+
+
+async def _runpod(config: Config, environment: Environment, stack: AsyncExitStack) -> RunPod:
+    from listener.wiring.runpod import build_runpod
+
+    return await build_runpod(config.runpod, environment, stack)
+
+
+def _place(endpoint: EndpointConfig, backend: GpuBackend, config: Config) -> Place:
+    spec = spec_of(endpoint, config)
+    if isinstance(endpoint, LocalEndpoint):
+        return Place(spec, backend)
+    return Place(spec, backend, endpoint.dialect, endpoint.resubmit_unknown)
+
+
+def _forgotten(endpoint: Former) -> GpuBackend:
+    """Without a key nobody can be asked. Workers of no dialect, or of our own, claim what they do."""
+    log.warning(
+        "endpoint_gone",
+        endpoint=endpoint.name,
+        id=endpoint.endpoint_id,
+        hint="Its jobs are withdrawn. Should its workers claim nothing, look for them in the provider's console.",
     )
+    return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=endpoint.dialect in ("", "gpudrop"))
 
 
 def spec_of(endpoint: EndpointConfig, config: Config) -> EndpointSpec:
@@ -78,63 +129,3 @@ def build_local(config: Config, environment: Environment, environ: Mapping[str, 
         idle_s=local.idle,
     )
     return LocalBackend(settings, environ=environ)
-
-
-async def _on_runpod(
-    config: Config,
-    environment: Environment,
-    endpoints: list[RunPodEndpoint],
-    link_s: int,
-    stack: AsyncExitStack,
-) -> dict[str, GpuBackend]:
-    from gpu_dispatch.runpod.client import RunPodClient
-    from gpu_dispatch.runpod.dialects.known import DIALECTS
-    from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
-    from gpu_dispatch.runpod.endpoint import Shared
-    from gpu_dispatch.runpod.hints import Hints
-    from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
-    from gpu_dispatch.runpod.webhook import HintsServer
-
-    if isinstance(config.store, FolderStoreConfig):
-        raise ConfigError(
-            "Workers on RunPod cannot reach a folder of this machine.",
-            hint="Use `store: {kind: s3, …}`, or only endpoints of kind local.",
-            where="endpoints",
-        )
-    if not environment.runpod_key:
-        raise ConfigError("There is no key for RunPod.", hint="Set GPUDROP_RUNPOD_API_KEY.", where="endpoints")
-    ids = await find_endpoint_ids(config, environment.runpod_key)
-    settings = ClientSettings(config.runpod.api, config.runpod.proxy, config.runpod.ca_file)
-    client = RunPodClient(settings, key=lambda: environment.runpod_key)
-    await client.start()
-    stack.push_async_callback(client.close)
-    hints = None
-    if told := config.runpod.hints:
-        secret = _secret(environment.runpod_key)
-        hints = Hints(f"{told.url.rstrip('/')}/{secret}")
-        server = HintsServer(hints, host=told.host, port=told.port, secret=secret)
-        await server.start()
-        stack.push_async_callback(server.close)
-    shared = Shared(rng=random.Random())  # noqa: S311 - jitter
-    return {
-        each.name: Backend(
-            RunPodSettings(
-                name=each.name,
-                endpoint_id=ids[each.name],
-                dialect=DIALECTS[each.dialect],
-                timeout_s=each.timeout,
-                ttl_s=min(each.ttl, link_s),
-                low_priority=each.low_priority,
-                rate_per_s=each.rate,
-            ),
-            client,
-            shared=shared,
-            hints=hints,
-        )
-        for each in endpoints
-    }
-
-
-def _secret(key: str) -> str:
-    """The secret part of the webhook's path: the same after a restart, and of no use for anything else."""
-    return hmac.new(key.encode(), b"gpudrop webhook", hashlib.sha256).hexdigest()[:40]

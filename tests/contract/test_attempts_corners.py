@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,10 @@ from support.attempts import HANG_S, LINK_S, Bench, Opened
 from support.runpod.faults import reset, slow, too_many
 
 pytestmark = pytest.mark.minio
+
+SHAPES = Path(__file__).parents[1] / "support" / "runpod_shapes" / "whisper-hub.json"
+TOLD = json.loads(SHAPES.read_text())["words"]["output"]
+"""What a worker of dialect whisper-hub answers."""
 
 
 async def open_rows(bench: Bench) -> list[str]:
@@ -110,8 +116,8 @@ async def test_a_task_that_cannot_be_made_leaves_no_row(opened: Opened, monkeypa
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_a_job_at_an_endpoint_that_was_taken_out_is_not_done_twice(opened: Opened, answered: bool) -> None:
-    bench = await opened()
+async def test_a_job_at_an_endpoint_that_nobody_can_ask_is_not_done_twice(opened: Opened, answered: bool) -> None:
+    bench = await opened(keyed=False)
     request = bench.request()
     job = await sent_before(bench, request)
     taken = await bench.take("one")
@@ -126,6 +132,59 @@ async def test_a_job_at_an_endpoint_that_was_taken_out_is_not_done_twice(opened:
         return
     assert tried.error and tried.error.code == "job_lost" and tried.error.retryable
     assert await bench.work("one", taken, told=False) == "cancelled"
+
+
+async def test_a_job_that_runs_at_an_endpoint_not_configured_any_more_is_followed_to_its_end(opened: Opened) -> None:
+    bench = await opened("whisper-hub")
+    request = bench.request(model="base")
+    job = await sent_before(bench, request)
+    await bench.take("one")
+    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    running = asyncio.create_task(bench.tried(request))
+    await asyncio.sleep(2.0)
+    bench.at["one"].report("worker-one", job.id, {"output": TOLD})
+    tried = await running
+    assert tried.result and tried.job == JobRef("one", "one", job.id)
+    assert not bench.at["two"].jobs
+    assert await open_rows(bench) == []
+
+
+async def test_a_job_still_queued_at_an_endpoint_not_configured_any_more_goes_elsewhere(opened: Opened) -> None:
+    bench = await opened("whisper-hub")
+    request = bench.request(model="base")
+    job = await sent_before(bench, request)
+    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    tried = await bench.tried(request)
+    assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
+    assert job.status == "CANCELLED"
+    second = asyncio.create_task(bench.tried(request, 2, (tried,)))
+    other = await bench.take("two")
+    bench.at["two"].report("worker-two", other.id, {"output": TOLD})
+    assert (await second).result
+
+
+async def test_of_a_job_that_nothing_tells_of_no_second_one_is_sent(opened: Opened) -> None:
+    bench = await opened("whisper-hub", keyed=False)
+    request = bench.request(model="base")
+    job = await sent_before(bench, request)
+    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    tried = await bench.tried(request)
+    assert tried.error and tried.error.code == "job_lost" and not tried.error.retryable
+    assert job.id in tried.error.message and "console" in tried.error.hint
+
+
+async def test_a_name_that_stands_for_another_endpoint_now_does_not_hide_the_job(opened: Opened) -> None:
+    bench = await opened("whisper-hub")
+    request = bench.request(model="base")
+    job = await sent_before(bench, request)
+    await bench.take("one")
+    places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
+    places["one"] = places.pop("two")
+    running = asyncio.create_task(bench.tried(request))
+    await asyncio.sleep(1.0)
+    bench.at["one"].report("worker-one", job.id, {"output": TOLD})
+    tried = await running
+    assert tried.result and tried.job == JobRef("one", "one", job.id)
 
 
 async def test_a_second_job_cut_off_leaves_no_open_row(opened: Opened) -> None:

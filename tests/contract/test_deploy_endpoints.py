@@ -78,6 +78,7 @@ def job(entry: str, endpoint: str) -> JobRow:
         detail="base",
         endpoint=endpoint,
         endpoint_id="",
+        dialect="",
         job_id="",
         state="intended",
         usd_per_s=0.0,

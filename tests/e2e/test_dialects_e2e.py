@@ -13,8 +13,10 @@ from minio import Minio
 from support.installation import Installation
 from support.runpod.cloud import Cloud, cloud, installed, runpod
 from support.runpod.faults import Fault
+from support.runpod.jobs import Auto
 
 DIALECTS = ("whisper-hub", "worker-faster_whisper")
+SHAPES = Path(__file__).parents[1] / "support" / "runpod_shapes"
 SPOKEN = "And so, ask not."
 
 
@@ -89,6 +91,27 @@ def test_a_job_that_failed_is_started_again_under_its_id(install: Installation, 
     (again,) = there.jobs("whisper-hub")
     assert (again.id, again.retries, again.status) == (job.id, 1, "COMPLETED")
     assert there.jobs("worker-faster_whisper") == []
+
+
+def test_a_job_is_followed_to_its_end_though_its_endpoint_is_not_configured_any_more(
+    install: Installation, there: Cloud
+) -> None:
+    shapes = json.loads((SHAPES / "whisper-hub.json").read_text())
+    there.endpoint("former", auto=Auto(12.0, lambda _: shapes["words"]["output"]))
+    install.drops.put("in/a.ogg", b"sound")
+    install.stop()
+    remaining = install.config["endpoints"]
+    install.start(endpoints=[runpod("former", "whisper", dialect="whisper-hub")])
+    key = manifest(install, "begun-before")
+    install.running(key)
+    install.stop()
+    install.start(endpoints=remaining)
+    done = install.done(key)
+    assert done["transcription"].startswith("And so, my fellow Americans")
+    assert [job.taken for job in there.jobs("former")] == [1]
+    assert there.ops("whisper-hub", "run") + there.ops("worker-faster_whisper", "run") == 0
+    (said,) = install.logged("endpoint_not_configured")
+    assert (said["endpoint"], said["id"]) == ("former", "former") and said["hint"]
 
 
 def check_files(install: Installation, done: dict[str, Any], folder: str) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from gpu_dispatch.absent import AbsentEndpoint
+from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint, Shared
@@ -31,7 +33,7 @@ from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.legs import Means
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placing
-from listener.dispatch.pool import Place, Pool
+from listener.dispatch.pool import Former, Place, Pool
 from listener.dispatch.request import JobRequest, Tried
 from listener.dispatch.sending import Sender
 from listener.dispatch.tasks import TaskMaker
@@ -54,7 +56,7 @@ LINK_S = 600
 
 @dataclass
 class Bench:
-    """Endpoints "one" and "two"; `at` is the provider's side of each."""
+    """Endpoints "one" and "two", with workers of `dialect`; `at` is the provider's side of each."""
 
     provider: Provider
     at: dict[str, Endpoint]
@@ -63,6 +65,7 @@ class Bench:
     marks: Marks
     means: Means
     folder: Path
+    dialect: str
 
     @property
     def attempts(self) -> Attempts:
@@ -84,7 +87,7 @@ class Bench:
     async def row(self, request: JobRequest, **changes: Any) -> JobRow:
         row = row_of(
             f"{request.task_id}-1-1", run_id=request.run_id, task_id=request.task_id, bucket=request.bucket,
-            endpoint="one", endpoint_id="one", usd_per_s=0.0, intended=time.time(),
+            endpoint="one", endpoint_id="one", dialect=self.dialect, usd_per_s=0.0, intended=time.time(),
         )  # fmt: skip
         state, job_id = changes.get("state", "intended"), changes.get("job_id", "")
         assert await self.ledger.reserve(row, Budgets().limits(request, EndpointSpec("one", frozenset()))) is None
@@ -135,10 +138,14 @@ Opened = Callable[..., Awaitable[Bench]]
 
 @pytest.fixture
 async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
-    """`opened(dialect, resubmits, one={…})`: changes of the spec of endpoint "one"."""
+    """`keyed`: whether endpoints that are not configured any more can be asked; `one`: what differs in the spec of
+    endpoint "one".
+    """
     async with AsyncExitStack() as stack:
 
-        async def open_bench(dialect: str = "gpudrop", *, resubmits: bool = False, **one: Any) -> Bench:
+        async def open_bench(
+            dialect: str = "gpudrop", *, resubmits: bool = False, keyed: bool = True, **one: Any
+        ) -> Bench:
             bucket = s3_store.buckets[0]
             await s3_store.put(bucket, "a.mp3", b"sound", content_type="audio/mpeg")
             serving = await stack.enter_async_context(provider())
@@ -154,11 +161,19 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                     RunPodEndpoint(
                         replace(settings(dialect), name=name, endpoint_id=name), client, shared=Shared(QUICK)
                     ),
+                    dialect,
                     resubmits,
                 )
                 for order, name in enumerate(("one", "two"))
             ]
-            pool = Pool(places, now=time.monotonic, rng=rng)
+
+            def former(endpoint: Former) -> GpuBackend:
+                if not keyed:
+                    return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=dialect == "gpudrop")
+                gone = replace(settings(endpoint.dialect), name=endpoint.name, endpoint_id=endpoint.endpoint_id)
+                return RunPodEndpoint(gone, client, shared=Shared(QUICK))
+
+            pool = Pool(places, former, now=time.monotonic, rng=rng)
             stack.push_async_callback(pool.close)
             ends, estimates = Ends(), Estimates([])
             placing = Placing(
@@ -171,6 +186,6 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 clock=time.time, rng=rng, tell=_ignored, limit_s=LINK_S,
             )  # fmt: skip
             at = {name: serving.endpoint(name) for name in ("one", "two")}
-            return Bench(serving, at, s3_store, ledger, marks, means, tmp_path)
+            return Bench(serving, at, s3_store, ledger, marks, means, tmp_path, dialect)
 
         yield open_bench

@@ -23,6 +23,7 @@ def job(entry: str, **changes: object) -> JobRow:
         detail="turbo",
         endpoint="fast",
         endpoint_id="",
+        dialect="",
         job_id="",
         state="intended",
         usd_per_s=0.001,

@@ -1,0 +1,89 @@
+"""RunPod as the configuration has it: what all endpoints there share, and each of them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from gpu_dispatch.absent import AbsentEndpoint
+from gpu_dispatch.backend import GpuBackend
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.dialects.known import DIALECTS
+from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
+from gpu_dispatch.runpod.endpoint import Shared
+from gpu_dispatch.runpod.hints import Hints
+from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
+from gpu_dispatch.runpod.webhook import HintsServer
+from listener.configuration.endpoints import HintsConfig, RunPodConfig, RunPodEndpoint
+from listener.configuration.environment import Environment
+from listener.dispatch.pool import Former
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPod:
+    client: RunPodClient
+    shared: Shared
+    hints: Hints | None
+
+    def configured(self, endpoint: RunPodEndpoint, endpoint_id: str, link_s: int) -> GpuBackend:
+        """`link_s`: how long a task's addresses work; RunPod shall forget it no later."""
+        return self._endpoint(
+            RunPodSettings(
+                name=endpoint.name,
+                endpoint_id=endpoint_id,
+                dialect=DIALECTS[endpoint.dialect],
+                timeout_s=endpoint.timeout,
+                ttl_s=min(endpoint.ttl, link_s),
+                low_priority=endpoint.low_priority,
+                rate_per_s=endpoint.rate,
+            )
+        )
+
+    def former(self, endpoint: Former) -> GpuBackend:
+        """Follows the jobs that are there to their end, as long as the key opens the endpoint."""
+        dialect = DIALECTS.get(endpoint.dialect)
+        if dialect is None:
+            log.warning("endpoint_gone", endpoint=endpoint.name, hint="Its jobs are withdrawn.")
+            return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=True)
+        log.warning(
+            "endpoint_not_configured",
+            endpoint=endpoint.name,
+            id=endpoint.endpoint_id,
+            hint="Jobs that run there are followed to their end, queued ones go elsewhere.",
+        )
+        return self._endpoint(RunPodSettings(endpoint.name, endpoint.endpoint_id, dialect))
+
+    def _endpoint(self, settings: RunPodSettings) -> GpuBackend:
+        return Backend(settings, self.client, shared=self.shared, hints=self.hints)
+
+
+async def build_runpod(config: RunPodConfig, environment: Environment, stack: AsyncExitStack) -> RunPod:
+    """Connected to nothing yet. `stack` closes it."""
+    settings = ClientSettings(config.api, config.proxy, config.ca_file)
+    client = RunPodClient(settings, key=lambda: environment.runpod_key)
+    await client.start()
+    stack.push_async_callback(client.close)
+    shared = Shared(rng=random.Random())  # noqa: S311 - jitter
+    hints = await _hints(config.hints, environment.runpod_key, stack) if config.hints else None
+    return RunPod(client, shared, hints)
+
+
+async def _hints(config: HintsConfig, key: str, stack: AsyncExitStack) -> Hints:
+    secret = _secret(key)
+    hints = Hints(f"{config.url.rstrip('/')}/{secret}")
+    server = HintsServer(hints, host=config.host, port=config.port, secret=secret)
+    await server.start()
+    stack.push_async_callback(server.close)
+    return hints
+
+
+def _secret(key: str) -> str:
+    """The secret part of the webhook's path: the same after a restart, and of no use for anything else."""
+    return hmac.new(key.encode(), b"gpudrop webhook", hashlib.sha256).hexdigest()[:40]
