@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -59,12 +60,14 @@ class NatsBroker:
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session, None]:
-        client = Client()
         troubles = NatsTroubles(self.place)
+        # Before there is a client: one that was never told to connect cannot be closed.
+        tls = await self._tls()
+        client = Client()
         try:
             with troubles.told():
                 async with asyncio.timeout(_CONNECT_S):
-                    await self._connect(client, troubles)
+                    await self._connect(client, troubles, tls)
                 stream = client.jetstream(timeout=_ANSWER_S)  # pyright: ignore[reportUnknownMemberType]
                 await self._consumer(stream)
                 pull = await stream.pull_subscribe_bind(self._settings.durable, self._settings.stream)
@@ -74,9 +77,13 @@ class NatsBroker:
                 async with asyncio.timeout(_ANSWER_S):
                     await client.close()
 
-    async def _connect(self, client: Client, troubles: NatsTroubles) -> None:
+    async def _tls(self) -> ssl.SSLContext | None:
         settings = self._settings
-        tls = settings.tls.given or any(url.startswith("tls:") for url in settings.servers)
+        given = settings.tls.given or any(url.startswith("tls:") for url in settings.servers)
+        return await asyncio.to_thread(client_context, settings.tls) if given else None
+
+    async def _connect(self, client: Client, troubles: NatsTroubles, tls: ssl.SSLContext | None) -> None:
+        settings = self._settings
         await client.connect(
             list(settings.servers),
             error_cb=troubles.hear,
@@ -87,7 +94,7 @@ class NatsBroker:
             reconnect_time_wait=0,
             ping_interval=_PING_S,
             max_outstanding_pings=2,
-            tls=await asyncio.to_thread(client_context, settings.tls) if tls else None,
+            tls=tls,
             user=settings.secrets.user or None,
             password=settings.secrets.password or None,
             token=settings.secrets.token or None,
