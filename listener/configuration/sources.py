@@ -6,10 +6,10 @@ A source's user, password and tokens come from the environment, under its name: 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from listener.configuration.kinds import Name, Names, Seconds, Section
 
@@ -32,6 +32,12 @@ class TlsConfig(Section, frozen=True):
     cert_file: Path | None = None
     key_file: Path | None = None
 
+    @model_validator(mode="after")
+    def _a_key_needs_its_certificate(self) -> Self:
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file is the key of cert_file: set both")
+        return self
+
 
 class _Source(Section, frozen=True):
     name: Name | None = None
@@ -47,6 +53,28 @@ class TargetedSource(_Source, frozen=True):
     """What the store calls this target, an ARN: for `gpudrop events`. Default: found out."""
 
 
+class _Broker(TargetedSource, frozen=True):
+    tls: TlsConfig = TlsConfig()
+
+    def without_tls(self) -> str:
+        """What asks for a connection without TLS, and what to write instead; empty when nothing does."""
+        return ""
+
+    @model_validator(mode="after")
+    def _files_are_used(self) -> Self:
+        if self.tls != TlsConfig() and (plain := self.without_tls()):
+            raise ValueError(f"tls is set, but {plain}")
+        return self
+
+
+class _BrokerByUrl(_Broker, frozen=True):
+    url: Url
+
+    def without_tls(self) -> str:
+        secure = urlsplit(self.url).scheme in ("amqps", "mqtts", "rediss", "ssl", "tls")
+        return "" if secure else "url asks for none: begin it with amqps://, mqtts:// or rediss://"
+
+
 class FolderSourceConfig(_Source, frozen=True):
     kind: Literal["folder"]
 
@@ -58,10 +86,11 @@ class ReconcileSourceConfig(_Source, frozen=True):
 
 
 class MinioSourceConfig(_Source, frozen=True):
-    """The store's own event stream. A keep-alive is asked for every `ping` (whole seconds)."""
+    """The store's own event stream. A keep-alive is asked for every `ping` (whole seconds), and a server that has sent
+    none for ten seconds more is given up."""
 
     kind: Literal["minio"]
-    ping: Annotated[Seconds, Field(ge=1, le=10)] = 2.0
+    ping: Annotated[Seconds, Field(ge=1, le=5)] = 2.0
 
 
 class WebhookSourceConfig(TargetedSource, frozen=True):
@@ -96,7 +125,7 @@ class SqsSourceConfig(TargetedSource, frozen=True):
     visibility: Annotated[Seconds, Field(ge=5, le=43200)] = 60.0
 
 
-class NatsSourceConfig(TargetedSource, frozen=True):
+class NatsSourceConfig(_Broker, frozen=True):
     """A durable pull consumer of a JetStream stream. A missing stream is an error, a missing consumer is made."""
 
     kind: Literal["nats"]
@@ -104,48 +133,43 @@ class NatsSourceConfig(TargetedSource, frozen=True):
     stream: str
     subject: str | None = None
     durable: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gpudrop"
-    tls: TlsConfig = TlsConfig()
 
 
-class RedisSourceConfig(TargetedSource, frozen=True):
+class RedisSourceConfig(_BrokerByUrl, frozen=True):
     """The list that MinIO's `access` format appends to."""
 
     kind: Literal["redis"]
-    url: Url
     key: str
-    tls: TlsConfig = TlsConfig()
 
 
-class AmqpSourceConfig(TargetedSource, frozen=True):
+class AmqpSourceConfig(_BrokerByUrl, frozen=True):
     """A durable queue, made and bound to `exchange` when it is not there yet."""
 
     kind: Literal["amqp"]
-    url: Url
     exchange: str | None = None
     exchange_type: Literal["fanout", "direct", "topic", "headers"] = "fanout"
     routing_key: str = ""
     queue: str = "gpudrop"
-    tls: TlsConfig = TlsConfig()
 
 
-class KafkaSourceConfig(TargetedSource, frozen=True):
+class KafkaSourceConfig(_Broker, frozen=True):
     kind: Literal["kafka"]
     servers: Annotated[tuple[Address, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]
     topic: str
     group: str = "gpudrop"
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     sasl: Literal["plain", "scram-sha-256", "scram-sha-512"] = "plain"
-    tls: TlsConfig = TlsConfig()
+
+    def without_tls(self) -> str:
+        return "" if self.security.endswith("ssl") else "security asks for none: make it ssl or sasl_ssl"
 
 
-class MqttSourceConfig(TargetedSource, frozen=True):
+class MqttSourceConfig(_BrokerByUrl, frozen=True):
     """A persistent session at QoS 1 under `client_id`: the broker keeps what comes while nobody is there."""
 
     kind: Literal["mqtt"]
-    url: Url
     topic: str
     client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gpudrop"
-    tls: TlsConfig = TlsConfig()
 
 
 _KINDS: dict[str, type[_Source]] = {

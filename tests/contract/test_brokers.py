@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
-from listener.configuration.environment import SourceSecrets
 from support.brokers import (
     BENCHES,
     BUCKET,
     SERVERS,
-    AmqpBench,
     Bench,
-    KafkaBench,
-    MqttBench,
-    NatsBench,
     frozen,
     message,
 )
 from support.servers import servers, start_server
 from support.sources import Recorder, running
-
-SECRET = "a-word-nobody-else-says"
 
 
 @pytest.fixture(params=list(BENCHES))
@@ -172,75 +157,3 @@ async def test_a_broker_that_falls_silent_is_noticed_and_listened_to_again(own: 
         assert inbox.conditions[-1].code == "source_unavailable"
         await bench.publish([message("after.mp3")])
         await inbox.until(lambda: inbox.created["after.mp3"] and inbox.conditions[-1].ok)
-
-
-@pytest.fixture
-async def locked(kind: str, request: pytest.FixtureRequest, own_server: Callable[..., Any], tmp_path: Path) -> Bench:
-    """A place on a broker that asks who is there; the bench knows the answer."""
-    if kind == "amqp":
-        host = request.getfixturevalue("rabbitmq_server").host
-        return AmqpBench(host, secrets=SourceSecrets(user="guest", password="guest"))
-    return await _LOCKS[kind](own_server, tmp_path)
-
-
-async def _locked_nats(start: Callable[..., Any], _folder: Path) -> Bench:
-    server = start("nats", arguments=("--user", "listener", "--pass", SECRET))
-    bench = NatsBench(server.host, secrets=SourceSecrets(user="listener", password=SECRET))
-    await bench.prepare()
-    return bench
-
-
-async def _locked_mosquitto(start: Callable[..., Any], folder: Path) -> Bench:
-    server = start("mosquitto")
-    passwords = folder / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "listener", SECRET], check=True)
-    config = server.data_dir / "mosquitto.conf"
-    text = config.read_text().replace("allow_anonymous true", f"allow_anonymous false\npassword_file {passwords}")
-    config.write_text(text)
-    # Read again at SIGHUP.
-    os.kill(server.pid, signal.SIGHUP)
-    return MqttBench(server.host, secrets=SourceSecrets(user="listener", password=SECRET))
-
-
-async def _locked_kafka(start: Callable[..., Any], _folder: Path) -> Bench:
-    """A second listener, for those with a password, beside the open one."""
-    server = start("kafka")
-    open_place = KafkaBench(server.host)
-    await open_place.prepare()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        locked = f"127.0.0.1:{free.getsockname()[1]}"
-    login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_listener="{SECRET}";'
-    changes = {
-        "listeners": f"PLAINTEXT://{server.host},LOCKED://{locked},CONTROLLER://127.0.0.1:{server.spot.ports[1]}",
-        "advertised.listeners": f"PLAINTEXT://{server.host},LOCKED://{locked}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOCKED:SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.locked.plain.sasl.jaas.config": login,
-    }
-    arguments = tuple(part for each in changes.items() for part in ("--override", "=".join(each)))
-    server.spot = replace(server.spot, arguments=arguments)
-    servers.restart(server)
-    return KafkaBench(locked, open_place.name, SourceSecrets(user="listener", password=SECRET), "sasl_plaintext")
-
-
-_LOCKS: dict[str, Callable[[Callable[..., Any], Path], Awaitable[Bench]]] = {
-    "nats": _locked_nats,
-    "mqtt": _locked_mosquitto,
-    "kafka": _locked_kafka,
-}
-
-
-async def test_a_wrong_password_is_told_with_what_to_do(locked: Any, caplog: pytest.LogCaptureFixture) -> None:
-    secret = f"wrong-{SECRET}"
-    wrong = replace(locked, secrets=replace(locked.secrets, password=secret))
-    inbox = Recorder()
-    with structlog.testing.capture_logs() as told, caplog.at_level(logging.DEBUG):
-        async with running(inbox, wrong.source()):
-            await inbox.until(lambda: inbox.conditions)
-        async with listening(locked):
-            pass
-    condition = inbox.conditions[0]
-    assert (condition.ok, condition.code) == (False, "source_denied")
-    assert "GPUDROP_<NAME>_PASSWORD" in condition.hint
-    assert SECRET not in f"{told}{caplog.text}{inbox.conditions}{inbox.gaps}"

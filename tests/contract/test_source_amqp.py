@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 
 from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
 from listener.sources.brokers.consuming import BrokerSource
-from manifests.errors import ConfigError
+from manifests.errors import ConfigError, GpuDropError
 from support.brokers import AmqpBench, message
-from support.sources import Recorder, running
+from support.sources import Proxy, Recorder, running
 
 
 @pytest.fixture
@@ -75,6 +77,22 @@ async def test_a_virtual_host_that_is_not_there_is_told(bench: AmqpBench) -> Non
         await inbox.until(lambda: inbox.conditions)
     assert inbox.conditions[0].code == "source_denied"
     assert "virtual host" in inbox.conditions[0].hint
+
+
+async def test_a_connection_that_is_cut_at_any_moment_is_told_as_such(bench: AmqpBench) -> None:
+    async with Proxy(bench.host).serve() as proxy:
+        broker = AmqpBroker(AmqpSettings(proxy.endpoint.replace("http", "amqp"), bench.name, queue=bench.name))
+        ends: Counter[str] = Counter()
+        for step in range(60):
+            # From before the first answer until after the last one; again for what was not there yet.
+            for at in (step * 0.0005, 0.2):
+                asyncio.get_running_loop().call_later(at, proxy.reset_all)
+            try:
+                async with broker.session() as session:
+                    await session.collect()
+            except GpuDropError as e:
+                ends[e.info.code] += 1
+    assert ends == {"source_unavailable": 60}
 
 
 def test_an_address_of_something_else_is_refused() -> None:

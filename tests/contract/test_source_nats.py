@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import nats
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from listener.sources.brokers.consuming import BrokerSource
 from listener.sources.brokers.nats import NatsBroker, NatsSettings
-from listener.sources.brokers.tls import TlsFiles
 from manifests.errors import SourceDenied
 from support.brokers import NatsBench, message
-from support.certificates import certificate
 from support.sources import Recorder, running
 
 
@@ -60,6 +55,7 @@ async def test_a_stream_that_is_removed_between_two_looks_is_missed(bench: NatsB
     "other",
     [
         ConsumerConfig(ack_policy=AckPolicy.NONE),
+        ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, max_deliver=3),
         ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, deliver_subject="pushed"),
         ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, filter_subject="another"),
     ],
@@ -90,22 +86,3 @@ async def test_a_subject_narrows_what_is_heard(bench: NatsBench) -> None:
             await stream.publish(f"{bench.name}.ours", message("last.mp3"))
             await inbox.until(lambda: inbox.created["last.mp3"])
     assert set(inbox.created) == {"ours.mp3", "last.mp3"}
-
-
-async def test_a_certificate_must_be_trusted(own_server: Callable[..., Any], tmp_path: Path) -> None:
-    made = certificate(tmp_path)
-    server = own_server("nats", arguments=("--tls", "--tlscert", str(made.cert_file), "--tlskey", str(made.key_file)))
-    bench = NatsBench(server.host)
-    trusting = TlsFiles(ca_file=made.cert_file)
-    strange, known = Recorder(), Recorder()
-    async with running(strange, tls_source(bench, TlsFiles())), running(known, tls_source(bench, trusting)):
-        await strange.until(lambda: strange.conditions)
-        await known.until(lambda: known.conditions)
-    assert strange.conditions[0].code == "source_denied"
-    assert "tls.ca_file" in strange.conditions[0].hint
-    # Let in, it finds that there is no stream.
-    assert "nats stream add" in known.conditions[0].hint
-
-
-def tls_source(bench: NatsBench, files: TlsFiles) -> BrokerSource:
-    return BrokerSource("nats", NatsBroker(NatsSettings((f"tls://{bench.host}",), bench.name, tls=files)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ class _Bench:
 class NatsBench(_Bench):
     kind: ClassVar[str] = "nats"
     ack_wait_s: float = 3.0
+    tls: ssl.SSLContext | None = None
 
     def source(self, **changes: Any) -> BrokerSource:
         given = {"stream": self.name, "secrets": self.secrets, "ack_wait_s": self.ack_wait_s, **changes}
@@ -95,7 +97,7 @@ class NatsBench(_Bench):
 
     async def _client(self) -> Any:
         keys = {"user": self.secrets.user or None, "password": self.secrets.password or None}
-        return await nats.connect(f"nats://{self.host}", error_cb=_unheard, **keys)
+        return await nats.connect(f"nats://{self.host}", error_cb=_unheard, tls=self.tls, **keys)
 
     def minio(self, target: str) -> dict[str, str]:
         return self._minio("NATS", target, {"ADDRESS": self.host, "SUBJECT": self.name, "JETSTREAM": "on"})
@@ -134,11 +136,10 @@ class AmqpBench(_Bench):
 @dataclass(frozen=True)
 class KafkaBench(_Bench):
     kind: ClassVar[str] = "kafka"
-    security: str = "plaintext"
     partitions: int = 3
 
     def source(self, **changes: Any) -> BrokerSource:
-        given = {"topic": self.name, "group": self.name, "security": self.security, "secrets": self.secrets, **changes}
+        given = {"topic": self.name, "group": self.name, "secrets": self.secrets, **changes}
         return BrokerSource("kafka", KafkaBroker(KafkaSettings((self.host,), **given)))
 
     async def prepare(self) -> None:
@@ -173,6 +174,8 @@ class MqttBench(_Bench):
 
     def _publish(self, bodies: Sequence[bytes]) -> None:
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        if self.secrets.user:
+            client.username_pw_set(self.secrets.user, self.secrets.password)
         host, _, port = self.host.partition(":")
         client.connect(host, int(port))
         client.loop_start()

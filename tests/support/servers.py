@@ -106,11 +106,12 @@ def postgres_url(postgres_server: Any) -> str:
     return create_database(postgres_server)
 
 
-def create_database(server: Any) -> str:
+def create_database(server: Any, encoding: str = "") -> str:
     """A fresh database on a PostgreSQL server, as the URL to reach it with. It goes when the server's folder goes."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(f"{server.url}/postgres", autocommit=True, connect_timeout=30) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        spelled = f" ENCODING '{encoding}' LOCALE 'C'" if encoding else ""
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0{spelled}".encode())
     return f"{server.url}/{name}"
 
 

@@ -14,7 +14,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from yarl import URL
 
 from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.amqp_troubles import told
+from listener.sources.brokers.amqp_troubles import CLOSED, told
 from listener.sources.brokers.consuming import MOST, Batch, Session
 from listener.sources.brokers.mailbox import Mailbox
 from listener.sources.brokers.tls import TlsFiles, client_context
@@ -26,8 +26,8 @@ _ANSWER_S = 5.0
 _LINGER_S = 0.02
 """The client hands over a few messages at a time, faster than they are recorded one by one."""
 _PORTS = {"amqp": 5672, "amqps": 5671}
-_HEARTBEAT_S = 4
-"""The client gives a connection up after three of them without a byte."""
+_HEARTBEAT_S = 3
+"""The client gives a connection up after 12 s without a byte: three times one more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,10 @@ class AmqpBroker:
         channel = await connection.channel(publisher_confirms=False)
 
         def closed(end: asyncio.Future[None]) -> None:
-            mailbox.lose(unavailable(self.place, (not end.cancelled() and end.exception()) or "the connection closed"))
+            error = None if end.cancelled() else end.exception()
+            # One that fell silent is given up by a cancellation inside the client.
+            said = error if error and "CancelledError" not in str(error) else CLOSED
+            mailbox.lose(unavailable(self.place, said))
 
         async def arrived(message: DeliveredMessage) -> None:
             # A task each, started in order; none waits, so delivery tags stay in order.

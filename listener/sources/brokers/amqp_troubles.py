@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from aiormq import exceptions
 
-from listener.sources.brokers.troubles import broken, denied
+from listener.sources.brokers.troubles import broken, denied, unavailable
 from manifests.errors import SourceDenied
+
+CLOSED = "the connection closed"
 
 
 @contextmanager
@@ -37,5 +40,13 @@ def told(place: str) -> Generator[None, None, None]:
             raise broken(place, e) from e
         hint = "Check the virtual host in `url`, and that the user may use it."
         raise denied(place, "the virtual host cannot be opened", hint) from e
-    except (exceptions.AMQPError, exceptions.ChannelInvalidStateError, EOFError, OSError, TimeoutError) as e:
+    except asyncio.CancelledError as e:
+        # When the connection closes, the client ends so whoever waits for an answer.
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        raise unavailable(place, CLOSED) from e
+    except RuntimeError as e:
+        # Its word for a connection that closed between two requests; with the address of an object.
+        raise unavailable(place, CLOSED) from e
+    except (exceptions.AMQPError, EOFError, OSError, TimeoutError) as e:
         raise broken(place, e) from e

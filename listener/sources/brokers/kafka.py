@@ -41,7 +41,11 @@ class KafkaBroker:
         try:
             consumer = Consumer(configuration(self._settings, told.append))
         except KafkaException as e:
-            raise ConfigError(f"The settings of {self.place} cannot be used: {_error(e).str()}.", where="tls") from e
+            raise ConfigError(
+                f"The settings of {self.place} cannot be used: {_error(e).str()}.",
+                hint="Give PEM files that can be read; for sasl, set GPUDROP_<NAME>_USER and GPUDROP_<NAME>_PASSWORD.",
+                where="tls",
+            ) from e
         session = _KafkaSession(self.place, self._settings.topic, consumer, told)
         try:
             await session.open()

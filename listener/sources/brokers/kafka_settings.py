@@ -33,7 +33,8 @@ def configuration(settings: KafkaSettings, heard: Callable[[KafkaError], None]) 
         "sasl.mechanism": settings.sasl.upper() if settings.security.startswith("sasl") else "",
         "ssl.ca.location": str(tls.ca_file or ""),
         "ssl.certificate.location": str(tls.cert_file or ""),
-        "ssl.key.location": str(tls.key_file or ""),
+        # A certificate's file may hold its key as well.
+        "ssl.key.location": str(tls.key_file or tls.cert_file or ""),
     }
     return {
         **{name: value for name, value in given.items() if value},
@@ -45,7 +46,10 @@ def configuration(settings: KafkaSettings, heard: Callable[[KafkaError], None]) 
         "auto.offset.reset": "earliest",
         # How soon another listener takes over from one that died.
         "session.timeout.ms": 10_000,
-        "socket.timeout.ms": 10_000,
+        # All brokers count as away after two requests in a row without an answer: 13 s. For an answer to arrive in
+        # time over a slow line, it is kept small (a larger message comes alone).
+        "socket.timeout.ms": 6_000,
+        "fetch.max.bytes": 4 << 20,
         "socket.connection.setup.timeout.ms": 5_000,
         "topic.metadata.refresh.interval.ms": 30_000,
         "reconnect.backoff.max.ms": 5_000,

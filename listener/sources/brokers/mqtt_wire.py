@@ -7,11 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import LogLevel
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from listener.sources.brokers.mailbox import Mailbox
-from listener.sources.brokers.troubles import denied, unavailable
+from listener.sources.brokers.troubles import denied, of_tls, unavailable
 from manifests.errors import GpuDropError
 
 _ANSWER_S = 10.0
@@ -26,12 +27,14 @@ class Wire:
         self.place = place
         self.client = client
         self._loop = asyncio.get_running_loop()
+        self._said = ""
         self.mailbox: Mailbox[MQTTMessage] = Mailbox()
         self.connected: asyncio.Future[None] = self._loop.create_future()
         self.subscribed: asyncio.Future[None] = self._loop.create_future()
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
+        client.on_log = self._on_log
         client.on_message = lambda _client, _data, message: self._tell(self.mailbox.put, message)
 
     async def within(self, told: asyncio.Future[None]) -> None:
@@ -52,10 +55,15 @@ class Wire:
     def _on_disconnect(
         self, _c: Client, _d: object, _f: DisconnectFlags, code: ReasonCode, _p: Properties | None
     ) -> None:
-        lost = unavailable(self.place, code)
+        lost = of_tls(self.place, self._said) or unavailable(self.place, self._said or code)
         for told in (self.connected, self.subscribed):
             self._tell(_settle, told, lost)
         self._tell(self.mailbox.lose, lost)
+
+    def _on_log(self, _c: Client, _d: object, level: int, said: str) -> None:
+        """What broke the connection is told here alone, just before its end, which says "Unspecified error"."""
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._said = said
 
     def _refusal(self, code: ReasonCode) -> GpuDropError:
         return denied(self.place, code) if code.value in _REFUSALS else unavailable(self.place, code)

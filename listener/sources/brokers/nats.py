@@ -24,6 +24,7 @@ from manifests.errors import SourceDenied
 
 _CONNECT_S = 10.0
 _ANSWER_S = 5.0
+_CLOSE_S = 2.0
 _IDLE_S = 4.0
 _LINGER_S = 0.05
 _PING_S = 4
@@ -74,7 +75,7 @@ class NatsBroker:
             yield _NatsSession(client, pull, troubles)
         finally:
             with suppress(errors.Error, OSError, TimeoutError):
-                async with asyncio.timeout(_ANSWER_S):
+                async with asyncio.timeout(_CLOSE_S):
                     await client.close()
 
     async def _tls(self) -> ssl.SSLContext | None:

@@ -54,10 +54,13 @@ def _is_refusal(error: Exception) -> bool:
 
 def check_consumer(config: ConsumerConfig, *, stream: str, durable: str, subject: str | None) -> None:
     """Raises SourceDenied for one that somebody made otherwise than this source needs it."""
-    if config.ack_policy != AckPolicy.EXPLICIT or config.deliver_subject or (config.filter_subject or None) != subject:
+    # A message that is given up after some deliveries is lost to a listener that was killed as often.
+    gives_up = (config.max_deliver or -1) > 0
+    other = config.ack_policy != AckPolicy.EXPLICIT or config.deliver_subject or gives_up
+    if other or (config.filter_subject or None) != subject:
         raise SourceDenied(
             f"The NATS consumer {durable!r} of stream {stream!r} is not as this source needs it: pulling, explicit"
-            f" acknowledgement, {f'subject {subject!r}' if subject else 'every subject'}.",
+            f" acknowledgement, any number of deliveries, {f'subject {subject!r}' if subject else 'every subject'}.",
             hint=f"Set `durable` to a new name, or remove it: nats consumer rm {stream} {durable}.",
             where="durable",
         )

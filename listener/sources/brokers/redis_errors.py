@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis import exceptions as vendor
 
+from listener.sources.brokers.troubles import of_tls
 from manifests.errors import GpuDropError, ServerMisbehaves, SourceDenied, SourceUnavailable
 
 _MAX_SAID = 200
@@ -38,9 +39,8 @@ def translate(error: Exception, place: str) -> GpuDropError:
     if isinstance(error, vendor.AuthenticationError | vendor.AuthorizationError):
         reason, hint = _REFUSALS["WRONGPASS"]
         return SourceDenied(f"{head}{reason}.", hint=hint)
-    if "CERTIFICATE_VERIFY_FAILED" in said:
-        hint = "Set `tls.ca_file` to the authority's certificate (PEM), or correct the host name in `url`."
-        return SourceDenied(f"{head}the server's certificate is not trusted.", hint=hint)
+    if denied := of_tls(place, said):
+        return denied
     if isinstance(error, vendor.BusyLoadingError | vendor.ReadOnlyError | vendor.ClusterError):
         return SourceUnavailable(f"{head}{said[:_MAX_SAID]}.", hint="It is tried again.")
     if isinstance(error, vendor.ResponseError):

@@ -35,6 +35,8 @@ def test_durations(text: object, seconds: float) -> None:
 
 
 S3 = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["a"]}
+AMQP = {"kind": "amqp", "url": "amqp://rabbit"}
+KAFKA = {"kind": "kafka", "servers": "kafka:9092", "topic": "drops"}
 TRIGGER = {"name": "t", "manifest": {"operation": "transcribe"}}
 
 
@@ -50,6 +52,9 @@ TRIGGER = {"name": "t", "manifest": {"operation": "transcribe"}}
         ({"triggers": [TRIGGER, TRIGGER]}, "", "two triggers are named 't'"),
         ({"local": {"whisper_slots": -1}}, "local.whisper_slots", ""),
         ({"reconcile": {"interval": "soon"}}, "reconcile.interval", ""),
+        ({"sources": [{**AMQP, "tls": {"ca_file": "ca.pem"}}]}, "sources[0]", "begin it with amqps://"),
+        ({"sources": [{**KAFKA, "tls": {"ca_file": "ca.pem"}}]}, "sources[0]", "make it ssl or sasl_ssl"),
+        ({"sources": [{**AMQP, "tls": {"key_file": "k.pem"}}]}, "sources[0].tls", "set both"),
         ([], "c.yaml", "named sections"),
     ],
 )
