@@ -19,6 +19,7 @@ from manifests.errors import ConfigError, StoreUnavailable
 
 HINT = "Check that the database answers; it is tried again."
 _OLDEST = 140000
+_ENCODING = "UTF8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Pace) -> Line
     """The keepalives are for a server whose own clock on idle sessions cannot strike, in the middle of a question."""
     if connection.info.server_version < _OLDEST:
         raise ConfigError("Several listeners need PostgreSQL 14 or newer.", hint="Upgrade it.", where="state")
+    if (encoding := connection.info.parameter_status("server_encoding")) not in (_ENCODING, None):
+        raise ConfigError(
+            f"This database keeps text as {encoding}, and keys of objects may hold any character.",
+            hint=f"Make one with: CREATE DATABASE gpudrop ENCODING '{_ENCODING}' TEMPLATE template0.",
+            where="state",
+        )
     limit = f"{pace.server_s * 1000:.0f}"
     settings = {
         "idle_session_timeout": limit,

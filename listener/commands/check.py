@@ -15,7 +15,7 @@ from rich.console import Console
 from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, trouble
-from listener.commands.check_sources import source_lines
+from listener.commands.check_sources import listing_lines, source_lines
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
@@ -58,6 +58,8 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
     async for line in _store_lines(config, environment):
         yield line
     async for line in source_lines(config, environment):
+        yield line
+    for line in listing_lines(config):
         yield line
     async for line in endpoint_lines(config, environment):
         yield line

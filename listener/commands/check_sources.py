@@ -16,6 +16,7 @@ from listener.configuration.sources import (
     MinioSourceConfig,
     MqttSourceConfig,
     NatsSourceConfig,
+    ReconcileSourceConfig,
     RedisSourceConfig,
     SqsSourceConfig,
     WebhookSourceConfig,
@@ -41,6 +42,14 @@ async def source_lines(config: Config, environment: Environment) -> AsyncGenerat
                 yield await look(subject)
             except GpuDropError as e:
                 yield trouble(subject, e)
+
+
+def listing_lines(config: Config) -> tuple[Line, ...]:
+    """What it means that nothing is listed, where nothing is."""
+    if not config.sources or any(isinstance(each, ReconcileSourceConfig) for each in config.sources):
+        return ()
+    detail = "what the other sources miss (while they or this program are away) is never found"
+    return (Line("source: reconcile", None, f"not used: {detail}", "Add reconcile to `sources`."),)
 
 
 def _look(

@@ -53,6 +53,7 @@ class Nothing:
 Outcome = Run | TakenIn | Gone | Cancel | Nothing
 
 SAME_AGAIN = "the same version again"
+PHANTOM = Nothing("phantom: there is no such object")
 
 
 def must_look(told: Told, known: Known) -> bool:
@@ -79,7 +80,7 @@ def decide(told: Told, meta: ObjectMeta | None, known: Known, triggers: TriggerB
 
 def _gone(told: Told, known: Known) -> Gone | Nothing:
     if known == Known():
-        return Nothing("phantom: there is no such object" if told.created else "removed, and never known")
+        return PHANTOM if told.created else Nothing("removed, and never known")
     return Gone(tuple(run.run_id for run in known.unfinished))
 
 

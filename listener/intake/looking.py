@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from listener.intake.backlog import Backlog
-from listener.intake.deciding import Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
+from listener.intake.deciding import PHANTOM, Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
 from listener.intake.recording import request_of, run_row
 from listener.intake.source_board import SourceBoard
 from listener.ledger.inbox import InboxLedger, Item
@@ -20,7 +20,7 @@ from listener.ledger.settling import Known, Settlement, Settling
 from listener.signals import Ends
 from listener.store import ObjectMeta, Store
 from listener.triggers import TriggerBook
-from manifests.errors import GpuDropError, StoreUnavailable
+from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
 from manifests.names import drop_path
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
@@ -31,6 +31,11 @@ _LOOK_S = 5.0
 """How often keys that others left are looked for."""
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Pauses before a key is looked at again, after a look that failed."""
+_DENIED_S = (*_RETRY_S, 300.0)
+_DENIED_FOR_S = 21600.0
+"""Keys may be mended, but a key that nobody ever lets us see is not asked for longer than this."""
+_PHANTOM_LOOKS = 3
+"""So often a key under which nothing is found is looked at again: a store may tell of an object before it shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,12 @@ class LookingParts:
 class _Looked:
     item: Item
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    item: Item
+    pause_s: float
 
 
 class Looking:
@@ -101,14 +112,12 @@ class Looking:
             tasks = [group.create_task(self._look(item, known, gate)) for item in items]
         results = [task.result() for task in tasks]
         await self._settle([r for r in results if isinstance(r, _Looked)])
-        failed = [r for r in results if isinstance(r, Item)]
-        for attempts in {item.attempts for item in failed}:
-            pause_s = _RETRY_S[min(attempts, len(_RETRY_S) - 1)]
-            same = [item for item in failed if item.attempts == attempts]
+        later = [r for r in results if isinstance(r, _Later)]
+        for pause_s in {each.pause_s for each in later}:
+            same = [each.item for each in later if each.pause_s == pause_s]
             await self._p.inbox.postpone(same, self._p.clock() + pause_s)
 
-    async def _look(self, item: Item, known: dict[tuple[str, str], Known], gate: asyncio.Semaphore) -> _Looked | Item:
-        """The item itself when the store could not be asked."""
+    async def _look(self, item: Item, known: dict[tuple[str, str], Known], gate: asyncio.Semaphore) -> _Looked | _Later:
         told = item.told
         of_key = known.get((told.bucket, told.key), Known())
         meta: ObjectMeta | None = None
@@ -116,18 +125,30 @@ class Looking:
             try:
                 async with gate:
                     meta = await self._p.store.head(told.bucket, told.key)
-            except StoreUnavailable as e:
-                log.warning("key_not_looked_up", bucket=told.bucket, key=told.key, error=str(e), hint=e.info.hint)
-                return item
             except GpuDropError as e:
-                said = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
-                log.error("event_refused", source=told.source, bucket=told.bucket, key=told.key, **said)
-                return _Looked(item, Nothing(e.info.code))
+                return self._not_looked(item, e)
             except Exception:
                 # The supervisor of a look: a defect that one key shows must not stop the looks at all others.
                 log.exception("look_defect", bucket=told.bucket, key=told.key)
-                return item
-        return _Looked(item, decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage))
+                return _Later(item, _pause_s(item, _RETRY_S))
+        outcome = decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage)
+        if outcome == PHANTOM and item.attempts < _PHANTOM_LOOKS:
+            return _Later(item, _pause_s(item, _RETRY_S))
+        return _Looked(item, outcome)
+
+    def _not_looked(self, item: Item, e: GpuDropError) -> _Looked | _Later:
+        """A store that is away or will not let us in may do so later; what else is wrong stays wrong."""
+        told = item.told
+        at = {"bucket": told.bucket, "key": told.key, "error": str(e), "hint": e.info.hint}
+        if isinstance(e, StoreUnavailable):
+            log.warning("key_not_looked_up", **at)
+            return _Later(item, _pause_s(item, _RETRY_S))
+        if isinstance(e, StoreDenied) and self._p.clock() - told.received < _DENIED_FOR_S:
+            level = log.debug if item.attempts else log.error
+            level("key_not_looked_up", code=e.info.code, **at)
+            return _Later(item, _pause_s(item, _DENIED_S))
+        log.error("event_refused", source=told.source, code=e.info.code, **at)
+        return _Looked(item, Nothing(e.info.code))
 
     async def _settle(self, looked: Sequence[_Looked]) -> None:
         settlements = [await self._settlement(each) for each in looked]
@@ -182,6 +203,10 @@ class Looking:
                 log.debug("event_ended", bucket=each.item.told.bucket, key=each.item.told.key, outcome=what)
         for (source, what), n in counts.items():
             self._p.board.count(source, what, n)
+
+
+def _pause_s(item: Item, pauses_s: Sequence[float]) -> float:
+    return pauses_s[min(item.attempts, len(pauses_s) - 1)]
 
 
 def _name(outcome: Outcome, *, new: bool) -> str:

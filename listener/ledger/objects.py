@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, tables
+from listener.ledger.runs import ENDED, RunState, runs_table
 from listener.store import ObjectMeta
 from listener.triggers import Written
 
@@ -27,6 +29,9 @@ outputs_table = sa.Table(
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Index("gpudrop_outputs_by_run", "run_id"),
 )
+
+_UNFINISHED = frozenset[str](get_args(RunState)) - ENDED
+_MANY = 10_000
 
 
 def fingerprint(meta: ObjectMeta) -> str:
@@ -61,6 +66,29 @@ class ObjectLedger:
                 self._database.upsert(db, seen_table, [row])
 
         await self._database.call(work)
+
+    async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
+        """Keys behind `after` of which a version was taken in, in the database's own order."""
+
+        def work() -> Sequence[str]:
+            query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket, seen_table.c.key > after)
+            with self._database.begin() as db:
+                return [row[0] for row in db.execute(query.order_by(seen_table.c.key).limit(limit))]
+
+        return await self._database.call(work)
+
+    async def unfinished(self, bucket: str) -> Sequence[str]:
+        """Keys of runs that have not ended: the oldest, when there are very many."""
+
+        def work() -> Sequence[str]:
+            # By the states there are, not by those there are not: only then is their index of use.
+            open_ = sa.and_(runs_table.c.state.in_(_UNFINISHED), runs_table.c.cancel == "")
+            query = sa.select(runs_table.c.key).where(open_, runs_table.c.bucket == bucket)
+            query = query.order_by(runs_table.c.accepted).limit(_MANY)
+            with self._database.begin() as db:
+                return [row[0] for row in db.execute(query)]
+
+        return await self._database.call(work)
 
     async def forget(self, bucket: str, key: str) -> None:
         """`key` is gone from the store: whatever appears there next is new."""

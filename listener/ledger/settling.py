@@ -85,7 +85,9 @@ class Settling:
                 self._database.upsert(db, seen_table, rows)
                 for told in (s.item.told for s in settlements if s.fingerprint == ""):
                     for table in (seen_table, outputs_table):
-                        db.execute(sa.delete(table).where(table.c.bucket == told.bucket, table.c.key == told.key))
+                        # What a run is only about to write has no version yet, and stays the run's.
+                        there = sa.and_(table.c.bucket == told.bucket, table.c.key == told.key)
+                        db.execute(sa.delete(table).where(there, table.c.fingerprint != ""))
                 _remove(db, [s.item for s in settlements])
             return Settled(started, superseded)
 

@@ -1,4 +1,4 @@
-"""Events from listing: finds what no other source told, after a gap, at the start and every so often.
+"""Events from listing: finds what no other source told, drops and removals, after gaps, at the start, every so often.
 
 It needs nothing of the store but listings, so it also works alone, where a store sends no events at all.
 """
@@ -11,12 +11,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import structlog
 
 from listener.sources.base import Inbox
 from listener.sources.delivery import Retries
-from listener.sources.listing.differences import Differences, Known
+from listener.sources.listing.differences import Differences
+from listener.sources.listing.differences import Known as KnownVersions
+from listener.sources.listing.missing import Expected, Missing
 from listener.sources.listing.oddities import OddKeys
 from listener.sources.listing.pace import pause_s
 from listener.sources.listing.passing import Lister, Passed, Wanted
@@ -32,9 +35,13 @@ LISTINGS_AT_ONCE = 4
 _BACKOFF_CAP_S = 60.0
 
 
+class Known(KnownVersions, Expected, Protocol):
+    """What the ledger is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReconcileSettings:
-    """Seconds. Objects older than `look_back_s` when the source starts are left alone; None: nothing is too old.
+    """Seconds. Objects older than `look_back_s` when the source is made are left alone; None: nothing is too old.
 
     `settle_s` is for stores that show objects while they are written: what changed this recently waits for a later
     listing. `interval_s` lies between two listings of a bucket, more when a listing takes long (see `pace`).
@@ -59,7 +66,6 @@ class _Round:
     """What lasts from one `run` to its end."""
 
     inbox: Inbox
-    oldest: datetime | None
     group: asyncio.TaskGroup
     standing: Standing = field(default_factory=Standing)
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTINGS_AT_ONCE))
@@ -94,6 +100,9 @@ class Reconcile:
         self._prefixes = prefixes
         self._buckets = buckets
         self._now = now
+        # Not when it runs: whoever takes a lead over has to find what was dropped while nobody led.
+        back = settings.look_back_s
+        self._oldest = None if back is None else now() - timedelta(seconds=back)
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._lister = Lister(
             source=self.name,
@@ -102,6 +111,7 @@ class Reconcile:
             interesting=interesting,
             odd_keys=OddKeys(self.name),
             differences=Differences(store, known),
+            missing=Missing(known),
             clock=time.monotonic,
         )
         self._wanted: dict[str, asyncio.Event] = {}
@@ -116,11 +126,9 @@ class Reconcile:
         self._look_for_buckets.set()
 
     async def run(self, inbox: Inbox) -> None:
-        back = self._settings.look_back_s
-        oldest = None if back is None else self._now() - timedelta(seconds=back)
         self._wanted = {}
         async with asyncio.TaskGroup() as group:
-            await self._follow_buckets(_Round(inbox, oldest, group))
+            await self._follow_buckets(_Round(inbox, group))
 
     async def _follow_buckets(self, round_: _Round) -> None:
         backoff = Retries(1.0, _BACKOFF_CAP_S)
@@ -167,14 +175,14 @@ class Reconcile:
                 continue
             backoff.reset()
             round_.inbox.report(self.name, round_.standing.listed(bucket, passed.listed))
-            if passed.news:
-                log.info("listing_found", bucket=bucket, objects=passed.news)
+            if passed.news or passed.gone:
+                log.info("listing_found", bucket=bucket, objects=passed.news, gone=passed.gone)
             await _set_or_later(wanted, self._pause_s(passed))
 
     async def _list(self, bucket: str, round_: _Round) -> Passed:
         settle_s = self._settings.settle_s
         youngest = self._now() - timedelta(seconds=settle_s) if settle_s else None
-        return await self._lister.list(Wanted(bucket, self._prefixes(bucket), round_.oldest, youngest), round_.inbox)
+        return await self._lister.list(Wanted(bucket, self._prefixes(bucket), self._oldest, youngest), round_.inbox)
 
     def _pause_s(self, passed: Passed) -> float:
         settings = self._settings

@@ -270,6 +270,13 @@ class TestTrouble:
             await cluster.open()
         assert "s3cret" not in f"{error.value}{error.value.info}"
 
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    async def test_a_database_without_room_for_every_key_is_told(self, postgres_server: Any, encoding: str) -> None:
+        cluster = PostgresCluster(create_database(postgres_server, encoding), random.Random(), BRISK)
+        with pytest.raises(ConfigError, match=encoding) as error:
+            await cluster.open()
+        assert "UTF8" in error.value.info.hint
+
     async def test_a_url_that_is_none_is_told_without_its_secrets(self) -> None:
         cluster = PostgresCluster("postgresql://someone:s3cret@host/db?s3cret", random.Random(), BRISK)
         with pytest.raises(ConfigError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from listener.intake.inbox import DurableInbox, InboxParts
 from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Item, Told
+from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
 from listener.ledger.sources import SourceLedger
 from listener.signals import Arrivals
-from listener.triggers import MANIFESTS, TriggerBook
+from listener.store import ObjectMeta
+from listener.triggers import MANIFESTS, TriggerBook, Written
 from manifests.errors import StoreUnavailable
 
 SAW = "e1@1"
@@ -134,6 +137,16 @@ async def test_a_newer_run_supersedes_and_a_removal_cancels(database: Database) 
     await settling.settle([Settlement(item, "", cancel=("r2",))], reason="cancelled")
     assert await runs.ends_requested() == {"r1": "superseded", "r2": "cancelled"}
     assert (await settling.known("bucket", ["a"]))["a"].seen == ""
+
+
+async def test_a_removal_leaves_what_a_run_is_about_to_write_its_own(database: Database) -> None:
+    """Somebody deletes an old output while a run makes the new one, which must start nothing."""
+    objects, settling = ObjectLedger(database), Settling(database)
+    await objects.will_write("bucket", ["new.mp4", "old.mp4"], "r1", 0)
+    await objects.wrote("bucket", [ObjectMeta("old.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
+    items = await held(InboxLedger(database, "m1"), "new.mp4", "old.mp4")
+    await settling.settle([Settlement(item, "") for item in items], reason="cancelled")
+    assert await settling.known("bucket", ["new.mp4", "old.mp4"]) == {"new.mp4": Known(written=Written("r1", 0, ""))}
 
 
 async def test_accepted_runs_are_claimed_by_one_listener_each(database: Database) -> None:

@@ -31,6 +31,12 @@ class Nothing:
 
     async def saw(self, bucket: str, meta: ObjectMeta) -> None: ...
 
+    async def unfinished(self, bucket: str) -> Sequence[str]:
+        return ()
+
+    async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
+        return ()
+
 
 def source(store: S3Store, **arguments: Any) -> Reconcile:
     settings = ReconcileSettings(interval_s=0.1, look_back_s=None)

@@ -39,7 +39,7 @@ class Disagreeing:
 
 
 class TakingIn(Recorder):
-    """Records versions as HEAD tells them, as the listener does."""
+    """Records versions as HEAD tells them, or that there is none, as the listener does."""
 
     def __init__(self, store: FolderStore, ledger: ObjectLedger) -> None:
         super().__init__()
@@ -50,6 +50,8 @@ class TakingIn(Recorder):
         for event in events:
             if meta := await self._store.head(event.bucket, event.key):
                 await self._ledger.saw(event.bucket, meta)
+            else:
+                await self._ledger.forget(event.bucket, event.key)
         await super().accept(events)
 
 

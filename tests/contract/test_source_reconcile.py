@@ -13,6 +13,7 @@ import boto3
 from structlog.testing import capture_logs
 
 from listener.sources.folder.source import FolderWatch, FolderWatchSettings
+from listener.sources.listing.missing import PAGE
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore
@@ -36,6 +37,12 @@ class Everything:
 
     async def saw(self, bucket: str, meta: ObjectMeta) -> None:
         raise AssertionError("nothing here is known by another name")
+
+    async def unfinished(self, bucket: str) -> Sequence[str]:
+        return ()
+
+    async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
+        return ()
 
 
 class Listed:
@@ -80,6 +87,52 @@ async def test_what_is_old_or_of_no_interest_is_passed_over() -> None:
     async with running(inbox, source):
         await inbox.until(lambda: inbox.created)
     assert set(inbox.created) == {"new.mp3", "edge.mp3"}
+
+
+async def test_what_was_dropped_before_a_lead_was_taken_over_is_found() -> None:
+    """A listener that did not lead was there all the same when it was dropped."""
+    clock = [NOW]
+    source = reconcile(Listed([meta("a.mp3", -30)]), ReconcileSettings(look_back_s=0.0), now=lambda: clock[0])
+    clock[0] += timedelta(seconds=60)
+    inbox = Recorder()
+    async with running(inbox, source):
+        await inbox.until(lambda: inbox.created["a.mp3"])
+
+
+class Expecting(Everything):
+    """Everything listed is known. `there` was taken in before."""
+
+    def __init__(self, *there: str) -> None:
+        super().__init__()
+        self._there = sorted(there)
+
+    async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
+        return ()
+
+    async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
+        return [key for key in self._there if key > after][:limit]
+
+
+async def test_of_many_objects_that_are_gone_all_are_told_though_a_few_a_listing() -> None:
+    there = [f"in/{i:04}.mp3" for i in range(3 * PAGE // 2)]
+    known = Expecting("elsewhere.mp3", *there, "out/a.mp3")
+    store = Listed([meta(there[0]), meta(there[PAGE])])
+    inbox = Recorder()
+    settings = ReconcileSettings(interval_s=0.01, look_back_s=0.0)
+    async with running(inbox, reconcile(store, settings, known=known, prefixes=lambda bucket: ("in/",))):
+        await inbox.until(lambda: len(inbox.removed) == len(there) - 2)
+    assert set(inbox.removed) == set(there) - {there[0], there[PAGE]}
+    assert max(inbox.batches) < PAGE
+
+
+async def test_an_empty_listing_takes_nothing_for_gone() -> None:
+    """It may be a folder whose disk is not mounted."""
+    store = Listed()
+    inbox = Recorder()
+    async with running(inbox, reconcile(store, ReconcileSettings(interval_s=0.01), known=Expecting("a.mp3"))):
+        while len(store.prefixes) < 3:
+            await asyncio.sleep(0.01)
+    assert not inbox.events
 
 
 async def test_only_the_prefixes_of_a_bucket_are_listed() -> None:

@@ -75,3 +75,20 @@ async def test_events_that_lead_nowhere(root: Path) -> None:
         )
         await until_all_ended(app, "x.job.json")
         assert [r.key for r in await app.runs.recent(10)] == ["x.job.json"]
+
+
+async def test_a_drop_that_is_deleted_while_nobody_hears_of_it_is_cancelled(root: Path) -> None:
+    """Only listing is at work: stores without events, and removals told during a gap."""
+    document = {
+        "store": {"kind": "folder", "root": str(root)},
+        "sources": ["reconcile"],
+        "reconcile": {"interval": "0.2s"},
+    }
+    async with running(parse(document, origin="test"), Environment()) as app:
+        await put(app.store, "a.job.json", MUX)
+        async with asyncio.timeout(60):
+            while [r.state for r in await app.runs.recent(10)] != ["waiting"]:
+                await asyncio.sleep(0.05)
+            await app.store.delete("drop", "a.job.json")
+            while [r.state for r in await app.runs.recent(10)] != ["cancelled"]:
+                await asyncio.sleep(0.05)

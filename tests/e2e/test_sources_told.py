@@ -104,3 +104,4 @@ def test_check_looks_at_queues_and_brokers(
     assert "ok   source: redis" in found
     assert "BAD  source: nats" in found
     assert "GPUDROP_WEBHOOK_TOKEN" in found
+    assert "Add reconcile to `sources`" in found

@@ -16,7 +16,7 @@ from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store
 from support.sources import Recorder, running
 
-What = Literal["removals", "repeats", "remembers", "crowds"]
+What = Literal["repeats", "remembers", "crowds"]
 """What some ways cannot: tell what is gone; tell again what was refused; tell later what came when nobody listened;
 tell objects apart that come at the same time."""
 
@@ -101,6 +101,7 @@ class Intake(Recorder):
 
     async def _there(self, event: ObjectEvent) -> bool:
         if not isinstance(event, ObjectCreated):
+            await self._bench.ledger.forget(event.bucket, event.key)
             return True
         meta = await self._bench.store.head(event.bucket, event.key)
         if meta and self._listings:

@@ -38,6 +38,12 @@ class Ledger:
 
     async def saw(self, bucket: str, meta: ObjectMeta) -> None: ...
 
+    async def unfinished(self, bucket: str) -> Sequence[str]:
+        return ()
+
+    async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
+        return ()
+
 
 class Counting:
     """An inbox that keeps nothing."""

@@ -32,7 +32,6 @@ from support.webhook import TOKENS
 NO_MEMORY = "it tells only those who are there"
 POSTS_ONCE = "it posts once, whatever the answer"
 MIXES_UP = "version 1.8 may tell of an object under the name of one that comes right after it"
-SHOWS_WHAT_IS_THERE = "a listing shows what is there, not what is gone"
 
 
 async def _folder(given: Given, *, polling: bool) -> Parts:
@@ -144,8 +143,7 @@ async def _bucket(server: Any) -> str:
 
 
 def _read(fixture: str, **odd: Mapping[str, str]) -> Way:
-    only = {"removals": SHOWS_WHAT_IS_THERE}
-    return Way(partial(_listed, fixture=fixture), (fixture,), only, by_the_second=True, **odd)
+    return Way(partial(_listed, fixture=fixture), (fixture,), by_the_second=True, **odd)
 
 
 WAYS: dict[str, Way] = {
@@ -153,9 +151,7 @@ WAYS: dict[str, Way] = {
     "folder-polling": Way(partial(_folder, polling=True), (), {"remembers": NO_MEMORY}, by_the_second=True),
     "minio": Way(partial(_listen, every_bucket=False), ("minio_server", "minio_bucket"), {"remembers": NO_MEMORY}),
     "minio-all": Way(partial(_listen, every_bucket=True), ("minio_server", "minio_bucket"), {"remembers": NO_MEMORY}),
-    "minio-silent": Way(
-        _silent, ("silent_minio",), {"removals": SHOWS_WHAT_IS_THERE}, by_the_second=True, silent="minio"
-    ),
+    "minio-silent": Way(_silent, ("silent_minio",), by_the_second=True, silent="minio"),
     "webhook-minio": Way(_posted_by_minio, ("minio_telling",)),
     "webhook-versitygw": Way(
         _posted_by_versitygw,
@@ -169,7 +165,7 @@ WAYS: dict[str, Way] = {
     },
     "nats-versitygw": Way(_published_by_versitygw, ("versitygw_publishing",), {"crowds": MIXES_UP}),
     "sqs": Way(_queued, ("moto_server",)),
-    "reconcile-folder": Way(_listed_folder, (), {"removals": SHOWS_WHAT_IS_THERE}),
+    "reconcile-folder": Way(_listed_folder),
     "reconcile-minio": _read("minio_server"),
     "reconcile-seaweedfs": _read(
         "seaweedfs_server", without={"back\\slash:colon.txt": "it makes a slash of a backslash"}

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from listener.events import ObjectCreated
+from listener.events import ObjectCreated, ObjectRemoved
 from listener.sources.base import Inbox
 from listener.sources.delivery import deliver
 from listener.sources.listing.differences import Differences, Known
+from listener.sources.listing.missing import Missing
 from listener.sources.listing.oddities import OddKeys
 from listener.sources.listing.standing import Listed
 from listener.store import ObjectMeta, OddKey, Store
@@ -34,6 +35,7 @@ class Passed:
     objects: int = 0
     odd: int = 0
     news: int = 0
+    gone: int = 0
     unsettled: bool = False
     telling_s: float = 0.0
     began: float = 0.0
@@ -57,12 +59,14 @@ class Lister:
     interesting: Callable[[str, str], bool]
     odd_keys: OddKeys
     differences: Differences
+    missing: Missing
     clock: Callable[[], float]
 
     async def list(self, wanted: Wanted, inbox: Inbox) -> Passed:
         """Raises what the store's `list` and the ledger raise."""
         passed = Passed(began=self.clock())
         self.differences.begin(wanted.bucket)
+        await self.missing.begin(wanted.bucket)
         batch: list[ObjectMeta] = []
         for prefix in wanted.prefixes:
             async for item in self.store.list(wanted.bucket, prefix):
@@ -71,6 +75,7 @@ class Lister:
                     self.odd_keys.tell(wanted.bucket, item, inbox)
                     continue
                 passed.objects += 1
+                self.missing.met(wanted.bucket, item.key)
                 if self._concerns(item, wanted, passed):
                     batch.append(item)
                 if len(batch) >= BATCH:
@@ -78,6 +83,9 @@ class Lister:
                     batch = []
         await self._tell(wanted.bucket, batch, passed, inbox)
         passed.ended = self.clock()
+        gone = self.missing.gone(wanted.bucket, wanted.prefixes)
+        await deliver(inbox, [ObjectRemoved(wanted.bucket, key, self.source) for key in gone], source=self.source)
+        passed.gone = len(gone)
         return passed
 
     def _concerns(self, meta: ObjectMeta, wanted: Wanted, passed: Passed) -> bool:

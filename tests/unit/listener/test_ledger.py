@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.runs import RunLedger, RunRow, RunState
 from listener.store import ObjectMeta
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -44,6 +45,21 @@ async def test_what_was_taken_in_is_known_by_version(database: Database) -> None
     assert await objects.unknown("bucket", [overwritten]) == [overwritten]
     await objects.forget("bucket", "a")
     assert await objects.unknown("bucket", [meta("a")]) == [meta("a")]
+
+
+async def test_what_ought_to_be_there_is_told_a_few_at_a_time(database: Database) -> None:
+    objects, runs = ObjectLedger(database), RunLedger(database)
+    for key in ("b", "c", "a", "é"):
+        await objects.saw("bucket", meta(key))
+    await objects.saw("other", meta("d"))
+    assert await objects.taken_in("bucket", after="", limit=2) == ["a", "b"]
+    assert await objects.taken_in("bucket", after="b", limit=9) == ["c", "é"]
+    for i, state in enumerate(get_args(RunState)):
+        await runs.add(row(state, f"{state}.mp3", state=state, accepted=float(i)))
+    await runs.request_end("queued", "cancelled")
+    expected = ["accepted.mp3", "waiting.mp3", "running.mp3", "writing.mp3"]
+    assert await objects.unfinished("bucket") == expected
+    assert await objects.unfinished("other") == []
 
 
 async def test_outputs_are_known_from_intent_to_version(database: Database) -> None:
