@@ -64,8 +64,11 @@ class Ends:
 
     async def wait(self, run_id: str) -> str:
         """Returns the reason once the run is to end."""
-        await self._event(run_id).wait()
-        return self._reasons[run_id]
+        while True:
+            await self._event(run_id).wait()
+            # Asked for and forgotten at once: then it is not to end after all.
+            if reason := self.reason(run_id):
+                return reason
 
     def keep(self, run_ids: Collection[str]) -> None:
         """Forgets all others, if the last call did not keep them either: they end, or have ended, elsewhere."""

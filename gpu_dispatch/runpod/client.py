@@ -143,7 +143,7 @@ class RunPodClient:
         session, key = self._ready()
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         timeout = self._asking if body is None else self._submitting
-        url = URL(f"{self._api}/{endpoint_id}/{path}", encoded=True)
+        url = URL(f"{self._api}/{quote(endpoint_id, safe='')}/{path}", encoded=True)
         async with self.gates.passed(endpoint_id, kind, self._settings.patience_s):
             try:
                 async with session.request(

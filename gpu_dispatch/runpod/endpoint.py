@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from gpu_dispatch.backend import Health, JobRef, JobStatus
+from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.followed import Board, Followed
 from gpu_dispatch.runpod.health import explained
 from gpu_dispatch.runpod.hints import Hints
+from gpu_dispatch.runpod.readings import status_of
 from gpu_dispatch.runpod.retrying import Insisting
 from gpu_dispatch.runpod.settings import RunPodSettings
 from gpu_dispatch.runpod.submitting import body_of
@@ -87,7 +89,7 @@ class RunPodEndpoint:
 
     async def again(self, job: JobRef) -> bool:
         """Never where workers claim: there a new job does no harm, and is easier to account for."""
-        if self.claims or not await self._insisting.run_again(job):
+        if self.claims or not await self._insisting.run_again(job, self._useless):
             return False
         followed = self._followed(job)
         followed.begin_again(now())
@@ -126,6 +128,11 @@ class RunPodEndpoint:
         for job in self._board.all():
             job.wake.set()
             self._unhinted(job)
+
+    def _useless(self, answer: Answer) -> bool:
+        """Whether it tells of a job that RunPod takes for done, and that brought nothing."""
+        result = status_of(answer, "", self._settings.dialect).result
+        return answer.state == "completed" and not (result and result.payload)
 
     async def _asked(self) -> Health:
         return explained(self.name, await self._client.health(self._settings.endpoint_id))

@@ -29,13 +29,14 @@ class Insisting:
         answer = await self._insist(lambda: self._client.cancel(job.endpoint, job.job_id))
         return answer is not None and answer.state == "cancelled"
 
-    async def run_again(self, job: JobRef) -> bool:
+    async def run_again(self, job: JobRef, useless: Callable[[Answer], bool]) -> bool:
         """Whether a job that failed is in the queue again, or beyond. Where an answer is lost, the job itself tells.
 
-        One that is there already was put there by an earlier call, whose answer was lost.
+        One that is there already was put there by an earlier call, whose answer was lost. `useless`: a job is done, and
+        what it brought is nothing; RunPod does not start such a one again.
         """
         before = await self._status(job)
-        if before is None or before.state == "cancelled":
+        if before is None or before.state == "cancelled" or useless(before):
             return False
         if before.state not in ("failed", "timed_out"):
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import shutil
 import tempfile
@@ -31,6 +32,7 @@ OPERATE = (10.0, 90.0)
 UPLOAD = (90.0, 100.0)
 """What each part of a job is worth, in percent of the whole."""
 
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_OURS = frozenset({DuplicateJob.code, RunCancelled.code})
 
 _STEP = 0.5
@@ -228,6 +230,8 @@ def _check_left(path: Path) -> None:
 
 
 def _defect(e: Exception) -> WorkerError:
+    if isinstance(e, OSError) and e.errno in _DISK_FULL:
+        return WorkerError("The worker's disk is full.", hint="Give the worker more disk.", retryable=True)
     return WorkerError(
         f"The worker failed unexpectedly ({type(e).__name__}).",
         hint="This is a defect: the worker's log holds its traceback.",

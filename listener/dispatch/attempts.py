@@ -12,6 +12,7 @@ import structlog
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import CaptionParams
+from listener.defects import DEFECT
 from listener.dispatch.course import Course
 from listener.dispatch.legs import Means
 from listener.dispatch.request import JobRequest, Tried
@@ -36,9 +37,11 @@ class Attempts:
                 course.add(sent)
             result = await course.result()
         except GpuDropError as e:
-            await self._means.uploads.end(request)
-            at = self._means.clock()
-            return Tried(started, at, course.last, error=e.info, usd=course.usd, counts=self._counts(e.info, course))
+            return await self._failed(course, started, e.info)
+        except Exception:
+            # The supervisor of an attempt: a defect ends it, and the other jobs of its run hear of it.
+            log.exception("attempt_defect", run_id=request.run_id, task=request.task_id, attempt=attempt)
+            return await self._failed(course, started, DEFECT)
         await self._means.uploads.end(request)
         at = self._means.clock()
         return Tried(
@@ -46,7 +49,7 @@ class Attempts:
         )  # fmt: skip
 
     async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> None:
-        """Its outcome is on record: what it left in the store is not needed. See `Tried` for `alone`."""
+        """Its outcome is on record: its answer alone stays in the store. For `alone` see `Tried`."""
         try:
             await self._means.marks.clear(request, attempt, task=isinstance(request.task.params, CaptionParams))
         except GpuDropError as e:
@@ -55,6 +58,13 @@ class Attempts:
             return
         if alone:
             self._means.late.add(request, attempt)
+
+    async def drop_answer(self, bucket: str, task_id: str, attempt: int) -> None:
+        """The run has ended: nobody asks any more."""
+        try:
+            await self._means.marks.drop(bucket, task_id, attempt, "answer")
+        except GpuDropError as e:
+            log.info("answer_left", task=task_id, code=e.info.code, error=str(e))
 
     async def _begun(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> tuple[Sent, ...]:
         sender = self._means.sender
@@ -74,6 +84,11 @@ class Attempts:
             return (await sender.send(request, attempt, 1, avoid),)
         except SubmitUnknown:
             return await sender.resume(request, attempt)
+
+    async def _failed(self, course: Course, started: float, error: ErrorInfo) -> Tried:
+        await self._means.uploads.end(course.request)
+        at = self._means.clock()
+        return Tried(started, at, course.last, error=error, usd=course.usd, counts=self._counts(error, course))
 
     def _counts(self, error: ErrorInfo, course: Course) -> bool:
         job: JobRef | None = course.last

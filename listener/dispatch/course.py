@@ -10,14 +10,19 @@ import structlog
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.watch import follow
+from listener.defects import DEFECT
 from listener.dispatch.budgets import cost_usd
+from listener.dispatch.explaining import going_on, silent, taken_away, vanished
 from listener.dispatch.legs import STOP_S, Leg, Means, from_the_store
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sent
 from listener.dispatch.timing import Timing
-from manifests.errors import DuplicateJob, ErrorInfo, GpuDropError, JobLost, RunCancelled, WorkerError
+from manifests.errors import DuplicateJob, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+ENDING_S = 10.0
+"""Longer than this program takes to end."""
 
 
 @dataclass(slots=True)
@@ -57,11 +62,15 @@ class Course:
                 sent.backend, sent.job, on_status=lambda status: self._heard(sent.job, status), rng=self.means.rng
             )
         )  # fmt: skip
-        now = self.means.clock()
-        self._legs[sent.job.job_id] = Leg(sent, following, since=sent.row.sent or now, followed=now)
+        now = self.means.now()
+        age_s = max(0.0, self.means.clock() - sent.row.sent) if sent.row.sent else 0.0
+        self._legs[sent.job.job_id] = Leg(sent, following, since=now - age_s, followed=now)
 
     async def result(self) -> GpuResult:
-        """What the task came to. Raises its error, and what ends the run; jobs that are not needed are cancelled."""
+        """What the task came to. Raises its error, and what ends the run; jobs that are not needed are cancelled.
+
+        Cancelled itself, it leaves them as they are: they are looked for again.
+        """
         timing = Timing(self.means, self.request, self.attempt)
         ended = asyncio.create_task(self.means.ends.wait(self.request.run_id))
         try:
@@ -69,13 +78,22 @@ class Course:
                 waited = {ended, *(leg.following for leg in self._open())}
                 await asyncio.wait(waited, timeout=timing.gap(self._open()), return_when=asyncio.FIRST_COMPLETED)
                 self.means.ends.check(self.request.run_id)
+                if ended.done():
+                    ended = asyncio.create_task(self.means.ends.wait(self.request.run_id))
                 if found := await self._whoever_finished():
                     return found
                 for leg in self._open():
                     if second := await timing.look(leg, tuple(self._legs.values())):
                         self.add(second)
         except GpuDropError as e:
-            await self._stop(e)
+            left = await self._stop(e.info.code)
+            if left:
+                raise going_on(e, left) from e
+            raise
+        except Exception:
+            # A program that is ending loses its threads a moment before its stories are let go: their jobs go on.
+            await asyncio.sleep(ENDING_S)
+            await self._stop(DEFECT.code)
             raise
         finally:
             ended.cancel()
@@ -91,7 +109,7 @@ class Course:
             if found := await self._finished(leg):
                 return found
         if not self._open():
-            raise self._trouble or _vanished()
+            raise self._trouble or vanished()
         return None
 
     def _open(self) -> list[Leg]:
@@ -100,7 +118,7 @@ class Course:
     def _heard(self, job: JobRef, status: JobStatus) -> None:
         leg = self._legs.get(job.job_id)
         if leg and leg.running is None and status.state == "running":
-            leg.running = self.means.clock()
+            leg.running = self.means.now()
         self.means.tell(self.request, self.attempt, job, status)
 
     async def _finished(self, leg: Leg) -> GpuResult | None:
@@ -114,14 +132,23 @@ class Course:
             await self._close(leg, "done", result)
             await self._cancel_others("taken_back")
             return replace(result, task_id=self.request.task_id)
-        error = (result.error if result else None) or _silent(status, leg)
-        error = self.means.placing.budgets.explained(_taken_away(error, leg), leg.sent.row, result)
+        error = (result.error if result else None) or silent(status, leg)
+        error = self.means.placing.budgets.explained(taken_away(error, leg), leg.sent.row, result)
         await self._close(leg, error.code, result)
         if error.code == DuplicateJob.code:
             await self._who_then()
         else:
             self._trouble = GpuDropError.from_info(error)
+            if self._open() and await self._held(leg):
+                raise self._trouble
         return None
+
+    async def _held(self, leg: Leg) -> bool:
+        """Whether the claim is this job's: then no other one of the attempt will do any work."""
+        if not leg.sent.backend.claims:
+            return False
+        claim = await self.means.patiently(self.means.marks.claim, self.request, self.attempt)
+        return claim is not None and claim.job_id == leg.sent.job.job_id
 
     async def _told(self, leg: Leg, status: JobStatus) -> GpuResult | None:
         """What the endpoint says, or better: what the worker left in the store, should the endpoint know less."""
@@ -139,7 +166,7 @@ class Course:
         """Another job holds the claim: that one is followed instead."""
         holder = await self.means.sender.claimed(self.request, self.attempt)
         if holder is None:
-            self._trouble = self._trouble or _vanished()
+            self._trouble = self._trouble or vanished()
             return
         known = self._legs.get(holder.job.job_id)
         if known is None:
@@ -147,7 +174,7 @@ class Course:
         elif known.over:
             # Its endpoint has closed the book on it, and yet it works: the store will tell.
             known.over = False
-            known.running = known.running or self.means.clock()
+            known.running = known.running or self.means.now()
             known.following = asyncio.create_task(from_the_store(self.means, self.request, self.attempt))
             self.means.pool.opened(known.sent.row.endpoint)
 
@@ -158,7 +185,7 @@ class Course:
         delay_ms, execution_ms = (result.delay_ms, result.execution_ms) if result else (0, 0)
         if not execution_ms and leg.running is not None:
             # Nobody told how long it worked: as long as it was seen to.
-            execution_ms = round((self.means.clock() - leg.running) * 1000)
+            execution_ms = round((self.means.now() - leg.running) * 1000)
         usd = cost_usd(execution_ms, row.usd_per_s)
         self.usd += usd
         await self.means.patiently(
@@ -167,18 +194,24 @@ class Course:
         if outcome == "done":
             self.means.estimates.learn(replace(row, outcome=outcome, execution_ms=execution_ms, state="ended"))
 
-    async def _stop(self, error: GpuDropError) -> None:
-        """Nothing of the attempt goes on: whatever is still to begin finds the claim taken."""
-        await self._cancel_others(error.info.code)
+    async def _stop(self, outcome: str) -> list[JobRef]:
+        """Nothing of the attempt goes on: whatever is still to begin finds the claim taken.
+
+        But for jobs that claim nothing and could not be cancelled: those it gives.
+        """
+        left = await self._cancel_others(outcome)
         if not self.claims:
-            return
+            return left
         try:
             async with asyncio.timeout(STOP_S):
                 await self.means.patiently(self.means.marks.revoke, self.request, self.attempt)
         except (TimeoutError, GpuDropError) as e:
             log.warning("claim_not_revoked", run_id=self.request.run_id, error=str(e))
+        return left
 
-    async def _cancel_others(self, outcome: str) -> None:
+    async def _cancel_others(self, outcome: str) -> list[JobRef]:
+        """Those of them that nothing keeps from going on."""
+        left: list[JobRef] = []
         for leg in self._open():
             leg.following.cancel()
             try:
@@ -187,32 +220,7 @@ class Course:
             except (TimeoutError, GpuDropError) as e:
                 endpoint, job = leg.sent.row.endpoint, leg.sent.job.job_id
                 log.warning("job_not_cancelled", endpoint=endpoint, job=job, error=str(e))
+                if not leg.sent.backend.claims:
+                    left.append(leg.sent.job)
             await self._close(leg, outcome)
-
-
-def _silent(status: JobStatus, leg: Leg) -> ErrorInfo:
-    """The error of a job of which nothing came, not even an error."""
-    if status.state == "lost":
-        where = "The process that ran it" if not leg.sent.backend.durable else leg.sent.row.endpoint
-        return JobLost(
-            f"{where} knows nothing of the job any more, and it left no answer.", hint="It is started again by itself."
-        ).info
-    # An endpoint that says "completed" has lost the result: the job itself may well do better next time.
-    return WorkerError(
-        f"The job is {status.state} but brought no result.",
-        hint="See the worker's log.",
-        retryable=status.state == "completed",
-    ).info
-
-
-def _taken_away(error: ErrorInfo, leg: Leg) -> ErrorInfo:
-    """A run that is to end is ended before this: whoever cancelled the job did so at the endpoint."""
-    if error.code != RunCancelled.code:
-        return error
-    return JobLost(
-        f"Somebody took the job off {leg.sent.row.endpoint}.", hint="It is started again by itself; cancel the run."
-    ).info
-
-
-def _vanished() -> JobLost:
-    return JobLost("The job that held the claim left no answer.", hint="It is started again by itself.")
+        return left

@@ -49,6 +49,6 @@ class LateClaims:
             while self._due and self._due[0].at <= self._now():
                 due = self._due.popleft()
                 try:
-                    await self._marks.drop_claim(due.bucket, due.task_id, due.attempt)
+                    await self._marks.drop(due.bucket, due.task_id, due.attempt, "claim")
                 except GpuDropError as e:
                     log.info("claim_left", task=due.task_id, code=e.info.code, error=str(e))

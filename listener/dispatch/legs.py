@@ -38,7 +38,8 @@ Tell = Callable[[JobRequest, int, JobRef, JobStatus], None]
 class Means:
     """`limit_s`: how long a task's addresses work, and so how long it is waited for. `clock` gives epoch seconds.
 
-    `tell` hears of every change: request, attempt, job, status.
+    `now` gives seconds on a clock that never goes back, nor jumps. `tell` hears of every change: request, attempt, job,
+    status.
     """
 
     sender: Sender
@@ -51,6 +52,7 @@ class Means:
     estimates: Estimates
     ends: Ends
     clock: Callable[[], float]
+    now: Callable[[], float]
     rng: random.Random
     tell: Tell
     limit_s: float
@@ -61,7 +63,7 @@ class Means:
 
 @dataclass(slots=True)
 class Leg:
-    """Times are epoch seconds: `since` it counts as sent, `followed` by this process, `running` first seen at work.
+    """Times are `Means.now`: `since` it counts as sent, `followed` by this process, `running` first seen at work.
 
     `begun`: it holds the claim, whatever its endpoint says of it. `asked`: when the store was last asked for its
     answer.

@@ -78,14 +78,15 @@ class Marks:
     async def clear(self, request: JobRequest, attempt: int, *, task: bool) -> None:
         """For an attempt whose outcome is on record. `task`: it may have kept its task here.
 
-        The claim stays, withdrawn: a provider may yet run a job again that is long done.
+        The claim stays, withdrawn: a provider may yet run a job again that is long done. So does the answer: a run told
+        from the top asks for it, when the provider has forgotten its own.
         """
         await self.revoke(request, attempt)
-        for what in ("answer", *(("task",) if task else ())):
-            await self._store.delete(request.bucket, _key(request.task_id, attempt, what))
+        if task:
+            await self._store.delete(request.bucket, _key(request.task_id, attempt, "task"))
 
-    async def drop_claim(self, bucket: str, task_id: str, attempt: int) -> None:
-        await self._store.delete(bucket, _key(task_id, attempt, "claim"))
+    async def drop(self, bucket: str, task_id: str, attempt: int, what: Literal["claim", "answer"]) -> None:
+        await self._store.delete(bucket, _key(task_id, attempt, what))
 
     def _ours(self, request: JobRequest) -> bytes:
         return claim_bytes(withdrawal(request.task_id, self._clock()))

@@ -97,6 +97,10 @@ class Pool:
         place = self._places.get(name)
         return place.spec if place else None
 
+    def spec_of(self, backend: GpuBackend) -> EndpointSpec | None:
+        """None where no endpoint of the configuration is asked through `backend`."""
+        return next((place.spec for place in self._places.values() if place.backend is backend), None)
+
     def dialect(self, name: str) -> str:
         return self._places[name].dialect
 

@@ -40,7 +40,7 @@ class Timing:
 
     def gap(self, legs: Sequence[Leg]) -> float:
         """How long nobody needs to look, in seconds."""
-        specs = [self._means.pool.spec(leg.sent.row.endpoint) for leg in legs if leg.running is None]
+        specs = [self._means.pool.spec_of(leg.sent.backend) for leg in legs if leg.running is None]
         limits = [limit for spec in specs if spec for limit in (spec.max_queue_s, spec.hedge_after_s) if limit]
         return max(_LEAST_S, min([LOOK_S, *limits]))
 
@@ -49,7 +49,7 @@ class Timing:
 
         Raises TaskTimedOut and QueuedTooLong, when nothing is to be hoped for from this job.
         """
-        now = self._means.clock()
+        now = self._means.now()
         if now - leg.since > self._means.limit_s and now - leg.followed > DUE_S:
             await self._too_late(leg, now - leg.since)
         elif leg.running is None:
@@ -70,10 +70,10 @@ class Timing:
         raise _too_long(for_s)
 
     async def _queued(self, leg: Leg, for_s: float, legs: Sequence[Leg]) -> Sent | None:
-        pool, spec = self._means.pool, self._means.pool.spec(leg.sent.row.endpoint)
+        pool, spec = self._means.pool, self._means.pool.spec_of(leg.sent.backend)
         if leg.begun or not leg.sent.backend.durable:
             return None
-        used = frozenset(each.sent.row.endpoint for each in legs)
+        used = frozenset(place.name for each in legs if (place := pool.spec_of(each.sent.backend)))
         if spec and pool.serves(spec.name) and self._patient(spec, for_s):
             due = spec.hedge_after_s is not None and for_s > spec.hedge_after_s
             return await self._second(leg, used) if due and len(legs) == 1 else None
@@ -98,7 +98,7 @@ class Timing:
             claim = await self._means.patiently(self._means.marks.settle, self._request, self._attempt)
             leg.begun = claim is not None
             if claim and claim.job_id == leg.sent.job.job_id:
-                leg.running = leg.running or self._means.clock()
+                leg.running = leg.running or self._means.now()
             return claim is None
         try:
             async with asyncio.timeout(STOP_S):

@@ -12,7 +12,8 @@ from listener.ledger.database import Database, chunks, tables
 from listener.ledger.together import Together
 
 RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
-EndReason = Literal["cancelled", "superseded"]
+EndReason = Literal["cancelled", "superseded", "incomplete"]
+"""Why a run is to end early. "incomplete": one of its jobs has failed for good, and the others would be for nothing."""
 ENDED: frozenset[RunState] = frozenset({"done", "failed", "cancelled", "superseded"})
 
 runs_table = sa.Table(
@@ -114,14 +115,18 @@ class RunLedger:
         return await self._database.call(work)
 
     async def reclaim(self, run_ids: Sequence[str], member: str) -> list[RunRow]:
-        """Those of them that have not ended, as if `member` had claimed them and told nothing of them yet."""
+        """Those of them that have not ended, as if `member` had claimed them and told nothing of them yet.
+
+        Told from the top, a run that was incomplete has to find out again.
+        """
+        asked = sa.case((runs_table.c.cancel == "incomplete", ""), else_=runs_table.c.cancel)
 
         def work() -> list[RunRow]:
             found: list[RunRow] = []
             with self._database.begin() as db:
                 for chunk in chunks(run_ids):
                     query = sa.update(runs_table).where(runs_table.c.run_id.in_(chunk), _UNFINISHED)
-                    query = query.values(state="accepted", member=member).returning(runs_table)
+                    query = query.values(state="accepted", member=member, cancel=asked).returning(runs_table)
                     found += [RunRow(**row) for row in db.execute(query).mappings()]
             return found
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.waiting import Backoff
 from listener.dispatch.attempts import Attempts
+from listener.dispatch.patience import patiently
 from listener.dispatch.request import JobRequest, Tried
+from listener.ledger.runs import RunLedger
 from listener.runs.steps import Steps
 from listener.signals import Ends
 from manifests.errors import ErrorInfo
@@ -22,7 +25,10 @@ BACKOFF = Backoff(base_s=2.0, cap_s=120.0)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a task. `error` is None when it succeeded. Times are epoch seconds, `usd` what it cost."""
+    """One try of a task. `error` is None when it succeeded. Times are epoch seconds, `usd` what it cost.
+
+    `answered`: its worker may have left an answer in the store.
+    """
 
     task_id: str
     number: int
@@ -31,6 +37,7 @@ class Attempt:
     started: float
     ended: float
     usd: float = 0.0
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,11 @@ class JobOutcome:
 
 
 class JobRunner:
-    def __init__(self, attempts: Attempts, ends: Ends) -> None:
+    def __init__(self, attempts: Attempts, ends: Ends, runs: RunLedger, rng: random.Random) -> None:
         self._attempts = attempts
         self._ends = ends
+        self._runs = runs
+        self._rng = rng
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
         """Never raises for the job's own failure: the outcome tells."""
@@ -67,11 +76,24 @@ class JobRunner:
                 return _outcome(request, tries)
             if tried.error is None or not tried.error.retryable or counted(tries) >= request.max_attempts:
                 if request.count > 1:
-                    # Without this job's part the run fails: what the others still cost would be for nothing.
-                    self._ends.request(request.run_id, "incomplete")
+                    await self._end_others(request)
                 return _outcome(request, tries)
             if tried.counts:
                 await steps.pause(backoff(request.task_id, number))
+
+    async def forget(self, bucket: str, attempts: Sequence[Attempt]) -> None:
+        """The run that needed these has ended. What cannot be removed now is swept later."""
+        for attempt in attempts:
+            if attempt.answered:
+                await self._attempts.drop_answer(bucket, attempt.task_id, attempt.number)
+
+    async def _end_others(self, request: JobRequest) -> None:
+        """Without this job's part the run fails: what the others still cost would be for nothing.
+
+        On record, since other listeners may tell them, and later lives.
+        """
+        await patiently(self._rng, self._runs.request_end, request.run_id, "incomplete")
+        self._ends.request(request.run_id, "incomplete")
 
     async def _try(self, request: JobRequest, number: int, before: tuple[Tried, ...], steps: Steps) -> Tried:
         return await steps.once(
@@ -91,7 +113,7 @@ def backoff(task_id: str, attempt: int) -> float:
 
 def _outcome(request: JobRequest, tries: tuple[Tried, ...]) -> JobOutcome:
     attempts = tuple(
-        Attempt(request.task_id, i, tried.job, tried.error, tried.started, tried.at, tried.usd)
+        Attempt(request.task_id, i, tried.job, tried.error, tried.started, tried.at, tried.usd, tried.marks)
         for i, tried in enumerate(tries, start=1)
     )
     return JobOutcome(tries[-1].result, attempts)

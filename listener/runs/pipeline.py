@@ -7,11 +7,12 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter
 
+from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
-from listener.runs.telling import DEFECT, Collaborators, Tale
+from listener.runs.telling import Collaborators, Tale
 from manifests.errors import ErrorInfo, GpuDropError
 
 __all__ = ["Collaborators", "Pipeline"]
@@ -55,6 +56,7 @@ class Pipeline:
         if problem:
             await tale.fail(problem)
         await tale.call_back()
+        await tale.clear()
 
     async def job(self, request: Any, steps: Steps) -> Any:
         outcome = await self._c.runner.run(_JOB.validate_python(request), steps)

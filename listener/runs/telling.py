@@ -19,6 +19,7 @@ from gpu_dispatch.task import GpuResult
 from gpu_dispatch.waiting import Backoff
 from handlers.base import Handler, Input, Plan, Planning, Reference
 from handlers.registry import Registry
+from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.ledger.objects import ObjectLedger
 from listener.runs.board import Board, RunStatus
@@ -29,14 +30,12 @@ from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Ends
-from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, StoreUnavailable, WorkerError
+from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, StoreUnavailable
 from manifests.media import output_folder
 from manifests.models import Manifest
 
 T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
-
-DEFECT = WorkerError("Something inside gpudrop went wrong.", hint="The listener's log says what; report it.").info
 
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 _OUTCOME: TypeAdapter[JobOutcome] = TypeAdapter(JobOutcome)
@@ -112,6 +111,10 @@ class Tale:
         url = self._asked.callback_url if self._asked else None
         if url:
             await self._once("callback", bool, lambda: self._c.closer.call_back(self._run, url))
+
+    async def clear(self) -> None:
+        """After the last step: until then the run may have to be told from the top, and its jobs' answers with it."""
+        await self._c.runner.forget(self._run.bucket, self._attempts)
 
     async def _prepare(self) -> Prepared:
         """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""

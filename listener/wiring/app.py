@@ -185,7 +185,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 clock=time.time,
                 grows=isinstance(config.store, FolderStoreConfig),
             ),
-            runner=JobRunner(base.dispatch.attempts, base.ends),
+            runner=JobRunner(base.dispatch.attempts, base.ends, base.runs, rng),
             closer=Closer(
                 base.store,
                 base.objects,

@@ -97,6 +97,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         estimates=estimates,
         ends=needs.ends,
         clock=time.time,
+        now=time.monotonic,
         rng=rng,
         tell=needs.tell,
         limit_s=float(link_s),

@@ -187,6 +187,41 @@ async def test_a_name_that_stands_for_another_endpoint_now_does_not_hide_the_job
     assert tried.result and tried.job == JobRef("one", "one", job.id)
 
 
+async def test_a_job_keeps_its_place_in_the_queue_of_an_endpoint_that_is_called_something_else_now(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
+    bench = await opened()
+    request = bench.request()
+    job = await sent_before(bench, request)
+    pool = bench.means.pool
+    places, standings = pool._places, pool._standings  # pyright: ignore[reportPrivateUsage]
+    place = places.pop("one")
+    places["uno"] = replace(place, spec=replace(place.spec, name="uno"))
+    standings["uno"] = standings.pop("one")
+    running = asyncio.create_task(bench.tried(request))
+    await asyncio.sleep(1.5)
+    assert job.status == "IN_QUEUE"
+    assert await bench.work("one", await bench.take("one")) == ""
+    assert (await running).result
+    assert len(bench.provider.of("run")) == 0
+
+
+async def test_a_job_in_the_queue_of_an_endpoint_whose_name_stands_for_another_now_goes_elsewhere(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
+    bench = await opened()
+    request = bench.request()
+    job = await sent_before(bench, request)
+    places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
+    places["one"] = places.pop("two")
+    places["one"] = replace(places["one"], spec=replace(places["one"].spec, name="one"))
+    tried = await bench.tried(request)
+    assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
+    assert job.status == "CANCELLED"
+
+
 async def test_a_second_job_cut_off_leaves_no_open_row(opened: Opened) -> None:
     bench = await opened()
     request = bench.request()
@@ -231,8 +266,9 @@ async def test_of_a_job_that_ended_while_nobody_listened_for_long_the_store_tell
     assert await bench.work("one", await bench.take("one"), told=False) == ""
     bench.provider.faults.on("status", too_many("1"), times=10_000)
     began, real = time.time(), bench.means.clock
-    later = replace(bench.means, clock=lambda: real() + LINK_S + 60.0 + 30.0 * (real() - began))
-    bench.means = later
+    bench.means = replace(
+        bench.means, clock=lambda: real() + LINK_S + 60.0, now=lambda: began + 30.0 * (real() - began)
+    )  # fmt: skip
     tried = await bench.tried(request)
     assert tried.result, tried.error
 
@@ -293,3 +329,18 @@ async def test_a_job_that_may_have_been_started_again_is_followed_and_not_sent_a
     assert [(row.job_id, row.state) for row in rows] == [(job.id, "sent")], "a crash now finds it again"
     second.cancel()
     assert len(bench.provider.of("run")) == 1
+
+
+async def test_a_job_that_is_completed_and_brought_nothing_is_sent_anew(opened: Opened) -> None:
+    """RunPod starts only failed jobs once more: to ask for this one again would bring the same again."""
+    bench = await opened("whisper-hub")
+    request = bench.request(model="base")
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    bench.at["one"].report("worker-one", job.id, {"output": None})
+    failed = await running
+    assert failed.error and failed.error.retryable
+    second = asyncio.create_task(bench.tried(request, 2, (failed,)))
+    other = await bench.take("two")
+    bench.at["two"].report("worker-two", other.id, {"output": TOLD})
+    assert (await second).result

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +61,7 @@ class Bench:
     provider: Provider
     at: dict[str, Endpoint]
     store: S3Store
+    database: Database
     ledger: JobLedger
     marks: Marks
     means: Means
@@ -120,7 +121,7 @@ class Bench:
 
     async def work(self, name: str, job: Job, *, told: bool = True) -> str:
         """Does what a worker does with `job`; the error's code, or "". Not `told`: its answer never arrives."""
-        place = Workplace(odd, self.folder, identity=Identity(job.id, name, f"worker-{name}"))
+        place = Workplace(odd, self.folder, identity=Identity(job.id, name, f"worker-{name}"), look_s=0.3)
         ended = await finish_job(task_from_wire(job.input["task"]), place, lambda _: None)
         if told:
             body: dict[str, Any] = wire(ended)
@@ -138,18 +139,24 @@ Opened = Callable[..., Awaitable[Bench]]
 
 @pytest.fixture
 async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
-    """`keyed`: whether endpoints that are not configured any more can be asked; `one`: what differs in the spec of
-    endpoint "one".
+    """`keyed`: whether endpoints that are not configured any more can be asked; `client`: what differs in the client's
+    settings; `insist_s`: how long a cancel is tried; `one`: what differs in the spec of endpoint "one".
     """
     async with AsyncExitStack() as stack:
 
         async def open_bench(
-            dialect: str = "gpudrop", *, resubmits: bool = False, keyed: bool = True, **one: Any
+            dialect: str = "gpudrop",
+            *,
+            resubmits: bool = False,
+            keyed: bool = True,
+            client: Mapping[str, Any] | None = None,
+            insist_s: float = 5.0,
+            **one: Any,
         ) -> Bench:
             bucket = s3_store.buckets[0]
             await s3_store.put(bucket, "a.mp3", b"sound", content_type="audio/mpeg")
             serving = await stack.enter_async_context(provider())
-            client = await stack.enter_async_context(client_of(serving.url))
+            session = await stack.enter_async_context(client_of(serving.url, **(client or {})))
             database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
             await database.open()
             stack.push_async_callback(database.close)
@@ -159,7 +166,9 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 Place(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
                     RunPodEndpoint(
-                        replace(settings(dialect), name=name, endpoint_id=name), client, shared=Shared(QUICK)
+                        settings(dialect, name=name, endpoint_id=name, insist_s=insist_s),
+                        session,
+                        shared=Shared(QUICK),
                     ),
                     dialect,
                     resubmits,
@@ -171,7 +180,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 if not keyed:
                     return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=dialect == "gpudrop")
                 gone = replace(settings(endpoint.dialect), name=endpoint.name, endpoint_id=endpoint.endpoint_id)
-                return RunPodEndpoint(gone, client, shared=Shared(QUICK))
+                return RunPodEndpoint(gone, session, shared=Shared(QUICK))
 
             pool = Pool(places, former, now=time.monotonic, rng=rng)
             stack.push_async_callback(pool.close)
@@ -183,9 +192,9 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), rng)
             means = Means(
                 sender, placing, pool, ledger, marks, LateClaims(marks, now=time.monotonic), uploads, estimates, ends,
-                clock=time.time, rng=rng, tell=_ignored, limit_s=LINK_S,
+                clock=time.time, now=time.monotonic, rng=rng, tell=_ignored, limit_s=LINK_S,
             )  # fmt: skip
             at = {name: serving.endpoint(name) for name in ("one", "two")}
-            return Bench(serving, at, s3_store, ledger, marks, means, tmp_path, dialect)
+            return Bench(serving, at, s3_store, database, ledger, marks, means, tmp_path, dialect)
 
         yield open_bench

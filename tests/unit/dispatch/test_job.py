@@ -187,3 +187,14 @@ def test_a_thousand_small_moves_are_told_in_few_steps() -> None:
         meter.tell((10, 90), Progress(i / 100, "encode"))
     assert len(told) <= 161
     assert told[-1] == Progress(90.0, "encode")
+
+
+async def test_a_full_disk_is_no_defect_and_another_worker_may_have_more(root: Path) -> None:
+    async def fills(_: TaskParams, job: Job) -> Payload:
+        job.path("out.mp4").symlink_to("/dev/full")
+        job.path("out.mp4").write_bytes(b"video")
+        return VIDEOS
+
+    result = await run(task(root, "out.mp4"), root, fills)
+    assert result.error and result.error.retryable and "disk is full" in result.error.message
+    assert left_behind(root) == []

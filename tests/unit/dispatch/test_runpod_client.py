@@ -339,3 +339,39 @@ async def test_a_closed_client_calls_nobody(there: Provider) -> None:
         await client.close()
         assert type(await failure(client.run(EP, BODY))) is EndpointUnavailable
     assert there.calls == []
+
+
+GARBAGE = {
+    "not packed as it says": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 7\r\n\r\ngarbage",
+    "packed in an unknown way": b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 7\r\n\r\ngarbage",
+    "no HTTP": b"garbage\r\n\r\n",
+    "of a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+    "in broken chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "with an endless header": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    "not in UTF-8": b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"id": "a\xff"}',
+    "nested without end": b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"[" * 50_000,
+}
+
+
+@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
+async def test_an_answer_that_is_garbage_leaves_a_submission_unknown_and_a_question_open(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with client_of(f"http://127.0.0.1:{port}") as client:
+            with pytest.raises(SubmitUnknown):
+                await client.run(EP, b"")
+            with pytest.raises(EndpointUnavailable):
+                await client.status(EP, "j1")
+
+
+@pytest.mark.parametrize("endpoint", ["../../x?y#", "a b", "a\r\nX: y", "é", ""])
+async def test_an_endpoints_id_that_a_claim_tells_is_one_part_of_the_path(there: Provider, endpoint: str) -> None:
+    """Whoever may write into the bucket may write a claim."""
+    async with client_of(there.url) as client:
+        assert await client.status(endpoint, "j1") is None
+    assert all(call.endpoint == endpoint for call in there.calls)
