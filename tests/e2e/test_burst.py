@@ -20,7 +20,7 @@ from support.installation import Installation, MinioDrops
 from support.sources import Proxy
 from support.stores import admin_client, servers, start_minio
 
-DROPS = int(os.environ.get("GPUDROP_BURST", "4000"))
+DROPS = int(os.environ.get("GPUDROP_BURST", "2000"))
 KEYS = [f"burst/{i % 97:02}/{i:05}.job.yaml" for i in range(DROPS)]
 GUARD_S = 240.0
 

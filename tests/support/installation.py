@@ -21,6 +21,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from support.scripts import ROOT
+from support.warm import WarmProcess
 
 T = TypeVar("T")
 
@@ -90,22 +91,27 @@ class Installation:
     drops: Drops
     config: dict[str, Any]
     environ: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | WarmProcess | None = None
     logs: list[Path] = field(default_factory=list)
 
     def start(self, **changes: Any) -> None:
-        """`gpudrop run` until it says that it is ready. `changes` are top-level parts of the configuration."""
+        """`gpudrop run` until it says that it is ready. `changes` are top-level parts of the configuration.
+
+        With a PYTHONPATH of its own in `environ` it starts from nothing.
+        """
         self.config.update(changes)
         self.write_config()
         log = self.folder / f"log-{len(self.logs)}.jsonl"
+        log.touch()
         self.logs.append(log)
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "listener", "run", "--config", str(self.config_file)],
-                stderr=out,
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environ},
-            )
+        arguments = ["run", "--config", str(self.config_file)]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), **self.environ}
+        if "PYTHONPATH" in self.environ:
+            command = [sys.executable, "-m", "listener", *arguments]
+            with log.open("wb") as out:
+                self.process = subprocess.Popen(command, stderr=out, cwd=self.folder, env=environ)
+        else:
+            self.process = WarmProcess(arguments, environ=environ, cwd=self.folder, stderr=log)
         self.until(lambda: self.logged("ready") or (self.process and self.process.poll() is not None))
         assert self.logged("ready"), self.log_text()
 
