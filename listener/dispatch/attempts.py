@@ -15,13 +15,11 @@ from gpu_dispatch.task import CaptionParams
 from listener.defects import DEFECT
 from listener.dispatch.course import Course
 from listener.dispatch.legs import Means
-from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.request import NOBODY_BEGAN, JobRequest, Tried
 from listener.dispatch.sending import Sent
-from manifests.errors import ErrorInfo, GpuDropError, JobLost, QueuedTooLong, SubmitUnknown
+from manifests.errors import ErrorInfo, GpuDropError, JobLost, SubmitUnknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
-
-_NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
 
 
 class Attempts:
@@ -73,7 +71,7 @@ class Attempts:
             return known
         self._means.ends.check(request.run_id)
         last = before[-1] if before else None
-        if last and last.job and last.error and last.error.code not in _NOBODY_BEGAN:
+        if last and last.job and last.error and not last.nobody_began:
             again = await sender.again(request, attempt, last.job)
             if again:
                 return (again,)
@@ -95,4 +93,4 @@ class Attempts:
         if error.code == JobLost.code and job is not None:
             backend = self._means.pool.backend(job.backend)
             return backend is None or backend.durable
-        return error.code not in _NOBODY_BEGAN
+        return error.code not in NOBODY_BEGAN

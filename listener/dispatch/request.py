@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, TranscribeParams
 from handlers.base import PlannedTask
-from manifests.errors import ErrorInfo
+from manifests.errors import ErrorInfo, QueuedTooLong, SubmitUnknown
+
+NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
+"""Errors that may pass, and tell that no worker has begun the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,7 @@ class Tried:
     counts: bool = True
     marks: bool = False
     alone: bool = False
+
+    @property
+    def nobody_began(self) -> bool:
+        return self.error is not None and self.error.code in NOBODY_BEGAN

@@ -67,7 +67,7 @@ class Sender:
                 continue
             except TaskRefused:
                 refusing |= {placed.row.endpoint}
-                if not self._placing.elsewhere(request, refusing):
+                if not self._pool.able(request.task.params) - refusing:
                     raise
 
     async def again(self, request: JobRequest, attempt: int, failed: JobRef) -> Sent | None:

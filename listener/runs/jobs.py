@@ -18,7 +18,7 @@ from listener.signals import Ends
 from manifests.errors import ErrorInfo
 
 MAX_UNCOUNTED = 10
-"""Attempts that no worker began, or whose process went away, do not count, this often."""
+"""Attempts whose process went away do not count, this often."""
 
 BACKOFF = Backoff(base_s=2.0, cap_s=120.0)
 
@@ -74,7 +74,11 @@ class JobRunner:
                 await self._attempts.forget(request, number, alone=tried.alone)
             if tried.result is not None:
                 return _outcome(request, tries)
-            if tried.error is None or not tried.error.retryable or counted(tries) >= request.max_attempts:
+            if (
+                tried.error is None
+                or not tried.error.retryable
+                or counted(tries, request.give_up) >= request.max_attempts
+            ):
                 if request.count > 1:
                     await self._end_others(request)
                 return _outcome(request, tries)
@@ -101,9 +105,15 @@ class JobRunner:
         )  # fmt: skip
 
 
-def counted(tries: tuple[Tried, ...]) -> int:
-    uncounted = sum(not tried.counts for tried in tries)
-    return len(tries) - min(uncounted, MAX_UNCOUNTED)
+def counted(tries: tuple[Tried, ...], give_up: float) -> int:
+    """How many of the attempts a task may have are gone.
+
+    One that no worker began cost nothing, and is none before `give_up` (epoch seconds): an endpoint may be away for
+    hours. One whose process went away is none `MAX_UNCOUNTED` times: it may be the task that ends it.
+    """
+    waited = sum(tried.nobody_began and tried.at < give_up for tried in tries)
+    broken_off = sum(not tried.counts and not tried.nobody_began for tried in tries)
+    return len(tries) - waited - min(broken_off, MAX_UNCOUNTED)
 
 
 def backoff(task_id: str, attempt: int) -> float:

@@ -20,7 +20,7 @@ from listener.dispatch.tasks import TaskMaker
 from listener.ledger.jobs import Limits
 from manifests.errors import JobLost, StoreDenied
 from support.attempts import HANG_S, LINK_S, Bench, Opened
-from support.runpod.faults import reset, slow, too_many
+from support.runpod.faults import Fault, reset, slow, too_many
 
 pytestmark = pytest.mark.minio
 
@@ -249,6 +249,21 @@ async def test_what_is_too_dear_at_one_endpoint_waits_for_a_cheaper_one(opened: 
     pool._standings["two"] = pool._standings["two"].told("well")  # pyright: ignore[reportPrivateUsage]
     assert await bench.work("two", await bench.take("two")) == ""
     assert (await running).result
+
+
+async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened: Opened) -> None:
+    bench = await opened()
+    pool = bench.means.pool
+    bench.provider.faults.on("run", Fault(400), endpoint="one")
+    pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
+    running = asyncio.create_task(bench.tried(bench.request()))
+    async with asyncio.timeout(HANG_S):
+        while not bench.means.placing.parked:
+            await asyncio.sleep(0.05)
+    pool._standings["two"] = pool._standings["two"].told("well")  # pyright: ignore[reportPrivateUsage]
+    assert await bench.work("two", await bench.take("two")) == ""
+    assert (await running).result
+    assert len(bench.provider.of("run")) == 2
 
 
 async def test_what_is_too_dear_everywhere_fails_at_once(opened: Opened) -> None:
