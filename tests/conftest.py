@@ -12,4 +12,5 @@ pytest_plugins = (
     "support.places",
     "support.installation",
     "support.attempts",
+    "support.runpod.fixtures",
 )

@@ -14,8 +14,9 @@ from listener.configuration.environment import read_environment
 from listener.configuration.loading import parse
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
-from listener.ledger.jobs import JobLedger, JobRow, Limits
+from listener.ledger.jobs import JobLedger
 from manifests.errors import ConfigError, EndpointDenied
+from support.jobs import ANYTHING, job
 from support.runpod.faults import Fault
 from support.runpod.management import API_KEY, ManagedAccount, account
 from support.runpod.queue import Provider, provider
@@ -65,35 +66,6 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         yield Room(managed, queue, tmp_path)
 
 
-def job(entry: str, endpoint: str) -> JobRow:
-    return JobRow(
-        entry=entry,
-        run_id="r",
-        task_id=entry,
-        attempt=1,
-        bucket="b",
-        key="k",
-        trigger="t",
-        operation="transcribe",
-        detail="base",
-        endpoint=endpoint,
-        endpoint_id="",
-        dialect="",
-        job_id="",
-        state="intended",
-        usd_per_s=0.0,
-        estimate_usd=0.0,
-        usd=0.0,
-        units=1.0,
-        intended=1.0,
-        sent=0.0,
-        ended=0.0,
-        delay_ms=0,
-        execution_ms=0,
-        outcome="",
-    )
-
-
 async def test_every_endpoint_is_shown_with_its_jobs_workers_price_and_trouble(room: Room) -> None:
     well, ill = room.there("gpudrop-well"), room.there("gpudrop-ill -fb")
     room.queue.endpoints[well].health_workers = {"idle": 1, "ready": 1}
@@ -107,7 +79,7 @@ async def test_every_endpoint_is_shown_with_its_jobs_workers_price_and_trouble(r
     await database.open()
     ledger = JobLedger(database, lambda: 1.0)
     for entry in ("a", "b"):
-        assert await ledger.reserve(job(entry, "well"), Limits(None, None, None)) is None
+        assert await ledger.reserve(job(entry, endpoint="well"), ANYTHING) is None
     await database.close()
     assert await show_endpoints(config, ENVIRONMENT, room.console) == 1
     lines = {line.split()[0]: line for line in room.out.getvalue().splitlines() if line.strip()}

@@ -3,64 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from minio import Minio
 
 from support.installation import Installation
-from support.runpod.cloud import Cloud, cloud, installed, runpod
-from support.runpod.endpoint import Endpoint
+from support.runpod.cloud import Cloud, runpod
+from support.runpod.fixtures import Made, speech
 
 USD_PER_S = 0.01
-Made = Callable[..., Installation]
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Cloud]:
-    with cloud() as there:
-        there.work(there.endpoint("good"), "odd", count=2)
-        yield there
-
-
-@pytest.fixture
-def good(there: Cloud) -> Endpoint:
-    """The endpoint with workers, as if nothing had ever been sent there."""
-
-    def afresh(provider: Any) -> Endpoint:
-        provider.calls.clear()
-        provider.endpoints["good"].jobs.clear()
-        return provider.endpoints["good"]
-
-    return there.of(afresh)
-
-
-@pytest.fixture
-def made(
-    tmp_path: Path, there: Cloud, good: Endpoint, minio_server: Any, minio_client: Minio, minio_bucket: str
-) -> Iterator[Made]:
-    del good
-    every: list[Installation] = []
-
-    def make(**parts: Any) -> Installation:
-        end = runpod("good", price=USD_PER_S)
-        every.append(installed(tmp_path, there, minio_server, minio_client, minio_bucket, end, **parts))
-        every[-1].drops.put("small.mp3", b"sound")
-        every[-1].start()
-        return every[-1]
-
-    yield make
-    for install in every:
-        install.close()
-
-
-def speech(install: Installation, name: str, model: str = "quick", audio: str = "small.mp3") -> str:
-    key = f"{name}.job.json"
-    install.drops.put(key, json.dumps({"audio": audio, "model": model, "path": f"{name}/"}).encode())
-    return key
 
 
 def costs(install: Installation, by: str) -> dict[str, Any]:
@@ -69,7 +21,7 @@ def costs(install: Installation, by: str) -> dict[str, Any]:
 
 def test_a_job_may_cost_so_much_and_no_more(made: Made, there: Cloud) -> None:
     """A megabyte of speech is thought to take 12.5 s; `patient` would work for a quarter of an hour."""
-    install = made(budgets={"per_job": 0.03})
+    install = made(runpod("good", price=USD_PER_S), budgets={"per_job": 0.03})
     install.drops.put("large.mp3", bytes(1_000_000))
     refused = install.failed(speech(install, "large", audio="large.mp3"))
     assert (refused["code"], refused["retryable"], refused["attempts"]) == ("budget_exceeded", False, 1)
@@ -91,7 +43,10 @@ def test_a_day_that_is_used_up_is_waited_for_and_costs_are_told(made: Made, ther
     """200 kB of speech are thought to cost 2.5 cents. An endless job is ended after four seconds, and costs four."""
     calls = trigger("calls", "patient", budget_per_day=0.03, max_attempts=1)
     install = made(
-        triggers=[calls, trigger("fails", "break", max_attempts=2)], budgets={"per_day": 0.08}, task_timeout=4.0
+        runpod("good", price=USD_PER_S),
+        triggers=[calls, trigger("fails", "break", max_attempts=2)],
+        budgets={"per_day": 0.08},
+        task_timeout=4.0,
     )
     too_dear, spent = drop(install, "calls", 400), drop(install, "calls", 200)
     assert install.failed(too_dear)["code"] == "budget_exceeded"

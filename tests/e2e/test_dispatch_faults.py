@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from minio import Minio
 
-from support.runpod.cloud import Cloud, cloud
+from support.runpod.cloud import Cloud
 from support.runpod.faults import Fault, empty, failing, html, reset, reset_mid_body, slow, too_many
 from support.runpod.installation import (
     RunPodInstallation,
@@ -27,12 +27,6 @@ from support.runpod.installation import (
 from support.runpod.jobs import Job
 
 Act = Callable[[RunPodInstallation, Job], object]
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Cloud]:
-    with cloud() as there:
-        yield there
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +42,6 @@ def shared(
         rp.work(count=2, restart=True)
         rp.install.start()
         yield rp
-
-
-@pytest.fixture
-def own(
-    tmp_path: Path, there: Cloud, minio_server: Any, minio_client: Minio, minio_bucket: str
-) -> Iterator[RunPodInstallation]:
-    """A listener of the test's own, not started."""
-    with runpod_installation(tmp_path, minio_server, minio_client, minio_bucket, there=there) as rp:
-        yield rp
-        there.of(lambda p: p.faults.clear())
 
 
 @dataclass(frozen=True)
@@ -187,9 +171,8 @@ HAPPENED = [
 ]
 
 
-def test_the_provider_does_odd_things_to_a_job(own: RunPodInstallation) -> None:
+def test_the_provider_does_odd_things_to_a_job(rp: RunPodInstallation) -> None:
     """All rows at once: most of them wait for what the provider does not tell."""
-    rp = own
     rp.of(lambda _: setattr(rp.endpoint, "workers_max", 20))
     rp.work(count=len(HAPPENED))
     rp.install.start()
@@ -209,18 +192,17 @@ def came_to(rp: RunPodInstallation, key: str, row: Happened) -> tuple[str, int, 
     return ends, row.paid if row.at_most and 1 <= paid <= row.paid else paid, rp.runs(key) <= row.runs
 
 
-def test_a_job_that_is_lost_in_the_queue_is_sent_again(own: RunPodInstallation) -> None:
-    own.install.start()
-    key = own.drop("lost")
-    lost(own, own.queued(key))
-    own.work()
-    ends_as(own, key, "done", paid=1, runs=2)
+def test_a_job_that_is_lost_in_the_queue_is_sent_again(rp: RunPodInstallation) -> None:
+    rp.install.start()
+    key = rp.drop("lost")
+    lost(rp, rp.queued(key))
+    rp.work()
+    ends_as(rp, key, "done", paid=1, runs=2)
 
 
 @pytest.mark.parametrize(("after", "runs"), [("requeue", 1), ("fail", 2)])
-def test_a_worker_dies_in_the_middle_of_a_job(own: RunPodInstallation, after: str, runs: int) -> None:
+def test_a_worker_dies_in_the_middle_of_a_job(rp: RunPodInstallation, after: str, runs: int) -> None:
     """What it did until then is paid for, and nothing else twice."""
-    rp = own
     rp.of(lambda _: setattr(rp.endpoint, "after_crash", after))
     worker = rp.work(restart=True)
     rp.install.start()
@@ -231,8 +213,7 @@ def test_a_worker_dies_in_the_middle_of_a_job(own: RunPodInstallation, after: st
     assert sorted(e.outcome for e in rp.worked(key)) == ["completed", "crashed"]
 
 
-def test_a_job_that_kills_every_worker_is_given_up(own: RunPodInstallation) -> None:
-    rp = own
+def test_a_job_that_kills_every_worker_is_given_up(rp: RunPodInstallation) -> None:
     rp.of(lambda _: setattr(rp.endpoint, "after_crash", "fail"))
     rp.work(restart=True)
     rp.install.start(manifests={"max_attempts": 2})
@@ -240,55 +221,54 @@ def test_a_job_that_kills_every_worker_is_given_up(own: RunPodInstallation) -> N
 
 
 @pytest.mark.parametrize("fault", ["drop_output", "late_progress", "twice"])
-def test_the_provider_does_it_to_every_job(own: RunPodInstallation, fault: str) -> None:
+def test_the_provider_does_it_to_every_job(rp: RunPodInstallation, fault: str) -> None:
     """Of two executions of one job the later one takes over: both may be needed, as the earlier one may be dead. A job
     that is over in an instant may so be done by both."""
-    rp = own
     rp.of(lambda _: setattr(rp.endpoint, fault, True))
     rp.work(count=2)
     rp.install.start()
     ends_as(rp, rp.drop("every", "wait-5"), "done", paid=1, runs=1)
 
 
-def test_a_cancelled_job_that_goes_on_finds_its_claim_withdrawn(own: RunPodInstallation) -> None:
+def test_a_cancelled_job_that_goes_on_finds_its_claim_withdrawn(rp: RunPodInstallation) -> None:
     """The provider says CANCELLED and its worker was never told."""
-    own.of(lambda _: setattr(own.endpoint, "stops_lost", True))
-    own.work(GPUDROP_CLAIM_LOOK_S="0.3")
-    own.install.start()
-    key = own.drop("cancelled", "wait-600")
-    job = own.running(key)
-    assert own.install.command("cancel", key).returncode == 0
-    assert own.install.failed(key)["code"] == "cancelled"
-    own.install.until(lambda: own.of(lambda _: job.executions[0].error))
+    rp.of(lambda _: setattr(rp.endpoint, "stops_lost", True))
+    rp.work(GPUDROP_CLAIM_LOOK_S="0.3")
+    rp.install.start()
+    key = rp.drop("cancelled", "wait-600")
+    job = rp.running(key)
+    assert rp.install.command("cancel", key).returncode == 0
+    assert rp.install.failed(key)["code"] == "cancelled"
+    rp.install.until(lambda: rp.of(lambda _: job.executions[0].error))
     assert job.executions[0].error.startswith("cancelled")
-    assert (job.taken, own.runs(key)) == (1, 1)
+    assert (job.taken, rp.runs(key)) == (1, 1)
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0, 86400.0])
-def test_the_clock_jumps_while_a_job_runs(own: RunPodInstallation, tmp_path: Path, seconds: float) -> None:
+def test_the_clock_jumps_while_a_job_runs(rp: RunPodInstallation, tmp_path: Path, seconds: float) -> None:
     """Only this program's own clock: a store would refuse signatures of another hour."""
     clock = tmp_path / "clock"
     clock.write_text("0")
-    own.install.environ |= patched(tmp_path, CLOCK=str(clock))
-    own.work()
-    own.install.start()
-    key = own.drop("jumps", "wait-3")
-    own.running(key)
+    rp.install.environ |= patched(tmp_path, CLOCK=str(clock))
+    rp.work()
+    rp.install.start()
+    key = rp.drop("jumps", "wait-3")
+    rp.running(key)
     clock.write_text(str(seconds))
-    ends_as(own, key, "done", paid=1, runs=1)
-    ends_as(own, own.drop("after-that"), "done", paid=1, runs=1)
+    ends_as(rp, key, "done", paid=1, runs=1)
+    ends_as(rp, rp.drop("after-that"), "done", paid=1, runs=1)
 
 
 @pytest.mark.parametrize("copies", [0, 1, 3])
-def test_the_webhook_is_lost_or_repeated(own: RunPodInstallation, copies: int) -> None:
+def test_the_webhook_is_lost_or_repeated(rp: RunPodInstallation, copies: int) -> None:
     port = free_port()
-    own.of(lambda _: setattr(own.endpoint, "webhook_copies", copies))
-    own.work()
+    rp.of(lambda _: setattr(rp.endpoint, "webhook_copies", copies))
+    rp.work()
     hints = {"port": port, "url": f"http://127.0.0.1:{port}"}
-    own.install.start(runpod={**own.install.config["runpod"], "hints": hints})
-    key = own.drop("hinted", "wait-1")
-    ends_as(own, key, "done", paid=1, runs=1)
-    own.install.until(lambda: own.jobs(key)[0].webhooks == [200] * copies)
+    rp.install.start(runpod={**rp.install.config["runpod"], "hints": hints})
+    key = rp.drop("hinted", "wait-1")
+    ends_as(rp, key, "done", paid=1, runs=1)
+    rp.install.until(lambda: rp.jobs(key)[0].webhooks == [200] * copies)
 
 
 def free_port() -> int:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from minio import Minio
 
-from support.runpod.cloud import Cloud, cloud
 from support.runpod.faults import hang
-from support.runpod.installation import RunPodInstallation, patched, runpod_installation
+from support.runpod.installation import RunPodInstallation, patched
 
 LEDGER = "listener.ledger.jobs:JobLedger"
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Cloud]:
-    with cloud() as there:
-        yield there
-
-
-@pytest.fixture
-def rp(
-    tmp_path: Path, there: Cloud, minio_server: Any, minio_client: Minio, minio_bucket: str
-) -> Iterator[RunPodInstallation]:
-    with runpod_installation(tmp_path, minio_server, minio_client, minio_bucket, there=there) as rp:
-        yield rp
-        there.of(lambda p: p.faults.clear())
 
 
 @dataclass(frozen=True)

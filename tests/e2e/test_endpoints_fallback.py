@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from minio import Minio
 
 from gpu_dispatch.task import GpuResult, Segment, Transcript, result_to_wire
-from support.installation import Installation, samples
-from support.runpod.cloud import Cloud, cloud, installed, runpod
-from support.runpod.endpoint import Endpoint
+from support.installation import Installation
+from support.runpod.cloud import Cloud, runpod
 from support.runpod.faults import Fault
+from support.runpod.fixtures import Made, speech
 from support.runpod.jobs import Auto, Job
 
 MANY = 80
-Made = Callable[..., Installation]
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Cloud]:
-    """A provider with an endpoint `good`, where two workers do at once whatever comes."""
-    with cloud() as there:
-        there.work(there.endpoint("good"), "odd", count=2)
-        yield there
-
-
-@pytest.fixture
-def good(there: Cloud) -> Endpoint:
-    """The endpoint with workers, as if nothing had ever been sent to the provider."""
-
-    def afresh(provider: Any) -> Endpoint:
-        provider.calls.clear()
-        provider.faults.clear()
-        for endpoint in provider.endpoints.values():
-            endpoint.jobs.clear()
-        return provider.endpoints["good"]
-
-    return there.of(afresh)
-
-
-@pytest.fixture
-def made(
-    tmp_path: Path, there: Cloud, good: Endpoint, minio_server: Any, minio_client: Minio, minio_bucket: str
-) -> Iterator[Made]:
-    """`made(*endpoints)`: a listener that is ready, with an audio and a picture in its bucket."""
-    del good
-    every: list[Installation] = []
-
-    def make(*endpoints: dict[str, Any], **parts: Any) -> Installation:
-        folder = tmp_path / str(len(every))
-        folder.mkdir()
-        every.append(installed(folder, there, minio_server, minio_client, minio_bucket, *endpoints, **parts))
-        every[-1].drops.put("a.mp3", b"sound")
-        every[-1].drops.put("a.jpg", samples()["media/dawn.jpg"])
-        every[-1].start()
-        return every[-1]
-
-    yield make
-    for install in every:
-        install.close()
-
-
-def speech(install: Installation, name: str, model: str = "quick") -> str:
-    key = f"{name}.job.json"
-    install.drops.put(key, json.dumps({"audio": "/a.mp3", "model": model, "path": f"{name}/"}).encode())
-    return key
 
 
 def film(install: Installation, name: str) -> str:
