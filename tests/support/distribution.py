@@ -1,14 +1,16 @@
-"""How tests are shared out between processes (`--dist loadgroup --no-loadscope-reorder`).
+"""How `pytest --numprocesses N --dist loadfile --no-loadscope-reorder` shares tests out between processes.
 
 Those of a file stay together, and so do files that would each start the same costly servers; what takes longest comes
-first.
+first. Without --dist loadfile nothing changes but the order.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
 
 _KINDS = ("amqp", "kafka", "mqtt", "nats", "redis")
 _WITH_BROKERS = ("test_sources.py", "test_brokers*.py", *(f"test_source_{kind}.py" for kind in _KINDS))
@@ -16,10 +18,17 @@ _BROKERS = "brokers"
 _FOLDERS = ("e2e", "contract", "unit")
 
 
-@pytest.hookimpl(tryfirst=True)
+class _ByServers(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(Path(nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    return _ByServers(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
     items.sort(key=lambda item: _rank(item.path))
 
 
