@@ -48,7 +48,7 @@ class Tried:
 
     `job` is the one that worked, or the last one sent; None when none was taken. `counts`: whether it is one of the
     attempts a task may have; one that no worker ever began, or whose process went away, is not. `marks`: it left a
-    claim and an answer in the store that nobody will ask for; `alone`: and one job only can ever have carried it.
+    claim and an answer in the store; `alone`: and one job only can ever have carried it.
     """
 
     started: float
