@@ -186,9 +186,12 @@ class Installation:
 
     def until(self, look: Callable[[], T | None]) -> T:
         deadline = time.monotonic() + HANG_S
+        pause_s = 0.05
         while not (found := look()):
             assert time.monotonic() < deadline, f"nothing came of it\n{self.log_text()[-4000:]}"
-            time.sleep(0.05)
+            time.sleep(pause_s)
+            # Each look at a store costs the test and the store some milliseconds of a core.
+            pause_s = min(0.25, pause_s * 1.3)
         return found
 
     def logged(self, event: str) -> list[dict[str, Any]]:
