@@ -11,6 +11,7 @@ import psutil
 import pytest
 from aiohttp import web
 
+from support.processes import name_of
 from support.runpod import faults
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Auto, Job
@@ -54,7 +55,7 @@ async def caller() -> AsyncIterator[Caller]:
 
 
 def sleepers() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.name() == "sleep"]
+    return [p for p in psutil.Process().children(recursive=True) if name_of(p) == "sleep"]
 
 
 async def test_a_job_runs_on_an_sdk_worker(caller: Caller) -> None:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from support.kept import KEEPING, VALUE
+from support.processes import lives
 from support.requirements import in_ci, require
 from support.scripts import ROOT
 from support.servers import create_database, install_command, servers
@@ -66,7 +67,7 @@ def listening(server: Any) -> list[Any]:
 
 def wait_gone(wanted: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(wanted, timeout=HANG_S)
-    assert [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    assert [each for each in alive if lives(each)] == []
 
 
 @pytest.mark.parametrize("name", servers.NAMES)

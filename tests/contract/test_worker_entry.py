@@ -31,6 +31,7 @@ from gpu_dispatch.worker.job import Ended
 from gpu_dispatch.worker.serverless import INLINE_BYTES, QUEUE_BYTES, wire
 from support.media import Media
 from support.odd_worker import transcript
+from support.processes import name_of
 from support.runpod import processes
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Job
@@ -95,7 +96,7 @@ def result(job: Job) -> GpuResult:
 
 
 def ffmpegs(pid: int) -> list[psutil.Process]:
-    return [p for p in psutil.Process(pid).children(recursive=True) if "ffmpeg" in p.name()]
+    return [p for p in psutil.Process(pid).children(recursive=True) if "ffmpeg" in name_of(p)]
 
 
 @asynccontextmanager

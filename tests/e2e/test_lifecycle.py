@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from support.installation import SAMPLES, Installation, MinioDrops
+from support.processes import lives, name_of
 from support.stores import admin_client, servers, start_minio
 
 CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
@@ -47,7 +48,7 @@ def test_killed_while_a_job_runs_and_started_again(install: Installation) -> Non
     assert orphans
     install.kill()
     psutil.wait_procs(orphans, timeout=20)
-    assert not [p for p in orphans if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not [p for p in orphans if lives(p)]
     assert "clips/video_1.mp4" not in install.drops.listing(), "half-written output"
     install.start()
     done = install.done("slow.job.json")
@@ -67,7 +68,7 @@ def test_stopped_while_a_job_runs(install: Installation) -> None:
     assert install.stop() < 5.0
     assert install.process
     assert install.process.returncode == 0
-    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not [p for p in children if lives(p)]
     assert "clips/video_1.mp4" not in install.drops.listing()
     assert install.document("slow.job.json", "error") is None
     install.start()
@@ -153,7 +154,7 @@ def test_deleting_the_manifest_cancels(install: Installation) -> None:
     install.running("slow.job.json", percent=11)
     install.drops.delete("slow.job.json")
     assert install.failed("slow.job.json")["code"] == "cancelled"
-    install.until(lambda: not [c for c in install.children() if "ffmpeg" in c.name()])
+    install.until(lambda: not [c for c in install.children() if "ffmpeg" in name_of(c)])
     assert "clips/video_1.mp4" not in install.drops.listing()
 
 

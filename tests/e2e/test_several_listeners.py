@@ -19,6 +19,7 @@ from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
 from support.installation import MinioDrops
+from support.processes import name_of
 from support.several import MUX, SLOW, Several, member_of, mux
 from support.stores import admin_client, servers, start_minio
 
@@ -186,7 +187,7 @@ def test_a_cancel_reaches_whoever_works(several: Several) -> None:
     assert several.who_works(run_id) is other
     assert leader.command("cancel", run_id).returncode == 0
     assert leader.failed("b.job.json")["code"] == "cancelled"
-    several.until(lambda: not [each for each in other.children() if "ffmpeg" in each.name()])
+    several.until(lambda: not [each for each in other.children() if "ffmpeg" in name_of(each)])
     assert not [key for key in several.drops.listing() if key.startswith("clips/")]
     several.drops.put("c.job.json", MUX)
     first = other.done("c.job.json")

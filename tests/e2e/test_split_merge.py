@@ -13,6 +13,7 @@ import psutil
 from PIL import Image
 
 from support.installation import FolderDrops, Installation
+from support.processes import name_of
 
 SPLIT = {"img2vid": {"images_per_job": 4, "max_jobs": 3}, "local": {"nvenc_slots": 3}}
 SMALL = {"width": 320, "height": 180, "zoom_to": 1.0, "path": "clips/"}
@@ -123,7 +124,7 @@ def test_a_part_that_cannot_be_done_ends_the_run_and_says_which_image_it_was(fol
     letter = json.loads((root_of(install) / error["dead_letter"]).read_bytes())
     codes = sorted(attempt["error"]["code"] for attempt in letter["attempts"])
     assert codes == ["cancelled", "cancelled", "image_unreadable"], "a permanent error is not tried again"
-    assert [child for child in install.children() if "ffmpeg" in child.name()] == []
+    assert [child for child in install.children() if "ffmpeg" in name_of(child)] == []
 
 
 def root_of(install: Installation) -> Path:

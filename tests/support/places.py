@@ -33,7 +33,7 @@ from gpu_dispatch.task import (
 )
 from support.exchange import BucketFiles, Files, FolderFiles
 from support.media import Media
-from support.processes import Started
+from support.processes import Started, name_of
 from support.runpod.queue import provider
 
 HANG_S = 90.0
@@ -63,7 +63,7 @@ class Place:
     async def ended(self, name: str) -> None:
         """Returns when no process of this place has `name` in its name any more."""
         async with asyncio.timeout(HANG_S):
-            while any(name in process for process in map(_name, self.workers())):
+            while any(name in process for process in map(name_of, self.workers())):
                 await asyncio.sleep(0.05)
 
     async def reopened(self) -> GpuBackend:
@@ -208,13 +208,6 @@ async def place(opening: Opening, tmp_path: Path, media: Media) -> AsyncIterator
 async def odd_place(opening: Opening, tmp_path: Path, media: Media) -> AsyncIterator[Place]:
     async with opening(tmp_path, media, "odd") as place:
         yield place
-
-
-def _name(process: psutil.Process) -> str:
-    try:
-        return process.name()
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def _odd_python(folder: Path) -> Path:

@@ -8,8 +8,24 @@ import psutil
 import pytest
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; one that nobody has asked for its exit status does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its program's name; "" for one that is gone."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def _descendants() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in psutil.Process().children(recursive=True) if lives(process)]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from manifests.errors import EngineUnavailable, ErrorInfo
 from support.exchange import FolderFiles
 from support.media import Media
 from support.places import HANG_S, Operations, Place, local_place
+from support.processes import name_of
 
 
 class Open(Protocol):
@@ -61,7 +62,7 @@ async def test_a_child_that_is_killed_costs_one_job(opened: Open) -> None:
         await place.until(job, stage="encode")
         group = place.workers()
         child = next(p for p in group if "gpu_dispatch.worker.child" in " ".join(p.cmdline()))
-        assert any("ffmpeg" in p.name() for p in group)
+        assert any("ffmpeg" in name_of(p) for p in group)
         child.kill()
         status = await place.until(job, final=True)
         error = error_of(status)
@@ -238,7 +239,7 @@ async def test_when_the_owner_dies_everything_dies(tmp_path: Path, way: signal.S
     assert owner.stdout
     assert await asyncio.wait_for(owner.stdout.readline(), HANG_S) == b"working\n"
     group = psutil.Process(owner.pid).children(recursive=True)
-    assert any("ffmpeg" in p.name() for p in group)
+    assert any("ffmpeg" in name_of(p) for p in group)
     owner.send_signal(way)
     await asyncio.wait_for(owner.wait(), HANG_S)
     await until_gone(group)
