@@ -42,6 +42,18 @@ async def sent_before(bench: Bench, request: JobRequest) -> Any:
     return job
 
 
+Queued = tuple[Bench, JobRequest, Any]
+
+
+@pytest.fixture
+async def queued(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Queued:
+    """A job of an earlier life that waits for a worker at endpoint "one", and is looked at often."""
+    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
+    bench = await opened()
+    request = bench.request()
+    return bench, request, await sent_before(bench, request)
+
+
 async def _task(bench: Bench, request: JobRequest) -> Any:
     maker = TaskMaker(bench.store, bench.marks, bench.means.uploads, LINK_S)
     return task_to_wire(await maker.task(request, 1, timeout_s=60.0, claims=True))
@@ -188,12 +200,9 @@ async def test_a_name_that_stands_for_another_endpoint_now_does_not_hide_the_job
 
 
 async def test_a_job_keeps_its_place_in_the_queue_of_an_endpoint_that_is_called_something_else_now(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    queued: Queued,
 ) -> None:
-    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
-    bench = await opened()
-    request = bench.request()
-    job = await sent_before(bench, request)
+    bench, request, job = queued
     pool = bench.means.pool
     places, standings = pool._places, pool._standings  # pyright: ignore[reportPrivateUsage]
     place = places.pop("one")
@@ -208,15 +217,12 @@ async def test_a_job_keeps_its_place_in_the_queue_of_an_endpoint_that_is_called_
 
 
 async def test_a_job_in_the_queue_of_an_endpoint_whose_name_stands_for_another_now_goes_elsewhere(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    queued: Queued,
 ) -> None:
-    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
-    bench = await opened()
-    request = bench.request()
-    job = await sent_before(bench, request)
+    bench, request, job = queued
     places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
-    places["one"] = places.pop("two")
-    places["one"] = replace(places["one"], spec=replace(places["one"].spec, name="one"))
+    two = places.pop("two")
+    places["one"] = replace(two, spec=replace(two.spec, name="one"))
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
     assert job.status == "CANCELLED"
