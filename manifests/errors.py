@@ -304,3 +304,9 @@ class ServerMisbehaves(GpuDropError):
     """A server answers in a way that cannot work, however long one waits."""
 
     code = "server_misbehaves"
+
+
+class StateError(ConfigError):
+    """What this installation keeps cannot be used as it lies there."""
+
+    code = "state_unusable"

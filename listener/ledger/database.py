@@ -14,11 +14,13 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
+from listener.ledger.schema import bring_forward
 from manifests.errors import StoreUnavailable
 
 T = TypeVar("T")
 
 tables = sa.MetaData()
+"""The tables as this program reads and writes them; listener.ledger.migrations makes them."""
 
 CHUNK = 250
 """Rows a statement: below the limit on variables of every SQLite."""
@@ -36,6 +38,7 @@ class Database:
         self._closed = False
 
     async def open(self) -> None:
+        """Connects, and brings an earlier version's tables forward. Raises StateError and StoreUnavailable."""
         await self.call(self._open)
 
     async def close(self) -> None:
@@ -110,28 +113,16 @@ class Database:
         engine = sa.create_engine(self._url) if self._url.startswith("sqlite") else _on_postgresql(self._url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)
-        with engine.begin() as db:
-            if db.dialect.name == "postgresql":
-                # Listeners that start together: one makes the tables, the others find them.
-                db.execute(sa.text("SELECT pg_advisory_xact_lock(7236827)"))
-            tables.create_all(db)
-            _add_new_columns(db)
+        try:
+            bring_forward(engine)
+        except BaseException:
+            engine.dispose()
+            raise
         self._engine = engine
 
 
 def chunks(rows: Sequence[T]) -> list[list[T]]:
     return [list(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
-
-
-def _add_new_columns(db: sa.Connection) -> None:
-    """A state made by an earlier release lacks columns that came later; each of those has a default."""
-    inspector = sa.inspect(db)
-    for table in tables.sorted_tables:
-        there = {column["name"] for column in inspector.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(db.dialect)
-                db.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} NOT NULL DEFAULT ''"))
 
 
 def _on_postgresql(url: str) -> sa.Engine:
@@ -140,8 +131,9 @@ def _on_postgresql(url: str) -> sa.Engine:
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:
+    # First: to change the journal's mode, too, another process may have to be waited for.
+    connection.execute("PRAGMA busy_timeout=10000")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA busy_timeout=10000")
     # Keys that differ in case only are different keys, here as on PostgreSQL.
     connection.execute("PRAGMA case_sensitive_like=ON")

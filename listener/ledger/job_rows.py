@@ -30,7 +30,7 @@ jobs_table = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("endpoint", sa.Text, nullable=False),
     sa.Column("endpoint_id", sa.Text, nullable=False),
-    sa.Column("dialect", sa.Text, nullable=False),
+    sa.Column("dialect", sa.Text, nullable=False, server_default=""),
     sa.Column("job_id", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("usd_per_s", sa.Float, nullable=False),
