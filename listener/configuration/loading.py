@@ -28,6 +28,8 @@ def load(path: Path) -> Config:
         data: Any = yaml.safe_load(text)
     except yaml.YAMLError as e:
         raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
+    except RecursionError as e:
+        raise ConfigError(f"{path} nests lists and sections too deep.", hint="Flatten it.", where=str(path)) from e
     return parse({} if data is None else data, origin=str(path))
 
 

@@ -65,7 +65,7 @@ def test_mistakes_are_named(data: Any, where: str, words: str) -> None:
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "\t- x", "{"])
+@pytest.mark.parametrize("text", ["a: [", "\t- x", "{", "a: " + "[" * 900 + "]" * 900, "a: " + "[" * 50_000])
 def test_what_is_no_yaml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -192,6 +193,50 @@ def test_depth_limit(suffix: str) -> None:
     assert refusal(nested(19), suffix).info.code == "manifest_too_deep"
     assert refusal("[" * 100_000, suffix).info.code == "manifest_too_deep"
     assert refusal('{"a":' * 100_000, suffix).info.code == "manifest_too_deep"
+
+
+@pytest.fixture(params=["libyaml", "pure"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both parsers that PyYAML may bring; wheels have libyaml, what is built from source may not."""
+    monkeypatch.setattr(yaml, "__with_libyaml__", request.param == "libyaml")
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "[[\n" * 50_000,
+        "a: " + "[" * 100_000,
+        "- " + "[{a: " * 50_000,
+        "a: b\nc: 'd'\ne:\n  # f [\n  - " + "[ " * 50_000,
+        '[a, "b]", ' + "{c: [it's, " * 5_000,
+        "[a: " * 50_000,
+        "- " * 100_000,
+        "\n".join(" " * i + "a:" for i in range(1_400)),
+        "[[[" * 8 + "@",
+        "[" * 2_000 + "]" * 2_000,
+    ],
+)
+def test_depth_is_refused_before_the_parser_of_yaml_meets_a_limit_of_its_own(parser: str, text: str) -> None:
+    assert refusal(text, ".job.yaml").info.code == "manifest_too_deep"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "audio: '" + "[" * 2_000,
+        'audio: "' + "[" * 2_000,
+        "[a, '" + "[" * 2_000,
+        "audio: a\nb: c" + "[" * 500 + ": d: e",
+        "audio: [a, b] # " + "[" * 500 + "\n @",
+        "audio: |\n\t" + "[" * 500 + "\n@",
+        "[it's, it's" + " '{[" * 10 + "]" * 100,
+        "[" + "[x], " * 100 + "@",
+    ],
+)
+def test_brackets_that_nest_nothing_are_no_depth(parser: str, text: str) -> None:
+    assert refusal(text, ".job.yaml").info.code == "manifest_syntax"
 
 
 @pytest.mark.parametrize("text", ['{"a": "' + '\\"' * 500_000, '"' * 2**20, "\\" * 2**20, '{"' + "a" * 2**19 + '": 1}'])
