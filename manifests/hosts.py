@@ -6,14 +6,18 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from manifests.address_ranges import IPAddress, is_public
 
 _URL = re.compile(r"(https?)://([^/?#\\]*)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"(?:([^@]*)@)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::([0-9]{1,5})?)?", re.ASCII)
+_LISTED = re.compile(r"(\[[^\]]*\]|[^\[\]:]*|[^\[\]:]*:[^\[\]]*:[^\[\]]*)(?::([0-9]{1,5}))?", re.ASCII)
+"""A host, or host:port; an IPv6 address with brackets, or without them when no port follows."""
 _PRIVATE_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
+_USUAL_PORTS = {"http": 80, "https": 443}
+_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SAFE_IN_URL = "%/:?#[]@!$&'()*+,;=-._~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,52 +32,106 @@ class WebAddress:
     """None: the scheme's own."""
     rest: str
 
+    @property
+    def real_port(self) -> int:
+        return self.port if self.port is not None else _USUAL_PORTS[self.scheme]
+
+    @property
+    def host_and_port(self) -> str:
+        return host_and_port(self.host, self.real_port)
+
+    @property
+    def url(self) -> str:
+        """One spelling that every client reads in the same way: ASCII, nothing unencoded that must be encoded."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = f":{self.port}" if self.port is not None else ""
+        credentials = quote(self.credentials, safe="%:!$&'()*+,;=-._~") + "@" if self.credentials else ""
+        rest = quote(_BARE_PERCENT.sub("%25", self.rest), safe=_SAFE_IN_URL, errors="surrogatepass")
+        return f"{self.scheme}://{credentials}{host}{port}{rest}"
+
 
 def parse_web_address(text: str) -> WebAddress | None:
     """None when `text` is no http(s) address that every client would read in the same way."""
-    url = _URL.fullmatch(text)
+    url = None if any(ord(c) < 32 or ord(c) == 127 for c in text) else _URL.fullmatch(text)
     if not url or url[3].startswith("\\"):
         return None
     found = _AUTHORITY.fullmatch(url[2])
     host = ascii_host(found[2].strip("[]")) if found else None
-    if not found or not host:
+    if not found or not host or found[2].startswith("[") != (":" in host):
+        return None
+    if ":" in host and _address(host) is None:
         return None
     scheme = url[1].lower()
     port = int(found[3]) if found[3] else None
     if port is not None and port > 65535:
         return None
-    usual = {"http": 80, "https": 443}[scheme]
-    return WebAddress(scheme, found[1] or "", host, None if port == usual else port, url[3])
+    return WebAddress(scheme, found[1] or "", host, None if port == _USUAL_PORTS[scheme] else port, url[3])
 
 
 def ascii_host(host: str) -> str | None:
-    """`host` in lower case ASCII without a trailing dot: full-width digits and other spellings become plain ones."""
+    """`host` in lower case ASCII without a trailing dot: full-width digits and other spellings become plain ones.
+
+    None for what no resolver takes: other characters, an empty label, one of more than 63 characters, more than 253.
+    """
     try:
         name = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:
         return None
-    name = name.lower().rstrip(".")
-    return name if re.fullmatch(r"[a-z0-9._:-]+", name, re.ASCII) else None
+    name = name.lower().removesuffix(".")
+    if not re.fullmatch(r"[a-z0-9._:-]+", name, re.ASCII) or len(name) > 253:
+        return None
+    return name if ":" in name or all(0 < len(label) <= 63 for label in name.split(".")) else None
 
 
-def is_private_host(host: str, allowed: Iterable[str] = ()) -> bool:
-    """Whether `host` is an address outside the public internet in any notation, or a name only known inside a network,
-    and not `allowed`.
+def host_and_port(host: str, port: int) -> str:
+    """As `private_hosts` lists it: "n8n:5678", "[fd00::1]:443"."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    A public name is not looked up here: the worker checks the address it really connects to.
+
+def is_allowed_host(host: str, port: int | None, allowed: Iterable[str]) -> bool:
+    """Whether one of `allowed` ("host" for every port, or "host:port") names `host`, in whatever notation.
+
+    Without a `port` only entries without one count.
     """
-    name = ascii_host(host.strip("[]").partition("%")[0])
+    name = _plain(host)
+    return name is not None and any(
+        (found := _LISTED.fullmatch(entry.strip())) is not None
+        and _plain(found[1]) == name
+        and (found[2] is None or int(found[2]) == port)
+        for entry in allowed
+    )
+
+
+def is_private_host(host: str, allowed: Iterable[str] = (), port: int | None = None) -> bool:
+    """Whether `host` is an address outside the public internet in any notation, or a name only known inside a network,
+    and not `allowed` (with this `port`).
+
+    A public name is not looked up here: whoever connects checks the address it leads to with `is_public_address`.
+    """
+    name = _plain(host)
     if name is None:
         return True
-    address = _address(name)
-    permitted = {a.strip("[]").lower().rstrip(".") for a in allowed}
-    if name in permitted or (address and str(address) in permitted):
+    if is_allowed_host(name, port, allowed):
         return False
+    address = _address(name)
     if address:
-        return any(not a.is_global or a.is_multicast for a in (address, *_carried(address)))
+        return not is_public(address)
     last = name.rpartition(".")[2]
     is_number = last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last) is not None
-    return is_number or "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+    return ":" in name or is_number or "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+
+
+def is_public_address(text: str) -> bool:
+    """Whether the literal `text`, as a resolver gives it, lies in the public internet with every address inside it."""
+    address = _address(text.partition("%")[0])
+    return address is not None and is_public(address)
+
+
+def _plain(host: str) -> str | None:
+    """One spelling for all notations of a host: without brackets, zone and trailing dot, an address as it is usual."""
+    name = ascii_host(host.strip("[]").partition("%")[0])
+    address = _address(name) if name else None
+    return str(address) if address else name
 
 
 def _address(name: str) -> IPAddress | None:
@@ -104,13 +162,3 @@ def _number(part: str) -> int | None:
         if re.fullmatch(pattern, part, re.ASCII):
             return int(part, base)
     return None
-
-
-def _carried(address: IPAddress) -> tuple[ipaddress.IPv4Address, ...]:
-    """IPv4 addresses that an IPv6 one leads to: mapped, 6to4, Teredo, NAT64."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return ()
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or address in _NAT64_LOCAL or int(address) < 2**32:
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return tuple(a for a in found if a)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from manifests.errors import AddressNotAllowed, BucketNotAllowed, InvalidPath
 from manifests.hosts import WebAddress, is_private_host, parse_web_address
@@ -23,9 +23,7 @@ __all__ = [
 ]
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
-_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SIGNATURE = re.compile(r"\?(?=(?:X-Amz-|AWSAccessKeyId=|versionId=|response-content-))")
-_SAFE_IN_URL = "%/:?#[]@!$&'()*+,;=-._~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +110,20 @@ def _data(text: str, where: str) -> UrlRef:
 
 
 def _url(text: str, bucket: str, policy: ReferencePolicy, where: str) -> MediaRef:
-    address = None if any(ord(c) < 32 or ord(c) == 127 for c in text) else parse_web_address(text)
+    address = parse_web_address(text)
     if address is None:
         raise InvalidPath(f"{_shown(text)} is no usable address.", hint="Check its spelling.", where=where)
     own = _in_store(address, bucket, policy)
     if own:
         return _object(*own, bucket, policy, where)
-    if is_private_host(address.host, policy.private_hosts):
+    if is_private_host(address.host, policy.private_hosts, address.real_port):
         raise AddressNotAllowed(
             f"The host {address.host!r} is private and may not be contacted.",
-            hint="Put the file into the bucket, or add the host to store.private_hosts in config.yaml.",
+            hint="Put the file into the bucket, or allow the host in config.yaml:"
+            f' store.private_hosts: ["{address.host_and_port}"].',
             where=where,
         )
-    return UrlRef(_plain_url(address))
+    return UrlRef(address.url)
 
 
 def _in_store(address: WebAddress, bucket: str, policy: ReferencePolicy) -> tuple[str, str] | None:
@@ -155,15 +154,6 @@ def _raw_key(written: str) -> str:
     if " " in written:
         return _SIGNATURE.split(written, maxsplit=1)[0]
     return unquote(re.split(r"[?#]", written, maxsplit=1)[0], errors="surrogateescape")
-
-
-def _plain_url(address: WebAddress) -> str:
-    """One spelling that every client reads in the same way: ASCII, nothing unencoded that must be encoded."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    port = f":{address.port}" if address.port is not None else ""
-    credentials = quote(address.credentials, safe="%:!$&'()*+,;=-._~") + "@" if address.credentials else ""
-    rest = quote(_BARE_PERCENT.sub("%25", address.rest), safe=_SAFE_IN_URL, errors="surrogatepass")
-    return f"{address.scheme}://{credentials}{host}{port}{rest}"
 
 
 def _shown(text: str) -> str:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from manifests.hosts import parse_web_address
+
 MAX_IMAGES = 10_000
 MAX_CLIP_SECONDS = 3600.0
 
@@ -54,6 +56,14 @@ Reference = Annotated[str, StringConstraints(min_length=1, max_length=2_000_000)
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+def _usable_address(url: str) -> str:
+    if parse_web_address(url) is None:
+        raise ValueError("is no usable address: check its host and port")
+    return url
+
+
 VideoName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_file_name), _AsText]
 
 _Id = Annotated[str, StringConstraints(max_length=200)]
@@ -74,6 +84,13 @@ _TokenIds = Annotated[tuple[int, ...], Field(max_length=1000)]
 TokenIds = Annotated[_TokenIds, BeforeValidator(_tokens, json_schema_input_type=_TokenIds | int | str)]
 
 
+CallbackUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^[hH][tT][tT][pP][sS]?://[^\s]+$", max_length=2000),
+    AfterValidator(_usable_address),
+]
+
+
 class _Model(BaseModel, frozen=True, extra="forbid"):
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -86,10 +103,8 @@ class Manifest(_Model, frozen=True):
         description="Folder for the outputs, relative to the manifest, or from the bucket's root with a leading '/'."
         " Omitted: next to the input.",
     )
-    callback_url: str | None = Field(
+    callback_url: CallbackUrl | None = Field(
         default=None,
-        pattern=r"^[hH][tT][tT][pP][sS]?://[^\s]+$",
-        max_length=2000,
         description="An http or https address that is told once, when the run has ended.",
     )
     metadata: dict[str, Any] = Field(

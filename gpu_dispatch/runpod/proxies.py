@@ -5,13 +5,21 @@ from __future__ import annotations
 import urllib.request
 from urllib.parse import urlsplit
 
+from manifests.errors import ConfigError
+from manifests.hosts import parse_web_address
+
 
 def proxy_of_environment(address: str) -> str | None:
-    """By HTTPS_PROXY, HTTP_PROXY and NO_PROXY; to be asked once.
+    """By HTTPS_PROXY, HTTP_PROXY and NO_PROXY; to be asked once. Raises ConfigError for one that is no address.
 
     Not left to the client's library: that costs every call two threads, and what a .netrc holds would displace our key.
     """
     parts = urlsplit(address)
     if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    # Curl and others take a proxy without "http://" as well.
+    if proxy and parse_web_address(proxy if "://" in proxy else f"http://{proxy}") is None:
+        name = f"{parts.scheme.upper()}_PROXY"
+        raise ConfigError(f"The proxy that {name} names is no usable address.", hint="Mend or unset it.", where=name)
+    return proxy

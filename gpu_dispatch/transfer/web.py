@@ -21,6 +21,7 @@ from gpu_dispatch.transfer.answers import BROKEN, REDIRECTS, check_able, check_r
 from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, save
 from gpu_dispatch.transfer.limits import Budget, TransferLimits, shown
 from manifests.errors import InvalidPath, TransferFailed
+from manifests.hosts import parse_web_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class WebClient:
                 if response.status not in REDIRECTS[method] or not location:
                     yield response
                     return
-                hop = _parse(str(hop.join(URL(location, encoded=_is_quoted(location)))), name)
+                hop = _joined(hop, location, name)
         raise TransferFailed(
             f"{shown(url)} leads through more than {self._limits.redirects} redirects.",
             hint="Name the file's final address.",
@@ -201,15 +202,23 @@ class WebClient:
         )
 
 
+def _joined(hop: URL, location: str, name: str) -> URL:
+    try:
+        leads_to = str(hop.join(URL(location, encoded=_is_quoted(location))))
+    except ValueError as e:
+        raise InvalidPath(
+            f"{shown(str(hop))} leads to no usable address.", hint="Name the file's final address.", where=name
+        ) from e
+    return _parse(leads_to, name)
+
+
 def _parse(url: str, name: str) -> URL:
     """An address that can be sent as it is, is: a signature holds for exactly that. Else it is quoted."""
-    try:
-        parsed = URL(url, encoded=_is_quoted(url))
-    except ValueError as e:
-        raise InvalidPath(f"{shown(url)} is no usable address.", hint="Check its spelling.", where=name) from e
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if url.partition(":")[0].lower() not in ("http", "https"):
         raise InvalidPath(f"{shown(url)} is no http address.", hint="Use http:// or https://.", where=name)
-    return parsed
+    if (address := parse_web_address(url)) is None:
+        raise InvalidPath(f"{shown(url)} is no usable address.", hint="Check its spelling.", where=name)
+    return URL(url if _is_quoted(url) else address.url, encoded=True)
 
 
 def _is_quoted(url: str) -> bool:

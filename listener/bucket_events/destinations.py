@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 
 from listener.bucket_events.entries import EVENT_BRIDGE, OURS, QUEUE, TOPIC, Entry, event_bridge, rule
+from listener.configuration.kinds import usable_address
 from listener.decoding.messages import EVENT_NAMES
 from listener.filters import MAX_RULES, Filter, filters_of
 from listener.triggers import Trigger
@@ -56,8 +57,8 @@ def parse_target(text: str) -> Target | PushUrl:
     parts = text.split(":")
     if text.lower() == "eventbridge":
         return Target(EVENT_BRIDGE)
-    if urlsplit(text).scheme in ("http", "https", "amqp", "amqps", "kafka") and urlsplit(text).netloc:
-        return PushUrl(text)
+    if text.partition("://")[0].lower() in ("http", "https", "amqp", "amqps", "kafka"):
+        return PushUrl(_usable(text))
     if len(parts) > 5 and parts[0] == "arn" and parts[2] in ("sqs", "sns"):
         if parts[1].startswith("aws") and parts[5].endswith(".fifo"):
             raise ConfigError(
@@ -103,3 +104,12 @@ def _encoded(each: Filter) -> Filter:
 
 def source_arn(bucket: str, partition: str = "aws") -> str:
     return f"arn:{partition}:s3:::{quote(bucket, safe='')}"
+
+
+def _usable(url: str) -> str:
+    try:
+        return usable_address(url)
+    except ValueError as e:
+        raise ConfigError(
+            f"{url!r} is not a target that events can be sent to: {e}.", hint=_HINT, where="--target"
+        ) from e

@@ -7,14 +7,13 @@ import socket
 from collections.abc import AsyncGenerator, Iterator
 from urllib.parse import urlsplit
 
-from gpu_dispatch.transfer.address import is_public
 from listener.commands.check_lines import Line, trouble
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import RunPodEndpoint
 from listener.configuration.environment import Environment
 from listener.deploy.looking import Look, look_at
 from listener.deploy.wishes import nvenc_refusal, price_of, runpod_endpoints
-from manifests.hosts import is_private_host
+from manifests.hosts import is_private_host, is_public_address
 
 _PUBLIC = "Set store.public_endpoint to the address at which the store is reached from the internet."
 _LOOKUP_S = 10.0
@@ -75,7 +74,7 @@ async def _store_line(config: Config) -> Line:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as e:
         return Line(subject, None, f"{address}: {host} is not found from here ({e.strerror or 'no answer'})", _PUBLIC)
-    private = sorted({str(entry[4][0]) for entry in found if not is_public(str(entry[4][0]))})
+    private = sorted({str(entry[4][0]) for entry in found if not is_public_address(str(entry[4][0]))})
     if private:
         detail = f"{address}: from here that is {', '.join(private)}, which is private; workers must find another"
         return Line(subject, None, detail, _PUBLIC)

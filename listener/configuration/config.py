@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
-from listener.configuration.kinds import Name, Names, Seconds, Section
+from listener.configuration.kinds import Name, Names, Seconds, Section, StoreUrl
 from listener.configuration.sources import SourceConfig
 
 
@@ -27,11 +27,11 @@ class S3StoreConfig(Section, frozen=True):
     """MinIO and every other S3-compatible store. Keys come from GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."""
 
     kind: Literal["s3"]
-    endpoint: str = Field(pattern=r"^https?://[^/]+/?$")
+    endpoint: StoreUrl
     buckets: Annotated[Names, Field(min_length=1)]
     """Their names, or "*" for every bucket the keys may list."""
     region: str = "us-east-1"
-    public_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
+    public_endpoint: StoreUrl | None = None
     path_style: bool = True
     ca_file: Path | None = None
     allowed_buckets: frozenset[str] = frozenset()

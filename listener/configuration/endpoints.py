@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gpu_dispatch.task import Capability
-from listener.configuration.kinds import Name, Seconds, Section
+from listener.configuration.kinds import Name, Seconds, Section, WebUrl
 
 Usd = Annotated[float, Field(ge=0)]
 
@@ -110,16 +110,16 @@ class HintsConfig(Section, frozen=True):
 
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
-    url: str = Field(pattern=r"^https?://")
+    url: WebUrl
     """Where RunPod reaches host:port. The secret part of the path is added."""
 
 
 class RunPodConfig(Section, frozen=True):
     """How RunPod is reached. The key comes from GPUDROP_RUNPOD_API_KEY or RUNPOD_API_KEY."""
 
-    api: str = Field(default="https://api.runpod.ai/v2", pattern=r"^https?://")
-    management: str = Field(default="https://api.runpod.io/v2", pattern=r"^https?://")
-    proxy: str | None = Field(default=None, pattern=r"^https?://")
+    api: WebUrl = "https://api.runpod.ai/v2"
+    management: WebUrl = "https://api.runpod.io/v2"
+    proxy: WebUrl | None = None
     """Default: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment."""
     ca_file: str | None = None
     hints: HintsConfig | None = None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from manifests.hosts import ascii_host
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -21,6 +24,21 @@ def _one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def usable_address(url: str) -> str:
+    """`url` as it is, when its host and port can be used; else ValueError."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as e:
+        raise ValueError(f"no usable address ({e})") from e
+    if not host or ascii_host(host) is None:
+        raise ValueError("no usable address: check the host's name")
+    return url
+
+
+WebUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(usable_address)]
+StoreUrl = Annotated[str, Field(pattern=r"^https?://[^/]+/?$"), AfterValidator(usable_address)]
+"""An address without a path."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]

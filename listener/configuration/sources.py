@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from listener.configuration.kinds import Name, Names, Seconds, Section
+from listener.configuration.kinds import Name, Names, Seconds, Section, usable_address
+
+
+def _with_port(address: str) -> str:
+    if int(address.rpartition(":")[2]) > 65535:
+        raise ValueError("the port is above 65535")
+    return address
 
 
 def _without_secrets(url: str) -> str:
@@ -20,9 +26,11 @@ def _without_secrets(url: str) -> str:
     return url
 
 
-Url = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://[^/\s]"), AfterValidator(_without_secrets)]
+Url = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9+]*://[^/\s]"), AfterValidator(_without_secrets), AfterValidator(usable_address)
+]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v), Field(min_length=1)]
-Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}$")]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}$"), AfterValidator(_with_port)]
 
 
 class TlsConfig(Section, frozen=True):

@@ -21,9 +21,9 @@ from listener.stores.s3_clients import (
     S3Settings,
     bucket_address,
     bucket_client,
-    host_and_port,
     listing_client,
     read_ca,
+    trusted_host,
 )
 from listener.stores.s3_errors import error_code, no_such_bucket, other_keys_may_do, translate
 from listener.stores.s3_keys import is_marker, refuse_marker, too_large
@@ -71,7 +71,7 @@ class S3Store:
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
         ends = (self._settings.endpoint, self._settings.seen_endpoint)
-        return tuple(dict.fromkeys(host_and_port(each) for each in ends))
+        return tuple(dict.fromkeys(trusted_host(each) for each in ends))
 
     @property
     def links_expire(self) -> bool:

@@ -18,6 +18,7 @@ from obstore.store import S3Store as Bucket
 
 from listener.configuration.credentials import AccessKeys, Keys
 from manifests.errors import ConfigError
+from manifests.hosts import host_and_port
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
@@ -134,9 +135,9 @@ def bucket_address(endpoint: str, bucket: str, *, path_style: bool) -> str:
     return f"{parts.scheme}://{host}"
 
 
-def host_and_port(endpoint: str) -> str:
+def trusted_host(endpoint: str) -> str:
     parts = urlsplit(endpoint)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    return host_and_port(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _credentials(keys: Keys) -> Callable[[], S3Credential]:

@@ -13,6 +13,8 @@ from Crypto.Signature import pkcs1_15
 from pydantic import BaseModel, ConfigDict, ValidationError
 from yarl import URL
 
+from manifests.hosts import parse_web_address
+
 _AMAZON = re.compile(r"sns\.[a-z0-9-]{1,40}\.amazonaws\.com(\.cn)?")
 """Not any host of amazonaws.com: everybody's buckets are there too."""
 
@@ -64,7 +66,7 @@ def may_call(url: str, hosts: frozenset[str]) -> bool:
         port = address.port
     except ValueError:
         return False
-    if address.user is not None or address.password is not None or not address.host:
+    if parse_web_address(url) is None or address.user is not None or address.password is not None or not address.host:
         return False
     if address.scheme in ("http", "https") and f"{address.host}:{port}" in hosts:
         return True

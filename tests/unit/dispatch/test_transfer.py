@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from gpu_dispatch.task import TaskInput, TaskOutput
-from gpu_dispatch.transfer.address import is_public, is_trusted
+from gpu_dispatch.transfer.address import is_trusted
 from gpu_dispatch.transfer.limits import TransferLimits, shown
 from gpu_dispatch.transfer.transfer import Transfer
 from manifests.errors import (
@@ -369,28 +369,6 @@ async def test_data_addresses(tmp_path: Path) -> None:
             await download(transfer(), url, tmp_path / "b")
     with pytest.raises(InputTooLarge):
         await download(transfer(most=1000), f"data:;base64,{text}", tmp_path / "c")
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("1.1.1.1", True),
-        ("2606:4700::1111", True),
-        ("10.0.0.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("::1", False),
-        ("fe80::1%eth0", False),
-        ("fd00::1", False),
-        ("::ffff:10.0.0.1", False),
-        ("64:ff9b::a00:1", False),
-        ("2002:7f00:1::", False),
-    ],
-)
-def test_public_addresses(address: str, public: bool) -> None:
-    assert is_public(address) is public
 
 
 def test_trust_is_by_host_and_port() -> None:

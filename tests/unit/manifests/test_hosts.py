@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifests.address_ranges import is_public
 from manifests.hosts import is_private_host, parse_web_address
 
 PRIVATE = [
@@ -50,7 +51,7 @@ def test_numbers_read_as_the_system_reads_them(host: str) -> None:
     except OSError:
         assert is_private_host(host)
     else:
-        assert is_private_host(host) == (not address.is_global or address.is_multicast)
+        assert is_private_host(host) == (not is_public(address))
 
 
 @given(st.text(max_size=30))
