@@ -11,10 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gpu_dispatch.task import Progress, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Recognizer, Request
+from gpu_dispatch.worker.speech.engines import ENGINES
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
@@ -72,6 +75,16 @@ def transcriber(store: ModelStore) -> Iterator[Transcriber]:
     asyncio.run(made.close())
 
 
+@pytest.fixture(scope="module")
+def recognizer(engine: str, store: ModelStore) -> Iterator[Recognizer]:
+    made = next(each for each in ENGINES if each.name == engine)
+    path = made.find(store, "tiny.en")
+    assert path
+    loaded = made.load(path, "tiny.en", "cpu")
+    yield loaded
+    loaded.close()
+
+
 @pytest.fixture
 def bench(engine: str, transcriber: Transcriber, tmp_path: Path) -> Bench:
     return Bench(engine, transcriber, tmp_path)
@@ -121,6 +134,15 @@ async def test_nobody_speaks_in_silence(bench: Bench, media: Media, vad: bool) -
 async def test_nobody_speaks_in_noise(bench: Bench, media: Media) -> None:
     noise = media.make(".wav", "-f", "lavfi", "-i", "anoisesrc=color=pink:amplitude=0.2:sample_rate=16000:duration=20")
     assert (await bench.hear(noise)).segments == ()
+
+
+@pytest.mark.parametrize("samples", [0, 1, 159, 160, 319, 320, SAMPLE_RATE // 10])
+def test_a_window_too_short_for_word_times_is_harmless(recognizer: Recognizer, samples: int) -> None:
+    """Sound of a tenth of a second and less, and the model made to say something: it can be no word with a time."""
+    noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    params = TranscribeParams("a", no_speech_threshold=None, logprob_threshold=None, **GREEDY)
+    segments = recognizer.recognise(noise, Request(params, "en", None, lambda _: None))
+    assert all(word.end <= 1.0 for segment in segments for word in segment.words)
 
 
 async def test_a_long_pause_stays_empty_and_moves_what_follows(bench: Bench, media: Media, speech: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,11 @@ _MODULE = "faster_whisper"
 
 COMPUTE_TYPES: dict[Device, tuple[str, ...]] = {"cuda": ("float16", "int8"), "cpu": ("int8",)}
 """In order of preference; "default" keeps the weights' own type where the processor supports none of them."""
+
+
+ALIGNABLE_FRAMES = 2
+"""A shorter window (below 20 ms) has no time to give to a word: aligning it ends the process before CTranslate2 4.8.1,
+and raises IndexError after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class FasterWhisper:
 class FasterRecognizer:
     def __init__(self, model: Any, device: Device) -> None:
         self._model = model
+        model.find_alignment = partial(_alignment, model.find_alignment)
         self.device: Device = device
         self.languages = frozenset[str](model.supported_languages)
 
@@ -128,6 +136,15 @@ class FasterRecognizer:
             "suppress_tokens": [t for t in params.suppress_tokens if -1 <= t < size],
             "word_timestamps": params.word_timestamps,
         }
+
+
+def _alignment(
+    find: Callable[..., list[list[Any]]], tokenizer: Any, tokens: Sequence[Any], encoded: Any, frames: int, *more: Any
+) -> list[list[Any]]:
+    """The words of each of the texts `tokens` with their times; none where the window is too short for any."""
+    if frames < ALIGNABLE_FRAMES:
+        return [[] for _ in tokens]
+    return find(tokenizer, tokens, encoded, frames, *more)
 
 
 def _segment(given: Any) -> Segment:
