@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import time
 import uuid
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_dispatch.backend import Health, JobRef, JobStatus
 from gpu_dispatch.child_process import Child
 from gpu_dispatch.lines import Cancel, Done, Moved, Run
-from gpu_dispatch.local_job import LocalJob, answered, cancelled, ended, why_silent
+from gpu_dispatch.local_job import LocalJob, answered, cancelled, defect, ended, why_silent
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, WorkerError
 
 __all__ = ["LocalBackend", "LocalSettings"]
+
+_LOG = logging.getLogger("gpu_dispatch.local")
+
+_AFTER_DEFECT_S = 0.5
+"""Should every job meet the same defect, a slot does not spin."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The child that serves it and the job in hand. `worn_out`: the child is not given another job."""
+
+    child: Child | None = None
+    job: LocalJob | None = None
+    worn_out: bool = False
 
 
 class LocalBackend:
@@ -111,22 +127,34 @@ class LocalBackend:
             await asyncio.to_thread(room.close)
 
     async def _serve(self, capability: Capability, room: Path) -> None:
-        """One slot: takes jobs in turn, with a child that is started when needed."""
-        child: Child | None = None
+        """Serves one slot until cancelled. A defect costs the job in hand and the child, never the slot."""
+        slot = _Slot()
         try:
             while True:
-                job = await self._take(capability, self._settings.idle_s if child else None)
-                worn_out = job is None
-                if job and not job.status.final:
-                    child = child or await self._started(job, capability, room)
-                    if child and not job.status.final:
-                        worn_out = not await self._do(job, child)
-                if child and worn_out:
-                    await child.end()
-                    child = None
+                try:
+                    await self._turn(slot, capability, room)
+                except Exception as e:  # noqa: BLE001 - the supervisor of a slot
+                    _LOG.exception("A slot for %s tasks on this machine failed; it is served anew.", capability)
+                    slot.worn_out = True
+                    if slot.job:
+                        self._finish(slot.job, ended(slot.job, defect(e)))
+                    await asyncio.sleep(_AFTER_DEFECT_S)
         finally:
-            if child:
-                await child.end()
+            if slot.child:
+                await slot.child.end()
+
+    async def _turn(self, slot: _Slot, capability: Capability, room: Path) -> None:
+        """Ends a child that is of no more use, or takes a job and does it, with a child that is started when needed."""
+        if slot.child and slot.worn_out:
+            child, slot.child = slot.child, None
+            await child.end()
+        slot.worn_out = False
+        job = slot.job = await self._take(capability, self._settings.idle_s if slot.child else None)
+        slot.worn_out = job is None
+        if job and not job.status.final:
+            slot.child = slot.child or await self._started(job, capability, room)
+            if slot.child and not job.status.final:
+                slot.worn_out = not await self._do(job, slot.child)
 
     async def _take(self, capability: Capability, within_s: float | None) -> LocalJob | None:
         try:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult, GpuTask, Progress, State
-from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed
+from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed, WorkerError
 
 Stop = Literal["cancelled", "timed_out"]
 """Why we ended a job ourselves."""
@@ -74,6 +74,14 @@ def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
     return WorkerCrashed(
         "The worker on this machine ended in the middle of the task.",
         hint=f"Its last words: {last_words[-500:]}" if last_words else "It may have run out of memory.",
+    )
+
+
+def defect(e: Exception) -> WorkerError:
+    """The error of a job in whose way this machine's backend failed."""
+    return WorkerError(
+        f"The worker on this machine failed unexpectedly ({type(e).__name__}).",
+        hint="This is a defect: the listener's log holds its traceback.",
     )
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -123,6 +124,27 @@ async def test_a_hung_worker_is_ended_at_the_deadline(opened: Open) -> None:
         status = await place.until(job, final=True)
         assert (status.state, error_of(status).code) == ("timed_out", "task_timed_out")
         await until_gone(group)
+
+
+async def test_a_defect_costs_the_job_in_hand_and_not_its_slot(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """No line to the child can carry half a character; nothing in the way of a slot expects that."""
+    async with opened("odd") as place:
+        before = pid_of(await place.result(place.odd("fine")))
+        unspeakable = place.odd("fine")
+        unspeakable = replace(unspeakable, params=replace(unspeakable.params, initial_prompt="\ud800"))
+        broken = await place.backend.submit(unspeakable)
+        waiting = await place.backend.submit(place.odd("fine"))
+        status = await place.until(broken, final=True)
+        assert (status.state, error_of(status).code) == ("failed", "worker_error")
+        assert pid_of(await place.until(waiting, final=True)) != before, "its child may be in a bad state"
+        assert len(place.workers()) == 1
+    assert "Traceback" in caplog.text
+
+
+async def test_a_slot_whose_child_cannot_even_be_asked_for_comes_back(opened: Open) -> None:
+    async with opened("odd", ffmpeg="ff\0mpeg") as place:
+        for _ in range(2):
+            assert error_of(await place.result(place.odd("fine"))).code == "worker_error"
 
 
 async def test_slots_run_side_by_side(opened: Open) -> None:
