@@ -197,6 +197,8 @@ class GpuTask:
     """None: whoever is given the task does it. The same on every job that is sent for one attempt."""
     answer_url: str | None = None
     """Presigned PUT: the worker leaves its answer (`result_to_wire`, as JSON) here too, where it outlives the queue."""
+    answer_get_url: str | None = None
+    """Presigned GET of what lies at `answer_url`: a job that was done before is answered from there."""
     stored_at: str | None = None
     """Presigned GET of this task as JSON, for a queue that takes no request of its size."""
 

@@ -8,13 +8,17 @@ import logging
 import random
 from dataclasses import replace
 
-from gpu_dispatch.task import GpuResult, GpuTask, result_to_wire
+from pydantic import ValidationError
+
+from gpu_dispatch.task import GpuResult, GpuTask, result_from_wire, result_to_wire
 from gpu_dispatch.transfer.limits import TransferLimits, shown
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import GpuDropError
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 _TOTAL_S = 300.0
+_MAX_BYTES = 128 * 2**20
+_NAME = "the answer"
 
 
 def result_bytes(result: GpuResult) -> bytes:
@@ -30,7 +34,7 @@ async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits)
     bounded = replace(limits, total_s=min(limits.total_s, _TOTAL_S))
     try:
         async with WebClient(task.trusted_hosts, bounded, random.Random()) as web:  # noqa: S311 - jitter
-            answer = await web.ask("PUT", task.answer_url, name="the answer", data=data, headers=headers)
+            answer = await web.ask("PUT", task.answer_url, name=_NAME, data=data, headers=headers)
     except GpuDropError as e:
         _LOG.warning("The answer of %s was not stored: %s", task.task_id, e)
         return False
@@ -39,3 +43,30 @@ async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits)
             "The store did not take the answer of %s: %d at %s", task.task_id, answer.status, shown(task.answer_url)
         )
     return 200 <= answer.status < 300
+
+
+async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | None:
+    """What a run of this job that has ended left in the store; None where it left nothing that can be read."""
+    if not task.answer_get_url or not task.answer_get_url.startswith(("http:", "https:")):
+        return None
+    bounded = replace(limits, total_s=min(limits.total_s, _TOTAL_S))
+    try:
+        async with WebClient(task.trusted_hosts, bounded, random.Random()) as web:  # noqa: S311 - jitter
+            found = await web.ask("GET", task.answer_get_url, name=_NAME, max_bytes=_MAX_BYTES)
+    except GpuDropError as e:
+        _LOG.warning("Whether %s was done before is unknown: %s", task.task_id, e)
+        return None
+    if found.status != 200:
+        if found.status != 404:
+            where = shown(task.answer_get_url)
+            _LOG.warning("Whether %s was done before is unknown: %d at %s", task.task_id, found.status, where)
+        return None
+    result = await asyncio.to_thread(_result, found.body)
+    return result if result and result.task_id == task.task_id else None
+
+
+def _result(data: bytes) -> GpuResult | None:
+    try:
+        return result_from_wire(json.loads(data))
+    except (ValueError, RecursionError, ValidationError):
+        return None

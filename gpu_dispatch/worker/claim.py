@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
-from gpu_dispatch.task import ClaimUrls, GpuTask
+from gpu_dispatch.task import ClaimUrls, GpuResult, GpuTask
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import Answer, WebClient
+from gpu_dispatch.worker.answer import earlier_answer
 from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDenied, TransferFailed, WorkerCrashed
 
 T = TypeVar("T")
@@ -48,12 +50,14 @@ class Identity:
 
 
 class HeldClaim:
-    """A claim that was ours when it was last looked at."""
+    """A claim that was ours when it was last looked at. `answer`: an earlier run of the job has left it, and there is
+    nothing to be done; the claim is that run's then."""
 
-    def __init__(self, mine: Claim, urls: ClaimUrls, web: WebClient) -> None:
+    def __init__(self, mine: Claim, urls: ClaimUrls, web: WebClient, answer: GpuResult | None = None) -> None:
         self._mine = mine
         self._urls = urls
         self._web = web
+        self.answer = answer
 
     async def check(self) -> None:
         """Raises RunCancelled or DuplicateJob when the claim is no longer ours. A store that does not answer leaves
@@ -87,7 +91,7 @@ async def claimed(
     mine = Claim(task.task_id, identity.job_id, identity.endpoint_id, identity.worker, now())
     short = replace(limits, total_s=min(limits.total_s, _TOTAL_S), idle_s=min(limits.idle_s, _IDLE_S))
     async with WebClient(task.trusted_hosts, short, random.Random()) as web:  # noqa: S311 - jitter
-        yield HeldClaim(await _acquire(mine, task.claim, web), task.claim, web)
+        yield await _acquire(mine, task.claim, web, partial(earlier_answer, task, limits))
 
 
 async def while_held(claim: HeldClaim | None, every_s: float, work: Coroutine[Any, Any, T]) -> T:
@@ -123,8 +127,10 @@ class _Seen:
     holder: Claim | None = None
 
 
-async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> Claim:
-    """The claim as it is held then.
+async def _acquire(
+    mine: Claim, urls: ClaimUrls, web: WebClient, earlier: Callable[[], Awaitable[GpuResult | None]]
+) -> HeldClaim:
+    """The claim as it is held then; untouched where an earlier run of the job has left its answer.
 
     Looks first: a store that ignores conditions would let a late job write over the claim of an earlier one.
     """
@@ -135,6 +141,8 @@ async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> Claim:
         elif seen.holder is None or seen.holder.job_id != mine.job_id:
             raise _lost(seen.holder)
         else:
+            if not _same_run(mine, seen.holder) and (answer := await earlier()):
+                return HeldClaim(seen.holder, urls, web, answer)
             mine = _once_more(mine, seen.holder)
             condition = {"If-Match": seen.etag}
         put = await _write(mine, urls, web, condition)
@@ -143,13 +151,13 @@ async def _acquire(mine: Claim, urls: ClaimUrls, web: WebClient) -> Claim:
         _check_writable(put)
         seen = await _look(web, urls)
         if seen.holder == mine:
-            return mine
+            return HeldClaim(mine, urls, web)
     raise TransferFailed("The claim of the task could not be settled.", hint="The store is busy; it is tried again.")
 
 
 def _once_more(mine: Claim, before: Claim) -> Claim:
     """Our claim of a job that a worker has begun before. Raises WorkerCrashed when too many have."""
-    if before.worker == mine.worker and before.at == mine.at:
+    if _same_run(mine, before):
         return mine
     if before.begun >= MOST_BEGUN:
         raise WorkerCrashed(
@@ -158,6 +166,11 @@ def _once_more(mine: Claim, before: Claim) -> Claim:
             retryable=False,
         )
     return replace(mine, begun=before.begun + 1)
+
+
+def _same_run(mine: Claim, before: Claim) -> bool:
+    """Whether `before` is what this very run has written: the answer to its writing was lost."""
+    return before.worker == mine.worker and before.at == mine.at
 
 
 async def _write(mine: Claim, urls: ClaimUrls, web: WebClient, condition: dict[str, str]) -> Answer:

@@ -78,7 +78,8 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
     """Does `task` and answers with its payload or its error; only cancellation is raised, after cleaning up.
 
     `report` gets percents of the whole job that never fall, from any thread, and none after the return. A job that may
-    not do the task, or not any more, leaves neither outputs nor an answer.
+    not do the task, or not any more, leaves neither outputs nor an answer. One that was done before, and is given out
+    again, ends with the answer it left then.
     """
     started = time.monotonic()
     meter = Meter(report)
@@ -94,6 +95,9 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
         error = _defect(e).info
     finally:
         meter.close()
+    if errand.answer:
+        _LOG.info("The task %s was done before; its answer lies in the store.", task.task_id)
+        return Ended(errand.answer, stored=True)
     result = GpuResult(
         task_id=task.task_id,
         payload=payload,
@@ -142,7 +146,7 @@ class Meter:
             self._open = False
 
 
-async def _in_time(task: GpuTask, work: Awaitable[Payload]) -> Payload:
+async def _in_time(task: GpuTask, work: Awaitable[Payload | None]) -> Payload | None:
     deadline = asyncio.timeout(task.timeout_s)
     try:
         async with deadline:
@@ -157,16 +161,21 @@ async def _in_time(task: GpuTask, work: Awaitable[Payload]) -> Payload:
 
 
 class _Errand:
-    """The way of one job. `began`: the task is ours to do."""
+    """The way of one job. `began`: the task is ours to do. `answer`: it was done before."""
 
     def __init__(self, task: GpuTask, place: Workplace, meter: Meter) -> None:
         self._task = task
         self._place = place
         self._meter = meter
         self.began = False
+        self.answer: GpuResult | None = None
 
-    async def run(self) -> Payload:
+    async def run(self) -> Payload | None:
+        """None: there is an answer from before."""
         async with claimed(self._task, self._place.identity, self._place.limits) as claim:
+            self.answer = claim.answer if claim else None
+            if self.answer:
+                return None
             self.began = True
             return await while_held(claim, self._place.look_s, self._in_private_folder(claim))
 

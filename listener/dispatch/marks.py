@@ -38,8 +38,10 @@ class Marks:
         key = _key(request.task_id, attempt, "claim")
         return ClaimUrls(await self._sign("PUT", request.bucket, key), await self._sign("GET", request.bucket, key))
 
-    async def answer_url(self, request: JobRequest, attempt: int) -> str:
-        return await self._sign("PUT", request.bucket, _key(request.task_id, attempt, "answer"))
+    async def answer_urls(self, request: JobRequest, attempt: int) -> tuple[str, str]:
+        """Where the worker leaves its answer, and where it finds one that is there."""
+        key = _key(request.task_id, attempt, "answer")
+        return await self._sign("PUT", request.bucket, key), await self._sign("GET", request.bucket, key)
 
     async def keep_task(self, request: JobRequest, attempt: int, wire: Any) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""

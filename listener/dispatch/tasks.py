@@ -38,11 +38,16 @@ class TaskMaker:
             ),
             timeout_s=timeout_s,
             trusted_hosts=(*self.store.trusted_hosts, *self.private_hosts),
-            claim=await self.marks.claim_urls(request, attempt) if claims else None,
-            answer_url=await self.marks.answer_url(request, attempt) if claims else None,
         )  # fmt: skip
         if claims:
-            task = replace(task, outputs=await self.uploads.prepare(request, task.outputs))
+            put_url, get_url = await self.marks.answer_urls(request, attempt)
+            task = replace(
+                task,
+                claim=await self.marks.claim_urls(request, attempt),
+                answer_url=put_url,
+                answer_get_url=get_url,
+                outputs=await self.uploads.prepare(request, task.outputs),
+            )
         if not claims or _roughly(task) < LARGE:
             return task
         return replace(task, stored_at=await self.marks.keep_task(request, attempt, task_to_wire(task)))

@@ -7,6 +7,7 @@ taken, or withdrawn, did none. `runs` is the most requests to run the job that m
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import pytest
 from minio import Minio
 
 from support.runpod.cloud import Cloud
-from support.runpod.faults import Fault, empty, failing, html, reset, reset_mid_body, slow, too_many
+from support.runpod.faults import Fault, empty, failing, hang, html, reset, reset_mid_body, slow, too_many
 from support.runpod.installation import (
     RunPodInstallation,
     bucket_of_its_own,
@@ -211,6 +212,31 @@ def test_a_worker_dies_in_the_middle_of_a_job(rp: RunPodInstallation, after: str
     rp.of(lambda _: worker.kill())
     ends_as(rp, key, "done", paid=2, runs=runs)
     assert sorted(e.outcome for e in rp.worked(key)) == ["completed", "crashed"]
+
+
+def test_a_worker_dies_between_its_answer_and_its_report(rp: RunPodInstallation, tmp_path: Path) -> None:
+    """The provider gives the job to another worker, which finds that it is done: nothing is done or written twice."""
+    works = tmp_path / "works"
+    worker = rp.work(restart=True, ODD_WORKS=str(works))
+    rp.faults(lambda f: f.on("job-done", hang(), endpoint=rp.endpoint.id))
+    drops = rp.install.drops
+    drops.put("i.jpg", b"picture")
+    drops.put("film.job.json", json.dumps({"images": [{"image": "i.jpg", "duration": 1.0}], "path": "film/"}).encode())
+    rp.install.start()
+    rp.install.until(lambda: rp.faults(lambda f: f.met) == ["job-done"])
+    written = outputs(rp)
+    rp.of(lambda _: worker.kill())
+    document = rp.install.done("film.job.json")
+    (job,) = rp.there.jobs(rp.endpoint.id)
+    assert document["videos"] and [e.outcome for e in job.executions] == ["crashed", "completed"]
+    assert works.read_text().splitlines() == ["img2vid"]
+    assert written and outputs(rp) == written
+
+
+def outputs(rp: RunPodInstallation) -> dict[str, Any]:
+    """What lies in the run's output folder, and when it was written."""
+    drops = rp.install.drops
+    return {o.object_name: o.last_modified for o in drops.client.list_objects(drops.bucket, "film/", recursive=True)}
 
 
 def test_a_job_that_kills_every_worker_is_given_up(rp: RunPodInstallation) -> None:

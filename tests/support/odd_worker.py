@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from gpu_dispatch.task import (
     Img2VidParams,
@@ -45,7 +46,15 @@ def films(params: Img2VidParams, job: Job) -> Videos:
     return Videos(tuple(files), "libx264")
 
 
+def count(params: TaskParams) -> None:
+    """A line for every execution there really is, in the file that ODD_WORKS names."""
+    if works := os.environ.get("ODD_WORKS"):
+        with Path(works).open("a") as file:
+            file.write(f"{params.operation}\n")
+
+
 async def odd(params: TaskParams, job: Job) -> Payload:
+    count(params)
     if isinstance(params, Img2VidParams):
         return films(params, job)
     assert isinstance(params, TranscribeParams)

@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from gpu_dispatch.claims import Claim, claim_bytes
-from gpu_dispatch.task import AddAudioParams, ClaimUrls, GpuTask, TaskParams, Videos, result_from_wire
+from gpu_dispatch.task import (
+    AddAudioParams,
+    ClaimUrls,
+    GpuResult,
+    GpuTask,
+    TaskParams,
+    Videos,
+    result_from_wire,
+    result_to_wire,
+)
 from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.worker.claim import Identity, claimed
+from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, claimed
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.job import Ended, Workplace, finish_job
-from manifests.errors import DuplicateJob
+from manifests.errors import DuplicateJob, EncodeFailed
 
 QUICK = TransferLimits(connect_s=2, idle_s=5, total_s=20, attempts=3, backoff_s=0.01, backoff_cap_s=0.02)
 SIGNED = "?X-Amz-Signature=topsecret"
@@ -63,6 +72,7 @@ class Keeper:
             trusted_hosts=(self.host,),
             claim=ClaimUrls(f"{at}/claim{SIGNED}", f"{at}/claim{SIGNED}"),
             answer_url=f"{at}/answer{SIGNED}",
+            answer_get_url=f"{at}/answer{SIGNED}",
         )
 
 
@@ -195,3 +205,67 @@ async def test_cancelled_work_leaves_no_answer(keeper: Keeper, tmp_path: Path) -
     with pytest.raises(asyncio.CancelledError):
         await working
     assert "/answer" not in keeper.objects and list(tmp_path.iterdir()) == []
+
+
+AGAIN = Identity("job", "ep", "w2")
+"""Another worker, to which the provider gave the same job once more."""
+
+
+async def test_a_finished_job_that_is_given_out_again_is_answered_from_the_store(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    done: list[str] = []
+    first = await work(keeper.task(), tmp_path, done)
+    claim = keeper.objects["/claim"]
+    keeper.asked.clear()
+    again = await work(keeper.task(), tmp_path, done, AGAIN)
+    assert done == ["worked"] and again == first
+    assert keeper.asked == ["GET /claim", "GET /answer"] and keeper.objects["/claim"] == claim
+
+
+async def test_a_job_that_failed_is_answered_alike(keeper: Keeper, tmp_path: Path) -> None:
+    async def failing(_: TaskParams, job: Job) -> Videos:
+        raise EncodeFailed("The encoder gave up.")
+
+    place = Workplace(failing, tmp_path, identity=MINE, limits=QUICK)
+    first = await finish_job(keeper.task(), place, lambda _: None)
+    done: list[str] = []
+    assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == []
+
+
+async def test_the_answer_counts_also_where_too_many_workers_have_begun(keeper: Keeper, tmp_path: Path) -> None:
+    done: list[str] = []
+    first = await work(keeper.task(), tmp_path, done)
+    worn = replace(OTHERS, job_id=MINE.job_id, begun=MOST_BEGUN)
+    keeper.objects["/claim"] = claim_bytes(worn)
+    assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == ["worked"]
+
+
+@pytest.mark.parametrize(
+    "left", [b"", b"no json", json.dumps(result_to_wire(GpuResult("another-task", Videos((), "copy")))).encode()]
+)
+async def test_what_is_no_answer_to_this_task_is_none(keeper: Keeper, tmp_path: Path, left: bytes) -> None:
+    done: list[str] = []
+    await work(keeper.task(), tmp_path, done)
+    keeper.objects["/answer"] = left
+    ended = await work(keeper.task(), tmp_path, done, AGAIN)
+    assert ended.result.task_id == "t" and done == ["worked"] * 2
+
+
+@pytest.mark.parametrize("status", [403, 503])
+async def test_an_answer_that_cannot_be_read_does_not_keep_the_job_from_working(
+    keeper: Keeper, tmp_path: Path, status: int
+) -> None:
+    done: list[str] = []
+    await work(keeper.task(), tmp_path, done)
+    keeper.trouble = lambda r: web.Response(status=status) if (r.method, r.path) == ("GET", "/answer") else None
+    assert code(await work(keeper.task(), tmp_path, done, AGAIN)) == "" and done == ["worked"] * 2
+
+
+async def test_a_task_that_does_not_say_where_to_read_the_answer_is_worked_on(keeper: Keeper, tmp_path: Path) -> None:
+    """As an earlier listener sends it."""
+    done: list[str] = []
+    task = replace(keeper.task(), answer_get_url=None)
+    for identity in (MINE, AGAIN):
+        assert code(await work(task, tmp_path, done, identity)) == ""
+    assert done == ["worked"] * 2
