@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
+from collections.abc import Callable
 
 from aiohttp import web
 
+from gpu_dispatch.net.http_server import HttpServer, Limits
 from gpu_dispatch.runpod.hints import Hints
 from manifests.errors import ConfigError
 
 _MOST_BYTES = 32 * 2**20
 _EDGE_BYTES = 64 * 2**10
 _READ_S = 30.0
+_GRACE_S = 1.0
+_LIMITS = Limits(max_connections=512)
+_PATH = re.compile(r"/(?P<secret>[^/]+)/(?P<name>[^/]+)")
 _IDS = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
 
 
@@ -24,41 +29,54 @@ class HintsServer:
     the job. For one that an earlier process sent, its id is looked for at the beginning and the end of the post.
     """
 
-    def __init__(self, hints: Hints, *, host: str, port: int, secret: str) -> None:
+    def __init__(
+        self,
+        hints: Hints,
+        *,
+        host: str,
+        port: int,
+        secret: str,
+        limits: Limits = _LIMITS,
+        count: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`count` is told why a connection was cut."""
         self._hints = hints
         self._host = host
         self._port = port
         self._secret = secret.encode()
-        self._runner: web.AppRunner | None = None
+        self._limits = limits
+        self._count = count
+        self._running: tuple[asyncio.Server, HttpServer] | None = None
 
     async def start(self) -> int:
         """The port it listens on. Raises ConfigError when that cannot be had."""
-        app = web.Application(client_max_size=_MOST_BYTES)
-        app.router.add_post("/{secret}/{name}", self._take)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
-        await runner.setup()
+        server = HttpServer(self._answer, self._limits, self._count)
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            listening = await asyncio.get_running_loop().create_server(server, self._host, self._port)
         except OSError as e:
-            await runner.cleanup()
             reason = e.strerror or type(e).__name__
             raise ConfigError(
                 f"{self._host}:{self._port} cannot be listened on: {reason}.",
                 hint="Choose another port for runpod.hints.",
                 where="runpod.hints.port",
             ) from e
-        self._runner = runner
-        return int(runner.addresses[0][1])
+        self._running = listening, server
+        return int(listening.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner:
-            await runner.cleanup()
+        running, self._running = self._running, None
+        if running:
+            listening, server = running
+            listening.close()
+            await server.close(_GRACE_S)
 
-    async def _take(self, request: web.Request) -> web.Response:
-        if not self._secret or not hmac.compare_digest(request.match_info["secret"].encode(), self._secret):
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        match = _PATH.fullmatch(request.rel_url.raw_path)
+        if not match or not self._secret or not hmac.compare_digest(match["secret"].encode(), self._secret):
             return web.Response(status=404)
-        known = self._hints.tell(request.match_info["name"])
+        if request.method != "POST":
+            return web.Response(status=405, headers={"Allow": "POST"})
+        known = self._hints.tell(match["name"])
         edges = await _edges(request)
         if not known:
             for found in set(_IDS.findall(edges)):
@@ -66,7 +84,7 @@ class HintsServer:
         return web.Response()
 
 
-async def _edges(request: web.Request) -> bytes:
+async def _edges(request: web.BaseRequest) -> bytes:
     """The beginning and the end of the body. The rest is read and dropped, up to a bound and for so long."""
     first, last, total = bytearray(), b"", 0
     try:
@@ -77,6 +95,6 @@ async def _edges(request: web.Request) -> bytes:
                     break
                 first += chunk[: max(0, _EDGE_BYTES - len(first))]
                 last = (last + chunk)[-_EDGE_BYTES:]
-    except TimeoutError:
+    except (TimeoutError, web.RequestPayloadError):
         pass
     return bytes(first) + b"\n" + last

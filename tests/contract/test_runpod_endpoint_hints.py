@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from gpu_dispatch.net.http_server import Limits
 from gpu_dispatch.runpod.hints import Hints
 from gpu_dispatch.runpod.polling import Pace
 from gpu_dispatch.runpod.webhook import HintsServer
@@ -16,6 +17,7 @@ from manifests.errors import ConfigError
 from support.runpod.jobs import Auto
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, task
+from support.webhook import cut
 
 HANG_S = 30.0
 RARELY = Pace(first_s=3600.0, longest_s=3600.0)
@@ -131,3 +133,46 @@ async def test_jobs_that_have_ended_are_not_waited_for(there: Provider) -> None:
         webhook = there.endpoints[EP].job().webhook or ""
         await asyncio.wait_for(ended(endpoint, job), HANG_S)
         assert not hints.tell(webhook.rpartition("/")[2]) and not hints.tell(job.job_id)
+
+
+async def test_half_a_header_does_not_stay_open() -> None:
+    cuts: list[str] = []
+    server = HintsServer(Hints(""), host="127.0.0.1", port=0, secret=SECRET, limits=Limits(0.3), count=cuts.append)
+    port = await server.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /x/y HTTP/1.1\r\nHost: x\r\n")
+        assert await asyncio.wait_for(cut(reader), HANG_S)
+        writer.close()
+        assert cuts == ["too_slow"]
+        assert await post(f"http://127.0.0.1:{port}/{SECRET}/j") == 200
+    finally:
+        await server.close()
+
+
+async def test_connections_are_counted() -> None:
+    cuts: list[str] = []
+    limits = Limits(max_connections=3)
+    server = HintsServer(Hints(""), host="127.0.0.1", port=0, secret=SECRET, limits=limits, count=cuts.append)
+    port = await server.start()
+    try:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(cut(reader), HANG_S)
+        assert cuts == ["too_many_connections"]
+        for _, each in [*held, (reader, writer)]:
+            each.close()
+    finally:
+        await server.close()
+
+
+async def test_a_body_that_breaks_off_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    async with hinting() as (hints, base):
+        wake = asyncio.Event()
+        hints.expect("j1", wake)
+        _, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        writer.write(f"POST /{SECRET}/j1 HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\nabc".encode())
+        await asyncio.wait_for(wake.wait(), HANG_S)
+        writer.close()
+        assert await post(f"{base}/{SECRET}/j1") == 200
+    assert not caplog.records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -17,8 +18,13 @@ class Refused(Exception):
         self.headers = headers or {}
 
 
-async def read_body(request: web.BaseRequest, *, max_bytes: int, timeout_s: float) -> bytes:
-    """The whole body, as it was sent. Raises Refused; of a body that is too long no more than `max_bytes` is kept."""
+async def read_body(
+    request: web.BaseRequest, *, max_bytes: int, timeout_s: float, grown: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """The whole body, as it was sent. Raises Refused; of a body that is too long no more than `max_bytes` is kept.
+
+    `grown` is told the bytes of each part.
+    """
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         # A few kilobytes can inflate to gigabytes, and no store compresses what it posts.
@@ -35,6 +41,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, timeout_s: floa
                 if length > max_bytes:
                     raise Refused(413, "too_large")
                 parts.append(part)
+                grown(len(part))
     except TimeoutError as e:
         raise Refused(408, "too_slow") from e
     except web.RequestPayloadError as e:

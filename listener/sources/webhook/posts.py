@@ -14,11 +14,11 @@ from listener.sources.webhook.auth import Door, Gate, Shown, path_secret
 from listener.sources.webhook.bodies import Refused, read_body
 from listener.sources.webhook.settings import WebhookSettings
 from listener.sources.webhook.sns import Sns
+from listener.sources.webhook.unproven import LATER, UnprovenBodies
 from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
 
-_LATER = {"Retry-After": "5"}
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _QUIET_S = 60.0
 
@@ -27,7 +27,8 @@ class Posts:
     """Answers posts for one inbox. 200: recorded, or of no interest. 202: not understood, and counted.
 
     400: not JSON. 401: nothing proves who posts. 403: an SNS topic that is not listed. 404, 405: not the place, not
-    the way. 408, 413, 415: a body too slow, too long, compressed. 503: not recorded now; send it again.
+    the way. 408, 413, 415: a body too slow, too long, compressed. 503: not recorded now, or too many that nothing
+    proves yet; send it again.
     """
 
     def __init__(self, settings: WebhookSettings, gate: Gate, sns: Sns, inbox: Inbox) -> None:
@@ -35,6 +36,11 @@ class Posts:
         self._gate = gate
         self._sns = sns
         self._inbox = inbox
+        self._unproven = UnprovenBodies(
+            max_bodies=settings.max_unproven,
+            max_bytes=max(settings.unproven_bytes, settings.max_body_bytes),
+            timeout_s=settings.body_timeout_s + settings.sns_timeout_s,
+        )
         self._told: dict[str, float] = {}
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
@@ -63,12 +69,24 @@ class Posts:
         if door is Door.SHUT:
             raise Refused(401, "wrong_token", _CHALLENGE)
         self._check_topic(shown.sns_topic)
-        body = await read_body(
+        if door is Door.BODY_DECIDES:
+            return await self._proven_body(request, shown)
+        return await read_body(
             request, max_bytes=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
         )
-        if door is Door.BODY_DECIDES and not await self._proven(shown, body):
-            raise Refused(401, "wrong_signature", _CHALLENGE)
-        return body
+
+    async def _proven_body(self, request: web.BaseRequest, shown: Shown) -> bytes:
+        settings = self._settings
+        async with self._unproven.one_more() as one:
+            body = await read_body(
+                request,
+                max_bytes=settings.max_body_bytes,
+                timeout_s=settings.body_timeout_s,
+                grown=lambda size: self._unproven.grow(one, size),
+            )
+            if not await self._proven(shown, body):
+                raise Refused(401, "wrong_signature", _CHALLENGE)
+            return body
 
     async def _proven(self, shown: Shown, body: bytes) -> bool:
         if shown.signature and self._gate.signed(shown.signature, body):
@@ -78,7 +96,7 @@ class Posts:
         try:
             return await self._sns.signed(body)
         except SourceUnavailable as e:
-            raise Refused(503, "sns_unreachable", _LATER) from e
+            raise Refused(503, "sns_unreachable", LATER) from e
 
     async def _take(self, body: bytes) -> int:
         """The status of the answer, once everything in `body` is dealt with."""
@@ -110,7 +128,7 @@ class Posts:
             await self._sns.confirm(asked)
         except SourceUnavailable as e:
             log.warning("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e))
-            raise Refused(503, "sns_unreachable", _LATER) from e
+            raise Refused(503, "sns_unreachable", LATER) from e
         except SourceDenied as e:
             log.error("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e), hint=e.info.hint)
             raise Refused(403, "sns_not_confirmed") from e
@@ -126,7 +144,7 @@ class Posts:
                 await _hand_over(self._inbox, events, self._settings.name)
         except (StoreUnavailable, TimeoutError) as e:
             self._inbox.gap(self._settings.name, "events could not be recorded when they were posted")
-            raise Refused(503, "not_recorded", _LATER) from e
+            raise Refused(503, "not_recorded", LATER) from e
 
     def _tell(self, refused: Refused, remote: str) -> None:
         """Once a minute for each cause: strangers decide how often it happens."""

@@ -59,7 +59,8 @@ class WebhookSettings:
     for its body, and may be idle for `idle_timeout_s` between requests. What the inbox has not taken after
     `accept_timeout_s` is refused for now; at the end, posts that have begun get `grace_s`. `sns_topics` are ARNs;
     `sns_hosts` ("host:port") may be called for Amazon SNS beside Amazon's own, each call for `sns_timeout_s`. Every
-    `renew_s` the certificate's files are looked at. `open` takes events from anybody.
+    `renew_s` the certificate's files are looked at. `open` takes events from anybody. Of bodies that are read before
+    anything proves who sends them, `max_unproven` are held at a time, of `unproven_bytes` together.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +74,8 @@ class WebhookSettings:
     sns_timeout_s: float = 8.0
     max_body_bytes: int = 2**20
     max_connections: int = 4096
+    max_unproven: int = 256
+    unproven_bytes: int = 16 * 2**20
     accept_timeout_s: float = 20.0
     header_timeout_s: float = 10.0
     body_timeout_s: float = 15.0

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import structlog
 
+from gpu_dispatch.net.http_server import HttpServer, Limits
 from listener.sources.base import Condition, Inbox
 from listener.sources.delivery import Retries
 from listener.sources.webhook.auth import build_gate
-from listener.sources.webhook.connections import HttpServer, Limits
 from listener.sources.webhook.posts import Posts
 from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.sns import Sns
@@ -28,8 +28,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webho
 _BACKOFF_CAP_S = 30.0
 _HANDSHAKE_S = 10.0
 _BACKLOG = 1024
-_OWN_FILES = 256
-"""Files that the rest of the listener may need while strangers hold connections."""
 
 
 class WebhookReceiver:
@@ -68,9 +66,7 @@ class WebhookReceiver:
     async def _listening(self, posts: Posts, inbox: Inbox, tls: ssl.SSLContext | None) -> AsyncGenerator[None]:
         """Takes posts until it is left; those that have begun are finished then. Raises why it cannot listen."""
         settings = self._settings
-        limits = Limits(
-            settings.header_timeout_s, settings.idle_timeout_s, min(settings.max_connections, _connections_left())
-        )
+        limits = Limits(settings.header_timeout_s, settings.idle_timeout_s, settings.max_connections)
         server = HttpServer(posts.answer, limits, lambda what: inbox.count(self.name, what))
         try:
             listening = await asyncio.get_running_loop().create_server(
@@ -123,13 +119,3 @@ def _cannot_listen(e: OSError, settings: WebhookSettings) -> GpuDropError:
         hint = "Set `listen` to an address of this machine, 127.0.0.1 or 0.0.0.0."
         return SourceDenied(f"This machine has no address {settings.host}.", hint=hint, where="listen")
     return SourceUnavailable(f"{at} cannot be listened on: {e}.", hint="See the log.", where="listen")
-
-
-def _connections_left() -> int:
-    """How many connections leave the listener enough open files for its own work."""
-    try:
-        import resource
-    except ImportError:  # not on Windows, which has no such limit either
-        return 2**31
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2**31 if soft == resource.RLIM_INFINITY else max(soft - _OWN_FILES, soft // 2)

@@ -1,5 +1,5 @@
-"""The HTTP server below the answers: aiohttp's, with what it lacks for strangers: a deadline for headers, a limit on
-connections, silence about what they sent, and an end that lets posts finish."""
+"""The HTTP server for strangers: aiohttp's, with a deadline for headers, a limit on connections, silence about what was
+sent, and an end that lets requests finish."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gpu_dispatch.net")
 
 _LINGER_S = 2.0
 _WRITE_S = 0.2
+_OWN_FILES = 256
+"""Files that the rest of the program may need while strangers hold connections."""
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds, as in WebhookSettings."""
+    """What one server grants. Of `max_connections`, no more are taken than leave the program files for its own work."""
 
-    header_timeout_s: float
-    idle_timeout_s: float
-    max_connections: int
+    header_timeout_s: float = 10.0
+    idle_timeout_s: float = 120.0
+    max_connections: int = 4096
+
+    @property
+    def connections(self) -> int:
+        return min(self.max_connections, _files_left())
 
 
 class Connection(web.RequestHandler):
@@ -124,6 +130,7 @@ class HttpServer(web.Server):
         super().__init__(self._handle)
         self._answer = answer
         self._limits = limits
+        self._most = limits.connections
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._ending = False
@@ -136,7 +143,7 @@ class HttpServer(web.Server):
 
     @property
     def is_full(self) -> bool:
-        return self._open > self._limits.max_connections
+        return self._open > self._most
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         self._open += 1
@@ -176,3 +183,12 @@ class HttpServer(web.Server):
         if self._ending or not request.content.is_eof():
             answer.force_close()
         return answer
+
+
+def _files_left() -> int:
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit either
+        return 2**31
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(soft - _OWN_FILES, soft // 2)
