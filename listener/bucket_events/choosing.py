@@ -19,10 +19,15 @@ NOTHING_TO_SET_UP = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the server is, and the ARNs it can send to (None: it does not tell)."""
+    """What the server is, the ARNs it can send to (None: it does not tell), and those that rules of ours name already."""
 
     server: Server
     destinations: tuple[str, ...] | None = None
+    recorded: frozenset[str] = frozenset()
+
+    def leads_here(self, arn: str) -> bool:
+        """Whether we, or whoever set the server up after our words, made this target ours."""
+        return arn in self.recorded or arn.split(":")[4:5] == [ID]
 
 
 Chosen = Target | PushUrl | SqsSourceConfig
@@ -73,19 +78,29 @@ def _of_minio(sources: Sequence[AnySource], known: Known, secrets: Callable[[str
             where="--target",
         )
     fitting = [arn for arn in known.destinations if arn.rpartition(":")[2] in {each.kind for each in wanted}]
-    if len(fitting) == 1:
-        found = parse_target(fitting[0])
+    ours = [arn for arn in fitting if known.leads_here(arn)]
+    if len(ours) == 1:
+        found = parse_target(ours[0])
         if isinstance(found, Target):
             return found
-    if fitting:
-        raise ConfigError(
-            f"The server can send to several places that fit the sources: {', '.join(fitting)}.",
-            hint="Give one of them with --target.",
-            where="--target",
-        )
+    raise _unclear(fitting) if fitting else _not_set_up(wanted, secrets)
+
+
+def _unclear(fitting: Sequence[str]) -> ConfigError:
+    """The server tells names of targets, and not where they lead: one that stands alone may be anybody's."""
+    commands = "\n  ".join(f"gpudrop events apply --target {arn}" for arn in fitting)
+    return ConfigError(
+        f"The server can send to {', '.join(fitting)}, and does not tell which of them leads to this gpudrop.",
+        hint=f"If it is set up to send here, name it:\n  {commands}\nOr set up a target of its own with the ID {ID}: that"
+        " one is taken without asking.",
+        where="--target",
+    )
+
+
+def _not_set_up(wanted: Sequence[AnySource], secrets: Callable[[str], SourceSecrets]) -> ConfigError:
     lines = [line for each in wanted[:1] for line in server_variables(each, secrets(each.named))]
     kinds = " or ".join(dict.fromkeys(each.kind for each in wanted)) or "a source"
-    raise ConfigError(
+    return ConfigError(
         f"The server has not been set up to send to {kinds}.",
         hint="Start it with these variables, then run this again:\n  "
         + "\n  ".join(lines)

@@ -104,11 +104,16 @@ class _Work:
             if not chosen:
                 if not needs_target(self.sources):
                     return ()
-                minio = server in (Server.MINIO, Server.RUSTFS)
-                known = Known(server, await self.keeper.destinations() if minio else None)
-                chosen = (choose(self.sources, known, self.environment.of_source),)
+                chosen = (choose(self.sources, await self._known(server), self.environment.of_source),)
             self._settled = tuple([await self.settler.settle(each, server) for each in chosen])
         return self._settled
+
+    async def _known(self, server: Server) -> Known:
+        if server not in (Server.MINIO, Server.RUSTFS):
+            return Known(server)
+        there = [await self.keeper.read(bucket) for bucket in self.buckets]
+        recorded = frozenset(rule.arn for each in there for rule in each.document.ours)
+        return Known(server, await self.keeper.destinations(), recorded)
 
     def wanted(self, bucket: str, reading: Reading, settled: Sequence[Settled]) -> Change:
         targets = [each.target for each in settled]

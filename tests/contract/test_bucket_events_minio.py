@@ -164,9 +164,7 @@ async def test_show_marks_whose_a_rule_is_and_writes_nothing(server: Any, bucket
     assert "what is there" in shown.text
 
 
-async def test_the_only_fitting_target_is_found_and_several_are_asked_about(
-    server: Any, bucket: str, tmp_path: Path
-) -> None:
+async def test_a_target_is_asked_for_until_rules_of_ours_name_it(server: Any, bucket: str, tmp_path: Path) -> None:
     several = await events("apply", configuration(server.endpoint, bucket, **WEBHOOK), environment_of(server))
     assert several.code == 1
     assert W in several.told
@@ -181,9 +179,16 @@ async def test_the_only_fitting_target_is_found_and_several_are_asked_about(
     try:
         admin_client(other).make_bucket("drop-here")
         config = configuration(other.endpoint, "drop-here", **WEBHOOK)
-        found = await events("apply", config, environment_of(other))
-        assert found.code == 0, found.told
-        assert {each.arn for each in Rules(other, "drop-here").ours()} == {"arn:minio:sqs::ONE:webhook"}
+        asked = await events("apply", config, environment_of(other))
+        assert asked.code == 1
+        one_arn = "arn:minio:sqs::ONE:webhook"
+        assert f"gpudrop events apply --target {one_arn}" in asked.told
+        assert Rules(other, "drop-here").ours() == []
+        named = await events("apply", config, environment_of(other), one_arn)
+        assert named.code == 0, named.told
+        assert {each.arn for each in Rules(other, "drop-here").ours()} == {one_arn}
+        again = await events("apply", config, environment_of(other))
+        assert (again.code, "nothing to change" in again.text) == (0, True), again.told
     finally:
         servers.stop(other)
 

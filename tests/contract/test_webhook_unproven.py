@@ -12,7 +12,7 @@ from listener.sources.webhook.settings import PostSecrets
 from support.sources import HANG_S
 from support.webhook import Receiving, cut, message, receiving
 
-SECRET = "an-hmac-secret-of-this-test"  # noqa: S105
+SECRET = "an-hmac-secret-of-this-test"
 SECRETS = PostSecrets(hmac_secrets=(SECRET,))
 LENGTH = 2**20
 CLAIM = (
@@ -67,7 +67,7 @@ async def drained(writer: asyncio.StreamWriter) -> None:
 async def test_the_oldest_gives_way_and_hears_that_it_may_come_again() -> None:
     async with receiving(secrets=SECRETS, max_unproven=3, body_timeout_s=HANG_S) as receiver:
         first = await claim(receiver, 10)
-        others = []
+        others: list[Stranger] = []
         for _ in range(3):
             await asyncio.sleep(0.05)
             others.append(await claim(receiver, 10))

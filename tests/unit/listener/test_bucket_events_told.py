@@ -95,14 +95,38 @@ def test_what_minio_needs_is_ready_to_paste_and_holds_no_secret(source: Any, sec
     assert "hush-hush" not in "".join(lines)
 
 
+THEIRS, OURS = "arn:minio:sqs::N8N:webhook", "arn:minio:sqs:eu-west-1:GPUDROP:webhook"
+
+
+def test_a_target_that_stands_alone_may_be_somebody_elses() -> None:
+    with pytest.raises(ConfigError) as asked:
+        choose(sources("webhook"), Known(Server.MINIO, (THEIRS, "arn:minio:sqs::GPUDROP:nats")), nothing)
+    assert THEIRS in str(asked.value)
+    assert f"gpudrop events apply --target {THEIRS}" in asked.value.info.hint
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        Known(Server.MINIO, (THEIRS, OURS)),
+        Known(Server.MINIO, ("arn:minio:sqs::M:webhook", THEIRS), frozenset({"arn:minio:sqs::M:webhook"})),
+    ],
+    ids=["named as we told it", "rules of ours name it"],
+)
+def test_a_target_that_is_known_to_lead_here_is_taken(known: Known) -> None:
+    assert known.destinations
+    expected = OURS if OURS in known.destinations else known.destinations[0]
+    assert choose(sources("webhook"), known, nothing) == Target(QUEUE, expected)
+
+
 def test_the_one_target_that_fits_is_taken() -> None:
-    arns = ("arn:minio:sqs::A:webhook", "arn:minio:sqs::B:nats")
+    arns = ("arn:minio:sqs::GPUDROP:webhook", "arn:minio:sqs::GPUDROP:nats")
     known = Known(Server.MINIO, arns)
     assert choose(sources("webhook", "reconcile"), known, nothing) == Target(QUEUE, arns[0])
     nats = {"kind": "nats", "servers": "nats://n:4222", "stream": "s"}
-    with pytest.raises(ConfigError, match="several places"):
+    with pytest.raises(ConfigError, match="does not tell which"):
         choose(sources("webhook", nats), known, nothing)
-    with pytest.raises(ConfigError, match="does not tell"):
+    with pytest.raises(ConfigError, match="does not tell these keys"):
         choose(sources("webhook"), Known(Server.MINIO), nothing)
     queue = {"kind": "sqs", "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/drops"}
     (found,) = sources(queue)
