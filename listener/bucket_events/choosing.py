@@ -91,7 +91,7 @@ def _unclear(fitting: Sequence[str]) -> ConfigError:
     commands = "\n  ".join(f"gpudrop events apply --target {arn}" for arn in fitting)
     return ConfigError(
         f"The server can send to {', '.join(fitting)}, and does not tell which of them leads to this gpudrop.",
-        hint=f"If it is set up to send here, name it:\n  {commands}\nOr set up a target of its own with the ID {ID}: that"
+        hint=f"If it is set up to send here, name it:\n  {commands}\nOr set up one of its own with the ID {ID}: that"
         " one is taken without asking.",
         where="--target",
     )
