@@ -118,6 +118,10 @@ class Store(Protocol):
         """Whether what `sign` gives stops working after a time."""
         ...
 
+    async def reach(self) -> None:
+        """Asks for what the buckets hold, with the keys in force. Raises StoreUnavailable and StoreDenied."""
+        ...
+
     async def check(self) -> Mapping[str, str]:
         """One entry a bucket that cannot be used: what is wrong with it."""
         ...

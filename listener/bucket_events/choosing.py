@@ -19,7 +19,7 @@ NOTHING_TO_SET_UP = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the server is, the ARNs it can send to (None: it does not tell), and those that rules of ours name already."""
+    """What the server is, and the ARNs it can send to (None: it does not tell); `recorded` are in rules of ours."""
 
     server: Server
     destinations: tuple[str, ...] | None = None

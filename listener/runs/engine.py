@@ -17,8 +17,9 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, Wo
 from dbos import error as dbos_error
 from sqlalchemy.exc import SQLAlchemyError
 
-from listener.runs.engine_setup import prepare_sqlite, quieten
+from listener.runs.engine_setup import prepare_sqlite, quieten, silence
 from listener.runs.steps import DurableSteps, Jobs, Steps
+from listener.runs.stories import Stories
 from manifests.errors import StoreUnavailable
 
 APPLICATION_VERSION = "2"
@@ -66,7 +67,7 @@ class Engine:
         self._settings = settings
         self._ended = ended
         self._story = story
-        self._alive: set[asyncio.Task[Any]] = set()
+        self._stories = Stories()
         self._told: set[str] = set()
         self._run_workflow: Callable[[Any], Any] | None = None
 
@@ -191,14 +192,15 @@ class Engine:
         return len(found)
 
     async def close(self) -> None:
-        """Stops within a few seconds. Unfinished runs stay recorded as such and go on at the next start."""
+        """Stops within a few seconds. Unfinished runs stay recorded as such and go on at the next start.
+
+        Stories go first: without the threads that end here they would fail, and be taken for ended.
+        """
+        await self._stories.let_go(_JOIN_S)
+        silence()
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
         # DBOS had made its own threads the loop's, and has just ended them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
-        for task in self._alive:
-            task.cancel()
-        if self._alive:
-            await asyncio.wait(self._alive, timeout=_JOIN_S)
 
     def _register(self) -> None:
         story = self._story
@@ -208,13 +210,13 @@ class Engine:
 
         @DBOS.workflow(name="job", max_recovery_attempts=MAX_RECOVERIES)
         async def job(request: Any) -> Any:
-            with self._owned():
+            with self._stories.one_more():
                 return await inside(request)
 
         @DBOS.workflow(name=_RUN, max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
             run_id = str(DBOS.workflow_id)
-            with self._owned():
+            with self._stories.one_more():
                 self._told.add(run_id)
                 try:
                     await story.run(request, DurableSteps(Jobs(job, inside)))
@@ -223,25 +225,6 @@ class Engine:
                     self._ended()
 
         self._run_workflow = run
-
-    def _owned(self) -> _Owned:
-        return _Owned(self._alive)
-
-
-class _Owned:
-    """Keeps the current task in the engine's set while a story is told, so that `close` can end it."""
-
-    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
-        self._tasks = tasks
-        self._task = asyncio.current_task()
-
-    def __enter__(self) -> None:
-        if self._task:
-            self._tasks.add(self._task)
-
-    def __exit__(self, *_: object) -> None:
-        if self._task:
-            self._tasks.discard(self._task)
 
 
 def _is_outdated(workflow: WorkflowStatus) -> bool:

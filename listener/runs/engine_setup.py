@@ -25,3 +25,8 @@ def quieten() -> None:
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.ERROR)
+
+
+def silence() -> None:
+    """What the engine says while it is closed is about its own end: workflows that a thread was about to start."""
+    logging.getLogger("dbos").setLevel(logging.CRITICAL)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from listener.events import ObjectEvent
 from manifests.errors import GpuDropError
@@ -63,3 +64,33 @@ class EventSource(Protocol):
         It may be cancelled and run again: another listener led meanwhile.
         """
         ...
+
+
+class Opening:
+    """Whether a source that others come to has an address of its own yet. The first word on it stays."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._error: GpuDropError | None = None
+
+    def succeeded(self) -> None:
+        self._told.set()
+
+    def failed(self, error: GpuDropError) -> None:
+        if not self._told.is_set():
+            self._error = error
+            self._told.set()
+
+    async def wait(self) -> None:
+        """Returns once the source takes what comes. Raises why it does not."""
+        await self._told.wait()
+        if self._error:
+            raise self._error
+
+
+@runtime_checkable
+class OpenSource(Protocol):
+    """A source that others come to: they are told that this program is ready."""
+
+    @property
+    def opening(self) -> Opening: ...

@@ -107,6 +107,9 @@ class FolderStore:
         del bucket
         return True
 
+    async def reach(self) -> None:
+        await self._run(self._bucket, "list", self._look)
+
     async def check(self) -> Mapping[str, str]:
         """Also removes unfinished files of ours that a crash left, once they are a day old."""
         try:
@@ -204,12 +207,15 @@ class FolderStore:
         return path.as_uri()
 
     def _check(self) -> None:
-        self._require_root()
-        with os.scandir(self._root) as entries:
-            next(entries, None)
+        self._look()
         with new_file(self._temporary, b""):
             pass
         remove_stale(self._temporary)
+
+    def _look(self) -> None:
+        self._require_root()
+        with os.scandir(self._root) as entries:
+            next(entries, None)
 
     def _usable(self, key: str) -> Path | None:
         """The path of a key that may name a file; None for a folder and for what is private."""

@@ -179,6 +179,12 @@ class S3Store:
         root = bucket_address(self._settings.seen_endpoint, bucket, path_style=path_style)
         return f"{root}/{f'{bucket}/' if path_style else ''}{quote(key, safe='/')}"
 
+    async def reach(self) -> None:
+        for bucket in self.buckets:
+            await self._look(bucket)
+        if not self.buckets:
+            await self.find_buckets()
+
     async def check(self) -> Mapping[str, str]:
         """Looks, lists, and asks for a write whose condition cannot hold: nothing is left, no event is raised."""
         try:
@@ -205,12 +211,15 @@ class S3Store:
 
     async def _problem(self, bucket: str) -> str:
         try:
-            async with aclosing(self._listing(bucket).objects("")) as found:
-                await anext(found, None)
+            await self._look(bucket)
             await self._probe_write(bucket)
         except GpuDropError as e:
             return f"{e} {e.info.hint}".strip()
         return ""
+
+    async def _look(self, bucket: str) -> None:
+        async with aclosing(self._listing(bucket).objects("")) as found:
+            await anext(found, None)
 
     async def _probe_write(self, bucket: str) -> None:
         try:

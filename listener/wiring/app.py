@@ -46,6 +46,7 @@ from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatc
 from listener.wiring.endpoints import build_endpoints
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
 from listener.wiring.parts import build_cluster, build_store, defaults_of, reference_policy
+from listener.wiring.readiness import opened, tell_when_ready
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
@@ -116,7 +117,9 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
         stack.push_async_callback(_end, tasks)
-        log.info("ready", buckets=list(base.store.buckets), sources=intake.sources, member=base.cluster.member)
+        await opened(intake.openings, tasks)
+        telling = tell_when_ready(base.store, sources=intake.sources, member=base.cluster.member)
+        stack.push_async_callback(_end, frozenset({asyncio.create_task(telling)}))
         yield App(base.store, base.runs, intake.inbox, tasks)
 
 

@@ -23,7 +23,7 @@ from listener.ledger.settling import Settling
 from listener.ledger.sources import SourceLedger
 from listener.runs.inputs import SETTLE_S
 from listener.signals import Arrivals, Ends
-from listener.sources.base import EventSource, Inbox
+from listener.sources.base import EventSource, Inbox, Opening, OpenSource
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store
 from listener.triggers import TriggerBook
@@ -51,11 +51,12 @@ class IntakeNeeds:
 
 @dataclass(frozen=True, slots=True)
 class BuiltIntake:
-    """`work` has to be run, each in a task of its own."""
+    """`work` has to be run, each in a task of its own. `openings` are those of sources that others come to."""
 
     inbox: Inbox
     ledger: InboxLedger
     sources: list[str]
+    openings: list[Opening]
     work: list[Work]
 
 
@@ -97,7 +98,8 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
         )
     )
     work = [board.run(), inbox.run(), looking.run(), *_listening(needs.cluster, sources, inbox)]
-    return BuiltIntake(inbox, ledger, [source.name for source in sources], work)
+    openings = [source.opening for source in sources if isinstance(source, OpenSource)]
+    return BuiltIntake(inbox, ledger, [source.name for source in sources], openings, work)
 
 
 def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -> list[Work]:

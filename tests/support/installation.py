@@ -95,10 +95,14 @@ class Installation:
     logs: list[Path] = field(default_factory=list)
 
     def start(self, **changes: Any) -> None:
-        """`gpudrop run` until it says that it is ready. `changes` are top-level parts of the configuration.
+        """`gpudrop run` until it says that it is ready. `changes` are top-level parts of the configuration."""
+        self.begin(**changes)
+        log = self.logs[-1]
+        self.until(lambda: '"ready"' in log.read_text("utf-8") or (self.process and self.process.poll() is not None))
+        assert '"ready"' in log.read_text("utf-8"), self.log_text()
 
-        With a PYTHONPATH of its own in `environ` it starts from nothing.
-        """
+    def begin(self, **changes: Any) -> None:
+        """`gpudrop run`, not waited for. With a PYTHONPATH of its own in `environ` it starts from nothing."""
         self.config.update(changes)
         self.write_config()
         log = self.folder / f"log-{len(self.logs)}.jsonl"
@@ -112,8 +116,6 @@ class Installation:
                 self.process = subprocess.Popen(command, stderr=out, cwd=self.folder, env=environ)
         else:
             self.process = WarmProcess(arguments, environ=environ, cwd=self.folder, stderr=log)
-        self.until(lambda: self.logged("ready") or (self.process and self.process.poll() is not None))
-        assert self.logged("ready"), self.log_text()
 
     def write_config(self) -> None:
         self.config_file.write_text(yaml.safe_dump({**self.config, "log": {"format": "json", "level": "debug"}}))

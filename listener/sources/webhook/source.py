@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 
 from gpu_dispatch.net.http_server import HttpServer, Limits
-from listener.sources.base import Condition, Inbox
+from listener.sources.base import Condition, Inbox, Opening
 from listener.sources.delivery import Retries
 from listener.sources.webhook.auth import build_gate
 from listener.sources.webhook.posts import Posts
@@ -39,6 +39,7 @@ class WebhookReceiver:
         """Raises ConfigError when nobody could post, or anybody although secrets are set."""
         self.name = settings.name
         self.port = 0
+        self.opening = Opening()
         self._settings = settings
         self._gate = build_gate(settings, secrets)
 
@@ -56,6 +57,7 @@ class WebhookReceiver:
                     async with self._listening(posts, inbox, certificate and certificate.context):
                         await self._renewing(inbox, certificate)
                 except GpuDropError as e:
+                    self.opening.failed(e)
                     inbox.report(self.name, Condition.trouble(e))
                     wait_s = backoff.next_s()
                     told = {"error": str(e), "hint": e.info.hint, "retry_s": round(wait_s, 2)}
@@ -86,6 +88,7 @@ class WebhookReceiver:
             log.info("listening", source=self.name, address=at)
             inbox.report(self.name, Condition(True, f"listening at {at}"))
             inbox.gap(self.name, f"the receiver at {at} was opened")
+            self.opening.succeeded()
             yield
         finally:
             self.port = 0

@@ -1,0 +1,49 @@
+"""What has to be true before this program says that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from listener.sources.base import Opening
+from listener.sources.delivery import Retries
+from listener.store import Store
+from manifests.errors import ConfigError, GpuDropError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
+
+_OPENED_S = 30.0
+
+
+async def opened(openings: Sequence[Opening], tasks: Collection[asyncio.Task[None]]) -> None:
+    """Returns once every source that others come to has its address. Raises why one has not, and why a task ended."""
+    waiting = asyncio.gather(*(opening.wait() for opening in openings))
+    try:
+        done, _ = await asyncio.wait({waiting, *tasks}, timeout=_OPENED_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if not waiting.done():
+            raise ConfigError(
+                f"A source has no address to listen at after {_OPENED_S:.0f} s.",
+                hint="Set `listen` to an address of this machine, 127.0.0.1 or 0.0.0.0.",
+                where="sources",
+            )
+    finally:
+        waiting.cancel()
+
+
+async def tell_when_ready(store: Store, **told: object) -> None:
+    """Logs `ready`, with what is `told`, once the store has answered with the keys in force; until then, why not."""
+    retries = Retries(0.5, 15.0)
+    while True:
+        try:
+            await store.reach()
+        except GpuDropError as e:
+            wait_s = retries.next_s()
+            log.warning("not_ready", code=e.info.code, error=str(e), hint=e.info.hint, retry_s=round(wait_s, 2))
+            await asyncio.sleep(wait_s)
+        else:
+            log.info("ready", buckets=list(store.buckets), **told)
+            return
