@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from gpu_dispatch.runpod.answers import plain_error
+from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
 
 _BODY = 4096
@@ -61,10 +62,11 @@ def words_of(body: bytes, key: str) -> str:
 
 def not_sent(e: Exception, api: str) -> NotSent | None:
     """The reason when `e` came before anything was sent; None when something may have been."""
-    if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return NotSent(
-            EndpointDenied(f"The TLS certificate of {api} is not accepted.", hint="Set runpod.ca_file in config.yaml.")
-        )
+    if isinstance(e, aiohttp.ClientSSLError) and (
+        failure := tls_failure(str(e), ca_setting="runpod.ca_file in config.yaml")
+    ):
+        kind = EndpointDenied if failure.lasting else EndpointUnavailable
+        return NotSent(kind(f"{api} cannot be used: {failure.reason}.", hint=failure.hint))
     if isinstance(e, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return NotSent(EndpointDenied(f"{api} is no usable address.", hint="Mend runpod.api in config.yaml."))
     if isinstance(e, aiohttp.ClientHttpProxyError):

@@ -7,6 +7,7 @@ import socket
 import aiohttp
 
 from gpu_dispatch.transfer.limits import TransferLimits, shown
+from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
 
 REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308}), "POST": frozenset({307, 308})}
@@ -67,8 +68,8 @@ def check_able(response: aiohttp.ClientResponse, url: str, name: str) -> None:
 
 def reason_of(e: BaseException, limits: TransferLimits) -> tuple[str, bool, str]:
     """What broke a transfer, whether another attempt can help, and a hint. The library's own words would show URLs."""
-    if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return "its TLS certificate is not accepted", False, "Mend the server's certificate, or use another address."
+    if isinstance(e, aiohttp.ClientSSLError) and (failure := tls_failure(str(e))):
+        return failure.reason, not failure.lasting, failure.hint
     if isinstance(e, aiohttp.InvalidURL):
         return "it is no usable address", False, "Check its spelling."
     if isinstance(e, aiohttp.ClientConnectorDNSError):

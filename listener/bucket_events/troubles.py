@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gpu_dispatch.transfer.tls import tls_failure
 from listener.bucket_events.entries import Entry, spelled_out
 from listener.bucket_events.merging import Change
 from listener.filters import overlap
@@ -22,7 +23,7 @@ def error_code(body: bytes) -> str:
 
 
 def unreachable(error: Exception, *, bucket: str, endpoint: str) -> GpuDropError:
-    told = str(error) if "CERTIFICATE_VERIFY_FAILED" in str(error) else ""
+    told = str(error) if tls_failure(str(error)) else ""
     return from_code("", 0, told, doing="ask about notification rules", bucket=bucket, endpoint=endpoint)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from gpu_dispatch.runpod.proxies import proxy_of_environment
+from gpu_dispatch.transfer.tls import tls_failure
 from listener.configuration.endpoints import RunPodConfig
 from listener.deploy import wire
 from listener.deploy.model import Account, Endpoint, Settings, Template
@@ -67,9 +68,12 @@ class Management:
             ) as answer:
                 text = await _text(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            failure = tls_failure(str(e), ca_setting="runpod.ca_file in config.yaml")
+            hint = "Check the network, and runpod.management and runpod.proxy in config.yaml; then run this again."
+            why = failure.reason if failure else _words(e)
             raise EndpointUnavailable(
-                f"RunPod's management API cannot be reached at {self._base}: {_words(e)}.",
-                hint="Check the network, and runpod.management and runpod.proxy in config.yaml; then run this again.",
+                f"RunPod's management API cannot be reached at {self._base}: {why}.",
+                hint=failure.hint if failure else hint,
             ) from e
         data = _json(text)
         if answer.status // 100 == 2 and data is not None:

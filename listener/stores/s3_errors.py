@@ -10,6 +10,7 @@ import re
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
+from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
@@ -76,6 +77,8 @@ def from_code(code: str, status: int, text: str, *, doing: str, bucket: str, end
             hint=f"Grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on {bucket!r}. {_KEYS_HINT}",
             where=bucket,
         )
+    if not code and (failure := tls_failure(text, ca_setting="store.ca_file in config.yaml")):
+        return StoreUnavailable(f"{head}{endpoint} cannot be used: {failure.reason}.", hint=failure.hint)
     if status == 0:
         return _unreachable(head, text, endpoint)
     if status in (408, 429) or status >= 500:
@@ -98,11 +101,6 @@ def no_such_bucket(bucket: str, endpoint: str) -> StoreDenied:
 
 
 def _unreachable(head: str, text: str, endpoint: str) -> StoreUnavailable:
-    if "InvalidCertificate" in text or "CERTIFICATE_VERIFY_FAILED" in text:
-        return StoreUnavailable(
-            f"{head}the certificate of {endpoint} is not trusted.",
-            hint="Set store.ca_file in config.yaml to the authority's certificate (PEM), or correct the host name.",
-        )
     if text and "HTTP error" not in text and "Max retries exceeded" not in text:
         return StoreUnavailable(
             f"{head}the answer of {endpoint} was not understood.",

@@ -20,23 +20,30 @@ class Certificate:
     key_file: Path
 
 
-def certificate(folder: Path, name: str = "server", *, authority: Certificate | None = None) -> Certificate:
-    """For 127.0.0.1, good for a day, signed by `authority`. Without one it signs itself and may sign others: whoever
-    trusts it trusts them.
+def certificate(
+    folder: Path,
+    name: str = "server",
+    *,
+    authority: Certificate | None = None,
+    address: str = "127.0.0.1",
+    good_for: timedelta = timedelta(days=1),
+) -> Certificate:
+    """For `address`, good from an hour (and `good_for`) ago, signed by `authority`. Without one it signs itself and may
+    sign others: whoever trusts it trusts them.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _named(name)
     issuer, signer = (_named(authority.cert_file.stem), _key_of(authority)) if authority else (subject, key)
     now = datetime.now(UTC)
-    local = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    local = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(hours=1) - abs(good_for))
+        .not_valid_after(now + good_for)
         # Erlang takes no certificate of a client in which this is critical.
         .add_extension(local, critical=False)
         .add_extension(x509.BasicConstraints(ca=not authority, path_length=None), critical=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable
 
 LOGIN_HINT = "Check GPUDROP_<NAME>_USER and GPUDROP_<NAME>_PASSWORD, and what this user may do on the broker."
 
-_UNTRUSTED = re.compile(r"certificate verify failed(?:: ((?:(?!, verify that)[^(])*))?", re.IGNORECASE)
-_UNWELCOME = re.compile(r"alert[ _]((?:\w+[ _])*certificate(?:[ _]\w+)*|unknown[ _]ca)\b", re.IGNORECASE)
-_NO_TLS = re.compile(r"wrong[ _]version[ _]number|PLAINTEXT broker listener", re.IGNORECASE)
+_ALERT = re.compile(r"alert[ _]handshake[ _]failure", re.IGNORECASE)
+"""Said by a broker of itself; any other broken handshake may be a broker that is just starting."""
 
 
 def denied(place: str, said: object, hint: str = LOGIN_HINT) -> SourceDenied:
@@ -34,22 +34,11 @@ def broken(place: str, error: BaseException) -> GpuDropError:
 
 def of_tls(place: str, said: str) -> SourceDenied | None:
     """What was said about TLS by OpenSSL, whose words every client passes on; None when it is about something else."""
-    if found := _UNTRUSTED.search(said):
-        return SourceDenied(
-            f"The certificate of {place} is not trusted: {_plain(found[1] or 'its authority is not known here')}.",
-            hint="Set `tls.ca_file` to the authority that signed it, and address the broker by the name in it.",
-        )
-    if found := _UNWELCOME.search(said):
-        return SourceDenied(
-            f"{place} does not take this side's certificate: {found[1].replace('_', ' ').lower()}.",
-            hint="Set `tls.cert_file` and `tls.key_file` to a certificate of an authority that the broker trusts.",
-        )
-    if _NO_TLS.search(said):
-        return SourceDenied(
-            f"{place} does not speak TLS.",
-            hint="Correct the port, or ask for a connection without TLS.",
-        )
-    return None
+    failure = tls_failure(said, ca_setting="`tls.ca_file`", key_setting="`tls.cert_file` and `tls.key_file`")
+    if failure is None or (not failure.lasting and not _ALERT.search(said)):
+        return None
+    hint = "Correct the port, or ask for a connection without TLS." if failure.problem == "plain_http" else failure.hint
+    return SourceDenied(f"{place} cannot be used: {failure.reason}.", hint=hint)
 
 
 def _plain(said: object) -> str:

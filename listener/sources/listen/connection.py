@@ -47,9 +47,8 @@ async def chunks(
             silent = _broken(request, f"nothing came for {request.silence_s:.0f} s")
             while chunk := await _next(response, asyncio.get_running_loop().time() + request.silence_s, silent):
                 yield chunk
-    except aiohttp.ClientConnectorCertificateError as e:
-        why = str(e.certificate_error)
-        raise errors.untrusted(bucket=request.bucket, endpoint=request.endpoint, why=why) from e
+    except aiohttp.ClientSSLError as e:
+        raise errors.no_tls(bucket=request.bucket, endpoint=request.endpoint, said=str(e)) from e
     except aiohttp.ClientConnectorError as e:
         why = e.strerror or str(e)
         raise errors.unreachable(bucket=request.bucket, endpoint=request.endpoint, why=why) from e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied, StoreUnavailable
 
 _TAG = r"<{0}>\s*([^<]{{1,500}}?)\s*</{0}>"
@@ -131,13 +132,12 @@ def unreachable(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:
     return StoreUnavailable(f"{endpoint} cannot be reached: {why}.", hint=hint, where=bucket)
 
 
-def untrusted(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:
-    """Retryable: a certificate may be renewed."""
-    return StoreUnavailable(
-        f"The certificate of {endpoint} is not trusted: {why}.",
-        hint="Set store.ca_file in config.yaml to the authority's certificate (PEM), or correct the host's name.",
-        where=bucket,
-    )
+def no_tls(*, bucket: str, endpoint: str, said: str) -> StoreUnavailable:
+    """Of a failed handshake. Retryable: a certificate may be renewed."""
+    failure = tls_failure(said, ca_setting="store.ca_file in config.yaml")
+    if failure is None:
+        return unreachable(bucket=bucket, endpoint=endpoint, why=said)
+    return StoreUnavailable(f"{endpoint} cannot be used: {failure.reason}.", hint=failure.hint, where=bucket)
 
 
 def _of(bucket: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from botocore import exceptions as aws  # pyright: ignore[reportMissingTypeStubs]
 
+from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, SourceDenied, SourceUnavailable
 
 _MAX_SAID = 300
@@ -48,11 +49,10 @@ def translate(error: Exception, *, doing: str, queue_url: str) -> GpuDropError:
     if isinstance(error, _STALE_LOGIN):
         return SourceDenied(f"{head}the login has ended ({_said(error)}).", hint="Log in again.", where=queue_url)
     if isinstance(error, aws.SSLError):
-        return SourceDenied(
-            f"{head}the server's certificate is not trusted, or it does not speak TLS.",
-            hint="Correct the scheme and the host; an authority of your own goes into AWS_CA_BUNDLE.",
-            where=queue_url,
-        )
+        failure = tls_failure(str(error), ca_setting="AWS_CA_BUNDLE")
+        if failure is None or not failure.lasting:
+            return SourceUnavailable(f"{head}the TLS handshake failed.", hint="It is tried again.", where=queue_url)
+        return SourceDenied(f"{head}{failure.reason}.", hint=failure.hint, where=queue_url)
     if isinstance(error, (*_SETTINGS, ValueError)):
         return ConfigError(f"{head}{_said(error)}", hint="Correct the source's settings.", where=queue_url)
     if isinstance(error, aws.BotoCoreError):
