@@ -133,6 +133,12 @@ class InputDenied(GpuDropError):
     code = "input_denied"
 
 
+class InputUnsettled(GpuDropError):
+    """An input is still being written when the time to wait for it is over."""
+
+    code = "input_unsettled"
+
+
 class InputEmpty(GpuDropError):
     code = "input_empty"
 
@@ -281,6 +287,10 @@ class StoreUnavailable(GpuDropError):
 
 class StoreDenied(GpuDropError):
     code = "store_denied"
+
+
+class ObjectDenied(StoreDenied):
+    """The store refuses one object for good, whoever asks, while it serves others."""
 
 
 class SourceUnavailable(GpuDropError):

@@ -15,7 +15,7 @@ from gpu_dispatch.task import CaptionParams
 from listener.defects import DEFECT
 from listener.dispatch.course import Course
 from listener.dispatch.legs import Means
-from listener.dispatch.request import NOBODY_BEGAN, JobRequest, Tried
+from listener.dispatch.request import NOBODY_BEGAN, JobRequest, Tried, not_served
 from listener.dispatch.sending import Sent
 from manifests.errors import ErrorInfo, GpuDropError, JobLost, SubmitUnknown
 
@@ -85,8 +85,13 @@ class Attempts:
 
     async def _failed(self, course: Course, started: float, error: ErrorInfo) -> Tried:
         await self._means.uploads.end(course.request)
+        unserved = course.last is not None and not_served(error, course.request)
+        if unserved and course.claims:
+            # Whoever may not write this may not be served either: another attempt would be paid for in vain.
+            await self._means.patiently(self._means.marks.revoke, course.request, course.attempt)
         at = self._means.clock()
-        return Tried(started, at, course.last, error=error, usd=course.usd, counts=self._counts(error, course))
+        counts = self._counts(error, course)
+        return Tried(started, at, course.last, error=error, usd=course.usd, counts=counts, unserved=unserved)
 
     def _counts(self, error: ErrorInfo, course: Course) -> bool:
         job: JobRef | None = course.last

@@ -13,13 +13,13 @@ from gpu_dispatch.task import GpuResult
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.marks import Marks
-from listener.dispatch.patience import patiently
 from listener.dispatch.placing import Placing
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sender, Sent
 from listener.dispatch.uploads import Uploads
 from listener.ledger.jobs import JobLedger
+from listener.patience import Patience
 from listener.signals import Ends
 
 T = TypeVar("T")
@@ -54,11 +54,12 @@ class Means:
     clock: Callable[[], float]
     now: Callable[[], float]
     rng: random.Random
+    patience: Patience
     tell: Tell
     limit_s: float
 
     async def patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await patiently(self.rng, work, *args, **kwargs)
+        return await self.patience.patiently(work, *args, **kwargs)
 
 
 @dataclass(slots=True)

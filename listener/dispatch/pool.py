@@ -13,6 +13,7 @@ import structlog
 from gpu_dispatch.backend import GpuBackend, Health
 from gpu_dispatch.endpoints import EndpointSpec, Nowhere, Standing, Verdict, choose
 from gpu_dispatch.task import TaskParams
+from manifests.error_groups import gathered
 from manifests.errors import EndpointDenied, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
@@ -158,13 +159,13 @@ class Pool:
 
     async def close(self) -> None:
         backends = [*(place.backend for place in self._places.values()), *self._former.values()]
-        await asyncio.gather(*(backend.close() for backend in backends))
+        await gathered(backend.close() for backend in backends)
 
     async def watch(self) -> None:
         """Until cancelled: asks endpoints that outlive this process how they are."""
         remote = [place for place in self._places.values() if place.backend.durable]
         while True:
-            await asyncio.gather(*(self._ask(place) for place in remote))
+            await gathered(self._ask(place) for place in remote)
             await asyncio.sleep(HEALTH_S)
 
     async def _ask(self, place: Place) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, TranscribeParams
 from handlers.base import PlannedTask
-from manifests.errors import ErrorInfo, QueuedTooLong, SubmitUnknown
+from manifests.errors import ErrorInfo, InputDenied, QueuedTooLong, StoreDenied, SubmitUnknown, TransferFailed
+from manifests.media import UrlRef
 
 NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
 """Errors that may pass, and tell that no worker has begun the task."""
@@ -48,7 +49,8 @@ class Tried:
 
     `job` is the one that worked, or the last one sent; None when none was taken. `counts`: whether it is one of the
     attempts a task may have; one that no worker ever began, or whose process went away, is not. `marks`: it left a
-    claim and an answer in the store; `alone`: and one job only can ever have carried it.
+    claim and an answer in the store; `alone`: and one job only can ever have carried it. `unserved`: the store did not
+    serve its worker.
     """
 
     started: float
@@ -60,7 +62,17 @@ class Tried:
     counts: bool = True
     marks: bool = False
     alone: bool = False
+    unserved: bool = False
 
     @property
     def nobody_began(self) -> bool:
         return self.error is not None and self.error.code in NOBODY_BEGAN
+
+
+def not_served(error: ErrorInfo, request: JobRequest) -> bool:
+    """Whether a worker failed because the store, and no other host, was away or refused it."""
+    if error.code == StoreDenied.code:
+        return True
+    elsewhere = {file.name for file in request.task.inputs if isinstance(file.media, UrlRef)}
+    passing = error.code == InputDenied.code or (error.code == TransferFailed.code and error.retryable)
+    return passing and error.where not in elsewhere

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
@@ -12,12 +11,12 @@ import structlog
 
 from gpu_dispatch.backend import GpuBackend, JobRef
 from listener.dispatch.marks import Marks
-from listener.dispatch.patience import patiently
 from listener.dispatch.placing import Placed, Placing
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
 from listener.dispatch.tasks import TaskMaker
 from listener.ledger.jobs import JobLedger, JobRow
+from listener.patience import Patience
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
 
 T = TypeVar("T")
@@ -43,14 +42,14 @@ class Sent:
 
 class Sender:
     def __init__(
-        self, placing: Placing, pool: Pool, ledger: JobLedger, marks: Marks, tasks: TaskMaker, rng: random.Random
+        self, placing: Placing, pool: Pool, ledger: JobLedger, marks: Marks, tasks: TaskMaker, patience: Patience
     ) -> None:
         self._placing = placing
         self._pool = pool
         self._ledger = ledger
         self._marks = marks
         self._tasks = tasks
-        self._rng = rng
+        self._patience = patience
 
     async def send(self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str]) -> Sent:
         """Job `number` of an attempt, taken by an endpoint.
@@ -214,4 +213,4 @@ class Sender:
         return Sent(row, backend, JobRef(backend.name, row.endpoint_id, row.job_id))
 
     async def _patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await patiently(self._rng, work, *args, **kwargs)
+        return await self._patience.patiently(work, *args, **kwargs)

@@ -20,7 +20,9 @@ from listener.ledger.settling import Known, Settlement, Settling
 from listener.signals import Ends
 from listener.store import ObjectMeta, Store
 from listener.triggers import TriggerBook
-from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
+from manifests.error_classes import is_waited_for
+from manifests.error_groups import task_group
+from manifests.errors import GpuDropError, StoreUnavailable
 from manifests.names import drop_path
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
@@ -108,7 +110,7 @@ class Looking:
             found = await self._p.settling.known(bucket, keys)
             known.update(((bucket, key), of_key) for key, of_key in found.items())
         gate = asyncio.Semaphore(_PARALLEL)
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             tasks = [group.create_task(self._look(item, known, gate)) for item in items]
         results = [task.result() for task in tasks]
         await self._settle([r for r in results if isinstance(r, _Looked)])
@@ -137,13 +139,13 @@ class Looking:
         return _Looked(item, outcome)
 
     def _not_looked(self, item: Item, e: GpuDropError) -> _Looked | _Later:
-        """A store that is away or will not let us in may do so later; what else is wrong stays wrong."""
+        """What a run would wait for is waited for here, a refusal for some hours; what else is wrong stays wrong."""
         told = item.told
         at = {"bucket": told.bucket, "key": told.key, "error": str(e), "hint": e.info.hint}
         if isinstance(e, StoreUnavailable):
             log.warning("key_not_looked_up", **at)
             return _Later(item, _pause_s(item, _RETRY_S))
-        if isinstance(e, StoreDenied) and self._p.clock() - told.received < _DENIED_FOR_S:
+        if is_waited_for(e) and self._p.clock() - told.received < _DENIED_FOR_S:
             level = log.debug if item.attempts else log.error
             level("key_not_looked_up", code=e.info.code, **at)
             return _Later(item, _pause_s(item, _DENIED_S))

@@ -61,6 +61,7 @@ class RunStatus:
         self._moved = False
         self._closed = asyncio.Event()
         self._recorded: tuple[str, str | None] = ("", None)
+        self._held = ""
         now = _when(clock())
         self._status = Status(
             run_id=run.run_id, key=run.key, state="accepted", updated=now, started=_when(run.received)
@@ -79,6 +80,13 @@ class RunStatus:
         if moved != self._status or not self._moved:
             self._moved = True
             self._status = replace(moved, updated=_when(self._clock()))
+            self._changed.set()
+
+    def held(self, reason: str) -> None:
+        """Why the whole run waits, in words; "" once it goes on."""
+        if reason != self._held:
+            self._held = reason
+            self._status = replace(self._status, updated=_when(self._clock()))
             self._changed.set()
 
     def parked(self, reasons: Sequence[str]) -> None:
@@ -136,6 +144,8 @@ class RunStatus:
 
     async def _write(self) -> None:
         status = self._status
+        if self._held:
+            status = replace(status, waiting_for=(*status.waiting_for, self._held))
         if self._jobs:
             status = replace(status, cost_usd=await self._spent(self._run.run_id))
         if self._recorded != (status.state, status.operation):
@@ -186,6 +196,12 @@ class Board:
         entry = self._open.get(request.run_id)
         if entry:
             entry[0].parked(reasons)
+
+    def held(self, run_id: str, reason: str) -> None:
+        """Why a run waits for the store or the ledger, in words; "" once it goes on."""
+        entry = self._open.get(run_id)
+        if entry:
+            entry[0].held(reason)
 
 
 def _when(epoch: float) -> datetime:

@@ -11,6 +11,7 @@ from handlers.base import Input, Reference
 from listener.runs.fetching import Fetcher
 from listener.signals import Arrivals
 from listener.store import ObjectMeta, Store
+from manifests.error_groups import task_group
 from manifests.errors import InputEmpty, InputMissing, InputTooLarge
 from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve
 
@@ -114,7 +115,7 @@ class InputFinder:
             async with gate:
                 return await self._store.head(media.bucket, media.key)
 
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             tasks = [group.create_task(look(w.media)) for w in wanted]
         return [t.result() for t in tasks]
 

@@ -10,15 +10,18 @@ from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.waiting import Backoff
 from listener.dispatch.attempts import Attempts
-from listener.dispatch.patience import patiently
 from listener.dispatch.request import JobRequest, Tried
 from listener.ledger.runs import RunLedger
+from listener.patience import Patience
 from listener.runs.steps import Steps
 from listener.signals import Ends
 from manifests.errors import ErrorInfo
 
 MAX_UNCOUNTED = 10
 """Attempts whose process went away do not count, this often."""
+
+MAX_UNSERVED = 5
+"""Attempts that failed because the store did not serve their worker do not count, this often: each may be paid for."""
 
 BACKOFF = Backoff(base_s=2.0, cap_s=120.0)
 
@@ -57,11 +60,11 @@ class JobOutcome:
 
 
 class JobRunner:
-    def __init__(self, attempts: Attempts, ends: Ends, runs: RunLedger, rng: random.Random) -> None:
+    def __init__(self, attempts: Attempts, ends: Ends, runs: RunLedger, patience: Patience) -> None:
         self._attempts = attempts
         self._ends = ends
         self._runs = runs
-        self._rng = rng
+        self._patience = patience
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
         """Never raises for the job's own failure: the outcome tells."""
@@ -76,7 +79,7 @@ class JobRunner:
                 return _outcome(request, tries)
             if (
                 tried.error is None
-                or not tried.error.retryable
+                or not (tried.error.retryable or tried.unserved)
                 or counted(tries, request.give_up) >= request.max_attempts
             ):
                 if request.count > 1:
@@ -96,7 +99,7 @@ class JobRunner:
 
         On record, since other listeners may tell them, and later lives.
         """
-        await patiently(self._rng, self._runs.request_end, request.run_id, "incomplete")
+        await self._patience.patiently(self._runs.request_end, request.run_id, "incomplete")
         self._ends.request(request.run_id, "incomplete")
 
     async def _try(self, request: JobRequest, number: int, before: tuple[Tried, ...], steps: Steps) -> Tried:
@@ -109,11 +112,13 @@ def counted(tries: tuple[Tried, ...], give_up: float) -> int:
     """How many of the attempts a task may have are gone.
 
     One that no worker began cost nothing, and is none before `give_up` (epoch seconds): an endpoint may be away for
-    hours. One whose process went away is none `MAX_UNCOUNTED` times: it may be the task that ends it.
+    hours. One whose process went away is none `MAX_UNCOUNTED` times: it may be the task that ends it. Nor is one
+    that the store did not serve, `MAX_UNSERVED` times.
     """
     waited = sum(tried.nobody_began and tried.at < give_up for tried in tries)
     broken_off = sum(not tried.counts and not tried.nobody_began for tried in tries)
-    return len(tries) - waited - min(broken_off, MAX_UNCOUNTED)
+    unserved = sum(tried.unserved for tried in tries)
+    return len(tries) - waited - min(broken_off, MAX_UNCOUNTED) - min(unserved, MAX_UNSERVED)
 
 
 def backoff(task_id: str, attempt: int) -> float:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
+from listener.patience import waits_told
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
@@ -31,14 +32,17 @@ class Pipeline:
     async def run(self, request: Any, steps: Steps) -> None:
         run = _REQUEST.validate_python(request)
         async with self._c.board.open(run) as status:
-            tale = Tale(self._c, run, steps, status)
-            try:
-                await self._end(tale, await self._problem(tale, run))
-            except GpuDropError as e:
-                log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
-                await self._c.closer.give_up(run, e.info)
-            finally:
-                self._c.ends.forget(run.run_id)
+            with waits_told(lambda reason: self._c.board.held(run.run_id, reason)):
+                await self._tell(Tale(self._c, run, steps, status), run)
+
+    async def _tell(self, tale: Tale, run: RunRequest) -> None:
+        try:
+            await self._end(tale, await self._problem(tale, run))
+        except GpuDropError as e:
+            log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
+            await self._c.patience.patiently(self._c.closer.give_up, run, e.info)
+        finally:
+            self._c.ends.forget(run.run_id)
 
     async def _problem(self, tale: Tale, run: RunRequest) -> ErrorInfo | None:
         """Tells the tale; what went wrong with it, if anything."""
@@ -59,5 +63,7 @@ class Pipeline:
         await tale.clear()
 
     async def job(self, request: Any, steps: Steps) -> Any:
-        outcome = await self._c.runner.run(_JOB.validate_python(request), steps)
+        job = _JOB.validate_python(request)
+        with waits_told(lambda reason: self._c.board.held(job.run_id, reason)):
+            outcome = await self._c.runner.run(job, steps)
         return _OUTCOME.dump_python(outcome, mode="json")

@@ -9,6 +9,7 @@ import structlog
 
 from listener.ledger.runs import RunLedger, RunRow
 from listener.runs.engine import Engine
+from manifests.error_groups import gathered
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
@@ -91,7 +92,7 @@ class Starter:
 
     async def _submit(self, rows: Sequence[RunRow]) -> None:
         for i in range(0, len(rows), _AT_ONCE):
-            await asyncio.gather(*(self._engine.submit(row.run_id, row.request) for row in rows[i : i + _AT_ONCE]))
+            await gathered(self._engine.submit(row.run_id, row.request) for row in rows[i : i + _AT_ONCE])
 
     async def _wait(self) -> None:
         try:

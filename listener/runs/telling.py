@@ -7,7 +7,6 @@ after a crash, and must be harmless then.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,12 +15,12 @@ import structlog
 from pydantic import TypeAdapter
 
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.waiting import Backoff
 from handlers.base import Handler, Input, Plan, Planning, Reference
 from handlers.registry import Registry
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.ledger.objects import ObjectLedger
+from listener.patience import Patience
 from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
 from listener.runs.inputs import Found, InputFinder
@@ -30,7 +29,8 @@ from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Ends
-from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, StoreUnavailable
+from manifests.error_classes import is_waited_for
+from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled
 from manifests.media import output_folder
 from manifests.models import Manifest
 
@@ -39,7 +39,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 _OUTCOME: TypeAdapter[JobOutcome] = TypeAdapter(JobOutcome)
-_STORE_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
+
+KEPT_S = 86400.0
+"""What is finished is paid for: to write it down the store is waited for at least so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Collaborators:
     objects: ObjectLedger
     ends: Ends
     clock: Callable[[], float]
-    rng: random.Random
+    patience: Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +100,21 @@ class Tale:
         handler, planning = self._planning(asked, prepared.found)
         results = await self._dispatch(prepared.plan, asked)
         finish = _Finish(handler, planning, prepared.plan, results)
-        await self._once("finish", bool, lambda: self._finish(asked, finish))
+        await self._once("finish", bool, lambda: self._finish(asked, finish), at_least_s=KEPT_S)
 
     async def fail(self, error: ErrorInfo) -> None:
         async def close() -> bool:
             await self._c.closer.failed(self._run, self._asked, error, self._attempts)
             return True
 
-        await self._once("failed", bool, close)
+        await self._once("failed", bool, close, at_least_s=KEPT_S)
 
     async def call_back(self) -> None:
         url = self._asked.callback_url if self._asked else None
         if url:
-            await self._once("callback", bool, lambda: self._c.closer.call_back(self._run, url))
+            await self._once(
+                "callback", bool, lambda: self._c.closer.call_back(self._run, url), at_least_s=KEPT_S
+            )  # fmt: skip
 
     async def clear(self) -> None:
         """After the last step: until then the run may have to be told from the top, and its jobs' answers with it."""
@@ -126,9 +130,9 @@ class Tale:
             references = handler.references(planning.manifest)
             found = await self._find(references)
             plan = await self._plan(handler, self._planning(asked, found)[1], references, found)
-        except StoreUnavailable:
-            raise
         except GpuDropError as e:
+            if is_waited_for(e):
+                raise
             return Prepared(asked=self._asked, error=e.info)
         return Prepared(asked, found, plan)
 
@@ -223,22 +227,12 @@ class Tale:
         )
         return handler, planning
 
-    async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """A recorded step. While the store or the ledger is away it is tried again, as long as an event may be old."""
-
-        async def patiently() -> T:
-            attempt, began = 0, self._c.clock()
-            while True:
-                attempt += 1
-                try:
-                    return await work()
-                except StoreUnavailable as e:
-                    if self._c.clock() - began > self._run.trigger.max_event_age_s:
-                        raise
-                    log.warning("step_delayed", run_id=self._run.run_id, step=name, error=str(e), hint=e.info.hint)
-                await asyncio.sleep(_STORE_BACKOFF.delay(attempt, self._c.rng))
-
-        return await self._steps.once(name, kind, patiently)
+    async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]], *, at_least_s: float = 0.0) -> T:
+        """A recorded step. While the store or the ledger does not serve it, it is tried again, as long as an event may
+        be old, and for `at_least_s`.
+        """
+        give_up_s = max(self._run.trigger.max_event_age_s, at_least_s)
+        return await self._steps.once(name, kind, lambda: self._c.patience.within(give_up_s, work))
 
     async def _unless_ended(self, work: Awaitable[T]) -> T:
         """`work`, unless the run is to end first: then RunCancelled or RunSuperseded."""

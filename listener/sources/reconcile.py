@@ -25,6 +25,7 @@ from listener.sources.listing.pace import pause_s
 from listener.sources.listing.passing import Lister, Passed, Wanted
 from listener.sources.listing.standing import Standing
 from listener.store import Store
+from manifests.error_groups import task_group
 from manifests.errors import GpuDropError
 
 __all__ = ["Known", "Reconcile", "ReconcileSettings"]
@@ -127,7 +128,7 @@ class Reconcile:
 
     async def run(self, inbox: Inbox) -> None:
         self._wanted = {}
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             await self._follow_buckets(_Round(inbox, group))
 
     async def _follow_buckets(self, round_: _Round) -> None:

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from listener.store import ObjectMeta, OddKey
 from listener.stores.folder_files import GONE, new_file, remove_stale, sync_folder, translated
 from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of
-from manifests.errors import GpuDropError, InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
+from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 PAGE = 500
 
@@ -57,7 +57,7 @@ class FolderStore:
         return self.buckets
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
-        """Raises StoreDenied for a link that leads out of the folder, as `read` and `sign` do."""
+        """Raises ObjectDenied for a link that leads out of the folder, as `read` and `sign` do."""
         return await self._run(bucket, f"look up {key!r}", lambda: self._head(key))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
@@ -124,7 +124,7 @@ class FolderStore:
     async def _run(self, bucket: str, doing: str, work: Callable[[], _T]) -> _T:
         """`work` off the event loop, what the operating system says about it in our errors."""
         if bucket != self._bucket:
-            raise StoreDenied(
+            raise ObjectDenied(
                 f"There is no bucket {bucket!r} here: the folder {self._root} is {self._bucket!r}.",
                 hint="Correct the bucket's name.",
                 where=bucket,
@@ -140,11 +140,12 @@ class FolderStore:
         path = self._usable(key)
         if path is None:
             return None
-        with suppress(*GONE):
+        try:
             status = inside(self._root, path).stat()
-            if stat.S_ISREG(status.st_mode):
-                return meta_of(key, status)
-        return None
+        except GONE:
+            self._require_root()
+            return None
+        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
     def _read(self, key: str, max_bytes: int) -> bytes | None:
         path = self._usable(key)
@@ -157,6 +158,7 @@ class FolderStore:
                 return None
             handle = os.open(real, os.O_RDONLY | _OPEN_FLAGS)
         except GONE:
+            self._require_root()
             return None
         with os.fdopen(handle, "rb") as file:
             size = os.fstat(handle).st_size

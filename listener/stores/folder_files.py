@@ -13,6 +13,16 @@ from pathlib import Path
 from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable, UnusableKey
 
 STALE_S = 86400.0
+_FULL = "Free space on the disk."
+_AWAY = "Check that the disk or share is mounted; it is tried again later."
+_HINTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.ESTALE: _AWAY,
+    errno.ENOTCONN: _AWAY,
+    errno.EHOSTDOWN: _AWAY,
+    errno.ENODEV: _AWAY,
+}
 GONE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -59,5 +69,4 @@ def translated(error: OSError, doing: str, root: Path) -> GpuDropError:
         return UnusableKey(message, hint="Use a shorter and simpler name.")
     if error.errno in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY):
         return UnusableKey(message, hint="A file and a folder cannot have the same name: rename one of them.")
-    hint = "Free space on the disk." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the disk."
-    return StoreUnavailable(message, hint=hint)
+    return StoreUnavailable(message, hint=_HINTS.get(error.errno or 0, "Check the disk."))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from listener.store import ObjectMeta, OddKey
-from manifests.errors import StoreDenied
+from manifests.errors import ObjectDenied
 from manifests.media import check_key, key_problem
 
 PRIVATE = ".gpudrop"
@@ -36,11 +36,11 @@ def path_of(root: Path, key: str) -> Path:
 def inside(root: Path, path: Path) -> Path:
     """`path` with its links resolved, whether it exists or not.
 
-    Raises StoreDenied when it leads out of `root` or into the private folder. `root` is resolved already.
+    Raises ObjectDenied when it leads out of `root` or into the private folder. `root` is resolved already.
     """
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(root) or is_private(real.relative_to(root).as_posix()):
-        raise StoreDenied(
+        raise ObjectDenied(
             f"{path.relative_to(root).as_posix()!r} is a link that leads out of the folder.",
             hint="Copy the file into the folder instead of linking to it.",
             where=path.name,
@@ -119,7 +119,7 @@ class Walk:
     def _look_at_link(self, key: str, path: Path) -> ObjectMeta | OddKey | None:
         try:
             status = inside(self.root, path).stat()
-        except StoreDenied:
+        except ObjectDenied:
             return OddKey(key, "is a link that leads out of the folder")
         if stat.S_ISDIR(status.st_mode):
             return OddKey(key, "is a link to a folder; only files are followed")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
 
@@ -15,21 +16,32 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
+from listener import skew
 from listener.store import ObjectMeta, OddKey, UploadInParts
 from listener.stores.s3_clients import (
     LentKeys,
     S3Settings,
     bucket_address,
     bucket_client,
+    clock_ahead_s,
+    connections,
     listing_client,
     read_ca,
     trusted_host,
 )
-from listener.stores.s3_errors import error_code, no_such_bucket, other_keys_may_do, translate
+from listener.stores.s3_errors import (
+    error_code,
+    no_such_bucket,
+    other_keys_may_do,
+    status_in,
+    tells_no_reason,
+    translate,
+)
 from listener.stores.s3_keys import is_marker, refuse_marker, too_large
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
 from listener.stores.s3_parts import PartSigner
 from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
+from manifests.error_groups import gathered
 from manifests.errors import GpuDropError
 from manifests.media import check_key
 
@@ -57,6 +69,7 @@ class S3Store:
         self._ca_pem = read_ca(settings)
         self._minio = listing_client(self._settings)
         self._parts = PartSigner(self._settings)
+        self._http = connections(self._settings)
         self._clients: dict[tuple[str, str], Bucket] = {}
 
     @property
@@ -78,17 +91,28 @@ class S3Store:
         return True
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
-        """A bucket that does not exist looks like a missing object here; `check`, `list` and `write` tell it."""
+        """An answer to HEAD has no body: of what is not there, or refused, GET tells why."""
         if is_marker(key):
             return None
         try:
             client, path = self._client(bucket), check_key(key)
-            found = await self._within(lambda: obstore.get_async(client, path, options={"head": True}))
-        except FileNotFoundError:
+            try:
+                return await self._head(client, path)
+            except (BaseError, FileNotFoundError) as e:
+                if not tells_no_reason(e):
+                    raise
+            await self._within(lambda: obstore.get_async(client, path))
+            return await self._head(client, path)
+        except FileNotFoundError as e:
+            if error_code(e) == "NoSuchBucket":
+                raise no_such_bucket(bucket, self._settings.endpoint) from e
             return None
         except (BaseError, TimeoutError) as e:
-            raise self._told(e, f"look up {key!r}", bucket) from e
-        return replace(meta_of(found.meta, key), run_id=found.attributes.get(RUN_METADATA, ""))
+            raise await self._told(e, f"look up {key!r}", bucket) from e
+
+    async def _head(self, client: Bucket, path: str) -> ObjectMeta:
+        found = await self._within(lambda: obstore.get_async(client, path, options={"head": True}))
+        return replace(meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
         if is_marker(key):
@@ -109,7 +133,7 @@ class S3Store:
                 raise no_such_bucket(bucket, self._settings.endpoint) from e
             return None
         except (BaseError, TimeoutError) as e:
-            raise self._told(e, f"read {key!r}", bucket) from e
+            raise await self._told(e, f"read {key!r}", bucket) from e
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
         result = await self._put(bucket, key, data, content_type, run_id)
@@ -132,10 +156,13 @@ class S3Store:
         try:
             client, path = self._client(bucket), check_key(key)
             await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
-        except AlreadyExistsError:
+        except AlreadyExistsError as e:
+            # 409: another write was under way, and may have failed.
+            if status_in(e) == HTTPStatus.CONFLICT and await self.head(bucket, key) is None:
+                raise await self._told(e, f"write {key!r}", bucket) from e
             return False
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise self._told(e, f"write {key!r}", bucket) from e
+            raise await self._told(e, f"write {key!r}", bucket) from e
         return True
 
     async def delete(self, bucket: str, key: str) -> None:
@@ -144,10 +171,12 @@ class S3Store:
         try:
             client, path = self._client(bucket), check_key(key)
             await self._within(lambda: obstore.delete_async(client, path))
-        except FileNotFoundError:
+        except FileNotFoundError as e:
+            if error_code(e) == "NoSuchBucket":
+                raise no_such_bucket(bucket, self._settings.endpoint) from e
             return
         except (BaseError, TimeoutError) as e:
-            raise self._told(e, f"delete {key!r}", bucket) from e
+            raise await self._told(e, f"delete {key!r}", bucket) from e
 
     def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
         return self._listing(bucket).objects(prefix)
@@ -162,7 +191,7 @@ class S3Store:
         try:
             return await self._within(lambda: obstore.sign_async(client, method, path, timedelta(seconds=expires_s)))
         except (BaseError, TimeoutError) as e:
-            raise self._told(e, f"sign {key!r}", bucket) from e
+            raise await self._told(e, f"sign {key!r}", bucket) from e
 
     async def sign_parts(
         self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
@@ -191,7 +220,7 @@ class S3Store:
             buckets = await self.find_buckets()
         except GpuDropError as e:
             return {"*": f"{e} {e.info.hint}".strip()}
-        found = await asyncio.gather(*(self._problem(bucket) for bucket in buckets))
+        found = await gathered(self._problem(bucket) for bucket in buckets)
         return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
 
     async def keeps_claims(self, bucket: str) -> bool:
@@ -200,7 +229,7 @@ class S3Store:
         try:
             return await self._within(lambda: refuses_second(self._client(bucket), key))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise self._told(e, "write", bucket) from e
+            raise await self._told(e, "write", bucket) from e
         finally:
             # MinIO closes a connection on which it has refused a write; a look finds that out and is repeated.
             await self.head(bucket, key)
@@ -225,7 +254,7 @@ class S3Store:
         try:
             left = await self._within(lambda: leaves_probe(self._client(bucket)))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise self._told(e, "write", bucket) from e
+            raise await self._told(e, "write", bucket) from e
         if left:
             await self.delete(bucket, PROBE_KEY)
 
@@ -248,7 +277,7 @@ class S3Store:
             client, path = self._client(bucket), check_key(key)
             return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise self._told(e, f"write {key!r}", bucket) from e
+            raise await self._told(e, f"write {key!r}", bucket) from e
 
     async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Once more when the keys it began with are refused and others are in force by now."""
@@ -261,5 +290,9 @@ class S3Store:
                     raise
                 return await work()
 
-    def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
-        return translate(error, doing=doing, bucket=bucket, endpoint=self._settings.endpoint)
+    async def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
+        endpoint = self._settings.endpoint
+        ahead_s = None
+        if error_code(error) in skew.CODES and skew.told_in(str(error)) is None:
+            ahead_s = await asyncio.to_thread(clock_ahead_s, self._http, endpoint)
+        return translate(error, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)

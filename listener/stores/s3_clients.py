@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,9 @@ from minio import Minio
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import Provider
 from obstore.store import S3Store as Bucket
+from urllib3.exceptions import HTTPError
 
+from listener import skew
 from listener.configuration.credentials import AccessKeys, Keys
 from manifests.errors import ConfigError
 from manifests.hosts import host_and_port
@@ -112,6 +115,15 @@ def listing_client(settings: S3Settings) -> Minio:
     if not settings.path_style:
         client.enable_virtual_style_endpoint()
     return client
+
+
+def clock_ahead_s(http: urllib3.PoolManager, endpoint: str) -> float | None:
+    """Seconds by which this machine's clock is ahead of the server's; None where the server does not tell. Blocks."""
+    try:
+        answer = http.request("HEAD", endpoint, retries=False, redirect=False)
+    except HTTPError:
+        return None
+    return skew.by_header(answer.headers.get("Date"), time.time())
 
 
 def read_ca(settings: S3Settings) -> bytes | None:

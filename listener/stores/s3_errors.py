@@ -11,11 +11,13 @@ import re
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from gpu_dispatch.transfer.tls import tls_failure
-from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
+from listener import skew
+from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 
+BUCKET_NAME_HINT = "Correct store.buckets in config.yaml: 3 to 63 of a-z, 0-9, '-' and '.'."
 _KEYS_HINT = "Check GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY, or the files with them."
 _KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidTokenId", "InvalidToken"})
 _HINTS: dict[str, tuple[str, str]] = {
@@ -24,16 +26,30 @@ _HINTS: dict[str, tuple[str, str]] = {
     "ExpiredToken": ("the session token has expired", "Give fresh keys and a fresh session token."),
     "InvalidTokenId": ("the session token is not valid", "Give keys and a session token that belong together."),
     "InvalidToken": ("the session token is not valid", "Give keys and a session token that belong together."),
-    "RequestTimeTooSkewed": ("this machine's clock and the server's differ too much", "Set this machine's clock."),
     "AuthorizationHeaderMalformed": ("the region is not the bucket's", "Correct store.region in config.yaml."),
     "PermanentRedirect": ("the bucket lives at another endpoint", "Correct store.endpoint and store.region."),
     "IllegalLocationConstraintException": ("the region is not the bucket's", "Correct store.region in config.yaml."),
-    "InvalidBucketName": ("the server refuses the bucket's name", "Correct store.buckets in config.yaml."),
+    "InvalidBucketName": ("no bucket can have this name", BUCKET_NAME_HINT),
     "XMinioStorageFull": ("the server's disk is full", "Free space on the server."),
     "QuotaExceeded": ("the bucket's quota is used up", "Delete objects or raise the quota."),
     "XMinioAdminBucketQuotaExceeded": ("the bucket's quota is used up", "Delete objects or raise the quota."),
 }
-_LATER = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
+_FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
+_PASSING = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"})
+"""Answered with 400, although it was the way there that failed."""
+_PASSING_STATUS = frozenset({408, 409, 425, 429, 499})
+"""409: another write is under way. 499: what MinIO answers when a connection breaks while it works."""
+_RENAME = "Use a shorter and simpler name."
+_TWINS = "An object and a folder cannot have the same name here: rename one of them."
+_OBJECT: dict[str, tuple[type[GpuDropError], str, str]] = {
+    "KeyTooLongError": (UnusableKey, "the key is too long", _RENAME),
+    "XMinioInvalidObjectName": (UnusableKey, "the server cannot hold such a key", _RENAME),
+    "XMinioObjectExistsAsDirectory": (UnusableKey, "the key names a folder", _TWINS),
+    "XMinioParentIsObject": (UnusableKey, "a part of the key names an object", _TWINS),
+    "EntityTooLarge": (InputTooLarge, "it is larger than the server takes", "Make it smaller, or split it."),
+    "InvalidObjectState": (ObjectDenied, "the object is archived", "Restore it from the archive."),
+}
+"""Answers about one object, whoever asks and whenever."""
 
 
 def error_code(error: BaseException) -> str:
@@ -47,41 +63,74 @@ def code_in(text: str) -> str:
     return found[1] if found else ""
 
 
+def status_in(error: BaseException) -> int:
+    """The answer's HTTP status; 0 where there was no answer."""
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else 0
+
+
+def tells_no_reason(error: BaseException) -> bool:
+    """Whether the server said no and not why: its answer to a HEAD has no body."""
+    return 400 <= status_in(error) < 500 and not error_code(error)
+
+
 def other_keys_may_do(error: BaseException) -> bool:
     """Whether the keys may be why. One whose user is being deleted is "not allowed" before it is "not known"."""
     return isinstance(error, PermissionDeniedError | UnauthenticatedError) or error_code(error) in _KEYS
 
 
-def translate(error: Exception, *, doing: str, bucket: str, endpoint: str) -> GpuDropError:
-    """The StoreDenied or StoreUnavailable that tells `error`. `doing` completes "Could not …"."""
-    text = str(error)
-    found = _STATUS.search(text)
-    status = int(found[1]) if found else 0
+def translate(
+    error: Exception, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None
+) -> GpuDropError:
+    """What of our errors tells `error`. `doing` completes "Could not …".
+
+    `ahead_s`: how far our clock is ahead of the server's, where that was found out.
+    """
+    status = status_in(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         status = status or 403
-    return from_code(error_code(error), status, text, doing=doing, bucket=bucket, endpoint=endpoint)
+    return from_code(
+        error_code(error), status, str(error), doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s
+    )
 
 
-def from_code(code: str, status: int, text: str, *, doing: str, bucket: str, endpoint: str) -> GpuDropError:
+def from_code(
+    code: str, status: int, text: str, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None
+) -> GpuDropError:
     """As `translate`, from the answer's <Code>, its HTTP status (0: there was no answer) and whatever text there is."""
     head = f"Could not {doing} in bucket {bucket!r}: "
     if code == "NoSuchBucket":
         return no_such_bucket(bucket, endpoint)
+    if code in _OBJECT:
+        kind, reason, hint = _OBJECT[code]
+        return kind(f"{head}{reason}.", hint=hint)
+    if code in skew.CODES:
+        told_s = skew.told_in(text)
+        reason = skew.in_words(ahead_s if told_s is None else told_s)
+        return StoreDenied(f"{head}{reason}.", hint=skew.HINT, where=bucket)
     if code in _HINTS:
         reason, hint = _HINTS[code]
-        kind = StoreUnavailable if code in _LATER else StoreDenied
-        return kind(f"{head}{reason}.", hint=hint, where=bucket)
+        return (StoreUnavailable if code in _FULL else StoreDenied)(f"{head}{reason}.", hint=hint, where=bucket)
+    if (
+        not code
+        and status not in (401, 403)
+        and (failure := tls_failure(text, ca_setting="store.ca_file in config.yaml"))
+    ):
+        told = f"{head}{endpoint} cannot be used: {failure.reason}."
+        return StoreUnavailable(told, hint=failure.hint, where=bucket)
+    if status == 0:
+        return _unreachable(head, text, endpoint, bucket)
+    return _refused(head, code, status, bucket, endpoint)
+
+
+def _refused(head: str, code: str, status: int, bucket: str, endpoint: str) -> GpuDropError:
     if status in (401, 403):
         return StoreDenied(
             f"{head}the keys may not do this ({code or status}).",
             hint=f"Grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on {bucket!r}. {_KEYS_HINT}",
             where=bucket,
         )
-    if not code and (failure := tls_failure(text, ca_setting="store.ca_file in config.yaml")):
-        return StoreUnavailable(f"{head}{endpoint} cannot be used: {failure.reason}.", hint=failure.hint)
-    if status == 0:
-        return _unreachable(head, text, endpoint)
-    if status in (408, 429) or status >= 500:
+    if code in _PASSING or status in _PASSING_STATUS or status >= 500:
         return StoreUnavailable(
             f"{head}the server answered {status} {code}".rstrip() + ".", hint="It is tried again later.", where=bucket
         )
@@ -100,13 +149,15 @@ def no_such_bucket(bucket: str, endpoint: str) -> StoreDenied:
     )
 
 
-def _unreachable(head: str, text: str, endpoint: str) -> StoreUnavailable:
+def _unreachable(head: str, text: str, endpoint: str, bucket: str) -> StoreUnavailable:
     if text and "HTTP error" not in text and "Max retries exceeded" not in text:
         return StoreUnavailable(
             f"{head}the answer of {endpoint} was not understood.",
             hint=f"Check that {endpoint} is an S3 endpoint, not a console or a web page.",
+            where=bucket,
         )
     return StoreUnavailable(
         f"{head}{endpoint} cannot be reached.",
         hint="Check that the server runs, and store.endpoint in config.yaml (host, port, http or https).",
+        where=bucket,
     )

@@ -8,6 +8,7 @@ obstore again once the keys have become ordinary.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from obstore.exceptions import BaseError, InvalidPathError
 from obstore.store import S3Store as Bucket
 from urllib3.exceptions import HTTPError
 
+from listener import skew
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3_errors import from_code, translate
 from listener.stores.s3_order import REPLACED, before, holds, is_past
+from manifests.error_groups import gathered
 from manifests.errors import GpuDropError, ServerMisbehaves
 from manifests.media import key_problem
 
@@ -161,7 +164,7 @@ class Listing:
             async with gate:
                 return await self._exists(key)
 
-        return await asyncio.gather(*map(exists, keys))
+        return await gathered(map(exists, keys))
 
     async def _exists(self, key: str) -> bool:
         try:
@@ -200,10 +203,7 @@ class Listing:
             if e.code in ("XMinioInvalidResourceName", "XMinioInvalidObjectName"):
                 # A prefix that no key of this server can have.
                 return []
-            status = e.response.status if e.response else 0
-            raise from_code(
-                e.code or "", status, str(e), doing="list", bucket=self.bucket, endpoint=self.endpoint
-            ) from e
+            raise _refused(e, "list", self.bucket, self.endpoint) from e
         except (MinioException, HTTPError, TimeoutError) as e:
             raise self._told(e) from e
         except (ParseError, ValueError) as e:
@@ -236,10 +236,17 @@ async def bucket_names(client: Minio, endpoint: str, timeout_s: float) -> tuple[
         async with asyncio.timeout(timeout_s):
             return tuple(bucket.name for bucket in await asyncio.to_thread(client.list_buckets))
     except S3Error as e:
-        status = e.response.status if e.response else 0
-        raise from_code(e.code or "", status, str(e), doing="list the buckets", bucket="*", endpoint=endpoint) from e
+        raise _refused(e, "list the buckets", "*", endpoint) from e
     except (MinioException, HTTPError, TimeoutError, ParseError, ValueError) as e:
         raise translate(e, doing="list the buckets", bucket="*", endpoint=endpoint) from e
+
+
+def _refused(error: S3Error, doing: str, bucket: str, endpoint: str) -> GpuDropError:
+    answer = error.response
+    ahead_s = skew.by_header(answer.headers.get("Date"), time.time()) if answer else None
+    status = answer.status if answer else 0
+    code, text = error.code or "", str(error)
+    return from_code(code, status, text, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
 
 
 def _hear(asked: asyncio.Future[Any]) -> None:

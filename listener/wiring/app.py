@@ -25,6 +25,7 @@ from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
+from listener.patience import Patience
 from listener.runs.board import Board
 from listener.runs.callbacks import Callbacks, CallbackSettings
 from listener.runs.closing import Closer
@@ -80,6 +81,7 @@ class _Base:
     registry: Registry
     arrivals: Arrivals
     ends: Ends
+    patience: Patience
 
 
 @asynccontextmanager
@@ -110,7 +112,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             wanted,
             member=base.cluster.member,
             limit=config.concurrent_runs,
-            parked=base.dispatch.parked,
+            parked=lambda: base.dispatch.parked() + base.patience.waiting,
         )
         work = [*intake.work, *base.dispatch.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
         if config_file is not None:
@@ -134,12 +136,13 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     await database.open()
     stack.push_async_callback(database.close)
     runs, ends = RunLedger(database), Ends()
+    patience = Patience(random.Random())  # noqa: S311 - jitter
     jobs = JobLedger(database, time.time)
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
     spent = spending(jobs, endpoints.places)
     board = Board(store, runs, time.time, spent)
     dispatch = await build_dispatch(
-        DispatchNeeds(config, environment, store, jobs, ends, endpoints, board.progress, board.waiting), stack
+        DispatchNeeds(config, environment, store, jobs, ends, patience, endpoints, board.progress, board.waiting), stack
     )
     split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
     registry = load_registry(img2vid=split)
@@ -159,6 +162,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
         registry=registry,
         arrivals=Arrivals(),
         ends=ends,
+        patience=patience,
     )
 
 
@@ -188,7 +192,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 clock=time.time,
                 grows=isinstance(config.store, FolderStoreConfig),
             ),
-            runner=JobRunner(base.dispatch.attempts, base.ends, base.runs, rng),
+            runner=JobRunner(base.dispatch.attempts, base.ends, base.runs, base.patience),
             closer=Closer(
                 base.store,
                 base.objects,
@@ -203,7 +207,7 @@ def _pipeline(base: _Base) -> Pipeline:
             objects=base.objects,
             ends=base.ends,
             clock=time.time,
-            rng=rng,
+            patience=base.patience,
         )
     )
 

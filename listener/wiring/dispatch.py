@@ -24,6 +24,7 @@ from listener.dispatch.sweeping import sweep_marks
 from listener.dispatch.tasks import TaskMaker
 from listener.dispatch.uploads import Uploads
 from listener.ledger.jobs import JobLedger
+from listener.patience import Patience
 from listener.signals import Ends
 from listener.store import Store
 from listener.wiring.endpoints import BuiltEndpoints
@@ -44,6 +45,7 @@ class DispatchNeeds:
     store: Store
     jobs: JobLedger
     ends: Ends
+    patience: Patience
     endpoints: BuiltEndpoints
     tell: Tell
     waiting: Callable[[JobRequest, Sequence[str]], None]
@@ -87,7 +89,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     uploads = Uploads(store, link_s=link_s)
     maker = TaskMaker(store, marks, uploads, link_s, tuple(sorted(config.store.private_hosts)))
     means = Means(
-        sender=Sender(placing, pool, jobs, marks, maker, rng),
+        sender=Sender(placing, pool, jobs, marks, maker, needs.patience),
         placing=placing,
         pool=pool,
         ledger=jobs,
@@ -99,6 +101,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         clock=time.time,
         now=time.monotonic,
         rng=rng,
+        patience=needs.patience,
         tell=needs.tell,
         limit_s=float(link_s),
     )

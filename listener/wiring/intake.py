@@ -28,6 +28,7 @@ from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store
 from listener.triggers import TriggerBook
 from listener.wiring.sources import SourceNeeds, build_source, sources_of
+from manifests.error_groups import task_group
 
 Work = Coroutine[Any, Any, None]
 
@@ -107,7 +108,7 @@ def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -
     led = [source for source in sources if source.exclusive]
 
     async def lead() -> None:
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             for source in led:
                 group.create_task(source.run(inbox))
 

@@ -18,7 +18,7 @@ from listener.dispatch.request import JobRequest, Tried
 from listener.dispatch.sweeping import sweep_marks
 from listener.dispatch.tasks import TaskMaker
 from listener.ledger.jobs import Limits
-from manifests.errors import JobLost, StoreDenied
+from manifests.errors import JobLost, UnusableKey
 from support.attempts import HANG_S, LINK_S, Bench, Opened
 from support.runpod.faults import Fault, reset, slow, too_many
 
@@ -118,12 +118,12 @@ async def test_a_second_job_waits_for_no_place_and_goes_to_no_endpoint_twice(ope
 async def test_a_task_that_cannot_be_made_leaves_no_row(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = await opened()
 
-    async def denied(*_: object) -> Any:
-        raise StoreDenied("no")
+    async def unusable(*_: object) -> Any:
+        raise UnusableKey("no")
 
-    monkeypatch.setattr(type(bench.marks), "claim_urls", denied)
+    monkeypatch.setattr(type(bench.marks), "claim_urls", unusable)
     tried = await bench.tried(bench.request())
-    assert tried.error and tried.error.code == "store_denied"
+    assert tried.error and tried.error.code == "unusable_key"
     assert await open_rows(bench) == []
 
 

@@ -281,4 +281,4 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
 
 
 def runner(bench: Bench, runs: RunLedger) -> JobRunner:
-    return JobRunner(bench.attempts, bench.means.ends, runs, bench.means.rng)
+    return JobRunner(bench.attempts, bench.means.ends, runs, bench.means.patience)

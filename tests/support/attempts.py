@@ -40,6 +40,7 @@ from listener.dispatch.tasks import TaskMaker
 from listener.dispatch.uploads import Uploads
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, JobRow
+from listener.patience import Patience
 from listener.signals import Ends
 from listener.stores.s3 import S3Store
 from manifests.media import ObjectRef
@@ -162,6 +163,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             stack.push_async_callback(database.close)
             ledger, marks = JobLedger(database, time.time), Marks(s3_store, link_s=LINK_S, clock=time.time)
             rng = random.Random(1)
+            patience = Patience(rng)
             places = [
                 Place(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
@@ -189,10 +191,10 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 pool, ledger, estimates, Budgets(), ends, timeout_s=60.0, clock=time.time, waiting=_ignored
             )
             uploads = Uploads(s3_store, link_s=LINK_S)
-            sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), rng)
+            sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), patience)
             means = Means(
                 sender, placing, pool, ledger, marks, LateClaims(marks, now=time.monotonic), uploads, estimates, ends,
-                clock=time.time, now=time.monotonic, rng=rng, tell=_ignored, limit_s=LINK_S,
+                clock=time.time, now=time.monotonic, rng=rng, patience=patience, tell=_ignored, limit_s=LINK_S,
             )  # fmt: skip
             at = {name: serving.endpoint(name) for name in ("one", "two")}
             return Bench(serving, at, s3_store, database, ledger, marks, means, tmp_path, dialect)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from gpu_dispatch.task import Clip, Img2VidParams, Progress, VideoFile, Videos
 from gpu_dispatch.worker.context import Job
@@ -15,6 +15,7 @@ from gpu_dispatch.worker.video.encoder import BT709_TAGS, FASTSTART, Encoder, En
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from gpu_dispatch.worker.video.image import load_rgb
 from gpu_dispatch.worker.video.warp import Zoom, source_size, warp
+from manifests.error_groups import task_group
 from manifests.errors import EncodeFailed
 
 MAX_PARALLEL = 6
@@ -44,14 +45,11 @@ class KenBurns:
         gate = asyncio.Semaphore(max(1, at_once))
         progress = _Frames(sum(clip.frames for clip in params.clips), job.report)
         threads = 0 if at_once <= 1 else max(1, -(-usable_cores() // at_once))
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._clip(clip, params, job, gate, threads, progress.counter()))
-                    for clip in params.clips
-                ]
-        except BaseExceptionGroup as e:
-            raise _first(e) from None
+        async with task_group() as group:
+            tasks = [
+                group.create_task(self._clip(clip, params, job, gate, threads, progress.counter()))
+                for clip in params.clips
+            ]
         made = [task.result() for task in tasks]
         names = {name for _, name in made}
         return Videos(tuple(file for file, _ in made), "h264_nvenc" if names == {"h264_nvenc"} else "libx264")
@@ -125,9 +123,3 @@ class _Frames:
             self._report(Progress(100.0 * sum(self._done) / self._total, "encode"))
 
         return count
-
-
-def _first(error: BaseException) -> BaseException:
-    if isinstance(error, BaseExceptionGroup):
-        return _first(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
-    return error

@@ -19,6 +19,7 @@ from listener.sources.listen.errors import other_plan_may_do
 from listener.sources.listen.following import Follower
 from listener.sources.listen.planning import Filters, Stream, anything, plan
 from listener.sources.listen.standing import Standing
+from manifests.error_groups import task_group
 from manifests.errors import GpuDropError
 
 __all__ = ["MinioListen", "MinioListenSettings"]
@@ -71,7 +72,7 @@ class MinioListen:
         settings = self._settings
         tls = await asyncio.to_thread(tls_context, settings.ca_file)
         self._by_bucket = False
-        async with self._session_factory() as session, asyncio.TaskGroup() as group:
+        async with self._session_factory() as session, task_group() as group:
             caller = Caller(settings, self._keys, self._now, session, tls)
             standing = Standing(inbox, self.name)
             following: dict[Stream, asyncio.Task[None]] = {}

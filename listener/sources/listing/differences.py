@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from listener.store import ObjectMeta, Store
+from manifests.error_groups import gathered
 from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
@@ -60,7 +61,7 @@ class Differences:
             async with gate:
                 return await self._settled(bucket, meta)
 
-        found = await asyncio.gather(*map(settled, metas))
+        found = await gathered(map(settled, metas))
         news = [meta for meta, old in zip(metas, found, strict=True) if not old]
         told = self._now.setdefault(bucket, set())
         told.update(_mark(meta) for meta in news[: MAX_REMEMBERED - len(told)])

@@ -16,6 +16,7 @@ from listener.sources.delivery import Retries, deliver
 from listener.sources.sqs.holding import Held
 from listener.sources.sqs.queue import BATCH, Message, Queue, SqsSettings
 from listener.sources.sqs.threads import on_thread
+from manifests.error_groups import task_group
 from manifests.errors import GpuDropError, SourceUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.sqs")
@@ -43,17 +44,15 @@ class Session:
 
     async def run(self) -> GpuDropError:
         """Receives until something happens that does not pass by itself; returns it."""
-        ended: GpuDropError | None = None
         try:
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 group.create_task(self._keep_hidden())
                 group.create_task(self._wait_and_take())
                 for _ in range(self._settings.receivers - 1):
                     group.create_task(self._help())
-        except* GpuDropError as errors:
-            ended = next(e for e in errors.exceptions if isinstance(e, GpuDropError))
-        assert ended is not None
-        return ended
+        except GpuDropError as ended:
+            return ended
+        raise AssertionError
 
     async def close(self) -> None:
         """Gives back what was received and not recorded, if that can be done quickly: else it comes back by itself."""

@@ -101,14 +101,14 @@ class RunPodInstallation:
     def jobs(self, key: str) -> list[Job]:
         name = key.removesuffix(".job.json")
         every = self.there.jobs(self.endpoint.id)
-        return [job for job in every if job.input["task"]["params"]["model"].partition("--")[2] == name]
+        return [job for job in every if job.input["task"]["params"].get("model", "").partition("--")[2] == name]
 
     def runs(self, key: str) -> int:
         """Requests to run it that the provider has seen, taken or not."""
 
         def count(provider: Provider) -> int:
             calls = [call for call in provider.calls if call.op == "run" and call.endpoint == self.endpoint.id]
-            models: list[str] = [call.body["input"]["task"]["params"]["model"] for call in calls]
+            models: list[str] = [call.body["input"]["task"]["params"].get("model", "") for call in calls]
             return sum(model.partition("--")[2] == key.removesuffix(".job.json") for model in models)
 
         return self.of(count)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from listener.dispatch.request import Tried
-from listener.runs.jobs import MAX_UNCOUNTED, counted
-from manifests.errors import GpuDropError, JobLost, QueuedTooLong, SubmitUnknown, WorkerError
+from listener.runs.jobs import MAX_UNCOUNTED, MAX_UNSERVED, counted
+from manifests.errors import GpuDropError, JobLost, QueuedTooLong, StoreDenied, SubmitUnknown, WorkerError
 
 LATE = 1000.0
 
@@ -23,3 +23,9 @@ def test_what_no_worker_began_is_free_until_the_task_stops_waiting() -> None:
 def test_a_task_that_ends_its_process_again_and_again_is_not_begun_for_ever() -> None:
     assert counted((tried(JobLost),) * MAX_UNCOUNTED, LATE) == 0
     assert counted((tried(JobLost),) * (MAX_UNCOUNTED + 3), LATE) == 3
+
+
+def test_attempts_that_the_store_did_not_serve_are_free_a_few_times() -> None:
+    unserved = Tried(0.0, 1.0, error=StoreDenied("no").info, unserved=True)
+    assert counted((unserved,) * MAX_UNSERVED, LATE) == 0
+    assert counted((unserved,) * (MAX_UNSERVED + 3), LATE) == 3

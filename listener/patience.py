@@ -1,0 +1,140 @@
+"""Waiting for the store and the ledger: a run that was accepted outlives what they answer (`manifests.error_classes`).
+
+One `Patience` serves all runs, so that a store that is away is told once, not once a run, and whoever finds it back
+wakes the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from gpu_dispatch.waiting import Backoff
+from manifests.error_classes import is_waited_for
+from manifests.errors import GpuDropError, StoreUnavailable
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Hearer = Callable[[str], None]
+"""Is told what a run waits for, in words, and "" once it goes on."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.patience")
+
+REFUSED_FOR_S = 7 * 86400.0
+"""A refusal that nobody mends for so long is final. A store that is away is waited for without end."""
+REPEAT_S = 60.0
+"""How often the log says again what is waited for."""
+WAKE_S = 1.0
+"""Those that wait ask again within this, once one of them was served."""
+
+_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
+_hearer: ContextVar[Hearer | None] = ContextVar("hearer", default=None)
+
+
+@contextmanager
+def waits_told(hearer: Hearer) -> Generator[None]:
+    """Inside, `hearer` is told of every wait of this task and of tasks it makes."""
+    token = _hearer.set(hearer)
+    try:
+        yield
+    finally:
+        _hearer.reset(token)
+
+
+@dataclass(slots=True)
+class _Outage:
+    """One thing that is waited for: an error's code and remedy. `since` and `told` are times of `Patience`'s clock."""
+
+    since: float
+    told: float
+    waiting: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Patience:
+    """`now` is a clock that never goes back, nor jumps. Belongs to one event loop."""
+
+    def __init__(self, rng: random.Random, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._rng = rng
+        self._now = now
+        self._outages: dict[tuple[str, str], _Outage] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait now."""
+        return sum(outage.waiting for outage in self._outages.values())
+
+    async def patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The outcome of `work`, done again while the store or the ledger is away, or refuses for a week at most."""
+        return await self._waited(
+            lambda: work(*args, **kwargs), lambda e: None if isinstance(e, StoreUnavailable) else REFUSED_FOR_S
+        )
+
+    async def within(self, give_up_s: float, work: Callable[[], Awaitable[T]]) -> T:
+        """As `patiently`, for `give_up_s` after the first failure; then the failure is raised."""
+        return await self._waited(work, lambda _: give_up_s)
+
+    async def _waited(self, work: Callable[[], Awaitable[T]], limit_s: Callable[[GpuDropError], float | None]) -> T:
+        began, attempt = self._now(), 0
+        heard = _hearer.get()
+        while True:
+            try:
+                result = await work()
+            except GpuDropError as e:
+                limit = limit_s(e)
+                began = began if attempt else self._now()
+                if not is_waited_for(e) or (limit is not None and self._now() - began > limit):
+                    raise
+                attempt += 1
+                if heard:
+                    heard(f"{e} {e.info.hint}".strip())
+                await self._wait(e, _BACKOFF.delay(attempt, self._rng))
+                continue
+            if attempt:
+                self._served()
+                if heard:
+                    heard("")
+            return result
+
+    async def _wait(self, error: GpuDropError, at_most_s: float) -> None:
+        outage = self._outage(error)
+        outage.waiting += 1
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(at_most_s):
+                    await outage.over.wait()
+                    await asyncio.sleep(self._rng.uniform(0.0, WAKE_S))
+        finally:
+            outage.waiting -= 1
+
+    def _outage(self, error: GpuDropError) -> _Outage:
+        """What `error` is one of; told in the log when it begins, and every minute."""
+        what, now = (error.info.code, error.info.hint), self._now()
+        outage = self._outages.get(what)
+        if outage is None:
+            outage = self._outages[what] = _Outage(since=now, told=now - REPEAT_S)
+        told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "waiting": outage.waiting + 1}
+        if now - outage.told >= REPEAT_S:
+            outage.told = now
+            log.warning("runs_wait", **told, for_s=round(now - outage.since))
+        else:
+            log.debug("run_waits", **told)
+        return outage
+
+    def _served(self) -> None:
+        """Somebody who waited was served: whoever else waits asks again soon."""
+        now = self._now()
+        for what, outage in list(self._outages.items()):
+            outage.over.set()
+            outage.over = asyncio.Event()
+            if not outage.waiting:
+                del self._outages[what]
+                log.info("runs_go_on", code=what[0], after_s=round(now - outage.since, 1))

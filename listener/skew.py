@@ -1,0 +1,47 @@
+"""How far this machine's clock and a server's lie apart, told by the server's refusal or its Date header. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+CODES = frozenset({"RequestTimeTooSkewed", "XMinioRequestTimeTooSkewed"})
+"""What servers call a request whose time is too far from theirs."""
+
+HINT = "Set this machine's clock, or the server's, and keep both by NTP: requests are good for 15 minutes."
+
+_ELEMENT = r"<{0}>\s*([0-9TZ:.+-]{{8,40}})\s*</{0}>"
+_OURS = re.compile(_ELEMENT.format("RequestTime"))
+_THEIRS = re.compile(_ELEMENT.format("ServerTime"))
+
+
+def told_in(text: str) -> float | None:
+    """Seconds by which our clock is ahead, from the elements of a refusal; None where it has none."""
+    ours, theirs = _OURS.search(text), _THEIRS.search(text)
+    if not ours or not theirs:
+        return None
+    try:
+        return (_moment(ours[1]) - _moment(theirs[1])).total_seconds()
+    except ValueError:
+        return None
+
+
+def by_header(date: str | None, now: float) -> float | None:
+    """Seconds by which our clock (`now`, epoch seconds) is ahead of the server's header Date; None without one."""
+    try:
+        return now - parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
+def in_words(ahead_s: float | None) -> str:
+    """What is wrong, as a clause."""
+    if ahead_s is None:
+        return "this machine's clock and the server's differ too much"
+    return f"this machine's clock is {abs(ahead_s):,.0f} s {'ahead of' if ahead_s >= 0 else 'behind'} the server's"
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,39 @@
+"""Several pieces of work side by side, with one error for all of them instead of a group of errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from manifests.error_classes import deciding
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def task_group() -> AsyncGenerator[asyncio.TaskGroup]:
+    """asyncio's TaskGroup: the first task that fails ends the others. Raises the error that decides, as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        decided = deciding(_leaves(errors))
+        raise decided from decided.__cause__
+
+
+async def gathered(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order. Every piece of work comes to its end; then the error that decides is raised."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        raise deciding(errors)
+    return cast("list[T]", results)
+
+
+def _leaves(error: BaseException) -> Sequence[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [leaf for each in group.exceptions for leaf in _leaves(each)]
