@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpu_dispatch.task import FINAL, GpuResult, GpuTask, Progress, State, TaskParams
@@ -13,11 +13,13 @@ class JobRef:
     """Where a submitted task lives. Recorded at once: with it a later process finds the job again.
 
     `backend` is a backend's `name`; `endpoint` is the provider's id of the endpoint (on this machine the slot's kind).
+    `task_id` is what its result has to name, where workers name tasks; "" in what was recorded before it was kept.
     """
 
     backend: str
     endpoint: str
     job_id: str
+    task_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class LocalBackend:
                 f"This machine takes no {capability} tasks now.",
                 hint=f"Give local.slots.{capability} at least 1 in config.yaml.",
             )
-        ref = JobRef(self.name, capability, uuid.uuid4().hex)
+        ref = JobRef(self.name, capability, uuid.uuid4().hex, task.task_id)
         job = self._jobs[ref.job_id] = LocalJob(ref, task, time.monotonic())
         self._queues[capability].put_nowait(job)
         return ref

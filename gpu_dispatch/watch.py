@@ -21,8 +21,10 @@ async def follow(
     on_status: Callable[[JobStatus], None],
     rng: random.Random,
     backoff: Backoff | None = None,
+    on_look: Callable[[bool], object] = bool,
 ) -> JobStatus:
-    """The final status of `job`; "lost" is one, too. `on_status` hears every new status once, the final one included.
+    """The final status of `job`; "lost" is one, too. `on_status` hears every new status once, the final one included;
+    `on_look` hears after every look whether the backend told anything.
 
     Retryable errors of the backend are waited out, for as long as it takes: whoever follows sets the deadline. Being
     cancelled leaves the job as it is: it may be looked for again.
@@ -37,9 +39,11 @@ async def follow(
             # A key that was revoked is a reason to wait: the job goes on, and is paid for.
             if not e.retryable and not isinstance(e, EndpointDenied):
                 raise
+            on_look(False)
             failures += 1
             await asyncio.sleep(pause.delay(failures, rng))
             continue
+        on_look(True)
         failures = 0
         if status != known:
             on_status(status)

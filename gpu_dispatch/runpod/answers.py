@@ -58,6 +58,10 @@ class Answer:
         """None: it says nothing of a state. A word that nobody knows yet is not an end."""
         return STATES.get(self.status.upper(), "running") if self.status else None
 
+    def about(self, job_id: str, *, certainly: bool = False) -> bool:
+        """Whether it speaks of that job: of no other, and `certainly` by its id."""
+        return self.id == job_id or (not self.id and not certainly)
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointAnswer:

@@ -80,8 +80,8 @@ class RunPodEndpoint:
         finally:
             if self._hints and not taken:
                 self._hints.forget(hint)
-        ref = JobRef(self.name, self._settings.endpoint_id, job_id)
-        job = Followed(ref, task.task_id, task.params.operation, now(), hint, wake=wake)
+        ref = JobRef(self.name, self._settings.endpoint_id, job_id, task.task_id)
+        job = Followed(ref, task.params.operation, now(), hint, wake=wake)
         job.hear(JobStatus("queued"), now())
         self._watcher.schedule(job)
         self._board.add(job)

@@ -16,14 +16,15 @@ _RESULTS = 4
 
 @dataclass(slots=True, eq=False)
 class Followed:
-    """One job. Times are seconds of the event loop's clock. `task_id`, `operation` and `submitted` are known only of
-    jobs that this process sent; `hint` is the name under which RunPod tells of it.
+    """One job. Times are seconds of the event loop's clock. `operation` and `submitted` are known only of jobs that
+    this process sent; `hint` is the name under which RunPod tells of it.
+
+    `doubted`: when an end was first told that needs a second look. `stranger`: of whom RunPod last spoke instead.
 
     `wake` ends whatever wait there is: there is reason to look.
     """
 
     ref: JobRef
-    task_id: str = ""
     operation: str = ""
     submitted: float | None = None
     hint: str = ""
@@ -33,6 +34,8 @@ class Followed:
     looks: int = 0
     running_since: float | None = None
     cancelled: bool = False
+    doubted: float | None = None
+    stranger: str = ""
     forgotten: bool = False
     """It is final, and its result, which may be large, is no longer kept."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,9 +45,26 @@ class Followed:
         """The final status, if it is known in full."""
         return self.status if self.status and self.status.final and not self.forgotten else None
 
+    @property
+    def unheard(self) -> bool:
+        """Whether nothing is known of it but an end that is in doubt."""
+        return self.status is None and self.doubted is not None
+
+    def believes(self, sure: bool, now: float, confirm_s: float) -> bool:
+        """Whether news may be taken in: `sure` ones, and those that come `confirm_s` after doubt began. A look before
+        that, whatever it was made for, is no second one."""
+        if sure or (self.status and self.status.final):
+            self.doubted = None
+            return True
+        self.told = now
+        if self.doubted is None:
+            self.doubted = now
+        return now - self.doubted >= confirm_s
+
     def hear(self, news: JobStatus, now: float) -> None:
         """Takes `news` in, as far as it is believed."""
-        news = with_task_id(news, self.ref.job_id, self.task_id)
+        news = with_task_id(news, self.ref.job_id, self.ref.task_id)
+        self.doubted = None
         if self.forgotten and self.status and news.state == self.status.state:
             self.status, self.forgotten = news, False
             return
@@ -67,7 +87,7 @@ class Followed:
 
     def begin_again(self, now: float) -> None:
         """After a retry: what was final is so no longer."""
-        self.status, self.forgotten, self.cancelled = JobStatus("queued"), False, False
+        self.status, self.forgotten, self.cancelled, self.doubted = JobStatus("queued"), False, False, None
         self.told, self.looks, self.running_since, self.next_look = now, 1, None, float("-inf")
 
 

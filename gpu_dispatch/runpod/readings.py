@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.dialects.base import Dialect
 from gpu_dispatch.task import FINAL, GpuResult, Progress, State
 from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed
 
+_SHOWN = 100
+
 _STATES: dict[str, State] = {RunCancelled.code: "cancelled", TaskTimedOut.code: "timed_out"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an answer says of a job. `sure`: it may be believed as it is; else a second one has to agree.
+
+    `stranger`: whom it speaks of, where that is another job (`status` None) or another task (left out of `status`).
+    """
+
+    status: JobStatus | None
+    sure: bool = True
+    stranger: str = ""
+
+
+def reading_of(answer: Answer, job: JobRef, dialect: Dialect, *, cancelled: bool = False) -> Reading:
+    """An end is sure where we asked for it, where the worker itself names the task, and where a worker that names
+    none brings a payload. A provider's bare word may be wrong: it has been seen to say COMPLETED, then IN_PROGRESS."""
+    status = status_of(answer, job.job_id, dialect, cancelled=cancelled)
+    if not answer.about(job.job_id, certainly=status.final and not dialect.names_tasks):
+        return Reading(None, stranger=f"job {answer.id[:_SHOWN]!r}")
+    result = status.result
+    if not status.final:
+        return Reading(status)
+    if result is None or not dialect.names_tasks:
+        return Reading(status, sure=cancelled or (result is not None and result.payload is not None))
+    named = "" if result.task_id == job.job_id else result.task_id
+    if named and job.task_id in ("", named):
+        return Reading(status)
+    if named or result.payload:
+        bare = replace(answer, output=None, error=None)
+        return Reading(status_of(bare, job.job_id, dialect), sure=False, stranger=f"task {named[:_SHOWN]!r}")
+    return Reading(status, sure=cancelled)
 
 
 def status_of(answer: Answer, job_id: str, dialect: Dialect, *, cancelled: bool = False) -> JobStatus:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.troubles import mistaken
 from gpu_dispatch.runpod.watching import AFTER_TROUBLE, now
 from gpu_dispatch.waiting import Deadline
 from manifests.errors import EndpointUnavailable
@@ -26,7 +27,7 @@ class Insisting:
 
     async def cancel(self, job: JobRef) -> bool:
         """Whether RunPod says that `job` is cancelled now."""
-        answer = await self._insist(lambda: self._client.cancel(job.endpoint, job.job_id))
+        answer = await self._insist(job, lambda: self._client.cancel(job.endpoint, job.job_id))
         return answer is not None and answer.state == "cancelled"
 
     async def run_again(self, job: JobRef, useless: Callable[[Answer], bool]) -> bool:
@@ -59,14 +60,17 @@ class Insisting:
         return answer is not None and answer != before
 
     async def _status(self, job: JobRef) -> Answer | None:
-        return await self._insist(lambda: self._client.status(job.endpoint, job.job_id))
+        return await self._insist(job, lambda: self._client.status(job.endpoint, job.job_id))
 
-    async def _insist(self, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
+    async def _insist(self, job: JobRef, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
         deadline = Deadline.after(self._within_s, now())
         failures = 0
         while True:
             try:
-                return await ask()
+                answer = await ask()
+                if answer and not answer.about(job.job_id):
+                    raise mistaken(job.endpoint, job.job_id)
+                return answer
             except EndpointUnavailable:
                 failures += 1
                 if deadline.over(now()):

@@ -33,8 +33,8 @@ class RunPodSettings:
 
     `timeout_s` is the longest a job may run there (None: as long as its task says), `ttl_s` how long after it was sent
     RunPod forgets it, `rate_per_s` how many are sent a second. A job that RunPod does not know is not "lost" before it
-    is `fresh_s` old, and not before a second look `confirm_s` later agrees; `settle_s` lies between the two looks that
-    make an endpoint without workers bad news.
+    is `fresh_s` old; no end that brings nothing is believed before a second look agrees, at least `confirm_s` after the
+    first. `settle_s` lies between the two looks that make an endpoint without workers bad news.
     """
 
     name: str
@@ -45,7 +45,7 @@ class RunPodSettings:
     low_priority: bool = False
     rate_per_s: float | None = None
     fresh_s: float = 60.0
-    confirm_s: float = 1.0
+    confirm_s: float = 3.0
     settle_s: float = 5.0
     insist_s: float = 20.0
     """For how long a cancel is tried again that RunPod does not take at once."""

@@ -145,6 +145,12 @@ def asking_error(reply: Reply, endpoint_id: str) -> GpuDropError:
     return EndpointUnavailable(f"RunPod's answer about endpoint {endpoint_id} {what}.{_said(reply.words)}", hint=_WAIT)
 
 
+def mistaken(endpoint_id: str, job_id: str) -> EndpointUnavailable:
+    return EndpointUnavailable(
+        f"RunPod was asked for the job {job_id} at endpoint {endpoint_id} and answered for another.", hint=_WAIT
+    )
+
+
 def unknown_endpoint(endpoint_id: str) -> EndpointDenied:
     return EndpointDenied(
         f"RunPod has no endpoint {endpoint_id}, or the key belongs to another account (404).",

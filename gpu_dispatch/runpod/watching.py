@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.followed import Followed
 from gpu_dispatch.runpod.polling import Crowd, Durations, Moment, Pace
-from gpu_dispatch.runpod.readings import status_of
+from gpu_dispatch.runpod.readings import Reading, reading_of
 from gpu_dispatch.runpod.settings import RunPodSettings
+from gpu_dispatch.runpod.troubles import mistaken
 from gpu_dispatch.waiting import Backoff, Deadline
 from manifests.errors import EndpointUnavailable
+
+_LOG = logging.getLogger("gpu_dispatch.runpod")
 
 AFTER_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
 
@@ -57,7 +61,8 @@ class Watcher:
         failures = 0
         while True:
             due_s = self._due_s(job, wait_s)
-            left_s = deadline.left(now())
+            # Of a job of which nothing else is known, doubt is waited out.
+            left_s = due_s if job.unheard else deadline.left(now())
             woken = due_s > 0 and await _woken(job.wake, min(due_s, left_s))
             self._check_open()
             if job.settled:
@@ -74,7 +79,7 @@ class Watcher:
                 job.next_look = now() + AFTER_TROUBLE.delay(failures, self._shared.rng)
             if trouble is None and job.status and (job.status != before or job.status.final):
                 return job.status
-            if deadline.over(now()):
+            if deadline.over(now()) and not (job.unheard and trouble is None):
                 return _known(job, trouble)
 
     def schedule(self, job: Followed) -> None:
@@ -88,31 +93,51 @@ class Watcher:
         )
         job.next_look = at + shared.pace.jittered(moment, shared.rng)
 
+    def _schedule_second(self, job: Followed) -> None:
+        """Decides when an end in doubt is looked at again: soon, but together with all other looks."""
+        shared = self._shared
+        gap_s = shared.pace.jittered(Moment(1, shared.crowd.size), shared.rng)
+        job.next_look = max(now() + gap_s, (job.doubted or now()) + self._settings.confirm_s)
+
     def _due_s(self, job: Followed, wait_s: float) -> float:
         """Until the next look. Who does not wait gets one at once, unless the last was a moment ago."""
-        if job.status is None or job.forgotten:
+        if (job.status is None or job.forgotten) and not job.unheard:
             return 0.0
-        if wait_s > 0:
+        if wait_s > 0 or job.unheard:
             return max(0.0, job.next_look - now())
         return max(0.0, job.told + self._shared.pace.first_s - now())
 
     async def _look(self, job: Followed) -> None:
-        ref = job.ref
-        answer = await self._client.status(ref.endpoint, ref.job_id)
-        if answer is None and not self._fresh(job):
-            await asyncio.sleep(self._settings.confirm_s)
-            answer = await self._client.status(ref.endpoint, ref.job_id)
+        """Raises EndpointUnavailable for an answer that is another job's."""
+        answer = await self._client.status(job.ref.endpoint, job.ref.job_id)
+        reading = self._read(job, answer)
+        if reading.stranger:
+            self._note(job, reading.stranger)
+        if reading.status is None:
+            raise mistaken(job.ref.endpoint, job.ref.job_id)
+        if not job.believes(reading.sure, now(), self._settings.confirm_s):
+            self._schedule_second(job)
+            return
         if answer is not None:
-            news = status_of(answer, ref.job_id, self._settings.dialect, cancelled=job.cancelled)
-            self._learn(job, answer, news)
-        elif self._fresh(job):
-            news = job.status or JobStatus("queued")
-        else:
-            news = JobStatus("lost")
-        job.hear(news, now())
+            self._learn(job, answer, reading.status)
+        job.hear(reading.status, now())
         self.schedule(job)
         if job.status and job.status.final:
             self._ended(job)
+
+    def _read(self, job: Followed, answer: Answer | None) -> Reading:
+        if answer is not None:
+            return reading_of(answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
+        if self._fresh(job):
+            return Reading(job.status or JobStatus("queued"))
+        return Reading(JobStatus("lost"), sure=False)
+
+    def _note(self, job: Followed, stranger: str) -> None:
+        """Once for each that RunPod takes the job for: a provider in disorder is asked many times."""
+        if stranger != job.stranger:
+            job.stranger = stranger
+            asked = f"{job.ref.job_id} at {self._settings.name}"
+            _LOG.warning("RunPod was asked for the job %s and spoke of %s; it is not believed.", asked, stranger)
 
     def _fresh(self, job: Followed) -> bool:
         """Whether the part of RunPod that is asked may not know it yet."""

@@ -59,9 +59,13 @@ class Course:
         self.means.pool.opened(sent.row.endpoint)
         following = asyncio.create_task(
             follow(
-                sent.backend, sent.job, on_status=lambda status: self._heard(sent.job, status), rng=self.means.rng
+                sent.backend,
+                sent.job,
+                on_status=lambda status: self._heard(sent.job, status),
+                rng=self.means.rng,
+                on_look=lambda told: self._looked(sent.job, told),
             )
-        )  # fmt: skip
+        )
         now = self.means.now()
         age_s = max(0.0, self.means.clock() - sent.row.sent) if sent.row.sent else 0.0
         self._legs[sent.job.job_id] = Leg(sent, following, since=now - age_s, followed=now)
@@ -120,6 +124,11 @@ class Course:
         if leg and leg.running is None and status.state == "running":
             leg.running = self.means.now()
         self.means.tell(self.request, self.attempt, job, status)
+
+    def _looked(self, job: JobRef, told: bool) -> None:
+        leg = self._legs.get(job.job_id)
+        if leg:
+            leg.silent = not told
 
     async def _finished(self, leg: Leg) -> GpuResult | None:
         """The task's result, if this job brought it."""

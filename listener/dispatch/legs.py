@@ -66,8 +66,8 @@ class Means:
 class Leg:
     """Times are `Means.now`: `since` it counts as sent, `followed` by this process, `running` first seen at work.
 
-    `begun`: it holds the claim, whatever its endpoint says of it. `asked`: when the store was last asked for its
-    answer.
+    `begun`: it holds the claim, whatever its endpoint says of it. `silent`: its endpoint told nothing of it when it was
+    last asked, or nothing to be believed. `asked`: when the store was last asked for its answer.
     """
 
     sent: Sent
@@ -78,6 +78,7 @@ class Leg:
     asked: float = 0.0
     over: bool = False
     begun: bool = False
+    silent: bool = False
 
 
 async def from_the_store(means: Means, request: JobRequest, attempt: int) -> JobStatus:

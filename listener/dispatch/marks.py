@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
+import structlog
 from pydantic import ValidationError
 from pydantic_core import to_json
 
@@ -19,6 +19,8 @@ from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes,
 from gpu_dispatch.task import ClaimUrls, GpuResult, result_from_wire
 from listener.dispatch.request import JobRequest
 from listener.store import Store
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 FOLDER = ".gpudrop/jobs/"
 
@@ -69,13 +71,17 @@ class Marks:
         return await self.claim(request, attempt)
 
     async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
-        """What the worker left; None while it has left nothing."""
+        """What the worker left; None while it has left nothing, or nothing about this task."""
         key = _key(request.task_id, attempt, "answer")
         data = await self._store.read(request.bucket, key, max_bytes=MAX_ANSWER)
         try:
-            return replace(result_from_wire(json.loads(data)), task_id=request.task_id) if data else None
-        except (ValueError, ValidationError):
+            result = result_from_wire(json.loads(data)) if data else None
+        except (ValueError, RecursionError, ValidationError):
             return None
+        if result and result.task_id != request.task_id:
+            log.warning("answer_not_believed", run_id=request.run_id, key=key, task=result.task_id[:200])
+            return None
+        return result
 
     async def clear(self, request: JobRequest, attempt: int, *, task: bool) -> None:
         """For an attempt whose outcome is on record. `task`: it may have kept its task here.

@@ -201,7 +201,7 @@ class Sender:
     async def _adopted(self, row: JobRow, endpoint_id: str, job_id: str) -> Sent:
         endpoint_id = endpoint_id or row.endpoint_id
         backend = self._pool.asked(row.endpoint, endpoint_id, row.dialect)
-        return await self._noted(row, backend, JobRef(backend.name, endpoint_id, job_id))
+        return await self._noted(row, backend, JobRef(backend.name, endpoint_id, job_id, row.task_id))
 
     async def _noted(self, row: JobRow, backend: GpuBackend, job: JobRef) -> Sent:
         """Its id is on record before anything else happens."""
@@ -210,7 +210,7 @@ class Sender:
 
     def _known(self, row: JobRow) -> Sent:
         backend = self._pool.asked(row.endpoint, row.endpoint_id, row.dialect)
-        return Sent(row, backend, JobRef(backend.name, row.endpoint_id, row.job_id))
+        return Sent(row, backend, JobRef(backend.name, row.endpoint_id, row.job_id, row.task_id))
 
     async def _patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._patience.patiently(work, *args, **kwargs)

@@ -20,7 +20,8 @@ LOOK_S = 10.0
 _LEAST_S = 0.5
 
 DUE_S = 60.0
-"""The store is asked for the answer of a job that should be done by now, this often: its endpoint may never tell."""
+"""The store is asked for the answer of a job this often that should be done by now, or of which its endpoint tells
+nothing: it may never tell."""
 
 OVERDUE_S = 300.0
 """A worker ends an overdue task itself. One that is silent for so much longer is given up."""
@@ -50,6 +51,8 @@ class Timing:
         Raises TaskTimedOut and QueuedTooLong, when nothing is to be hoped for from this job.
         """
         now = self._means.now()
+        if leg.silent and leg.sent.backend.claims and now - leg.asked > DUE_S:
+            await self._ask_the_store(leg, now)
         if now - leg.since > self._means.limit_s and now - leg.followed > DUE_S:
             await self._too_late(leg, now - leg.since)
         elif leg.running is None:
@@ -57,6 +60,15 @@ class Timing:
         else:
             await self._working(leg, now)
         return None
+
+    async def _ask_the_store(self, leg: Leg, now: float) -> None:
+        """How a job stands of which its endpoint tells nothing."""
+        leg.asked = now
+        if await self._answered(leg) or leg.begun:
+            return
+        claim = await self._means.patiently(self._means.marks.claim, self._request, self._attempt)
+        if claim and claim.job_id == leg.sent.job.job_id:
+            leg.begun, leg.running = True, leg.running or now
 
     async def _too_late(self, leg: Leg, for_s: float) -> None:
         """The task's addresses work no more. A job that has not begun by now is sent again with new ones.

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.task import GpuTask
-from manifests.errors import SubmitUnknown
+from gpu_dispatch.runpod.hints import Hints
+from gpu_dispatch.runpod.polling import Pace
+from gpu_dispatch.task import GpuResult, GpuTask, Segment, Transcript, result_to_wire
+from manifests.errors import EncodeFailed, SubmitUnknown
 from support.runpod import faults
 from support.runpod.endpoint import Endpoint
-from support.runpod.jobs import Auto
+from support.runpod.jobs import Auto, Job
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, settings, task
 
@@ -145,6 +147,127 @@ async def test_8_a_cancelled_job_whose_worker_goes_on_is_cancelled_all_the_same(
         idle.regress(idle.job(), {"percent": 30, "stage": "encode"})
         status = await endpoint.status(job, wait_s=HANG_S)
     assert status.state == "cancelled" and status.result and status.result.error
+
+
+DIALECTS = ["whisper-hub", "gpudrop"]
+
+
+def heard(dialect: str, task_id: str = "t1") -> dict[str, Any]:
+    """What a worker answers that has done the task."""
+    if dialect != "gpudrop":
+        return HEARD
+    done = Transcript("en", 1.0, 1.0, (Segment(0, 0.0, 1.0, f" Heard {task_id}."),), "base", "odd", "cuda")
+    return {"result": result_to_wire(GpuResult(task_id, done))}
+
+
+def begun(place: Endpoint) -> Job:
+    """The newest job, in the hands of a worker."""
+    place.regress(place.job())
+    return place.job()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"])
+async def test_one_word_of_an_end_that_brings_nothing_is_not_believed(
+    there: Provider, idle: Endpoint, dialect: str, status: Any
+) -> None:
+    async with endpoint_of(there.url, settings(dialect)) as endpoint:
+        ref = await endpoint.submit(task())
+        job = begun(idle)
+        assert (await endpoint.status(ref, wait_s=HANG_S)).state == "running"
+        idle.flap(job, status)
+        assert (await endpoint.status(ref, wait_s=0.5)).state == "running" and not job.lies
+        idle.report(job.worker, job.id, {"output": heard(dialect)})
+        final = await ended(endpoint, ref)
+    assert final.state == "completed" and final.result and final.result.payload
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_an_end_that_brings_nothing_is_believed_when_a_second_look_agrees(
+    there: Provider, idle: Endpoint, dialect: str
+) -> None:
+    async with endpoint_of(there.url, settings(dialect)) as endpoint:
+        ref = await endpoint.submit(task())
+        idle.cancel(idle.job())
+        final = await ended(endpoint, ref)
+    assert final.state == "cancelled" and len(there.of("status")) == 2
+
+
+async def test_a_hundred_ends_that_bring_nothing_cost_two_looks_each(there: Provider, idle: Endpoint) -> None:
+    async with endpoint_of(there.url, pace=Pace()) as endpoint:
+        refs = [await endpoint.submit(task(f"t{i}")) for i in range(100)]
+        for job in list(idle.jobs.values()):
+            idle.cancel(job)
+        ends = await asyncio.gather(*(ended(endpoint, ref) for ref in refs))
+    assert {end.state for end in ends} == {"cancelled"} and len(there.of("status")) == 200
+
+
+async def test_a_hint_is_no_second_look(there: Provider, idle: Endpoint) -> None:
+    hints = Hints("http://127.0.0.1:9/hints")
+    async with endpoint_of(there.url, settings(confirm_s=1000.0), hints=hints) as endpoint:
+        ref = await endpoint.submit(task())
+        idle.cancel(idle.job())
+        name = there.calls[0].body["webhook"].rpartition("/")[2]
+        for looks in range(1, 5):
+            assert hints.tell(name)
+            assert (await endpoint.status(ref, wait_s=0.2)).state == "queued"
+            assert len(there.of("status")) == looks
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_word_of_the_worker_itself_needs_no_second_look(there: Provider, idle: Endpoint, dialect: str) -> None:
+    async with endpoint_of(there.url, settings(dialect, confirm_s=1000.0)) as endpoint:
+        ref = await endpoint.submit(task())
+        idle.report("", idle.job().id, {"output": heard(dialect)})
+        assert (await ended(endpoint, ref)).state == "completed"
+
+
+async def test_a_failure_that_our_worker_tells_of_needs_no_second_look(there: Provider, idle: Endpoint) -> None:
+    told = result_to_wire(GpuResult("t1", error=EncodeFailed("The encoder gave up.").info))
+    async with endpoint_of(there.url, settings("gpudrop", confirm_s=1000.0)) as endpoint:
+        ref = await endpoint.submit(task())
+        idle.report("", idle.job().id, {"output": {"result": told}, "error": "encode_failed: The encoder gave up."})
+        final = await ended(endpoint, ref)
+    assert final.result and final.result.error and final.result.error.code == "encode_failed"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_what_is_told_of_another_job_is_not_this_jobs_end(
+    there: Provider, idle: Endpoint, dialect: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with endpoint_of(there.url, settings(dialect)) as endpoint:
+        await endpoint.submit(task("other"))
+        other = idle.job()
+        idle.report("", other.id, {"output": heard(dialect, "other")})
+        ref = await endpoint.submit(task())
+        job = begun(idle)
+        idle.confuse(job, other, looks=3)
+        assert (await endpoint.status(ref, wait_s=HANG_S)).state == "running" and not job.lies
+        idle.report("", job.id, {"output": heard(dialect)})
+        final = await ended(endpoint, ref)
+    assert final.result and final.result.payload and final.result.task_id == "t1"
+    assert caplog.text.count(other.id) == 1, "told once, however often it happens"
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["same process", "another process"])
+async def test_a_result_of_another_task_is_none(
+    there: Provider, idle: Endpoint, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under the job's own id. What the provider goes on saying is believed of the job, not of its result."""
+    ours = settings("gpudrop")
+    async with endpoint_of(there.url, ours) as first, endpoint_of(there.url, ours) as later:
+        endpoint = first if kept else later
+        await first.submit(task("other"))
+        other = idle.job()
+        idle.report("", other.id, {"output": heard("gpudrop", "other")})
+        ref = await first.submit(task())
+        job = begun(idle)
+        idle.mix_up(job, other)
+        running = await endpoint.status(ref, wait_s=HANG_S)
+        assert running.state == "running" and not job.lies
+        idle.mix_up(job, other, looks=1000)
+        assert await ended(endpoint, ref) == JobStatus("completed")
+    assert "other" in caplog.text
 
 
 @pytest.mark.parametrize("taken", [True, False])

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from minio import Minio
 
+from gpu_dispatch.task import GpuResult, result_to_wire
+from support.odd_worker import transcript
 from support.runpod.cloud import Cloud
 from support.runpod.faults import Fault, empty, failing, hang, html, reset, reset_mid_body, slow, too_many
 from support.runpod.installation import (
@@ -26,6 +29,7 @@ from support.runpod.installation import (
     runpod_installation,
 )
 from support.runpod.jobs import Job
+from support.runpod.queue import Provider
 
 Act = Callable[[RunPodInstallation, Job], object]
 
@@ -160,7 +164,42 @@ def nothing(rp: RunPodInstallation, job: Job) -> None:
     del rp, job
 
 
+def flapping(rp: RunPodInstallation, job: Job) -> None:
+    rp.of(lambda _: rp.endpoint.flap(job))
+
+
+def flapping_twice(rp: RunPodInstallation, job: Job) -> None:
+    """A failure at first, with some looks between the two."""
+    rp.of(lambda _: (rp.endpoint.flap(job, "FAILED"), job.lies.extend([{}] * 3), rp.endpoint.flap(job)))
+
+
+def somebody_elses(rp: RunPodInstallation) -> Job:
+    """A job that is done, of another task."""
+    done = GpuResult("somebody-elses", transcript("Not what was said."))
+
+    def made(_: Provider) -> Job:
+        job = rp.there.provider.endpoint(f"other-{uuid4().hex}").submit({"input": {}})
+        job.status, job.output = "COMPLETED", {"result": result_to_wire(done)}
+        return job
+
+    return rp.of(made)
+
+
+def confused(rp: RunPodInstallation, job: Job) -> None:
+    other = somebody_elses(rp)
+    rp.of(lambda _: rp.endpoint.confuse(job, other, looks=2))
+
+
+def mixed_up(rp: RunPodInstallation, job: Job) -> None:
+    other = somebody_elses(rp)
+    rp.of(lambda _: rp.endpoint.mix_up(job, other))
+
+
 HAPPENED = [
+    Happened("completed without output, then running again", flapping),
+    Happened("failed, running, completed without output, running again", flapping_twice),
+    Happened("answers that speak of another job", confused),
+    Happened("another task's result under its own id", mixed_up),
     Happened("cancelled by somebody else in the console", cancelled_elsewhere, paid=2, runs=2, at_most=True),
     Happened("given to two workers: the later one takes it over", requeued),
     Happened("two jobs with one claim", sent_twice),
@@ -189,6 +228,8 @@ def came_to(rp: RunPodInstallation, key: str, row: Happened) -> tuple[str, int, 
     document = rp.install.ended(key)
     rp.quiet(key)
     ends = "done" if document["code"] == 200 else document["code"]
+    if "Not what was said" in json.dumps(document):
+        ends = "another's words"
     paid = rp.paid(key)
     return ends, row.paid if row.at_most and 1 <= paid <= row.paid else paid, rp.runs(key) <= row.runs
 

@@ -23,6 +23,11 @@ class Dialect(Protocol):
         """Whether these workers heed `GpuTask.claim`."""
         ...
 
+    @property
+    def names_tasks(self) -> bool:
+        """Whether results carry the id of the task they are of. Else the job's id alone tells whose they are."""
+        ...
+
     def refusal(self, params: TaskParams) -> str:
         """Why these workers cannot do a task with `params`, in words; "" when they can."""
         ...

@@ -42,6 +42,7 @@ class FasterWhisper:
 
     name = NAME
     claims = False
+    names_tasks = False
 
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):

@@ -21,6 +21,7 @@ _WORKER_ERROR = re.compile(r"([a-z][a-z_]{2,39}): (.+)", re.DOTALL)
 class Gpudrop:
     name = NAME
     claims = True
+    names_tasks = True
 
     def refusal(self, params: TaskParams) -> str:
         """They can do whatever their endpoint is said to be capable of."""

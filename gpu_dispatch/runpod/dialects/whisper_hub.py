@@ -44,6 +44,7 @@ class WhisperHub:
 
     name = NAME
     claims = False
+    names_tasks = False
 
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from support.runpod.jobs import FINAL, Job
+from support.runpod.jobs import FINAL, Job, Status
 from support.runpod.life import Life
 from support.runpod.processes import Program, Worker, running_worker
 
@@ -64,6 +64,19 @@ class Endpoint(Life):
     def regress(self, job: Job, progress: Any = None) -> None:
         """A progress post that comes after the end and wins: IN_PROGRESS for ever."""
         job.status, job.output, job.error, job.ended = "IN_PROGRESS", progress, None, None
+
+    def flap(self, job: Job, status: Status = "COMPLETED", looks: int = 1) -> None:
+        """The next looks find it ended, without a word of how; after them it is as it was."""
+        job.lies.extend([{"status": status, "output": None, "error": None}] * looks)
+
+    def confuse(self, job: Job, other: Job, looks: int = 1) -> None:
+        """The next looks are answered with what `other`, as it stands now, came to: its id, its output."""
+        nothing = dict.fromkeys(("output", "error", "executionTime"))
+        job.lies.extend([nothing | other.document()] * looks)
+
+    def mix_up(self, job: Job, other: Job, looks: int = 1) -> None:
+        """The next looks are answered with `other`'s output under the job's own id."""
+        job.lies.extend([{"status": other.status, "output": other.output, "error": other.error}] * looks)
 
     @asynccontextmanager
     async def worker(

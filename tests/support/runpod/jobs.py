@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -50,6 +51,8 @@ class Job:
     """Deleted, lost or expired: the API answers 404. What its workers do is still counted here."""
     stuck: bool = False
     """Answers of its workers are thrown away."""
+    lies: deque[dict[str, Any]] = field(default_factory=deque[dict[str, Any]])
+    """What the next looks at it are told, over what is true; None leaves a field out. One look each."""
 
     @property
     def final(self) -> bool:
@@ -85,6 +88,11 @@ class Job:
         if self.error:
             found["error"] = self.error
         return found
+
+    def told(self) -> dict[str, Any]:
+        """What the next look at it is answered: the truth, unless a lie is due."""
+        found = self.document() | (self.lies.popleft() if self.lies else {})
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

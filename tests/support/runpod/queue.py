@@ -9,7 +9,8 @@
     p.endpoint("load", auto=Auto(0.2, lambda job: {…}))    # completes by itself, no process
 
 `ep.job()` is the newest job; `job.taken`, `job.finished`, `job.executions` count what was paid for; `ep.paid` sums it.
-`ep.lose(job)`, `expire`, `requeue`, `stick`, `regress`, and the attributes of Endpoint, are the provider's own faults.
+`ep.lose(job)`, `expire`, `requeue`, `stick`, `regress`, `flap`, `confuse`, `mix_up`, and the attributes of Endpoint,
+are the provider's own faults.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ class Provider:
     def _status(self, endpoint: Endpoint, request: web.Request, body: Any) -> web.Response:
         del body
         job = _job(endpoint, request)
-        return web.json_response(job.document()) if job else _no_job()
+        return web.json_response(job.told()) if job else _no_job()
 
     def _cancel(self, endpoint: Endpoint, request: web.Request, body: Any) -> web.Response:
         del body

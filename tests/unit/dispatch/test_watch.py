@@ -65,6 +65,8 @@ async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: P
     job = await place.backend.submit(place.odd("fine"))
     quick = Backoff(0.001, 0.01)
 
+    told: list[bool] = []
+
     async def followed(*failures: Exception) -> JobStatus:
         backend = Shaky(place, list(failures))
         return await follow(
@@ -73,9 +75,11 @@ async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: P
             on_status=lambda _: None,
             rng=random.Random(1),
             backoff=quick,
+            on_look=told.append,
         )
 
     assert (await followed(StoreUnavailable("off"), StoreUnavailable("off"))).state == "completed"
+    assert told[:3] == [False, False, True] and all(told[2:])
     assert (await followed(EndpointDenied("the key was revoked"))).state == "completed"
     with pytest.raises(StoreDenied):
         await followed(StoreDenied("no"))

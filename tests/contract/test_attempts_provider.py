@@ -1,0 +1,96 @@
+"""What a provider's odd words cost an attempt: nothing, where the store tells what became of the job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gpu_dispatch.task import GpuResult, Transcript
+from gpu_dispatch.worker.answer import result_bytes
+from support.attempts import HANG_S, Bench, Opened
+from support.odd_worker import transcript
+from support.runpod.faults import failing
+from support.runpod.jobs import Job
+
+pytestmark = pytest.mark.minio
+
+Silence = Callable[[Bench, Job], None]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpu_dispatch.watch.LOOK_S", 0.3)
+    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.timing.DUE_S", 0.3)
+
+
+def confused(bench: Bench, job: Job) -> None:
+    """Whatever it is asked, the provider tells of a job of somebody else, which is done."""
+    place = bench.at["one"]
+    other = place.submit({"input": {}, "policy": {}})
+    other.status, other.output = "COMPLETED", {"result": None}
+    place.confuse(job, other, looks=100_000)
+
+
+def broken(bench: Bench, job: Job) -> None:
+    del job
+    bench.provider.faults.on("status", failing(500), times=None)
+
+
+@pytest.mark.parametrize("silence", [confused, broken])
+@pytest.mark.parametrize("ended", [True, False], ids=["done before", "done after"])
+async def test_of_a_job_of_which_the_provider_tells_nothing_to_be_believed_the_store_tells(
+    opened: Opened, silence: Silence, ended: bool
+) -> None:
+    bench = await opened()
+    request = bench.request(model="quick" if ended else "wait-2")
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    silence(bench, job)
+    assert await bench.work("one", job, told=False) == ""
+    tried = await running
+    assert tried.result and isinstance(tried.result.payload, Transcript) and tried.result.task_id == request.task_id
+    assert [len(place.jobs) for place in bench.at.values()] in ([1, 0], [2, 0]), "the other job is not ours"
+    assert len(bench.provider.of("run")) == 1
+
+
+async def test_a_queued_job_of_which_nothing_is_told_keeps_its_place(opened: Opened) -> None:
+    bench = await opened()
+    running = asyncio.create_task(bench.tried(bench.request()))
+    async with asyncio.timeout(HANG_S):
+        await bench.at["one"].until(lambda: bench.at["one"].jobs)
+        broken(bench, bench.at["one"].job())
+        while len(bench.provider.faults.met) < 4:
+            await asyncio.sleep(0.05)
+    assert not running.done()
+    bench.provider.faults.clear()
+    job = await bench.take("one")
+    assert await bench.work("one", job) == ""
+    assert (await running).result and len(bench.provider.of("run")) == 1
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
+async def test_one_word_of_an_end_costs_no_start(opened: Opened, status: Any) -> None:
+    bench = await opened()
+    running = asyncio.create_task(bench.tried(bench.request(model="wait-1")))
+    job = await bench.take("one")
+    bench.at["one"].flap(job, status)
+    assert await bench.work("one", job) == ""
+    tried = await running
+    assert tried.result and not job.lies and len(bench.provider.of("run")) == 1
+
+
+async def test_an_answer_of_another_task_in_the_store_is_not_this_tasks(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    stray = result_bytes(GpuResult("another-task", transcript("stray")))
+    key = bench.claim_key(request).replace("claim", "answer")
+    await bench.store.put(request.bucket, key, stray, content_type="application/json")
+    bench.at["one"].lose(job)
+    tried = await running
+    assert tried.error and tried.error.code == "job_lost"
