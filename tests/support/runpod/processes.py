@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from support.runpod.endpoint import Endpoint
 
-Program = Literal["real", "odd", "sdk", "whisper-hub", "worker-faster_whisper"]
-"""real: our worker. odd: our worker with operations that misbehave. sdk: `sdk_worker`, a handler of a few lines. The
+Program = Literal["real", "odd", "telling", "sdk", "whisper-hub", "worker-faster_whisper"]
+"""real: our worker. odd: our worker with operations that misbehave. telling: with
+operations whose outputs say what they were made of. sdk: `sdk_worker`, a handler of a few lines. The
 others: workers of third parties, whose answers are recorded ones."""
 
 WORKER_KEY = "worker-key-of-the-emulator"
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[3]
 MODULES: Mapping[Program, str] = {
     "real": "gpu_dispatch.worker",
     "odd": "support.runpod.odd",
+    "telling": "support.histories.worker",
     "sdk": "support.runpod.sdk_worker",
     "whisper-hub": "support.runpod.recorded",
     "worker-faster_whisper": "support.runpod.recorded",

@@ -1,0 +1,310 @@
+"""What users do to a bucket, drawn from a seed, and how each drop must end. Pure.
+
+A drop is a list of acts at given seconds on keys of its own; `ends` and `outputs` say what may be found afterwards.
+Every version leaves other outputs than any other one, so that an output tells which version it is of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DONE = "done"
+NOTHING = "nothing"
+"""Neither a done nor an error sidecar: the drop was gone before anybody looked."""
+
+MEDIA = tuple(f"media/{i}.mp3" for i in range(5))
+"""There before the first drop, and shared by many."""
+PICTURE = "media/picture.jpg"
+
+BARE_PREFIX = "bare/"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """At `at` seconds `key` is put (`data`) or deleted (None)."""
+
+    at: float
+    key: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """`acts` are in order of time. `ends`: "done", error codes, or "nothing"; one of them must have come.
+
+    `outputs` are the texts that a done drop's outputs must hold, by key; `number` is the version in its metadata, None
+    for bare media, which have none. `rival` names a drop that wants the same outputs: one of the two is done.
+    """
+
+    name: str
+    kind: str
+    key: str
+    acts: tuple[Act, ...]
+    ends: frozenset[str]
+    outputs: Mapping[str, str]
+    number: int | None = 1
+    rival: str = ""
+
+    @property
+    def removed(self) -> bool:
+        """Whether the drop itself does not lie there any more at the end."""
+        return [act for act in self.acts if act.key == self.key][-1].data is None
+
+
+def media_bytes(key: str) -> bytes:
+    return f"sound of {key}".encode()
+
+
+def said(model: str, media: bytes) -> str:
+    """What `support.odd_worker` hears in `media`."""
+    return f"{model}:{hashlib.sha256(media).hexdigest()[:12]}"
+
+
+def make_drops(rng: random.Random, count: int, span_s: float, *, prefix: str = "") -> list[Drop]:
+    """About `count` drops that are begun within `span_s` seconds; those that wait longest are begun first."""
+    kinds = list(KINDS)
+    chosen = rng.choices(kinds, [KINDS[kind].weight for kind in kinds], k=count)
+    made: list[Drop] = []
+    for i, kind in enumerate(chosen):
+        if len(made) >= count:
+            break
+        latest = span_s * (0.3 if kind == "never" else 0.95)
+        made += KINDS[kind].make(_Draft(rng, f"{prefix}{kind}-{i}", kind, rng.uniform(0.0, latest)))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    rng: random.Random
+    name: str
+    kind: str
+    at: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}.job.json"
+
+    def short(self) -> float:
+        """A pause after which much may have happened, or nothing yet."""
+        return self.rng.choice((0.0, self.rng.uniform(0.0, 0.4), self.rng.uniform(0.4, 3.0)))
+
+    def model(self, number: int, *, slow: bool | None = None) -> str:
+        slow = self.rng.random() < 0.15 if slow is None else slow
+        return f"{'hear-1.5' if slow else 'hear'}--{self.name}.{number}"
+
+    def manifest(self, number: int, audio: str, model: str, **more: Any) -> bytes:
+        asked = {
+            "audio": f"/{audio}",
+            "model": model,
+            "path": f"{self.name}/",
+            "formats": ["txt", "srt"],
+            "metadata": {"number": number},
+            **more,
+        }
+        return json.dumps(asked).encode()
+
+    def outputs(self, model: str, media: bytes) -> dict[str, str]:
+        return {f"{self.name}/transcript.txt": said(model, media)}
+
+    def drop(self, acts: list[Act], ends: set[str], outputs: Mapping[str, str], **more: Any) -> Drop:
+        return Drop(self.name, self.kind, self.key, tuple(acts), frozenset(ends), outputs, **more)
+
+
+def _plain(d: _Draft) -> list[Drop]:
+    audio, model = d.rng.choice(MEDIA), d.model(1)
+    acts = [Act(d.at, d.key, d.manifest(1, audio, model))]
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)))]
+
+
+def _video(d: _Draft) -> list[Drop]:
+    """Clips, which the worker itself puts in their place; sometimes a newer version with longer ones."""
+    acts: list[Act] = []
+    at, number, frames = d.at, 0, 0
+    for number in range(1, d.rng.choice((1, 2)) + 1):
+        frames = 24 * number
+        asked = {
+            "images": [{"image": f"/{PICTURE}", "duration": number}] * 2,
+            "path": f"{d.name}/",
+            "metadata": {"number": number},
+        }
+        acts.append(Act(at, d.key, json.dumps(asked).encode()))
+        at += d.short()
+    outputs = {f"{d.name}/video_{i}.mp4": f"video_{i}.mp4 {frames}" for i in (1, 2)}
+    return [d.drop(acts, {DONE}, outputs, number=number)]
+
+
+_BAD: tuple[tuple[str, bytes], ...] = (
+    ("manifest_syntax", b'{"audio": "a.mp3"'),
+    ("unknown_field", b'{"audio": "/media/0.mp3", "modle": "base"}'),
+    ("missing_field", b'{"operation": "transcribe"}'),
+    ("unknown_operation", b'{"operation": "dance", "audio": "/media/0.mp3"}'),
+    ("invalid_duration", b'{"images": [{"image": "/media/picture.jpg", "duration": -1}]}'),
+    ("no_images", b'{"images": []}'),
+    ("invalid_path", b'{"audio": "/media/0.mp3", "path": "../../elsewhere/"}'),
+    ("bucket_not_allowed", b'{"audio": "s3://another-bucket/a.mp3"}'),
+    ("address_not_allowed", b'{"audio": "http://127.0.0.1:1/a.mp3"}'),
+)
+
+
+def _bad(d: _Draft) -> list[Drop]:
+    code, data = d.rng.choice(_BAD)
+    return [d.drop([Act(d.at, d.key, data)], {code}, {}, number=None)]
+
+
+def _mended(d: _Draft) -> list[Drop]:
+    """A mistake, then what was meant."""
+    audio, model = d.rng.choice(MEDIA), d.model(2)
+    acts = [
+        Act(d.at, d.key, d.rng.choice(_BAD)[1]),
+        Act(d.at + d.short(), d.key, d.manifest(2, audio, model)),
+    ]
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)), number=2)]
+
+
+def _silent(d: _Draft) -> list[Drop]:
+    """The worker itself says that it cannot be done."""
+    acts = [Act(d.at, d.key, d.manifest(1, d.rng.choice(MEDIA), f"mute--{d.name}.1"))]
+    return [d.drop(acts, {"no_audio"}, {}, number=1)]
+
+
+def _late(d: _Draft) -> list[Drop]:
+    audio, model = f"{d.name}/own.mp3", d.model(1)
+    acts = [
+        Act(d.at, d.key, d.manifest(1, audio, model)),
+        Act(d.at + d.rng.uniform(0.2, 8.0), audio, media_bytes(audio)),
+    ]
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)))]
+
+
+def _never(d: _Draft) -> list[Drop]:
+    acts = [Act(d.at, d.key, d.manifest(1, f"{d.name}/not-there.mp3", d.model(1)))]
+    return [d.drop(acts, {"input_missing"}, {})]
+
+
+def _newer(d: _Draft) -> list[Drop]:
+    """One to three versions more, in whatever state the run of the one before is."""
+    audio, at, acts = d.rng.choice(MEDIA), d.at, [Act(d.at, d.key, d.manifest(1, d.rng.choice(MEDIA), d.model(1)))]
+    number, model = 1, ""
+    for number in range(2, 3 + d.rng.choice((0, 0, 1, 2))):
+        at += d.short()
+        model = d.model(number)
+        acts.append(Act(at, d.key, d.manifest(number, audio, model)))
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)), number=number)]
+
+
+def _there_and_back(d: _Draft) -> list[Drop]:
+    """Version A, version B, and the bytes of A again."""
+    audio, model = d.rng.choice(MEDIA), d.model(1)
+    first = d.manifest(1, audio, model)
+    at_b, at_a = d.at + d.short(), 0.0
+    at_a = at_b + d.short()
+    acts = [Act(d.at, d.key, first), Act(at_b, d.key, d.manifest(2, audio, d.model(2))), Act(at_a, d.key, first)]
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)))]
+
+
+def _same(d: _Draft) -> list[Drop]:
+    """The same bytes once more: another version, but within a second nobody need tell it from the first."""
+    audio, model = d.rng.choice(MEDIA), d.model(1)
+    data = d.manifest(1, audio, model)
+    acts = [Act(d.at, d.key, data), Act(d.at + d.short(), d.key, data)]
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)))]
+
+
+def _removed(d: _Draft) -> list[Drop]:
+    """Deleted while it waits, or before anybody saw it."""
+    acts = [
+        Act(d.at, d.key, d.manifest(1, f"{d.name}/not-there.mp3", d.model(1))),
+        Act(d.at + d.short(), d.key, None),
+    ]
+    return [d.drop(acts, {"cancelled", NOTHING}, {})]
+
+
+def _removed_at_work(d: _Draft) -> list[Drop]:
+    audio, model = d.rng.choice(MEDIA), d.model(1, slow=True)
+    acts = [Act(d.at, d.key, d.manifest(1, audio, model)), Act(d.at + d.rng.uniform(0.0, 4.0), d.key, None)]
+    return [d.drop(acts, {"cancelled", DONE, NOTHING}, d.outputs(model, media_bytes(audio)))]
+
+
+def _put_back(d: _Draft) -> list[Drop]:
+    """Put, deleted, put: the last one counts."""
+    audio, model = d.rng.choice(MEDIA), d.model(1)
+    first = d.manifest(1, audio, model)
+    number = d.rng.choice((1, 2))
+    model = model if number == 1 else d.model(2)
+    gone = d.at + d.short()
+    acts = [
+        Act(d.at, d.key, first),
+        Act(gone, d.key, None),
+        Act(gone + d.short(), d.key, d.manifest(number, audio, model)),
+    ]
+    return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)), number=number)]
+
+
+def _cancelled(d: _Draft) -> list[Drop]:
+    """By a .cancel, which finds its run or comes too early or too late."""
+    audio, model = d.rng.choice(MEDIA), d.model(1, slow=True)
+    acts = [
+        Act(d.at, d.key, d.manifest(1, audio, model)),
+        Act(d.at + d.rng.uniform(0.0, 4.0), f"{d.name}.cancel", b"please"),
+    ]
+    return [d.drop(acts, {"cancelled", DONE}, d.outputs(model, media_bytes(audio)))]
+
+
+def _bare(d: _Draft) -> list[Drop]:
+    """Media that a trigger takes; sometimes uploaded again with another content."""
+    key = f"{BARE_PREFIX}{d.name}.mp3"
+    at, acts, data = d.at, list[Act](), b""
+    for number in range(1, d.rng.choice((1, 1, 2)) + 1):
+        data = f"{key} {number}".encode()
+        acts.append(Act(at, key, data))
+        at += d.short()
+    outputs = {f"{BARE_PREFIX}{d.name}/transcript.txt": said("hear--bare", data)}
+    return [Drop(d.name, d.kind, key, tuple(acts), frozenset({DONE}), outputs, number=None)]
+
+
+def _rivals(d: _Draft) -> list[Drop]:
+    """Two drops that want the same outputs: the later one is refused."""
+    audio = d.rng.choice(MEDIA)
+    pair: list[Drop] = []
+    names = f"{d.name}a", f"{d.name}b"
+    at = d.at
+    for name, other in (names, names[::-1]):
+        one = _Draft(d.rng, name, d.kind, at)
+        model = one.model(1)
+        acts = [Act(at, one.key, one.manifest(1, audio, model, path=f"{d.name}/"))]
+        outputs = {f"{d.name}/transcript.txt": said(model, media_bytes(audio))}
+        pair.append(one.drop(acts, {DONE, "output_taken"}, outputs, rival=other))
+        at += d.short()
+    return pair
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    make: Callable[[_Draft], list[Drop]]
+    weight: float
+
+
+KINDS: Mapping[str, _Kind] = {
+    "plain": _Kind(_plain, 16),
+    "video": _Kind(_video, 8),
+    "bad": _Kind(_bad, 12),
+    "mended": _Kind(_mended, 4),
+    "silent": _Kind(_silent, 4),
+    "late": _Kind(_late, 8),
+    "never": _Kind(_never, 3),
+    "newer": _Kind(_newer, 10),
+    "back": _Kind(_there_and_back, 5),
+    "same": _Kind(_same, 6),
+    "removed": _Kind(_removed, 5),
+    "ended": _Kind(_removed_at_work, 5),
+    "again": _Kind(_put_back, 5),
+    "cancelled": _Kind(_cancelled, 5),
+    "bare": _Kind(_bare, 8),
+    "rivals": _Kind(_rivals, 4),
+}
+"""By the word that begins a drop's name, with how often each is drawn."""

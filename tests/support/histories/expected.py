@@ -1,0 +1,107 @@
+"""Whether what a history has left is what its drops asked for. Pure: each sentence given is one thing that is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from manifests.names import drop_path
+from support.histories.drops import DONE, NOTHING, Drop
+from support.histories.remains import Remains
+
+ENDED = frozenset({"done", "failed", "cancelled", "superseded"})
+
+
+def unended(drops: Sequence[Drop], left: Remains) -> list[str]:
+    """What the bucket alone tells: drops that have not come to the end they should have."""
+    return [problem for drop in drops for problem in (*_ending(drop, left), *_rivalry(drop, left))]
+
+
+def wrong(drops: Sequence[Drop], left: Remains, puts: Sequence[bytes]) -> list[str]:
+    """Everything, once nothing goes on any more. `puts` are the bodies that users have sent."""
+    found = unended(drops, left)
+    for drop in drops:
+        found += _ledger(drop, left)
+    return found + list(_executions(left, puts)) + list(_marks(left))
+
+
+def _ending(drop: Drop, left: Remains) -> Iterator[str]:
+    path = drop_path(drop.key)
+    sidecars = {kind: left.document(path, kind) for kind in ("status", "done", "error")}
+    finals = [kind for kind in ("done", "error") if sidecars[kind]]
+    if len(finals) == 2:
+        yield f"{drop.name}: done and error both lie there"
+    if finals and sidecars["status"]:
+        yield f"{drop.name}: a status ({sidecars['status']['state']}) lies beside {finals[0]}"
+    document = sidecars[finals[0]] if finals else None
+    code = (DONE if document["code"] == 200 else str(document["code"])) if document else NOTHING
+    if code not in drop.ends:
+        said = f": {document.get('message')}" if document and code != DONE else ""
+        yield f"{drop.name}: ended {code}, not {' or '.join(sorted(drop.ends))}{said}"
+    elif document and code == DONE:
+        yield from _outputs(drop, document.get("metadata") or {}, left)
+    if f"{path}.cancel" in left.etags:
+        yield f"{drop.name}: its .cancel still lies there"
+
+
+def _outputs(drop: Drop, metadata: dict[str, int], left: Remains) -> Iterator[str]:
+    if drop.number is not None and metadata.get("number") != drop.number:
+        yield f"{drop.name}: done names version {metadata.get('number')}, the last one dropped is {drop.number}"
+    for key, text in drop.outputs.items():
+        if left.text(key) != text:
+            yield f"{drop.name}: {key} holds {left.text(key)!r}, not {text!r}"
+
+
+def _rivalry(drop: Drop, left: Remains) -> Iterator[str]:
+    if not drop.rival or drop.name > drop.rival:
+        return
+    paths = [drop_path(drop.key), drop_path(drop.key.replace(drop.name, drop.rival))]
+    done = [path for path in paths if left.document(path, "done")]
+    if all(left.document(path, "done") or left.document(path, "error") for path in paths) and len(done) != 1:
+        yield f"{drop.name} and {drop.rival} want the same outputs, and {len(done)} of them are done"
+
+
+def _ledger(drop: Drop, left: Remains) -> Iterator[str]:
+    runs = left.runs.get(drop.key, ())
+    for run in runs:
+        if run.state not in ENDED:
+            yield f"{drop.name}: its run {run.run_id} is still {run.state} in the ledger"
+    path = drop_path(drop.key)
+    document = left.document(path, "done") or left.document(path, "error")
+    if document is None:
+        return
+    mine = [run for run in runs if run.run_id == document["run_id"]]
+    if not mine:
+        yield f"{drop.name}: no run of the ledger has the id that its sidecar names"
+    elif mine[0] is not runs[-1]:
+        yield f"{drop.name}: its sidecar is run {mine[0].order}'s, and {runs[-1].order} came after it"
+    elif not drop.removed and left.etags.get(drop.key, "") not in mine[0].version:
+        yield f"{drop.name}: its sidecar is of {mine[0].version}, in the store lies {left.etags.get(drop.key)}"
+
+
+def _executions(left: Remains, puts: Sequence[bytes]) -> Iterator[str]:
+    """No task is carried out twice, unless the first time died in the middle."""
+    whole = Counter(each.task_id for each in left.executions if each.worked and each.outcome == "completed")
+    for task_id, times in whole.items():
+        if times > 1:
+            every = [each.outcome for each in left.executions if each.task_id == task_id]
+            yield f"task {task_id} was done {times} times: {', '.join(every)}"
+    sent = Counter(_model(body) for body in puts)
+    died = sum(each.outcome in ("crashed", "running", "stopped") for each in left.executions)
+    again = sum(max(0, times - sent[model]) for model, times in left.finished.items() if sent[model])
+    if again > died:
+        yield f"workers came to an end {again} times too often, and {died} executions died"
+
+
+def _model(body: bytes) -> str:
+    """The model that a manifest names, where it names one."""
+    return body.decode().partition('"model": "')[2].partition('"')[0]
+
+
+def _marks(left: Remains) -> Iterator[str]:
+    """What is left of attempts must be what the sweep takes: nothing that an open job still needs."""
+    for mark in left.marks:
+        if mark.split("/")[2] in left.open_tasks:
+            yield f"{mark} is kept for a job that is still open"
+    if left.open_tasks:
+        yield f"jobs are still open in the ledger: {', '.join(sorted(left.open_tasks))}"
