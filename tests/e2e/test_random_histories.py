@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.histories.callbacks import Receiver
 from support.histories.drops import BARE_PREFIX, MEDIA, PICTURE, Drop, make_drops, media_bytes
 from support.histories.expected import wrong
 from support.histories.listener import Listener
@@ -60,14 +61,14 @@ async def player(tmp_path: Path, there: Cloud) -> AsyncIterator[Player]:
     drops = MinioDrops(admin_client(server), BUCKET)
     listener: Listener | None = None
     try:
-        async with StoreProxy(server.host, rng).serving() as proxy:
+        async with StoreProxy(server.host, rng).serving() as proxy, Receiver(rng).serving() as receiver:
             prepare(drops)
-            listener = listener_of(tmp_path, server, proxy, there)
+            listener = listener_of(tmp_path, server, proxy, there, receiver)
             endpoint = there.endpoint(ENDPOINT, workers_max=10)
             worked = tmp_path / "worked"
             workers = [there.work(endpoint, "telling", restart=True, HISTORY_LOG=str(worked)) for _ in range(3)]
             reader = Reader(drops, tmp_path / "state", there, ENDPOINT, worked)
-            yield Player(server, drops, proxy, there, endpoint, workers, listener, reader, rng)
+            yield Player(server, drops, proxy, there, endpoint, workers, listener, receiver, reader, rng)
             for worker in workers:
                 there.let_go(worker)
     finally:
@@ -82,12 +83,13 @@ def prepare(drops: MinioDrops) -> None:
         drops.put(key, media_bytes(key))
 
 
-def listener_of(folder: Path, server: Any, proxy: StoreProxy, there: Cloud) -> Listener:
+def listener_of(folder: Path, server: Any, proxy: StoreProxy, there: Cloud, receiver: Receiver) -> Listener:
     config = {
         **CONFIG,
         "store": {**CONFIG["store"], "endpoint": proxy.endpoint},
         "runpod": {"api": there.provider.url, "management": there.provider.url},
         "state": str(folder / "state"),
+        "callbacks": {"private_hosts": [receiver.host]},
     }
     environ = {
         "GPUDROP_S3_ACCESS_KEY": server.access_key,
@@ -100,13 +102,13 @@ def listener_of(folder: Path, server: Any, proxy: StoreProxy, there: Cloud) -> L
 async def test_every_drop_ends_as_it_should(player: Player, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\nGPUDROP_SEED={SEED} GPUDROP_DROPS={DROPS}")
-    drops = make_drops(random.Random(SEED), DROPS, SPAN_S)
+    drops = make_drops(random.Random(SEED), DROPS, SPAN_S, callbacks=player.receiver.url)
     player.listener.start()
     await player.play(drops, make_schedule(random.Random(SEED + 1), SPAN_S))
     await player.ended(drops, within_s=WITHIN_S)
     player.listener.stop()
     left = player.reader.all()
-    problems = wrong(drops, left, player.puts) + player.listener.defects()
+    problems = wrong(drops, left, player.puts, player.receiver.posts) + player.listener.defects()
     assert not problems, told(problems, drops, player)
 
 

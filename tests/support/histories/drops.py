@@ -22,6 +22,8 @@ MEDIA = tuple(f"media/{i}.mp3" for i in range(5))
 PICTURE = "media/picture.jpg"
 
 BARE_PREFIX = "bare/"
+CALLED = 0.3
+"""The share of drops that are called back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Drop:
     outputs: Mapping[str, str]
     number: int | None = 1
     rival: str = ""
+    called: bool = False
 
     @property
     def removed(self) -> bool:
@@ -65,8 +68,11 @@ def said(model: str, media: bytes) -> str:
     return f"{model}:{hashlib.sha256(media).hexdigest()[:12]}"
 
 
-def make_drops(rng: random.Random, count: int, span_s: float, *, prefix: str = "") -> list[Drop]:
-    """About `count` drops that are begun within `span_s` seconds; those that wait longest are begun first."""
+def make_drops(rng: random.Random, count: int, span_s: float, *, callbacks: str) -> list[Drop]:
+    """About `count` drops that are begun within `span_s` seconds; those that wait longest are begun first.
+
+    `callbacks`: an address below which some of them are called back, each under its name.
+    """
     kinds = list(KINDS)
     chosen = rng.choices(kinds, [KINDS[kind].weight for kind in kinds], k=count)
     made: list[Drop] = []
@@ -74,7 +80,9 @@ def make_drops(rng: random.Random, count: int, span_s: float, *, prefix: str = "
         if len(made) >= count:
             break
         latest = span_s * (0.3 if kind == "never" else 0.95)
-        made += KINDS[kind].make(_Draft(rng, f"{prefix}{kind}-{i}", kind, rng.uniform(0.0, latest)))
+        name = f"{kind}-{i}"
+        url = f"{callbacks}/{name}" if rng.random() < CALLED else ""
+        made += KINDS[kind].make(_Draft(rng, name, kind, rng.uniform(0.0, latest), url))
     return made
 
 
@@ -84,6 +92,7 @@ class _Draft:
     name: str
     kind: str
     at: float
+    url: str
 
     @property
     def key(self) -> str:
@@ -104,14 +113,22 @@ class _Draft:
             "path": f"{self.name}/",
             "formats": ["txt", "srt"],
             "metadata": {"number": number},
-            **more,
         }
-        return json.dumps(asked).encode()
+        return self.body({**asked, **more})
+
+    def body(self, asked: Mapping[str, Any]) -> bytes:
+        return json.dumps({**asked, "callback_url": self.url} if self.url else asked).encode()
+
+    def mistake(self) -> tuple[str, bytes]:
+        """An error's code, and a manifest that gives it."""
+        code, asked = self.rng.choice(_BAD)
+        return code, b'{"audio": "a.mp3"' if asked is None else self.body(asked)
 
     def outputs(self, model: str, media: bytes) -> dict[str, str]:
         return {f"{self.name}/transcript.txt": said(model, media)}
 
     def drop(self, acts: list[Act], ends: set[str], outputs: Mapping[str, str], **more: Any) -> Drop:
+        more.setdefault("called", bool(self.url))
         return Drop(self.name, self.kind, self.key, tuple(acts), frozenset(ends), outputs, **more)
 
 
@@ -132,35 +149,36 @@ def _video(d: _Draft) -> list[Drop]:
             "path": f"{d.name}/",
             "metadata": {"number": number},
         }
-        acts.append(Act(at, d.key, json.dumps(asked).encode()))
+        acts.append(Act(at, d.key, d.body(asked)))
         at += d.short()
     outputs = {f"{d.name}/video_{i}.mp4": f"video_{i}.mp4 {frames}" for i in (1, 2)}
     return [d.drop(acts, {DONE}, outputs, number=number)]
 
 
-_BAD: tuple[tuple[str, bytes], ...] = (
-    ("manifest_syntax", b'{"audio": "a.mp3"'),
-    ("unknown_field", b'{"audio": "/media/0.mp3", "modle": "base"}'),
-    ("missing_field", b'{"operation": "transcribe"}'),
-    ("unknown_operation", b'{"operation": "dance", "audio": "/media/0.mp3"}'),
-    ("invalid_duration", b'{"images": [{"image": "/media/picture.jpg", "duration": -1}]}'),
-    ("no_images", b'{"images": []}'),
-    ("invalid_path", b'{"audio": "/media/0.mp3", "path": "../../elsewhere/"}'),
-    ("bucket_not_allowed", b'{"audio": "s3://another-bucket/a.mp3"}'),
-    ("address_not_allowed", b'{"audio": "http://127.0.0.1:1/a.mp3"}'),
+_BAD: tuple[tuple[str, dict[str, Any] | None], ...] = (
+    ("manifest_syntax", None),
+    ("unknown_field", {"audio": "/media/0.mp3", "modle": "base"}),
+    ("missing_field", {"operation": "transcribe"}),
+    ("unknown_operation", {"operation": "dance", "audio": "/media/0.mp3"}),
+    ("invalid_duration", {"images": [{"image": f"/{PICTURE}", "duration": -1}]}),
+    ("no_images", {"images": []}),
+    ("invalid_path", {"audio": "/media/0.mp3", "path": "../../elsewhere/"}),
+    ("bucket_not_allowed", {"audio": "s3://another-bucket/a.mp3"}),
+    ("address_not_allowed", {"audio": "http://127.0.0.1:1/a.mp3"}),
 )
+"""By the code each gives; None: no JSON at all."""
 
 
 def _bad(d: _Draft) -> list[Drop]:
-    code, data = d.rng.choice(_BAD)
-    return [d.drop([Act(d.at, d.key, data)], {code}, {}, number=None)]
+    code, data = d.mistake()
+    return [d.drop([Act(d.at, d.key, data)], {code}, {}, number=None, called=bool(d.url) and code != "manifest_syntax")]
 
 
 def _mended(d: _Draft) -> list[Drop]:
     """A mistake, then what was meant."""
     audio, model = d.rng.choice(MEDIA), d.model(2)
     acts = [
-        Act(d.at, d.key, d.rng.choice(_BAD)[1]),
+        Act(d.at, d.key, d.mistake()[1]),
         Act(d.at + d.short(), d.key, d.manifest(2, audio, model)),
     ]
     return [d.drop(acts, {DONE}, d.outputs(model, media_bytes(audio)), number=2)]
@@ -274,7 +292,7 @@ def _rivals(d: _Draft) -> list[Drop]:
     names = f"{d.name}a", f"{d.name}b"
     at = d.at
     for name, other in (names, names[::-1]):
-        one = _Draft(d.rng, name, d.kind, at)
+        one = _Draft(d.rng, name, d.kind, at, d.url and d.url.replace(d.name, name))
         model = one.model(1)
         acts = [Act(at, one.key, one.manifest(1, audio, model, path=f"{d.name}/"))]
         outputs = {f"{d.name}/transcript.txt": said(model, media_bytes(audio))}

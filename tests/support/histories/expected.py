@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from manifests.names import drop_path
+from support.histories.callbacks import Post
 from support.histories.drops import DONE, NOTHING, Drop
 from support.histories.remains import Remains
 
@@ -17,12 +19,23 @@ def unended(drops: Sequence[Drop], left: Remains) -> list[str]:
     return [problem for drop in drops for problem in (*_ending(drop, left), *_rivalry(drop, left))]
 
 
-def wrong(drops: Sequence[Drop], left: Remains, puts: Sequence[bytes]) -> list[str]:
-    """Everything, once nothing goes on any more. `puts` are the bodies that users have sent."""
-    found = unended(drops, left)
+def uncalled(drops: Sequence[Drop], left: Remains, posts: Sequence[Post]) -> list[str]:
+    """Drops whose end nobody was called back with."""
+    heard = {(post.path, post.run_id, post.body.get("code")) for post in posts if post.taken}
+    found: list[str] = []
+    for drop in drops:
+        document = _final(drop, left)
+        if drop.called and document and (drop.name, document["run_id"], document["code"]) not in heard:
+            found.append(f"{drop.name}: nobody was called back with {document['code']} of run {document['run_id']}")
+    return found
+
+
+def wrong(drops: Sequence[Drop], left: Remains, puts: Sequence[bytes], posts: Sequence[Post]) -> list[str]:
+    """Everything, once nothing goes on any more. `puts` are the bodies that users have sent, `posts` what was told."""
+    found = unended(drops, left) + uncalled(drops, left, posts)
     for drop in drops:
         found += _ledger(drop, left)
-    return found + list(_executions(left, puts)) + list(_marks(left))
+    return found + list(_words(posts)) + list(_executions(left, puts)) + list(_marks(left))
 
 
 def _ending(drop: Drop, left: Remains) -> Iterator[str]:
@@ -66,8 +79,7 @@ def _ledger(drop: Drop, left: Remains) -> Iterator[str]:
     for run in runs:
         if run.state not in ENDED:
             yield f"{drop.name}: its run {run.run_id} is still {run.state} in the ledger"
-    path = drop_path(drop.key)
-    document = left.document(path, "done") or left.document(path, "error")
+    document = _final(drop, left)
     if document is None:
         return
     mine = [run for run in runs if run.run_id == document["run_id"]]
@@ -77,6 +89,18 @@ def _ledger(drop: Drop, left: Remains) -> Iterator[str]:
         yield f"{drop.name}: its sidecar is run {mine[0].order}'s, and {runs[-1].order} came after it"
     elif not drop.removed and left.etags.get(drop.key, "") not in mine[0].version:
         yield f"{drop.name}: its sidecar is of {mine[0].version}, in the store lies {left.etags.get(drop.key)}"
+
+
+def _final(drop: Drop, left: Remains) -> dict[str, Any] | None:
+    path = drop_path(drop.key)
+    return left.document(path, "done") or left.document(path, "error")
+
+
+def _words(posts: Sequence[Post]) -> Iterator[str]:
+    """No run is called back in another one's words."""
+    for post in posts:
+        if post.run_id != post.body.get("run_id"):
+            yield f"{post.path}: run {post.run_id} was called back with the words of {post.body.get('run_id')}"
 
 
 def _executions(left: Remains, puts: Sequence[bytes]) -> Iterator[str]:

@@ -85,9 +85,15 @@ class Listener:
             entry = _entry(line)
             event = str(entry.get("event", ""))
             if event in DEFECTS or entry.get("code") == "worker_error" or "Traceback" in line:
-                last = str(entry.get("exception", "")).strip().rpartition("\n")[2].strip(" |+-")
-                found.append(f"the log says {event}, {entry.get('key', '')}: {last or entry.get('error', '')}"[:500])
+                said = _last_words(str(entry.get("exception", ""))) or entry.get("error", "")
+                found.append(f"the log says {event}, {entry.get('key', '')}: {said}"[:500])
         return found + [f"an orderly stop ended with {code}" for code in self.stopped if code]
+
+
+def _last_words(exception: str) -> str:
+    """The last line of a traceback that says something."""
+    words = [line.strip(" |+-") for line in exception.splitlines()]
+    return next((line for line in reversed(words) if line and not line.startswith("---")), "")
 
 
 def _entry(line: str) -> dict[str, Any]:

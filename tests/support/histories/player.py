@@ -13,8 +13,9 @@ from typing import Any
 from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
+from support.histories.callbacks import Receiver
 from support.histories.drops import Act, Drop
-from support.histories.expected import unended
+from support.histories.expected import uncalled, unended
 from support.histories.listener import Listener
 from support.histories.outages import ApiFault, Schedule, Strike, Window
 from support.histories.remains import Reader, Remains
@@ -58,6 +59,7 @@ class Player:
     endpoint: Endpoint
     workers: Sequence[Worker]
     listener: Listener
+    receiver: Receiver
     reader: Reader
     rng: random.Random
     puts: list[bytes] = field(default_factory=list[bytes])
@@ -80,6 +82,7 @@ class Player:
             for fault in schedule.api_faults:
                 group.create_task(self._api_fault(fault))
         await asyncio.to_thread(self.there.of, lambda p: p.faults.clear())
+        self.receiver.calm = True
         await self.proxy.settled()
 
     async def ended(self, drops: Sequence[Drop], *, within_s: float) -> None:
@@ -91,7 +94,8 @@ class Player:
             if seen.etags != before.etags or await asyncio.to_thread(self.reader.busy):
                 before, since = seen, time.monotonic()
             quiet_s = time.monotonic() - since
-            if quiet_s > _GIVEN_UP_S or (quiet_s > _QUIET_S and not unended(drops, seen)):
+            missing = unended(drops, seen) or uncalled(drops, seen, self.receiver.posts)
+            if quiet_s > _GIVEN_UP_S or (quiet_s > _QUIET_S and not missing):
                 return
             await asyncio.sleep(_LOOK_S)
 
@@ -118,7 +122,7 @@ class Player:
 
     async def _window(self, window: Window) -> None:
         await self._until(window.at)
-        self.proxy.faults.append(window.fault)
+        self.proxy.faults.insert(0 if window.fault.suffix else len(self.proxy.faults), window.fault)
         if window.fault.way == "away":
             self.proxy.reset_all()
         await asyncio.sleep(window.lasts)

@@ -85,6 +85,7 @@ class StoreProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if any(fault.way == "away" for fault in self.faults):
+            self.met["away"] += 1
             _reset(writer)
             return
         self._clients.add(writer)
