@@ -11,7 +11,7 @@ from listener.runs.request import RunRequest
 from listener.store import Store
 from listener.triggers import Trigger
 from manifests.defaults import Defaults, read_defaults
-from manifests.errors import InputMissing, InputTooLarge, ManifestTooLarge
+from manifests.errors import InputTooLarge, ManifestTooLarge, RunCancelled
 from manifests.models import Manifest
 from manifests.names import defaults_keys, sidecar_key
 from manifests.reader import from_template, read
@@ -62,7 +62,7 @@ class ManifestReader:
             return _asked(manifest, None)
         data = await self._document(run.bucket, run.key)
         if data is None:
-            raise InputMissing(f"The manifest {run.key!r} is gone.", hint="Drop it again.")
+            raise RunCancelled(f"The manifest {run.key!r} was removed before it was read.", hint="Drop it again.")
         defaults = await self._folder_defaults(run)
         manifest = await asyncio.to_thread(read, data, run.key, models=self._models, defaults=defaults)
         return _asked(manifest, decode(data, run.key))

@@ -11,6 +11,7 @@ import psutil
 
 from support.installation import SAMPLES, Installation, MinioDrops
 from support.processes import lives, name_of
+from support.runpod.installation import patched
 from support.stores import admin_client, servers, start_minio
 
 CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
@@ -156,6 +157,21 @@ def test_deleting_the_manifest_cancels(install: Installation) -> None:
     assert install.failed("slow.job.json")["code"] == "cancelled"
     install.until(lambda: not [c for c in install.children() if "ffmpeg" in name_of(c)])
     assert "clips/video_1.mp4" not in install.drops.listing()
+
+
+def test_a_manifest_deleted_before_it_was_read_cancels(folder_install: Installation, tmp_path: Path) -> None:
+    """The event of its removal may come later than the run that looks for it, or never."""
+    install = folder_install
+    plain = dict(install.environ)
+    install.environ |= patched(tmp_path, STOP_AT="before listener.runs.reading:ManifestReader:read")
+    install.start(triggers=[])
+    install.drops.put("a.job.json", MUX)
+    assert install.process
+    assert install.process.wait(120) == -9
+    install.drops.delete("a.job.json")
+    install.environ = plain
+    install.start()
+    assert install.failed("a.job.json")["code"] == "cancelled"
 
 
 def test_a_cancel_file_cancels_and_goes(install: Installation) -> None:
