@@ -1,43 +1,52 @@
 """Hundreds of drops of every kind, while the store, its keys, the listener, the workers and the provider fail.
 
-The history is drawn from a seed, which is printed: GPUDROP_SEED=… draws it again, GPUDROP_DROPS=… a longer one.
+A history is drawn from a seed, which is printed: GPUDROP_SEED=… draws it again, GPUDROP_DROPS=… a longer one.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.histories.callbacks import Receiver
-from support.histories.drops import BARE_PREFIX, MEDIA, PICTURE, Drop, make_drops, media_bytes
+from support.histories.drops import (
+    BARE_PREFIX,
+    CHORD,
+    CLIP,
+    MEDIA,
+    ON_RUNPOD,
+    ON_THIS_MACHINE,
+    PICTURE,
+    Drop,
+    make_drops,
+    media_bytes,
+)
 from support.histories.expected import wrong
 from support.histories.listener import Listener
 from support.histories.outages import make_schedule
 from support.histories.player import Player
 from support.histories.remains import Reader
 from support.histories.store_proxy import StoreProxy
-from support.installation import MinioDrops
+from support.installation import MinioDrops, samples
 from support.runpod.cloud import Cloud, runpod
 from support.stores import admin_client, servers, start_minio
 
 DROPS = int(os.environ.get("GPUDROP_DROPS", "300"))
 SEED = int(os.environ.get("GPUDROP_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
-SPAN_S = max(15.0, DROPS * 0.13)
-WITHIN_S = 120.0 + DROPS * 0.1
-"""So long the last may take once nothing is spoiled any more; a run waits half a minute before it asks again."""
 
 BUCKET = "drops"
-ENDPOINT = "history"
-CONFIG = {
-    "store": {"kind": "s3", "buckets": [BUCKET]},
-    "endpoints": [runpod("gpu", id=ENDPOINT)],
-    "manifests": {"wait_for_inputs": "50s", "max_attempts": 10},
+GPU = "gpu"
+CONFIG: dict[str, Any] = {
+    "manifests": {"wait_for_inputs": "30s", "max_attempts": 10},
     "reconcile": {"interval": "10s"},
+    "local": {"whisper_slots": 0},
     "triggers": [
         {
             "name": "bare",
@@ -54,62 +63,101 @@ CONFIG = {
 }
 
 
-@pytest.fixture
-async def player(tmp_path: Path, there: Cloud) -> AsyncIterator[Player]:
-    server = start_minio("minio", tmp_path / "minio")
-    rng = random.Random(SEED + 2)
-    drops = MinioDrops(admin_client(server), BUCKET)
-    listener: Listener | None = None
-    try:
-        async with StoreProxy(server.host, rng).serving() as proxy, Receiver(rng).serving() as receiver:
-            prepare(drops)
-            listener = listener_of(tmp_path, server, proxy, there, receiver)
-            endpoint = there.endpoint(ENDPOINT, workers_max=10)
-            worked = tmp_path / "worked"
-            workers = [there.work(endpoint, "telling", restart=True, HISTORY_LOG=str(worked)) for _ in range(3)]
-            reader = Reader(drops, tmp_path / "state", there, ENDPOINT, worked)
-            yield Player(server, drops, proxy, there, endpoint, workers, listener, receiver, reader, rng)
-            for worker in workers:
-                there.let_go(worker)
-    finally:
-        if listener:
-            listener.close()
-        servers.stop(server)
+@dataclass(frozen=True)
+class Place:
+    """Where the work is done, and the share of the drops that are done there."""
+
+    name: str
+    endpoint: dict[str, Any]
+    kinds: Sequence[str]
+    share: float
+    workers: int
+
+    @property
+    def drops(self) -> int:
+        return max(10, round(DROPS * self.share))
+
+    @property
+    def span_s(self) -> float:
+        return max(12.0, self.drops * 0.13)
+
+    @property
+    def within_s(self) -> float:
+        """The most the last may take once nothing is spoiled any more; a run waits half a minute to ask again."""
+        return 120.0 + self.drops * 0.1
+
+
+PLACES = [
+    Place("runpod", runpod(GPU), ON_RUNPOD, share=0.9, workers=3),
+    Place("this machine", {"kind": "local"}, ON_THIS_MACHINE, share=0.1, workers=0),
+]
+
+
+@asynccontextmanager
+async def playing(folder: Path, there: Cloud, place: Place) -> AsyncIterator[Player]:
+    server = start_minio("minio", folder / "minio")
+    async with AsyncExitStack() as stack:
+        stack.callback(servers.stop, server)
+        rng = random.Random(SEED + 2)
+        drops = MinioDrops(admin_client(server), BUCKET)
+        prepare(drops)
+        proxy = await stack.enter_async_context(StoreProxy(server.host, rng).serving())
+        receiver = await stack.enter_async_context(Receiver(rng).serving())
+        listener = Listener(folder, config_of(folder, place, proxy, there, receiver), environ_of(server, there))
+        stack.callback(listener.close)
+        endpoint = there.endpoint(GPU, workers_max=10)
+        worked = folder / "worked"
+        workers = [there.work(endpoint, "telling", restart=True, HISTORY_LOG=str(worked)) for _ in range(place.workers)]
+        for worker in workers:
+            stack.callback(there.let_go, worker)
+        reader = Reader(drops, folder / "state", there, GPU, worked)
+        yield Player(server, drops, proxy, there, endpoint, workers, listener, receiver, reader, rng)
 
 
 def prepare(drops: MinioDrops) -> None:
     drops.client.make_bucket(BUCKET)
     for key in (*MEDIA, PICTURE):
         drops.put(key, media_bytes(key))
+    for key in (CLIP, CHORD):
+        drops.put(key, samples()[key])
 
 
-def listener_of(folder: Path, server: Any, proxy: StoreProxy, there: Cloud, receiver: Receiver) -> Listener:
-    config = {
+def config_of(folder: Path, place: Place, proxy: StoreProxy, there: Cloud, receiver: Receiver) -> dict[str, Any]:
+    return {
         **CONFIG,
-        "store": {**CONFIG["store"], "endpoint": proxy.endpoint},
-        "runpod": {"api": there.provider.url, "management": there.provider.url},
+        "store": {"kind": "s3", "endpoint": proxy.endpoint, "buckets": [BUCKET]},
         "state": str(folder / "state"),
+        "endpoints": [place.endpoint],
+        "runpod": {"api": there.provider.url, "management": there.provider.url},
         "callbacks": {"private_hosts": [receiver.host]},
     }
-    environ = {
+
+
+def environ_of(server: Any, there: Cloud) -> dict[str, str]:
+    return {
         "GPUDROP_S3_ACCESS_KEY": server.access_key,
         "GPUDROP_S3_SECRET_KEY": server.secret_key,
         "GPUDROP_RUNPOD_API_KEY": there.provider.api_key,
     }
-    return Listener(folder, config, environ)
 
 
-async def test_every_drop_ends_as_it_should(player: Player, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("place", PLACES, ids=[place.name for place in PLACES])
+async def test_every_drop_ends_as_it_should(
+    tmp_path: Path, there: Cloud, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
     with capsys.disabled():
-        print(f"\nGPUDROP_SEED={SEED} GPUDROP_DROPS={DROPS}")
-    drops = make_drops(random.Random(SEED), DROPS, SPAN_S, callbacks=player.receiver.url)
-    player.listener.start()
-    await player.play(drops, make_schedule(random.Random(SEED + 1), SPAN_S))
-    await player.ended(drops, within_s=WITHIN_S)
-    player.listener.stop()
-    left = player.reader.all()
-    problems = wrong(drops, left, player.puts, player.receiver.posts) + player.listener.defects()
-    assert not problems, told(problems, drops, player)
+        print(f"\nGPUDROP_SEED={SEED} GPUDROP_DROPS={DROPS} ({place.drops} on {place.name})")
+    async with playing(tmp_path, there, place) as player:
+        drops = make_drops(
+            random.Random(SEED), place.drops, place.span_s, callbacks=player.receiver.url, kinds=place.kinds
+        )
+        player.listener.start()
+        await player.play(drops, make_schedule(random.Random(SEED + 1), place.span_s))
+        await player.ended(drops, within_s=place.within_s)
+        player.listener.stop()
+        left = player.reader.all()
+        problems = wrong(drops, left, player.puts, player.receiver.posts) + player.listener.defects()
+        assert not problems, told(problems, drops, player)
 
 
 def told(problems: list[str], drops: list[Drop], player: Player) -> str:

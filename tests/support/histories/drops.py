@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ NOTHING = "nothing"
 MEDIA = tuple(f"media/{i}.mp3" for i in range(5))
 """There before the first drop, and shared by many."""
 PICTURE = "media/picture.jpg"
+CLIP, CHORD = "media/clip.mp4", "media/chord.ogg"
+"""A real video and a real sound."""
 
 BARE_PREFIX = "bare/"
 CALLED = 0.3
@@ -39,8 +41,9 @@ class Act:
 class Drop:
     """`acts` are in order of time. `ends`: "done", error codes, or "nothing"; one of them must have come.
 
-    `outputs` are the texts that a done drop's outputs must hold, by key; `number` is the version in its metadata, None
-    for bare media, which have none. `rival` names a drop that wants the same outputs: one of the two is done.
+    `outputs` are the texts that a done drop's outputs must hold, by key ("": any). `number` is the version in its
+    metadata, None for bare media, which have none. `rival` names a drop that wants the same outputs: one of the two is
+    done. `called`: the last version names a callback.
     """
 
     name: str
@@ -68,12 +71,11 @@ def said(model: str, media: bytes) -> str:
     return f"{model}:{hashlib.sha256(media).hexdigest()[:12]}"
 
 
-def make_drops(rng: random.Random, count: int, span_s: float, *, callbacks: str) -> list[Drop]:
-    """About `count` drops that are begun within `span_s` seconds; those that wait longest are begun first.
+def make_drops(rng: random.Random, count: int, span_s: float, *, callbacks: str, kinds: Sequence[str]) -> list[Drop]:
+    """About `count` drops of these `kinds` that are begun within `span_s` seconds; those that wait longest come first.
 
     `callbacks`: an address below which some of them are called back, each under its name.
     """
-    kinds = list(KINDS)
     chosen = rng.choices(kinds, [KINDS[kind].weight for kind in kinds], k=count)
     made: list[Drop] = []
     for i, kind in enumerate(chosen):
@@ -153,6 +155,23 @@ def _video(d: _Draft) -> list[Drop]:
         at += d.short()
     outputs = {f"{d.name}/video_{i}.mp4": f"video_{i}.mp4 {frames}" for i in (1, 2)}
     return [d.drop(acts, {DONE}, outputs, number=number)]
+
+
+def _mux(d: _Draft) -> list[Drop]:
+    """A video that gets another sound; each version has a name of its own, and this machine does the work."""
+    acts: list[Act] = []
+    at, number = d.at, 0
+    for number in range(1, d.rng.choice((1, 1, 2)) + 1):
+        asked = {
+            "video": f"/{CLIP}",
+            "audio": f"/{CHORD}",
+            "path": f"{d.name}/",
+            "output_filename": f"{number}.mp4",
+            "metadata": {"number": number},
+        }
+        acts.append(Act(at, d.key, d.body(asked)))
+        at += d.short()
+    return [d.drop(acts, {DONE}, {f"{d.name}/{number}.mp4": ""}, number=number)]
 
 
 _BAD: tuple[tuple[str, dict[str, Any] | None], ...] = (
@@ -310,6 +329,7 @@ class _Kind:
 KINDS: Mapping[str, _Kind] = {
     "plain": _Kind(_plain, 16),
     "video": _Kind(_video, 8),
+    "mux": _Kind(_mux, 16),
     "bad": _Kind(_bad, 12),
     "mended": _Kind(_mended, 4),
     "silent": _Kind(_silent, 4),
@@ -326,3 +346,8 @@ KINDS: Mapping[str, _Kind] = {
     "rivals": _Kind(_rivals, 4),
 }
 """By the word that begins a drop's name, with how often each is drawn."""
+
+ON_THIS_MACHINE = ("mux", "bad", "removed")
+"""Those that workers of this machine can do."""
+
+ON_RUNPOD = tuple(kind for kind in KINDS if kind != "mux")

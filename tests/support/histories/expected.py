@@ -61,8 +61,9 @@ def _outputs(drop: Drop, metadata: dict[str, int], left: Remains) -> Iterator[st
     if drop.number is not None and metadata.get("number") != drop.number:
         yield f"{drop.name}: done names version {metadata.get('number')}, the last one dropped is {drop.number}"
     for key, text in drop.outputs.items():
-        if left.text(key) != text:
-            yield f"{drop.name}: {key} holds {left.text(key)!r}, not {text!r}"
+        found = left.text(key)
+        if not found or text not in ("", found):
+            yield f"{drop.name}: {key} holds {found and found[:80]!r}, not {text!r}"
 
 
 def _rivalry(drop: Drop, left: Remains) -> Iterator[str]:

@@ -137,9 +137,11 @@ class Player:
             case "kill_store":
                 async with self._store_turn:
                     await self._away(lambda: servers.kill(self.server), strike.away, self._start_store)
-            case "kill_worker":
+            case "kill_worker" if self.workers:
                 worker = self.rng.choice(self.workers)
                 await self._blocking(lambda: self.there.of(lambda _: worker.kill()))
+            case "kill_worker":
+                pass
             case "lose_job":
                 await self._to_a_job(self.endpoint.lose, lambda job: job.status == "IN_PROGRESS")
             case "repeat_job":

@@ -63,7 +63,7 @@ class Remains:
 
     def text(self, key: str) -> str | None:
         data = self.objects.get(key)
-        return data.decode().strip() if data is not None else None
+        return data.decode(errors="replace").strip() if data is not None else None
 
     @property
     def marks(self) -> list[str]:
