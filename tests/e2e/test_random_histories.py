@@ -16,19 +16,9 @@ from typing import Any
 import pytest
 
 from support.histories.callbacks import Receiver
-from support.histories.drops import (
-    BARE_PREFIX,
-    CHORD,
-    CLIP,
-    MEDIA,
-    ON_RUNPOD,
-    ON_THIS_MACHINE,
-    PICTURE,
-    Drop,
-    make_drops,
-    media_bytes,
-)
+from support.histories.drops import BARE_PREFIX, CHORD, CLIP, MEDIA, PICTURE, Drop, media_bytes
 from support.histories.expected import wrong
+from support.histories.kinds import ON_RUNPOD, ON_THIS_MACHINE, make_drops
 from support.histories.listener import Listener
 from support.histories.outages import make_schedule
 from support.histories.player import Player
