@@ -1,6 +1,8 @@
 """Speech engines side by side in one run: time beside the recording's, memory, and the words.
 
-python benchmarks/engines.py AUDIO [--model tiny.en] [--model-dir DIR]
+python benchmarks/engines.py [AUDIO] [--model tiny.en] [--model-dir DIR]
+
+Without AUDIO it is what scripts/speech.py speaks.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 
+ROOT = Path(__file__).parents[1]
 PASSES = 3
 
 
@@ -45,15 +48,21 @@ async def measure(engine: str, audio: Path, model: str, model_dir: Path | None) 
     return {"engine": engine, "factors": factors, "mb": peak, "text": said.text}
 
 
+def speech() -> Path:
+    command = [sys.executable, str(ROOT / "scripts" / "speech.py")]
+    return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("audio", type=Path, nargs="?")
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--model-dir", type=Path, default=None)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    audio = given.audio or speech()
     if given.engine:
-        found = asyncio.run(measure(given.engine, given.audio, given.model, given.model_dir))
+        found = asyncio.run(measure(given.engine, audio, given.model, given.model_dir))
         sys.stdout.write(json.dumps(found))
         return
     table = Table("engine", "first pass, x real time", "later passes", "RSS MB", "text")

@@ -8,6 +8,7 @@ pytest_plugins = (
     "support.telling",
     "support.models",
     "support.media",
+    "support.speech",
     "support.processes",
     "support.places",
     "support.installation",
