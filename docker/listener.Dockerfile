@@ -6,14 +6,19 @@ FROM python:3.11.15-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 WORKDIR /build
-COPY docker/constraints-listener.txt constraints.txt
-RUN /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml requirements.lock README.md ./
+COPY scripts/lock.py scripts/lock.py
+COPY docker/locks docker/locks
+RUN python scripts/lock.py show --extra brokers --without docker/locks/excludes-listener.txt > constraints.txt \
+ && /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
+RUN python scripts/lock.py show --bare --group build > build.txt \
+ && pip install --require-hashes --requirement build.txt
 COPY manifests manifests
 COPY handlers handlers
 COPY gpu_dispatch gpu_dispatch
 COPY listener listener
-RUN /opt/venv/bin/pip install --no-deps . \
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/venv/bin/pip install --no-deps /dist/*.whl \
  && /opt/venv/bin/pip uninstall --yes pip
 
 FROM python:3.11.15-slim-bookworm AS listener

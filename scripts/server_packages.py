@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from lock import as_text, subset
+
 BUILD_S = 1800.0
 _NO_START = Path("/usr/sbin/policy-rc.d")
 _POM = """\
@@ -37,20 +39,22 @@ def go_install(module: str, target: Path) -> None:
         (folder / target.name).replace(target)
 
 
-def venv_install(requirement: str, target: Path) -> None:
-    """An environment with one package. Its scripts name their folder, so `target` is a link to the finished one."""
+def venv_install(package: str, target: Path) -> None:
+    """An environment with a package of the lock. Its scripts name their folder: `target` links to the finished one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{target.name}-env-"))
-    python = str(folder / "bin" / "python")
+    python, requirements = str(folder / "bin" / "python"), folder / "requirements.txt"
+    locked = ["--quiet", "--require-hashes", "-r", str(requirements)]
     if uv := shutil.which("uv"):
         make = [uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder)]
-        fill = [uv, "pip", "install", "--quiet", "--python", python, requirement]
+        fill = [uv, "pip", "install", "--python", python, *locked]
     else:
         make = [sys.executable, "-m", "venv", str(folder)]
-        fill = [python, "-m", "pip", "install", "--quiet", requirement]
+        fill = [python, "-m", "pip", "install", *locked]
     try:
-        _run(make, {}, f"Making an environment for {requirement}")
-        _run(fill, {}, f"Installing {requirement}")
+        _run(make, {}, f"Making an environment for {package}")
+        requirements.write_text(as_text(subset([package])), encoding="utf-8")
+        _run(fill, {}, f"Installing {package}")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -3,6 +3,7 @@
     python scripts/servers.py install minio nats     # prints what runs each; builds or fetches it when needed
     python scripts/servers.py install all            # the system's packages too: as root, or in CI
     python scripts/servers.py install possible       # what can be had without becoming root; never fails
+    python scripts/servers.py install quick          # what can be had in seconds; never fails
     python scripts/servers.py install minio-head     # the build of MinIO whose event stream stays silent
     python scripts/servers.py path minio             # what runs it, without installing anything
 
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server_builds import NAMES, find, install, install_all, possible
+from server_builds import NAMES, QUICK, find, install, install_all, possible
 from server_kinds import KINDS
 from server_kinds.recipe import Recipe, Spot
 from server_processes import Running, end, free_ports, spawn
@@ -160,13 +161,13 @@ def _tail(log: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Servers for tests and trials.")
     parser.add_argument("action", choices=("install", "path"))
-    known = (*NAMES, "all", "possible")
+    known = (*NAMES, "all", "possible", "quick")
     parser.add_argument("servers", nargs="+", choices=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--build", choices=("minio", "minio-head"), help="another build of MinIO")
     options = parser.parse_args(arguments)
     wanted: list[str] = [options.build] if options.build else options.servers
-    if "possible" in wanted:
-        _install(possible())
+    if "possible" in wanted or "quick" in wanted:
+        _install(possible() if "possible" in wanted else QUICK)
         return 0
     names = NAMES if "all" in wanted else tuple(wanted)
     return _show(names) if options.action == "path" else _install(names)

@@ -1,6 +1,7 @@
 """Fixtures by subject: see tests/support."""
 
 pytest_plugins = (
+    "support.selection",
     "support.distribution",
     "support.requirements",
     "support.stores",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tomllib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from support.requirements import require
 from support.scripts import ROOT, load_script
 
 steps = load_script("image_steps")
-locks = load_script("lock_images")
+lock = load_script("lock")
 
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
@@ -101,33 +102,29 @@ def test_everything_an_image_installs_is_pinned(file: Path) -> None:
             assert all("=" in package for package in named), named
 
 
-def test_the_locks_hold_what_pyproject_asks_for() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    for image in locks.IMAGES:
-        wanted = [*project["dependencies"]]
-        for extra in image.extras:
-            wanted += _flat(project["optional-dependencies"], extra)
-        left_out = _names((locks.LOCKS / image.excludes).read_text("utf-8")) if image.excludes else set[str]()
-        locked = _names(image.file.read_text("utf-8"))
-        assert _names("\n".join(wanted)) - left_out <= locked, image.name
-        assert not left_out & locked, image.name
+def installed(name: str) -> tuple[dict[str, str], str]:
+    """What image `name` installs, package to version, and the command that says so."""
+    text = (DOCKER / f"{name}.Dockerfile").read_text("utf-8")
+    (command,) = re.findall(r"python (scripts/lock\.py show --extra [^>]*) > constraints", text)
+    said = subprocess.run([sys.executable, *command.split()], check=True, capture_output=True, text=True, cwd=ROOT)
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", said.stdout, re.MULTILINE)), command
 
 
-def _flat(extras: dict[str, list[str]], name: str) -> list[str]:
-    inner = [re.fullmatch(r"gpudrop\[(.*)\]", requirement) for requirement in extras[name]]
-    nested = [part for found in inner if found for other in found[1].split(",") for part in _flat(extras, other)]
-    return [r for r in extras[name] if not r.startswith("gpudrop[")] + nested
-
-
-def _names(requirements: str) -> set[str]:
-    return set(re.findall(r"^([A-Za-z0-9._-]+)", requirements, re.MULTILINE))
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_installs_what_it_needs_and_nothing_else(name: str) -> None:
+    packages, command = installed(name)
+    extras = re.findall(r"--extra (\S+)", command)[0].split(",")
+    files = [ROOT / file for file in re.findall(r"--without (\S+)", command)]
+    left_out = {line for file in files for line in file.read_text("utf-8").splitlines() if not line.startswith("#")}
+    assert {lock.name_of(requirement) for requirement in lock.wanted(extras)} - left_out <= set(packages)
+    assert not (left_out | {"pytest", "piper-tts", "moto"}) & set(packages)
 
 
 def test_speech_gets_the_last_torch_for_cuda_12() -> None:
-    text = (DOCKER / "constraints-whisper.txt").read_text("utf-8")
-    assert re.search(r"^nvidia-cublas-cu12==12\.", text, re.MULTILINE)
-    assert re.search(r"^nvidia-cudnn-cu12==9\.", text, re.MULTILINE)
-    assert "cu13" not in text
+    packages, _ = installed("whisper")
+    assert packages["nvidia-cublas-cu12"].startswith("12.")
+    assert packages["nvidia-cudnn-cu12"].startswith("9.")
+    assert not [name for name in packages if "cu13" in name]
 
 
 def test_models_base_medium_and_turbo_are_whole_for_both_engines() -> None:
