@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 comma  := ,
 EXTRAS ?= $(if $(filter true,$(CI)),dev$(comma)openai,dev)
 TESTED := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
-INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 # $(call install,EXTRAS): what the lock holds for them, then gpudrop itself, built with what the lock holds.
 define install
 	@$(BIN)/python scripts/lock.py show --extra "$(1)" --group build > $(VENV)/requirements.txt

@@ -6,6 +6,7 @@ first. Without --dist loadfile nothing changes but the order.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ _FOLDERS = ("e2e", "contract", "unit")
 class _ByServers(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         return _group(Path(nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `--numprocesses auto`: two for each core, since tests wait about as long as they work."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -57,6 +57,7 @@ def last_stage(file: Path) -> Stage:
     return list(stages(file.read_text("utf-8")).values())[-1]
 
 
+@pytest.mark.full
 def test_docker_would_take_every_file(capfd: pytest.CaptureFixture[str]) -> None:
     require(shutil.which("go"), "There is no Go, which builds the checks of BuildKit and compose.", "install Go")
     checks = load_script("check_images")
@@ -64,6 +65,7 @@ def test_docker_would_take_every_file(capfd: pytest.CaptureFixture[str]) -> None
     assert checks.lint() == 0, capfd.readouterr().out
 
 
+@pytest.mark.full
 def test_a_dockerfile_with_troubles_is_told_apart(tmp_path: Path) -> None:
     require(shutil.which("go"), "There is no Go, which builds the checks of BuildKit and compose.", "install Go")
     bad = tmp_path / "bad.Dockerfile"
