@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listener.configuration.config import Config, FolderStoreConfig
+from listener.ledger.files import folder_error, make_folder
 from manifests.errors import ConfigError
 
 
@@ -43,12 +44,16 @@ def state_of(config: Config) -> State:
 
 @contextmanager
 def only_one(state: State) -> Generator[None]:
-    """Holds the state for this process. Raises ConfigError when another one has it."""
+    """Holds the state for this process. Raises ConfigError when another one has it, StateError when it is no use."""
     if state.folder is None:
         yield
         return
-    state.folder.mkdir(parents=True, exist_ok=True)
-    with (state.folder / "lock").open("a") as lock:
+    make_folder(state.folder)
+    try:
+        file = (state.folder / "lock").open("a")
+    except OSError as e:
+        raise folder_error(e, state.folder) from e
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:

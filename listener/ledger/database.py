@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from listener.ledger.errors import at_the_start, database_error
+from listener.ledger.files import make_folder
 from listener.ledger.schema import bring_forward
 from manifests.errors import StoreUnavailable
 
@@ -33,13 +35,18 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+        self._name = f"The ledger's database {self._file}" if self._file else "The ledger's database"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._engine: sa.Engine | None = None
         self._closed = False
 
     async def open(self) -> None:
         """Connects, and brings an earlier version's tables forward. Raises StateError and StoreUnavailable."""
-        await self.call(self._open)
+        try:
+            await self.call(self._open)
+        except StoreUnavailable as e:
+            raise (at_the_start(e) if self._file else e) from e
 
     async def close(self) -> None:
         await self.call(lambda: self._engine.dispose() if self._engine else None)
@@ -47,18 +54,17 @@ class Database:
         self._thread.shutdown(wait=False)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """`work` on the ledger's thread. Raises StoreUnavailable when the database cannot be used now."""
+        """`work` on the ledger's thread. Raises StoreUnavailable when the database cannot be used now, and StateError
+        when it is damaged.
+        """
         if self._closed:
             raise StoreUnavailable("The ledger is closed: this program is ending.", hint="Start it again.")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except DBAPIError as e:
-            # Internal errors: among them what a server says that has become a read-only standby.
-            if not isinstance(e, OperationalError | InternalError) and not e.connection_invalidated:
-                raise
-            raise StoreUnavailable(
-                f"The ledger's database cannot be used: {e.orig}.", hint="Check disk space and that nothing locks it."
-            ) from e
+            if known := database_error(e, self._name):
+                raise known from e
+            raise
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """A transaction; only inside `call`."""
@@ -108,8 +114,8 @@ class Database:
         return self._engine
 
     def _open(self) -> None:
-        if self._url.startswith("sqlite:///"):
-            Path(self._url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if self._file:
+            make_folder(self._file.parent)
         engine = sa.create_engine(self._url) if self._url.startswith("sqlite") else _on_postgresql(self._url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)

@@ -17,7 +17,8 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, Wo
 from dbos import error as dbos_error
 from sqlalchemy.exc import SQLAlchemyError
 
-from listener.runs.engine_setup import prepare_sqlite, quieten, silence
+from listener.ledger.files import prepare_sqlite
+from listener.runs.engine_setup import quieten, silence, start_error
 from listener.runs.steps import DurableSteps, Jobs, Steps
 from listener.runs.stories import Stories
 from manifests.errors import StoreUnavailable
@@ -72,9 +73,9 @@ class Engine:
         self._run_workflow: Callable[[Any], Any] | None = None
 
     async def start(self) -> None:
-        """Launches and resumes whatever an earlier process left unfinished."""
+        """Launches and resumes whatever an earlier process left unfinished. Raises StateError and StoreUnavailable."""
         quieten()
-        prepare_sqlite(self._settings.database_url)
+        prepare_sqlite(self._settings.database_url, "The engine's database")
         config: DBOSConfig = {
             "name": "gpudrop",
             "system_database_url": self._settings.database_url,
@@ -85,6 +86,13 @@ class Engine:
             "serializer": DBOSPortableJSONSerializer(),
             "use_listen_notify": False,
         }
+        try:
+            await self._launch(config)
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            await self.close()
+            raise start_error(e, self._settings.database_url) from e
+
+    async def _launch(self, config: DBOSConfig) -> None:
         DBOS(config=config)
         self._register()
         DBOS.launch()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
-from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from listener.ledger.errors import at_the_start, database_error
+from manifests.errors import GpuDropError, StateError
 
 
-def prepare_sqlite(url: str) -> None:
-    """WAL, before the engine opens the file: twice the throughput, and readers beside the writer."""
-    if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
+def start_error(error: Exception, url: str) -> GpuDropError:
+    """What the engine raised when it opened its database."""
+    file = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else ""
+    name = f"The engine's database {file}".rstrip()
+    known = database_error(error, name) if isinstance(error, DBAPIError) else None
+    return at_the_start(known or StateError(f"{name} cannot be used: {error}.", where="state"))
 
 
 def quieten() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from listener.configuration.reload import follow_config
 from listener.configuration.state import State, only_one, state_of
 from listener.configuration.triggers import triggers_of
 from listener.ledger.database import Database
+from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
@@ -47,7 +49,7 @@ from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatc
 from listener.wiring.endpoints import build_endpoints
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
 from listener.wiring.parts import build_cluster, build_store, defaults_of, reference_policy
-from listener.wiring.readiness import opened, tell_when_ready
+from listener.wiring.readiness import opened, require_folder, tell_when_ready
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
@@ -92,10 +94,11 @@ async def running(config: Config, environment: Environment, *, config_file: Path
     """
     state = state_of(config)
     if isinstance(config.store, FolderStoreConfig):
-        config.store.root.mkdir(parents=True, exist_ok=True)
+        await require_folder(config.store.root)
     async with AsyncExitStack() as stack:
         stack.enter_context(only_one(state))
         base = await _base(config, environment, state, stack)
+        stack.callback(_drop_unstarted, base.dispatch.work)
         triggers = _checked(triggers_of(config), base)
         book = TriggerBook(triggers)
         wanted = asyncio.Event()
@@ -133,6 +136,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     store = build_store(config, environment)
     stack.push_async_callback(store.close)
     database = Database(state.ledger_url)
+    await asyncio.to_thread(prepare_sqlite, state.ledger_url, "The ledger's database")
     await database.open()
     stack.push_async_callback(database.close)
     runs, ends = RunLedger(database), Ends()
@@ -242,6 +246,13 @@ def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyn
     if engine.adopts:
         work.append(take_over(base.cluster, engine, base.runs, intake.ledger))
     return work
+
+
+def _drop_unstarted(work: Sequence[Work]) -> None:
+    """Of a start that came to nothing."""
+    for item in work:
+        if inspect.getcoroutinestate(item) == inspect.CORO_CREATED:
+            item.close()
 
 
 async def _end(tasks: frozenset[asyncio.Task[None]]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import structlog
 
 from listener.sources.base import Opening
 from listener.sources.delivery import Retries
 from listener.store import Store
+from listener.stores.folder import FolderStore
 from manifests.errors import ConfigError, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
@@ -32,6 +34,17 @@ async def opened(openings: Sequence[Opening], tasks: Collection[asyncio.Task[Non
             )
     finally:
         waiting.cancel()
+
+
+async def require_folder(root: Path) -> None:
+    """Makes the folder that is the store. Raises ConfigError when this program cannot use it."""
+    hint = "Name another one as store.root in config.yaml, or make this one a folder that this program may write."
+    try:
+        await asyncio.to_thread(root.mkdir, parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"The folder {root} cannot be used: {e.strerror or e}.", hint=hint, where="store.root") from e
+    for problem in (await FolderStore(root).check()).values():
+        raise ConfigError(f"The folder {root} cannot be used: {problem}", hint=hint, where="store.root")
 
 
 async def tell_when_ready(store: Store, **told: object) -> None:

@@ -1,0 +1,71 @@
+"""What databases say, told in our errors."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import psycopg
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+
+from manifests.errors import GpuDropError, StateError, StoreUnavailable
+
+_DAMAGED = "Put a copy of it back, or move it away, with its -wal and -shm files, and start anew."
+_SQLITE: dict[int, tuple[str, str]] = {
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", _DAMAGED),
+    sqlite3.SQLITE_NOTADB: ("it is damaged, or no database", _DAMAGED),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Check that it is a file, and who may read and write its folder."),
+    sqlite3.SQLITE_PERM: ("it may not be opened", "Check who may read and write it and its folder."),
+    sqlite3.SQLITE_READONLY: ("it may not be written", "Check who may write it and its folder, and how it is mounted."),
+    sqlite3.SQLITE_FULL: ("the disk is full", "Free space."),
+    sqlite3.SQLITE_IOERR: (
+        "the disk does not take or give its data",
+        "Check that there is space, and the disk itself.",
+    ),
+    sqlite3.SQLITE_BUSY: ("another program keeps it locked", "End that program."),
+    sqlite3.SQLITE_LOCKED: ("another program keeps it locked", "End that program."),
+}
+_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_MAY_NOT = "42501"
+
+
+def database_error(error: DBAPIError, name: str) -> GpuDropError | None:
+    """StateError for what does not pass by itself, StoreUnavailable for what may; None for a mistake of ours.
+
+    `name` is what the database is called, with its file where it has one.
+    """
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error) and _primary(cause) in _SQLITE:
+        return sqlite_error(cause, name)
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == _MAY_NOT:
+        return StateError(
+            f"{name} refuses: {_first_line(cause)}.",
+            hint="Grant the role CREATE on the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.",
+            where="state",
+        )
+    # Internal errors: among them what a server says that has become a read-only standby.
+    if isinstance(error, OperationalError | InternalError) or error.connection_invalidated:
+        hint = "Check disk space and that nothing locks it."
+        return StoreUnavailable(f"{name} cannot be used: {cause}.", hint=hint)
+    return None
+
+
+def sqlite_error(error: sqlite3.Error, name: str) -> GpuDropError:
+    """StateError for a file that is damaged, else StoreUnavailable."""
+    code = _primary(error)
+    reason, hint = _SQLITE.get(code, (str(error), "Check the disk, and who may write there."))
+    kind = StateError if code in _BROKEN else StoreUnavailable
+    return kind(f"{name} cannot be used: {reason} ({error}).", hint=hint, where="state")
+
+
+def at_the_start(error: GpuDropError) -> GpuDropError:
+    """As what ends a start: nothing is there yet that could wait for a file to become usable."""
+    return StateError(str(error), hint=error.info.hint, where="state") if error.retryable else error
+
+
+def _primary(error: sqlite3.Error) -> int:
+    """Its code, without what extends it; 0 where the driver itself raised it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
