@@ -44,7 +44,9 @@ class Ends:
         self._dropped: set[str] = set()
 
     def request(self, run_id: str, reason: str) -> None:
-        self._reasons.setdefault(run_id, reason)
+        """Of several reasons the first stays, but for "superseded": then nothing is written for the run any more."""
+        if reason == "superseded" or run_id not in self._reasons:
+            self._reasons[run_id] = reason
         self._event(run_id).set()
 
     def reason(self, run_id: str) -> str | None:

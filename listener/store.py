@@ -80,6 +80,15 @@ class Store(Protocol):
         """Writes `data` unless there is an object under `key`; whether it did. Of several at once one does."""
         ...
 
+    async def replace(
+        self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
+    ) -> str | None:
+        """Writes `data` if the ETag under `key` is `expected` (None: nothing is there); the new ETag, None: it is not.
+
+        A store that heeds no conditions writes in any case.
+        """
+        ...
+
     async def delete(self, bucket: str, key: str) -> None:
         """A missing object is no error."""
         ...

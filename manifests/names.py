@@ -18,7 +18,8 @@ CANCEL_SUFFIX = ".cancel"
 
 Sidecar = Literal["status", "done", "error"]
 
-_SIDECAR_SUFFIXES = (".status.json", ".done.json", ".error.json")
+_KINDS: tuple[Sidecar, ...] = ("status", "done", "error")
+SIDECAR_SUFFIXES = tuple(f".{kind}.json" for kind in _KINDS)
 
 
 def is_manifest(key: str) -> bool:
@@ -35,7 +36,7 @@ def is_reserved(key: str) -> bool:
     return (
         not base
         or base == DEFAULTS_NAME
-        or base.lower().endswith(_SIDECAR_SUFFIXES)
+        or base.lower().endswith(SIDECAR_SUFFIXES)
         or key.partition("/")[0] in OWN_FOLDERS
         or ".gpudrop" in key.split("/")[:-1]
     )
@@ -67,6 +68,15 @@ def drop_path(key: str) -> str:
 def sidecar_key(key: str, kind: Sidecar) -> str:
     """Where the `kind` of sidecar of the drop at `key` lies."""
     return f"{drop_path(key)}.{kind}.json"
+
+
+def sidecar_parts(key: str) -> tuple[str, Sidecar] | None:
+    """What a sidecar's key begins with, and its kind: ("a/talk", "done") for "a/talk.done.json"; None for others."""
+    for kind in _KINDS:
+        path = key.removesuffix(f".{kind}.json")
+        if path != key and _base(path) and key.partition("/")[0] not in OWN_FOLDERS:
+            return path, kind
+    return None
 
 
 def dlq_key(run_id: str, when: datetime) -> str:

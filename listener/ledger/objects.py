@@ -139,6 +139,17 @@ class ObjectLedger:
 
         return await self._database.call(work)
 
+    async def written_by(self, bucket: str, run_id: str) -> list[tuple[str, str]]:
+        """Keys the run has written, each with the fingerprint of what it wrote; "" where that is not on record."""
+        mine = sa.and_(outputs_table.c.bucket == bucket, outputs_table.c.run_id == run_id)
+        query = sa.select(outputs_table.c.key, outputs_table.c.fingerprint)
+
+        def work() -> list[tuple[str, str]]:
+            with self._database.begin() as db:
+                return [(row[0], row[1]) for row in db.execute(query.where(mine))]
+
+        return await self._database.call(work)
+
     async def disclaim(self, bucket: str, run_id: str) -> None:
         """The run ended: keys it has not written are anybody's again."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,11 +10,20 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database, chunks, tables
 from listener.ledger.together import Together
+from manifests.errors import RunCancelled, RunSuperseded
 
 RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
 EndReason = Literal["cancelled", "superseded", "incomplete"]
 """Why a run is to end early. "incomplete": one of its jobs has failed for good, and the others would be for nothing."""
 ENDED: frozenset[RunState] = frozenset({"done", "failed", "cancelled", "superseded"})
+
+_STATES: Mapping[str, RunState] = {RunCancelled.code: "cancelled", RunSuperseded.code: "superseded"}
+
+
+def state_after(error_code: str) -> RunState:
+    """How a run has ended whose error has this code; "": it has none."""
+    return _STATES.get(error_code, "failed") if error_code else "done"
+
 
 runs_table = sa.Table(
     "gpudrop_runs",
@@ -100,12 +109,17 @@ class RunLedger:
 
         return await self._database.call(work)
 
-    async def claim(self, member: str, limit: int) -> list[RunRow]:
-        """The runs that have waited longest, taken for `member`: nobody else gets them."""
+    async def claim(self, member: str, limit: int, *, overdue: float = 0.0) -> list[RunRow]:
+        """The runs that have waited longest, taken for `member`: nobody else gets them.
+
+        A run waits until the older ones of its drop have ended, unless it was accepted before `overdue`.
+        """
+        may_begin = sa.or_(runs_table.c.accepted < overdue, sa.not_(_older_goes_on()))
 
         def work() -> list[RunRow]:
-            waiting = sa.select(runs_table.c.run_id).where(_OPEN, runs_table.c.member == "")
-            waiting = waiting.order_by(runs_table.c.accepted).limit(limit).with_for_update(skip_locked=True)
+            waiting = sa.select(runs_table.c.run_id).where(_OPEN, runs_table.c.member == "", may_begin)
+            waiting = waiting.order_by(runs_table.c.accepted).limit(limit)
+            waiting = waiting.with_for_update(of=runs_table, skip_locked=True)
             with self._database.begin() as db:
                 ids = [row[0] for row in db.execute(waiting)]
                 taken = sa.update(runs_table).where(runs_table.c.run_id.in_(ids)).values(member=member)
@@ -177,6 +191,27 @@ class RunLedger:
     async def find(self, run_id: str) -> RunRow | None:
         rows = await self._rows(sa.select(runs_table).where(runs_table.c.run_id == run_id))
         return rows[0] if rows else None
+
+    async def rows(self, run_ids: Sequence[str]) -> dict[str, RunRow]:
+        """Those of them that are on record, by id."""
+        found: list[RunRow] = []
+        for chunk in chunks(run_ids):
+            found += await self._rows(sa.select(runs_table).where(runs_table.c.run_id.in_(chunk)))
+        return {row.run_id: row for row in found}
+
+    async def may_write(self, run_id: str) -> bool:
+        """Whether the store may still hear of the run: it has not ended, and no newer run of its drop replaces it.
+
+        One that is not on record has nothing against it.
+        """
+        query = sa.select(runs_table.c.state, runs_table.c.cancel).where(runs_table.c.run_id == run_id)
+
+        def work() -> bool:
+            with self._database.begin() as db:
+                row = db.execute(query).one_or_none()
+            return row is None or (row[0] not in ENDED and row[1] != "superseded")
+
+        return await self._database.call(work)
 
     async def of(self, bucket: str, key: str) -> list[RunRow]:
         """Every run of one key, newest first."""
@@ -255,3 +290,14 @@ class RunLedger:
                 return [RunRow(**row) for row in db.execute(query).mappings()]
 
         return await self._database.call(work)
+
+
+def _older_goes_on() -> sa.ColumnElement[bool]:
+    """Whether an older run of the same drop has not ended."""
+    older = runs_table.alias("older")
+    same = sa.and_(older.c.bucket == runs_table.c.bucket, older.c.key == runs_table.c.key)
+    before = sa.or_(
+        older.c.accepted < runs_table.c.accepted,
+        sa.and_(older.c.accepted == runs_table.c.accepted, older.c.run_id < runs_table.c.run_id),
+    )
+    return sa.select(older.c.run_id).where(same, before, older.c.state.not_in(ENDED)).exists()

@@ -115,8 +115,10 @@ def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
 
 
 def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
+    """Whatever else a run is to end for, being superseded comes first: then nothing is written for it any more."""
+    open_ = runs_table.c.cancel != reason if reason == "superseded" else runs_table.c.cancel == ""
     for chunk in chunks(run_ids):
-        active = sa.and_(runs_table.c.run_id.in_(chunk), runs_table.c.cancel == "", runs_table.c.state.not_in(ENDED))
+        active = sa.and_(runs_table.c.run_id.in_(chunk), open_, runs_table.c.state.not_in(ENDED))
         db.execute(sa.update(runs_table).where(active).values(cancel=reason))
 
 

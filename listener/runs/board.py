@@ -16,6 +16,7 @@ import structlog
 from gpu_dispatch.backend import JobRef, JobStatus
 from listener.dispatch.request import JobRequest
 from listener.ledger.runs import RunLedger
+from listener.runs.fence import Fence
 from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote
@@ -52,6 +53,7 @@ class RunStatus:
     ) -> None:
         self._run = run
         self._store = store
+        self._fence = Fence(store, ledger)
         self._ledger = ledger
         self._clock = clock
         self._spent = spent
@@ -60,6 +62,7 @@ class RunStatus:
         self._changed = asyncio.Event()
         self._moved = False
         self._closed = asyncio.Event()
+        self._ended = False
         self._recorded: tuple[str, str | None] = ("", None)
         self._held = ""
         now = _when(clock())
@@ -119,7 +122,7 @@ class RunStatus:
         self._changed.set()
 
     async def keep_writing(self) -> None:
-        """Until `close`. A status that cannot be written is no reason to stop a run."""
+        """Until `end` or `leave`. A status that cannot be written is no reason to stop a run."""
         while True:
             await self._changed.wait()
             if await self._closed_within(SETTLE_S):
@@ -131,7 +134,12 @@ class RunStatus:
                 log.info("status_not_written", run_id=self._run.run_id, code=e.info.code, error=str(e))
             await self._closed_within(MIN_GAP_S - SETTLE_S)
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """The run ends: a write that is under way is taken back once it has landed, however late."""
+        self._ended = True
+        self.leave()
+
+    def leave(self) -> None:
         """Ends `keep_writing` after the write that is under way: cut off, it could still land after the last word."""
         self._closed.set()
         self._changed.set()
@@ -153,9 +161,16 @@ class RunStatus:
                 self._run.run_id, state=status.state, at=self._clock(), operation=status.operation or ""
             )
             self._recorded = (status.state, status.operation)
-        key = sidecar_key(self._run.key, "status")
-        data = status_bytes(status)
-        await self._store.put(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
+        if not await self._ledger.may_write(self._run.run_id):
+            return
+        try:
+            key = sidecar_key(self._run.key, "status")
+            data = status_bytes(status)
+            await self._store.put(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
+        finally:
+            # Also when it failed: a request that was given up may have been carried out.
+            if self._ended or not await self._ledger.may_write(self._run.run_id):
+                await self._fence.take_back(self._run, "status")
 
 
 class Board:
@@ -167,6 +182,7 @@ class Board:
         self._clock = clock
         self._spent = spent
         self._open: dict[str, tuple[RunStatus, asyncio.Task[None]]] = {}
+        self._late: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def open(self, run: RunRequest) -> AsyncGenerator[RunStatus]:
@@ -176,14 +192,21 @@ class Board:
         try:
             yield status
         finally:
-            await self.close(run.run_id)
+            if self._open.pop(run.run_id, None):
+                status.leave()
+                await self._finish(task)
 
     async def close(self, run_id: str) -> None:
-        """No status of this run is written after this returns: the final sidecar may be."""
+        """The run ends: no status of it is written after this, and a write that takes longer removes what it wrote."""
         entry = self._open.pop(run_id, None)
         if entry:
-            entry[0].close()
-            await asyncio.wait({entry[1]}, timeout=CLOSE_S)
+            entry[0].end()
+            await self._finish(entry[1])
+
+    async def _finish(self, task: asyncio.Task[None]) -> None:
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        await asyncio.wait({task}, timeout=CLOSE_S)
 
     def progress(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
         """What jobs report. Before a resumed run has opened its status there is nobody to tell, which is no loss."""

@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from handlers.base import Finished, Link, OutputFile, Plan, Value
-from listener.ledger.objects import ObjectLedger
-from listener.ledger.runs import RunLedger, RunState
+from listener.ledger.objects import ObjectLedger, fingerprint
+from listener.ledger.runs import RunLedger, RunState, state_after
 from listener.runs.board import Board
 from listener.runs.callbacks import Callbacks
+from listener.runs.fence import Fence
 from listener.runs.jobs import Attempt
 from listener.runs.letters import dead_letter
 from listener.runs.reading import Asked
@@ -24,17 +24,14 @@ from listener.runs.request import RunRequest
 from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes
 from manifests.documents import CONTENT_TYPE, JobNote
-from manifests.errors import ErrorInfo, OutputMissing, RunCancelled, RunSuperseded
+from manifests.errors import ErrorInfo, OutputMissing, RunSuperseded
 from manifests.names import Sidecar, dlq_key, sidecar_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
-_CALLBACK_BYTES = 32 * 2**20
 _SKEW_S = 5.0
 """How far the store's clock may lie behind ours."""
-
-_ENDINGS: Mapping[str, RunState] = {RunCancelled.code: "cancelled", RunSuperseded.code: "superseded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +51,6 @@ class Summary:
     jobs: tuple[JobNote, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
-    run_id: str
-
-
-_ABOUT: TypeAdapter[_About] = TypeAdapter(_About)
-
-
 class Closer:
     def __init__(
         self,
@@ -69,6 +58,7 @@ class Closer:
         objects: ObjectLedger,
         runs: RunLedger,
         board: Board,
+        fence: Fence,
         callbacks: Callbacks,
         *,
         clock: Callable[[], float],
@@ -81,6 +71,7 @@ class Closer:
         self._runs = runs
         self._board = board
         self._callbacks = callbacks
+        self._fence = fence
         self._clock = clock
         self._link_s = link_s
         self._spent = spent
@@ -91,9 +82,17 @@ class Closer:
         """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work. Raises OutputMissing."""
         await self._objects.will_write(run.bucket, [o.key for o in finished.outputs], run.run_id, run.lineage)
         targets = [target.key for task in plan.tasks for target in task.outputs]
-        metas = [await self._present(run.bucket, key) for key in targets]
-        metas += [await self._written(run, output) for output in finished.outputs]
-        await self._objects.wrote(run.bucket, metas, run.run_id)
+        metas: list[ObjectMeta] = []
+        try:
+            for key in targets:
+                meta = await self._present(run.bucket, key)
+                metas.append(meta)
+            for output in finished.outputs:
+                meta = await self._written(run, output)
+                metas.append(meta)
+        finally:
+            # Also of what was cut short: a run that gives way takes back what it has written.
+            await self._objects.wrote(run.bucket, metas, run.run_id)
         times = {
             "jobId": jobs[0].job_id if jobs else results[0].task_id,
             "delayTime": max(r.delay_ms for r in results),
@@ -107,7 +106,8 @@ class Closer:
             jobs=tuple(JobNote(job.job_id, job.backend) for job in jobs),
         )
 
-    async def done(self, run: RunRequest, asked: Asked, summary: Summary) -> None:
+    async def done(self, run: RunRequest, asked: Asked, summary: Summary) -> bytes:
+        """Writes the done sidecar and gives its bytes. Raises RunSuperseded."""
         now = _when(self._clock())
         notes = [
             OutputNote(
@@ -130,27 +130,23 @@ class Closer:
             cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata,
         )
-        await self._close(run, "done", done_bytes(document), "done")
+        body = done_bytes(document)
+        await self._close(run, "done", body, "done")
         log.info("run_done", run_id=run.run_id, key=run.key, files=len(summary.files))
+        return body
 
-    async def was_done(self, run: RunRequest) -> bool:
-        """Whether `run` left its done sidecar in an earlier life, and died before that was recorded."""
-        body = await self._store.read(run.bucket, sidecar_key(run.key, "done"), max_bytes=_CALLBACK_BYTES)
-        if body is None or _told_by(body) != run.run_id:
-            return False
-        await self._board.close(run.run_id)
-        await self._runs.update(run.run_id, state="done", at=self._clock())
-        log.info("run_found_done", run_id=run.run_id, key=run.key)
-        return True
+    async def failed(
+        self, run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt]
+    ) -> bytes | None:
+        """Writes the error sidecar, after a dead letter where the run failed for good, and gives its bytes.
 
-    async def failed(self, run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt]) -> None:
-        """The error sidecar, after a dead letter where the run failed for good. A superseded run says nothing."""
-        state = _ENDINGS.get(error.code, "failed")
+        A run that a newer one replaces leaves none: None.
+        """
+        state = state_after(error.code)
+        if state == "superseded" or not await self._runs.may_write(run.run_id):
+            await self._give_way(run)
+            return None
         await self._settle(run)
-        if state == "superseded":
-            await self._board.close(run.run_id)
-            await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=error.code)
-            return
         now = _when(self._clock())
         letter = None
         if state == "failed":
@@ -169,7 +165,12 @@ class Closer:
             cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata if asked else {},
         )
-        await self._close(run, "error", failed_bytes(document), state, error.code)
+        body = failed_bytes(document)
+        try:
+            await self._close(run, "error", body, state, error.code)
+        except RunSuperseded:
+            await self._give_way(run)
+            return None
         log.warning(
             "run_ended",
             run_id=run.run_id,
@@ -179,36 +180,48 @@ class Closer:
             error=error.message,
             hint=error.hint,
         )
+        return body
 
     async def give_up(self, run: RunRequest, error: ErrorInfo) -> None:
         """The run has ended, though its last word could not be written: `gpudrop status` still tells."""
         await self._board.close(run.run_id)
         await self._runs.update(run.run_id, state="failed", at=self._clock(), error_code=error.code)
 
-    async def call_back(self, run: RunRequest, url: str) -> bool:
-        """Posts the final sidecar to `url`; whether it was heard."""
-        for kind in ("done", "error"):
-            key = sidecar_key(run.key, kind)
-            body = await self._store.read(run.bucket, key, max_bytes=_CALLBACK_BYTES)
-            if body is not None:
-                return await self._callbacks.deliver(url, body, run.run_id)
-        return False
+    async def call_back(self, run: RunRequest, url: str, body: bytes) -> bool:
+        """Posts `body`, the run's final sidecar, to `url`; whether it was heard."""
+        return await self._callbacks.deliver(url, body, run.run_id)
 
     async def _close(self, run: RunRequest, kind: Sidecar, data: bytes, state: RunState, error_code: str = "") -> None:
-        """What it makes untrue goes first: the final sidecar is the last thing a run writes."""
+        """What it makes untrue goes first: the final sidecar is the last thing a run writes. Raises RunSuperseded."""
         await self._board.close(run.run_id)
-        other: Sidecar = "error" if kind == "done" else "done"
-        await self._store.delete(run.bucket, sidecar_key(run.key, other))
+        await self._fence.check(run)
+        await self._fence.remove(run, "error" if kind == "done" else "done")
         await self._store.delete(run.bucket, sidecar_key(run.key, "status"))
-        await self._store.put(
-            run.bucket, sidecar_key(run.key, kind), data, content_type=CONTENT_TYPE, run_id=run.run_id
-        )
+        await self._fence.write(run, sidecar_key(run.key, kind), data, content_type=CONTENT_TYPE)
+        # Replaced in that moment: the newer run waits for this one's end, and finds nothing of it.
+        await self._fence.check(run)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=error_code)
 
+    async def _give_way(self, run: RunRequest) -> None:
+        """Ends a run that a newer one replaces: nothing that it wrote stays, and nothing of the newer one's goes."""
+        await self._board.close(run.run_id)
+        for kind in ("status", "done", "error"):
+            await self._fence.take_back(run, kind)
+        for key, print_ in await self._objects.written_by(run.bucket, run.run_id):
+            now = await self._store.head(run.bucket, key)
+            if now is not None and (fingerprint(now) == print_ or now.run_id == run.run_id):
+                await self._store.delete(run.bucket, key)
+        await self._settle(run)
+        await self._runs.update(run.run_id, state="superseded", at=self._clock(), error_code=RunSuperseded.code)
+        log.info("run_gave_way", run_id=run.run_id, key=run.key)
+
     async def _written(self, run: RunRequest, output: OutputFile) -> ObjectMeta:
-        return await self._store.write(
-            run.bucket, output.key, output.data, content_type=output.content_type, run_id=run.run_id
-        )
+        etag = await self._fence.write(run, output.key, output.data, content_type=output.content_type)
+        now = await self._store.head(run.bucket, output.key)
+        if now is not None and now.etag == etag:
+            return now
+        # Overwritten or removed meanwhile: what lies there now is not the run's.
+        return ObjectMeta(output.key, len(output.data), etag, _when(0.0), run_id=run.run_id)
 
     async def _present(self, bucket: str, key: str) -> ObjectMeta:
         meta = await self._store.head(bucket, key)
@@ -240,14 +253,6 @@ class Closer:
                 return [self._json(bucket, item) for item in value]
             case _:
                 return value
-
-
-def _told_by(body: bytes) -> str:
-    """The run that left a sidecar; "" for what is none: a user may have written over it."""
-    try:
-        return _ABOUT.validate_json(body).run_id
-    except ValidationError:
-        return ""
 
 
 def _when(epoch: float) -> datetime:

@@ -13,7 +13,7 @@ from listener.triggers import Trigger
 from manifests.defaults import Defaults, read_defaults
 from manifests.errors import InputTooLarge, ManifestTooLarge, RunCancelled
 from manifests.models import Manifest
-from manifests.names import defaults_keys, sidecar_key
+from manifests.names import defaults_keys
 from manifests.reader import from_template, read
 from manifests.syntax import MAX_BYTES
 from manifests.tree import decode
@@ -44,12 +44,7 @@ class ManifestReader:
         self._defaults = tuple(defaults)
 
     async def read(self, run: RunRequest) -> Asked:
-        """Also clears the drop's old sidecars away, so that none of them is taken for this run's.
-
-        Raises ManifestError and its kin.
-        """
-        for kind in ("done", "error"):
-            await self._store.delete(run.bucket, sidecar_key(run.key, kind))
+        """Raises ManifestError and its kin."""
         template = run.trigger.manifest
         if template is not None:
             manifest = from_template(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -17,6 +18,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
 _AT_ONCE = 32
 _MOST = 5000
 """Runs told at once, whatever they wait for: each takes some 60 kB."""
+
+_PATIENCE_S = 60.0
+"""So long a run waits for the end of an older one of its drop, which has been told to end: then it begins beside it."""
 
 _LOOK_S = 5.0
 _RETRY_S = 2.0
@@ -52,6 +56,7 @@ class Starter:
         member: str,
         limit: int,
         parked: Callable[[], int],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._runs = runs
         self._engine = engine
@@ -59,6 +64,7 @@ class Starter:
         self._limit = limit
         self._parked = parked
         self._wanted = wanted
+        self._clock = clock
 
     async def run(self) -> None:
         """Until cancelled.
@@ -86,7 +92,7 @@ class Starter:
         room = min(self._limit - max(0, telling - self._parked()), _MOST - telling, _AT_ONCE)
         if room <= 0:
             return False
-        rows = await self._runs.claim(self._member, room)
+        rows = await self._runs.claim(self._member, room, overdue=self._clock() - _PATIENCE_S)
         await self._submit(rows)
         return len(rows) == room
 

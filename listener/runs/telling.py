@@ -21,6 +21,7 @@ from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.ledger.objects import ObjectLedger
 from listener.patience import Patience
+from listener.runs.adoption import Adoption
 from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
 from listener.runs.inputs import Found, InputFinder
@@ -30,7 +31,7 @@ from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Ends
 from manifests.error_classes import is_waited_for
-from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled
+from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
 from manifests.media import output_folder
 from manifests.models import Manifest
 
@@ -53,6 +54,7 @@ class Collaborators:
     finder: InputFinder
     runner: JobRunner
     closer: Closer
+    adoption: Adoption
     board: Board
     objects: ObjectLedger
     ends: Ends
@@ -68,6 +70,8 @@ class Prepared:
     found: tuple[Found, ...] = ()
     plan: Plan | None = None
     error: ErrorInfo | None = None
+    ended: bool = False
+    """A final sidecar of this very run lies there: an earlier life ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,12 @@ class Tale:
         self._asked: Asked | None = None
         self._attempts: tuple[Attempt, ...] = ()
         self._summary: Summary | None = None
+        self._final: bytes | None = None
 
     async def tell(self) -> None:
         prepared = await self._once("prepare", Prepared, self._prepare)
+        if prepared.ended:
+            return
         asked = self._asked = prepared.asked
         if asked is None or prepared.plan is None:
             raise GpuDropError.from_info(prepared.error or DEFECT)
@@ -104,7 +111,9 @@ class Tale:
 
     async def fail(self, error: ErrorInfo) -> None:
         async def close() -> bool:
-            await self._c.closer.failed(self._run, self._asked, error, self._attempts)
+            if self._steps.resumed and error.code != RunSuperseded.code:
+                self._final = await self._c.adoption.ended(self._run)
+            self._final = self._final or await self._c.closer.failed(self._run, self._asked, error, self._attempts)
             return True
 
         await self._once("failed", bool, close, at_least_s=KEPT_S)
@@ -112,17 +121,22 @@ class Tale:
     async def call_back(self) -> None:
         url = self._asked.callback_url if self._asked else None
         if url:
-            await self._once(
-                "callback", bool, lambda: self._c.closer.call_back(self._run, url), at_least_s=KEPT_S
-            )  # fmt: skip
+            await self._once("callback", bool, lambda: self._call_back(url), at_least_s=KEPT_S)
 
     async def clear(self) -> None:
         """After the last step: until then the run may have to be told from the top, and its jobs' answers with it."""
         await self._c.runner.forget(self._run.bucket, self._attempts)
 
+    async def _call_back(self, url: str) -> bool:
+        """The run's own last word, and nobody else's: a newer run's may lie in its place by now."""
+        body = self._final or await self._c.adoption.final_sidecar(self._run)
+        return body is not None and await self._c.closer.call_back(self._run, url, body)
+
     async def _prepare(self) -> Prepared:
         """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""
         self._asked = None
+        if await self._c.adoption.begin(self._run):
+            return Prepared(ended=True)
         try:
             asked = self._asked = await self._read()
             handler, planning = self._planning(asked, ())
@@ -197,8 +211,10 @@ class Tale:
 
     async def _finish(self, asked: Asked, finish: _Finish) -> bool:
         """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again."""
-        if self._steps.resumed and await self._c.closer.was_done(self._run):
+        if self._steps.resumed and (body := await self._c.adoption.ended(self._run)):
+            self._final = body
             return True
+        self._c.ends.check(self._run.run_id)
         if self._summary is None:
             self._status.move("writing")
             finished = await asyncio.to_thread(finish.handler.finish, finish.planning, finish.plan, finish.results)
@@ -206,7 +222,7 @@ class Tale:
             self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, finished, jobs)
         # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
         self._c.ends.check(self._run.run_id)
-        await self._c.closer.done(self._run, asked, self._summary)
+        self._final = await self._c.closer.done(self._run, asked, self._summary)
         return True
 
     def _output_folder(self, manifest: Manifest) -> str:

@@ -23,6 +23,7 @@ from listener.sources.listing.missing import Expected, Missing
 from listener.sources.listing.oddities import OddKeys
 from listener.sources.listing.pace import pause_s
 from listener.sources.listing.passing import Lister, Passed, Wanted
+from listener.sources.listing.stale_sidecars import StaleSidecars
 from listener.sources.listing.standing import Standing
 from listener.store import Store
 from manifests.error_groups import task_group
@@ -78,7 +79,8 @@ class Reconcile:
 
     `interesting(bucket, key)` says whether a key could start or end anything; the others are never looked up.
     `prefixes(bucket)` says below what those keys lie, and is asked before each listing. `buckets` is asked for the
-    buckets' names as often as a bucket is listed; without it they are the store's.
+    buckets' names as often as a bucket is listed; without it they are the store's. `sidecars` looks after those that
+    a listing meets.
     """
 
     name = "reconcile"
@@ -93,6 +95,7 @@ class Reconcile:
         *,
         prefixes: Callable[[str], Sequence[str]] = _everything,
         buckets: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        sidecars: StaleSidecars | None = None,
         now: Callable[[], datetime] = _now,
         rng: random.Random | None = None,
     ) -> None:
@@ -113,6 +116,7 @@ class Reconcile:
             odd_keys=OddKeys(self.name),
             differences=Differences(store, known),
             missing=Missing(known),
+            sidecars=sidecars,
             clock=time.monotonic,
         )
         self._wanted: dict[str, asyncio.Event] = {}

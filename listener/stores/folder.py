@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -36,6 +37,7 @@ class FolderStore:
         self._root = Path(os.path.realpath(root))
         self._bucket = bucket
         self._temporary = self._root / PRIVATE / "tmp"
+        self._one_writer = threading.Lock()
 
     @property
     def root(self) -> Path:
@@ -73,6 +75,13 @@ class FolderStore:
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
         del content_type
         return await self._run(bucket, f"write {key!r}", lambda: self._create(key, data))
+
+    async def replace(
+        self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
+    ) -> str | None:
+        """Looks right before the file is moved into its place: another program may write in that moment."""
+        del content_type, run_id
+        return await self._run(bucket, f"write {key!r}", lambda: self._replace(key, data, expected))
 
     async def delete(self, bucket: str, key: str) -> None:
         """A link is deleted, not what it leads to. Folders stay."""
@@ -188,6 +197,16 @@ class FolderStore:
                 return False
         sync_folder(path.parent)
         return True
+
+    def _replace(self, key: str, data: bytes, expected: str | None) -> str | None:
+        path = self._place_of(key)
+        with new_file(self._temporary, data) as (temporary, status), self._one_writer:
+            now = self._head(key)
+            if (now.etag if now else None) != expected:
+                return None
+            temporary.replace(path)
+        sync_folder(path.parent)
+        return meta_of(key, status).etag
 
     def _place_of(self, key: str) -> Path:
         """Where `key` is written, its folder made."""

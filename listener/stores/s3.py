@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store as Bucket
 
 from listener import skew
@@ -46,12 +46,16 @@ from manifests.errors import GpuDropError
 from manifests.media import check_key
 
 if TYPE_CHECKING:
-    from obstore import Attributes, PutResult
+    from obstore import Attributes, PutMode, PutResult
 
 _T = TypeVar("_T")
 
 RUN_METADATA = "gpudrop-run"
 """Read back as the header x-amz-meta-gpudrop-run."""
+
+
+class _ConditionsUnknown(Exception):
+    """The server says that it does not know conditional writes."""
 
 
 class S3Store:
@@ -71,6 +75,7 @@ class S3Store:
         self._parts = PartSigner(self._settings)
         self._http = connections(self._settings)
         self._clients: dict[tuple[str, str], Bucket] = {}
+        self._without_conditions: set[str] = set()
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -137,7 +142,7 @@ class S3Store:
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
         result = await self._put(bucket, key, data, content_type, run_id)
-        etag, version = (result["e_tag"] or "").strip('"'), result["version"]
+        etag, version = _etag(result), result["version"]
         now = await self.head(bucket, key)
         if now is not None and now.etag == etag and (version is None or version == now.version_id):
             return now
@@ -164,6 +169,20 @@ class S3Store:
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise await self._told(e, f"write {key!r}", bucket) from e
         return True
+
+    async def replace(
+        self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
+    ) -> str | None:
+        if bucket in self._without_conditions:
+            return _etag(await self._put(bucket, key, data, content_type, run_id))
+        only_if: PutMode = "create" if expected is None else {"e_tag": f'"{expected}"'}
+        try:
+            return _etag(await self._put(bucket, key, data, content_type, run_id, only_if))
+        except (AlreadyExistsError, PreconditionError):
+            return None
+        except _ConditionsUnknown:
+            self._without_conditions.add(bucket)
+            return _etag(await self._put(bucket, key, data, content_type, run_id))
 
     async def delete(self, bucket: str, key: str) -> None:
         if is_marker(key):
@@ -268,15 +287,24 @@ class S3Store:
             self._clients[at] = bucket_client(self._settings, *at, self._ca_pem)
         return self._clients[at]
 
-    async def _put(self, bucket: str, key: str, data: bytes, content_type: str, run_id: str) -> PutResult:
+    async def _put(
+        self, bucket: str, key: str, data: bytes, content_type: str, run_id: str, mode: PutMode = "overwrite"
+    ) -> PutResult:
+        """Raises AlreadyExistsError and PreconditionError where the condition in `mode` does not hold."""
         refuse_marker(key)
         attributes: Attributes = {"Content-Type": content_type}
         if run_id:
             attributes[RUN_METADATA] = run_id
         try:
             client, path = self._client(bucket), check_key(key)
-            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
+            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode=mode))
+        except (AlreadyExistsError, PreconditionError):
+            raise
         except (BaseError, FileNotFoundError, TimeoutError) as e:
+            if mode != "overwrite" and error_code(e) == "NoSuchKey":
+                raise PreconditionError(f"nothing lies under {key!r}") from e
+            if mode != "overwrite" and error_code(e) == "NotImplemented":
+                raise _ConditionsUnknown from e
             raise await self._told(e, f"write {key!r}", bucket) from e
 
     async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
@@ -296,3 +324,7 @@ class S3Store:
         if error_code(error) in skew.CODES and skew.told_in(str(error)) is None:
             ahead_s = await asyncio.to_thread(clock_ahead_s, self._http, endpoint)
         return translate(error, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
+
+
+def _etag(result: PutResult) -> str:
+    return (result["e_tag"] or "").strip('"')

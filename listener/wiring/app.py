@@ -28,11 +28,13 @@ from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
 from listener.patience import Patience
+from listener.runs.adoption import Adoption
 from listener.runs.board import Board
 from listener.runs.callbacks import Callbacks, CallbackSettings
 from listener.runs.closing import Closer
 from listener.runs.control import follow_commands
 from listener.runs.engine import Engine, EngineSettings
+from listener.runs.fence import Fence
 from listener.runs.fetching import Fetcher
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
@@ -174,6 +176,7 @@ def _pipeline(base: _Base) -> Pipeline:
     config = base.config
     rng = random.Random()  # noqa: S311 - jitter
     board = base.board
+    fence = Fence(base.store, base.runs)
     callbacks = Callbacks(
         CallbackSettings(
             secret=base.environment.callback_secret,
@@ -202,11 +205,13 @@ def _pipeline(base: _Base) -> Pipeline:
                 base.objects,
                 base.runs,
                 board,
+                fence,
                 callbacks,
                 clock=time.time,
                 link_s=int(config.link_expiry),
                 spent=base.spent,
             ),
+            adoption=Adoption(base.store, base.objects, base.runs, board, fence, clock=time.time),
             board=board,
             objects=base.objects,
             ends=base.ends,

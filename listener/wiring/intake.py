@@ -24,6 +24,7 @@ from listener.ledger.sources import SourceLedger
 from listener.runs.inputs import SETTLE_S
 from listener.signals import Arrivals, Ends
 from listener.sources.base import EventSource, Inbox, Opening, OpenSource
+from listener.sources.listing.stale_sidecars import StaleSidecars
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store
 from listener.triggers import TriggerBook
@@ -131,6 +132,7 @@ def _reconcile(needs: IntakeNeeds) -> Reconcile:
         settings,
         prefixes=book.prefixes,
         buckets=None if needs.store.buckets else needs.store.find_buckets,
+        sidecars=StaleSidecars(needs.store, needs.runs),
     )
     book.watch(lambda: reconcile.request("other triggers are in force"))
     return reconcile

@@ -224,3 +224,37 @@ async def test_an_object_is_created_once_however_many_try(store: Store, bucket: 
     assert not await create(99)
     await store.delete(bucket, "claims/one.json")
     assert await create(100)
+
+
+async def test_an_object_is_replaced_only_while_it_is_the_one_expected(store: Store, bucket: str) -> None:
+    async def replace(data: bytes, expected: str | None) -> str | None:
+        return await store.replace(bucket, "a/b.json", data, content_type="text/plain", expected=expected, run_id="r")
+
+    assert await replace(b"1", "no-such-etag") is None
+    assert await store.head(bucket, "a/b.json") is None
+    first = await replace(b"1", None)
+    assert first
+    assert await replace(b"2", None) is None
+    second = await replace(b"2", first)
+    assert second
+    assert second != first
+    assert await replace(b"3", first) is None
+    assert await store.read(bucket, "a/b.json", max_bytes=9) == b"2"
+    found = await store.head(bucket, "a/b.json")
+    assert found
+    assert found.etag == second
+    await store.delete(bucket, "a/b.json")
+    assert await replace(b"4", second) is None
+    assert await replace(b"4", None)
+
+
+async def test_of_many_that_replace_the_same_object_one_does(store: Store, bucket: str) -> None:
+    now = await put(store, "a", b"first")
+
+    async def replace(n: int) -> str | None:
+        return await store.replace(bucket, "a", f"{n}".encode(), content_type="text/plain", expected=now.etag)
+
+    written = [etag for etag in await asyncio.gather(*map(replace, range(20))) if etag]
+    found = await store.head(bucket, "a")
+    assert found
+    assert written == [found.etag]

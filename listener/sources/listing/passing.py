@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,8 +12,10 @@ from listener.sources.delivery import deliver
 from listener.sources.listing.differences import Differences, Known
 from listener.sources.listing.missing import Missing
 from listener.sources.listing.oddities import OddKeys
+from listener.sources.listing.stale_sidecars import StaleSidecars
 from listener.sources.listing.standing import Listed
 from listener.store import ObjectMeta, OddKey, Store
+from manifests.names import SIDECAR_SUFFIXES
 
 BATCH = 500
 
@@ -60,6 +62,7 @@ class Lister:
     odd_keys: OddKeys
     differences: Differences
     missing: Missing
+    sidecars: StaleSidecars | None
     clock: Callable[[], float]
 
     async def list(self, wanted: Wanted, inbox: Inbox) -> Passed:
@@ -76,17 +79,27 @@ class Lister:
                     continue
                 passed.objects += 1
                 self.missing.met(wanted.bucket, item.key)
+                if self.sidecars and item.key.endswith(SIDECAR_SUFFIXES):
+                    await self._timed(self.sidecars.met(wanted.bucket, item), passed)
                 if self._concerns(item, wanted, passed):
                     batch.append(item)
                 if len(batch) >= BATCH:
                     await self._tell(wanted.bucket, batch, passed, inbox)
                     batch = []
         await self._tell(wanted.bucket, batch, passed, inbox)
+        if self.sidecars:
+            await self._timed(self.sidecars.listed(wanted.bucket), passed)
         passed.ended = self.clock()
         gone = self.missing.gone(wanted.bucket, wanted.prefixes)
         await deliver(inbox, [ObjectRemoved(wanted.bucket, key, self.source) for key in gone], source=self.source)
         passed.gone = len(gone)
         return passed
+
+    async def _timed(self, work: Awaitable[None], passed: Passed) -> None:
+        """`work` is not the store's time for listing."""
+        began = self.clock()
+        await work
+        passed.telling_s += self.clock() - began
 
     def _concerns(self, meta: ObjectMeta, wanted: Wanted, passed: Passed) -> bool:
         if wanted.oldest is not None and meta.last_modified < wanted.oldest:

@@ -12,7 +12,7 @@ import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.runs import RunLedger, RunRow, RunState
+from listener.ledger.runs import ENDED, RunLedger, RunRow, RunState
 from listener.store import ObjectMeta
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -122,3 +122,33 @@ async def test_two_processes_may_use_it(tmp_path: Path, database: Database) -> N
     await RunLedger(other).add(row("theirs"))
     assert await RunLedger(database).find("theirs")
     await other.close()
+
+
+async def test_a_run_waits_for_the_end_of_the_older_ones_of_its_drop(database: Database) -> None:
+    runs = RunLedger(database)
+    for number, run_id in enumerate(("z1", "a2", "m3"), start=1):
+        await runs.add(row(run_id, accepted=float(number)))
+    await runs.add(row("other", "other.job.json", accepted=9.0))
+
+    async def claimed(**options: float) -> list[str]:
+        return [found.run_id for found in await runs.claim("m1", 9, **options)]
+
+    assert await claimed() == ["z1", "other"]
+    assert await claimed() == []
+    await runs.update("z1", state="superseded", at=5.0)
+    assert await claimed() == ["a2"]
+    # One whose elder does not come to its end begins beside it at last.
+    assert await claimed(overdue=3.0) == []
+    assert await claimed(overdue=3.5) == ["m3"]
+
+
+async def test_a_run_may_write_until_it_has_ended_or_is_replaced(database: Database) -> None:
+    runs = RunLedger(database)
+    for state in get_args(RunState):
+        await runs.add(row(state, state=state))
+    assert {state for state in get_args(RunState) if await runs.may_write(state)} == set(get_args(RunState)) - ENDED
+    await runs.request_end("running", "cancelled")
+    assert await runs.may_write("running")
+    await runs.request_end("queued", "superseded")
+    assert not await runs.may_write("queued")
+    assert await runs.may_write("not on record")

@@ -1,0 +1,96 @@
+"""An end that a run's own final sidecar tells of and no record does: it is adopted, and the run is not done again.
+
+So it is after a crash between the sidecar and its record, and with a ledger or an engine that begins anew: a run's id
+is that of the drop's version, so a sidecar that names it tells of this very version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from listener.ledger.objects import ObjectLedger
+from listener.ledger.runs import RunLedger, state_after
+from listener.runs.board import Board
+from listener.runs.fence import Fence
+from listener.runs.request import RunRequest
+from listener.store import Store
+from manifests.endings import Ending, ending_from_bytes
+from manifests.names import Sidecar
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
+
+_FINAL: tuple[Sidecar, ...] = ("done", "error")
+
+
+class Adoption:
+    """`clock` gives epoch seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        objects: ObjectLedger,
+        runs: RunLedger,
+        board: Board,
+        fence: Fence,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._runs = runs
+        self._board = board
+        self._fence = fence
+        self._clock = clock
+
+    async def begin(self, run: RunRequest) -> bytes | None:
+        """The final sidecar that `run` left in an earlier life, whose end is recorded now.
+
+        None: it left none, and those of other runs of the drop are cleared away, so that none is taken for this run's.
+        """
+        others: list[Sidecar] = []
+        for kind in _FINAL:
+            body = await self._fence.sidecar(run, kind)
+            if body and await self._adopted(run, body):
+                return body
+            if body is not None:
+                others.append(kind)
+        for kind in others:
+            await self._fence.remove(run, kind)
+        return None
+
+    async def ended(self, run: RunRequest) -> bytes | None:
+        """The final sidecar that `run` left in an earlier life, whose end is recorded now; None: it left none."""
+        for kind in _FINAL:
+            body = await self._fence.sidecar(run, kind)
+            if body and await self._adopted(run, body):
+                return body
+        return None
+
+    async def final_sidecar(self, run: RunRequest) -> bytes | None:
+        """The final sidecar that `run` itself wrote, if it still lies there."""
+        for kind in _FINAL:
+            if body := await self._fence.own_sidecar(run, kind):
+                return body
+        return None
+
+    async def _adopted(self, run: RunRequest, body: bytes) -> bool:
+        ending = await asyncio.to_thread(ending_from_bytes, body)
+        if ending is None or (ending.run_id, ending.key) != (run.run_id, run.key):
+            return False
+        await self._adopt(run, ending)
+        return True
+
+    async def _adopt(self, run: RunRequest, ending: Ending) -> None:
+        await self._board.close(run.run_id)
+        if ending.outputs:
+            await self._objects.will_write(run.bucket, ending.outputs, run.run_id, run.lineage)
+            metas = [await self._store.head(run.bucket, key) for key in ending.outputs]
+            await self._objects.wrote(run.bucket, [meta for meta in metas if meta], run.run_id)
+        await self._objects.disclaim(run.bucket, run.run_id)
+        await self._fence.take_back(run, "status")
+        state = state_after(ending.error_code)
+        await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=ending.error_code)
+        log.info("run_found_ended", run_id=run.run_id, key=run.key, state=state)

@@ -1,0 +1,68 @@
+"""What a run writes and removes under keys that a newer run of its drop uses as well.
+
+A run may write while the ledger says that it has not ended and that no newer run replaces it. The ledger is asked
+before each write, and the write carries the condition that the key is as it was before the ledger was asked: whatever
+a newer run has written there by the time the write arrives stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from listener.ledger.runs import RunLedger
+from listener.runs.request import RunRequest
+from listener.store import Store
+from manifests.endings import writer_of
+from manifests.errors import InputTooLarge, RunSuperseded, StoreUnavailable
+from manifests.names import Sidecar, sidecar_key
+
+MAX_SIDECAR = 32 * 2**20
+_TRIES = 8
+
+
+class Fence:
+    def __init__(self, store: Store, runs: RunLedger) -> None:
+        self._store = store
+        self._runs = runs
+
+    async def check(self, run: RunRequest) -> None:
+        """Raises RunSuperseded when nothing more may be written for `run`."""
+        if not await self._runs.may_write(run.run_id):
+            raise RunSuperseded("The run has ended, or a newer one of its drop has begun.", hint="See the newer run.")
+
+    async def write(self, run: RunRequest, key: str, data: bytes, *, content_type: str) -> str:
+        """Writes `data` under `key` and gives its ETag. Raises RunSuperseded, and what the store raises."""
+        expected: str | None = None
+        for _ in range(_TRIES):
+            await self.check(run)
+            etag = await self._store.replace(
+                run.bucket, key, data, content_type=content_type, expected=expected, run_id=run.run_id
+            )
+            if etag is not None:
+                return etag
+            now = await self._store.head(run.bucket, key)
+            expected = now.etag if now else None
+        raise StoreUnavailable(f"{key!r} changes all the time.", hint="See who else writes there.", where=key)
+
+    async def own_sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
+        """The sidecar of this kind, if `run` wrote it."""
+        body = await self.sidecar(run, kind)
+        return body if body and await asyncio.to_thread(writer_of, body) == run.run_id else None
+
+    async def sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
+        """What lies where the sidecar of this kind does; b"" for what is too large to be one."""
+        try:
+            return await self._store.read(run.bucket, sidecar_key(run.key, kind), max_bytes=MAX_SIDECAR)
+        except InputTooLarge:
+            return b""
+
+    async def take_back(self, run: RunRequest, kind: Sidecar) -> None:
+        """Removes the sidecar of this kind if `run` wrote it, and leaves any other run's."""
+        if await self.own_sidecar(run, kind) is not None:
+            await self._store.delete(run.bucket, sidecar_key(run.key, kind))
+
+    async def remove(self, run: RunRequest, kind: Sidecar) -> None:
+        """Removes whatever sidecar of this kind there is, whoever wrote it. Raises RunSuperseded."""
+        if await self._store.head(run.bucket, sidecar_key(run.key, kind)) is not None:
+            await self.check(run)
+            await self._store.delete(run.bucket, sidecar_key(run.key, kind))

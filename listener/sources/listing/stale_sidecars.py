@@ -1,0 +1,139 @@
+"""Sidecars that a listing meets and that no run stands behind any more: they are removed.
+
+A request may be carried out long after whoever made it has given it up or was killed: then a status lies beside the
+last word of its run, or the last word of a replaced run beside the newer one's. Only statuses cost requests, each
+version of one once while its run goes on, and finals of both kinds beside each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from listener.ledger.runs import RunRow
+from listener.store import ObjectMeta, Store
+from manifests.endings import writer_of
+from manifests.errors import GpuDropError, InputTooLarge
+from manifests.names import Sidecar, sidecar_parts
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
+
+BATCH = 500
+AT_ONCE = 16
+MAX_REMEMBERED = 10_000
+_LATELY = 2000
+"""Final sidecars among which the other one of a drop is looked for: a listing meets both soon after each other."""
+_MAX_BYTES = 32 * 2**20
+_FINAL: tuple[Sidecar, ...] = ("done", "error")
+
+
+class KnownRuns(Protocol):
+    async def rows(self, run_ids: Sequence[str]) -> Mapping[str, RunRow]:
+        """Those of them that are on record, by id. Raises StoreUnavailable."""
+        ...
+
+
+@dataclass(slots=True)
+class _Met:
+    """What a listing has met and nobody has looked at: statuses, and drops with finals of both kinds."""
+
+    statuses: list[ObjectMeta] = field(default_factory=list[ObjectMeta])
+    both: set[str] = field(default_factory=set[str])
+    finals: deque[str] = field(default_factory=lambda: deque(maxlen=_LATELY))
+
+
+class StaleSidecars:
+    def __init__(self, store: Store, runs: KnownRuns) -> None:
+        self._store = store
+        self._runs = runs
+        self._met: dict[str, _Met] = {}
+        self._writers: dict[tuple[str, str], tuple[str, str]] = {}
+        """Who wrote a status, by bucket and key, with the ETag it had then."""
+
+    async def met(self, bucket: str, meta: ObjectMeta) -> None:
+        parts = sidecar_parts(meta.key)
+        if parts is None:
+            return
+        met = self._met.setdefault(bucket, _Met())
+        path, kind = parts
+        if kind == "status":
+            met.statuses.append(meta)
+        elif path in met.finals:
+            met.both.add(path)
+        else:
+            met.finals.append(path)
+        if len(met.statuses) + len(met.both) >= BATCH:
+            await self._sweep(bucket, met)
+
+    async def listed(self, bucket: str) -> None:
+        """The listing has ended."""
+        if met := self._met.pop(bucket, None):
+            await self._sweep(bucket, met)
+
+    async def _sweep(self, bucket: str, met: _Met) -> None:
+        """What cannot be looked at or removed now is met again by the next listing."""
+        statuses, both = met.statuses, met.both
+        met.statuses, met.both = [], set()
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def quietly(key: str, work: Coroutine[None, None, None]) -> None:
+            async with gate:
+                try:
+                    await work
+                except GpuDropError as e:
+                    log.info("sidecar_not_swept", bucket=bucket, key=key, code=e.info.code, error=str(e))
+
+        await asyncio.gather(*(quietly(meta.key, self._learn(bucket, meta)) for meta in statuses))
+        try:
+            writers = {meta.key: self._writers.get((bucket, meta.key), ("", ""))[1] for meta in statuses}
+            rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
+        except GpuDropError as e:
+            log.info("sidecars_not_swept", bucket=bucket, code=e.info.code, error=str(e))
+            return
+        closed = [key for key, run_id in writers.items() if run_id and not (run_id in rows and not rows[run_id].ended)]
+        await asyncio.gather(
+            *(quietly(key, self._status(bucket, key, rows.get(writers[key]))) for key in closed),
+            *(quietly(path, self._finals(bucket, path)) for path in both),
+        )
+
+    async def _learn(self, bucket: str, meta: ObjectMeta) -> None:
+        at = (bucket, meta.key)
+        if self._writers.get(at, ("", ""))[0] == meta.etag:
+            return
+        self._writers.pop(at, None)
+        if len(self._writers) >= MAX_REMEMBERED:
+            self._writers.clear()
+        self._writers[at] = meta.etag, await self._writer(bucket, meta.key)
+
+    async def _status(self, bucket: str, key: str, row: RunRow | None) -> None:
+        """Its run has ended, or nobody here knows of it: then its own last word tells."""
+        run_id = self._writers[bucket, key][1]
+        path = key.removesuffix(".status.json")
+        if row is None and run_id not in [await self._writer(bucket, f"{path}.{kind}.json") for kind in _FINAL]:
+            return
+        if await self._writer(bucket, key) == run_id:
+            await self._store.delete(bucket, key)
+            log.info("status_swept", bucket=bucket, key=key, run_id=run_id)
+        self._writers.pop((bucket, key), None)
+
+    async def _finals(self, bucket: str, path: str) -> None:
+        """Of two runs the older one's last word goes: it came late."""
+        writers = {f"{path}.{kind}.json": await self._writer(bucket, f"{path}.{kind}.json") for kind in _FINAL}
+        rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
+        known = sorted((rows[run_id].accepted, key) for key, run_id in writers.items() if run_id in rows)
+        if len(known) == 2 and known[0][0] < known[1][0]:
+            key = known[0][1]
+            await self._store.delete(bucket, key)
+            log.info("late_sidecar_swept", bucket=bucket, key=key, run_id=writers[key])
+
+    async def _writer(self, bucket: str, key: str) -> str:
+        try:
+            body = await self._store.read(bucket, key, max_bytes=_MAX_BYTES)
+        except InputTooLarge:
+            return ""
+        return await asyncio.to_thread(writer_of, body) if body else ""

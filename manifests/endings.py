@@ -1,0 +1,69 @@
+"""A final sidecar read back: whose it is, and how that run ended.
+
+Whoever may drop files may write one of these, too: nothing but a run id, a key and the outputs' keys is taken from it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from manifests.keys import key_problem
+
+DONE_CODE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """`error_code` is "" for a run that is done, whose `outputs` are keys of the drop's bucket."""
+
+    run_id: str
+    key: str
+    error_code: str = ""
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sidecar:
+    run_id: str
+    key: str
+    code: int | str | None = None
+    outputs: list[_Output] = field(default_factory=list[_Output])
+
+
+_SIDECAR: TypeAdapter[_Sidecar] = TypeAdapter(_Sidecar)
+
+
+def ending_from_bytes(body: bytes) -> Ending | None:
+    """None for what is no final sidecar."""
+    found = _read(body)
+    if found is None or any(key_problem(output.key) for output in found.outputs):
+        return None
+    if found.code == DONE_CODE:
+        return Ending(found.run_id, found.key, outputs=tuple(output.key for output in found.outputs))
+    if isinstance(found.code, str) and found.code:
+        return Ending(found.run_id, found.key, error_code=found.code)
+    return None
+
+
+def writer_of(body: bytes) -> str:
+    """The run that wrote a sidecar, status or final; "" for what is none: a user may have written over it."""
+    found = _read(body)
+    return found.run_id if found else ""
+
+
+def _read(body: bytes) -> _Sidecar | None:
+    try:
+        # Not pydantic's own reader of JSON: it takes no lone surrogates, which names and metadata may have.
+        document: Any = json.loads(body)
+        return _SIDECAR.validate_python(document, strict=False)
+    except (ValueError, ValidationError, RecursionError):
+        return None

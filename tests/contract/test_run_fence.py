@@ -1,0 +1,266 @@
+"""The last word is the last word: what a run writes when it has ended, or when a newer one has its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_dispatch.task import GpuResult
+from handlers.base import Finished, OutputFile, Plan
+from listener.ledger.inbox import Item, Told
+from listener.ledger.runs import RunRow
+from listener.ledger.settling import Settlement, Settling
+from listener.runs import board as board_module
+from listener.runs.adoption import Adoption
+from listener.runs.board import Board
+from listener.runs.callbacks import Callbacks, CallbackSettings
+from listener.runs.closing import Closer
+from listener.runs.fence import Fence
+from listener.runs.reading import Asked
+from listener.runs.request import RunRequest
+from manifests.errors import ErrorInfo, InputMissing, RunSuperseded
+from manifests.sidecars import Done, Failed, done_bytes, failed_bytes
+from support.held_store import HeldStore, RunRecords, run_of, run_records
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+HANG_S = 30.0
+STATUS, DONE, ERROR = "a.status.json", "a.done.json", "a.error.json"
+ASKED = Asked("transcribe", {"operation": "transcribe"}, None)
+MISSING = InputMissing("It is not there.").info
+
+
+@dataclass
+class Desk:
+    """What a run writes with, on one kind of store."""
+
+    store: HeldStore
+    bucket: str
+    records: RunRecords
+    board: Board
+    closer: Closer
+    adoption: Adoption
+
+    async def run(self, run_id: str, *, accepted: float = 1.0) -> RunRequest:
+        return await self.records.add(run_of(run_id, bucket=self.bucket), accepted=accepted)
+
+    async def replace(self, run: RunRequest, by: str) -> RunRequest:
+        """A newer version of the drop was accepted."""
+        await self.records.runs.request_end(run.run_id, "superseded")
+        return await self.run(by, accepted=2.0)
+
+    async def finish(self, run: RunRequest, text: bytes) -> bytes:
+        """Outputs and final sidecar, as the story's last step writes them."""
+        finished = Finished("ok", (OutputFile("segments.srt", text, "text/plain"), OutputFile("b.txt", b"b", "x/y")))
+        results = [GpuResult("t")]
+        summary = await self.closer.write(run, Plan("transcribe", ()), results, finished, [])
+        return await self.closer.done(run, ASKED, summary)
+
+    async def put(self, key: str, data: bytes) -> None:
+        await self.store.put(self.bucket, key, data, content_type="application/json")
+
+    async def get(self, key: str) -> bytes | None:
+        return await self.store.read(self.bucket, key, max_bytes=2**20)
+
+    async def writer(self, key: str) -> str | None:
+        data = await self.get(key)
+        return json.loads(data)["run_id"] if data else None
+
+    async def state(self, run: RunRequest) -> str:
+        row = await self.records.runs.find(run.run_id)
+        assert row
+        return row.state
+
+    async def until(self, look: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(HANG_S):
+            while not await look():
+                await asyncio.sleep(0.02)
+
+
+async def _free(run_id: str) -> None:
+    del run_id
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
+def store(request: pytest.FixtureRequest) -> HeldStore:
+    return HeldStore(request.getfixturevalue(f"{request.param}_store"))
+
+
+@pytest.fixture
+async def desk(store: Any, tmp_path: Path) -> AsyncIterator[Desk]:
+    async for records in run_records(tmp_path):
+        board = Board(store, records.runs, lambda: 0.0, _free)
+        fence = Fence(store, records.runs)
+        closer = Closer(
+            store, records.objects, records.runs, board, fence, Callbacks(CallbackSettings(), random.Random(1)),
+            clock=lambda: 0.0, link_s=60, spent=_free,
+        )  # fmt: skip
+        adoption = Adoption(store, records.objects, records.runs, board, fence, clock=lambda: 0.0)
+        yield Desk(store, store.buckets[0], records, board, closer, adoption)
+
+
+def done(run: RunRequest, *outputs: str) -> bytes:
+    document = Done(run.run_id, run.key, "transcribe", "ok", NOW, NOW)
+    body = json.loads(done_bytes(document))
+    return json.dumps({**body, "outputs": [{"key": key, "size": 1} for key in outputs]}).encode()
+
+
+def failed(run: RunRequest, error: ErrorInfo = MISSING) -> bytes:
+    return failed_bytes(Failed(run.run_id, run.key, error, NOW, NOW))
+
+
+async def test_no_status_once_an_end_is_on_record(desk: Desk) -> None:
+    run = await desk.run("r")
+    await desk.records.runs.update("r", state="done", at=1.0)
+    async with desk.board.open(run) as status:
+        status.move("queued")
+        await asyncio.sleep(1.0)
+    assert await desk.get(STATUS) is None
+
+
+async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "CLOSE_S", 0.1)
+    run = await desk.run("r")
+    held = desk.store.hold("put", STATUS)
+    async with desk.board.open(run) as status:
+        status.move("queued")
+        await asyncio.wait_for(held.arrived.wait(), HANG_S)
+        await desk.finish(run, b"1")
+    (writing,) = (task for task in asyncio.all_tasks() if task.get_name() == "status r")
+    held.go_on.set()
+    await asyncio.wait_for(writing, HANG_S)
+    assert await desk.get(STATUS) is None
+    assert await desk.writer(DONE) == "r"
+
+
+async def test_a_run_that_gives_way_leaves_the_newer_ones_status(desk: Desk) -> None:
+    old = await desk.run("old")
+    new = await desk.replace(old, "new")
+    async with desk.board.open(new) as status:
+        status.move("queued")
+
+        async def written() -> bool:
+            return await desk.writer(STATUS) == "new"
+
+        await desk.until(written)
+        assert await desk.closer.failed(old, None, RunSuperseded("Newer.").info, ()) is None
+        assert await desk.writer(STATUS) == "new"
+
+
+@pytest.mark.parametrize("key", ["segments.srt", DONE])
+async def test_a_write_of_a_replaced_run_that_arrives_late_changes_nothing(desk: Desk, key: str) -> None:
+    old = await desk.run("old")
+    held = desk.store.hold("replace", key)
+    late = asyncio.create_task(desk.finish(old, b"old text"))
+    await asyncio.wait_for(held.arrived.wait(), HANG_S)
+    new = await desk.replace(old, "new")
+    await desk.finish(new, b"new text")
+    held.go_on.set()
+    with pytest.raises(RunSuperseded):
+        await late
+    await desk.closer.failed(old, ASKED, RunSuperseded("Newer.").info, ())
+    assert await desk.get("segments.srt") == b"new text"
+    assert await desk.writer(DONE) == "new"
+    assert await desk.get(ERROR) is None
+    assert (await desk.state(old), await desk.state(new)) == ("superseded", "done")
+
+
+async def test_the_last_word_of_a_replaced_run_does_not_stay_beside_the_newer_ones(desk: Desk) -> None:
+    old = await desk.run("old")
+    held = desk.store.hold("replace", DONE)
+    late = asyncio.create_task(desk.finish(old, b"old text"))
+    await asyncio.wait_for(held.arrived.wait(), HANG_S)
+    new = await desk.replace(old, "new")
+    body = await desk.closer.failed(new, None, MISSING, ())
+    held.go_on.set()
+    with pytest.raises(RunSuperseded):
+        await late
+    assert await desk.closer.failed(old, ASKED, RunSuperseded("Newer.").info, ()) is None
+    assert await desk.get(DONE) is None
+    assert await desk.get(ERROR) == body
+    assert await desk.get("segments.srt") is None, "the replaced run's output stays"
+
+
+async def test_a_cancelled_run_that_is_replaced_leaves_no_error(desk: Desk) -> None:
+    """Its manifest was deleted and dropped again before it had ended."""
+    old = await desk.run("old")
+    await desk.records.runs.request_end("old", "cancelled")
+    await supersede(desk, old)
+    assert await desk.closer.failed(old, None, ErrorInfo("cancelled", "The run was cancelled."), ()) is None
+    assert await desk.get(ERROR) is None
+    assert await desk.state(old) == "superseded"
+
+
+async def supersede(desk: Desk, old: RunRequest) -> None:
+    row = RunRow("new", old.bucket, old.key, "t", "accepted", 2.0, 2.0, {})
+    item = Item(Told(old.bucket, old.key, True, "test", 2.0), 1, 0)
+    await Settling(desk.records.database).settle([Settlement(item, "f", row)], reason="cancelled")
+
+
+@pytest.mark.parametrize(("document", "state", "code"), [(done, "done", ""), (failed, "failed", "input_missing")])
+async def test_an_end_that_a_sidecar_of_the_runs_own_tells_of_is_adopted(
+    desk: Desk, document: Callable[[RunRequest], bytes], state: str, code: str
+) -> None:
+    run = await desk.run("r")
+    body = document(run)
+    await desk.put(DONE if state == "done" else ERROR, body)
+    await desk.put(STATUS, json.dumps({"run_id": "r", "key": run.key}).encode())
+    assert await desk.adoption.begin(run) == body
+    row = await desk.records.runs.find("r")
+    assert row
+    assert (row.state, row.error_code) == (state, code)
+    assert await desk.get(STATUS) is None
+    assert await desk.adoption.final_sidecar(run) == body
+
+
+async def test_outputs_of_an_adopted_end_are_known(desk: Desk) -> None:
+    run = await desk.run("r")
+    await desk.put("out/segments.srt", b"1")
+    await desk.put(DONE, done(run, "out/segments.srt", "gone.json"))
+    assert await desk.adoption.begin(run)
+    meta = await desk.store.head(desk.bucket, "out/segments.srt")
+    assert not await desk.records.objects.unknown(desk.bucket, [meta])
+    assert await desk.records.objects.written(desk.bucket, "gone.json") is None
+
+
+FORGED = [
+    b"",
+    b"{",
+    b"[]",
+    b"[" * 100_000,
+    b'{"run_id": "r", "key": "a.job.json"}',
+    b'{"run_id": "r", "key": "other.job.json", "code": 200}',
+    b'{"run_id": "r", "key": "a.job.json", "code": 200, "outputs": [{"key": "../x"}]}',
+    b'{"run_id": "r", "key": "a.job.json", "code": 200, "outputs": [{"key": 7}]}',
+    b'{"run_id": "r", "key": "a.job.json", "code": 404}',
+    b'{"run_id": "another", "key": "a.job.json", "code": 200}',
+    b'{"run_id": ["r"], "key": "a.job.json", "code": 200}',
+]
+
+
+@pytest.mark.parametrize("body", FORGED, ids=lambda body: body[:40].decode())
+@pytest.mark.parametrize("key", [DONE, ERROR])
+async def test_what_is_no_sidecar_of_the_run_is_cleared_away(desk: Desk, key: str, body: bytes) -> None:
+    run = await desk.run("r")
+    await desk.put(key, body)
+    assert await desk.adoption.begin(run) is None
+    assert await desk.get(key) is None
+    assert await desk.state(run) == "accepted"
+    assert await desk.adoption.final_sidecar(run) is None
+
+
+async def test_a_run_that_is_replaced_clears_nothing_away(desk: Desk) -> None:
+    old = await desk.run("old")
+    new = await desk.replace(old, "new")
+    await desk.put(DONE, done(new))
+    with suppress(RunSuperseded):
+        await desk.adoption.begin(old)
+    assert await desk.writer(DONE) == "new"
