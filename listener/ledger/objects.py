@@ -58,6 +58,16 @@ class ObjectLedger:
 
         return await self._database.call(work)
 
+    async def is_new(self, bucket: str) -> bool:
+        """Whether nothing of the bucket was ever taken in."""
+        query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket).limit(1)
+
+        def work() -> bool:
+            with self._database.begin() as db:
+                return db.execute(query).first() is None
+
+        return await self._database.call(work)
+
     async def saw(self, bucket: str, meta: ObjectMeta) -> None:
         row = {"bucket": bucket, "key": meta.key, "fingerprint": fingerprint(meta)}
 

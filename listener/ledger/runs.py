@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, chunks, tables
+from listener.ledger.run_states import ENDED, EndReason, RunState
 from listener.ledger.together import Together
-from manifests.errors import RunCancelled, RunSuperseded
 
-RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
-EndReason = Literal["cancelled", "superseded", "incomplete"]
-"""Why a run is to end early. "incomplete": one of its jobs has failed for good, and the others would be for nothing."""
-ENDED: frozenset[RunState] = frozenset({"done", "failed", "cancelled", "superseded"})
-
-_STATES: Mapping[str, RunState] = {RunCancelled.code: "cancelled", RunSuperseded.code: "superseded"}
-
-
-def state_after(error_code: str) -> RunState:
-    """How a run has ended whose error has this code; "": it has none."""
-    return _STATES.get(error_code, "failed") if error_code else "done"
-
+__all__ = ["ENDED", "EndReason", "RunLedger", "RunRow", "RunState", "runs_table"]
 
 runs_table = sa.Table(
     "gpudrop_runs",
@@ -223,6 +212,16 @@ class RunLedger:
 
     async def unfinished(self) -> list[RunRow]:
         return await self._rows(sa.select(runs_table).where(_UNFINISHED).order_by(runs_table.c.accepted))
+
+    async def handed_over(self) -> list[str]:
+        """Ids of runs that have not ended and that a listener claimed for its engine."""
+        query = sa.select(runs_table.c.run_id).where(runs_table.c.member != "", _UNFINISHED)
+
+        def work() -> list[str]:
+            with self._database.begin() as db:
+                return [row[0] for row in db.execute(query)]
+
+        return await self._database.call(work)
 
     async def unfinished_below(self, bucket: str, prefix: str) -> list[RunRow]:
         """Those whose key begins with `prefix`."""

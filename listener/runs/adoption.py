@@ -12,7 +12,8 @@ from collections.abc import Callable
 import structlog
 
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.runs import RunLedger, state_after
+from listener.ledger.run_states import state_after
+from listener.ledger.runs import RunLedger
 from listener.runs.board import Board
 from listener.runs.fence import Fence
 from listener.runs.request import RunRequest

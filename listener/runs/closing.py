@@ -13,7 +13,8 @@ from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from handlers.base import Finished, Link, OutputFile, Plan, Value
 from listener.ledger.objects import ObjectLedger, fingerprint
-from listener.ledger.runs import RunLedger, RunState, state_after
+from listener.ledger.run_states import RunState, state_after
+from listener.ledger.runs import RunLedger
 from listener.runs.board import Board
 from listener.runs.callbacks import Callbacks
 from listener.runs.fence import Fence

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_error
@@ -38,6 +38,10 @@ _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _BATCH = 200
 _THREADS = 8
 """For the engine's database and every `to_thread`. More of them only wait for one another: 32 cost a fifth more."""
+
+
+Fate = Literal["going on", "over", "broken"]
+"""How a run stands in the engine: its story goes on, has come to its end, or was broken off and will not go on."""
 
 
 class Story(Protocol):
@@ -149,6 +153,18 @@ class Engine:
         found = await self._unfinished()
         return [w.workflow_id for w in found if w.name == _RUN and w.executor_id == executor_id and _is_outdated(w)]
 
+    async def fates(self, run_ids: Sequence[str]) -> dict[str, Fate]:
+        """What has become of runs; one that is not among them is unknown here. Raises StoreUnavailable."""
+        found: list[WorkflowStatus] = []
+        try:
+            for i in range(0, len(run_ids), _BATCH):
+                found += await DBOS.list_workflows_async(
+                    workflow_ids=list(run_ids[i : i + _BATCH]), load_input=False, load_output=False
+                )
+        except (SQLAlchemyError, dbos_error.DBOSException) as e:
+            raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
+        return {w.workflow_id: _fate(w) for w in found}
+
     async def drop(self, run_ids: Sequence[str]) -> None:
         """Forgets runs and their jobs, ended or not: submitted again, they are told from the top.
 
@@ -237,3 +253,9 @@ class Engine:
 
 def _is_outdated(workflow: WorkflowStatus) -> bool:
     return workflow.app_version != APPLICATION_VERSION
+
+
+def _fate(workflow: WorkflowStatus) -> Fate:
+    if workflow.status not in _ENDED:
+        return "going on"
+    return "over" if workflow.status == "SUCCESS" else "broken"

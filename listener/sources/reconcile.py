@@ -19,6 +19,7 @@ from listener.sources.base import Inbox
 from listener.sources.delivery import Retries
 from listener.sources.listing.differences import Differences
 from listener.sources.listing.differences import Known as KnownVersions
+from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.sources.listing.missing import Expected, Missing
 from listener.sources.listing.oddities import OddKeys
 from listener.sources.listing.pace import pause_s
@@ -80,7 +81,7 @@ class Reconcile:
     `interesting(bucket, key)` says whether a key could start or end anything; the others are never looked up.
     `prefixes(bucket)` says below what those keys lie, and is asked before each listing. `buckets` is asked for the
     buckets' names as often as a bucket is listed; without it they are the store's. `sidecars` looks after those that
-    a listing meets.
+    a listing meets, `earlier` after what runs left whose records are lost.
     """
 
     name = "reconcile"
@@ -96,6 +97,7 @@ class Reconcile:
         prefixes: Callable[[str], Sequence[str]] = _everything,
         buckets: Callable[[], Awaitable[Sequence[str]]] | None = None,
         sidecars: StaleSidecars | None = None,
+        earlier: EarlierOutputs | None = None,
         now: Callable[[], datetime] = _now,
         rng: random.Random | None = None,
     ) -> None:
@@ -117,6 +119,7 @@ class Reconcile:
             differences=Differences(store, known),
             missing=Missing(known),
             sidecars=sidecars,
+            earlier=earlier,
             clock=time.monotonic,
         )
         self._wanted: dict[str, asyncio.Event] = {}

@@ -40,6 +40,7 @@ from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
 from listener.runs.pipeline import Collaborators, Pipeline
 from listener.runs.reading import ManifestReader, check_templates
+from listener.runs.recovery import Recovery
 from listener.runs.starting import Starter
 from listener.runs.sweeping import sweep_old_runs
 from listener.runs.takeover import end_when_replaced, take_over
@@ -106,7 +107,9 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         wanted = asyncio.Event()
         executor = base.cluster.member if state.shared else "local"
         settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
-        engine = Engine(settings, _pipeline(base), ended=wanted.set)
+        fence = Fence(base.store, base.runs)
+        adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=time.time)
+        engine = Engine(settings, _pipeline(base, fence, adoption), ended=wanted.set)
         async with base.database.alone("start"):
             await engine.start()
         stack.push_async_callback(engine.close)
@@ -119,7 +122,9 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             limit=config.concurrent_runs,
             parked=lambda: base.dispatch.parked() + base.patience.waiting,
         )
-        work = [*intake.work, *base.dispatch.work, starter.run(), *_housekeeping(base, engine, intake, wanted)]
+        recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=time.time)
+        work = [*intake.work, *base.dispatch.work, starter.run(), recovery.run()]
+        work += _housekeeping(base, engine, intake, wanted)
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
@@ -172,11 +177,10 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     )
 
 
-def _pipeline(base: _Base) -> Pipeline:
+def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
     config = base.config
     rng = random.Random()  # noqa: S311 - jitter
     board = base.board
-    fence = Fence(base.store, base.runs)
     callbacks = Callbacks(
         CallbackSettings(
             secret=base.environment.callback_secret,
@@ -211,7 +215,7 @@ def _pipeline(base: _Base) -> Pipeline:
                 link_s=int(config.link_expiry),
                 spent=base.spent,
             ),
-            adoption=Adoption(base.store, base.objects, base.runs, board, fence, clock=time.time),
+            adoption=adoption,
             board=board,
             objects=base.objects,
             ends=base.ends,

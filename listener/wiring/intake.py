@@ -24,6 +24,7 @@ from listener.ledger.sources import SourceLedger
 from listener.runs.inputs import SETTLE_S
 from listener.signals import Arrivals, Ends
 from listener.sources.base import EventSource, Inbox, Opening, OpenSource
+from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.sources.listing.stale_sidecars import StaleSidecars
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import Store
@@ -133,6 +134,7 @@ def _reconcile(needs: IntakeNeeds) -> Reconcile:
         prefixes=book.prefixes,
         buckets=None if needs.store.buckets else needs.store.find_buckets,
         sidecars=StaleSidecars(needs.store, needs.runs),
+        earlier=EarlierOutputs(needs.store, needs.objects),
     )
     book.watch(lambda: reconcile.request("other triggers are in force"))
     return reconcile

@@ -10,6 +10,7 @@ from listener.events import ObjectCreated, ObjectRemoved
 from listener.sources.base import Inbox
 from listener.sources.delivery import deliver
 from listener.sources.listing.differences import Differences, Known
+from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.sources.listing.missing import Missing
 from listener.sources.listing.oddities import OddKeys
 from listener.sources.listing.stale_sidecars import StaleSidecars
@@ -63,11 +64,14 @@ class Lister:
     differences: Differences
     missing: Missing
     sidecars: StaleSidecars | None
+    earlier: EarlierOutputs | None
     clock: Callable[[], float]
 
     async def list(self, wanted: Wanted, inbox: Inbox) -> Passed:
         """Raises what the store's `list` and the ledger raise."""
         passed = Passed(began=self.clock())
+        if self.earlier:
+            await self.earlier.learn(wanted.bucket, wanted.prefixes, wanted.oldest)
         self.differences.begin(wanted.bucket)
         await self.missing.begin(wanted.bucket)
         batch: list[ObjectMeta] = []

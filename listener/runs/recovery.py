@@ -1,0 +1,96 @@
+"""Ledger and engine compared: a run that one of them has lost or given up is told again, or closed.
+
+The two keep their records apart, and either may be lost or set back. A run that the ledger calls unfinished and the
+engine does not know is told from the top: what matters of its past, jobs above all, is in the ledger and in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+from pydantic import TypeAdapter
+
+from listener.cluster.base import Cluster
+from listener.defects import DEFECT
+from listener.ledger.run_states import state_after
+from listener.ledger.runs import RunLedger, RunRow
+from listener.runs.adoption import Adoption
+from listener.runs.engine import Engine, Fate
+from listener.runs.request import RunRequest
+from manifests.errors import GpuDropError, RunSuperseded
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.recovery")
+
+EVERY_S = 60.0
+_AGAIN_S = 2.0
+"""Between a run's claim in the ledger and its record in the engine lies a moment."""
+
+_REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+
+
+class Recovery:
+    """`clock` gives epoch seconds."""
+
+    def __init__(
+        self, engine: Engine, runs: RunLedger, adoption: Adoption, cluster: Cluster, *, clock: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._runs = runs
+        self._adoption = adoption
+        self._cluster = cluster
+        self._clock = clock
+
+    async def run(self) -> None:
+        """At once, and then every minute, until cancelled."""
+        while True:
+            try:
+                await self._look()
+            except GpuDropError as e:
+                log.error("runs_not_compared", code=e.info.code, error=str(e), hint=e.info.hint)
+            await asyncio.sleep(EVERY_S)
+
+    async def _look(self) -> None:
+        doubtful = await self._doubtful()
+        if not doubtful:
+            return
+        await asyncio.sleep(_AGAIN_S)
+        found = (await self._runs.rows(sorted(doubtful & await self._doubtful()))).values()
+        rows = [row for row in found if not row.ended]
+        mine = self._cluster.member
+        async with self._cluster.orphans({row.member for row in rows} - {mine}) as gone:
+            await self._recover([row for row in rows if row.member in (mine, *gone)])
+
+    async def _doubtful(self) -> set[str]:
+        """Runs that have not ended and that no engine tells."""
+        ids = await self._runs.handed_over()
+        fates = await self._engine.fates(ids)
+        return {run_id for run_id in ids if fates.get(run_id) != "going on"}
+
+    async def _recover(self, rows: Sequence[RunRow]) -> None:
+        fates = await self._engine.fates([row.run_id for row in rows])
+        for row in rows:
+            match fates.get(row.run_id):
+                case "going on":
+                    continue
+                case "over":
+                    await self._close(row)
+                case fate:
+                    await self._tell_again(row, fate)
+
+    async def _close(self, row: RunRow) -> None:
+        """Its story was told to the end, so nothing is done again: its own last word tells how it ended."""
+        if await self._adoption.ended(_REQUEST.validate_python(row.request)) is None:
+            error_code = RunSuperseded.code if row.cancel == "superseded" else DEFECT.code
+            state = state_after(error_code)
+            await self._runs.update(row.run_id, state=state, at=self._clock(), error_code=error_code)
+        log.warning("run_closed_again", run_id=row.run_id, key=row.key)
+
+    async def _tell_again(self, row: RunRow, fate: Fate | None) -> None:
+        # Claimed before the engine forgets it: cut off in between, it is found here again.
+        for claimed in await self._runs.reclaim([row.run_id], self._cluster.member):
+            if fate is not None:
+                await self._engine.drop([claimed.run_id])
+            await self._engine.submit(claimed.run_id, claimed.request)
+            log.warning("run_told_again", run_id=row.run_id, key=row.key, because=fate or "the engine has lost it")

@@ -1,0 +1,93 @@
+"""Outputs of runs that a lost ledger knew: a bucket that the ledger knows nothing of may hold many.
+
+They are named by the done sidecars beside the drops, and known before the first object of the bucket is told of: an
+output that a trigger takes would start a run otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from listener.store import ObjectMeta, Store
+from manifests.endings import Ending, ending_from_bytes
+from manifests.errors import InputTooLarge
+from manifests.names import sidecar_parts
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
+
+BATCH = 100
+AT_ONCE = 16
+_MAX_BYTES = 32 * 2**20
+
+
+class Outputs(Protocol):
+    """What runs wrote. Each raises StoreUnavailable when that cannot be told or recorded now."""
+
+    async def is_new(self, bucket: str) -> bool:
+        """Whether nothing of the bucket was ever taken in."""
+        ...
+
+    async def will_write(self, bucket: str, keys: Iterable[str], run_id: str, lineage: int) -> None: ...
+
+    async def wrote(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str) -> None: ...
+
+    async def disclaim(self, bucket: str, run_id: str) -> None: ...
+
+
+class EarlierOutputs:
+    def __init__(self, store: Store, outputs: Outputs) -> None:
+        self._store = store
+        self._outputs = outputs
+        self._wanted: dict[str, bool] = {}
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def learn(self, bucket: str, prefixes: Sequence[str], oldest: datetime | None) -> None:
+        """Once a bucket, where it is new. Raises what the store's `list` and `read` and the ledger raise."""
+        if bucket not in self._wanted:
+            self._wanted[bucket] = await self._outputs.is_new(bucket)
+        if not self._wanted[bucket]:
+            return
+        found, batch = 0, list[str]()
+        for prefix in prefixes:
+            async for item in self._store.list(bucket, prefix):
+                if isinstance(item, ObjectMeta) and _is_done(item, oldest):
+                    batch.append(item.key)
+                if len(batch) == BATCH:
+                    found += await self._learn(bucket, batch)
+                    batch = []
+        found += await self._learn(bucket, batch)
+        self._wanted[bucket] = False
+        if found:
+            log.info("earlier_outputs_found", bucket=bucket, runs=found)
+
+    async def _learn(self, bucket: str, keys: Sequence[str]) -> int:
+        endings = await asyncio.gather(*(self._ending(bucket, key) for key in keys))
+        known = [ending for ending in endings if ending and ending.outputs]
+        for ending in known:
+            await self._outputs.will_write(bucket, ending.outputs, ending.run_id, 0)
+            metas = await asyncio.gather(*(self._head(bucket, key) for key in ending.outputs))
+            await self._outputs.wrote(bucket, [meta for meta in metas if meta], ending.run_id)
+            await self._outputs.disclaim(bucket, ending.run_id)
+        return len(known)
+
+    async def _ending(self, bucket: str, key: str) -> Ending | None:
+        async with self._gate:
+            try:
+                body = await self._store.read(bucket, key, max_bytes=_MAX_BYTES)
+            except InputTooLarge:
+                return None
+        return await asyncio.to_thread(ending_from_bytes, body) if body else None
+
+    async def _head(self, bucket: str, key: str) -> ObjectMeta | None:
+        async with self._gate:
+            return await self._store.head(bucket, key)
+
+
+def _is_done(item: ObjectMeta, oldest: datetime | None) -> bool:
+    parts = sidecar_parts(item.key)
+    return parts is not None and parts[1] == "done" and (oldest is None or item.last_modified >= oldest)

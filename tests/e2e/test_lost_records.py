@@ -1,0 +1,112 @@
+"""Records that are lost, the ledger's with the whole state or the engine's alone: nothing is done or paid for twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.installation import Installation
+from support.runpod.installation import RunPodInstallation, patched
+
+MEDIA_TRIGGER = {
+    "name": "mp4",
+    "pattern": "*.mp4",
+    "manifest": {"operation": "caption", "srt": "/cues.srt", "burn": False},
+}
+CLOSER = "listener.runs.closing:Closer"
+LEDGER = "listener.ledger.jobs:JobLedger"
+
+
+def state_of(install: Installation) -> Path:
+    return Path(install.config.get("state") or Path(install.config["store"]["root"]) / ".gpudrop" / "state")
+
+
+def lose_engine(install: Installation) -> None:
+    lost = list(state_of(install).glob("engine.sqlite*"))
+    assert lost
+    for path in lost:
+        path.unlink()
+
+
+def killed_at(rp: RunPodInstallation, folder: Path, point: str) -> str:
+    """The drop whose listener dies at `point`; the next one does not."""
+    plain = dict(rp.install.environ)
+    rp.install.environ |= patched(folder, STOP_AT=point)
+    rp.install.start()
+    key = rp.drop("killed")
+    assert rp.install.process
+    assert rp.install.process.wait(120) == -9
+    rp.install.environ = plain
+    return key
+
+
+def paid_once(rp: RunPodInstallation, key: str) -> dict[str, Any]:
+    done = rp.install.done(key)
+    rp.quiet(key)
+    assert rp.runs(key) == 1
+    assert [e.outcome for e in rp.worked(key)] == ["completed"]
+    return done
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        f"after {LEDGER}:sent",
+        f"after {LEDGER}:ended",
+        f"before {CLOSER}:write",
+        f"after {CLOSER}:write",
+        f"after {CLOSER}:done",
+    ],
+)
+def test_the_engines_database_is_lost(rp: RunPodInstallation, tmp_path: Path, point: str) -> None:
+    rp.work()
+    key = killed_at(rp, tmp_path, point)
+    lose_engine(rp.install)
+    rp.install.start()
+    paid_once(rp, key)
+    rp.install.until(lambda: "done" in rp.install.command("status", key).stdout)
+    assert len(rp.install.logged("run_accepted")) == 1
+
+
+def test_the_state_is_lost(rp: RunPodInstallation) -> None:
+    rp.work()
+    rp.install.start()
+    key = rp.drop("kept")
+    failing = rp.drop("failing", "no-such-model", formats=["nonsense"])
+    done, failed = paid_once(rp, key), rp.install.failed(failing)
+    rp.install.stop()
+    shutil.rmtree(state_of(rp.install))
+    rp.install.start()
+    rp.install.until(lambda: len(rp.install.logged("run_found_ended")) == 2)
+    assert rp.install.document(key, "done") == done
+    assert rp.install.document(failing, "error") == failed
+    assert rp.runs(key) == 1
+    # Both may be asked for again, and an overwrite is another version.
+    rp.install.until(lambda: rp.install.command("redrive", key).returncode == 0)
+    rp.install.until(lambda: rp.runs(key) == 2)
+    again = rp.install.until(lambda: (d := rp.install.document(key, "done")) and d != done and d)
+    assert again["run_id"] != done["run_id"]
+
+
+def test_outputs_of_a_lost_state_start_nothing(install: Installation) -> None:
+    samples = Path(__file__).parents[2] / "examples" / "samples" / "media"
+    install.drops.put("cues.srt", (samples / "clip.srt").read_bytes())
+    install.start(triggers=[MEDIA_TRIGGER])
+    install.drops.put("one.mp4", (samples / "clip.mp4").read_bytes())
+    done = install.done("one.mp4")
+    (output,) = [each["key"] for each in done["outputs"]]
+    install.stop()
+    shutil.rmtree(state_of(install))
+    install.start()
+    install.until(lambda: install.logged("run_found_ended"))
+    marker = {"video": "one.mp4", "audio": "none.ogg"}
+    install.drops.put("last.job.json", json.dumps(marker).encode())
+    install.until(lambda: install.document("last.job.json", "status"))
+    assert install.document("one.mp4", "done") == done
+    assert {entry["key"] for entry in install.logged("run_accepted")} == {"one.mp4", "last.job.json"}
+    assert install.document(output, "status") is None
+    assert install.document(output, "done") is None
