@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from manifests.keys import key_problem
 
 DONE_CODE = 200
+MAX_OUTPUTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ _SIDECAR: TypeAdapter[_Sidecar] = TypeAdapter(_Sidecar)
 def ending_from_bytes(body: bytes) -> Ending | None:
     """None for what is no final sidecar."""
     found = _read(body)
-    if found is None or any(key_problem(output.key) for output in found.outputs):
+    if found is None or len(found.outputs) > MAX_OUTPUTS or any(key_problem(o.key) for o in found.outputs):
         return None
     if found.code == DONE_CODE:
         return Ending(found.run_id, found.key, outputs=tuple(output.key for output in found.outputs))

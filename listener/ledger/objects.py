@@ -139,6 +139,25 @@ class ObjectLedger:
 
         await self._database.call(work)
 
+    async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, lineage: int) -> None:
+        """What an ended run has left, as its own last word says. A key that another run has on record stays its own."""
+        row = {"bucket": bucket, "run_id": run_id, "lineage": lineage}
+        rows = [{**row, "key": meta.key, "fingerprint": fingerprint(meta)} for meta in metas]
+        insert = self._database.insert(outputs_table)
+        written = insert.on_conflict_do_update(
+            index_elements=["bucket", "key"],
+            set_={"fingerprint": insert.excluded.fingerprint},
+            where=outputs_table.c.run_id == insert.excluded.run_id,
+        )
+
+        def work() -> None:
+            with self._database.begin() as db:
+                if rows:
+                    db.execute(written, sorted(rows, key=lambda row: str(row["key"])))
+                db.execute(sa.delete(outputs_table).where(outputs_table.c.bucket == bucket, _unwritten(run_id)))
+
+        await self._database.call(work)
+
     async def claimed(self, bucket: str, run_id: str) -> list[str]:
         """Keys the run said it would write and has not."""
 

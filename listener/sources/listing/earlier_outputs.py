@@ -15,7 +15,7 @@ import structlog
 
 from listener.store import ObjectMeta, Store
 from manifests.endings import Ending, ending_from_bytes
-from manifests.errors import InputTooLarge
+from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
 from manifests.names import sidecar_parts
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
@@ -32,11 +32,9 @@ class Outputs(Protocol):
         """Whether nothing of the bucket was ever taken in."""
         ...
 
-    async def will_write(self, bucket: str, keys: Iterable[str], run_id: str, lineage: int) -> None: ...
-
-    async def wrote(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str) -> None: ...
-
-    async def disclaim(self, bucket: str, run_id: str) -> None: ...
+    async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, lineage: int) -> None:
+        """What an ended run has left."""
+        ...
 
 
 class EarlierOutputs:
@@ -69,17 +67,15 @@ class EarlierOutputs:
         endings = await asyncio.gather(*(self._ending(bucket, key) for key in keys))
         known = [ending for ending in endings if ending and ending.outputs]
         for ending in known:
-            await self._outputs.will_write(bucket, ending.outputs, ending.run_id, 0)
             metas = await asyncio.gather(*(self._head(bucket, key) for key in ending.outputs))
-            await self._outputs.wrote(bucket, [meta for meta in metas if meta], ending.run_id)
-            await self._outputs.disclaim(bucket, ending.run_id)
+            await self._outputs.found(bucket, [meta for meta in metas if meta], ending.run_id, 0)
         return len(known)
 
     async def _ending(self, bucket: str, key: str) -> Ending | None:
         async with self._gate:
             try:
                 body = await self._store.read(bucket, key, max_bytes=_MAX_BYTES)
-            except InputTooLarge:
+            except (InputTooLarge, StoreDenied, UnusableKey):
                 return None
         return await asyncio.to_thread(ending_from_bytes, body) if body else None
 
