@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import aiohttp
 
 from gpu_dispatch.transfer.limits import TransferLimits, shown
 from gpu_dispatch.transfer.tls import tls_failure
-from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
+from manifests.errors import GpuDropError, InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
 
 REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308}), "POST": frozenset({307, 308})}
 
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 """How a transfer breaks off: always one of these."""
 
-_AGAIN = frozenset({408, 425, 429})
+_AGAIN = frozenset({408, 425, 429, 499})
 _AWAY = frozenset({500, 502, 503, 504})
 _ERROR_BODY = 4096
+_CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
+_PASSING = frozenset(
+    {b"RequestTimeout", b"IncompleteBody", b"OperationAborted", b"NoSuchBucket", b"BadDigest", b"RequestTimeTooSkewed"}
+)
+"""What a store means with 400, 404 and 409 that is not about the object."""
 
 
 async def check_received(response: aiohttp.ClientResponse, url: str, name: str) -> None:
@@ -27,10 +33,11 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
         return
     if status in (200, 204):
         raise InputEmpty(f"{shown(url)} is empty.", hint="Upload the file again.", where=name)
-    if status in (404, 410):
+    body = await response.content.read(_ERROR_BODY)
+    if status in (404, 410) and _code(body) not in _PASSING:
         raise InputMissing(f"{shown(url)} does not exist ({status}).", hint="Check the file's name.", where=name)
     if status in (401, 403):
-        expired = await _expired(response)
+        expired = _expired(body)
         raise InputDenied(
             f"{shown(url)} may not be read ({status}{', its address has expired' if expired else ''}).",
             hint="The task waited too long; it is tried again with a new address."
@@ -39,7 +46,7 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
             where=name,
             retryable=expired,
         )
-    raise _unexpected(status, f"{name} could not be fetched from {shown(url)}", name)
+    raise _unexpected(status, body, f"{name} could not be fetched from {shown(url)}", name)
 
 
 async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) -> None:
@@ -47,8 +54,9 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
     status = response.status
     if 200 <= status < 300:
         return
+    body = await response.content.read(_ERROR_BODY)
     if status in (401, 403):
-        expired = await _expired(response)
+        expired = _expired(body)
         raise StoreDenied(
             f"{shown(url)} may not be written ({status}{', its address has expired' if expired else ''}).",
             hint="The work took longer than the address is valid; it is tried again with a new one."
@@ -57,13 +65,26 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
             where=name,
             retryable=expired,
         )
-    raise _unexpected(status, f"{name} could not be written to {shown(url)}", name)
+    raise _unexpected(status, body, f"{name} could not be written to {shown(url)}", name)
 
 
-def check_able(response: aiohttp.ClientResponse, url: str, name: str) -> None:
+def check_able(status: int, body: bytes, url: str, name: str) -> None:
     """Raises the TransferFailed of a server that cannot answer at this moment."""
-    if response.status in _AGAIN or response.status in _AWAY:
-        raise _unexpected(response.status, f"{name} could not be exchanged with {shown(url)}", name)
+    if status in _AGAIN or status in _AWAY or (status in (400, 404, 409) and _code(body) in _PASSING):
+        raise _unexpected(status, body, f"{name} could not be exchanged with {shown(url)}", name)
+
+
+def check_granted(status: int, body: bytes, name: str) -> None:
+    """Raises the StoreDenied of a refusal that may be taken back: one for the age of the address is not."""
+    if status in (401, 403) and not _expired(body):
+        raise StoreDenied(f"{name} is refused ({status}).", where=name)
+
+
+def is_passing(error: GpuDropError, *, trusted: bool) -> bool:
+    """Whether the same request may be granted later. A trusted host may take a refusal back: keys are mended."""
+    if isinstance(error, InputDenied | StoreDenied):
+        return trusted and not error.retryable
+    return error.retryable
 
 
 def reason_of(e: BaseException, limits: TransferLimits) -> tuple[str, bool, str]:
@@ -86,14 +107,18 @@ def reason_of(e: BaseException, limits: TransferLimits) -> tuple[str, bool, str]
     return "the connection broke off before the end", True, "Check the network and the server's log."
 
 
-async def _expired(response: aiohttp.ClientResponse) -> bool:
+def _expired(body: bytes) -> bool:
     """Stores say it in the body: S3 "Request has expired", GCS and others ExpiredToken or alike."""
-    body = await response.content.read(_ERROR_BODY)
-    return b"expired" in body.lower()
+    return b"expired" in body[:_ERROR_BODY].lower()
 
 
-def _unexpected(status: int, what: str, name: str) -> TransferFailed:
-    again = status in _AGAIN or status >= 500
+def _code(body: bytes) -> bytes:
+    found = _CODE.search(body)
+    return found[1] if found else b""
+
+
+def _unexpected(status: int, body: bytes, what: str, name: str) -> TransferFailed:
+    again = status in _AGAIN or status >= 500 or _code(body) in _PASSING
     return TransferFailed(
         f"{what}: the server answered {status}.",
         hint="The server has a problem; it is tried again." if again else "Check the address.",

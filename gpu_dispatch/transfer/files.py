@@ -19,6 +19,9 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from gpu_dispatch.transfer.limits import Budget
 from manifests.errors import AddressNotAllowed, InputEmpty, InputMissing, InvalidPath, StoreDenied, TransferFailed
 
+_ABOUT_THE_NAME = frozenset(
+    {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+)
 PRIVATE_FOLDER = ".gpudrop/tmp"
 """Below the root: where outputs are made whole before they appear."""
 
@@ -29,6 +32,8 @@ def link_input(url: str, link: Path, *, name: str, root: Path | None, budget: Bu
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as e:
+        if root is None or not root.is_dir():
+            raise TransferFailed(f"{root} is not there.", hint="Mount it; it is tried again.", where=name) from e
         raise InputMissing(f"{path} does not exist.", hint="Check the file's name.", where=name) from e
     except OSError as e:
         raise StoreDenied(f"{path} cannot be read: {e.strerror}.", hint="Check its permissions.", where=name) from e
@@ -72,7 +77,7 @@ def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
             f"{target} could not be written: {e.strerror}.",
             hint="Check the folder's permissions and free space.",
             where=name,
-            retryable=e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO),
+            retryable=e.errno not in _ABOUT_THE_NAME,
         ) from e
 
 

@@ -12,13 +12,15 @@ from manifests.errors import InputTooLarge
 class TransferLimits:
     """Seconds, but for the counts. `idle_s` is the longest silence of the other side, `total_s` one file's whole time.
 
-    Between attempts the wait is uniform in 0 to min(`backoff_cap_s`, `backoff_s` * 2^n).
+    Between attempts the wait is uniform in 0 to min(`backoff_cap_s`, `backoff_s` * 2^n). Hosts that a task trusts, the
+    store above all, get `trusted_attempts`, a minute and more of them: what cannot be left there was paid for.
     """
 
     connect_s: float = 10.0
     idle_s: float = 60.0
     total_s: float = 3600.0
     attempts: int = 5
+    trusted_attempts: int = 14
     backoff_s: float = 0.5
     backoff_cap_s: float = 15.0
     redirects: int = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +17,19 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
-from gpu_dispatch.transfer.answers import BROKEN, REDIRECTS, check_able, check_received, check_stored, reason_of
+from gpu_dispatch.transfer.answers import (
+    BROKEN,
+    REDIRECTS,
+    check_able,
+    check_granted,
+    check_received,
+    check_stored,
+    is_passing,
+    reason_of,
+)
 from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, save
 from gpu_dispatch.transfer.limits import Budget, TransferLimits, shown
-from manifests.errors import InvalidPath, TransferFailed
+from manifests.errors import InputDenied, InvalidPath, StoreDenied, TransferFailed
 from manifests.hosts import parse_web_address
 
 
@@ -64,7 +73,7 @@ class WebClient:
                 await check_received(response, url, name)
                 await save(response, path, name, budget, moved)
 
-        await self._persist(once, f"{name} could not be fetched from {shown(url)}", name)
+        await self._persist(once, url, f"{name} could not be fetched from {shown(url)}", name)
 
     async def put(self, path: Path, url: str, *, name: str, content_type: str, moved: Moved) -> None:
         """Leaves `path` at `url`. Raises StoreDenied or TransferFailed."""
@@ -89,7 +98,7 @@ class WebClient:
                     await check_stored(response, url, name)
                     etag = response.headers.get("ETag", "")
 
-        await self._persist(once, f"{name} could not be written to {shown(url)}", name)
+        await self._persist(once, url, f"{name} could not be written to {shown(url)}", name)
         return etag
 
     async def ask(
@@ -102,8 +111,9 @@ class WebClient:
         headers: Mapping[str, str] | None = None,
         max_bytes: int = 2**16,
     ) -> Answer:
-        """A short exchange, retried while the server is away or says that it is not able now; every other status is
-        the caller's to judge. Raises TransferFailed, AddressNotAllowed, and InputTooLarge above `max_bytes`."""
+        """A short exchange, retried while the server is away or says that it is not able now, and while a trusted one
+        refuses; the status it ends with is the caller's to judge. Raises TransferFailed, AddressNotAllowed, and
+        InputTooLarge above `max_bytes`."""
         found: Answer | None = None
 
         async def body() -> AsyncIterator[bytes]:
@@ -115,11 +125,14 @@ class WebClient:
             async with asyncio.timeout(self._limits.connect_s + 2 * self._limits.idle_s):
                 sent = body if data is not None else None
                 async with self._answer(method, url, name, {**(headers or {}), **length}, sent) as response:
-                    check_able(response, url, name)
+                    check_able(response.status, b"", url, name)
                     content = await read_all(response, name, max_bytes)
+                    check_able(response.status, content, url, name)
                     found = Answer(response.status, response.headers.get("ETag", ""), content)
+                    check_granted(response.status, content, name)
 
-        await self._persist(once, f"{name} could not be exchanged with {shown(url)}", name)
+        with suppress(StoreDenied):
+            await self._persist(once, url, f"{name} could not be exchanged with {shown(url)}", name)
         assert found is not None
         return found
 
@@ -127,14 +140,17 @@ class WebClient:
         silence.reschedule(asyncio.get_running_loop().time() + self._limits.idle_s)
         moved(part)
 
-    async def _persist(self, once: Callable[[], Awaitable[None]], what: str, name: str) -> None:
+    async def _persist(self, once: Callable[[], Awaitable[None]], url: str, what: str, name: str) -> None:
+        trusted = is_trusted(_parse(url, name), self._trusted)
+        attempts = self._limits.trusted_attempts if trusted else self._limits.attempts
         try:
             async with asyncio.timeout(self._limits.total_s):
-                for attempt in range(self._limits.attempts):
+                for attempt in range(attempts):
                     if attempt:
                         cap = min(self._limits.backoff_cap_s, self._limits.backoff_s * 2.0**attempt)
                         await asyncio.sleep(self._rng.uniform(0.0, cap))
-                    if await self._attempt(once, what, name, last=attempt + 1 == self._limits.attempts):
+                    last = attempt + 1 == attempts
+                    if await self._attempt(once, what, name, trusted=trusted, last=last):
                         return
         except TimeoutError as e:
             raise TransferFailed(
@@ -143,12 +159,14 @@ class WebClient:
                 where=name,
             ) from e
 
-    async def _attempt(self, once: Callable[[], Awaitable[None]], what: str, name: str, *, last: bool) -> bool:
+    async def _attempt(
+        self, once: Callable[[], Awaitable[None]], what: str, name: str, *, trusted: bool, last: bool
+    ) -> bool:
         """Whether it went through; False when another attempt may help."""
         try:
             await once()
-        except TransferFailed as e:
-            if last or not e.retryable:
+        except (TransferFailed, InputDenied, StoreDenied) as e:
+            if last or not is_passing(e, trusted=trusted):
                 raise
             return False
         except BROKEN as e:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.minio
 
 PART = 5 * 2**20
 KEY = "out/a film (1) é.mp4"
-QUICK = TransferLimits(connect_s=5, idle_s=10, total_s=60, attempts=3, backoff_s=0.01)
+QUICK = TransferLimits(connect_s=5, idle_s=10, total_s=60, attempts=3, trusted_attempts=3, backoff_s=0.01)
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ from manifests.errors import (
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-QUICK = TransferLimits(connect_s=5, idle_s=1, total_s=30, attempts=3, backoff_s=0.01, backoff_cap_s=0.02)
+QUICK = TransferLimits(
+    connect_s=5, idle_s=1, total_s=30, attempts=3, trusted_attempts=3, backoff_s=0.01, backoff_cap_s=0.02
+)
 MEDIA = bytes(random.Random(1).randbytes(3 * 2**20 + 17))
 SIGNED = "?X-Amz-Signature=topsecret"
 
@@ -170,7 +172,6 @@ async def test_trouble_that_stays_ends_in_a_retryable_error(server: Server, tmp_
     [
         (gives(b"", 404), InputMissing, False),
         (gives(b"", 410), InputMissing, False),
-        (gives(b"no", 403), InputDenied, False),
         (gives(b"<Error><Message>Request has expired</Message></Error>", 403), InputDenied, True),
         (gives(b"", 200), InputEmpty, False),
         (gives(b"", 400), TransferFailed, False),
@@ -188,6 +189,34 @@ async def test_what_an_answer_means_is_said_at_once(
     assert caught.value.info.where == "a.mp4" and caught.value.info.hint
     assert len(server.seen) == 1
     assert "topsecret" not in str(caught.value.info)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        gives(b"<Error><Code>InvalidAccessKeyId</Code></Error>", 403),
+        gives(b"<Error><Code>NoSuchBucket</Code></Error>", 404),
+        gives(b"<Error><Code>RequestTimeout</Code></Error>", 400),
+        gives(b"<Error><Code>OperationAborted</Code></Error>", 409),
+        gives(b"<Error><Code>ClientDisconnected</Code></Error>", 499),
+    ],
+    ids=["403", "404", "400", "409", "499"],
+)
+async def test_a_refusal_of_the_store_may_be_taken_back(server: Server, tmp_path: Path, refusal: Answer) -> None:
+    server.answers = [refusal, gives()]
+    await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == MEDIA
+    server.answers, server.seen[:] = [refusal, refusal, gives(b"")], []
+    await upload(transfer(server.host), tmp_path / "a.mp4", server.url("/out.mp4"))
+    assert len(server.seen) == 3
+
+
+async def test_a_refusal_that_stays_is_told_as_one(server: Server, tmp_path: Path) -> None:
+    server.answers = [gives(b"no", 403)]
+    with pytest.raises(InputDenied) as caught:
+        await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
+    assert not caught.value.retryable and caught.value.info.hint
+    assert len(server.seen) == QUICK.trusted_attempts
 
 
 async def test_an_empty_body_without_a_length_is_an_empty_input(server: Server, tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.job import Ended, Workplace, finish_job
 from manifests.errors import DuplicateJob, EncodeFailed
 
-QUICK = TransferLimits(connect_s=2, idle_s=5, total_s=20, attempts=3, backoff_s=0.01, backoff_cap_s=0.02)
+QUICK = TransferLimits(
+    connect_s=2, idle_s=5, total_s=20, attempts=3, trusted_attempts=3, backoff_s=0.01, backoff_cap_s=0.02
+)
 SIGNED = "?X-Amz-Signature=topsecret"
 MINE = Identity("job", "ep", "w1")
 OTHERS = Claim("t", "other", "ep", "w2", 1.0)

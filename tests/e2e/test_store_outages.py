@@ -1,0 +1,226 @@
+"""The store goes away or refuses for a while, whatever a run is just doing: it is done afterwards, and paid once.
+
+One listener behind a proxy, and for each way to fail a run in every phase: the request that a phase begins with is kept
+waiting until all of them are there, and then everything is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from minio import MinioAdmin
+from minio.credentials import StaticProvider
+
+from support import store_proxy
+from support.installation import samples
+from support.runpod.cloud import Cloud
+from support.runpod.installation import RunPodInstallation, bucket_of_its_own, runpod_installation
+from support.store_proxy import Refusal, StoreProxy
+from support.stores import admin_client, servers, start_minio
+
+pytestmark = pytest.mark.minio
+
+AWAY_S = 4.0
+LONG_AWAY_S = 12.0
+USER = ("drops", "a-secret-of-the-drops")
+
+
+@dataclass(frozen=True)
+class Receiver:
+    url: str
+    heard: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+@dataclass(frozen=True)
+class Bench:
+    rp: RunPodInstallation
+    proxy: StoreProxy
+    server: Any
+    admin: MinioAdmin
+    receiver: Receiver
+
+    def drop(self, phase: str, way: str) -> str:
+        """A run that gets as far as `phase`, and no further before the refusal begins. Its key."""
+        name = f"{phase}-{way}"
+        requests = {
+            "reading": ("GET", f"{name}.job.json"),
+            "planning": ("HEAD", f"{name}.mp3"),
+            "finishing": ("PUT", f"{name}/.*"),
+            "writing": ("PUT", f"{name}.done.json"),
+            "calling": ("GET", f"{name}.done.json"),
+        }
+        more: dict[str, Any] = {"audio": f"{name}.mp3"}
+        if phase != "waiting":
+            self.rp.install.drops.put(f"{name}.mp3", b"sound")
+        if phase == "calling":
+            more["callback_url"] = self.receiver.url
+        if phase in requests:
+            self.proxy.hold(*requests[phase])
+        if phase == "uploading":
+            return self._film(name)
+        return self.rp.drop(name, "wait-5" if phase == "following" else "quick", **more)
+
+    def _film(self, name: str) -> str:
+        """Its worker leaves files in the store."""
+        key = f"{name}.job.json"
+        self.proxy.hold("PUT", f"{name}/.*")
+        images = [{"image_url": "a.jpg", "duration": 1}]
+        asked = {"images": images, "path": f"{name}/"}
+        self.rp.install.drops.put(key, json.dumps(asked).encode())
+        return key
+
+
+PHASES = ("reading", "waiting", "planning", "following", "uploading", "finishing", "writing", "calling")
+
+
+@contextmanager
+def receiving() -> Generator[Receiver]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            receiver.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.server_address[1]}/")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield receiver
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, there: Cloud) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("outages")
+    server = start_minio("minio", folder / "minio")
+    admin = MinioAdmin(
+        endpoint=server.host,
+        credentials=StaticProvider(server.access_key, server.secret_key),
+        region="us-east-1",
+        secure=False,
+    )
+    admin.user_add(*USER)
+    admin.attach_policy(["readwrite"], user=USER[0])
+    client = admin_client(server)
+    with (
+        receiving() as receiver,
+        store_proxy.store_proxy(server) as proxy,
+        bucket_of_its_own(client) as bucket,
+        runpod_installation(folder, server, client, bucket, there=there) as rp,
+    ):
+        rp.install.config["store"]["endpoint"] = proxy.endpoint
+        rp.install.config["callbacks"] = {"private_hosts": ["127.0.0.1"]}
+        rp.install.config["reconcile"] = {"interval": 2}
+        rp.install.environ |= {"GPUDROP_S3_ACCESS_KEY": USER[0], "GPUDROP_S3_SECRET_KEY": USER[1]}
+        rp.install.drops.put("a.jpg", samples()["media/dawn.jpg"])
+        rp.work(count=3, restart=True)
+        rp.install.start()
+        yield Bench(rp, proxy, server, admin, receiver)
+    servers.stop(server)
+
+
+@contextmanager
+def killed(bench: Bench) -> Generator[None]:
+    """kill -9 of the store, and its start."""
+    servers.kill(bench.server)
+    bench.proxy.release()
+    yield
+    servers.restart(bench.server)
+
+
+@contextmanager
+def disabled(bench: Bench) -> Generator[None]:
+    """The user whose keys the listener has."""
+    bench.admin.user_disable(USER[0])
+    bench.proxy.release()
+    yield
+    bench.admin.user_enable(USER[0])
+
+
+def refusing(refusal: Refusal) -> Callable[[Bench], Any]:
+    return lambda bench: bench.proxy.refusing(refusal)
+
+
+@dataclass(frozen=True)
+class Way:
+    name: str
+    begin: Callable[[Bench], Any]
+    seconds: float = AWAY_S
+
+
+WAYS = [
+    Way("killed", killed, LONG_AWAY_S),
+    Way("disabled", disabled),
+    Way("denied", refusing(store_proxy.DENIED)),
+    Way("unknown-key", refusing(store_proxy.NO_KEY)),
+    Way("clock", refusing(store_proxy.CLOCK)),
+    Way("no-bucket", refusing(store_proxy.NO_BUCKET)),
+    Way("timeout", refusing(store_proxy.TIMEOUT)),
+    Way("incomplete", refusing(store_proxy.INCOMPLETE)),
+    Way("conflict", refusing(store_proxy.CONFLICT)),
+    Way("client-gone", refusing(store_proxy.CLIENT_GONE)),
+    Way("slow-down", refusing(store_proxy.SLOW_DOWN)),
+    Way("cut", refusing(store_proxy.CUT)),
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=[way.name for way in WAYS])
+def test_a_store_that_fails_for_a_while_ends_no_run(bench: Bench, way: Way) -> None:
+    install = bench.rp.install
+    keys = {phase: bench.drop(phase, way.name) for phase in PHASES}
+    install.until(lambda: all(_is_there(bench, phase, key) for phase, key in keys.items()))
+    with way.begin(bench):
+        time.sleep(way.seconds)
+    install.drops.put(f"waiting-{way.name}.mp3", b"sound")
+    for phase, key in keys.items():
+        document = install.ended(key)
+        assert document["code"] == 200, (phase, document)
+        assert install.document(key, "error") is None, phase
+    for phase, key in keys.items():
+        bench.rp.quiet(key)
+        assert _executions(bench, phase, key) == 1, phase
+    called = f"calling-{way.name}.job.json"
+    install.until(lambda: [told for told in bench.receiver.heard if told["key"] == called])
+
+
+def _is_there(bench: Bench, phase: str, key: str) -> bool:
+    name = key.removesuffix(".job.json")
+    match phase:
+        case "waiting":
+            status = bench.rp.install.document(key, "status")
+            return bool(status and status["state"] == "waiting")
+        case "following":
+            return any(job.taken for job in bench.rp.jobs(key))
+        case "planning":
+            return bench.proxy.waits(f"HEAD {name}.mp3")
+        case "reading":
+            return bench.proxy.waits(f"GET {name}.job.json")
+        case "uploading" | "finishing":
+            return bench.proxy.waits(f"PUT {name}/")
+        case "writing":
+            return bench.proxy.waits(f"PUT {name}.done.json")
+        case _:
+            return bench.proxy.waits(f"GET {name}.done.json")
+
+
+def _executions(bench: Bench, phase: str, key: str) -> int:
+    if phase != "uploading":
+        return bench.rp.paid(key)
+    name = key.removesuffix(".job.json")
+    jobs = [
+        job
+        for job in bench.rp.there.jobs(bench.rp.endpoint.id)
+        if any(f"/{name}/" in output["url"] for output in job.input["task"]["outputs"])
+    ]
+    return sum(not e.error.startswith(("duplicate_job", "cancelled")) for job in jobs for e in job.executions)
