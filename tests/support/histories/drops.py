@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DONE = "done"
 NOTHING = "nothing"
@@ -64,3 +65,8 @@ def media_bytes(key: str) -> bytes:
 def said(model: str, media: bytes) -> str:
     """What `support.odd_worker` hears in `media`."""
     return f"{model}:{hashlib.sha256(media).hexdigest()[:12]}"
+
+
+def work_of(asked: Mapping[str, Any]) -> str:
+    """What names the work of one version, in a manifest and in the task that is made of it; "" where nothing does."""
+    return str(asked.get("model") or asked.get("zoom_to") or "")

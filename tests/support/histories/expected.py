@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from manifests.names import drop_path
 from support.histories.callbacks import Post
-from support.histories.drops import DONE, NOTHING, Drop
+from support.histories.drops import DONE, NOTHING, Drop, work_of
 from support.histories.remains import Remains
 
 ENDED = frozenset({"done", "failed", "cancelled", "superseded"})
@@ -105,22 +106,21 @@ def _words(posts: Sequence[Post]) -> Iterator[str]:
 
 
 def _executions(left: Remains, puts: Sequence[bytes]) -> Iterator[str]:
-    """No task is carried out twice, unless the first time died in the middle."""
-    whole = Counter(each.task_id for each in left.executions if each.worked and each.outcome == "completed")
-    for task_id, times in whole.items():
-        if times > 1:
-            every = [each.outcome for each in left.executions if each.task_id == task_id]
-            yield f"task {task_id} was done {times} times: {', '.join(every)}"
-    sent = Counter(_model(body) for body in puts)
-    died = sum(each.outcome in ("crashed", "running", "stopped") for each in left.executions)
-    again = sum(max(0, times - sent[model]) for model, times in left.finished.items() if sent[model])
-    if again > died:
-        yield f"workers came to an end {again} times too often, and {died} executions died"
+    """No version's work is done twice, unless a worker that did it never said so: it died, or was cut off."""
+    sent = Counter(_work(body) for body in puts)
+    cut_off = Counter(each.work for each in left.executions if not each.whole)
+    for work, times in left.finished.items():
+        if sent[work] and times > sent[work] + cut_off[work]:
+            every = "; ".join(each.text for each in left.executions if each.work == work)
+            yield f"{work} was dropped {sent[work]} times and done {times} times: {every}"
 
 
-def _model(body: bytes) -> str:
-    """The model that a manifest names, where it names one."""
-    return body.decode().partition('"model": "')[2].partition('"')[0]
+def _work(body: bytes) -> str:
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return ""
+    return work_of(asked)
 
 
 def _marks(left: Remains) -> Iterator[str]:

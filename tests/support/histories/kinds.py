@@ -87,6 +87,7 @@ def _video(d: Draft) -> list[Drop]:
         asked = {
             "images": [{"image": f"/{PICTURE}", "duration": number}] * 2,
             "path": f"{d.name}/",
+            "zoom_to": round(d.rng.uniform(1.0, 4.0), 9),
             "metadata": {"number": number},
         }
         acts.append(Act(at, d.key, d.body(asked)))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gpu_dispatch.claims import claim_from_bytes
+from support.histories.drops import work_of
 from support.installation import MinioDrops
 from support.runpod.cloud import Cloud
 
-_NO_WORK = ("duplicate_job", "cancelled")
 _KEPT = (".json", ".txt", ".mp4", ".claim")
 _LEDGER_S = 30
 _BUSY = (
@@ -37,10 +37,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    task_id: str
-    outcome: str
-    worked: bool
-    """It may have done work: it did not say that the task was another's, or withdrawn."""
+    """One time a worker had a task. `work`: as `work_of` names it; `text` is for who reads of it.
+
+    `whole`: its answer has reached the provider, and was no error.
+    """
+
+    work: str
+    whole: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Remains:
     open_tasks: frozenset[str] = frozenset()
     executions: Sequence[Execution] = ()
     finished: Counter[str] = field(default_factory=Counter[str])
-    """How often the workers did each thing to its end."""
+    """How often workers came to the end of each work."""
 
     def document(self, path: str, kind: str) -> dict[str, Any] | None:
         """A sidecar of the drop with this folder and name."""
@@ -112,7 +116,11 @@ class Reader:
 
     def _executions(self) -> list[Execution]:
         return [
-            Execution(job.input["task"]["task_id"], each.outcome, not each.error.startswith(_NO_WORK))
+            Execution(
+                work_of(job.input["task"]["params"]),
+                each.outcome == "completed",
+                f"{each.started:.2f}-{each.ended or 0:.2f} {each.worker} {job.id[:8]} {each.outcome} {each.error[:60]}",
+            )
             for job in self._there.jobs(self._endpoint)
             for each in job.executions
         ]

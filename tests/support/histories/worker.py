@@ -26,7 +26,7 @@ from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.environment import settings_from
 from gpu_dispatch.worker.logs import start_logging
 from manifests.errors import NoAudio
-from support.histories.drops import said
+from support.histories.drops import said, work_of
 
 
 async def telling(params: TaskParams, job: Job) -> Payload:
@@ -40,7 +40,7 @@ async def telling(params: TaskParams, job: Job) -> Payload:
         job.report(Progress(50, "wait"))
         await asyncio.sleep(float(wait))
     text = said(params.model, job.path(params.audio).read_bytes())
-    _note(params.model)
+    _note(work_of({"model": params.model}))
     segment = Segment(id=0, start=0.0, end=1.0, text=text, words=())
     return Transcript("en", 1.0, 1.0, (segment,), model=params.model, engine="told", device="cpu")
 
@@ -48,13 +48,14 @@ async def telling(params: TaskParams, job: Job) -> Payload:
 def _films(params: Img2VidParams, job: Job) -> Videos:
     for clip in params.clips:
         job.path(clip.output).write_text(f"{clip.output} {clip.frames}")
+    _note(work_of({"zoom_to": params.zoom_to}))
     files = [VideoFile(c.output, 20, c.frames / 24, 320, 180, c.frames) for c in params.clips]
     return Videos(tuple(files), "libx264")
 
 
-def _note(model: str) -> None:
+def _note(work: str) -> None:
     with Path(os.environ["HISTORY_LOG"]).open("a") as log:
-        log.write(f"{model}\n")
+        log.write(f"{work}\n")
 
 
 async def idle() -> None:
