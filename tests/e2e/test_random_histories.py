@@ -5,6 +5,7 @@ A history is drawn from a seed, which is printed: GPUDROP_SEED=… draws it agai
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -141,11 +142,11 @@ async def test_every_drop_ends_as_it_should(
         drops = make_drops(
             random.Random(SEED), place.drops, place.span_s, callbacks=player.receiver.url, kinds=place.kinds
         )
-        player.listener.start()
+        await asyncio.to_thread(player.listener.start)
         await player.play(drops, make_schedule(random.Random(SEED + 1), place.span_s))
         await player.ended(drops, within_s=place.within_s)
-        player.listener.stop()
-        left = player.reader.all()
+        await asyncio.to_thread(player.listener.stop)
+        left = await asyncio.to_thread(player.reader.all)
         problems = wrong(drops, left, player.puts, player.receiver.posts) + player.listener.defects()
         assert not problems, told(problems, drops, player)
 
