@@ -12,6 +12,7 @@ import structlog
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.wiring.app import running
+from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
@@ -32,6 +33,14 @@ async def serve(config: Config, environment: Environment, *, config_file: Path |
         failed = [task for task in app.tasks if task.done()]
         stopped.cancel()
         for task in failed:
-            log.error("part_failed", error=repr(task.exception()), exc_info=task.exception())
+            _tell(task.exception())
         log.info("stopping")
     return 1 if failed else 0
+
+
+def _tell(error: BaseException | None) -> None:
+    """What a user can mend needs no traceback."""
+    if isinstance(error, GpuDropError):
+        log.error("part_failed", code=error.info.code, error=str(error), hint=error.info.hint)
+    else:
+        log.error("part_failed", error=repr(error), exc_info=error)

@@ -95,7 +95,7 @@ class Course:
                 raise going_on(e, left) from e
             raise
         except Exception:
-            # A program that is ending loses its threads a moment before its stories are let go: their jobs go on.
+            # What a story uses may be closed in a program that is ending and could not let the story go: jobs go on.
             await asyncio.sleep(ENDING_S)
             await self._stop(DEFECT.code)
             raise
