@@ -118,6 +118,16 @@ def redrive(
 
 
 @app.command()
+def callback(
+    what: Annotated[str, typer.Argument(help="A run's id, or the key of a drop.")], config: ConfigOption = CONFIG
+) -> None:
+    """Send an ended run's callback again: the sidecar as it was, without running anything."""
+    from listener.commands.callback import send_callback
+
+    sys.exit(asyncio.run(send_callback(load(config), what)))
+
+
+@app.command()
 def costs(
     by: Annotated[CostsBy, typer.Option(help="What to sum up by.")] = "day",
     days: Annotated[int, typer.Option(min=1, max=400, help="How many days (UTC), today included.")] = 30,

@@ -21,14 +21,22 @@ _Body = dict[str, Tree]
 
 def modernise(body: Mapping[str, Tree]) -> dict[str, Tree]:
     """`body` with today's names; values are not checked, except where one cannot be translated: ManifestError."""
-    inner = body.get("input")
-    if isinstance(inner, dict) and body.keys() <= _WRAPPER:
-        unwrapped = dict(inner)
-        if body.get("webhook") is not None:
-            unwrapped.setdefault("callback_url", body["webhook"])
-        return _from_root(_renamed(unwrapped))
+    inner = unwrapped(body)
+    if inner is not None:
+        return _from_root(_renamed(inner))
     fields = _renamed(dict(body))
     return _from_root(fields) if _is_old(body) else fields
+
+
+def unwrapped(body: Mapping[str, Tree]) -> dict[str, Tree] | None:
+    """What stands in RunPod's {"input": …}, with its `webhook` as the callback_url; None when `body` is none."""
+    inner = body.get("input")
+    if not isinstance(inner, dict) or not body.keys() <= _WRAPPER:
+        return None
+    fields = dict(inner)
+    if body.get("webhook") is not None:
+        fields.setdefault("callback_url", body["webhook"])
+    return fields
 
 
 def _is_old(body: Mapping[str, Tree]) -> bool:

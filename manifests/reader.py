@@ -82,6 +82,12 @@ def from_template(
     return _build(fields, models, defaults, source)
 
 
+def filled_template(template: Mapping[str, Tree], key: str) -> dict[str, Tree]:
+    """The template's fields with their placeholders filled; nothing is checked."""
+    fields, _ = _filled(dict(template), key.rpartition("/")[2])
+    return fields if isinstance(fields, dict) else {}
+
+
 def _build(
     fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults], origin: str
 ) -> Manifest:

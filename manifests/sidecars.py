@@ -5,13 +5,16 @@ Each is a frozen value and one function to bytes: UTF-8 JSON, never empty. Times
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from manifests.documents import JobNote, document_bytes, error_fields, iso, job_fields
 from manifests.errors import ErrorInfo
+
+_ABOUT_CALLBACK = "callback_url: "
 
 RunState = Literal["accepted", "waiting", "queued", "running", "writing"]
 
@@ -81,6 +84,16 @@ class Failed:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True, slots=True)
+class CallbackNote:
+    """How the run's callback stands: waiting, delivered, refused or given_up, after so many attempts."""
+
+    state: str
+    attempts: int
+    last_error: str = ""
+    hint: str = ""
+
+
 def status_bytes(status: Status) -> bytes:
     return document_bytes(
         {
@@ -133,6 +146,25 @@ def failed_bytes(failed: Failed) -> bytes:
             "metadata": failed.metadata,
         }
     )
+
+
+def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
+    """A final sidecar that tells of its callback as well, and warns when that will not be delivered.
+
+    None when `body` is no sidecar of the run.
+    """
+    try:
+        document: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or cast("dict[str, Any]", document).get("run_id") != run_id:
+        return None
+    fields = cast("dict[str, Any]", document)
+    told = {"state": note.state, "attempts": note.attempts, "last_error": note.last_error, "hint": note.hint}
+    warnings = [w for w in fields.pop("warnings", []) if not str(w).startswith(_ABOUT_CALLBACK)]
+    if note.state in ("refused", "given_up"):
+        warnings.append(f"{_ABOUT_CALLBACK}{note.last_error} {note.hint}".rstrip())
+    return document_bytes({**fields, "callback": told, **({"warnings": warnings} if warnings else {})})
 
 
 def _execution(started: datetime, ended: datetime) -> dict[str, Any]:

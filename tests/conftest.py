@@ -13,6 +13,7 @@ pytest_plugins = (
     "support.processes",
     "support.places",
     "support.installation",
+    "support.receiver",
     "support.attempts",
     "support.runpod.fixtures",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from listener.configuration.config import Config
 from listener.configuration.state import state_of
+from listener.ledger.callbacks import CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.runs import RunLedger, RunRow
@@ -21,7 +22,7 @@ _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "superseded
 
 
 @asynccontextmanager
-async def _database(config: Config) -> AsyncGenerator[Database]:
+async def ledger_database(config: Config) -> AsyncGenerator[Database]:
     database = Database(state_of(config).ledger_url)
     await database.open()
     try:
@@ -32,21 +33,26 @@ async def _database(config: Config) -> AsyncGenerator[Database]:
 
 @asynccontextmanager
 async def _ledger(config: Config) -> AsyncGenerator[RunLedger]:
-    async with _database(config) as database:
+    async with ledger_database(config) as database:
         yield RunLedger(database)
 
 
 async def show_status(config: Config, what: str, limit: int) -> None:
-    async with _database(config) as database:
+    async with ledger_database(config) as database:
         runs = RunLedger(database)
         rows = (await runs.matching(what) if what else await runs.recent(limit))[:limit]
         sources = [] if what else await SourceLedger(database).all()
+        callbacks = CallbackLedger(database)
+        called = await callbacks.of([row.run_id for row in rows]) if what else {}
+        unheard = {} if what else await callbacks.counts()
         keys, waiting = await InboxLedger(database, "").waiting(), await runs.waiting()
     console = Console()
     if sources:
         console.print(_sources_table(sources), "")
     if keys or waiting:
         console.print(f"{keys} keys wait to be looked at, {waiting} runs wait to be started.", "")
+    if text := _unheard(unheard):
+        console.print(text, "")
     if not rows:
         console.print(f"No run matches {what!r}." if what else "No runs yet.")
         return
@@ -56,6 +62,15 @@ async def show_status(config: Config, what: str, limit: int) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
+    for run_id, row in called.items():
+        print_line(f"{run_id}: {callback_line(row)}")
+
+
+def _unheard(counts: Mapping[str, int]) -> str:
+    """The callbacks that were not heard, in words; "" when all were."""
+    found = {"waiting": "wait to be heard", "refused": "were refused", "given_up": "were given up"}
+    told = ", ".join(f"{counts[state]} {words}" for state, words in found.items() if counts.get(state))
+    return f"Callbacks: {told}. `gpudrop status KEY` says why." if told else ""
 
 
 def _sources_table(rows: Sequence[SourceRow]) -> Table:
@@ -69,6 +84,15 @@ def _sources_table(rows: Sequence[SourceRow]) -> Table:
         counts = ", ".join(f"{what}: {n}" for what, n in sorted(row.counts.items(), key=lambda item: -item[1]))
         table.add_row(name, _moment(row.since), state, counts)
     return table
+
+
+def callback_line(row: CallbackRow) -> str:
+    """How a callback stands, in a sentence or two."""
+    times = "1 attempt" if row.attempts == 1 else f"{row.attempts} attempts"
+    if row.state == "delivered":
+        return f"callback delivered after {times}."
+    said = {"refused": "refused", "given_up": "given up", "waiting": "not heard yet"}[row.state]
+    return f"callback {said} after {times}. {row.last_error} {row.hint}".rstrip()
 
 
 def _moment(seconds: float) -> str:

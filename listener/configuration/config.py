@@ -107,7 +107,10 @@ class CallbacksConfig(Section, frozen=True):
     private_hosts: frozenset[str] = frozenset()
     """Hosts a callback may go to although their address is private."""
     timeout: Seconds = 15.0
-    max_attempts: int = Field(default=6, ge=1, le=50)
+    keep_trying: Seconds = 86400.0
+    """How long a receiver that does not hear is called again, over restarts."""
+    max_attempts: int | None = Field(default=None, ge=1, le=1000)
+    """Ends it earlier, after so many attempts."""
 
 
 class LogConfig(Section, frozen=True):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dialect = Literal["sqlite", "postgresql"]
+_BYTES: dict[Dialect, str] = {"sqlite": "BLOB", "postgresql": "BYTEA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +150,26 @@ _DIALECTS = Migration(
     add_column("gpudrop_jobs", "dialect", "TEXT NOT NULL DEFAULT ''"),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS)
+_CALLBACKS = Migration(
+    6,
+    "callbacks that are to be delivered",
+    (
+        *(
+            Step(
+                (
+                    f"""CREATE TABLE gpudrop_callbacks (
+                        run_id TEXT NOT NULL PRIMARY KEY, url TEXT NOT NULL, host TEXT NOT NULL,
+                        body {kind} NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
+                        last_error TEXT NOT NULL, hint TEXT NOT NULL, noted TEXT NOT NULL, created FLOAT NOT NULL,
+                        updated FLOAT NOT NULL, due FLOAT NOT NULL, until FLOAT NOT NULL, holder TEXT NOT NULL,
+                        lease_until FLOAT NOT NULL)""",
+                ),
+                dialect,
+            )
+            for dialect, kind in _BYTES.items()
+        ),
+        both("CREATE INDEX gpudrop_callbacks_by_due ON gpudrop_callbacks (state, due)"),
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS, _CALLBACKS)

@@ -1,80 +1,88 @@
-"""Telling a user's system that a run has ended: one signed POST of the final sidecar, tried until it is heard."""
+"""One POST of a run's final sidecar to a user's system: signed, and only where it may go."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-import random
+import io
+import time
 from dataclasses import dataclass
 
 import aiohttp
-import structlog
 from yarl import URL
 
 from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
-from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.transfer.answers import BROKEN, reason_of
+from gpu_dispatch.transfer.limits import TransferLimits
+from listener.runs.callback_answers import CallbackOutcome, outcome_of
 from manifests.errors import AddressNotAllowed
+from manifests.hosts import WebAddress, parse_web_address
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.callbacks")
-
-_BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
-_BODY_LIMIT = 4096
-_STILL_RUNNING = "is running already"
-_FINISHED = "has finished already"
+_ANSWER_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackSettings:
-    """`secret` signs bodies when set; `private_hosts` may be called although their address is private."""
+    """`secret` signs bodies when set; `private_hosts` may be called although their address is private. Seconds.
+
+    An attempt takes up to `timeout_s`. They end after `keep_trying_s`, or after `max_attempts` where that is set.
+    """
 
     secret: str = ""
     private_hosts: frozenset[str] = frozenset()
     timeout_s: float = 15.0
-    max_attempts: int = 6
+    keep_trying_s: float = 86400.0
+    max_attempts: int | None = None
 
 
-class _Refused(Exception):
-    """The other side says that it will never take this."""
-
-
-class Callbacks:
-    def __init__(self, settings: CallbackSettings, rng: random.Random) -> None:
+class CallbackClient:
+    def __init__(self, settings: CallbackSettings) -> None:
         self._settings = settings
-        self._rng = rng
 
-    async def deliver(self, url: str, body: bytes, run_id: str) -> bool:
-        """Whether the other side took `body`. Never raises: a deaf receiver must not undo a finished run."""
-        for attempt in range(1, self._settings.max_attempts + 1):
-            try:
-                if await self._post(url, body, run_id):
-                    return True
-            except (_Refused, AddressNotAllowed) as e:
-                log.warning("callback_refused", run_id=run_id, error=str(e))
-                return False
-            except (aiohttp.ClientError, TimeoutError, OSError) as e:
-                log.info("callback_failed", run_id=run_id, attempt=attempt, error=str(e) or type(e).__name__)
-            if attempt < self._settings.max_attempts:
-                await asyncio.sleep(_BACKOFF.delay(attempt, self._rng))
-        log.warning("callback_given_up", run_id=run_id, attempts=self._settings.max_attempts)
-        return False
+    async def post(self, url: str, body: bytes, *, run_id: str, attempt: int) -> CallbackOutcome:
+        """Raises nothing that a receiver can bring about."""
+        address = parse_web_address(url)
+        if address is None:
+            return CallbackOutcome("refused", "It is no usable address.", "Check its spelling.")
+        try:
+            return await self._post(address, body, self._headers(body, run_id, attempt))
+        except AddressNotAllowed:
+            return CallbackOutcome(
+                "refused",
+                f"The host {address.host!r} has a private address and may not be called.",
+                f'Write callbacks.private_hosts: ["{address.host_and_port}"] in config.yaml, start gpudrop again, and'
+                " have it sent with `gpudrop callback`.",
+            )
+        except BROKEN as e:
+            reason, _, hint = reason_of(e, TransferLimits(idle_s=self._settings.timeout_s))
+            return CallbackOutcome("failed", f"Not delivered: {reason}.", hint)
 
-    async def _post(self, url: str, body: bytes, run_id: str) -> bool:
-        address = URL(url)
-        trusted = is_trusted(address, self._settings.private_hosts)
+    async def _post(self, address: WebAddress, body: bytes, headers: dict[str, str]) -> CallbackOutcome:
+        url = URL(address.url, encoded=True)
+        trusted = is_trusted(url, self._settings.private_hosts)
         if not trusted:
-            check_literal(address)
-        headers = {"Content-Type": "application/json", "X-Gpudrop-Run": run_id}
-        if self._settings.secret:
-            headers["X-Gpudrop-Signature"] = "sha256=" + sign(self._settings.secret, body)
+            check_literal(url)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
         connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver() if trusted else PublicResolver())
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.post(address, data=body, headers=headers, allow_redirects=False) as response,
+            session.post(url, data=io.BytesIO(body), headers=headers, allow_redirects=False) as response,
         ):
-            text = (await response.content.read(_BODY_LIMIT)).decode("utf-8", "replace")
-            return _heard(response.status, text)
+            text = await _beginning(response)
+            return outcome_of(response.status, response.headers, text, time.time())
+
+    def _headers(self, body: bytes, run_id: str, attempt: int) -> dict[str, str]:
+        """The id is the same at every repetition, so that a receiver can tell one from a second callback."""
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "X-Gpudrop-Run": run_id,
+            "X-Gpudrop-Callback-Id": f"callback-{run_id}",
+            "X-Gpudrop-Attempt": str(attempt),
+        }
+        if self._settings.secret:
+            headers["X-Gpudrop-Signature"] = "sha256=" + sign(self._settings.secret, body)
+        return headers
 
 
 def sign(secret: str, body: bytes) -> str:
@@ -82,11 +90,9 @@ def sign(secret: str, body: bytes) -> str:
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def _heard(status: int, text: str) -> bool:
-    """n8n's waiting workflows answer 409 both when they are not yet asleep (call again) and when they were woken."""
-    if 200 <= status < 300 or (status == 409 and _FINISHED in text):
-        return True
-    if status in (404, 405, 410, 413) or (300 <= status < 400):
-        raise _Refused(f"it answered {status}")
-    log.info("callback_answered", status=status, still_running=_STILL_RUNNING in text)
-    return False
+async def _beginning(response: aiohttp.ClientResponse) -> str:
+    """What an answer begins with. A body that breaks off, or cannot be unpacked, does not unsay the status."""
+    try:
+        return (await response.content.read(_ANSWER_BYTES)).decode("utf-8", "replace")
+    except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, TimeoutError):
+        return ""

@@ -16,7 +16,6 @@ from listener.ledger.objects import ObjectLedger, fingerprint
 from listener.ledger.run_states import RunState, state_after
 from listener.ledger.runs import RunLedger
 from listener.runs.board import Board
-from listener.runs.callbacks import Callbacks
 from listener.runs.fence import Fence
 from listener.runs.jobs import Attempt
 from listener.runs.letters import dead_letter
@@ -60,7 +59,6 @@ class Closer:
         runs: RunLedger,
         board: Board,
         fence: Fence,
-        callbacks: Callbacks,
         *,
         clock: Callable[[], float],
         link_s: int,
@@ -71,7 +69,6 @@ class Closer:
         self._objects = objects
         self._runs = runs
         self._board = board
-        self._callbacks = callbacks
         self._fence = fence
         self._clock = clock
         self._link_s = link_s
@@ -187,10 +184,6 @@ class Closer:
         """The run has ended, though its last word could not be written: `gpudrop status` still tells."""
         await self._board.close(run.run_id)
         await self._runs.update(run.run_id, state="failed", at=self._clock(), error_code=error.code)
-
-    async def call_back(self, run: RunRequest, url: str, body: bytes) -> bool:
-        """Posts `body`, the run's final sidecar, to `url`; whether it was heard."""
-        return await self._callbacks.deliver(url, body, run.run_id)
 
     async def _close(self, run: RunRequest, kind: Sidecar, data: bytes, state: RunState, error_code: str = "") -> None:
         """What it makes untrue goes first: the final sidecar is the last thing a run writes. Raises RunSuperseded."""

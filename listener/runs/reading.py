@@ -10,11 +10,12 @@ from typing import Any
 from listener.runs.request import RunRequest
 from listener.store import Store
 from listener.triggers import Trigger
+from manifests.callback_urls import callback_url_of, fields_or_none
 from manifests.defaults import Defaults, read_defaults
-from manifests.errors import InputTooLarge, ManifestTooLarge, RunCancelled
+from manifests.errors import InputTooLarge, ManifestTooLarge, ObjectDenied, RunCancelled, UnusableKey
 from manifests.models import Manifest
 from manifests.names import defaults_keys
-from manifests.reader import from_template, read
+from manifests.reader import filled_template, from_template, read
 from manifests.syntax import MAX_BYTES
 from manifests.tree import decode
 
@@ -61,6 +62,24 @@ class ManifestReader:
         defaults = await self._folder_defaults(run)
         manifest = await asyncio.to_thread(read, data, run.key, models=self._models, defaults=defaults)
         return _asked(manifest, decode(data, run.key))
+
+    async def callback_url(self, run: RunRequest) -> str | None:
+        """Who is to hear of a drop that was refused before it was understood; None: nobody."""
+        template = run.trigger.manifest
+        if template is not None:
+            manifest = filled_template(template, run.key)
+        else:
+            manifest = await self._fields(run.bucket, run.key)
+        defaults: list[Mapping[str, Any]] = [{**each.sections, **each.fields} for each in self._defaults]
+        defaults += [await self._fields(run.bucket, key) for key in defaults_keys(run.key)]
+        return callback_url_of(manifest, defaults)
+
+    async def _fields(self, bucket: str, key: str) -> Mapping[str, Any]:
+        try:
+            data = await self._document(bucket, key)
+        except (ManifestTooLarge, ObjectDenied, UnusableKey):
+            return {}
+        return await asyncio.to_thread(fields_or_none, data, key) if data is not None else {}
 
     async def _folder_defaults(self, run: RunRequest) -> tuple[Defaults, ...]:
         found = list(self._defaults)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.runs import RunLedger
 from listener.runs.engine import Engine
 from manifests.errors import StoreUnavailable
@@ -16,7 +17,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sweeping")
 EVERY_S = 3600.0
 
 
-async def sweep_old_runs(engine: Engine, runs: RunLedger, *, keep_s: float, clock: Callable[[], float]) -> None:
+async def sweep_old_runs(
+    engine: Engine, runs: RunLedger, callbacks: CallbackLedger, *, keep_s: float, clock: Callable[[], float]
+) -> None:
     """At once, and then every hour, until cancelled. `clock` gives epoch seconds."""
     while True:
         before = clock() - keep_s
@@ -25,6 +28,7 @@ async def sweep_old_runs(engine: Engine, runs: RunLedger, *, keep_s: float, cloc
             while count := await engine.forget(before):
                 forgotten += count
             await runs.forget(before)
+            await callbacks.forget(before)
             if forgotten:
                 log.info("runs_forgotten", runs=forgotten)
         except StoreUnavailable as e:

@@ -26,6 +26,7 @@ from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
 from listener.runs.inputs import Found, InputFinder
 from listener.runs.jobs import Attempt, JobOutcome, JobRunner
+from listener.runs.outbox import Outbox
 from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
@@ -55,6 +56,7 @@ class Collaborators:
     runner: JobRunner
     closer: Closer
     adoption: Adoption
+    outbox: Outbox
     board: Board
     objects: ObjectLedger
     ends: Ends
@@ -72,6 +74,8 @@ class Prepared:
     error: ErrorInfo | None = None
     ended: bool = False
     """A final sidecar of this very run lies there: an earlier life ended it."""
+    callback_url: str | None = None
+    """Who is to hear of an error that came before the manifest was understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Tale:
         self._steps = steps
         self._status = status
         self._asked: Asked | None = None
+        self._callback_url: str | None = None
         self._attempts: tuple[Attempt, ...] = ()
         self._summary: Summary | None = None
         self._final: bytes | None = None
@@ -102,6 +107,7 @@ class Tale:
         if prepared.ended:
             return
         asked = self._asked = prepared.asked
+        self._callback_url = asked.callback_url if asked else prepared.callback_url
         if asked is None or prepared.plan is None:
             raise GpuDropError.from_info(prepared.error or DEFECT)
         handler, planning = self._planning(asked, prepared.found)
@@ -119,8 +125,7 @@ class Tale:
         await self._once("failed", bool, close, at_least_s=KEPT_S)
 
     async def call_back(self) -> None:
-        url = self._asked.callback_url if self._asked else None
-        if url:
+        if url := self._callback_url:
             await self._once("callback", bool, lambda: self._call_back(url), at_least_s=KEPT_S)
 
     async def clear(self) -> None:
@@ -130,7 +135,10 @@ class Tale:
     async def _call_back(self, url: str) -> bool:
         """The run's own last word, and nobody else's: a newer run's may lie in its place by now."""
         body = self._final or await self._c.adoption.final_sidecar(self._run)
-        return body is not None and await self._c.closer.call_back(self._run, url, body)
+        if body is None:
+            return False
+        await self._c.outbox.add(self._run.run_id, url, body)
+        return True
 
     async def _prepare(self) -> Prepared:
         """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""
@@ -147,8 +155,13 @@ class Tale:
         except GpuDropError as e:
             if is_waited_for(e):
                 raise
-            return Prepared(asked=self._asked, error=e.info)
+            url = None if self._asked or isinstance(e, RunCancelled | RunSuperseded) else await self._caller()
+            return Prepared(asked=self._asked, error=e.info, callback_url=url)
         return Prepared(asked, found, plan)
+
+    async def _caller(self) -> str | None:
+        """Who waits to hear of the drop, although it was refused before it was understood."""
+        return await self._c.reader.callback_url(self._run)
 
     async def _read(self) -> Asked:
         self._status.move("accepted")

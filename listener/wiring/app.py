@@ -22,6 +22,7 @@ from listener.configuration.environment import Environment
 from listener.configuration.reload import follow_config
 from listener.configuration.state import State, only_one, state_of
 from listener.configuration.triggers import triggers_of
+from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
@@ -30,7 +31,7 @@ from listener.ledger.runs import RunLedger
 from listener.patience import Patience
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board
-from listener.runs.callbacks import Callbacks, CallbackSettings
+from listener.runs.callback_notes import CallbackNotes
 from listener.runs.closing import Closer
 from listener.runs.control import follow_commands
 from listener.runs.engine import Engine, EngineSettings
@@ -38,6 +39,7 @@ from listener.runs.fence import Fence
 from listener.runs.fetching import Fetcher
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
+from listener.runs.outbox import Outbox
 from listener.runs.pipeline import Collaborators, Pipeline
 from listener.runs.reading import ManifestReader, check_templates
 from listener.runs.recovery import Recovery
@@ -51,7 +53,7 @@ from listener.triggers import Trigger, TriggerBook
 from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds, spending
 from listener.wiring.endpoints import build_endpoints
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
-from listener.wiring.parts import build_cluster, build_store, defaults_of, reference_policy
+from listener.wiring.parts import build_cluster, build_store, callback_settings, defaults_of, reference_policy
 from listener.wiring.readiness import opened, require_folder, tell_when_ready
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
@@ -80,6 +82,8 @@ class _Base:
     database: Database
     objects: ObjectLedger
     runs: RunLedger
+    callbacks: CallbackLedger
+    outbox: Outbox
     board: Board
     dispatch: BuiltDispatch
     spent: Callable[[str], Awaitable[float | None]]
@@ -152,6 +156,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
     spent = spending(jobs, endpoints.places)
     board = Board(store, runs, time.time, spent)
+    callbacks = CallbackLedger(database)
     dispatch = await build_dispatch(
         DispatchNeeds(config, environment, store, jobs, ends, patience, endpoints, board.progress, board.waiting), stack
     )
@@ -167,6 +172,15 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
         database=database,
         objects=ObjectLedger(database),
         runs=runs,
+        callbacks=callbacks,
+        outbox=Outbox(
+            callbacks,
+            CallbackNotes(store, runs),
+            callback_settings(config, environment),
+            member=cluster.member,
+            clock=time.time,
+            rng=random.Random(),  # noqa: S311 - jitter
+        ),
         board=board,
         dispatch=dispatch,
         spent=spent,
@@ -181,15 +195,6 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
     config = base.config
     rng = random.Random()  # noqa: S311 - jitter
     board = base.board
-    callbacks = Callbacks(
-        CallbackSettings(
-            secret=base.environment.callback_secret,
-            private_hosts=config.callbacks.private_hosts,
-            timeout_s=config.callbacks.timeout,
-            max_attempts=config.callbacks.max_attempts,
-        ),
-        rng,
-    )
     defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
         Collaborators(
@@ -210,12 +215,12 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
                 base.runs,
                 board,
                 fence,
-                callbacks,
                 clock=time.time,
                 link_s=int(config.link_expiry),
                 spent=base.spent,
             ),
             adoption=adoption,
+            outbox=base.outbox,
             board=board,
             objects=base.objects,
             ends=base.ends,
@@ -249,8 +254,9 @@ def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> Inta
 def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
     work: list[Work] = [
         follow_commands(base.runs, base.ends, accepted=wanted.set, clock=time.time),
-        sweep_old_runs(engine, base.runs, keep_s=base.config.keep_runs, clock=time.time),
+        sweep_old_runs(engine, base.runs, base.callbacks, keep_s=base.config.keep_runs, clock=time.time),
         end_when_replaced(base.cluster),
+        base.outbox.run(),
     ]
     if engine.adopts:
         work.append(take_over(base.cluster, engine, base.runs, intake.ledger))

@@ -14,6 +14,7 @@ from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
+from listener.runs.callbacks import CallbackSettings
 from listener.store import Store
 from manifests.defaults import Defaults, defaults_from
 from manifests.media import ReferencePolicy
@@ -62,6 +63,16 @@ def build_cluster(state: State, rng: random.Random) -> Cluster:
 def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:
     """The configuration's defaults for manifests. Raises UnknownField."""
     return defaults_from(config.defaults, source="config.yaml: defaults", models=models)
+
+
+def callback_settings(config: Config, environment: Environment) -> CallbackSettings:
+    return CallbackSettings(
+        secret=environment.callback_secret,
+        private_hosts=config.callbacks.private_hosts,
+        timeout_s=config.callbacks.timeout,
+        keep_trying_s=config.callbacks.keep_trying,
+        max_attempts=config.callbacks.max_attempts,
+    )
 
 
 def reference_policy(config: Config) -> ReferencePolicy:

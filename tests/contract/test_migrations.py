@@ -32,6 +32,7 @@ LANDED = (
     "5a4e2ce93202a0ba",  # 3
     "e1b72d28254fde85",  # 4
     "85d87c859fbd27e8",  # 5
+    "90622c1dcc3e01e8",  # 6
 )
 """What has landed never changes: a database that has it would not get the change. Append only."""
 

@@ -1,0 +1,182 @@
+"""Callbacks that are to be delivered, and what became of them: the body once, and who tries to deliver it now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from listener.ledger.database import Database, chunks, tables
+
+CallbackState = Literal["waiting", "delivered", "refused", "given_up"]
+"""refused: the receiver will never take it, or its address may not be called."""
+
+CLOCK_STEP_S = 4 * 3600.0
+"""No moment recorded here lies further ahead: one that does was written before the clock was set back."""
+
+_callbacks = sa.Table(
+    "gpudrop_callbacks",
+    tables,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("last_error", sa.Text, nullable=False),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("noted", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("updated", sa.Float, nullable=False),
+    sa.Column("due", sa.Float, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("lease_until", sa.Float, nullable=False),
+    sa.Index("gpudrop_callbacks_by_due", "state", "due"),
+)
+_HEAD = [column for column in _callbacks.columns if column.name != "body"]
+_OPEN = sa.or_(_callbacks.c.state == "waiting", _callbacks.c.noted != _callbacks.c.state)
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRow:
+    """One run's callback. Times are seconds since the epoch.
+
+    `host` is the receiver's host:port. `noted` is the state that the run's final sidecar tells ("": none yet). Between
+    attempts it waits for `due`; none is begun after `until`. Until `lease_until` nobody but `holder` may try.
+    """
+
+    run_id: str
+    url: str
+    host: str
+    state: CallbackState
+    created: float
+    updated: float
+    due: float
+    until: float
+    attempts: int = 0
+    last_error: str = ""
+    hint: str = ""
+    noted: str = ""
+    holder: str = ""
+    lease_until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedCallback:
+    row: CallbackRow
+    body: bytes
+
+
+class CallbackLedger:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, row: CallbackRow, body: bytes) -> bool:
+        """Whether it is new: a run has one callback, and one that is there already stays as it is."""
+
+        def work() -> bool:
+            insert = self._database.insert(_callbacks).on_conflict_do_nothing().values(**asdict(row), body=body)
+            with self._database.begin() as db:
+                return db.execute(insert.returning(_callbacks.c.run_id)).first() is not None
+
+        return await self._database.call(work)
+
+    async def claim(
+        self, holder: str, *, now: float, lease_s: float, limit: int, per_host: int, busy: Collection[str]
+    ) -> list[ClaimedCallback]:
+        """Up to `limit` callbacks that are due, the longest due first, for `holder` alone until the lease ends.
+
+        At most `per_host` of one receiver, none of those in `busy`. One to be delivered counts an attempt more.
+        """
+        table = _callbacks
+        ready = sa.and_(_OPEN, _past(table.c.due, now), _past(table.c.lease_until, now), table.c.host.not_in(busy))
+        rank = sa.func.row_number().over(partition_by=table.c.host, order_by=table.c.due)
+        ranked = sa.select(table.c.run_id, rank.label("rank")).where(ready).subquery()
+        first = sa.select(ranked.c.run_id).where(ranked.c.rank <= per_host)
+        chosen = sa.select(table.c.run_id).where(table.c.run_id.in_(first), ready).order_by(table.c.due).limit(limit)
+        more = sa.case((table.c.state == "waiting", table.c.attempts + 1), else_=table.c.attempts)
+        values = {"holder": holder, "lease_until": now + lease_s, "attempts": more}
+
+        def work() -> list[ClaimedCallback]:
+            with self._database.begin() as db:
+                ids = list(db.scalars(chosen.with_for_update(skip_locked=True)))
+                if not ids:
+                    return []
+                taken = sa.update(table).where(table.c.run_id.in_(ids)).values(values).returning(table)
+                return [_claimed(dict(row)) for row in db.execute(taken).mappings()]
+
+        return await self._database.call(work)
+
+    async def record(self, row: CallbackRow) -> None:
+        """What became of an attempt of `row.holder`, who keeps the lease. Without effect once it is somebody else's."""
+        names = ("state", "last_error", "hint", "updated", "due")
+        await self._change(row, {name: getattr(row, name) for name in names})
+
+    async def noted(self, row: CallbackRow, state: str) -> None:
+        """The run's sidecar tells `state`; gives the lease back."""
+        await self._change(row, {"noted": state, "holder": "", "lease_until": 0.0})
+
+    async def put_off(self, row: CallbackRow, due: float) -> None:
+        """Gives the lease back: it is not looked at before `due`."""
+        await self._change(row, {"due": due, "holder": "", "lease_until": 0.0})
+
+    async def release(self, holder: str) -> None:
+        """Ends the leases of `holder`, whose earlier life is over."""
+        mine = sa.update(_callbacks).where(_callbacks.c.holder == holder).values(holder="", lease_until=0.0)
+        await self._write(mine)
+
+    async def resend(self, run_id: str, *, now: float, until: float) -> bool:
+        """Asks for another delivery, at once and then as ever; whether there is something to deliver."""
+        again = {"state": "waiting", "due": now, "until": until, "updated": now}
+        return await self._write(sa.update(_callbacks).where(_callbacks.c.run_id == run_id).values(again)) > 0
+
+    async def of(self, run_ids: Sequence[str]) -> dict[str, CallbackRow]:
+        """By run, for those that have one."""
+
+        def work() -> dict[str, CallbackRow]:
+            found: dict[str, CallbackRow] = {}
+            with self._database.begin() as db:
+                for chunk in chunks(run_ids):
+                    query = sa.select(*_HEAD).where(_callbacks.c.run_id.in_(chunk))
+                    found |= {row["run_id"]: CallbackRow(**row) for row in db.execute(query).mappings()}
+            return found
+
+        return await self._database.call(work)
+
+    async def counts(self) -> dict[str, int]:
+        """How many there are in each state."""
+
+        def work() -> dict[str, int]:
+            query = sa.select(_callbacks.c.state, sa.func.count()).group_by(_callbacks.c.state)
+            with self._database.begin() as db:
+                return {row[0]: row[1] for row in db.execute(query)}
+
+        return await self._database.call(work)
+
+    async def forget(self, before: float) -> None:
+        """Deletes those that wait for nothing and were last heard of before `before`."""
+        old = sa.and_(_callbacks.c.state != "waiting", _callbacks.c.updated < before)
+        await self._write(sa.delete(_callbacks).where(old))
+
+    async def _change(self, row: CallbackRow, values: dict[str, Any]) -> None:
+        mine = sa.and_(_callbacks.c.run_id == row.run_id, _callbacks.c.holder == row.holder)
+        await self._write(sa.update(_callbacks).where(mine).values(values))
+
+    async def _write(self, statement: sa.Update | sa.Delete) -> int:
+        def work() -> int:
+            with self._database.begin() as db:
+                return db.execute(statement).rowcount
+
+        return await self._database.call(work)
+
+
+def _past(column: sa.Column[float], now: float) -> sa.ColumnElement[bool]:
+    return sa.or_(column <= now, column > now + CLOCK_STEP_S)
+
+
+def _claimed(row: dict[str, Any]) -> ClaimedCallback:
+    body = bytes(row.pop("body"))
+    return ClaimedCallback(CallbackRow(**row), body)

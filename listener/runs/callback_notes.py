@@ -1,0 +1,49 @@
+"""What a run's final sidecar tells of its callback: written into it, while it still is that run's."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import TypeAdapter
+
+from listener.ledger.callbacks import CallbackRow
+from listener.ledger.runs import RunLedger
+from listener.runs.request import RunRequest
+from listener.store import Store
+from manifests.documents import CONTENT_TYPE
+from manifests.names import Sidecar, sidecar_key
+from manifests.sidecars import CallbackNote, with_callback
+
+_MAX_BYTES = 32 * 2**20
+_KINDS: tuple[Sidecar, ...] = ("done", "error")
+_REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+
+
+class CallbackNotes:
+    def __init__(self, store: Store, runs: RunLedger) -> None:
+        self._store = store
+        self._runs = runs
+
+    async def write(self, row: CallbackRow) -> bool:
+        """Whether the sidecar of `row`'s run tells of it now; it does not once a newer run of the drop has begun, or
+        somebody has removed it. Raises what the store raises."""
+        found = await self._runs.find(row.run_id)
+        if found is None:
+            return False
+        newest = (await self._runs.of(found.bucket, found.key))[0]
+        if newest.run_id != row.run_id:
+            return False
+        run = _REQUEST.validate_python(found.request)
+        for kind in _KINDS:
+            if await self._rewrite(run, sidecar_key(run.key, kind), row):
+                return True
+        return False
+
+    async def _rewrite(self, run: RunRequest, key: str, row: CallbackRow) -> bool:
+        body = await self._store.read(run.bucket, key, max_bytes=_MAX_BYTES)
+        note = CallbackNote(row.state, row.attempts, row.last_error, row.hint)
+        data = await asyncio.to_thread(with_callback, body, run.run_id, note) if body else None
+        if data is None:
+            return False
+        await self._store.put(run.bucket, key, data, content_type=CONTENT_TYPE, run_id=run.run_id)
+        return True

@@ -1,0 +1,158 @@
+"""The outbox of callbacks: recorded in the ledger when a run ends, delivered by whichever listener comes to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from listener.ledger.callbacks import CallbackLedger, CallbackRow, ClaimedCallback
+from listener.runs.callback_answers import after
+from listener.runs.callback_notes import CallbackNotes
+from listener.runs.callbacks import CallbackClient, CallbackSettings
+from manifests.errors import GpuDropError, StoreUnavailable
+from manifests.hosts import parse_web_address
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.callbacks")
+
+AT_ONCE = 32
+PER_HOST = 4
+"""A receiver that is deaf holds up no more than these."""
+LOOK_S = 2.0
+_NOTE_S = 30.0
+_NOTE_WITHIN_S = 7 * 86400.0
+"""A sidecar that cannot be written for so long is left as it is."""
+_LEASE_S = 30.0
+"""What a lease has beyond the time of an attempt: for the ledger and the sidecar."""
+_RECORD_S = 1.0
+
+
+class Outbox:
+    """`clock` gives epoch seconds. `member` names this listener: whoever had this name before is gone."""
+
+    def __init__(
+        self,
+        ledger: CallbackLedger,
+        notes: CallbackNotes,
+        settings: CallbackSettings,
+        *,
+        member: str,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self._ledger = ledger
+        self._notes = notes
+        self._client = CallbackClient(settings)
+        self._settings = settings
+        self._member = member
+        self._clock = clock
+        self._rng = rng
+        self._wanted = asyncio.Event()
+        self._released = False
+        self._busy: dict[str, str] = {}
+
+    async def add(self, run_id: str, url: str, body: bytes) -> None:
+        """Records that `body`, the final sidecar of the run, is to be posted to `url`. Raises StoreUnavailable."""
+        now = self._clock()
+        address = parse_web_address(url)
+        row = CallbackRow(
+            run_id=run_id,
+            url=url,
+            host=address.host_and_port if address else "",
+            state="waiting",
+            created=now,
+            updated=now,
+            due=now,
+            until=now + self._settings.keep_trying_s,
+        )
+        if await self._ledger.add(row, body):
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Delivers what is due; until cancelled. Outlives the ledger's absence."""
+        async with asyncio.TaskGroup() as deliveries:
+            while True:
+                self._wanted.clear()
+                try:
+                    await self._begin_some(deliveries)
+                except StoreUnavailable as e:
+                    log.error("callbacks_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._wanted.wait()
+
+    async def _begin_some(self, deliveries: asyncio.TaskGroup) -> None:
+        if not self._released:
+            await self._ledger.release(self._member)
+            self._released = True
+        room = AT_ONCE - len(self._busy)
+        if room <= 0:
+            return
+        hosts = Counter(self._busy.values())
+        claimed = await self._ledger.claim(
+            self._member,
+            now=self._clock(),
+            lease_s=self._settings.timeout_s + _LEASE_S,
+            limit=room,
+            per_host=PER_HOST,
+            busy=[host for host, count in hosts.items() if count >= PER_HOST],
+        )
+        for callback in claimed:
+            self._busy[callback.row.run_id] = callback.row.host
+            deliveries.create_task(self._handle(callback), name=f"callback {callback.row.run_id}")
+
+    async def _handle(self, callback: ClaimedCallback) -> None:
+        run_id = callback.row.run_id
+        try:
+            row = callback.row
+            if row.state == "waiting":
+                row = await self._attempt(callback)
+            await self._note(row)
+        except StoreUnavailable as e:
+            # The lease ends by itself, and what was not recorded is done again.
+            log.error("callback_not_recorded", run_id=run_id, error=str(e), hint=e.info.hint)
+        except Exception:
+            # The supervisor of one callback: a defect must not end those of others.
+            log.exception("callback_defect", run_id=run_id)
+        finally:
+            self._busy.pop(run_id, None)
+            self._wanted.set()
+
+    async def _attempt(self, callback: ClaimedCallback) -> CallbackRow:
+        """One POST, and what is recorded of it. Raises StoreUnavailable."""
+        row = callback.row
+        outcome = await self._client.post(row.url, callback.body, run_id=row.run_id, attempt=row.attempts)
+        row = after(row, outcome, self._clock(), self._settings.max_attempts, self._rng)
+        tell = log.warning if row.state in ("refused", "given_up") else log.info
+        event = "callback_failed" if row.state == "waiting" else f"callback_{row.state}"
+        tell(event, run_id=row.run_id, attempt=row.attempts, error=row.last_error, hint=row.hint)
+        began = self._clock()
+        while True:
+            try:
+                await self._ledger.record(row)
+                return row
+            except StoreUnavailable:
+                # What was heard and is not recorded would be posted again.
+                if not 0 <= self._clock() - began < _LEASE_S:
+                    raise
+            await asyncio.sleep(_RECORD_S)
+
+    async def _note(self, row: CallbackRow) -> None:
+        """Has the run's sidecar tell how its callback stands, and gives the lease back. Raises StoreUnavailable."""
+        if row.noted == row.state:
+            await self._ledger.put_off(row, row.due)
+            return
+        try:
+            await self._notes.write(row)
+        except GpuDropError as e:
+            log.info("callback_not_noted", run_id=row.run_id, code=e.info.code, error=str(e))
+            now = self._clock()
+            if now - row.created < _NOTE_WITHIN_S:
+                later = row.due if row.state == "waiting" else now + self._rng.uniform(_NOTE_S / 2, _NOTE_S)
+                await self._ledger.put_off(row, later)
+                return
+        await self._ledger.noted(row, row.state)

@@ -1,0 +1,122 @@
+"""What receivers answer, and what follows: pure decisions."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from listener.ledger.callbacks import CallbackRow
+from listener.runs.callback_answers import HEARD, RETRY_AFTER_MAX_S, CallbackOutcome, after, outcome_of, retry_after
+from manifests.callback_urls import callback_url_of, fields_or_none
+from manifests.sidecars import CallbackNote, with_callback
+
+NOW = 1_700_000_000.0
+ROW = CallbackRow("run", "http://a/b", "a:80", "waiting", NOW, NOW, NOW, NOW + 86400.0, attempts=1)
+HTML = "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "text", "kind"),
+    [
+        (200, "application/json", '{"ok": true}', "heard"), (204, "", "", "heard"), (202, "text/plain", "ok", "heard"),
+        (200, HTML, "", "heard"), (200, HTML, "ok", "heard"), (200, HTML, "<!DOCTYPE html><html>", "failed"),
+        (200, HTML, "\ufeff\n<!-- n8n --><html>", "failed"),
+        (200, "application/xhtml+xml", "<?xml ?><html/>", "failed"),
+        (200, "", "<!doctype HTML>", "failed"), (200, "text/plain", "<!-- a --> <!-- b --><HTML lang=en>", "failed"),
+        (200, "text/xml", "<Response/>", "heard"), (200, "text/plain", "<htmlish>", "heard"),
+        (409, "", "The execution is running already.", "failed"), (409, "", "… has finished already", "heard"),
+        (301, "", "", "refused"), (302, HTML, "<html>", "refused"), (404, "", "", "failed"), (405, "", "", "refused"),
+        (410, "", "", "refused"), (413, "", "", "refused"), (401, "", "", "failed"), (429, "", "", "failed"),
+        (500, "", "", "failed"), (503, "", "", "failed"),
+    ],
+)  # fmt: skip
+def test_answers(status: int, content_type: str, text: str, kind: str) -> None:
+    outcome = outcome_of(status, {"Content-Type": content_type}, text, NOW)
+    assert outcome.kind == kind
+    assert (kind == "heard") == (outcome.error == outcome.hint == "")
+
+
+def test_no_page_takes_long_to_be_recognised() -> None:
+    assert outcome_of(200, {}, "<!---->" * 600 + "x", NOW) == HEARD
+    assert outcome_of(200, {}, "<!--" * 1000, NOW) == HEARD
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("", 0.0), ("7", 7.0), (" 120 ", 120.0), ("-5", 0.0), ("soon", 0.0), ("1.5", 0.0), ("9" * 30, 0.0),
+        ("Tue, 14 Nov 2023 22:14:20 GMT", 60.0), ("Tue, 14 Nov 2023 22:00:00 GMT", 0.0),
+    ],
+)  # fmt: skip
+def test_retry_after(value: str, seconds: float) -> None:
+    assert retry_after(value, NOW) == seconds
+    assert outcome_of(503, {"Retry-After": value}, "", NOW).retry_after_s == seconds
+
+
+def test_what_follows() -> None:
+    rng = random.Random(1)
+    failed = CallbackOutcome("failed", "No.", "Wait.", retry_after_s=90.0)
+    assert after(ROW, HEARD, NOW, None, rng).state == "delivered"
+    assert after(ROW, CallbackOutcome("refused", "Never."), NOW, None, rng).state == "refused"
+    waiting = after(ROW, failed, NOW, None, rng)
+    assert (waiting.state, waiting.last_error, waiting.hint, waiting.due) == ("waiting", "No.", "Wait.", NOW + 90.0)
+    endless = after(ROW, replace(failed, retry_after_s=1e9), NOW, None, rng)
+    assert endless.due == NOW + RETRY_AFTER_MAX_S
+    assert after(replace(ROW, attempts=6), failed, NOW, 6, rng).state == "given_up"
+    assert after(replace(ROW, attempts=5), failed, NOW, 6, rng).state == "waiting"
+    assert after(ROW, failed, ROW.until, None, rng).state == "given_up"
+    # The last attempt is made when the time is up, not before it.
+    assert after(ROW, failed, ROW.until - 10.0, None, rng).due == ROW.until
+    assert after(replace(waiting, attempts=2), HEARD, NOW, None, rng).last_error == ""
+
+
+def test_waits_grow_and_are_spread() -> None:
+    rng = random.Random(1)
+    waits = [after(replace(ROW, attempts=20), CallbackOutcome("failed"), NOW, None, rng).due - NOW for _ in range(200)]
+    assert max(waits) <= 600.0
+    assert min(waits) < 100.0 < 500.0 < max(waits)
+
+
+def test_a_sidecar_tells_of_its_callback_and_keeps_the_rest() -> None:
+    body = b'{"code": 200, "run_id": "run", "warnings": ["other"], "metadata": {"a": "\\ud800"}}\n'
+    refused = with_callback(body, "run", CallbackNote("refused", 1, "Private.", "Write this."))
+    assert refused is not None
+    assert b'"warnings": [\n    "other",\n    "callback_url: Private. Write this."\n  ]' in refused
+    delivered = with_callback(refused, "run", CallbackNote("delivered", 2))
+    assert delivered is not None
+    assert b"Private" not in delivered
+    assert b'"warnings": [\n    "other"\n  ]' in delivered
+    assert b"\\ud800" in delivered
+    for other in (b"", b"{", b"[]", b'"run"', b'{"run_id": "another"}', b"[" * 100_000):
+        assert with_callback(other, "run", CallbackNote("delivered", 1)) is None
+
+
+URL = "https://n8n.example/webhook/1"
+OTHER = {"callback_url": "https://other.example/"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "defaults", "url"),
+    [
+        ({"callback_url": URL, "nonsense": 1}, [OTHER], URL),
+        ({"input": {"callback_url": URL, "audio": 7}}, [], URL),
+        ({"input": {"audio": 7}, "webhook": URL}, [OTHER], URL),
+        ({"input": {"callback_url": URL}, "webhook": "https://outer.example"}, [], URL),
+        ({"input": {"audio": 7}, "stranger": 1}, [OTHER], OTHER["callback_url"]),
+        ({"operation": "render"}, [OTHER, {"render": {"callback_url": URL}, **OTHER}], URL),
+        ({}, [OTHER, {"callback_url": URL}], URL), ({}, [{"callback_url": URL}, {"language": "pt"}], URL),
+        ({"callback_url": None}, [OTHER], None), ({"callback_url": "ftp://x"}, [OTHER], None),
+        ({"callback_url": "http://h:99999/"}, [OTHER], None), ({"callback_url": [URL]}, [OTHER], None),
+        ({"callback_url": "see http://a.example"}, [], None), ({"metadata": {"callback_url": URL}}, [], None),
+        ({}, [{"callback_url": 7}], None), ({}, [], None),
+    ],
+)  # fmt: skip
+def test_who_hears_of_a_refused_manifest(manifest: dict[str, object], defaults: list[object], url: str | None) -> None:
+    assert callback_url_of(manifest, defaults) == url  # pyright: ignore[reportArgumentType]
+
+
+def test_a_document_that_cannot_be_read_names_nobody() -> None:
+    assert fields_or_none(b'{"callback_url": "https://a.example"', "a.job.json") == {}
+    assert fields_or_none(b"callback_url: https://a.example", "a.job.yaml") == {"callback_url": "https://a.example"}
