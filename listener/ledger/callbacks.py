@@ -123,10 +123,11 @@ class CallbackLedger:
         """Gives the lease back: it is not looked at before `due`."""
         await self._change(row, {"due": due, "holder": "", "lease_until": 0.0})
 
-    async def release(self, holder: str) -> None:
-        """Ends the leases of `holder`, whose earlier life is over."""
-        mine = sa.update(_callbacks).where(_callbacks.c.holder == holder).values(holder="", lease_until=0.0)
-        await self._write(mine)
+    async def release(self, member: str) -> None:
+        """Ends the leases of every earlier life of `member`: their holders are named "MEMBER:" and what tells them
+        apart."""
+        theirs = _callbacks.c.holder.startswith(f"{member}:", autoescape=True)
+        await self._write(sa.update(_callbacks).where(theirs).values(holder="", lease_until=0.0))
 
     async def resend(self, run_id: str, *, now: float, until: float) -> bool:
         """Asks for another delivery, at once and then as ever; whether there is something to deliver."""

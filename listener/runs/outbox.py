@@ -49,6 +49,7 @@ class Outbox:
         self._client = CallbackClient(settings)
         self._settings = settings
         self._member = member
+        self._holder = f"{member}:{rng.getrandbits(48):x}"
         self._clock = clock
         self._rng = rng
         self._wanted = asyncio.Event()
@@ -94,7 +95,7 @@ class Outbox:
             return
         hosts = Counter(self._busy.values())
         claimed = await self._ledger.claim(
-            self._member,
+            self._holder,
             now=self._clock(),
             lease_s=self._settings.timeout_s + _LEASE_S,
             limit=room,

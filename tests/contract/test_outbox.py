@@ -54,7 +54,7 @@ def row_of(run_id: str, host: str = "a:80", **fields: Any) -> CallbackRow:
     return replace(row, **fields)
 
 
-async def claimed(ledger: CallbackLedger, holder: str = "m1", now: float = NOW, **limits: Any) -> list[str]:
+async def claimed(ledger: CallbackLedger, holder: str = "m1:1", now: float = NOW, **limits: Any) -> list[str]:
     asked = {"lease_s": 30.0, "limit": 100, "per_host": 100, "busy": (), **limits}
     return [each.row.run_id for each in await ledger.claim(holder, now=now, **asked)]
 
@@ -62,23 +62,23 @@ async def claimed(ledger: CallbackLedger, holder: str = "m1", now: float = NOW, 
 async def test_a_run_has_one_callback_with_its_own_bytes(ledger: CallbackLedger) -> None:
     assert await ledger.add(row_of("r1"), b"\x00 first")
     assert not await ledger.add(row_of("r1"), b"second")
-    (callback,) = await ledger.claim("m1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
-    assert (callback.body, callback.row.attempts, callback.row.holder) == (b"\x00 first", 1, "m1")
-    assert await claimed(ledger, "m2") == []
+    (callback,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
+    assert (callback.body, callback.row.attempts, callback.row.holder) == (b"\x00 first", 1, "m1:1")
+    assert await claimed(ledger, "m2:1") == []
 
 
 async def test_a_lease_ends_by_time_and_with_its_holders_next_life(ledger: CallbackLedger) -> None:
     await ledger.add(row_of("r1"), b"1")
     assert await claimed(ledger) == ["r1"]
-    assert await claimed(ledger, "m2", NOW + 29.0) == []
-    assert await claimed(ledger, "m2", NOW + 31.0) == ["r1"]
-    lost = row_of("r1", holder="m1", state="refused")
+    assert await claimed(ledger, "m2:1", NOW + 29.0) == []
+    assert await claimed(ledger, "m2:1", NOW + 31.0) == ["r1"]
+    lost = row_of("r1", holder="m1:1", state="refused")
     await ledger.record(lost)
     assert (await ledger.of(["r1"]))["r1"].state == "waiting"
     await ledger.release("m1")
-    assert await claimed(ledger, "m1", NOW + 32.0) == []
+    assert await claimed(ledger, "m1:2", NOW + 32.0) == []
     await ledger.release("m2")
-    assert await claimed(ledger, "m1", NOW + 32.0) == ["r1"]
+    assert await claimed(ledger, "m1:2", NOW + 32.0) == ["r1"]
 
 
 async def test_one_host_never_takes_all_places(ledger: CallbackLedger) -> None:
@@ -92,10 +92,10 @@ async def test_one_host_never_takes_all_places(ledger: CallbackLedger) -> None:
 
 async def test_what_ended_is_noted_once_and_forgotten_in_time(ledger: CallbackLedger) -> None:
     await ledger.add(row_of("r1"), b"1")
-    (callback,) = await ledger.claim("m1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
+    (callback,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
     await ledger.record(replace(callback.row, state="delivered", updated=NOW))
     await ledger.release("m1")
-    (again,) = await ledger.claim("m1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
+    (again,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
     assert (again.row.state, again.row.attempts) == ("delivered", 1)
     await ledger.noted(again.row, "delivered")
     assert await claimed(ledger, now=NOW + 1000.0) == []
@@ -120,7 +120,7 @@ async def test_two_listeners_never_hold_the_same(postgres_url: str) -> None:
             await ledgers[0].add(row_of(f"r{n}"), b"1")
         found: list[str] = []
         for _ in range(10):
-            takes = (claimed(each, f"m{i}", limit=5) for i, each in enumerate(ledgers))
+            takes = (claimed(each, f"m{i}:1", limit=5) for i, each in enumerate(ledgers))
             found += [run_id for taken in await asyncio.gather(*takes) for run_id in taken]
         assert (len(found), len(set(found))) == (60, 60)
 
