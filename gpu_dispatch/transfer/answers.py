@@ -118,6 +118,9 @@ def _code(body: bytes) -> bytes:
 
 
 def _unexpected(status: int, body: bytes, what: str, name: str) -> TransferFailed:
+    failure = tls_failure(body[:_ERROR_BODY].decode("utf-8", "replace")) if status == 400 else None
+    if failure and failure.problem == "https_expected":
+        return TransferFailed(f"{what}: {failure.reason}.", hint=failure.hint, where=name, retryable=False)
     again = status in _AGAIN or status >= 500 or _code(body) in _PASSING
     return TransferFailed(
         f"{what}: the server answered {status}.",

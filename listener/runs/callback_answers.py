@@ -10,6 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from gpu_dispatch.transfer.tls import tls_failure
 from gpu_dispatch.waiting import Backoff
 from listener.ledger.callbacks import CallbackRow
 
@@ -55,6 +56,8 @@ def outcome_of(status: int, headers: Mapping[str, str], text: str, now: float) -
         return CallbackOutcome("refused", f"It leads elsewhere ({status}).", hint)
     if status in _NEVER:
         return CallbackOutcome("refused", f"It will not take a callback ({status}).", "Check the address.")
+    if status == 400 and (failure := tls_failure(text)):
+        return CallbackOutcome("failed", f"Not delivered: {failure.reason}.", failure.hint)
     wait = retry_after(headers.get("Retry-After", ""), now)
     return CallbackOutcome("failed", f"It answered {status}.", _hint(status, text), wait)
 

@@ -14,11 +14,12 @@ import aiohttp
 import pytest
 
 from gpu_dispatch.runpod.troubles import not_sent
-from gpu_dispatch.task import TaskInput
+from gpu_dispatch.task import TaskInput, TaskOutput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.tls import tls_failure
 from gpu_dispatch.transfer.transfer import Transfer
 from listener.configuration.credentials import AccessKeys
+from listener.runs.callbacks import CallbackClient, CallbackSettings
 from listener.sources.brokers.troubles import of_tls
 from listener.sources.listen.probing import probe
 from listener.sources.listen.source import MinioListenSettings
@@ -140,15 +141,28 @@ async def test_calls_to_runpod_say_what_is_wrong(problem: str, tmp_path: Path) -
     assert SAID[problem].replace("at this time", "") in denied.info.message
 
 
-async def test_a_transfer_says_that_there_is_no_tls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("problem", ["plain_http", "https_expected"])
+async def test_a_transfer_says_whether_there_is_tls(problem: str, tmp_path: Path) -> None:
     limits = TransferLimits(connect_s=2, idle_s=2, attempts=2, backoff_s=0.01)
-    async with faulty("plain_http", tmp_path) as (url, _):
-        host = url.removeprefix("https://")
+    (tmp_path / "a").write_bytes(b"1")
+    async with faulty(problem, tmp_path) as (url, _):
+        host = url.partition("://")[2]
         async with Transfer(file_root=None, trusted_hosts=(host,), max_input_bytes=10, limits=limits) as transfer:
-            with pytest.raises(TransferFailed, match="does not speak TLS") as e:
-                await transfer.download(TaskInput("audio", f"{url}/a"), tmp_path / "a", lambda _: None)
-    assert "http:// instead of https://" in e.value.info.hint
-    assert "certificate" not in e.value.info.message
+            with pytest.raises(TransferFailed, match=SAID[problem]) as e:
+                await transfer.download(TaskInput("audio", f"{url}/a"), tmp_path / "b", lambda _: None)
+            assert REMEDY[problem] in e.value.info.hint
+            with pytest.raises(TransferFailed, match=SAID[problem]):
+                await transfer.upload(tmp_path / "a", TaskOutput("a", f"{url}/a", ""), lambda _: None)
+
+
+@pytest.mark.parametrize("problem", ["plain_http", "https_expected"])
+async def test_a_callback_says_whether_there_is_tls(problem: str, tmp_path: Path) -> None:
+    client = CallbackClient(CallbackSettings(private_hosts=frozenset({"127.0.0.1"}), timeout_s=5.0))
+    async with faulty(problem, tmp_path) as (url, _):
+        outcome = await client.post(url + "/", b"{}", run_id="r", attempt=1)
+    assert outcome.kind == "failed"
+    assert SAID[problem] in outcome.error
+    assert REMEDY[problem] in outcome.hint
 
 
 @pytest.mark.parametrize(
