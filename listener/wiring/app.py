@@ -193,7 +193,6 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
 
 def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
     config = base.config
-    rng = random.Random()  # noqa: S311 - jitter
     board = base.board
     defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
