@@ -108,7 +108,10 @@ def _sync(path: Path) -> None:
 
 def _inside(url: str, name: str, root: Path | None, *, parent_only: bool = False) -> Path:
     """The path `url` names, links resolved; for a file to be written only its folder's links count."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as e:
+        raise InvalidPath("A file: address cannot be read.", hint="Check it.", where=name) from e
     path = Path(unquote(parts.path))
     if parts.netloc not in ("", "localhost") or not path.is_absolute() or "\0" in parts.path:
         raise InvalidPath("A file: address names an absolute path on this machine.", hint="Check it.", where=name)

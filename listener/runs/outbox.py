@@ -23,7 +23,7 @@ AT_ONCE = 32
 PER_HOST = 4
 """A receiver that is deaf holds up no more than these."""
 LOOK_S = 2.0
-_NOTE_S = 30.0
+_NOTE_S = 10.0
 _NOTE_WITHIN_S = 7 * 86400.0
 """A sidecar that cannot be written for so long is left as it is."""
 _LEASE_S = 30.0

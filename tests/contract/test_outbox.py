@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
@@ -14,13 +15,16 @@ from typing import Any
 
 import pytest
 
+from listener.intake.recording import run_row
 from listener.ledger.callbacks import CLOCK_STEP_S, CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackSettings
 from listener.runs.outbox import PER_HOST, Outbox
+from listener.runs.request import RunRequest
 from listener.stores.folder import FolderStore
+from listener.triggers import Trigger
 from support.receiver import PAGE, Answer, Receiver, listening
 
 HANG_S = 60.0
@@ -234,3 +238,39 @@ async def test_several_listeners_post_each_once(postgres_url: str, tmp_path: Pat
             await listeners[n % 3].outbox.add(run_id, receiver.url, run_id.encode())
         await listeners[0].until(run_ids)
     assert Counter(receiver.bodies()) == Counter(run_id.encode() for run_id in run_ids)
+
+
+REQUEST = RunRequest("r1", "drop", "a.job.json", "v1", Trigger("manifests", manifest=None), NOW, NOW, "folder")
+DONE = b'{"code": 200, "run_id": "r1", "metadata": {}}'
+
+
+async def noted(url: str, folder: Path, receiver: Receiver, *newer: RunRequest, lies_there: bytes = DONE) -> Any:
+    """What lies in the done sidecar's place once the callback of r1 has been delivered and noted."""
+    store = FolderStore(folder, "drop")
+    async with running(url, folder, "m1") as (listener,), opened(url) as database:
+        for n, request in enumerate((REQUEST, *newer)):
+            await RunLedger(database).add(run_row(request, NOW + n))
+        await store.put("drop", "a.done.json", lies_there, content_type="")
+        await listener.outbox.add("r1", receiver.url, DONE)
+        async with asyncio.timeout(HANG_S):
+            while (await listener.ledger.of(["r1"]))["r1"].noted != "delivered":
+                await asyncio.sleep(0.05)
+    assert receiver.bodies() == [DONE]
+    return json.loads((folder / "a.done.json").read_bytes())
+
+
+async def test_the_runs_own_sidecar_tells_of_it(url: str, tmp_path: Path, receiver: Receiver) -> None:
+    found = await noted(url, tmp_path, receiver)
+    assert found == {
+        "code": 200, "run_id": "r1", "metadata": {},
+        "callback": {"state": "delivered", "attempts": 1, "last_error": "", "hint": ""},
+    }  # fmt: skip
+
+
+async def test_no_other_runs_sidecar_does(url: str, tmp_path: Path, receiver: Receiver) -> None:
+    newer = replace(REQUEST, run_id="r2", version="v2")
+    assert await noted(url, tmp_path, receiver, newer) == json.loads(DONE)
+
+
+async def test_a_sidecar_that_is_another_runs_stays(url: str, tmp_path: Path, receiver: Receiver) -> None:
+    assert await noted(url, tmp_path, receiver, lies_there=b'{"run_id": "r2"}') == {"run_id": "r2"}

@@ -177,3 +177,12 @@ def test_a_replaced_run_does_not_call_back(folder_install: Installation, receive
     drop(folder_install, f"{receiver.url}?second", metadata={"video_id": 43})
     told(folder_install, "delivered")
     assert [each.document["metadata"] for each in receiver.heard] == [{"video_id": 43}]
+
+
+def test_a_cancelled_run_calls_back(folder_install: Installation, receiver: Receiver) -> None:
+    folder_install.start(triggers=[], callbacks=LOCAL)
+    drop(folder_install, receiver.url, audio="missing.ogg")
+    folder_install.until(lambda: (folder_install.document("a.job.json", "status") or {}).get("state") == "waiting")
+    assert folder_install.command("cancel", "a.job.json").returncode == 0
+    told(folder_install, "delivered", "error")
+    assert receiver.heard[0].document["code"] == "cancelled"

@@ -91,7 +91,7 @@ def _named(url: str) -> str:
     The worker's copy is named after all that follows the address's last dot: with a signature there, the name is
     longer than file systems allow.
     """
-    if not urlsplit(url).query:
+    if not url.startswith("http") or not urlsplit(url).query:
         return url
     suffix = PurePosixPath(urlsplit(url).path).suffix
     return f"{urldefrag(url).url}#/audio{suffix if _EXTENSION.fullmatch(suffix) else '.mp3'}"

@@ -65,6 +65,12 @@ async def test_an_input(url: str, tmp_path: Path) -> None:
             await transfer.download(TaskInput("audio", url), tmp_path / "a", lambda _: None)
 
 
+async def test_a_file_address(tmp_path: Path) -> None:
+    async with Transfer(file_root=tmp_path, trusted_hosts=(), max_input_bytes=10) as transfer:
+        with pytest.raises(InvalidPath):
+            await transfer.download(TaskInput("audio", "file://[x/a"), tmp_path / "a", lambda _: None)
+
+
 @pytest.mark.parametrize("url", UNUSABLE)
 def test_a_callback(url: str) -> None:
     text = url.replace("\\", "\\\\").replace("\0", "\\u0000").replace("\x7f", "\\u007f")
