@@ -23,9 +23,12 @@ from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackSettings
 from listener.runs.outbox import PER_HOST, Outbox
 from listener.runs.request import RunRequest
+from listener.store import Store
 from listener.stores.folder import FolderStore
+from listener.stores.s3 import S3Store
 from listener.triggers import Trigger
 from support.receiver import PAGE, Answer, Receiver, listening
+from support.stores import new_bucket, servers, settings_for, start_minio
 
 HANG_S = 60.0
 SETTINGS = CallbackSettings(private_hosts=frozenset({"127.0.0.1"}), timeout_s=2.0)
@@ -130,14 +133,24 @@ async def test_two_listeners_never_hold_the_same(postgres_url: str) -> None:
 
 
 class Listener:
-    """An outbox that runs, with a database of its own."""
+    """An outbox that runs."""
 
-    def __init__(self, database: Database, folder: Path, member: str, settings: CallbackSettings) -> None:
+    def __init__(self, database: Database, store: Store, member: str, settings: CallbackSettings) -> None:
         self.ledger = CallbackLedger(database)
-        notes = CallbackNotes(FolderStore(folder, "drop"), RunLedger(database))
+        notes = CallbackNotes(store, RunLedger(database))
         rng = random.Random(1)
         self.outbox = Outbox(self.ledger, notes, settings, member=member, clock=time.time, rng=rng)
         self.task = asyncio.create_task(self.outbox.run())
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls, database: Database, store: Store, member: str = "m1", settings: CallbackSettings = SETTINGS
+    ) -> AsyncIterator[Listener]:
+        listener = cls(database, store, member, settings)
+        yield listener
+        listener.task.cancel()
+        await asyncio.wait([listener.task])
 
     async def until(self, run_ids: list[str], state: str = "delivered") -> dict[str, CallbackRow]:
         async with asyncio.timeout(HANG_S):
@@ -157,11 +170,9 @@ async def running(
         listeners: list[Listener] = []
         for member in members:
             database = await stack.enter_async_context(opened(url))
-            listeners.append(Listener(database, folder, member, settings))
+            mine = Listener.of(database, FolderStore(folder, "drop"), member, settings)
+            listeners.append(await stack.enter_async_context(mine))
         yield listeners
-        for listener in listeners:
-            listener.task.cancel()
-        await asyncio.wait([listener.task for listener in listeners])
 
 
 async def test_a_deaf_receiver_holds_nobody_up(url: str, tmp_path: Path, receiver: Receiver) -> None:
@@ -274,3 +285,29 @@ async def test_no_other_runs_sidecar_does(url: str, tmp_path: Path, receiver: Re
 
 async def test_a_sidecar_that_is_another_runs_stays(url: str, tmp_path: Path, receiver: Receiver) -> None:
     assert await noted(url, tmp_path, receiver, lies_there=b'{"run_id": "r2"}') == {"run_id": "r2"}
+
+
+@pytest.mark.minio
+async def test_a_store_that_is_away_is_told_when_it_is_back(tmp_path: Path, receiver: Receiver) -> None:
+    server = start_minio("minio", tmp_path / "minio")
+    try:
+        new_bucket(server, "drop")
+        store = S3Store(replace(settings_for(server, "drop"), timeout_s=2.0))
+        await store.put("drop", "a.done.json", DONE, content_type="")
+        servers.stop(server)
+        async with opened(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as database:
+            await RunLedger(database).add(run_row(REQUEST, NOW))
+            async with Listener.of(database, store) as listener:
+                await listener.outbox.add("r1", receiver.url, DONE)
+                row = (await listener.until(["r1"]))["r1"]
+                assert row.noted == ""
+                server = servers.restart(server)
+                async with asyncio.timeout(HANG_S):
+                    while (await listener.ledger.of(["r1"]))["r1"].noted != "delivered":
+                        await asyncio.sleep(0.2)
+        body = await store.read("drop", "a.done.json", max_bytes=10_000)
+        assert json.loads(body or b"")["callback"]["state"] == "delivered"
+        assert len(receiver.heard) == 1
+        await store.close()
+    finally:
+        servers.stop(server)
