@@ -8,13 +8,15 @@ from pydantic import TypeAdapter
 
 from listener.ledger.callbacks import CallbackRow
 from listener.ledger.runs import RunLedger
+from listener.runs.fence import MAX_SIDECAR
 from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE
+from manifests.errors import InputTooLarge
 from manifests.names import Sidecar, sidecar_key
 from manifests.sidecars import CallbackNote, with_callback
 
-_MAX_BYTES = 32 * 2**20
+_TRIES = 3
 _KINDS: tuple[Sidecar, ...] = ("done", "error")
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
@@ -40,10 +42,22 @@ class CallbackNotes:
         return False
 
     async def _rewrite(self, run: RunRequest, key: str, row: CallbackRow) -> bool:
-        body = await self._store.read(run.bucket, key, max_bytes=_MAX_BYTES)
-        note = CallbackNote(row.state, row.attempts, row.last_error, row.hint)
-        data = await asyncio.to_thread(with_callback, body, run.run_id, note) if body else None
-        if data is None:
-            return False
-        await self._store.put(run.bucket, key, data, content_type=CONTENT_TYPE, run_id=run.run_id)
-        return True
+        """Only the version that was read is replaced: whatever a newer run writes there meanwhile stays."""
+        for _ in range(_TRIES):
+            found = await self._store.head(run.bucket, key)
+            body = await self._body(run.bucket, key) if found else None
+            note = CallbackNote(row.state, row.attempts, row.last_error, row.hint)
+            data = await asyncio.to_thread(with_callback, body, run.run_id, note) if body else None
+            if found is None or data is None:
+                return False
+            if await self._store.replace(
+                run.bucket, key, data, content_type=CONTENT_TYPE, expected=found.etag, run_id=run.run_id
+            ):
+                return True
+        return False
+
+    async def _body(self, bucket: str, key: str) -> bytes | None:
+        try:
+            return await self._store.read(bucket, key, max_bytes=MAX_SIDECAR)
+        except InputTooLarge:
+            return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from listener.ledger.settling import Settlement, Settling
 from listener.runs import board as board_module
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board
-from listener.runs.callbacks import Callbacks, CallbackSettings
 from listener.runs.closing import Closer
 from listener.runs.fence import Fence
 from listener.runs.reading import Asked
@@ -100,8 +98,7 @@ async def desk(store: Any, tmp_path: Path) -> AsyncIterator[Desk]:
         board = Board(store, records.runs, lambda: 0.0, _free)
         fence = Fence(store, records.runs)
         closer = Closer(
-            store, records.objects, records.runs, board, fence, Callbacks(CallbackSettings(), random.Random(1)),
-            clock=lambda: 0.0, link_s=60, spent=_free,
+            store, records.objects, records.runs, board, fence, clock=lambda: 0.0, link_s=60, spent=_free
         )  # fmt: skip
         adoption = Adoption(store, records.objects, records.runs, board, fence, clock=lambda: 0.0)
         yield Desk(store, store.buckets[0], records, board, closer, adoption)
