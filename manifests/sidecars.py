@@ -153,18 +153,43 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
 
     None when `body` is no sidecar of the run.
     """
+    fields = _read(body)
+    if fields.get("run_id") != run_id:
+        return None
+    told = {"state": note.state, "attempts": note.attempts, "last_error": note.last_error, "hint": note.hint}
+    warning = f"{_ABOUT_CALLBACK}{note.last_error} {note.hint}".rstrip()
+    lost = note.state in ("refused", "given_up")
+    return document_bytes({**_untold(fields, [warning] if lost else []), "callback": told})
+
+
+def awaits_callback(body: bytes) -> bool:
+    """Whether a final sidecar tells of a callback that was not heard yet."""
+    told = _read(body).get("callback")
+    return isinstance(told, dict) and cast("dict[str, Any]", told).get("state") == "waiting"
+
+
+def without_callback(body: bytes) -> bytes:
+    """A final sidecar as it was before it told of its callback."""
+    fields = _read(body)
+    return document_bytes(_untold(fields, [])) if "callback" in fields else body
+
+
+def _untold(fields: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """`fields` without what they tell of a callback, with these `warnings` of it; everything else in its place."""
+    given: Any = fields.get("warnings")
+    others = cast("list[Any]", given) if isinstance(given, list) else []
+    kept = [*(w for w in others if not str(w).startswith(_ABOUT_CALLBACK)), *warnings]
+    rest = {name: value for name, value in {**fields, "warnings": kept}.items() if name != "callback"}
+    return rest if kept else {name: value for name, value in rest.items() if name != "warnings"}
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    """The fields of a sidecar; {} for what is none: a user may have written over it."""
     try:
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or cast("dict[str, Any]", document).get("run_id") != run_id:
-        return None
-    fields = cast("dict[str, Any]", document)
-    told = {"state": note.state, "attempts": note.attempts, "last_error": note.last_error, "hint": note.hint}
-    warnings = [w for w in fields.pop("warnings", []) if not str(w).startswith(_ABOUT_CALLBACK)]
-    if note.state in ("refused", "given_up"):
-        warnings.append(f"{_ABOUT_CALLBACK}{note.last_error} {note.hint}".rstrip())
-    return document_bytes({**fields, "callback": told, **({"warnings": warnings} if warnings else {})})
+        return {}
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
 def _execution(started: datetime, ended: datetime) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
 from manifests.media import output_folder
 from manifests.models import Manifest
+from manifests.sidecars import awaits_callback, without_callback
 
 T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
@@ -75,7 +76,7 @@ class Prepared:
     ended: bool = False
     """A final sidecar of this very run lies there: an earlier life ended it."""
     callback_url: str | None = None
-    """Who is to hear of an error that came before the manifest was understood."""
+    """Who is to hear of an error that came before the manifest was understood, or of an end in an earlier life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Tale:
     async def tell(self) -> None:
         prepared = await self._once("prepare", Prepared, self._prepare)
         if prepared.ended:
+            self._callback_url = prepared.callback_url
             return
         asked = self._asked = prepared.asked
         self._callback_url = asked.callback_url if asked else prepared.callback_url
@@ -137,14 +139,16 @@ class Tale:
         body = self._final or await self._c.adoption.final_sidecar(self._run)
         if body is None:
             return False
-        await self._c.outbox.add(self._run.run_id, url, body)
+        await self._c.outbox.add(self._run.run_id, url, await asyncio.to_thread(without_callback, body))
         return True
 
     async def _prepare(self) -> Prepared:
         """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""
         self._asked = None
-        if await self._c.adoption.begin(self._run):
-            return Prepared(ended=True)
+        if body := await self._c.adoption.begin(self._run):
+            # Its record was lost, with the callback that waited there.
+            waits = await asyncio.to_thread(awaits_callback, body)
+            return Prepared(ended=True, callback_url=await self._caller() if waits else None)
         try:
             asked = self._asked = await self._read()
             handler, planning = self._planning(asked, ())
@@ -160,7 +164,7 @@ class Tale:
         return Prepared(asked, found, plan)
 
     async def _caller(self) -> str | None:
-        """Who waits to hear of the drop, although it was refused before it was understood."""
+        """Who waits to hear of the drop, although it was not understood in this life."""
         return await self._c.reader.callback_url(self._run)
 
     async def _read(self) -> Asked:

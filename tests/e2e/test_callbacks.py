@@ -83,6 +83,19 @@ def test_a_receiver_that_was_away_hears_after_kill_and_restart(install: Installa
     assert "delivered" in install.command("status", "a.job.json").stdout
 
 
+def test_a_receiver_hears_though_the_state_was_lost(folder_install: Installation, receiver: Receiver) -> None:
+    receiver.otherwise = AWAY
+    folder_install.start(triggers=[], callbacks=LOCAL, state=str(folder_install.folder / "state"))
+    drop(folder_install, receiver.url)
+    told(folder_install, "waiting")
+    folder_install.stop()
+    receiver.otherwise = Answer()
+    folder_install.start(state=str(folder_install.folder / "another"))
+    told(folder_install, "delivered")
+    assert len(folder_install.logged("run_done")) == 1
+    assert len(set(receiver.bodies())) == 1
+
+
 def test_a_page_for_people_is_no_receiver(folder_install: Installation, receiver: Receiver) -> None:
     receiver.answers += [PAGE]
     folder_install.start(triggers=[], callbacks=LOCAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import pytest
 from listener.ledger.callbacks import CallbackRow
 from listener.runs.callback_answers import HEARD, RETRY_AFTER_MAX_S, CallbackOutcome, after, outcome_of, retry_after
 from manifests.callback_urls import callback_url_of, fields_or_none
-from manifests.sidecars import CallbackNote, with_callback
+from manifests.documents import document_bytes
+from manifests.sidecars import CallbackNote, awaits_callback, with_callback, without_callback
 
 NOW = 1_700_000_000.0
 ROW = CallbackRow("run", "http://a/b", "a:80", "waiting", NOW, NOW, NOW, NOW + 86400.0, attempts=1)
@@ -84,6 +86,10 @@ def test_a_sidecar_tells_of_its_callback_and_keeps_the_rest() -> None:
     refused = with_callback(body, "run", CallbackNote("refused", 1, "Private.", "Write this."))
     assert refused is not None
     assert b'"warnings": [\n    "other",\n    "callback_url: Private. Write this."\n  ]' in refused
+    assert without_callback(refused) == document_bytes(json.loads(body))
+    assert without_callback(body) == body
+    assert not awaits_callback(refused)
+    assert awaits_callback(with_callback(body, "run", CallbackNote("waiting", 1, "No.")) or b"")
     delivered = with_callback(refused, "run", CallbackNote("delivered", 2))
     assert delivered is not None
     assert b"Private" not in delivered
@@ -91,6 +97,8 @@ def test_a_sidecar_tells_of_its_callback_and_keeps_the_rest() -> None:
     assert b"\\ud800" in delivered
     for other in (b"", b"{", b"[]", b'"run"', b'{"run_id": "another"}', b"[" * 100_000):
         assert with_callback(other, "run", CallbackNote("delivered", 1)) is None
+        assert without_callback(other) == other
+        assert not awaits_callback(other)
 
 
 URL = "https://n8n.example/webhook/1"
