@@ -10,10 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeVar
-from urllib.parse import quote
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from listener import skew
@@ -21,14 +20,15 @@ from listener.store import ObjectMeta, OddKey, UploadInParts
 from listener.stores.s3_clients import (
     LentKeys,
     S3Settings,
-    bucket_address,
     bucket_client,
     clock_ahead_s,
     connections,
     listing_client,
+    object_address,
     read_ca,
     trusted_host,
 )
+from listener.stores.s3_conditions import ConditionalWrites
 from listener.stores.s3_errors import (
     error_code,
     no_such_bucket,
@@ -39,6 +39,7 @@ from listener.stores.s3_errors import (
 )
 from listener.stores.s3_keys import is_marker, refuse_marker, too_large
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
+from listener.stores.s3_metadata import RUN_METADATA, attributes_of, etag_of
 from listener.stores.s3_parts import PartSigner
 from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
 from manifests.error_groups import gathered
@@ -46,16 +47,9 @@ from manifests.errors import GpuDropError
 from manifests.media import check_key
 
 if TYPE_CHECKING:
-    from obstore import Attributes, PutMode, PutResult
+    from obstore import PutResult
 
 _T = TypeVar("_T")
-
-RUN_METADATA = "gpudrop-run"
-"""Read back as the header x-amz-meta-gpudrop-run."""
-
-
-class _ConditionsUnknown(Exception):
-    """The server says that it does not know conditional writes."""
 
 
 class S3Store:
@@ -75,7 +69,7 @@ class S3Store:
         self._parts = PartSigner(self._settings)
         self._http = connections(self._settings)
         self._clients: dict[tuple[str, str], Bucket] = {}
-        self._without_conditions: set[str] = set()
+        self._conditions = ConditionalWrites()
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -142,7 +136,7 @@ class S3Store:
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
         result = await self._put(bucket, key, data, content_type, run_id)
-        etag, version = _etag(result), result["version"]
+        etag, version = etag_of(result), result["version"]
         now = await self.head(bucket, key)
         if now is not None and now.etag == etag and (version is None or version == now.version_id):
             return now
@@ -157,7 +151,7 @@ class S3Store:
         refuse_marker(key)
         if await self.head(bucket, key) is not None:
             return False
-        attributes: Attributes = {"Content-Type": content_type}
+        attributes = attributes_of(content_type)
         try:
             client, path = self._client(bucket), check_key(key)
             await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
@@ -173,16 +167,13 @@ class S3Store:
     async def replace(
         self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
     ) -> str | None:
-        if bucket in self._without_conditions:
-            return _etag(await self._put(bucket, key, data, content_type, run_id))
-        only_if: PutMode = "create" if expected is None else {"e_tag": f'"{expected}"'}
+        refuse_marker(key)
+        attributes = attributes_of(content_type, run_id)
         try:
-            return _etag(await self._put(bucket, key, data, content_type, run_id, only_if))
-        except (AlreadyExistsError, PreconditionError):
-            return None
-        except _ConditionsUnknown:
-            self._without_conditions.add(bucket)
-            return _etag(await self._put(bucket, key, data, content_type, run_id))
+            client, path = self._client(bucket), check_key(key)
+            return await self._within(lambda: self._conditions.put_if(client, path, data, attributes, expected))
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise await self._told(e, f"write {key!r}", bucket) from e
 
     async def delete(self, bucket: str, key: str) -> None:
         if is_marker(key):
@@ -223,9 +214,7 @@ class S3Store:
         await self._parts.abort(bucket, key, upload_id)
 
     def public_url(self, bucket: str, key: str) -> str:
-        path_style = self._settings.path_style
-        root = bucket_address(self._settings.seen_endpoint, bucket, path_style=path_style)
-        return f"{root}/{f'{bucket}/' if path_style else ''}{quote(key, safe='/')}"
+        return object_address(self._settings, bucket, key)
 
     async def reach(self) -> None:
         for bucket in self.buckets:
@@ -260,22 +249,18 @@ class S3Store:
     async def _problem(self, bucket: str) -> str:
         try:
             await self._look(bucket)
-            await self._probe_write(bucket)
+            if await self._within(lambda: leaves_probe(self._client(bucket))):
+                await self.delete(bucket, PROBE_KEY)
         except GpuDropError as e:
             return f"{e} {e.info.hint}".strip()
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            told = await self._told(e, "write", bucket)
+            return f"{told} {told.info.hint}".strip()
         return ""
 
     async def _look(self, bucket: str) -> None:
         async with aclosing(self._listing(bucket).objects("")) as found:
             await anext(found, None)
-
-    async def _probe_write(self, bucket: str) -> None:
-        try:
-            left = await self._within(lambda: leaves_probe(self._client(bucket)))
-        except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise await self._told(e, "write", bucket) from e
-        if left:
-            await self.delete(bucket, PROBE_KEY)
 
     def _listing(self, bucket: str) -> Listing:
         settings = self._settings
@@ -287,24 +272,13 @@ class S3Store:
             self._clients[at] = bucket_client(self._settings, *at, self._ca_pem)
         return self._clients[at]
 
-    async def _put(
-        self, bucket: str, key: str, data: bytes, content_type: str, run_id: str, mode: PutMode = "overwrite"
-    ) -> PutResult:
-        """Raises AlreadyExistsError and PreconditionError where the condition in `mode` does not hold."""
+    async def _put(self, bucket: str, key: str, data: bytes, content_type: str, run_id: str) -> PutResult:
         refuse_marker(key)
-        attributes: Attributes = {"Content-Type": content_type}
-        if run_id:
-            attributes[RUN_METADATA] = run_id
+        attributes = attributes_of(content_type, run_id)
         try:
             client, path = self._client(bucket), check_key(key)
-            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode=mode))
-        except (AlreadyExistsError, PreconditionError):
-            raise
+            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            if mode != "overwrite" and error_code(e) == "NoSuchKey":
-                raise PreconditionError(f"nothing lies under {key!r}") from e
-            if mode != "overwrite" and error_code(e) == "NotImplemented":
-                raise _ConditionsUnknown from e
             raise await self._told(e, f"write {key!r}", bucket) from e
 
     async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
@@ -324,7 +298,3 @@ class S3Store:
         if error_code(error) in skew.CODES and skew.told_in(str(error)) is None:
             ahead_s = await asyncio.to_thread(clock_ahead_s, self._http, endpoint)
         return translate(error, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
-
-
-def _etag(result: PutResult) -> str:
-    return (result["e_tag"] or "").strip('"')

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import urllib3
 from minio import Minio
@@ -138,6 +138,12 @@ def read_ca(settings: S3Settings) -> bytes | None:
             hint="Correct store.ca_file in config.yaml.",
             where="store.ca_file",
         ) from e
+
+
+def object_address(settings: S3Settings, bucket: str, key: str) -> str:
+    """Where users find an object that they may read."""
+    root = bucket_address(settings.seen_endpoint, bucket, path_style=settings.path_style)
+    return f"{root}/{f'{bucket}/' if settings.path_style else ''}{quote(key, safe='/')}"
 
 
 def bucket_address(endpoint: str, bucket: str, *, path_style: bool) -> str:

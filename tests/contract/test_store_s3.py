@@ -19,8 +19,9 @@ from yarl import URL
 
 from listener.configuration.credentials import AccessKeys
 from listener.store import ObjectMeta, OddKey
-from listener.stores.s3 import RUN_METADATA, S3Store
+from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
+from listener.stores.s3_metadata import RUN_METADATA
 from manifests.errors import StoreDenied, StoreUnavailable
 from support.stores import settings_for
 
