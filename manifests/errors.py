@@ -216,6 +216,12 @@ class OutputMissing(GpuDropError):
     code = "output_missing"
 
 
+class OutputReplaced(GpuDropError):
+    """What lies under an output's key is not what the run's worker left there."""
+
+    code = "output_replaced"
+
+
 class TaskTimedOut(GpuDropError):
     code = "task_timed_out"
 

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.task import GpuResult
+from gpu_dispatch.task import GpuResult, Videos
 from handlers.base import Finished, Link, OutputFile, Plan, Value
 from listener.ledger.objects import ObjectLedger, fingerprint
 from listener.ledger.run_states import RunState, state_after
@@ -24,7 +24,7 @@ from listener.runs.request import RunRequest
 from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes
 from manifests.documents import CONTENT_TYPE, JobNote
-from manifests.errors import ErrorInfo, OutputMissing, RunSuperseded
+from manifests.errors import ErrorInfo, OutputMissing, OutputReplaced, RunSuperseded
 from manifests.names import Sidecar, dlq_key, sidecar_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
 
@@ -77,13 +77,15 @@ class Closer:
     async def write(
         self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], finished: Finished, jobs: Sequence[JobRef]
     ) -> Summary:
-        """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work. Raises OutputMissing."""
+        """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work.
+
+        Raises OutputMissing and OutputReplaced.
+        """
         await self._objects.will_write(run.bucket, [o.key for o in finished.outputs], run.run_id, run.lineage)
-        targets = [target.key for task in plan.tasks for target in task.outputs]
         metas: list[ObjectMeta] = []
         try:
-            for key in targets:
-                meta = await self._present(run.bucket, key)
+            for key, size in _left(plan, results).items():
+                meta = await self._present(run.bucket, key, size)
                 metas.append(meta)
             for output in finished.outputs:
                 meta = await self._written(run, output)
@@ -217,12 +219,18 @@ class Closer:
         # Overwritten or removed meanwhile: what lies there now is not the run's.
         return ObjectMeta(output.key, len(output.data), etag, _when(0.0), run_id=run.run_id)
 
-    async def _present(self, bucket: str, key: str) -> ObjectMeta:
+    async def _present(self, bucket: str, key: str, size: int | None) -> ObjectMeta:
         meta = await self._store.head(bucket, key)
         if meta is None or meta.size == 0:
             raise OutputMissing(
                 f"The worker says it is done, but {key!r} is not there.",
                 hint="Something removed it, or the worker could not upload it: see its log, then redrive.",
+            )
+        if size is not None and meta.size != size:
+            raise OutputReplaced(
+                f"The worker left {size:,} bytes under {key!r}; {meta.size:,} are there, so somebody else wrote since.",
+                hint="If it was an older run of the drop that ended late, `gpudrop redrive` does the work again.",
+                where=key,
             )
         return meta
 
@@ -247,6 +255,16 @@ class Closer:
                 return [self._json(bucket, item) for item in value]
             case _:
                 return value
+
+
+def _left(plan: Plan, results: Sequence[GpuResult]) -> dict[str, int | None]:
+    """What the workers left, by key: its size, as far as they told."""
+    left: dict[str, int | None] = {}
+    for task, result in zip(plan.tasks, results, strict=True):
+        files = result.payload.files if isinstance(result.payload, Videos) else ()
+        sizes = {file.name: file.size for file in files}
+        left.update((target.key, sizes.get(target.name)) for target in task.outputs)
+    return left
 
 
 def _when(epoch: float) -> datetime:

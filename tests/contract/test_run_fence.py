@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gpu_dispatch.task import GpuResult
-from handlers.base import Finished, OutputFile, Plan
+from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
+from handlers.base import Finished, OutputFile, Plan, PlannedTask, TaskTarget
 from listener.ledger.inbox import Item, Told
 from listener.ledger.runs import RunRow
 from listener.ledger.settling import Settlement, Settling
@@ -25,7 +25,7 @@ from listener.runs.closing import Closer
 from listener.runs.fence import Fence
 from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
-from manifests.errors import ErrorInfo, InputMissing, RunSuperseded
+from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded
 from manifests.sidecars import Done, Failed, done_bytes, failed_bytes
 from support.held_store import HeldStore, RunRecords, run_of, run_records
 
@@ -59,7 +59,9 @@ class Desk:
         """Outputs and final sidecar, as the story's last step writes them."""
         finished = Finished("ok", (OutputFile("segments.srt", text, "text/plain"), OutputFile("b.txt", b"b", "x/y")))
         results = [GpuResult("t")]
-        summary = await self.closer.write(run, Plan("transcribe", ()), results, finished, [])
+        summary = await self.closer.write(
+            run, Plan("transcribe", (PlannedTask(TranscribeParams("a"), ()),)), results, finished, []
+        )
         return await self.closer.done(run, ASKED, summary)
 
     async def put(self, key: str, data: bytes) -> None:
@@ -252,6 +254,20 @@ async def test_what_is_no_sidecar_of_the_run_is_cleared_away(desk: Desk, key: st
     assert await desk.get(key) is None
     assert await desk.state(run) == "accepted"
     assert await desk.adoption.final_sidecar(run) is None
+
+
+@pytest.mark.parametrize("size", [5, 7])
+async def test_an_output_that_a_late_worker_of_an_older_run_wrote_over_is_not_delivered(desk: Desk, size: int) -> None:
+    run = await desk.run("r")
+    target = TaskTarget("video_1.mp4", "clips/video_1.mp4", "video/mp4")
+    plan = Plan("img2vid", (PlannedTask(Img2VidParams(()), (), (target,)),))
+    result = GpuResult("t", Videos((VideoFile("video_1.mp4", size, 1.0, 320, 180, 24),), "libx264"))
+    await desk.put(target.key, b"older")
+    if size == 5:
+        assert (await desk.closer.write(run, plan, [result], Finished("ok"), [])).files[0].size == 5
+        return
+    with pytest.raises(OutputReplaced, match="7 bytes"):
+        await desk.closer.write(run, plan, [result], Finished("ok"), [])
 
 
 async def test_a_run_that_is_replaced_clears_nothing_away(desk: Desk) -> None:
