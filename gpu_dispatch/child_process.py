@@ -28,6 +28,8 @@ _EXIT_S = 2.0
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 _TAIL_LINES = 12
 _LONGEST_LOG_LINE = 2000
+_LONG = 2**18
+"""Bytes of a line from which on it is read beside the event loop."""
 
 
 class Child:
@@ -93,7 +95,9 @@ class Child:
         assert self._process.stdout is not None
         try:
             line = await self._process.stdout.readline()
-            return report_from_line(line) if line.endswith(b"\n") else None
+            if not line.endswith(b"\n"):
+                return None
+            return await asyncio.to_thread(report_from_line, line) if len(line) > _LONG else report_from_line(line)
         except (ValidationError, ValueError) as e:
             self._tail.append(f"unreadable report: {type(e).__name__}")
             return None

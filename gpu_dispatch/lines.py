@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import to_json
 
 from gpu_dispatch.task import GpuResult, GpuTask, Progress
 
@@ -74,7 +75,8 @@ def order_from_line(line: bytes) -> Order:
 
 
 def report_line(report: Report) -> bytes:
-    return _REPORT.dump_json(report) + b"\n"
+    # Of a time or a probability that is no number the worker says so: null would be no report at all.
+    return to_json(report, inf_nan_mode="constants") + b"\n"
 
 
 def report_from_line(line: bytes) -> Report:

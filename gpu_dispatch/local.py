@@ -25,6 +25,9 @@ __all__ = ["LocalBackend", "LocalSettings"]
 
 _LOG = logging.getLogger("gpu_dispatch.local")
 
+KEPT_S = 30.0
+"""How long a result with a payload can be asked for, in seconds. Whoever waits for it has it at once."""
+
 _AFTER_DEFECT_S = 0.5
 """Should every job meet the same defect, a slot does not spin."""
 
@@ -223,10 +226,12 @@ class LocalBackend:
         asyncio.get_running_loop().call_later(after_s, kill)
 
     def _finish(self, job: LocalJob, status: JobStatus) -> None:
-        """Keeps the last results only: a transcript may be large."""
+        """Keeps the last results only, and those with a payload for a while: a transcript may be large."""
         if job.status.final:
             return
         job.update(status)
+        if status.result and status.result.payload:
+            asyncio.get_running_loop().call_later(KEPT_S, self._jobs.pop, job.ref.job_id, None)
         self._over.append(job.ref.job_id)
         while len(self._over) > self._settings.keep_results:
             self._jobs.pop(self._over.popleft(), None)

@@ -308,6 +308,11 @@ def result_to_wire(result: GpuResult) -> Any:
     return _RESULT.dump_python(result, mode="json")
 
 
+def result_from_json(data: bytes) -> GpuResult:
+    """Without the tree that JSON makes in memory. Raises pydantic.ValidationError when `data` is no result."""
+    return _RESULT.validate_json(data)
+
+
 def result_from_wire(data: Any) -> GpuResult:
     """Raises pydantic.ValidationError when `data` is no result."""
     return _RESULT.validate_python(data)

@@ -95,7 +95,7 @@ class TranscribeHandler:
         texts = self._write(planning.manifest.formats, transcript, speech)
         return Finished(
             message=DONE if speech.words else SILENT,
-            outputs=tuple(OutputFile(keys[f], text.encode(), _CONTENT_TYPES[f]) for f, text in texts.items()),
+            outputs=tuple(OutputFile(keys[f], text, _CONTENT_TYPES[f]) for f, text in texts.items()),
             response={
                 "job_id": results[0].task_id,
                 "language": transcript.language,
@@ -114,24 +114,25 @@ class TranscribeHandler:
 
     def _write(
         self, formats: tuple[SubtitleFormat, ...], transcript: Transcript, speech: Speech
-    ) -> dict[SubtitleFormat, str]:
+    ) -> dict[SubtitleFormat, bytes]:
         """One document a format; each is asked for once however often it is named."""
         cues = self._segmenter(speech)
-        texts: dict[SubtitleFormat, str] = {}
+        texts: dict[SubtitleFormat, bytes] = {}
         for wanted in formats:
             match wanted:
                 case "srt":
-                    texts[wanted] = write_srt(cues)
+                    text = write_srt(cues)
                 case "vtt":
-                    texts[wanted] = write_vtt(cues)
+                    text = write_vtt(cues)
                 case "ass":
-                    texts[wanted] = write_ass(cues, "fill", 1920, 1080)
+                    text = write_ass(cues, "fill", 1920, 1080)
                 case "lrc":
-                    texts[wanted] = write_lrc(cues, duration_ms=speech.duration_ms, timed=speech.timed)
+                    text = write_lrc(cues, duration_ms=speech.duration_ms, timed=speech.timed)
                 case "json":
-                    texts[wanted] = write_words_json(transcript, speech)
+                    text = write_words_json(transcript, speech)
                 case "txt":
-                    texts[wanted] = write_txt(speech)
+                    text = write_txt(speech)
+            texts[wanted] = text.encode()
         return texts
 
 

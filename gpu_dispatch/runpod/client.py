@@ -33,6 +33,9 @@ from gpu_dispatch.runpod.troubles import (
 from gpu_dispatch.transfer.limits import shown
 from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable
 
+_LONG = 2**18
+"""Bytes of an answer from which on it is read beside the event loop."""
+
 _JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,199}")
 _PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 120.0
@@ -123,7 +126,7 @@ class RunPodClient:
         reply = await self._asked(method, endpoint_id, kind, f"{kind}/{quote(job_id, safe='')}")
         if reply.status in none:
             return None
-        answer = answer_from(reply.body) if reply.ok else None
+        answer = await _answer(reply.body) if reply.ok else None
         if answer is None or answer.state is None:
             raise asking_error(reply, endpoint_id)
         return answer
@@ -177,6 +180,10 @@ class RunPodClient:
             if len(body) > self._settings.answer_bytes:
                 raise BrokenOff(f"its answer is longer than {self._settings.answer_bytes:,} bytes")
         return bytes(body)
+
+
+async def _answer(body: bytes) -> Answer | None:
+    return await asyncio.to_thread(answer_from, body) if len(body) > _LONG else answer_from(body)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

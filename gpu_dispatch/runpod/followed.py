@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +11,9 @@ from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.runpod.readings import merged, with_task_id
 
 _JOBS = 20_000
-_RESULTS = 4
+
+KEPT_S = 30.0
+"""How long a result is kept, in seconds, for others who ask: a transcript of some hours takes a hundred megabytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,11 +94,10 @@ class Followed:
 
 
 class Board:
-    """Jobs by endpoint and id: the ones last asked for, and the results of the very last ones that ended."""
+    """Jobs by endpoint and id: the ones last asked for, and for a while the results of those that ended."""
 
     def __init__(self, dropped: Callable[[Followed], None]) -> None:
         self._jobs: OrderedDict[tuple[str, str], Followed] = OrderedDict()
-        self._with_results: deque[Followed] = deque()
         self._dropped = dropped
 
     def add(self, job: Followed) -> Followed:
@@ -120,8 +121,9 @@ class Board:
         """`job` has just become final."""
         self._dropped(job)
         if job.status and job.status.result and job.status.result.payload:
-            self._with_results.append(job)
-        while len(self._with_results) > _RESULTS:
-            oldest = self._with_results.popleft()
-            if oldest.status and oldest.status.final and not oldest.forgotten:
-                oldest.status, oldest.forgotten = replace(oldest.status, result=None), True
+            asyncio.get_running_loop().call_later(KEPT_S, _forget, job)
+
+
+def _forget(job: Followed) -> None:
+    if job.status and job.status.final and not job.forgotten:
+        job.status, job.forgotten = replace(job.status, result=None), True

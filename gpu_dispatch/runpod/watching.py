@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.runpod.answers import Answer
@@ -110,7 +111,7 @@ class Watcher:
     async def _look(self, job: Followed) -> None:
         """Raises EndpointUnavailable for an answer that is another job's."""
         answer = await self._client.status(job.ref.endpoint, job.ref.job_id)
-        reading = self._read(job, answer)
+        reading = await self._read(job, answer)
         if reading.stranger:
             self._note(job, reading.stranger)
         if reading.status is None:
@@ -125,9 +126,11 @@ class Watcher:
         if job.status and job.status.final:
             self._ended(job)
 
-    def _read(self, job: Followed, answer: Answer | None) -> Reading:
+    async def _read(self, job: Followed, answer: Answer | None) -> Reading:
+        """Beside the event loop where a result comes: it may be a large one."""
         if answer is not None:
-            return reading_of(answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
+            read = partial(reading_of, answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
+            return await asyncio.to_thread(read) if answer.state == "completed" else read()
         if self._fresh(job):
             return Reading(job.status or JobStatus("queued"))
         return Reading(JobStatus("lost"), sure=False)

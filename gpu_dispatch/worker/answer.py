@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from gpu_dispatch.task import GpuResult, GpuTask, result_from_wire, result_to_wire
+from gpu_dispatch.task import GpuResult, GpuTask, result_from_json, result_to_wire
 from gpu_dispatch.transfer.limits import TransferLimits, shown
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import GpuDropError
@@ -67,6 +67,6 @@ async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | N
 
 def _result(data: bytes) -> GpuResult | None:
     try:
-        return result_from_wire(json.loads(data))
-    except (ValueError, RecursionError, ValidationError):
+        return result_from_json(data)
+    except ValidationError:
         return None

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes, withdrawal
-from gpu_dispatch.task import ClaimUrls, GpuResult, result_from_wire
+from gpu_dispatch.task import ClaimUrls, GpuResult, result_from_json
 from listener.dispatch.request import JobRequest
 from listener.store import Store
 
@@ -74,10 +74,7 @@ class Marks:
         """What the worker left; None while it has left nothing, or nothing about this task."""
         key = _key(request.task_id, attempt, "answer")
         data = await self._store.read(request.bucket, key, max_bytes=MAX_ANSWER)
-        try:
-            result = result_from_wire(json.loads(data)) if data else None
-        except (ValueError, RecursionError, ValidationError):
-            return None
+        result = await asyncio.to_thread(_result, data) if data else None
         if result and result.task_id != request.task_id:
             log.warning("answer_not_believed", run_id=request.run_id, key=key, task=result.task_id[:200])
             return None
@@ -101,6 +98,13 @@ class Marks:
 
     async def _sign(self, method: Literal["GET", "PUT"], bucket: str, key: str) -> str:
         return await self._store.sign(method, bucket, key, expires_s=self._link_s, content_type=_TYPE)
+
+
+def _result(data: bytes) -> GpuResult | None:
+    try:
+        return result_from_json(data)
+    except ValidationError:
+        return None
 
 
 def _key(task_id: str, attempt: int, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ from listener.dispatch.request import JobRequest
 from listener.patience import waits_told
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
-from listener.runs.steps import Steps
+from listener.runs.steps import Steps, recordable
 from listener.runs.telling import Collaborators, Tale
 from manifests.errors import ErrorInfo, GpuDropError
 
@@ -66,4 +67,5 @@ class Pipeline:
         job = _JOB.validate_python(request)
         with waits_told(lambda reason: self._c.board.held(job.run_id, reason)):
             outcome = await self._c.runner.run(job, steps)
-        return _OUTCOME.dump_python(outcome, mode="json")
+        recorded = await asyncio.to_thread(recordable, _OUTCOME, outcome)
+        return recorded.get("value", recorded)

@@ -1,10 +1,13 @@
 """Recorded steps: what a story has done stays done, over all lives of its process.
 
 What a step returned is recorded as JSON and never done again; an error that ends it is recorded too, as an `ErrorInfo`.
+A large value is recorded as JSON within the JSON, as text: as the tree that the engine would copy, twice, on the event
+loop, a transcript of some hours takes many times its size in memory.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,10 +15,14 @@ from typing import Any, Protocol, TypeVar
 
 from dbos import DBOS, SetWorkflowID
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from manifests.errors import ErrorInfo, GpuDropError
 
 T = TypeVar("T")
+
+LARGE = 2**18
+"""Bytes of JSON from which on a value is recorded as text."""
 
 
 class Steps(Protocol):
@@ -62,22 +69,26 @@ class DurableSteps:
         return self._resumed
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        adapter = _adapter(kind)
+        adapter: TypeAdapter[T] = _adapter(kind)
+        done: list[T] = []
         worked = False
 
         async def recorded() -> Any:
             nonlocal worked
             worked = True
             try:
-                return {"value": adapter.dump_python(await work(), mode="json")}
+                done.append(await work())
             except GpuDropError as e:
                 return {"error": _ERROR.dump_python(e.info, mode="json")}
+            return await asyncio.to_thread(recordable, adapter, done[0])
 
         answer: Any = await DBOS.run_step_async({"name": name}, recorded)
         self._resumed = self._resumed or not worked
+        if done:
+            return done[0]
         if "error" in answer:
             raise GpuDropError.from_info(_ERROR.validate_python(answer["error"]))
-        return adapter.validate_python(answer["value"])
+        return await asyncio.to_thread(recalled, adapter, answer)
 
     async def pause(self, seconds: float) -> None:
         await DBOS.sleep_async(seconds)
@@ -92,6 +103,17 @@ class DurableSteps:
             with SetWorkflowID(f"{DBOS.workflow_id}-j{i}"):
                 handles.append(await DBOS.start_workflow_async(self._jobs.apart, request))
         return [await handle.get_result() for handle in handles]
+
+
+def recordable(adapter: TypeAdapter[T], value: T) -> Any:
+    """`value` as the engine records it."""
+    data = to_json(value, inf_nan_mode="constants")
+    return {"json": data.decode()} if len(data) >= LARGE else {"value": adapter.dump_python(value, mode="json")}
+
+
+def recalled(adapter: TypeAdapter[T], recorded: Any) -> T:
+    """The value of which `recordable` gave `recorded`."""
+    return adapter.validate_json(recorded["json"]) if "json" in recorded else adapter.validate_python(recorded["value"])
 
 
 @cache

@@ -29,7 +29,7 @@ from listener.runs.jobs import Attempt, JobOutcome, JobRunner
 from listener.runs.outbox import Outbox
 from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
-from listener.runs.steps import Steps
+from listener.runs.steps import Steps, recalled
 from listener.signals import Ends
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
@@ -218,7 +218,7 @@ class Tale:
             for index, task in enumerate(plan.tasks)
         ]
         answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
-        outcomes = [_OUTCOME.validate_python(a) for a in answers]
+        outcomes = [await asyncio.to_thread(_outcome, answer) for answer in answers]
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
         errors = [outcome.error for outcome in outcomes if outcome.error]
         if errors:
@@ -279,3 +279,7 @@ class Tale:
         finally:
             ended.cancel()
             task.cancel()
+
+
+def _outcome(answer: Any) -> JobOutcome:
+    return recalled(_OUTCOME, answer if "json" in answer else {"value": answer})

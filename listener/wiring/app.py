@@ -28,6 +28,7 @@ from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
+from listener.memory import give_memory_back, trimmer
 from listener.patience import Patience
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board
@@ -257,6 +258,8 @@ def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyn
         end_when_replaced(base.cluster),
         base.outbox.run(),
     ]
+    if trim := trimmer():
+        work.append(give_memory_back(trim))
     if engine.adopts:
         work.append(take_over(base.cluster, engine, base.runs, intake.ledger))
     return work

@@ -245,16 +245,23 @@ async def test_transient_trouble_is_waited_out_within_the_time_given(there: Prov
             await endpoint.status(lost, wait_s=0.05)
 
 
-async def test_few_results_are_kept_and_an_end_stays_an_end(there: Provider, quick: Endpoint) -> None:
+async def test_results_are_kept_for_a_while_and_an_end_stays_an_end(
+    there: Provider, quick: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with endpoint_of(there.url) as endpoint:
-        jobs = [await endpoint.submit(task(f"t{i}")) for i in range(8)]
+        jobs = [await endpoint.submit(task(f"t{i}")) for i in range(4)]
         ends = await asyncio.gather(*(ended(endpoint, job) for job in jobs))
         asked = len(there.of("status"))
-        assert [await endpoint.status(job) for job in reversed(jobs)] == ends[::-1]
-        assert 0 < len(there.of("status")) - asked < len(jobs)
+        assert [await endpoint.status(job) for job in jobs] == ends and len(there.of("status")) == asked
+        monkeypatch.setattr("gpu_dispatch.runpod.followed.KEPT_S", 0.0)
+        late = await endpoint.submit(task("late"))
+        end = await ended(endpoint, late)
+        await asyncio.sleep(0.1)
+        asked = len(there.of("status"))
+        assert await endpoint.status(late) == end and len(there.of("status")) == asked + 1
         for job in quick.jobs.values():
             quick.regress(job)
-        assert {(await endpoint.status(job)).state for job in jobs} == {"completed"}
+        assert {(await endpoint.status(job)).state for job in (*jobs, late)} == {"completed"}
 
 
 async def test_a_hundred_jobs_come_out_as_themselves_with_few_looks(there: Provider) -> None:

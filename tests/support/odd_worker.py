@@ -38,6 +38,10 @@ def transcript(text: str = "", words: tuple[Word, ...] = ()) -> Transcript:
     return Transcript("en", 1.0, 1.0, (segment,), model="odd", engine=str(os.getpid()), device="cpu")
 
 
+def words(count: int) -> tuple[Word, ...]:
+    return tuple(Word(f" word{i}", i / 3, i / 3 + 0.25, 0.9) for i in range(count))
+
+
 def films(params: Img2VidParams, job: Job) -> Videos:
     """One small file for every clip, with the clip's name in it: many outputs, without the work."""
     for clip in params.clips:
@@ -60,7 +64,9 @@ async def odd(params: TaskParams, job: Job) -> Payload:
     assert isinstance(params, TranscribeParams)
     match params.model.partition("--")[0]:
         case "huge":
-            return transcript("huge", tuple(Word(f" word{i}", i / 3, i / 3 + 0.25, 0.9) for i in range(HUGE_WORDS)))
+            return transcript("huge", words(HUGE_WORDS))
+        case huge if huge.startswith("huge-"):
+            return transcript("huge", words(int(huge.removeprefix("huge-"))))
         case "environment":
             return transcript(json.dumps(dict(os.environ)))
         case "chatter":

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -17,9 +18,10 @@ import pytest
 
 from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.child_process import Child
+from gpu_dispatch.lines import Done, report_from_line, report_line
 from gpu_dispatch.local import LocalBackend, LocalSettings
 from gpu_dispatch.local_settings import child_command, child_environment
-from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams, Transcript
+from gpu_dispatch.task import GpuResult, GpuTask, Segment, TaskInput, TranscribeParams, Transcript, Word
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, ErrorInfo
 from support.exchange import FolderFiles
@@ -175,6 +177,25 @@ async def test_a_worker_that_cannot_start_is_said_to_be_so(tmp_path: Path, media
         assert not whisper.ok and whisper.remedy
     finally:
         await backend.close()
+
+
+async def test_results_with_a_payload_are_kept_for_a_while(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpu_dispatch.local.KEPT_S", 0.0)
+    async with opened("odd") as place:
+        failed = await place.backend.submit(place.odd("break"))
+        done = await place.backend.submit(place.odd("fine"))
+        assert transcript_of(await place.until(done, final=True)).text == "fine"
+        async with asyncio.timeout(HANG_S):
+            while (await place.backend.status(done)).state != "lost":
+                await asyncio.sleep(0.01)
+        assert (await place.backend.status(failed)).state == "failed"
+
+
+def test_numbers_that_are_none_pass_the_line_of_a_child() -> None:
+    """A model may give a window no probability; that is no reason to lose the recording."""
+    segment = Segment(0, 0.0, 1.0, "x", (Word("x", 0.0, math.inf, 0.9),), avg_logprob=-math.inf)
+    said = Done("j", GpuResult("t", Transcript("en", 1.0, 1.0, (segment,), "m", "e", "cpu")))
+    assert report_from_line(report_line(said)) == said
 
 
 async def test_old_results_are_forgotten(opened: Open) -> None:
