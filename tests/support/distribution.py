@@ -24,6 +24,13 @@ class _ByServers(LoadScopeScheduling):
         return _group(Path(nodeid.partition("::")[0]))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        # Threads of several processes that compute wait for each other, and each does so at full speed.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Of `--numprocesses auto`: two for each core, since tests wait about as long as they work."""

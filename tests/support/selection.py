@@ -10,7 +10,22 @@ from typing import Any
 
 import pytest
 
-_FULL = ("e2e/*.py",)
+_FULL = (
+    "e2e/*.py",
+    "contract/test_attempts_corners.py",
+    "contract/test_attempts_ends.py",
+    "contract/test_brokers*.py",
+    "contract/test_cluster*.py",
+    "contract/test_credentials_rotation.py",
+    "contract/test_deploy_command.py",
+    "contract/test_engine.py",
+    "contract/test_engines.py",
+    "contract/test_listing_*.py",
+    "contract/test_runpod_provider.py",
+    "contract/test_servers.py",
+    "contract/test_sources_away.py",
+    "contract/test_worker_entry.py",
+)
 """Below tests/. All that takes more than some ten seconds of a core, or shows what a shorter test shows in part."""
 _QUICK = ("e2e/test_samples.py",)
 """One pass of each operation, from the drop to the outputs."""
