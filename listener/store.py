@@ -30,6 +30,20 @@ class ObjectMeta:
         """Tells this version from every other one of the key: an overwrite with the same bytes is another version."""
         return self.version_id or f"{self.etag}@{self.last_modified.timestamp():.6f}"
 
+    def may_be(self, version: str) -> bool:
+        """Whether `version`, told of this key before, may be this one: the same bytes again are not told apart."""
+        if version == self.version or version.startswith(f"{self.etag}@"):
+            return True
+        return self.version_id is None and "@" not in version
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One version of one object, read: all of `content` is `meta`'s."""
+
+    meta: ObjectMeta
+    content: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class OddKey:
@@ -66,6 +80,10 @@ class Store(Protocol):
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
         """Its content; raises InputTooLarge, without reading it, above `max_bytes`."""
+        ...
+
+    async def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
+        """As `read`, with the version that was read; `run_id` is not told."""
         ...
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from listener.intake.deciding import Run
 from listener.ledger.inbox import Told
 from listener.ledger.runs import RunRow
-from listener.runs.request import RunRequest, run_id_of
+from listener.runs.request import REDRIVE, RunRequest, run_id_of
 
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
@@ -48,4 +48,4 @@ def redriven(row: RunRow, number: int, now: float) -> RunRow:
     """An ended run again, as a new one: the same `number` makes the same run."""
     old = _REQUEST.validate_python(row.request)
     run_id = run_id_of(old.bucket, old.key, old.version, redrive=number)
-    return run_row(replace(old, run_id=run_id, received=now, source="redrive"), now)
+    return run_row(replace(old, run_id=run_id, received=now, source=REDRIVE), now)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from listener.runs.request import RunRequest
-from listener.store import Store
+from listener.runs.request import REDRIVE, RunRequest
+from listener.store import Store, StoredObject
 from listener.triggers import Trigger
 from manifests.callback_urls import callback_url_of, fields_or_none
 from manifests.defaults import Defaults, read_defaults
-from manifests.errors import InputTooLarge, ManifestTooLarge, ObjectDenied, RunCancelled, UnusableKey
+from manifests.errors import InputTooLarge, ManifestTooLarge, ObjectDenied, RunCancelled, RunSuperseded, UnusableKey
 from manifests.models import Manifest
 from manifests.names import defaults_keys
 from manifests.reader import filled_template, from_template, read
@@ -45,9 +45,10 @@ class ManifestReader:
         self._defaults = tuple(defaults)
 
     async def read(self, run: RunRequest) -> Asked:
-        """Raises ManifestError and its kin."""
+        """What the run's own version asks for. Raises ManifestError and its kin, RunCancelled and RunSuperseded."""
         template = run.trigger.manifest
         if template is not None:
+            await self._check_there(run)
             manifest = from_template(
                 template,
                 key=run.key,
@@ -56,9 +57,7 @@ class ManifestReader:
                 defaults=await self._folder_defaults(run),
             )
             return _asked(manifest, None)
-        data = await self._document(run.bucket, run.key)
-        if data is None:
-            raise RunCancelled(f"The manifest {run.key!r} was removed before it was read.", hint="Drop it again.")
+        data = await self._own_document(run)
         defaults = await self._folder_defaults(run)
         manifest = await asyncio.to_thread(read, data, run.key, models=self._models, defaults=defaults)
         return _asked(manifest, decode(data, run.key))
@@ -89,9 +88,32 @@ class ManifestReader:
                 found.append(read_defaults(data, key, models=self._models))
         return tuple(found)
 
+    async def _own_document(self, run: RunRequest) -> bytes:
+        found = await self._stored(run.bucket, run.key)
+        if found is None:
+            raise _removed(run)
+        if not found.meta.may_be(run.version):
+            await self._check_there(run)
+        return found.content
+
+    async def _check_there(self, run: RunRequest) -> None:
+        """Raises RunCancelled when the drop is gone, RunSuperseded when a newer version lies there: it has a run of its
+        own, which would do the same work once more. A run that is driven again takes what there is.
+        """
+        now = await self._store.head(run.bucket, run.key)
+        if now is None:
+            raise _removed(run)
+        newer = not now.may_be(run.version) and now.last_modified.timestamp() >= run.object_time
+        if newer and run.source != REDRIVE:
+            raise RunSuperseded(f"A newer version of {run.key!r} lies there.", hint="See the newer run.")
+
     async def _document(self, bucket: str, key: str) -> bytes | None:
+        found = await self._stored(bucket, key)
+        return found.content if found else None
+
+    async def _stored(self, bucket: str, key: str) -> StoredObject | None:
         try:
-            return await self._store.read(bucket, key, max_bytes=MAX_BYTES)
+            return await self._store.get(bucket, key, max_bytes=MAX_BYTES)
         except InputTooLarge as e:
             raise ManifestTooLarge(
                 f"{key!r} is larger than {MAX_BYTES:,} bytes, the most a manifest may have.",
@@ -115,6 +137,10 @@ def check_templates(
                 models=models,
                 defaults=defaults,
             )
+
+
+def _removed(run: RunRequest) -> RunCancelled:
+    return RunCancelled(f"{run.key!r} was removed before its run began.", hint="Drop it again.")
 
 
 def _source(trigger: Trigger) -> str:

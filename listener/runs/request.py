@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from listener.triggers import Trigger
 from manifests.names import drop_folder, drop_name
 
+REDRIVE = "redrive"
+"""The source of a run that a user has driven again."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from listener.store import ObjectMeta, OddKey
+from listener.store import ObjectMeta, OddKey, StoredObject
 from listener.stores.folder_files import GONE, new_file, remove_stale, sync_folder, translated
 from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
@@ -63,7 +63,11 @@ class FolderStore:
         return await self._run(bucket, f"look up {key!r}", lambda: self._head(key))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
-        return await self._run(bucket, f"read {key!r}", lambda: self._read(key, max_bytes))
+        found = await self.get(bucket, key, max_bytes=max_bytes)
+        return found.content if found else None
+
+    async def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
+        return await self._run(bucket, f"read {key!r}", lambda: self._get(key, max_bytes))
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
         del content_type, run_id
@@ -156,7 +160,7 @@ class FolderStore:
             return None
         return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
-    def _read(self, key: str, max_bytes: int) -> bytes | None:
+    def _get(self, key: str, max_bytes: int) -> StoredObject | None:
         path = self._usable(key)
         if path is None:
             return None
@@ -170,7 +174,8 @@ class FolderStore:
             self._require_root()
             return None
         with os.fdopen(handle, "rb") as file:
-            size = os.fstat(handle).st_size
+            status = os.fstat(handle)
+            size = status.st_size
             # A file that grows while it is read is too large, too.
             data = file.read(max_bytes + 1) if size <= max_bytes else b""
         if max(size, len(data)) > max_bytes:
@@ -179,7 +184,7 @@ class FolderStore:
                 hint="Make it smaller, or split it.",
                 where=key,
             )
-        return data
+        return StoredObject(meta_of(key, status), data)
 
     def _write(self, key: str, data: bytes) -> ObjectMeta:
         path = self._place_of(key)

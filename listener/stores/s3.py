@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from listener import skew
-from listener.store import ObjectMeta, OddKey, UploadInParts
+from listener.store import ObjectMeta, OddKey, StoredObject, UploadInParts
 from listener.stores.s3_clients import (
     LentKeys,
     S3Settings,
@@ -114,19 +114,23 @@ class S3Store:
         return replace(meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
+        found = await self.get(bucket, key, max_bytes=max_bytes)
+        return found.content if found else None
+
+    async def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
         if is_marker(key):
             return None
         client, path = self._client(bucket), check_key(key)
 
-        async def content() -> bytes:
+        async def whole() -> StoredObject:
             result = await obstore.get_async(client, path)
             size = result.meta["size"]
             if size > max_bytes:
                 raise too_large(key, size, max_bytes)
-            return bytes(await result.bytes_async())
+            return StoredObject(meta_of(result.meta, key), bytes(await result.bytes_async()))
 
         try:
-            return await self._within(content)
+            return await self._within(whole)
         except FileNotFoundError as e:
             if error_code(e) == "NoSuchBucket":
                 raise no_such_bucket(bucket, self._settings.endpoint) from e
