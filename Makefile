@@ -48,7 +48,8 @@ test-all: $(TESTED)
 	@$(PYTEST) $(ARGS)
 
 test-latest:
-	@$(MAKE) --no-print-directory VENV=.venv-latest EXTRAS=$(EXTRAS) install-latest test-all
+	@$(MAKE) --no-print-directory VENV=.venv-latest install-latest
+	@$(MAKE) --no-print-directory VENV=.venv-latest test-all
 
 install-latest: $(BIN)/python
 	@echo "Installing the newest of everything …"
