@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,19 +63,23 @@ class ManifestReader:
         return _asked(manifest, decode(data, run.key))
 
     async def callback_url(self, run: RunRequest) -> str | None:
-        """Who is to hear of a drop that was refused before it was understood; None: nobody."""
+        """Who is to hear of a drop that was refused before it was understood; None: nobody, or it is not there now."""
         template = run.trigger.manifest
-        if template is not None:
-            manifest = filled_template(template, run.key)
-        else:
-            manifest = await self._fields(run.bucket, run.key)
+        try:
+            if template is not None:
+                manifest = filled_template(template, run.key)
+            else:
+                manifest = await self._fields(run.key, self._own_document(run))
+        except (RunCancelled, RunSuperseded):
+            return None
         defaults: list[Mapping[str, Any]] = [{**each.sections, **each.fields} for each in self._defaults]
-        defaults += [await self._fields(run.bucket, key) for key in defaults_keys(run.key)]
+        defaults += [await self._fields(key, self._document(run.bucket, key)) for key in defaults_keys(run.key)]
         return callback_url_of(manifest, defaults)
 
-    async def _fields(self, bucket: str, key: str) -> Mapping[str, Any]:
+    async def _fields(self, key: str, reading: Awaitable[bytes | None]) -> Mapping[str, Any]:
+        """What the document at `key`, which `reading` gives, holds; {} where it cannot be read."""
         try:
-            data = await self._document(bucket, key)
+            data = await reading
         except (ManifestTooLarge, ObjectDenied, UnusableKey):
             return {}
         return await asyncio.to_thread(fields_or_none, data, key) if data is not None else {}
