@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.installation import Installation
+from support.installation import SAMPLES, Installation
 from support.runpod.installation import RunPodInstallation, patched
 
 MEDIA_TRIGGER = {
@@ -17,6 +19,7 @@ MEDIA_TRIGGER = {
     "pattern": "*.mp4",
     "manifest": {"operation": "caption", "srt": "/cues.srt", "burn": False},
 }
+MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
 CLOSER = "listener.runs.closing:Closer"
 LEDGER = "listener.ledger.jobs:JobLedger"
 
@@ -92,8 +95,62 @@ def test_the_state_is_lost(rp: RunPodInstallation) -> None:
     assert again["run_id"] != done["run_id"]
 
 
+def change(install: Installation, database: str, statement: str) -> None:
+    with closing(sqlite3.connect(state_of(install) / f"{database}.sqlite")) as db:
+        assert db.execute(statement).rowcount == 1
+        db.commit()
+
+
+def put_media(install: Installation) -> None:
+    for name in ("clip.mp4", "chord.ogg", "dawn.jpg"):
+        install.drops.put(name, (SAMPLES / "media" / name).read_bytes())
+
+
+def status_of(install: Installation) -> str:
+    return install.command("status", "a.job.json").stdout
+
+
+@pytest.mark.parametrize("sidecar", ["there", "gone"])
+def test_a_ledger_that_was_set_back_closes_what_the_engine_has_ended(
+    folder_install: Installation, sidecar: str
+) -> None:
+    install = folder_install
+    put_media(install)
+    install.start(triggers=[])
+    install.drops.put("a.job.json", MUX)
+    done = install.done("a.job.json")
+    install.until(lambda: "done" in status_of(install))
+    install.stop()
+    change(install, "ledger", "UPDATE gpudrop_runs SET state = 'running', error_code = ''")
+    if sidecar == "gone":
+        install.drops.delete("a.done.json")
+    install.start()
+    install.until(lambda: install.logged("run_closed_again"))
+    if sidecar == "there":
+        install.until(lambda: "done" in status_of(install))
+        assert install.document("a.job.json", "done") == done
+    else:
+        install.until(lambda: "failed" in status_of(install))
+        assert install.document("a.job.json", "done") is None
+    assert not install.logged("run_told_again")
+
+
+def test_a_story_that_the_engine_has_broken_off_is_told_again(folder_install: Installation) -> None:
+    install = folder_install
+    put_media(install)
+    install.start(triggers=[])
+    install.drops.put("a.job.json", json.dumps({"images": [{"image": "dawn.jpg", "duration": 12}]}).encode())
+    install.running("a.job.json", percent=12)
+    install.kill()
+    change(install, "engine", "UPDATE workflow_status SET status = 'ERROR' WHERE name = 'run'")
+    install.start()
+    install.done("a.job.json")
+    assert [entry["because"] for entry in install.logged("run_told_again")] == ["broken"]
+    assert len(install.logged("run_accepted")) == 1
+
+
 def test_outputs_of_a_lost_state_start_nothing(install: Installation) -> None:
-    samples = Path(__file__).parents[2] / "examples" / "samples" / "media"
+    samples = SAMPLES / "media"
     install.drops.put("cues.srt", (samples / "clip.srt").read_bytes())
     install.start(triggers=[MEDIA_TRIGGER])
     install.drops.put("one.mp4", (samples / "clip.mp4").read_bytes())
