@@ -70,6 +70,11 @@ class Adoption:
                 return body
         return None
 
+    async def is_recorded(self, run: RunRequest) -> bool:
+        """Whether the ledger knows that the run has ended."""
+        row = await self._runs.find(run.run_id)
+        return row is not None and row.ended
+
     async def final_sidecar(self, run: RunRequest) -> bytes | None:
         """The final sidecar that `run` itself wrote, if it still lies there."""
         for kind in _FINAL:

@@ -140,10 +140,13 @@ class Closer:
     ) -> bytes | None:
         """Writes the error sidecar, after a dead letter where the run failed for good, and gives its bytes.
 
-        A run that a newer one replaces leaves none: None.
+        A run that a newer one replaces leaves none: None. So does one whose end is on record: it left its own.
         """
         state = state_after(error.code)
-        if state == "superseded" or not await self._runs.may_write(run.run_id):
+        row = await self._runs.find(run.run_id)
+        if row is not None and row.ended:
+            return None
+        if state == "superseded" or (row is not None and row.cancel == "superseded"):
             await self._give_way(run)
             return None
         await self._settle(run)

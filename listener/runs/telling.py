@@ -118,10 +118,13 @@ class Tale:
         await self._once("finish", bool, lambda: self._finish(asked, finish), at_least_s=KEPT_S)
 
     async def fail(self, error: ErrorInfo) -> None:
+        again = self._steps.resumed
+
         async def close() -> bool:
-            if self._steps.resumed and error.code != RunSuperseded.code:
-                self._final = await self._c.adoption.ended(self._run)
-            self._final = self._final or await self._c.closer.failed(self._run, self._asked, error, self._attempts)
+            nonlocal again
+            if not (again and error.code != RunSuperseded.code and await self._is_over()):
+                again = True
+                self._final = await self._c.closer.failed(self._run, self._asked, error, self._attempts)
             return True
 
         await self._once("failed", bool, close, at_least_s=KEPT_S)
@@ -228,8 +231,7 @@ class Tale:
 
     async def _finish(self, asked: Asked, finish: _Finish) -> bool:
         """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again."""
-        if self._steps.resumed and (body := await self._c.adoption.ended(self._run)):
-            self._final = body
+        if (self._steps.resumed or self._summary is not None) and await self._is_over():
             return True
         self._c.ends.check(self._run.run_id)
         if self._summary is None:
@@ -241,6 +243,14 @@ class Tale:
         self._c.ends.check(self._run.run_id)
         self._final = await self._c.closer.done(self._run, asked, self._summary)
         return True
+
+    async def _is_over(self) -> bool:
+        """Whether the last word was said before, in an earlier life or by a try whose record failed.
+
+        What the run left may have been fetched and removed since: it is neither missed nor written again.
+        """
+        self._final = await self._c.adoption.ended(self._run)
+        return self._final is not None or await self._c.adoption.is_recorded(self._run)
 
     def _output_folder(self, manifest: Manifest) -> str:
         """A trigger's template is the operator's, and may lead up; a manifest may not."""

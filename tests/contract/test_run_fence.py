@@ -188,6 +188,20 @@ async def test_the_last_word_of_a_replaced_run_does_not_stay_beside_the_newer_on
     assert await desk.get("segments.srt") is None, "the replaced run's output stays"
 
 
+async def test_an_end_that_is_on_record_takes_nothing_back(desk: Desk) -> None:
+    """A telling that does not know of it, in another process or after a crash, finds the run closed."""
+    run = await desk.run("r")
+    await desk.finish(run, b"text")
+    await desk.store.delete(desk.bucket, DONE)
+    with pytest.raises(RunSuperseded):
+        await desk.finish(run, b"other text")
+    for error in (RunSuperseded("Newer.").info, MISSING):
+        assert await desk.closer.failed(run, ASKED, error, ()) is None
+    assert await desk.get("segments.srt") == b"text"
+    assert await desk.get(ERROR) is None
+    assert await desk.state(run) == "done"
+
+
 async def test_a_cancelled_run_that_is_replaced_leaves_no_error(desk: Desk) -> None:
     """Its manifest was deleted and dropped again before it had ended."""
     old = await desk.run("old")

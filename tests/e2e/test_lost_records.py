@@ -75,6 +75,23 @@ def test_the_engines_database_is_lost(rp: RunPodInstallation, tmp_path: Path, po
     assert len(rp.install.logged("run_accepted")) == 1
 
 
+def test_what_was_fetched_before_its_end_was_recorded_is_neither_missed_nor_written_again(
+    rp: RunPodInstallation, tmp_path: Path
+) -> None:
+    rp.work()
+    key = killed_at(rp, tmp_path, f"after {CLOSER}:done")
+    outputs = [each["key"] for each in rp.install.done(key)["outputs"]]
+    rp.install.drops.delete("killed.done.json")
+    rp.install.drops.delete(outputs[0])
+    rp.install.start()
+    rp.install.until(lambda: "done" in rp.install.command("status", key).stdout)
+    follower = rp.drop("follower")
+    rp.install.done(follower)
+    left = {k for k in rp.install.drops.listing() if k.startswith("killed") and k != key}
+    assert left == set(outputs[1:])
+    assert rp.runs(key) == 1
+
+
 def test_the_state_is_lost(rp: RunPodInstallation) -> None:
     rp.work()
     rp.install.start()
