@@ -7,11 +7,13 @@ Times are seconds unless a name ends in `_ms`; sizes are bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from manifests.errors import ErrorInfo
+
+T = TypeVar("T")
 
 Capability = Literal["whisper", "nvenc"]
 """What a machine must be able to do: recognise speech, or encode video."""
@@ -292,6 +294,17 @@ class GpuResult:
 
 _TASK: TypeAdapter[GpuTask] = TypeAdapter(GpuTask)
 _RESULT: TypeAdapter[GpuResult] = TypeAdapter(GpuResult)
+UNCACHED = ConfigDict(cache_strings="none")
+"""For JSON that may be large: the words that pydantic would keep for the next one hold the memory of all of it."""
+
+
+def uncached(kind: type[T]) -> TypeAdapter[T | None]:
+    """Reads `kind` or null. pydantic takes settings for no bare dataclass, only for what may be one."""
+    optional: Any = kind | None
+    return TypeAdapter(optional, config=UNCACHED)
+
+
+_LARGE_RESULT = uncached(GpuResult)
 
 
 def task_to_wire(task: GpuTask) -> Any:
@@ -308,9 +321,9 @@ def result_to_wire(result: GpuResult) -> Any:
     return _RESULT.dump_python(result, mode="json")
 
 
-def result_from_json(data: bytes) -> GpuResult:
+def result_from_json(data: bytes) -> GpuResult | None:
     """Without the tree that JSON makes in memory. Raises pydantic.ValidationError when `data` is no result."""
-    return _RESULT.validate_json(data)
+    return _LARGE_RESULT.validate_json(data)
 
 
 def result_from_wire(data: Any) -> GpuResult:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from gpu_dispatch.task import State
+from gpu_dispatch.task import State, uncached
 
 STATES: dict[str, State] = {
     "IN_QUEUE": "queued",
@@ -80,7 +80,7 @@ class _Error:
 
 
 _ERROR: TypeAdapter[_Error] = TypeAdapter(_Error)
-_ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
+_ANSWER = uncached(Answer)
 _ENDPOINT: TypeAdapter[EndpointAnswer] = TypeAdapter(EndpointAnswer)
 
 

@@ -13,7 +13,7 @@ from listener.dispatch.request import JobRequest
 from listener.patience import waits_told
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
-from listener.runs.steps import Steps, recordable
+from listener.runs.steps import Steps, adapter_of, recordable
 from listener.runs.telling import Collaborators, Tale
 from manifests.errors import ErrorInfo, GpuDropError
 
@@ -23,7 +23,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
-_OUTCOME: TypeAdapter[JobOutcome] = TypeAdapter(JobOutcome)
+_OUTCOME = adapter_of(JobOutcome)
 
 
 class Pipeline:

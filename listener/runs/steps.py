@@ -17,6 +17,7 @@ from dbos import DBOS, SetWorkflowID
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
+from gpu_dispatch.task import uncached
 from manifests.errors import ErrorInfo, GpuDropError
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class DurableSteps:
         return self._resumed
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        adapter: TypeAdapter[T] = _adapter(kind)
+        adapter: TypeAdapter[T] = adapter_of(kind)
         done: list[T] = []
         worked = False
 
@@ -117,8 +118,10 @@ def recalled(adapter: TypeAdapter[T], recorded: Any) -> T:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
+def adapter_of(kind: type[T]) -> TypeAdapter[T]:
+    """Reads and writes what a step of this kind returns."""
+    adapter: Any = uncached(kind)
+    return adapter
 
 
 _ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)

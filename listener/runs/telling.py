@@ -29,7 +29,7 @@ from listener.runs.jobs import Attempt, JobOutcome, JobRunner
 from listener.runs.outbox import Outbox
 from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
-from listener.runs.steps import Steps, recalled
+from listener.runs.steps import Steps, adapter_of, recalled
 from listener.signals import Ends
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
@@ -41,7 +41,7 @@ T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
-_OUTCOME: TypeAdapter[JobOutcome] = TypeAdapter(JobOutcome)
+_OUTCOME = adapter_of(JobOutcome)
 
 KEPT_S = 86400.0
 """What is finished is paid for: to write it down the store is waited for at least so long."""
