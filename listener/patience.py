@@ -83,7 +83,7 @@ class Patience:
         return await self._waited(work, lambda _: give_up_s)
 
     async def _waited(self, work: Callable[[], Awaitable[T]], limit_s: Callable[[GpuDropError], float | None]) -> T:
-        began, attempt = self._now(), 0
+        began, attempt, said = self._now(), 0, ""
         heard = _hearer.get()
         while True:
             try:
@@ -94,8 +94,10 @@ class Patience:
                 if not is_waited_for(e) or (limit is not None and self._now() - began > limit):
                     raise
                 attempt += 1
-                if heard:
-                    heard(f"{e} {e.info.hint}".strip())
+                words = f"{e} {e.info.hint}".strip()
+                if heard and words != said:
+                    heard(words)
+                said = words
                 await self._wait(e, _BACKOFF.delay(attempt, self._rng))
                 continue
             if attempt:

@@ -172,4 +172,10 @@ _CALLBACKS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS, _CALLBACKS)
+_NOTES = Migration(
+    7,
+    "what a run waits for",
+    add_column("gpudrop_runs", "note", "TEXT NOT NULL DEFAULT ''"),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS, _CALLBACKS, _NOTES)

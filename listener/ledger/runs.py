@@ -29,6 +29,7 @@ runs_table = sa.Table(
     sa.Column("accepted", sa.Float, nullable=False),
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.Index("gpudrop_runs_by_key", "bucket", "key"),
     sa.Index("gpudrop_runs_by_time", "accepted"),
     sa.Index("gpudrop_runs_by_state", "state", "member"),
@@ -62,7 +63,8 @@ _MOVE = (
 class RunRow:
     """One run. Times are seconds since the epoch; `request` is what the engine is given, as JSON data.
 
-    `member` is the listener that handed it to its engine; "" while it waits for one with room.
+    `member` is the listener that handed it to its engine; "" while it waits for one with room. `note` says in words
+    what an unfinished run waits for.
     """
 
     run_id: str
@@ -77,6 +79,7 @@ class RunRow:
     error_code: str = ""
     cancel: str = ""
     member: str = ""
+    note: str = ""
 
     @property
     def ended(self) -> bool:
@@ -176,6 +179,11 @@ class RunLedger:
         """Moves a run on; one that has ended stays as it is. An empty `operation` keeps the one recorded."""
         moved = {"id": run_id, "now": state, "at": at, "code": error_code, "what": operation}
         await self._together.write(lambda db: db.execute(_MOVE, moved))
+
+    async def note(self, run_id: str, text: str) -> None:
+        """Records what an unfinished run waits for, in words; "" once it goes on."""
+        noted = sa.update(runs_table).where(runs_table.c.run_id == run_id, _UNFINISHED).values(note=text)
+        await self._together.write(lambda db: db.execute(noted))
 
     async def find(self, run_id: str) -> RunRow | None:
         rows = await self._rows(sa.select(runs_table).where(runs_table.c.run_id == run_id))

@@ -20,7 +20,7 @@ from listener.runs.fence import Fence
 from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote
-from manifests.errors import GpuDropError
+from manifests.errors import GpuDropError, StoreUnavailable
 from manifests.names import sidecar_key
 from manifests.sidecars import RunState, Status, status_bytes
 
@@ -64,6 +64,7 @@ class RunStatus:
         self._closed = asyncio.Event()
         self._ended = False
         self._recorded: tuple[str, str | None] = ("", None)
+        self._noted = ""
         self._held = ""
         now = _when(clock())
         self._status = Status(
@@ -150,10 +151,16 @@ class RunStatus:
                 await self._closed.wait()
         return self._closed.is_set()
 
+    async def _note(self, text: str) -> None:
+        if text != self._noted:
+            await self._ledger.note(self._run.run_id, text)
+            self._noted = text
+
     async def _write(self) -> None:
         status = self._status
         if self._held:
             status = replace(status, waiting_for=(*status.waiting_for, self._held))
+        await self._note("; ".join(status.waiting_for))
         if self._jobs:
             status = replace(status, cost_usd=await self._spent(self._run.run_id))
         if self._recorded != (status.state, status.operation):
@@ -183,6 +190,7 @@ class Board:
         self._spent = spent
         self._open: dict[str, tuple[RunStatus, asyncio.Task[None]]] = {}
         self._late: set[asyncio.Task[None]] = set()
+        self._notes: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def open(self, run: RunRequest) -> AsyncGenerator[RunStatus]:
@@ -225,6 +233,17 @@ class Board:
         entry = self._open.get(run_id)
         if entry:
             entry[0].held(reason)
+            return
+        # Its status is closed, since its last word is due: the ledger still tells.
+        task = asyncio.create_task(self._note(run_id, reason), name=f"note {run_id}")
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    async def _note(self, run_id: str, text: str) -> None:
+        try:
+            await self._ledger.note(run_id, text)
+        except StoreUnavailable as e:
+            log.debug("note_not_written", run_id=run_id, error=str(e))
 
 
 def _when(epoch: float) -> datetime:

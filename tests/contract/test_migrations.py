@@ -33,6 +33,7 @@ LANDED = (
     "e1b72d28254fde85",  # 4
     "85d87c859fbd27e8",  # 5
     "90622c1dcc3e01e8",  # 6
+    "5ab3c9176fa4bc62",  # 7
 )
 """What has landed never changes: a database that has it would not get the change. Append only."""
 

@@ -194,6 +194,25 @@ def test_a_store_that_fails_for_a_while_ends_no_run(bench: Bench, way: Way) -> N
     install.until(lambda: [told for told in bench.receiver.heard if told["key"] == called])
 
 
+def test_what_runs_wait_for_is_told_where_no_status_can_be_written(bench: Bench) -> None:
+    """By the log, once, and by `gpudrop status`: also for a run that has all but its last word."""
+    install = bench.rp.install
+    keys = [bench.drop(phase, "told") for phase in ("reading", "writing")]
+    install.until(lambda: all(_is_there(bench, key.partition("-")[0], key) for key in keys))
+
+    def told() -> bool:
+        lines = install.command("status", "--limit", "20").stdout
+        waiting = [line for line in lines.splitlines() if "the keys may not do this (AccessDenied)" in line]
+        return all(any(line.startswith(f"{key} waits for: ") for line in waiting) for key in keys)
+
+    with bench.proxy.refusing(store_proxy.DENIED):
+        install.until(told)
+        assert [e for e in install.logged("runs_wait") if "(AccessDenied)" in e["error"] and e["hint"]]
+    for key in keys:
+        install.done(key)
+    assert "waits for: " not in install.command("status", "--limit", "20").stdout
+
+
 def _is_there(bench: Bench, phase: str, key: str) -> bool:
     name = key.removesuffix(".job.json")
     match phase:
