@@ -64,9 +64,9 @@ async def show_status(config: Config, what: str, limit: int) -> None:
     console.print(table)
     for run_id, row in called.items():
         print_line(f"{run_id}: {callback_line(row)}")
-    for row in rows:
-        if row.note and not row.ended:
-            print_line(f"{row.key} waits for: {row.note}")
+    for run in rows:
+        if run.note and not run.ended:
+            print_line(f"{run.key} waits for: {run.note}")
 
 
 def _unheard(counts: Mapping[str, int]) -> str:

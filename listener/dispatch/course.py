@@ -67,7 +67,7 @@ class Course:
             )
         )
         now = self.means.now()
-        age_s = max(0.0, self.means.clock() - sent.row.sent) if sent.row.sent else 0.0
+        age_s = max(0.0, self.means.clock.age_s(sent.row.sent)) if sent.row.sent else 0.0
         self._legs[sent.job.job_id] = Leg(sent, following, since=now - age_s, followed=now)
 
     async def result(self) -> GpuResult:

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult
+from listener.clock import Clock
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.marks import Marks
@@ -51,7 +52,7 @@ class Means:
     uploads: Uploads
     estimates: Estimates
     ends: Ends
-    clock: Callable[[], float]
+    clock: Clock
     now: Callable[[], float]
     rng: random.Random
     patience: Patience

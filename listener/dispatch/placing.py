@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.endpoints import EndpointSpec, Nowhere
+from listener.clock import Clock
 from listener.dispatch.budgets import Budgets, never_enough, used_up
 from listener.dispatch.estimates import Estimates, units_of
 from listener.dispatch.pool import Pool
@@ -53,7 +54,7 @@ class Placing:
         ends: Ends,
         *,
         timeout_s: float,
-        clock: Callable[[], float],
+        clock: Clock,
         waiting: Callable[[JobRequest, Sequence[str]], None],
     ) -> None:
         self._pool = pool
@@ -172,7 +173,7 @@ class Placing:
             return
         reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
         reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
-        if self._clock() > request.give_up:
+        if request.given_up(self._clock):
             raise EndpointUnavailable(
                 f"No endpoint took the task in time: {'; '.join(reasons)}.",
                 hint="See `gpudrop endpoints`, then redrive.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, TranscribeParams
 from handlers.base import PlannedTask
+from listener.clock import Clock
 from manifests.errors import ErrorInfo, InputDenied, QueuedTooLong, StoreDenied, SubmitUnknown, TransferFailed
 from manifests.media import UrlRef
 
@@ -18,7 +19,7 @@ NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
 class JobRequest:
     """One task of a run: `index` of `count`. `give_up` (epoch seconds) is when it stops waiting for an endpoint.
 
-    `day_usd` is what the runs of `trigger` may cost a day.
+    `day_usd` is what the runs of `trigger` may cost a day. `received` (epoch seconds): when its event came.
     """
 
     run_id: str
@@ -32,10 +33,16 @@ class JobRequest:
     operation: str
     give_up: float
     day_usd: float | None = None
+    received: float = 0.0
 
     @property
     def task_id(self) -> str:
         return f"{self.run_id}-j{self.index}"
+
+    def given_up(self, clock: Clock) -> bool:
+        """Whether it waits no longer for an endpoint."""
+        received = self.received or self.give_up
+        return clock.age_s(received) > self.give_up - received
 
     @property
     def detail(self) -> str:

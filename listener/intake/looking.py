@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from listener.clock import Clock
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import PHANTOM, Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
 from listener.intake.recording import request_of, run_row
@@ -42,7 +43,7 @@ _PHANTOM_LOOKS = 3
 
 @dataclass(frozen=True, slots=True)
 class LookingParts:
-    """`clock` gives epoch seconds; `accepted` is called when new runs wait to be started."""
+    """`accepted` is called when new runs wait to be started."""
 
     store: Store
     inbox: InboxLedger
@@ -52,7 +53,7 @@ class LookingParts:
     ends: Ends
     board: SourceBoard
     backlog: Backlog
-    clock: Callable[[], float]
+    clock: Clock
     accepted: Callable[[], None]
     max_lineage: int
 
@@ -145,7 +146,7 @@ class Looking:
         if isinstance(e, StoreUnavailable):
             log.warning("key_not_looked_up", **at)
             return _Later(item, _pause_s(item, _RETRY_S))
-        if is_waited_for(e) and self._p.clock() - told.received < _DENIED_FOR_S:
+        if is_waited_for(e) and self._p.clock.age_s(told.received) < _DENIED_FOR_S:
             level = log.debug if item.attempts else log.error
             level("key_not_looked_up", code=e.info.code, **at)
             return _Later(item, _pause_s(item, _DENIED_S))

@@ -50,6 +50,10 @@ class Item:
     attempts: int
 
 
+MAX_PAUSE_S = 600.0
+"""Longer than a key is postponed for."""
+
+
 class InboxLedger:
     """`member` names the listener on whose behalf it works: what it holds, no other one looks at."""
 
@@ -82,11 +86,15 @@ class InboxLedger:
         return await self._database.call(work)
 
     async def claim(self, limit: int, now: float) -> list[Item]:
-        """Keys that nobody holds and whose time has come, oldest first; they are this listener's now."""
+        """Keys that nobody holds and whose time has come, oldest first; they are this listener's now.
+
+        One postponed for longer than anybody does was so by a clock that has been set back since: its time has come.
+        """
+        due = sa.or_(inbox_table.c.not_before <= now, inbox_table.c.not_before > now + MAX_PAUSE_S)
 
         def work() -> list[Item]:
             waiting = sa.select(inbox_table.c.bucket, inbox_table.c.key)
-            waiting = waiting.where(inbox_table.c.member == "", inbox_table.c.not_before <= now)
+            waiting = waiting.where(inbox_table.c.member == "", due)
             waiting = waiting.order_by(inbox_table.c.received).limit(limit).with_for_update(skip_locked=True)
             at = sa.tuple_(inbox_table.c.bucket, inbox_table.c.key)
             with self._database.begin() as db:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from gpu_dispatch.task import GpuResult
 from handlers.base import Handler, Input, Plan, Planning, Reference
 from handlers.registry import Registry
+from listener.clock import Clock
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.ledger.objects import ObjectLedger
@@ -24,6 +25,7 @@ from listener.patience import Patience
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
+from listener.runs.input_search import Asking
 from listener.runs.inputs import Found, InputFinder
 from listener.runs.jobs import Attempt, JobOutcome, JobRunner
 from listener.runs.outbox import Outbox
@@ -33,7 +35,7 @@ from listener.runs.steps import Steps, adapter_of, recalled
 from listener.signals import Ends
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
-from manifests.media import output_folder
+from manifests.media import ObjectRef, output_folder
 from manifests.models import Manifest
 from manifests.sidecars import awaits_callback, without_callback
 
@@ -49,7 +51,7 @@ KEPT_S = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Collaborators:
-    """Everything a run's story needs; built once by the composition root. `clock` gives epoch seconds."""
+    """Everything a run's story needs; built once by the composition root."""
 
     reader: ManifestReader
     registry: Registry
@@ -61,7 +63,7 @@ class Collaborators:
     board: Board
     objects: ObjectLedger
     ends: Ends
-    clock: Callable[[], float]
+    clock: Clock
     patience: Patience
 
 
@@ -173,18 +175,21 @@ class Tale:
     async def _read(self) -> Asked:
         self._status.move("accepted")
         self._c.ends.check(self._run.run_id)
-        age = self._c.clock() - self._run.received
+        age = self._c.clock.age_s(self._run.received)
         if age > self._run.trigger.max_event_age_s:
             raise EventTooOld(f"The event came {age:.0f} s ago.", hint="Drop the file again, or raise max_event_age.")
         return await self._c.reader.read(self._run)
 
+    @property
+    def _asking(self) -> Asking:
+        drop = ObjectRef(self._run.bucket, self._run.key)
+        return Asking(drop, self._run.folder, self._run.received, self._run.trigger.wait_for_inputs_s)
+
     async def _find(self, references: tuple[Reference, ...]) -> tuple[Found, ...]:
         finding = self._c.finder.find(
             references,
-            bucket=self._run.bucket,
-            folder=self._run.folder,
-            deadline=self._run.received + self._run.trigger.wait_for_inputs_s,
-            waiting=lambda keys: self._status.move("waiting", waiting_for=keys),
+            self._asking,
+            waiting=lambda words: self._status.move("waiting", waiting_for=words),
         )
         return await self._unless_ended(finding)
 
@@ -195,7 +200,7 @@ class Tale:
         references: tuple[Reference, ...],
         found: tuple[Found, ...],
     ) -> Plan:
-        inputs = await self._c.finder.load(references, found)
+        inputs = await self._c.finder.load(references, found, self._asking)
         plan = await asyncio.to_thread(handler.plan, replace(planning, inputs=inputs))
         targets = [target.key for task in plan.tasks for target in task.outputs]
         await self._c.objects.will_write(self._run.bucket, targets, self._run.run_id, self._run.lineage)
@@ -216,6 +221,7 @@ class Tale:
                 trigger=trigger.name,
                 operation=asked.operation,
                 give_up=self._run.received + trigger.max_event_age_s,
+                received=self._run.received,
                 day_usd=trigger.budget_per_day,
             )
             for index, task in enumerate(plan.tasks)

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import os
 import random
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import structlog
 
 from handlers.img2vid import SplitLimits
 from handlers.registry import Registry, load_registry
+from listener.clock import Clock
 from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
@@ -92,6 +92,7 @@ class _Base:
     arrivals: Arrivals
     ends: Ends
     patience: Patience
+    clock: Clock
 
 
 @asynccontextmanager
@@ -113,7 +114,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         executor = base.cluster.member if state.shared else "local"
         settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
         fence = Fence(base.store, base.runs)
-        adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=time.time)
+        adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=base.clock)
         engine = Engine(settings, _pipeline(base, fence, adoption), ended=wanted.set)
         async with base.database.alone("start"):
             await engine.start()
@@ -127,7 +128,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             limit=config.concurrent_runs,
             parked=lambda: base.dispatch.parked() + base.patience.waiting,
         )
-        recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=time.time)
+        recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=base.clock)
         work = [*intake.work, *base.dispatch.work, starter.run(), recovery.run()]
         work += _housekeeping(base, engine, intake, wanted)
         if config_file is not None:
@@ -152,14 +153,17 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     await database.open()
     stack.push_async_callback(database.close)
     runs, ends = RunLedger(database), Ends()
-    patience = Patience(random.Random())  # noqa: S311 - jitter
-    jobs = JobLedger(database, time.time)
+    patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
+    jobs = JobLedger(database, clock)
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
     spent = spending(jobs, endpoints.places)
-    board = Board(store, runs, time.time, spent)
+    board = Board(store, runs, clock, spent)
     callbacks = CallbackLedger(database)
     dispatch = await build_dispatch(
-        DispatchNeeds(config, environment, store, jobs, ends, patience, endpoints, board.progress, board.waiting), stack
+        DispatchNeeds(
+            config, environment, store, jobs, ends, patience, clock, endpoints, board.progress, board.waiting
+        ),
+        stack,
     )
     split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
     registry = load_registry(img2vid=split)
@@ -179,7 +183,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
             CallbackNotes(store, runs),
             callback_settings(config, environment),
             member=cluster.member,
-            clock=time.time,
+            clock=clock,
             rng=random.Random(),  # noqa: S311 - jitter
         ),
         board=board,
@@ -189,6 +193,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
         arrivals=Arrivals(),
         ends=ends,
         patience=patience,
+        clock=clock,
     )
 
 
@@ -205,7 +210,7 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
                 Fetcher(config.store.private_hosts),
                 base.arrivals,
                 reference_policy(config),
-                clock=time.time,
+                clock=base.clock,
                 grows=isinstance(config.store, FolderStoreConfig),
             ),
             runner=JobRunner(base.dispatch.attempts, base.ends, base.runs, base.patience),
@@ -215,7 +220,7 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
                 base.runs,
                 board,
                 fence,
-                clock=time.time,
+                clock=base.clock,
                 link_s=int(config.link_expiry),
                 spent=base.spent,
             ),
@@ -224,7 +229,7 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
             board=board,
             objects=base.objects,
             ends=base.ends,
-            clock=time.time,
+            clock=base.clock,
             patience=base.patience,
         )
     )
@@ -248,13 +253,14 @@ def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> Inta
         arrivals=base.arrivals,
         ends=base.ends,
         wanted=wanted,
+        clock=base.clock,
     )
 
 
 def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
     work: list[Work] = [
-        follow_commands(base.runs, base.ends, accepted=wanted.set, clock=time.time),
-        sweep_old_runs(engine, base.runs, base.callbacks, keep_s=base.config.keep_runs, clock=time.time),
+        follow_commands(base.runs, base.ends, accepted=wanted.set, clock=base.clock),
+        sweep_old_runs(engine, base.runs, base.callbacks, keep_s=base.config.keep_runs, clock=base.clock),
         end_when_replaced(base.cluster),
         base.outbox.run(),
     ]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from listener.clock import Clock
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.dispatch.attempts import Attempts
@@ -46,6 +47,7 @@ class DispatchNeeds:
     jobs: JobLedger
     ends: Ends
     patience: Patience
+    clock: Clock
     endpoints: BuiltEndpoints
     tell: Tell
     waiting: Callable[[JobRequest, Sequence[str]], None]
@@ -71,7 +73,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     link_s = link_seconds(config)
     jobs = needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
-    marks = Marks(store, link_s=link_s, clock=time.time)
+    marks = Marks(store, link_s=link_s, clock=needs.clock)
     late = LateClaims(marks, now=time.monotonic)
     pool = Pool(needs.endpoints.places, needs.endpoints.former, now=time.monotonic, rng=rng)
     await pool.start()
@@ -83,7 +85,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         Budgets(config.budgets.per_job, config.budgets.per_day),
         needs.ends,
         timeout_s=config.task_timeout,
-        clock=time.time,
+        clock=needs.clock,
         waiting=needs.waiting,
     )
     uploads = Uploads(store, link_s=link_s)
@@ -98,14 +100,14 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         uploads=uploads,
         estimates=estimates,
         ends=needs.ends,
-        clock=time.time,
+        clock=needs.clock,
         now=time.monotonic,
         rng=rng,
         patience=needs.patience,
         tell=needs.tell,
         limit_s=float(link_s),
     )
-    work: list[Work] = [pool.watch(), late.run(), sweep_marks(store, jobs, link_s=link_s, clock=time.time)]
+    work: list[Work] = [pool.watch(), late.run(), sweep_marks(store, jobs, link_s=link_s, clock=needs.clock)]
     return BuiltDispatch(Attempts(means), lambda: placing.parked, work)
 
 

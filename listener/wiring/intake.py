@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from listener.clock import Clock
 from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
@@ -21,7 +21,7 @@ from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.ledger.sources import SourceLedger
-from listener.runs.inputs import SETTLE_S
+from listener.runs.input_search import SETTLE_S
 from listener.signals import Arrivals, Ends
 from listener.sources.base import EventSource, Inbox, Opening, OpenSource
 from listener.sources.listing.earlier_outputs import EarlierOutputs
@@ -50,6 +50,7 @@ class IntakeNeeds:
     arrivals: Arrivals
     ends: Ends
     wanted: asyncio.Event
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
     ledger = InboxLedger(needs.database, needs.cluster.member)
     # What an earlier process of this name held in its hands.
     await ledger.release([needs.cluster.member])
-    board = SourceBoard(SourceLedger(needs.database), needs.cluster.member, time.time)
+    board = SourceBoard(SourceLedger(needs.database), needs.cluster.member, needs.clock)
     backlog = Backlog()
     inbox = DurableInbox(
         InboxParts(
@@ -81,7 +82,7 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
             arrivals=needs.arrivals,
             board=board,
             backlog=backlog,
-            clock=time.time,
+            clock=needs.clock,
             gap=reconcile.request,
         )
     )
@@ -95,7 +96,7 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
             ends=needs.ends,
             board=board,
             backlog=backlog,
-            clock=time.time,
+            clock=needs.clock,
             accepted=needs.wanted.set,
             max_lineage=needs.config.max_lineage,
         )

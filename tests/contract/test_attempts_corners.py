@@ -13,6 +13,7 @@ import pytest
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import task_to_wire
+from listener.clock import Clock
 from listener.dispatch.budgets import Budgets
 from listener.dispatch.request import JobRequest, Tried
 from listener.dispatch.sweeping import sweep_marks
@@ -286,10 +287,8 @@ async def test_of_a_job_that_ended_while_nobody_listened_for_long_the_store_tell
     await sent_before(bench, request)
     assert await bench.work("one", await bench.take("one"), told=False) == ""
     bench.provider.faults.on("status", too_many("1"), times=10_000)
-    began, real = time.time(), bench.means.clock
-    bench.means = replace(
-        bench.means, clock=lambda: real() + LINK_S + 60.0, now=lambda: began + 30.0 * (real() - began)
-    )  # fmt: skip
+    began, late = time.time(), Clock(lambda: time.time() + LINK_S + 60.0)
+    bench.means = replace(bench.means, clock=late, now=lambda: began + 30.0 * (time.time() - began))
     tried = await bench.tried(request)
     assert tried.result, tried.error
 

@@ -112,6 +112,14 @@ async def test_a_failed_look_waits_and_counts(database: Database) -> None:
     assert [item.attempts for item in await ledger.claim(10, 51.0)] == [1]
 
 
+async def test_a_key_does_not_wait_for_a_clock_that_was_set_back(database: Database) -> None:
+    """By an hour, after it was postponed by five minutes."""
+    ledger = InboxLedger(database, "m1")
+    await ledger.postpone(await held(ledger, "a"), not_before=10_300.0)
+    assert await ledger.claim(10, 10_200.0) == []
+    assert [item.told.key for item in await ledger.claim(10, 6_400.0)] == ["a"]
+
+
 async def test_a_key_told_again_does_not_wait_for_its_next_attempt(database: Database) -> None:
     ledger = InboxLedger(database, "m1")
     await ledger.postpone(await held(ledger, "a"), not_before=50.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from listener.clock import Clock
 from listener.configuration.credentials import AccessKeys
 from listener.intake.backlog import Backlog
 from listener.intake.looking import Looking, LookingParts
@@ -52,7 +53,7 @@ class Intake:
                 ends=Ends(),
                 board=SourceBoard(SourceLedger(database), "m1", lambda: self.now),
                 backlog=self._backlog,
-                clock=lambda: self.now,
+                clock=Clock(lambda: self.now, lambda: self.now),
                 accepted=lambda: None,
                 max_lineage=4,
             )

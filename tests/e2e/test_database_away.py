@@ -18,7 +18,7 @@ from support.stores import servers
 
 NOBODYS = """INSERT INTO gpudrop_inbox
 (bucket, key, created, source, received, generation, attempts, not_before, member)
-VALUES (%s, %s, true, 'test', extract(epoch FROM now()), 1, 0, 1e12, '') RETURNING key"""
+VALUES (%s, %s, true, 'test', extract(epoch FROM now()), 1, 0, extract(epoch FROM now()) + 500, '') RETURNING key"""
 """A key that waits for a claim, as soon as it is told of."""
 
 

@@ -26,6 +26,7 @@ from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.job import Workplace, finish_job
 from gpu_dispatch.worker.serverless import wire
 from handlers.base import PlannedTask, TaskFile
+from listener.clock import Clock
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.budgets import Budgets
 from listener.dispatch.estimates import Estimates
@@ -163,7 +164,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             stack.push_async_callback(database.close)
             ledger, marks = JobLedger(database, time.time), Marks(s3_store, link_s=LINK_S, clock=time.time)
             rng = random.Random(1)
-            patience = Patience(rng)
+            patience, clock = Patience(rng), Clock()
             places = [
                 Place(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
@@ -187,14 +188,12 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             pool = Pool(places, former, now=time.monotonic, rng=rng)
             stack.push_async_callback(pool.close)
             ends, estimates = Ends(), Estimates([])
-            placing = Placing(
-                pool, ledger, estimates, Budgets(), ends, timeout_s=60.0, clock=time.time, waiting=_ignored
-            )
+            placing = Placing(pool, ledger, estimates, Budgets(), ends, timeout_s=60.0, clock=clock, waiting=_ignored)
             uploads = Uploads(s3_store, link_s=LINK_S)
             sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), patience)
             means = Means(
                 sender, placing, pool, ledger, marks, LateClaims(marks, now=time.monotonic), uploads, estimates, ends,
-                clock=time.time, now=time.monotonic, rng=rng, patience=patience, tell=_ignored, limit_s=LINK_S,
+                clock=clock, now=time.monotonic, rng=rng, patience=patience, tell=_ignored, limit_s=LINK_S,
             )  # fmt: skip
             at = {name: serving.endpoint(name) for name in ("one", "two")}
             return Bench(serving, at, s3_store, database, ledger, marks, means, tmp_path, dialect)

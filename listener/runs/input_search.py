@@ -1,0 +1,133 @@
+"""What a run's inputs still lack: not there, refused, or being written. Decides, and looks at nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from handlers.base import Reference
+from listener.clock import Clock
+from listener.runs.refusals import REFUSED_S, refused
+from listener.store import ObjectMeta
+from manifests.errors import InputMissing, InputUnsettled, StoreDenied
+from manifests.media import MediaRef, ObjectRef
+
+SETTLE_S = 2.0
+"""A file touched more lately than this may still be growing."""
+
+Look = ObjectMeta | StoreDenied | None
+"""What came of a look at one input; None: nothing is there, or nothing is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whose inputs are looked for: `drop` began the run at `received` (epoch seconds) and waits `wait_s` for them."""
+
+    drop: ObjectRef
+    folder: str
+    received: float
+    wait_s: float
+
+    @property
+    def refused_s(self) -> float:
+        """How long a refusal of one input may last."""
+        return min(self.wait_s, REFUSED_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    reference: Reference
+    media: MediaRef
+
+    @property
+    def name(self) -> str:
+        return self.media.key if isinstance(self.media, ObjectRef) else str(self.media)
+
+
+class Growth:
+    """Which files are still being written: touched lately, or changed between two looks. `now` never goes back."""
+
+    def __init__(self, clock: Clock, now: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = now
+        self._seen: dict[str, tuple[str, float]] = {}
+
+    def grows(self, meta: ObjectMeta) -> bool:
+        now, seen = self._now(), self._seen.get(meta.key)
+        if seen is None:
+            # One of the future tells nothing of when it was touched.
+            since = now - max(0.0, self._clock.age_s(meta.last_modified.timestamp()))
+        else:
+            since = seen[1] if seen[0] == meta.version else now
+        self._seen[meta.key] = meta.version, since
+        return now - since < SETTLE_S
+
+
+class Search:
+    """One run's search: what the last look found wanting, and since when. `now` never goes back."""
+
+    def __init__(self, asking: Asking, growth: Growth | None, now: Callable[[], float]) -> None:
+        """Without `growth` objects are whole when they are there."""
+        self._asking = asking
+        self._growth = growth
+        self._now = now
+        self._since: dict[str, float] = {}
+        self.missing: list[Wanted] = []
+        self.growing: list[Wanted] = []
+        self.refused: list[tuple[Wanted, StoreDenied]] = []
+
+    @property
+    def over(self) -> bool:
+        return not (self.missing or self.growing or self.refused)
+
+    def note(self, wanted: Sequence[Wanted], looks: Sequence[Look]) -> None:
+        pairs = [(w, look) for w, look in zip(wanted, looks, strict=True) if isinstance(w.media, ObjectRef)]
+        self.missing = [w for w, look in pairs if look is None]
+        self.refused = [(w, look) for w, look in pairs if isinstance(look, StoreDenied)]
+        self.growing = [
+            w for w, look in pairs if isinstance(look, ObjectMeta) and self._growth and self._growth.grows(look)
+        ]
+        lacking = [w.name for w in (*self.growing, *(w for w, _ in self.refused))]
+        self._since = {name: self._since.get(name, self._now()) for name in lacking}
+
+    def words(self) -> tuple[str, ...]:
+        """What is waited for. A file that was only just finished is not worth a word."""
+        return (
+            *(w.name for w in self.missing),
+            *(f"{w.name} (refused: {error})" for w, error in self.refused),
+            *(f"{w.name} (still being written)" for w in self.growing if self._for_s(w) >= SETTLE_S),
+        )
+
+    def check(self, *, late: bool) -> None:
+        """Raises what the run ends with once nothing is waited for any more; `late`: its time is over."""
+        if self.missing and late:
+            raise missing(self.missing)
+        for wanted, error in self.refused:
+            if self._for_s(wanted) >= self._asking.refused_s:
+                raise refused(error, wanted.reference.role)
+        slow = [w for w in self.growing if late and self._for_s(w) >= 2 * SETTLE_S]
+        if slow:
+            raise _unsettled(slow)
+
+    def _for_s(self, wanted: Wanted) -> float:
+        return self._now() - self._since[wanted.name]
+
+
+def missing(wanted: Sequence[Wanted]) -> InputMissing:
+    return InputMissing(
+        f"Not there: {_names(wanted)}.",
+        hint="Check the spelling (case counts), put the file there, then drop the manifest again.",
+        where=wanted[0].reference.role,
+    )
+
+
+def _unsettled(wanted: Sequence[Wanted]) -> InputUnsettled:
+    return InputUnsettled(
+        f"Still being written: {_names(wanted)}.",
+        hint="Write the file elsewhere and move it here when it is whole; for slow copies raise wait_for_inputs.",
+        where=wanted[0].reference.role,
+    )
+
+
+def _names(wanted: Sequence[Wanted]) -> str:
+    return ", ".join(repr(w.name) for w in wanted[:5]) + (" …" if len(wanted) > 5 else "")
