@@ -14,6 +14,7 @@ from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreD
 
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{1,500})</Message>")
+_NOT_THE_RULES = frozenset({"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "InvalidBucketName"})
 READ, WRITE = "s3:GetBucketNotification", "s3:PutBucketNotification"
 
 
@@ -39,7 +40,12 @@ def refused(status: int, body: bytes, *, action: str, bucket: str, endpoint: str
         )
     found = _MESSAGE.search(body)
     said = f": {found[1].decode(errors='replace')}" if found else ""
-    if status == 400 and code not in ("AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken"):
+    if status == 400 and code not in (
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidToken",
+        "InvalidBucketName",
+    ):
         return ConfigError(f"The server refused the rules of bucket {bucket!r} ({code}){said}", where=bucket)
     return from_code(code, status, "", doing=doing, bucket=bucket, endpoint=endpoint)
 

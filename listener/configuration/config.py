@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
-from listener.configuration.kinds import Name, Names, Seconds, Section, StoreUrl
+from listener.configuration.kinds import BucketName, BucketNames, Name, Names, Seconds, Section, StoreUrl
 from listener.configuration.sources import SourceConfig
 
 
@@ -28,13 +28,13 @@ class S3StoreConfig(Section, frozen=True):
 
     kind: Literal["s3"]
     endpoint: StoreUrl
-    buckets: Annotated[Names, Field(min_length=1)]
+    buckets: Annotated[BucketNames, Field(min_length=1)]
     """Their names, or "*" for every bucket the keys may list."""
     region: str = "us-east-1"
     public_endpoint: StoreUrl | None = None
     path_style: bool = True
     ca_file: Path | None = None
-    allowed_buckets: frozenset[str] = frozenset()
+    allowed_buckets: frozenset[BucketName] = frozenset()
     private_hosts: frozenset[str] = frozenset()
 
     @property

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
+from manifests.bucket_names import bucket_name_problem
 from manifests.hosts import ascii_host
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -40,6 +41,17 @@ WebUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(usable_addr
 StoreUrl = Annotated[str, Field(pattern=r"^https?://[^/]+/?$"), AfterValidator(usable_address)]
 """An address without a path."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+
+
+def _bucket_name(name: str) -> str:
+    """`name` as it is, when a bucket may be called so, or "*"; else ValueError."""
+    if name != "*" and (problem := bucket_name_problem(name)):
+        raise ValueError(problem)
+    return name
+
+
+BucketName = Annotated[str, AfterValidator(_bucket_name)]
+BucketNames = Annotated[tuple[BucketName, ...], BeforeValidator(_one_or_many)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from listener.runs.refusals import REFUSED_S, Refusals
 from listener.runs.request import REDRIVE, RunRequest
 from listener.store import Store, StoredObject
 from listener.triggers import Trigger
 from manifests.callback_urls import callback_url_of, fields_or_none
 from manifests.defaults import Defaults, read_defaults
 from manifests.errors import InputTooLarge, ManifestTooLarge, ObjectDenied, RunCancelled, RunSuperseded, UnusableKey
+from manifests.media import ObjectRef
 from manifests.models import Manifest
 from manifests.names import defaults_keys
 from manifests.reader import filled_template, from_template, read
@@ -43,6 +46,7 @@ class ManifestReader:
         self._store = store
         self._models = models
         self._defaults = tuple(defaults)
+        self._refusals = Refusals(store)
 
     async def read(self, run: RunRequest) -> Asked:
         """What the run's own version asks for. Raises ManifestError and its kin, RunCancelled and RunSuperseded."""
@@ -73,7 +77,7 @@ class ManifestReader:
         except (RunCancelled, RunSuperseded):
             return None
         defaults: list[Mapping[str, Any]] = [{**each.sections, **each.fields} for each in self._defaults]
-        defaults += [await self._fields(key, self._document(run.bucket, key)) for key in defaults_keys(run.key)]
+        defaults += [await self._fields(key, self._beside(run, key)) for key in defaults_keys(run.key)]
         return callback_url_of(manifest, defaults)
 
     async def _fields(self, key: str, reading: Awaitable[bytes | None]) -> Mapping[str, Any]:
@@ -87,10 +91,15 @@ class ManifestReader:
     async def _folder_defaults(self, run: RunRequest) -> tuple[Defaults, ...]:
         found = list(self._defaults)
         for key in defaults_keys(run.key):
-            data = await self._document(run.bucket, key)
+            data = await self._beside(run, key)
             if data is not None:
                 found.append(read_defaults(data, key, models=self._models))
         return tuple(found)
+
+    async def _beside(self, run: RunRequest, key: str) -> bytes | None:
+        """A document that may be refused while the drop is not. Raises ObjectDenied then."""
+        drop = ObjectRef(run.bucket, run.key)
+        return await self._refusals.outlasted(partial(self._document, run.bucket, key), drop, REFUSED_S)
 
     async def _own_document(self, run: RunRequest) -> bytes:
         found = await self._stored(run.bucket, run.key)

@@ -12,12 +12,12 @@ from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from gpu_dispatch.transfer.tls import tls_failure
 from listener import skew
+from manifests.bucket_names import remedy
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 
-BUCKET_NAME_HINT = "Correct store.buckets in config.yaml: 3 to 63 of a-z, 0-9, '-' and '.'."
 _KEYS_HINT = "Check GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY, or the files with them."
 _KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidTokenId", "InvalidToken"})
 _HINTS: dict[str, tuple[str, str]] = {
@@ -29,7 +29,6 @@ _HINTS: dict[str, tuple[str, str]] = {
     "AuthorizationHeaderMalformed": ("the region is not the bucket's", "Correct store.region in config.yaml."),
     "PermanentRedirect": ("the bucket lives at another endpoint", "Correct store.endpoint and store.region."),
     "IllegalLocationConstraintException": ("the region is not the bucket's", "Correct store.region in config.yaml."),
-    "InvalidBucketName": ("no bucket can have this name", BUCKET_NAME_HINT),
     "XMinioStorageFull": ("the server's disk is full", "Free space on the server."),
     "QuotaExceeded": ("the bucket's quota is used up", "Delete objects or raise the quota."),
     "XMinioAdminBucketQuotaExceeded": ("the bucket's quota is used up", "Delete objects or raise the quota."),
@@ -101,6 +100,9 @@ def from_code(
     head = f"Could not {doing} in bucket {bucket!r}: "
     if code == "NoSuchBucket":
         return no_such_bucket(bucket, endpoint)
+    if code == "InvalidBucketName":
+        hint = f"Correct store.buckets in config.yaml: {remedy(bucket)}."
+        return StoreDenied(f"{head}no bucket can have this name.", hint=hint, where=bucket)
     if code in _OBJECT:
         kind, reason, hint = _OBJECT[code]
         return kind(f"{head}{reason}.", hint=hint)

@@ -15,7 +15,7 @@ from support.runpod.faults import Fault, html
 from support.runpod.management import API_KEY, ManagedAccount, account
 from support.runpod.queue import Provider, provider
 
-S3 = {"kind": "s3", "endpoint": "https://93.184.215.14", "buckets": "b"}
+S3 = {"kind": "s3", "endpoint": "https://93.184.215.14", "buckets": "drop"}
 
 
 @dataclass

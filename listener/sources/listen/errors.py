@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 
 from gpu_dispatch.transfer.tls import tls_failure
+from listener import skew
+from manifests.bucket_names import remedy
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied, StoreUnavailable
 
 _TAG = r"<{0}>\s*([^<]{{1,500}}?)\s*</{0}>"
@@ -13,7 +15,6 @@ _CODE = re.compile(_TAG.format("Code"))
 _MESSAGE = re.compile(_TAG.format("Message"))
 _REGION = re.compile(_TAG.format("Region"))
 
-_CLOCKS = frozenset({"RequestTimeTooSkewed", "XMinioRequestTimeTooSkewed"})
 _KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidTokenId", "ExpiredToken"})
 _NO_STREAM = frozenset({"NotImplemented", "MethodNotAllowed", "InvalidRequest", "InvalidArgument"})
 _OTHER_INTAKE = "Take 'minio' out of `sources`; listing (reconcile) finds drops meanwhile."
@@ -71,10 +72,17 @@ def refused(status: int, body: bytes, *, bucket: str, endpoint: str) -> GpuDropE
         return ConfigError(
             f"There is no bucket {bucket!r} on {endpoint}.", hint="Create it, or mend `buckets`.", where=bucket
         )
-    if told.code in _CLOCKS:
+    if told.code == "InvalidBucketName":
+        return ConfigError(
+            f"{endpoint} knows no bucket called {bucket!r} ({said}).",
+            hint=f"Correct store.buckets in config.yaml: {remedy(bucket)}.",
+            where=bucket,
+        )
+    if told.code in skew.CODES:
+        ahead_s = skew.told_in(body.decode("utf-8", "replace"))
         return StoreDenied(
-            f"The clocks of this machine and of {endpoint} differ too much ({told.code}).",
-            hint="Set both by NTP: requests are good for 15 minutes.",
+            f"{endpoint} refuses the request's time: {skew.in_words(ahead_s)} ({told.code}).",
+            hint=skew.HINT,
             where=bucket,
         )
     if told.code in _KEYS:

@@ -21,7 +21,7 @@ from listener.configuration.sources import AnySource
 from listener.filters import Filter
 from manifests.errors import ConfigError, ServerMisbehaves, StoreDenied, StoreUnavailable
 
-STORE = {"kind": "s3", "endpoint": "http://h:1", "buckets": ["b"]}
+STORE = {"kind": "s3", "endpoint": "http://h:1", "buckets": ["drop"]}
 QUEUE_ARN = "arn:aws:sqs:eu-west-1:123456789012:drops"
 
 

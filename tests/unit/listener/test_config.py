@@ -34,7 +34,7 @@ def test_durations(text: object, seconds: float) -> None:
     assert parse({"reconcile": {"interval": text}}, origin="c").reconcile.interval == seconds
 
 
-S3 = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["a"]}
+S3 = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["drop"]}
 AMQP = {"kind": "amqp", "url": "amqp://rabbit"}
 KAFKA = {"kind": "kafka", "servers": "kafka:9092", "topic": "drops"}
 TRIGGER = {"name": "t", "manifest": {"operation": "transcribe"}}

@@ -79,7 +79,7 @@ def test_a_callback(url: str) -> None:
     assert e.value.info.where == "callback_url"
 
 
-STORE = {"kind": "s3", "buckets": ["b"], "endpoint": "http://a"}
+STORE = {"kind": "s3", "buckets": ["drop"], "endpoint": "http://a"}
 CONFIGURED = [
     ("store.endpoint", {"store": {**STORE, "endpoint": "URL"}}),
     ("store.public_endpoint", {"store": {**STORE, "public_endpoint": "URL"}}),
