@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import obstore
@@ -30,10 +29,10 @@ from listener.stores.s3_clients import (
 )
 from listener.stores.s3_conditions import ConditionalWrites
 from listener.stores.s3_errors import (
+    check_bucket,
     error_code,
-    no_such_bucket,
+    is_conflict,
     other_keys_may_do,
-    status_in,
     tells_no_reason,
     translate,
 )
@@ -103,8 +102,7 @@ class S3Store:
             await self._within(lambda: obstore.get_async(client, path))
             return await self._head(client, path)
         except FileNotFoundError as e:
-            if error_code(e) == "NoSuchBucket":
-                raise no_such_bucket(bucket, self._settings.endpoint) from e
+            check_bucket(e, bucket, self._settings.endpoint)
             return None
         except (BaseError, TimeoutError) as e:
             raise await self._told(e, f"look up {key!r}", bucket) from e
@@ -132,8 +130,7 @@ class S3Store:
         try:
             return await self._within(whole)
         except FileNotFoundError as e:
-            if error_code(e) == "NoSuchBucket":
-                raise no_such_bucket(bucket, self._settings.endpoint) from e
+            check_bucket(e, bucket, self._settings.endpoint)
             return None
         except (BaseError, TimeoutError) as e:
             raise await self._told(e, f"read {key!r}", bucket) from e
@@ -161,7 +158,7 @@ class S3Store:
             await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
         except AlreadyExistsError as e:
             # 409: another write was under way, and may have failed.
-            if status_in(e) == HTTPStatus.CONFLICT and await self.head(bucket, key) is None:
+            if is_conflict(e) and await self.head(bucket, key) is None:
                 raise await self._told(e, f"write {key!r}", bucket) from e
             return False
         except (BaseError, FileNotFoundError, TimeoutError) as e:
@@ -186,8 +183,7 @@ class S3Store:
             client, path = self._client(bucket), check_key(key)
             await self._within(lambda: obstore.delete_async(client, path))
         except FileNotFoundError as e:
-            if error_code(e) == "NoSuchBucket":
-                raise no_such_bucket(bucket, self._settings.endpoint) from e
+            check_bucket(e, bucket, self._settings.endpoint)
             return
         except (BaseError, TimeoutError) as e:
             raise await self._told(e, f"delete {key!r}", bucket) from e

@@ -7,6 +7,7 @@ the <Code> of the server's answer, and what failed below HTTP.
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
@@ -66,6 +67,10 @@ def status_in(error: BaseException) -> int:
     """The answer's HTTP status; 0 where there was no answer."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else 0
+
+
+def is_conflict(error: BaseException) -> bool:
+    return status_in(error) == HTTPStatus.CONFLICT
 
 
 def tells_no_reason(error: BaseException) -> bool:
@@ -141,6 +146,12 @@ def _refused(head: str, code: str, status: int, bucket: str, endpoint: str) -> G
         hint=f"Check that {endpoint} is the S3 endpoint itself, not a console, and http or https as the server speaks.",
         where=bucket,
     )
+
+
+def check_bucket(error: BaseException, bucket: str, endpoint: str) -> None:
+    """Raises StoreDenied where an object is not found because its bucket is not there."""
+    if error_code(error) == "NoSuchBucket":
+        raise no_such_bucket(bucket, endpoint) from error
 
 
 def no_such_bucket(bucket: str, endpoint: str) -> StoreDenied:

@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 
 import pytest
 
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.worker.job import Ended
+from gpu_dispatch.worker.serverless import wire
 from listener.ledger.runs import RunLedger, RunRow
 from listener.runs.control import follow_commands
 from listener.runs.jobs import JobRunner
 from listener.signals import Ends
+from manifests.errors import StoreDenied
 from support.attempts import HANG_S, Bench, Opened
 from support.runpod.faults import Fault, empty, failing, hang, html, reset, reset_mid_body, slow, too_many
 
@@ -282,3 +286,29 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
 
 def runner(bench: Bench, runs: RunLedger) -> JobRunner:
     return JobRunner(bench.attempts, bench.means.ends, runs, bench.means.patience)
+
+
+async def test_an_attempt_that_the_store_did_not_serve_is_over_once_the_store_takes_a_write(opened: Opened) -> None:
+    """Its claim is withdrawn then, and another attempt may follow."""
+    bench = await opened()
+    request = bench.request()
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    await bench.claim(request, job.id)
+    refused = GpuResult(request.task_id, error=StoreDenied("The links may not be used.").info)
+    body = wire(Ended(refused))
+    bench.at["one"].report("worker-one", job.id, {"output": {"result": body["result"]}, "error": body["error"]})
+    tried = await running
+    assert tried.error and tried.error.code == "store_denied" and tried.unserved
+    assert await bench.withdrawn(request)
+    again = asyncio.create_task(bench.tried(request, 2, (tried,)))
+    assert await _worked(bench) == ""
+    assert (await again).result
+
+
+async def _worked(bench: Bench) -> str:
+    """What comes of the next job, wherever it is."""
+    async with asyncio.timeout(HANG_S):
+        while not (at := [n for n, e in bench.at.items() if any(not job.taken for job in e.jobs.values())]):
+            await asyncio.sleep(0.02)
+    return await bench.work(at[0], await bench.take(at[0]))
