@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import psycopg
 import pytest
 from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
@@ -227,3 +228,29 @@ def test_two_receivers_that_are_told_of_every_drop(tmp_path: Path, postgres_url:
     finally:
         several.close()
         servers.stop(minio)
+
+
+def test_the_engines_records_are_lost_and_one_listener_stays_away(several: Several) -> None:
+    first, second = several.add(concurrent_runs=2), several.add(concurrent_runs=2)
+    several.start(first, second)
+    several.put_media()
+    keys = [f"{n}.job.json" for n in range(4)]
+    for n, key in enumerate(keys):
+        body = {"images": [{"image": "dawn.jpg", "duration": 20}], "path": f"{n}/"}
+        several.drops.put(key, json.dumps(body).encode())
+    several.until(lambda: sum(several.told_by().values()) == len(keys) and len(several.told_by()) == 2)
+    several.until(lambda: not several.ask("SELECT 1 FROM gpudrop_runs WHERE state = 'accepted'"))
+    first.kill()
+    second.kill()
+    for n, key in enumerate(keys):
+        assert first.document(key, "done") is None
+        if n % 2:
+            several.drops.put(f"{n}.cancel", b"")
+    with psycopg.connect(several.url, autocommit=True, connect_timeout=30) as connection:
+        connection.execute("DROP SCHEMA dbos CASCADE")
+    first.start()
+    for n, key in enumerate(keys):
+        assert (first.ended(key)["code"] == "cancelled") == bool(n % 2)
+    told_again = {entry["key"] for entry in first.logged("run_told_again")}
+    assert told_again == set(keys)
+    assert several.runs_by_key() == Counter(keys)
