@@ -5,7 +5,9 @@ A drop is a manifest ("a/talk.job.yaml", whose name is "talk") or bare media ("a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from typing import Literal
 
 from manifests.keys import OWN_FOLDERS
@@ -66,7 +68,7 @@ def drop_path(key: str) -> str:
 
 
 def sidecar_key(key: str, kind: Sidecar) -> str:
-    """Where the `kind` of sidecar of the drop at `key` lies."""
+    """Where the `kind` of sidecar of the drop at `key` lies, unless another drop of that name was there before."""
     return f"{drop_path(key)}.{kind}.json"
 
 
@@ -77,6 +79,23 @@ def sidecar_parts(key: str) -> tuple[str, Sidecar] | None:
         if path != key and _base(path) and key.partition("/")[0] not in OWN_FOLDERS:
             return path, kind
     return None
+
+
+def sidecar_names(key: str) -> Iterator[str]:
+    """What the keys of a drop's sidecars may begin with, the best first, without end.
+
+    "a/w.job.yaml" has "a/w", or its full key where another drop has that, or that with a number.
+    """
+    if drop_path(key) != key:
+        yield drop_path(key)
+    yield key
+    yield from (f"{key}.{n}" for n in count(2))
+
+
+def namesakes(key: str) -> tuple[str, ...]:
+    """Other drops whose sidecars would have the names of those of `key`, as far as their keys can be guessed."""
+    path = drop_path(key)
+    return tuple(other for other in (path, *(path + suffix for suffix in MANIFEST_SUFFIXES)) if other != key)
 
 
 def dlq_key(run_id: str, when: datetime) -> str:

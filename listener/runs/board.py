@@ -21,7 +21,6 @@ from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote
 from manifests.errors import GpuDropError, StoreUnavailable
-from manifests.names import sidecar_key
 from manifests.sidecars import RunState, Status, status_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
@@ -171,7 +170,7 @@ class RunStatus:
         if not await self._ledger.may_write(self._run.run_id):
             return
         try:
-            key = sidecar_key(self._run.key, "status")
+            key = self._run.sidecar("status")
             data = status_bytes(status)
             await self._store.put(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
         finally:

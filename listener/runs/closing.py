@@ -25,7 +25,7 @@ from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes
 from manifests.documents import CONTENT_TYPE, JobNote
 from manifests.errors import ErrorInfo, OutputMissing, OutputReplaced, RunSuperseded
-from manifests.names import Sidecar, dlq_key, sidecar_key
+from manifests.names import Sidecar, dlq_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
@@ -195,8 +195,8 @@ class Closer:
         await self._board.close(run.run_id)
         await self._fence.check(run)
         await self._fence.remove(run, "error" if kind == "done" else "done")
-        await self._store.delete(run.bucket, sidecar_key(run.key, "status"))
-        await self._fence.write(run, sidecar_key(run.key, kind), data, content_type=CONTENT_TYPE)
+        await self._store.delete(run.bucket, run.sidecar("status"))
+        await self._fence.write(run, run.sidecar(kind), data, content_type=CONTENT_TYPE)
         # Replaced in that moment: the newer run waits for this one's end, and finds nothing of it.
         await self._fence.check(run)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=error_code)

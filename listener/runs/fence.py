@@ -14,7 +14,7 @@ from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.endings import writer_of
 from manifests.errors import InputTooLarge, RunSuperseded, StoreUnavailable
-from manifests.names import Sidecar, sidecar_key
+from manifests.names import Sidecar
 
 MAX_SIDECAR = 32 * 2**20
 _TRIES = 8
@@ -52,17 +52,17 @@ class Fence:
     async def sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
         """What lies where the sidecar of this kind does; b"" for what is too large to be one."""
         try:
-            return await self._store.read(run.bucket, sidecar_key(run.key, kind), max_bytes=MAX_SIDECAR)
+            return await self._store.read(run.bucket, run.sidecar(kind), max_bytes=MAX_SIDECAR)
         except InputTooLarge:
             return b""
 
     async def take_back(self, run: RunRequest, kind: Sidecar) -> None:
         """Removes the sidecar of this kind if `run` wrote it, and leaves any other run's."""
         if await self.own_sidecar(run, kind) is not None:
-            await self._store.delete(run.bucket, sidecar_key(run.key, kind))
+            await self._store.delete(run.bucket, run.sidecar(kind))
 
     async def remove(self, run: RunRequest, kind: Sidecar) -> None:
         """Removes whatever sidecar of this kind there is, whoever wrote it. Raises RunSuperseded."""
-        if await self._store.head(run.bucket, sidecar_key(run.key, kind)) is not None:
+        if await self._store.head(run.bucket, run.sidecar(kind)) is not None:
             await self.check(run)
-            await self._store.delete(run.bucket, sidecar_key(run.key, kind))
+            await self._store.delete(run.bucket, run.sidecar(kind))

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from listener.triggers import Trigger
-from manifests.names import drop_folder, drop_name
+from manifests.names import Sidecar, drop_folder, drop_name, drop_path
 
 REDRIVE = "redrive"
 """The source of a run that a user has driven again."""
@@ -28,6 +28,8 @@ class RunRequest:
     object_time: float
     source: str
     lineage: int = 0
+    sidecars: str = ""
+    """What the keys of its sidecars begin with; "": the folder and name of the drop."""
 
     @property
     def folder(self) -> str:
@@ -37,6 +39,10 @@ class RunRequest:
     @property
     def name(self) -> str:
         return drop_name(self.key)
+
+    def sidecar(self, kind: Sidecar) -> str:
+        """Where its `kind` of sidecar lies. Another drop's may never lie there."""
+        return f"{self.sidecars or drop_path(self.key)}.{kind}.json"
 
 
 def run_id_of(bucket: str, key: str, version: str, *, redrive: int = 0) -> str:
