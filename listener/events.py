@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,10 @@ class ObjectCreated:
     key: str
     source: str
     """Name of the source that told: for logs and counts."""
+    moment: int = field(default=0, compare=False)
+    """When it was last modified, in nanoseconds since the epoch, as far as its sequencer tells; 0: unknown."""
+    etag: str = field(default="", compare=False)
+    """Of what was written then, without quotes; "": unknown."""
 
 
 @dataclass(frozen=True, slots=True)

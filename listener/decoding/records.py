@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from listener.decoding.addresses import bucket_of, keys_of
@@ -9,7 +10,10 @@ from listener.decoding.dialects import spelling_of
 from listener.decoding.names import KINDS
 from listener.decoding.outcome import Channel, Decoded, Ignored
 from listener.decoding.trees import Json, at
-from listener.events import ObjectEvent
+from listener.events import ObjectCreated, ObjectEvent
+
+_NANOSECONDS = re.compile(r"[1-7][0-9A-Fa-f]{15}")
+_MAX_ETAG = 128
 
 
 def read_records(records: Sequence[Json], channel: Channel, source: str, *, named: Json = None) -> Decoded:
@@ -27,7 +31,7 @@ def read_records(records: Sequence[Json], channel: Channel, source: str, *, name
 
 
 def read_record(record: Json, channel: Channel, source: str, *, named: str = "") -> list[ObjectEvent] | Ignored:
-    """`eventName`, `eventSource`, `s3.bucket.name`, `s3.object.key`; everything else in it is left to a HEAD."""
+    """`eventName`, `eventSource`, `s3.bucket.name`, `s3.object`'s `key`, `sequencer`, `eTag`; a HEAD tells the rest."""
     name = at(record, "eventName")
     if not isinstance(name, str):
         return Ignored("not_a_record")
@@ -41,5 +45,22 @@ def read_record(record: Json, channel: Channel, source: str, *, named: str = "")
         return bucket
     spelling = spelling_of(at(record, "eventSource"), at(told, "arn"), channel)
     repeated = named.removeprefix(f"{bucket}/") if named.startswith(f"{bucket}/") else ""
-    keys = keys_of(at(at(s3, "object"), "key"), spelling, named=repeated)
-    return keys if isinstance(keys, Ignored) else [kind(bucket, key, source) for key in keys]
+    told_of = at(s3, "object")
+    keys = keys_of(at(told_of, "key"), spelling, named=repeated)
+    if isinstance(keys, Ignored):
+        return keys
+    if kind is not ObjectCreated:
+        return [kind(bucket, key, source) for key in keys]
+    moment, etag = moment_of(at(told_of, "sequencer")), at(told_of, "eTag")
+    etag = etag.strip('"')[:_MAX_ETAG] if isinstance(etag, str) and etag.isprintable() else ""
+    return [ObjectCreated(bucket, key, source, moment, etag) for key in keys]
+
+
+def moment_of(sequencer: Json) -> int:
+    """A sequencer that may be the hexadecimal nanosecond of the last change, as MinIO's is; 0 for all others.
+
+    Counters and other stores' sequencers may look like one: only who knows the object's second can tell.
+    """
+    if not isinstance(sequencer, str) or not _NANOSECONDS.fullmatch(sequencer):
+        return 0
+    return int(sequencer, 16)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from listener.intake.versions import SECOND_NS, is_same, may_return, seen_now
 from listener.ledger.inbox import Told
-from listener.ledger.objects import fingerprint
+from listener.ledger.objects import UNSEEN, Seen, fingerprint
 from listener.ledger.settling import Known
 from listener.store import ObjectMeta
 from listener.triggers import CancelRequest, Ignored, Skip, Trigger, TriggerBook, guard_loop
@@ -19,6 +20,9 @@ class Run:
     trigger: Trigger
     meta: ObjectMeta
     lineage: int
+    seen: Seen
+    returns: bool = True
+    """Whether it does also when a run has its id already: the same version may be dropped again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,18 @@ class TakenIn:
 
     meta: ObjectMeta
     reason: str
+    seen: Seen
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Nothing is there: what was known of it is forgotten, its runs end."""
+    """Nothing is there: what was known of it is forgotten, its runs end.
+
+    `seen` keeps the moment of the last version for a while: late events still tell of it.
+    """
 
     runs: tuple[str, ...]
+    seen: Seen = UNSEEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class Nothing:
 Outcome = Run | TakenIn | Gone | Cancel | Nothing
 
 SAME_AGAIN = "the same version again"
+LATE_NS = 3600 * SECOND_NS
+"""No event tells of a version that is older than this and of the same second as the present one."""
 PHANTOM = Nothing("phantom: there is no such object")
 
 
@@ -62,10 +73,7 @@ def must_look(told: Told, known: Known) -> bool:
 
 
 def decide(told: Told, meta: ObjectMeta | None, known: Known, triggers: TriggerBook, *, max_lineage: int) -> Outcome:
-    """`meta` is what HEAD says, None: nothing is there. Which event told does not matter: their order is uncertain.
-
-    With a version id, two versions may look alike to the ledger: then the run's own id says whether it is new.
-    """
+    """`meta` is what HEAD says, None: nothing is there. Which event told does not matter: their order is uncertain."""
     if meta is None:
         return _gone(told, known)
     found = triggers.match(told.bucket, told.key)
@@ -73,18 +81,21 @@ def decide(told: Told, meta: ObjectMeta | None, known: Known, triggers: TriggerB
         return Nothing(found.reason)
     if isinstance(found, CancelRequest):
         return Cancel(found.target)
-    if known.seen == fingerprint(meta) and meta.version_id is None:
-        return Nothing(SAME_AGAIN)
-    return _drop(meta, known, found.trigger, max_lineage)
+    seen = seen_now(told, meta, known.seen)
+    if is_same(told, meta, known.seen):
+        return Nothing(SAME_AGAIN) if seen == known.seen else TakenIn(meta, SAME_AGAIN, seen)
+    return _drop(meta, seen, known, found.trigger, max_lineage)
 
 
 def _gone(told: Told, known: Known) -> Gone | Nothing:
-    if known == Known():
+    moment = known.seen.moment
+    kept = Seen(moment=moment) if told.received * SECOND_NS < moment + LATE_NS else UNSEEN
+    if known == Known(kept):
         return PHANTOM if told.created else Nothing("removed, and never known")
-    return Gone(tuple(run.run_id for run in known.unfinished))
+    return Gone(tuple(run.run_id for run in known.unfinished), kept)
 
 
-def _drop(meta: ObjectMeta, known: Known, trigger: Trigger, max_lineage: int) -> Run | TakenIn:
+def _drop(meta: ObjectMeta, seen: Seen, known: Known, trigger: Trigger, max_lineage: int) -> Run | TakenIn:
     verdict = guard_loop(
         known.written,
         version=fingerprint(meta),
@@ -94,15 +105,18 @@ def _drop(meta: ObjectMeta, known: Known, trigger: Trigger, max_lineage: int) ->
     )
     if isinstance(verdict, Skip):
         # Said without the run's id, so that counts stay few.
-        return TakenIn(meta, "an output of a run" if verdict.reason.startswith("run ") else verdict.reason)
-    return Run(trigger, meta, verdict.lineage)
+        return TakenIn(meta, "an output of a run" if verdict.reason.startswith("run ") else verdict.reason, seen)
+    started = replace(seen, version=meta.version)
+    return Run(trigger, meta, verdict.lineage, started, returns=may_return(meta, known.seen))
 
 
 def latest(told: Sequence[Told]) -> list[Told]:
-    """One for each key: `created` when any of them was."""
+    """One for each key: `created` when any of them was, with the latest moment that was told."""
     by_key: dict[tuple[str, str], Told] = {}
     for each in told:
         at = (each.bucket, each.key)
-        if at not in by_key or each.created:
-            by_key[at] = each
+        before = by_key.get(at, each)
+        last = each if each.created else before
+        newest = max(before, each, key=lambda one: one.moment)
+        by_key[at] = last if last.moment == newest.moment else replace(last, moment=newest.moment, etag=newest.etag)
     return list(by_key.values())

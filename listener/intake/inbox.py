@@ -94,7 +94,8 @@ class DurableInbox:
                 level = log.warning if key_problem(event.key) else log.debug
                 level("event_ignored", source=event.source, bucket=event.bucket, key=event.key, reason=reason)
             else:
-                yield Told(event.bucket, event.key, created, event.source, now)
+                moment, etag = (event.moment, event.etag) if isinstance(event, ObjectCreated) else (0, "")
+                yield Told(event.bucket, event.key, created, event.source, now, moment, etag)
 
     def _no_drop(self, event: ObjectEvent, created: bool) -> str:
         """Why an object of this name can start or end nothing; "" when it can.

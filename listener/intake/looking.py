@@ -12,11 +12,10 @@ import structlog
 from listener.clock import Clock
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import PHANTOM, Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
-from listener.intake.recording import request_of, run_row
+from listener.intake.recording import request_of, returned, run_row
 from listener.intake.source_board import SourceBoard
 from listener.ledger.inbox import InboxLedger, Item
-from listener.ledger.objects import fingerprint
-from listener.ledger.runs import RunLedger
+from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
 from listener.signals import Ends
 from listener.store import ObjectMeta, Store
@@ -60,8 +59,11 @@ class LookingParts:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
+    """`known` is what `outcome` was decided by."""
+
     item: Item
     outcome: Outcome
+    known: Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class Looking:
         outcome = decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage)
         if outcome == PHANTOM and item.attempts < _PHANTOM_LOOKS:
             return _Later(item, _pause_s(item, _RETRY_S))
-        return _Looked(item, outcome)
+        return _Looked(item, outcome, of_key)
 
     def _not_looked(self, item: Item, e: GpuDropError) -> _Looked | _Later:
         """What a run would wait for is waited for here, a refusal for some hours; what else is wrong stays wrong."""
@@ -151,41 +153,50 @@ class Looking:
             level("key_not_looked_up", code=e.info.code, **at)
             return _Later(item, _pause_s(item, _DENIED_S))
         log.error("event_refused", source=told.source, code=e.info.code, **at)
-        return _Looked(item, Nothing(e.info.code))
+        return _Looked(item, Nothing(e.info.code), Known())
 
     async def _settle(self, looked: Sequence[_Looked]) -> None:
         settlements = [await self._settlement(each) for each in looked]
         settled = await self._p.settling.settle(settlements, reason="cancelled")
-        for settlement in settlements:
+        fit = [
+            (each, settlement)
+            for each, settlement in zip(looked, settlements, strict=True)
+            if (each.item.told.bucket, each.item.told.key) not in settled.stale
+        ]
+        for _, settlement in fit:
             for run_id in settlement.cancel:
                 self._p.ends.request(run_id, "cancelled")
         for run_id in settled.superseded:
             self._p.ends.request(run_id, "superseded")
-        self._tell(looked, settlements, settled.started)
-        for each in looked:
+        self._tell(fit, settled.started)
+        for each, _ in fit:
             if isinstance(each.outcome, Cancel):
                 await self._delete(each.item)
+        if settled.stale:
+            self._p.backlog.put((), others=True)
         if settled.started:
             self._p.accepted()
 
     async def _settlement(self, looked: _Looked) -> Settlement:
         item = looked.item
         match looked.outcome:
-            case Run() as run:
-                return Settlement(item, fingerprint(run.meta), run_row(request_of(item.told, run), self._p.clock()))
-            case TakenIn(meta=meta):
-                return Settlement(item, fingerprint(meta))
-            case Gone(runs=runs):
-                return Settlement(item, "", cancel=runs)
+            case Run(seen=seen) as run:
+                request = request_of(item.told, run)
+                row, again = (run_row(each, self._p.clock()) for each in (request, returned(request, seen)))
+                return Settlement(item, seen, row, again if run.returns else None, before=looked.known.seen)
+            case TakenIn(seen=seen):
+                return Settlement(item, seen, before=looked.known.seen)
+            case Gone(runs=runs, seen=seen):
+                return Settlement(item, seen, cancel=runs, before=looked.known.seen)
             case Cancel(target=target):
                 return Settlement(item, cancel=await self._of_target(item.told.bucket, target))
             case Nothing():
                 return Settlement(item)
 
     async def _of_target(self, bucket: str, target: str) -> tuple[str, ...]:
-        """Unfinished runs of the drop a `.cancel` names."""
+        """Unfinished runs of the drops a `.cancel` names: all of that name, or the one of that key."""
         rows = await self._p.runs.unfinished_below(bucket, target)
-        return tuple(row.run_id for row in rows if drop_path(row.key) == target)
+        return tuple(row.run_id for row in rows if target in (drop_path(row.key), row.key))
 
     async def _delete(self, item: Item) -> None:
         try:
@@ -193,16 +204,18 @@ class Looking:
         except GpuDropError as e:
             log.warning("cancel_not_deleted", key=item.told.key, error=str(e), hint=e.info.hint)
 
-    def _tell(self, looked: Sequence[_Looked], settlements: Sequence[Settlement], started: frozenset[str]) -> None:
+    def _tell(self, settled: Sequence[tuple[_Looked, Settlement]], started: Sequence[RunRow]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
-        for each, settlement in zip(looked, settlements, strict=True):
-            what = _name(each.outcome, new=settlement.run is not None and settlement.run.run_id in started)
+        runs = {(run.bucket, run.key): run for run in started}
+        for each, settlement in settled:
+            run = runs.get((each.item.told.bucket, each.item.told.key))
+            what = _name(each.outcome, new=run is not None)
             counts[each.item.told.source, what] += 1
             for run_id in settlement.cancel:
                 log.info("run_cancelled", run_id=run_id, because=f"{each.item.told.key} was {_deed(each.outcome)}")
-            if what == "run" and (run := settlement.run):
+            if run:
                 log.info("run_accepted", run_id=run.run_id, key=run.key, trigger=run.trigger)
-            elif what != "run":
+            else:
                 log.debug("event_ended", bucket=each.item.told.bucket, key=each.item.told.key, outcome=what)
         for (source, what), n in counts.items():
             self._p.board.count(source, what, n)

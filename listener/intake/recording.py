@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from listener.intake.deciding import Run
 from listener.ledger.inbox import Told
+from listener.ledger.objects import Seen
 from listener.ledger.runs import RunRow
 from listener.runs.request import REDRIVE, RunRequest, run_id_of
 
@@ -16,6 +17,7 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
 def request_of(told: Told, run: Run) -> RunRequest:
+    """Of the version as HEAD tells it: whoever looks at it, in whatever life, comes to the same id."""
     return RunRequest(
         run_id=run_id_of(told.bucket, told.key, run.meta.version),
         bucket=told.bucket,
@@ -27,6 +29,12 @@ def request_of(told: Told, run: Run) -> RunRequest:
         source=told.source,
         lineage=run.lineage,
     )
+
+
+def returned(request: RunRequest, seen: Seen) -> RunRequest:
+    """The run of a version that cannot be told from an earlier one, by HEAD, but is another one."""
+    written = str(seen.moment) if seen.exact else f"{request.received:.6f}"
+    return replace(request, run_id=run_id_of(request.bucket, request.key, request.version, written=written))
 
 
 def run_row(request: RunRequest, now: float) -> RunRow:

@@ -26,19 +26,27 @@ inbox_table = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("not_before", sa.Float, nullable=False),
     sa.Column("member", sa.Text, nullable=False),
+    sa.Column("moment", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("etag", sa.Text, nullable=False, server_default=""),
     sa.Index("gpudrop_inbox_waiting", "member", "not_before", "received"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A key to look at. `created`: somebody told of an object there, not only of one gone. Times in epoch seconds."""
+    """A key to look at. `created`: somebody told of an object there, not only of one gone. Times in epoch seconds.
+
+    `moment` is the latest change of the object that was told of, in epoch nanoseconds, `etag` what was written then;
+    0 and "" where nobody told.
+    """
 
     bucket: str
     key: str
     created: bool
     source: str
     received: float
+    moment: int = 0
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +81,13 @@ class InboxLedger:
         def work() -> list[Item]:
             with self._database.begin() as db:
                 insert = self._database.insert(inbox_table)
+                later = insert.excluded.moment > inbox_table.c.moment
                 again = {
                     "generation": inbox_table.c.generation + 1,
                     "created": sa.or_(inbox_table.c.created, insert.excluded.created),
                     "not_before": 0.0,
+                    "moment": sa.case((later, insert.excluded.moment), else_=inbox_table.c.moment),
+                    "etag": sa.case((later, insert.excluded.etag), else_=inbox_table.c.etag),
                 }
                 query = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_=again)
                 query = query.returning(inbox_table.c.bucket, inbox_table.c.key, inbox_table.c.generation)
@@ -173,6 +184,8 @@ def _row(told: Told, member: str) -> dict[str, Any]:
         "attempts": 0,
         "not_before": 0.0,
         "member": member,
+        "moment": told.moment,
+        "etag": told.etag,
     }
 
 
@@ -181,5 +194,5 @@ def _at(item: Item) -> tuple[str, str]:
 
 
 def _item(row: sa.RowMapping) -> Item:
-    told = Told(row["bucket"], row["key"], row["created"], row["source"], row["received"])
+    told = Told(row["bucket"], row["key"], row["created"], row["source"], row["received"], row["moment"], row["etag"])
     return Item(told, row["generation"], row["attempts"])

@@ -178,4 +178,26 @@ _NOTES = Migration(
     add_column("gpudrop_runs", "note", "TEXT NOT NULL DEFAULT ''"),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS, _CALLBACKS, _NOTES)
+_OWNERS = Migration(
+    8,
+    "versions within a second, owners of outputs and of sidecars' names",
+    (
+        *add_column("gpudrop_inbox", "moment", "BIGINT NOT NULL DEFAULT 0"),
+        *add_column("gpudrop_inbox", "etag", "TEXT NOT NULL DEFAULT ''"),
+        *add_column("gpudrop_seen", "version", "TEXT NOT NULL DEFAULT ''"),
+        *add_column("gpudrop_seen", "moment", "BIGINT NOT NULL DEFAULT 0"),
+        *add_column("gpudrop_seen", "exact", "BOOLEAN NOT NULL DEFAULT FALSE"),
+        *add_column("gpudrop_seen", "listed", "TEXT NOT NULL DEFAULT ''"),
+        *add_column("gpudrop_outputs", "owner", "TEXT NOT NULL DEFAULT ''"),
+        both(
+            """UPDATE gpudrop_outputs SET owner = COALESCE(
+                (SELECT "key" FROM gpudrop_runs WHERE gpudrop_runs.run_id = gpudrop_outputs.run_id), '')""",
+            "CREATE INDEX IF NOT EXISTS gpudrop_outputs_by_owner ON gpudrop_outputs (bucket, owner)",
+            """CREATE TABLE gpudrop_sidecars (
+                bucket TEXT NOT NULL, name TEXT NOT NULL, "key" TEXT NOT NULL, PRIMARY KEY (bucket, name))""",
+            'CREATE INDEX gpudrop_sidecars_by_key ON gpudrop_sidecars (bucket, "key")',
+        ),
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS, _CALLBACKS, _NOTES, _OWNERS)

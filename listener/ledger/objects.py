@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import sqlalchemy as sa
@@ -18,6 +19,11 @@ seen_table = sa.Table(
     sa.Column("bucket", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False, server_default=""),
+    sa.Column("moment", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("exact", sa.Boolean, nullable=False, server_default=sa.text("FALSE")),
+    # The version as a listing tells it, where that differs from what HEAD says.
+    sa.Column("listed", sa.Text, nullable=False, server_default=""),
 )
 outputs_table = sa.Table(
     "gpudrop_outputs",
@@ -27,11 +33,31 @@ outputs_table = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("lineage", sa.Integer, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
+    # The key of the drop whose run it is; "": nobody knows, in rows of earlier releases.
+    sa.Column("owner", sa.Text, nullable=False, server_default=""),
     sa.Index("gpudrop_outputs_by_run", "run_id"),
+    sa.Index("gpudrop_outputs_by_owner", "bucket", "owner"),
 )
 
 _UNFINISHED = frozenset[str](get_args(RunState)) - ENDED
 _MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The version of a key that was taken in last; without a `fingerprint` nothing was, or it is gone since.
+
+    `version` is there when it started a run. `moment`: it was written then, in epoch nanoseconds, if `exact`, else not
+    before then, nor was any version of the key before it.
+    """
+
+    fingerprint: str = ""
+    version: str = ""
+    moment: int = 0
+    exact: bool = False
+
+
+UNSEEN = Seen()
 
 
 def fingerprint(meta: ObjectMeta) -> str:
@@ -50,9 +76,9 @@ class ObjectLedger:
             keys = [m.key for m in metas]
             known: set[tuple[str, str]] = set()
             with self._database.begin() as db:
-                for table in (seen_table, outputs_table):
-                    query = sa.select(table.c.key, table.c.fingerprint)
-                    rows = db.execute(query.where(table.c.bucket == bucket, table.c.key.in_(keys)))
+                for column in (seen_table.c.fingerprint, seen_table.c.listed, outputs_table.c.fingerprint):
+                    query = sa.select(column.table.c.key, column)
+                    rows = db.execute(query.where(column.table.c.bucket == bucket, column.table.c.key.in_(keys)))
                     known.update((row[0], row[1]) for row in rows)
             return [m for m in metas if (m.key, fingerprint(m)) not in known]
 
@@ -69,11 +95,14 @@ class ObjectLedger:
         return await self._database.call(work)
 
     async def saw(self, bucket: str, meta: ObjectMeta) -> None:
-        row = {"bucket": bucket, "key": meta.key, "fingerprint": fingerprint(meta)}
+        """A listing tells the version that is known by this name."""
+        row = {"bucket": bucket, "key": meta.key, "fingerprint": "", "listed": fingerprint(meta)}
+        insert = self._database.insert(seen_table).values(row)
+        listed = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_={"listed": insert.excluded.listed})
 
         def work() -> None:
             with self._database.begin() as db:
-                self._database.upsert(db, seen_table, [row])
+                db.execute(listed)
 
         await self._database.call(work)
 

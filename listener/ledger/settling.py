@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, chunks
 from listener.ledger.inbox import Item, inbox_table
-from listener.ledger.objects import outputs_table, seen_table
+from listener.ledger.objects import UNSEEN, Seen, outputs_table, seen_table
 from listener.ledger.runs import ENDED, RunRow, runs_table
+from listener.ledger.sidecars import release_names, with_names
 from listener.triggers import Written
 
 
@@ -19,30 +20,37 @@ from listener.triggers import Written
 class Known:
     """What the ledger knows of a key: the version taken in last, what a run wrote there, its unfinished runs."""
 
-    seen: str = ""
+    seen: Seen = UNSEEN
     written: Written | None = None
     unfinished: tuple[RunRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a look came to. `fingerprint`: this version is taken in now; "": nothing is there, forget what was.
+    """What a look came to. `seen`: this version is taken in now; one without a fingerprint: nothing is there.
 
-    `cancel` are runs that are to end, with `reason`. `run`, when it is new, supersedes the key's unfinished runs.
+    `cancel` are runs that are to end, with `reason`. `run`, when it is new, supersedes the key's unfinished runs; when
+    it is not, `again` is recorded in its place, if given. `before` is what the look was judged by.
     """
 
     item: Item
-    fingerprint: str | None = None
+    seen: Seen | None = None
     run: RunRow | None = None
+    again: RunRow | None = None
     cancel: tuple[str, ...] = ()
+    before: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`started` are the ids of runs that are new; `superseded` those that end because of them."""
+    """`started` are the runs that are new; `superseded` the ids of those that end because of them.
 
-    started: frozenset[str]
+    `stale` are keys (bucket, key) of which something else was recorded since the look: they are looked at again.
+    """
+
+    started: tuple[RunRow, ...]
     superseded: tuple[str, ...]
+    stale: frozenset[tuple[str, str]] = frozenset()
 
 
 class Settling:
@@ -53,19 +61,19 @@ class Settling:
         """What the ledger knows of each key it knows anything of."""
 
         def work() -> dict[str, Known]:
-            seen: dict[str, str] = {}
+            seen: dict[str, Seen] = {}
             written: dict[str, Written] = {}
             unfinished: dict[str, list[RunRow]] = {}
             with self._database.begin() as db:
                 for chunk in chunks(keys):
-                    seen.update((row.key, row.fingerprint) for row in db.execute(_of(seen_table, bucket, chunk)))
+                    seen.update((row.key, _seen(row)) for row in db.execute(_of(seen_table, bucket, chunk)))
                     for row in db.execute(_of(outputs_table, bucket, chunk)):
                         written[row.key] = Written(row.run_id, row.lineage, row.fingerprint)
                     active = _of(runs_table, bucket, chunk).where(runs_table.c.state.not_in(ENDED))
                     for row in db.execute(active).mappings():
                         unfinished.setdefault(row["key"], []).append(RunRow(**row))
             there = seen.keys() | written.keys() | unfinished.keys()
-            return {k: Known(seen.get(k, ""), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
+            return {k: Known(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
 
         return await self._database.call(work)
 
@@ -77,29 +85,71 @@ class Settling:
 
         def work() -> Settled:
             with self._database.begin() as db:
-                started = self._record(db, [s.run for s in settlements if s.run])
-                superseded = _supersede(db, [s.run for s in settlements if s.run and s.run.run_id in started])
-                _end(db, [run_id for s in settlements for run_id in s.cancel], reason)
-                seen = [(s.item.told, s.fingerprint) for s in settlements if s.fingerprint]
-                rows = [{"bucket": t.bucket, "key": t.key, "fingerprint": print_} for t, print_ in seen]
-                self._database.upsert(db, seen_table, rows)
-                for told in (s.item.told for s in settlements if s.fingerprint == ""):
-                    for table in (seen_table, outputs_table):
-                        # What a run is only about to write has no version yet, and stays the run's.
-                        there = sa.and_(table.c.bucket == told.bucket, table.c.key == told.key)
-                        db.execute(sa.delete(table).where(there, table.c.fingerprint != ""))
-                _remove(db, [s.item for s in settlements])
-            return Settled(started, superseded)
+                stale = _stale(db, settlements)
+                fit = [s for s in settlements if _at(s.item) not in stale]
+                self._take_in(db, fit)
+                started = self._record(db, fit)
+                superseded = _supersede(db, started)
+                _end(db, [run_id for s in fit for run_id in s.cancel], reason)
+                _remove(db, [s.item for s in fit])
+                _put_back(db, stale)
+            return Settled(tuple(started), superseded, frozenset(stale))
 
         return await self._database.call(work)
 
-    def _record(self, db: sa.Connection, rows: Sequence[RunRow]) -> frozenset[str]:
-        if not rows:
-            return frozenset()
+    async def drive_again(self, run: RunRow) -> bool:
+        """Records another run of a version; whether it is new."""
+
+        def work() -> bool:
+            with self._database.begin() as db:
+                return bool(self._insert(db, with_names(self._database, db, [run])))
+
+        return await self._database.call(work)
+
+    def _take_in(self, db: sa.Connection, settlements: Sequence[Settlement]) -> None:
+        known = [s for s in settlements if s.seen and s.seen != UNSEEN]
+        rows = [{**_place(s.item), **asdict(s.seen), "listed": ""} for s in known if s.seen]
+        self._database.upsert(db, seen_table, rows)
+        gone = [s for s in settlements if s.seen and not s.seen.fingerprint]
+        for told in (s.item.told for s in gone):
+            for table in (seen_table, outputs_table):
+                # What a run is only about to write has no version yet, and stays the run's.
+                there = sa.and_(table.c.bucket == told.bucket, table.c.key == told.key)
+                db.execute(sa.delete(table).where(there, table.c.fingerprint != ""))
+            release_names(db, told.bucket, [told.key])
+        for told in (s.item.told for s in gone if s.seen == UNSEEN):
+            there = sa.and_(seen_table.c.bucket == told.bucket, seen_table.c.key == told.key)
+            db.execute(sa.delete(seen_table).where(there))
+
+    def _record(self, db: sa.Connection, settlements: Sequence[Settlement]) -> list[RunRow]:
+        runs = [s.run for s in settlements if s.run]
+        if not runs:
+            return []
+        started = self._insert(db, with_names(self._database, db, runs))
+        ids = {run.run_id for run in started}
+        others = [s.again for s in settlements if s.run and s.run.run_id not in ids and s.again]
+        return started + self._insert(db, with_names(self._database, db, others)) if others else started
+
+    def _insert(self, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
+        """Those of `rows` that are new."""
         insert = self._database.insert(runs_table).on_conflict_do_nothing().returning(runs_table.c.run_id)
-        return frozenset(
-            row[0] for row in db.execute(insert, [_values(row) for row in sorted(rows, key=lambda row: row.run_id)])
-        )
+        rows = sorted(rows, key=lambda row: row.run_id)
+        new = {row[0] for row in db.execute(insert, [_values(row) for row in rows])}
+        return [row for row in rows if row.run_id in new]
+
+
+def _stale(db: sa.Connection, settlements: Sequence[Settlement]) -> set[tuple[str, str]]:
+    """Keys of which another version was recorded since they were judged: a listener that was thought gone may do that.
+
+    Locks the keys' rows in the inbox, so that nobody else settles them now.
+    """
+    judged = {_at(s.item): s.before for s in settlements if s.before is not None}
+    found: dict[tuple[str, str], Seen] = {}
+    for bucket in {at[0] for at in judged}:
+        for chunk in chunks(sorted(key for of, key in judged if of == bucket)):
+            db.execute(_of(inbox_table, bucket, chunk).order_by(inbox_table.c.key).with_for_update()).all()
+            found.update(((bucket, row.key), _seen(row)) for row in db.execute(_of(seen_table, bucket, chunk)))
+    return {at for at, before in judged.items() if found.get(at, UNSEEN) != before}
 
 
 def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
@@ -130,6 +180,20 @@ def _remove(db: sa.Connection, items: Sequence[Item]) -> None:
     untold = inbox_table.c.generation == sa.bindparam("g")
     if db.execute(sa.delete(inbox_table).where(*same, untold), done).rowcount != len(done):
         db.execute(sa.update(inbox_table).where(*same, sa.not_(untold)).values(member=""), done)
+
+
+def _put_back(db: sa.Connection, keys: Collection[tuple[str, str]]) -> None:
+    for bucket, key in sorted(keys):
+        there = sa.and_(inbox_table.c.bucket == bucket, inbox_table.c.key == key)
+        db.execute(sa.update(inbox_table).where(there).values(member=""))
+
+
+def _seen(row: sa.Row[Any]) -> Seen:
+    return Seen(row.fingerprint, row.version, row.moment, row.exact)
+
+
+def _place(item: Item) -> dict[str, str]:
+    return {"bucket": item.told.bucket, "key": item.told.key}
 
 
 def _at(item: Item) -> tuple[str, str]:

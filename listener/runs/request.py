@@ -45,7 +45,11 @@ class RunRequest:
         return f"{self.sidecars or drop_path(self.key)}.{kind}.json"
 
 
-def run_id_of(bucket: str, key: str, version: str, *, redrive: int = 0) -> str:
-    """The same version of the same object always has the same id; a redrive is another run of it."""
+def run_id_of(bucket: str, key: str, version: str, *, redrive: int = 0, written: str = "") -> str:
+    """The same version of the same object always has the same id; a redrive is another run of it.
+
+    `written` tells versions apart that HEAD does not.
+    """
     parts = [bucket, key, version] + ([f"redrive {redrive}"] if redrive else [])
+    parts += [f"written {written}"] if written else []
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -15,7 +15,7 @@ from listener.intake.inbox import DurableInbox, InboxParts
 from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Item, Told
-from listener.ledger.objects import ObjectLedger
+from listener.ledger.objects import UNSEEN, ObjectLedger, Seen
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
 from listener.ledger.sources import SourceLedger
@@ -24,7 +24,7 @@ from listener.store import ObjectMeta
 from listener.triggers import MANIFESTS, TriggerBook, Written
 from manifests.errors import StoreUnavailable
 
-SAW = "e1@1"
+SAW = Seen("e1@1")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -44,7 +44,7 @@ def told(key: str, *, created: bool = True, received: float = 1.0) -> Told:
 
 
 def run(key: str, run_id: str = "") -> RunRow:
-    return RunRow(run_id or f"run-{key}", "bucket", key, "manifests", "accepted", 1.0, 1.0, request={"key": key})
+    return RunRow(run_id or f"run-{key}", "bucket", key, "manifests", "accepted", 1.0, 1.0, request={"key": key, "sidecars": key})
 
 
 async def held(ledger: InboxLedger, *keys: str) -> list[Item]:
@@ -53,7 +53,8 @@ async def held(ledger: InboxLedger, *keys: str) -> list[Item]:
 
 async def settle(database: Database, items: Sequence[Item]) -> frozenset[str]:
     settlements = [Settlement(item, SAW, run(item.told.key)) for item in items]
-    return (await Settling(database).settle(settlements, reason="cancelled")).started
+    started = (await Settling(database).settle(settlements, reason="cancelled")).started
+    return frozenset(row.run_id for row in started)
 
 
 async def test_a_key_is_in_one_pair_of_hands(database: Database) -> None:
@@ -140,11 +141,11 @@ async def test_a_newer_run_supersedes_and_a_removal_cancels(database: Database) 
     runs, settling = RunLedger(database), Settling(database)
     [item] = await held(InboxLedger(database, "m1"), "a")
     await settling.settle([Settlement(item, SAW, run("a", "r1"))], reason="cancelled")
-    settled = await settling.settle([Settlement(item, "e2@2", run("a", "r2"))], reason="cancelled")
-    assert (settled.started, settled.superseded) == ({"r2"}, ("r1",))
-    await settling.settle([Settlement(item, "", cancel=("r2",))], reason="cancelled")
+    settled = await settling.settle([Settlement(item, Seen("e2@2"), run("a", "r2"))], reason="cancelled")
+    assert ([row.run_id for row in settled.started], settled.superseded) == (["r2"], ("r1",))
+    await settling.settle([Settlement(item, UNSEEN, cancel=("r2",))], reason="cancelled")
     assert await runs.ends_requested() == {"r1": "superseded", "r2": "cancelled"}
-    assert (await settling.known("bucket", ["a"]))["a"].seen == ""
+    assert (await settling.known("bucket", ["a"]))["a"].seen == UNSEEN
 
 
 async def test_a_removal_leaves_what_a_run_is_about_to_write_its_own(database: Database) -> None:
@@ -153,7 +154,7 @@ async def test_a_removal_leaves_what_a_run_is_about_to_write_its_own(database: D
     await objects.will_write("bucket", ["new.mp4", "old.mp4"], "r1", 0)
     await objects.wrote("bucket", [ObjectMeta("old.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
     items = await held(InboxLedger(database, "m1"), "new.mp4", "old.mp4")
-    await settling.settle([Settlement(item, "") for item in items], reason="cancelled")
+    await settling.settle([Settlement(item, UNSEEN) for item in items], reason="cancelled")
     assert await settling.known("bucket", ["new.mp4", "old.mp4"]) == {"new.mp4": Known(written=Written("r1", 0, ""))}
 
 

@@ -34,6 +34,7 @@ LANDED = (
     "85d87c859fbd27e8",  # 5
     "90622c1dcc3e01e8",  # 6
     "5ab3c9176fa4bc62",  # 7
+    "a8326ec9a5dcaa18",  # 8
 )
 """What has landed never changes: a database that has it would not get the change. Append only."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from listener.intake.deciding import Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, latest, must_look
 from listener.ledger.inbox import Told
-from listener.ledger.objects import fingerprint
+from listener.ledger.objects import Seen, fingerprint
 from listener.ledger.runs import RunRow
 from listener.ledger.settling import Known
 from listener.store import ObjectMeta
@@ -26,37 +26,41 @@ CHAINED = TriggerBook([replace(MANIFESTS, chain=True)])
 UNKNOWN = Known()
 
 
+SEEN = Seen(fingerprint(META))
+STARTED = replace(SEEN, version=META.version)
+
+
 def decided(meta: ObjectMeta | None, known: Known = UNKNOWN, told: Told = TOLD, book: TriggerBook = PLAIN) -> Outcome:
     return decide(told, meta, known, book, max_lineage=4)
 
 
 def test_a_new_object_starts_a_run() -> None:
-    assert decided(META) == Run(MANIFESTS, META, 0)
+    assert decided(META) == Run(MANIFESTS, META, 0, STARTED)
 
 
 def test_a_version_taken_in_before_starts_nothing() -> None:
-    assert decided(META, Known(seen=fingerprint(META))) == Nothing("the same version again")
+    assert decided(META, Known(seen=Seen(fingerprint(META)))) == Nothing("the same version again")
 
 
 def test_an_overwrite_starts_a_run_although_another_one_is_not_over() -> None:
-    assert decided(META, Known(seen="e0@1", unfinished=(ACTIVE,))) == Run(MANIFESTS, META, 0)
+    assert decided(META, Known(seen=Seen("e0@1"), unfinished=(ACTIVE,))) == Run(MANIFESTS, META, 0, STARTED)
 
 
 def test_versions_that_look_alike_are_told_apart_by_their_id() -> None:
     versioned = replace(META, version_id="v2")
-    assert decided(versioned, Known(seen=fingerprint(versioned))) == Run(MANIFESTS, versioned, 0)
+    assert decided(versioned, Known(seen=Seen(fingerprint(versioned)))) == Run(MANIFESTS, versioned, 0, replace(SEEN, version="v2"), returns=False)
 
 
 def test_an_output_starts_nothing_unless_its_trigger_chains() -> None:
     known = Known(written=Written("r0", 1, fingerprint(META)))
-    assert decided(META, known) == TakenIn(META, "an output of a run")
+    assert decided(META, known) == TakenIn(META, "an output of a run", SEEN)
     outcome = decided(META, known, book=CHAINED)
     assert isinstance(outcome, Run)
     assert outcome.lineage == 2
 
 
 def test_what_is_gone_ends_its_runs_whatever_was_told() -> None:
-    known = Known(seen="e0@1", unfinished=(ACTIVE,))
+    known = Known(seen=Seen("e0@1"), unfinished=(ACTIVE,))
     for created in (True, False):
         assert decided(None, known, replace(TOLD, created=created)) == Gone(("r1",))
 
@@ -77,7 +81,7 @@ def test_a_key_no_trigger_takes_any_more_starts_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("created", "known", "asked"),
-    [(True, Known(), True), (False, Known(), False), (False, Known(seen="x"), True)],
+    [(True, Known(), True), (False, Known(), False), (False, Known(seen=Seen("x")), True)],
 )
 def test_the_store_is_asked_only_when_something_may_come_of_it(created: bool, known: Known, asked: bool) -> None:
     assert must_look(replace(TOLD, created=created), known) is asked

@@ -1,0 +1,102 @@
+"""Names of sidecars: which drop has which, so that no two drops of one folder write the same documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from listener.ledger.database import Database, chunks, tables
+from listener.ledger.objects import seen_table
+from listener.ledger.runs import ENDED, RunRow, runs_table
+from manifests.names import namesakes, sidecar_names
+
+sidecars_table = sa.Table(
+    "gpudrop_sidecars",
+    tables,
+    sa.Column("bucket", sa.Text, primary_key=True),
+    # What the keys of the sidecars begin with.
+    sa.Column("name", sa.Text, primary_key=True),
+    # The drop.
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Index("gpudrop_sidecars_by_key", "bucket", "key"),
+)
+
+
+def with_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
+    """`rows`, each with the name of its sidecars in its request; from now on the name is its drop's.
+
+    Inside a transaction. In order of the key, like every write that several listeners make.
+    """
+    names: dict[tuple[str, str], str] = {}
+    for bucket in {row.bucket for row in rows}:
+        keys = sorted({row.key for row in rows if row.bucket == bucket})
+        for chunk in chunks(keys):
+            found = _names(database, db, bucket, chunk)
+            names.update(((bucket, key), name) for key, name in found.items())
+    return [replace(row, request={**row.request, "sidecars": names[row.bucket, row.key]}) for row in rows]
+
+
+def release_names(db: sa.Connection, bucket: str, keys: Sequence[str]) -> None:
+    """Those of drops that are gone. One whose run still goes on keeps its name until the run has ended."""
+    busy = sa.select(runs_table.c.key).where(
+        runs_table.c.bucket == bucket, runs_table.c.key.in_(keys), runs_table.c.state.not_in(ENDED)
+    )
+    there = sa.and_(sidecars_table.c.bucket == bucket, sidecars_table.c.key.in_(keys))
+    db.execute(sa.delete(sidecars_table).where(there, sidecars_table.c.key.not_in(busy)))
+
+
+def _names(database: Database, db: sa.Connection, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+    """By key; most drops get the best name, and all of those together."""
+    found = _owned(db, bucket, keys)
+    best = {key: next(sidecar_names(key)) for key in keys if key not in found}
+    taken = _unrecorded(db, bucket, best)
+    rows = [{"bucket": bucket, "name": name, "key": key} for key, name in best.items() if key not in taken]
+    if rows:
+        insert = database.insert(sidecars_table).on_conflict_do_nothing()
+        new = db.execute(insert.returning(sidecars_table.c.key, sidecars_table.c.name), rows)
+        found.update((row.key, row.name) for row in new)
+    for key in best.keys() - found.keys():
+        names = (name for name in sidecar_names(key) if not (key in taken and name == best[key]))
+        found[key] = next(name for name in names if _take(database, db, bucket, key, name))
+    return found
+
+
+def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+    query = sa.select(sidecars_table.c.key, sidecars_table.c.name)
+    query = query.where(sidecars_table.c.bucket == bucket, sidecars_table.c.key.in_(keys))
+    return {row.key: row.name for row in db.execute(query)}
+
+
+def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str]) -> set[str]:
+    """Those whose best name a namesake has that was taken in before names were recorded."""
+    of = {other: key for key in best for other in namesakes(key)}
+    there: set[str] = set()
+    for chunk in chunks(sorted(of)):
+        query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket, seen_table.c.key.in_(chunk))
+        there.update(row[0] for row in db.execute(query.where(seen_table.c.fingerprint != "")))
+    there -= _owned(db, bucket, sorted(there)).keys() if there else set()
+    return {key for key in best if not there.isdisjoint(namesakes(key))}
+
+
+def _take(database: Database, db: sa.Connection, bucket: str, key: str, name: str) -> bool:
+    """Whether `name` is now the drop's: nobody has it, or one that is gone."""
+    insert = database.insert(sidecars_table).on_conflict_do_nothing().values(bucket=bucket, name=name, key=key)
+    if db.execute(insert.returning(sidecars_table.c.key)).first() is not None:
+        return True
+    same = sa.and_(sidecars_table.c.bucket == bucket, sidecars_table.c.name == name)
+    owner = db.execute(sa.select(sidecars_table.c.key).where(same).with_for_update()).scalar_one()
+    if _lives(db, bucket, owner):
+        return False
+    db.execute(sa.update(sidecars_table).where(same).values(key=key))
+    return True
+
+
+def _lives(db: sa.Connection, bucket: str, key: str) -> bool:
+    """Whether the drop is there, as far as is known, or one of its runs has not ended."""
+    for table, of_it in ((seen_table, seen_table.c.fingerprint != ""), (runs_table, runs_table.c.state.not_in(ENDED))):
+        query = sa.select(sa.literal(1)).where(table.c.bucket == bucket, table.c.key == key, of_it).limit(1)
+        if db.execute(query).first() is not None:
+            return True
+    return False
