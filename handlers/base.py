@@ -15,6 +15,9 @@ from gpu_dispatch.task import GpuResult, TaskParams
 from manifests.media import MediaRef
 from manifests.models import Manifest
 
+ANY = "*"
+"""In a key of `Plan.writes`: what is known only once the jobs have answered."""
+
 M = TypeVar("M", bound=Manifest)
 
 
@@ -82,10 +85,15 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`tasks` are independent of each other and may run at the same time on different machines."""
+    """`tasks` are independent of each other and may run at the same time on different machines.
+
+    `writes` are the keys of what `finish` will leave, with `ANY` for a part that is not known yet: a run that would
+    write what is another drop's ends before any job is sent.
+    """
 
     operation: str
     tasks: tuple[PlannedTask, ...]
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

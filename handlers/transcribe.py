@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
-from handlers.base import Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
+from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
 from handlers.subtitles.burn import write_ass
 from handlers.subtitles.cues import make_cues
@@ -56,8 +56,6 @@ class TranscribeHandler:
 
     def plan(self, planning: Planning[Transcribe]) -> Plan:
         asked = planning.manifest
-        if asked.naming == "fixed":
-            _keys(planning, "")
         audio = task_file("audio", planning.inputs["audio"])
         params = TranscribeParams(
             audio=audio.name,
@@ -79,7 +77,9 @@ class TranscribeHandler:
             vad=asked.vad,
             word_timestamps=asked.word_timestamps,
         )
-        return Plan(self.operation, (PlannedTask(params, (audio,)),))
+        spoken_in = "en" if asked.translate else asked.language
+        writes = dict.fromkeys(_keys(planning, spoken_in or ANY).values())
+        return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))
 
     def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:  # noqa: ARG002
         transcript = payload_of(results[0], Transcript)
@@ -141,7 +141,7 @@ def _keys(planning: Planning[Transcribe], language: str) -> dict[SubtitleFormat,
     names = _FIXED
     if planning.manifest.naming == "media":
         base = stem(file_name(planning.inputs["audio"].media) or planning.name)
-        code = language if _LANGUAGE.fullmatch(language) else "und"
+        code = language if language == ANY or _LANGUAGE.fullmatch(language) else "und"
         names = {wanted: f"{base}.{code}.{wanted}" for wanted in _FIXED}
     formats = planning.manifest.formats
     return dict(zip(formats, output_keys(planning, [names[wanted] for wanted in formats]), strict=True))

@@ -116,6 +116,10 @@ class OutputOverwritesInput(ManifestError):
     code = "output_overwrites_input"
 
 
+class OutputTaken(GpuDropError):
+    code = "output_taken"
+
+
 class BucketNotAllowed(ManifestError):
     code = "bucket_not_allowed"
 

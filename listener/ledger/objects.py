@@ -39,7 +39,7 @@ outputs_table = sa.Table(
     sa.Index("gpudrop_outputs_by_owner", "bucket", "owner"),
 )
 
-_UNFINISHED = frozenset[str](get_args(RunState)) - ENDED
+UNFINISHED = frozenset[str](get_args(RunState)) - ENDED
 _MANY = 10_000
 
 
@@ -121,7 +121,7 @@ class ObjectLedger:
 
         def work() -> Sequence[str]:
             # By the states there are, not by those there are not: only then is their index of use.
-            open_ = sa.and_(runs_table.c.state.in_(_UNFINISHED), runs_table.c.cancel == "")
+            open_ = sa.and_(runs_table.c.state.in_(UNFINISHED), runs_table.c.cancel == "")
             query = sa.select(runs_table.c.key).where(open_, runs_table.c.bucket == bucket)
             query = query.order_by(runs_table.c.accepted).limit(_MANY)
             with self._database.begin() as db:
@@ -136,17 +136,6 @@ class ObjectLedger:
             with self._database.begin() as db:
                 for table in (seen_table, outputs_table):
                     db.execute(sa.delete(table).where(table.c.bucket == bucket, table.c.key == key))
-
-        await self._database.call(work)
-
-    async def will_write(self, bucket: str, keys: Iterable[str], run_id: str, lineage: int) -> None:
-        """Said before the first byte: whatever appears under these keys until `wrote` is the run's."""
-        row = {"bucket": bucket, "run_id": run_id, "lineage": lineage, "fingerprint": ""}
-        rows = [{**row, "key": key} for key in dict.fromkeys(keys)]
-
-        def work() -> None:
-            with self._database.begin() as db:
-                self._database.upsert(db, outputs_table, rows)
 
         await self._database.call(work)
 
@@ -168,9 +157,12 @@ class ObjectLedger:
 
         await self._database.call(work)
 
-    async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, lineage: int) -> None:
-        """What an ended run has left, as its own last word says. A key that another run has on record stays its own."""
-        row = {"bucket": bucket, "run_id": run_id, "lineage": lineage}
+    async def found(
+        self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str, lineage: int = 0
+    ) -> None:
+        """What an ended run of the drop `owner` has left, as its own last word says. A key that another run has on
+        record stays its own."""
+        row = {"bucket": bucket, "run_id": run_id, "owner": owner, "lineage": lineage}
         rows = [{**row, "key": meta.key, "fingerprint": fingerprint(meta)} for meta in metas]
         insert = self._database.insert(outputs_table)
         written = insert.on_conflict_do_update(

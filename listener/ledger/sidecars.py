@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -33,7 +33,7 @@ def with_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) ->
     for bucket in {row.bucket for row in rows}:
         keys = sorted({row.key for row in rows if row.bucket == bucket})
         for chunk in chunks(keys):
-            found = _names(database, db, bucket, chunk)
+            found = _names(database, db, bucket, chunk, set(keys))
             names.update(((bucket, key), name) for key, name in found.items())
     return [replace(row, request={**row.request, "sidecars": names[row.bucket, row.key]}) for row in rows]
 
@@ -47,17 +47,19 @@ def release_names(db: sa.Connection, bucket: str, keys: Sequence[str]) -> None:
     db.execute(sa.delete(sidecars_table).where(there, sidecars_table.c.key.not_in(busy)))
 
 
-def _names(database: Database, db: sa.Connection, bucket: str, keys: Sequence[str]) -> dict[str, str]:
+def _names(
+    database: Database, db: sa.Connection, bucket: str, keys: Sequence[str], together: Collection[str]
+) -> dict[str, str]:
     """By key; most drops get the best name, and all of those together."""
     found = _owned(db, bucket, keys)
     best = {key: next(sidecar_names(key)) for key in keys if key not in found}
-    taken = _unrecorded(db, bucket, best)
+    taken = _unrecorded(db, bucket, best, together)
     rows = [{"bucket": bucket, "name": name, "key": key} for key, name in best.items() if key not in taken]
     if rows:
         insert = database.insert(sidecars_table).on_conflict_do_nothing()
         new = db.execute(insert.returning(sidecars_table.c.key, sidecars_table.c.name), rows)
         found.update((row.key, row.name) for row in new)
-    for key in best.keys() - found.keys():
+    for key in sorted(best.keys() - found.keys()):
         names = (name for name in sidecar_names(key) if not (key in taken and name == best[key]))
         found[key] = next(name for name in names if _take(database, db, bucket, key, name))
     return found
@@ -69,9 +71,9 @@ def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> dict[str, str
     return {row.key: row.name for row in db.execute(query)}
 
 
-def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str]) -> set[str]:
+def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str], together: Collection[str]) -> set[str]:
     """Those whose best name a namesake has that was taken in before names were recorded."""
-    of = {other: key for key in best for other in namesakes(key)}
+    of = {other for key in best for other in namesakes(key)}.difference(together)
     there: set[str] = set()
     for chunk in chunks(sorted(of)):
         query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket, seen_table.c.key.in_(chunk))

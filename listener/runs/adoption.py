@@ -92,7 +92,9 @@ class Adoption:
     async def _adopt(self, run: RunRequest, ending: Ending) -> None:
         await self._board.close(run.run_id)
         metas = [await self._store.head(run.bucket, key) for key in ending.outputs]
-        await self._objects.found(run.bucket, [meta for meta in metas if meta], run.run_id, run.lineage)
+        await self._objects.found(
+            run.bucket, [meta for meta in metas if meta], run.run_id, owner=run.key, lineage=run.lineage
+        )
         await self._fence.take_back(run, "status")
         state = state_after(ending.error_code)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=ending.error_code)

@@ -81,7 +81,6 @@ class Closer:
 
         Raises OutputMissing and OutputReplaced.
         """
-        await self._objects.will_write(run.bucket, [o.key for o in finished.outputs], run.run_id, run.lineage)
         metas: list[ObjectMeta] = []
         try:
             for key, size in _left(plan, results).items():

@@ -7,7 +7,7 @@ after a crash, and must be harmless then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,7 +20,6 @@ from handlers.registry import Registry
 from listener.clock import Clock
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
-from listener.ledger.objects import ObjectLedger
 from listener.patience import Patience
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board, RunStatus
@@ -29,6 +28,7 @@ from listener.runs.input_search import Asking
 from listener.runs.inputs import Found, InputFinder
 from listener.runs.jobs import Attempt, JobOutcome, JobRunner
 from listener.runs.outbox import Outbox
+from listener.runs.outputs import OutputKeys, output_taken
 from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps, adapter_of, recalled
@@ -47,6 +47,8 @@ _OUTCOME = adapter_of(JobOutcome)
 
 KEPT_S = 86400.0
 """What is finished is paid for: to write it down the store is waited for at least so long."""
+_FREED_S = 1.0
+"""How often it is looked whether a key has become free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Collaborators:
     adoption: Adoption
     outbox: Outbox
     board: Board
-    objects: ObjectLedger
+    outputs: OutputKeys
     ends: Ends
     clock: Clock
     patience: Patience
@@ -203,8 +205,18 @@ class Tale:
         inputs = await self._c.finder.load(references, found, self._asking)
         plan = await asyncio.to_thread(handler.plan, replace(planning, inputs=inputs))
         targets = [target.key for task in plan.tasks for target in task.outputs]
-        await self._c.objects.will_write(self._run.bucket, targets, self._run.run_id, self._run.lineage)
+        await self._claim((*targets, *plan.writes))
         return plan
+
+    async def _claim(self, keys: Sequence[str]) -> None:
+        """Makes `keys` this run's. One that is about to be free is waited for; raises OutputTaken for the others."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._run.trigger.wait_for_inputs_s
+        while taken := await self._unless_ended(self._c.outputs.claim(self._run, keys)):
+            if not taken.ending or now() >= deadline:
+                raise output_taken(taken)
+            self._status.move("waiting", waiting_for=[f"the end of {taken.owner}, which writes {taken.key} too"])
+            await self._unless_ended(asyncio.sleep(_FREED_S))
 
     async def _dispatch(self, plan: Plan, asked: Asked) -> tuple[GpuResult, ...]:
         self._status.move("queued", operation=asked.operation)
@@ -243,6 +255,7 @@ class Tale:
         if self._summary is None:
             self._status.move("writing")
             finished = await asyncio.to_thread(finish.handler.finish, finish.planning, finish.plan, finish.results)
+            await self._claim([output.key for output in finished.outputs])
             jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
             self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, finished, jobs)
         # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.

@@ -27,6 +27,7 @@ from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
+from listener.ledger.owners import OutputOwners
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.memory import give_memory_back, trimmer
@@ -42,6 +43,7 @@ from listener.runs.fetching import Fetcher
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
 from listener.runs.outbox import Outbox
+from listener.runs.outputs import OutputKeys
 from listener.runs.pipeline import Collaborators, Pipeline
 from listener.runs.reading import ManifestReader, check_templates
 from listener.runs.recovery import Recovery
@@ -228,7 +230,7 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
             adoption=adoption,
             outbox=base.outbox,
             board=board,
-            objects=base.objects,
+            outputs=OutputKeys(base.store, OutputOwners(base.database)),
             ends=base.ends,
             clock=base.clock,
             patience=base.patience,

@@ -14,6 +14,7 @@ from gpu_dispatch.task import GpuResult
 from gpu_dispatch.worker.job import Ended
 from gpu_dispatch.worker.serverless import wire
 from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.settling import Settling
 from listener.runs.control import follow_commands
 from listener.runs.jobs import JobRunner
 from listener.signals import Ends
@@ -264,7 +265,9 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
     there = replace(here, means=replace(here.means, ends=Ends()))
     runs = RunLedger(here.database)
     await runs.add(RunRow("run", here.store.buckets[0], "k", "t", "queued", time.time(), time.time(), {}))
-    commands = asyncio.create_task(follow_commands(runs, there.means.ends, accepted=lambda: None, clock=time.time))
+    commands = asyncio.create_task(
+        follow_commands(runs, Settling(here.database), there.means.ends, accepted=lambda: None, clock=time.time)
+    )
     failing_part = replace(here.request(model="break"), count=2, max_attempts=1)
     other_part = replace(there.request(model="patient"), index=1, count=2)
     other = asyncio.create_task(runner(there, runs).run(other_part, Told()))

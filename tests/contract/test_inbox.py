@@ -16,6 +16,7 @@ from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Item, Told
 from listener.ledger.objects import UNSEEN, ObjectLedger, Seen
+from listener.ledger.owners import Claim, OutputOwners
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
 from listener.ledger.sources import SourceLedger
@@ -44,7 +45,9 @@ def told(key: str, *, created: bool = True, received: float = 1.0) -> Told:
 
 
 def run(key: str, run_id: str = "") -> RunRow:
-    return RunRow(run_id or f"run-{key}", "bucket", key, "manifests", "accepted", 1.0, 1.0, request={"key": key, "sidecars": key})
+    return RunRow(
+        run_id or f"run-{key}", "bucket", key, "manifests", "accepted", 1.0, 1.0, request={"key": key, "sidecars": key}
+    )
 
 
 async def held(ledger: InboxLedger, *keys: str) -> list[Item]:
@@ -151,7 +154,7 @@ async def test_a_newer_run_supersedes_and_a_removal_cancels(database: Database) 
 async def test_a_removal_leaves_what_a_run_is_about_to_write_its_own(database: Database) -> None:
     """Somebody deletes an old output while a run makes the new one, which must start nothing."""
     objects, settling = ObjectLedger(database), Settling(database)
-    await objects.will_write("bucket", ["new.mp4", "old.mp4"], "r1", 0)
+    await OutputOwners(database).claim("bucket", ["new.mp4", "old.mp4"], Claim("r1", "a.job.json", 0))
     await objects.wrote("bucket", [ObjectMeta("old.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
     items = await held(InboxLedger(database, "m1"), "new.mp4", "old.mp4")
     await settling.settle([Settlement(item, UNSEEN) for item in items], reason="cancelled")

@@ -16,6 +16,8 @@ import pytest
 from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
 from handlers.base import Finished, OutputFile, Plan, PlannedTask, TaskTarget
 from listener.ledger.inbox import Item, Told
+from listener.ledger.objects import Seen
+from listener.ledger.owners import Claim, OutputOwners
 from listener.ledger.runs import RunRow
 from listener.ledger.settling import Settlement, Settling
 from listener.runs import board as board_module
@@ -59,6 +61,9 @@ class Desk:
         """Outputs and final sidecar, as the story's last step writes them."""
         finished = Finished("ok", (OutputFile("segments.srt", text, "text/plain"), OutputFile("b.txt", b"b", "x/y")))
         results = [GpuResult("t")]
+        claim = Claim(run.run_id, run.key, run.lineage)
+        keys = [output.key for output in finished.outputs]
+        assert await OutputOwners(self.records.database).claim(run.bucket, keys, claim) == ()
         summary = await self.closer.write(
             run, Plan("transcribe", (PlannedTask(TranscribeParams("a"), ()),)), results, finished, []
         )
@@ -215,7 +220,7 @@ async def test_a_cancelled_run_that_is_replaced_leaves_no_error(desk: Desk) -> N
 async def supersede(desk: Desk, old: RunRequest) -> None:
     row = RunRow("new", old.bucket, old.key, "t", "accepted", 2.0, 2.0, {})
     item = Item(Told(old.bucket, old.key, True, "test", 2.0), 1, 0)
-    await Settling(desk.records.database).settle([Settlement(item, "f", row)], reason="cancelled")
+    await Settling(desk.records.database).settle([Settlement(item, Seen("f"), row)], reason="cancelled")
 
 
 @pytest.mark.parametrize(("document", "state", "code"), [(done, "done", ""), (failed, "failed", "input_missing")])

@@ -35,7 +35,7 @@ def test_odd_names_come_back(install: Installation) -> None:
         assert install.drops.get(f"{folder}/{folder}.mp4")
 
 
-def test_the_old_layout_comes_back(install: Installation, model_dir: Path) -> None:
+def test_recordings_and_old_bodies(install: Installation, model_dir: Path) -> None:
     """Bare audio under audios/ leaves its transcription beside that folder; an old body counts from the root."""
     install.environ["GPUDROP_MODEL_DIR"] = str(model_dir)
     install.start(defaults={"transcribe": {"model": "tiny.en"}})
@@ -45,5 +45,7 @@ def test_the_old_layout_comes_back(install: Installation, model_dir: Path) -> No
     install.drops.put("transcribe.job.json", json.dumps({**body, "audio_url": "/" + body["audio_url"]}).encode())
     install.done(f"{CHANNEL}/audios/audio_final.ogg")
     install.done("transcribe.job.json")
-    wanted = {f"{CHANNEL}/{f}/{n}" for f in ("transcriptions", "again") for n in ("segments.srt", "words.json")}
+    wanted = {
+        f"{CHANNEL}/{f}/{n}" for f in ("transcriptions/audio_final", "again") for n in ("segments.srt", "words.json")
+    }
     assert wanted <= install.drops.listing()

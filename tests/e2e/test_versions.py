@@ -52,9 +52,7 @@ def told(request: pytest.FixtureRequest, tmp_path: Path, posting: tuple[Any, int
         "triggers": [],
     }
     keys = {"GPUDROP_S3_ACCESS_KEY": server.access_key, "GPUDROP_S3_SECRET_KEY": server.secret_key}
-    installation = Installation(
-        tmp_path, MinioDrops(client, bucket), config, keys | {"GPUDROP_WEBHOOK_TOKEN": TOKEN}
-    )
+    installation = Installation(tmp_path, MinioDrops(client, bucket), config, keys | {"GPUDROP_WEBHOOK_TOKEN": TOKEN})
     put_media(installation)
     installation.start()
     if request.param != "webhook":

@@ -32,8 +32,8 @@ class Outputs(Protocol):
         """Whether nothing of the bucket was ever taken in."""
         ...
 
-    async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, lineage: int) -> None:
-        """What an ended run has left."""
+    async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str) -> None:
+        """What an ended run of the drop `owner` has left."""
         ...
 
 
@@ -68,7 +68,7 @@ class EarlierOutputs:
         known = [ending for ending in endings if ending and ending.outputs]
         for ending in known:
             metas = await asyncio.gather(*(self._head(bucket, key) for key in ending.outputs))
-            await self._outputs.found(bucket, [meta for meta in metas if meta], ending.run_id, 0)
+            await self._outputs.found(bucket, [meta for meta in metas if meta], ending.run_id, owner=ending.key)
         return len(known)
 
     async def _ending(self, bucket: str, key: str) -> Ending | None:

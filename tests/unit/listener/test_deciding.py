@@ -48,7 +48,9 @@ def test_an_overwrite_starts_a_run_although_another_one_is_not_over() -> None:
 
 def test_versions_that_look_alike_are_told_apart_by_their_id() -> None:
     versioned = replace(META, version_id="v2")
-    assert decided(versioned, Known(seen=Seen(fingerprint(versioned)))) == Run(MANIFESTS, versioned, 0, replace(SEEN, version="v2"), returns=False)
+    assert decided(versioned, Known(seen=Seen(fingerprint(versioned)))) == Run(
+        MANIFESTS, versioned, 0, replace(SEEN, version="v2"), returns=False
+    )
 
 
 def test_an_output_starts_nothing_unless_its_trigger_chains() -> None:
