@@ -13,7 +13,7 @@ from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE
 from manifests.errors import InputTooLarge
-from manifests.names import Sidecar, sidecar_key
+from manifests.names import Sidecar
 from manifests.sidecars import CallbackNote, with_callback
 
 _TRIES = 3
@@ -37,7 +37,7 @@ class CallbackNotes:
             return False
         run = _REQUEST.validate_python(found.request)
         for kind in _KINDS:
-            if await self._rewrite(run, sidecar_key(run.key, kind), row):
+            if await self._rewrite(run, run.sidecar(kind), row):
                 return True
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,20 @@ def test_an_output_stays_its_drops(install: Installation) -> None:
     again = install.command("redrive", first["run_id"])
     assert again.returncode == 0
     install.until(lambda: (d := install.document("one.job.json", "done")) and d["run_id"] != first["run_id"])
+
+
+def test_owners_are_known_when_the_state_was_lost(install: Installation) -> None:
+    install.start(triggers=[])
+    put_media(install)
+    install.drops.put("one.job.json", mux())
+    first = install.done("one.job.json")
+    install.stop()
+    shutil.rmtree(install.config.get("state") or Path(install.config["store"]["root"]) / ".gpudrop")
+    install.start()
+    install.until(lambda: install.logged("earlier_outputs_found"))
+    install.drops.put("two.job.json", mux())
+    refused(install, "two.job.json", "one.job.json")
+    assert install.document("one.job.json", "done") == first
 
 
 def test_of_two_at_the_same_moment_one_is_refused(install: Installation) -> None:
