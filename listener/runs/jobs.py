@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.waiting import Backoff
+from handlers.base import Plan
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.request import JobRequest, Tried
 from listener.ledger.runs import RunLedger
 from listener.patience import Patience
+from listener.runs.request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Ends
 from manifests.errors import ErrorInfo
@@ -57,6 +59,28 @@ class JobOutcome:
     @property
     def usd(self) -> float:
         return sum(attempt.usd for attempt in self.attempts)
+
+
+def job_requests(run: RunRequest, operation: str, plan: Plan) -> list[JobRequest]:
+    """One for each task of `plan`."""
+    trigger = run.trigger
+    return [
+        JobRequest(
+            run_id=run.run_id,
+            bucket=run.bucket,
+            key=run.key,
+            index=index,
+            count=len(plan.tasks),
+            task=task,
+            max_attempts=trigger.max_attempts,
+            trigger=trigger.name,
+            operation=operation,
+            give_up=run.received + trigger.max_event_age_s,
+            received=run.received,
+            day_usd=trigger.budget_per_day,
+        )
+        for index, task in enumerate(plan.tasks)
+    ]
 
 
 class JobRunner:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from handlers.base import ANY
@@ -12,13 +13,29 @@ from listener.store import Store
 from manifests.errors import InvalidPath, OutputTaken
 from manifests.names import is_reserved
 
+_FREED_S = 1.0
+"""How often it is looked whether a key has become free."""
+
 
 class OutputKeys:
     def __init__(self, store: Store, owners: OutputOwners) -> None:
         self._store = store
         self._owners = owners
 
-    async def claim(self, run: RunRequest, keys: Sequence[str]) -> Owned | None:
+    async def secure(self, run: RunRequest, keys: Sequence[str], waiting: Callable[[str], None]) -> None:
+        """Makes `keys` the run's. One that is about to be free is waited for, and `waiting` told why.
+
+        Raises OutputTaken for a key that stays another drop's, and InvalidPath.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + run.trigger.wait_for_inputs_s
+        while taken := await self._claim(run, keys):
+            if not taken.ending or now() >= deadline:
+                raise _taken(taken)
+            waiting(f"the end of {taken.owner}, which writes {taken.key} too")
+            await asyncio.sleep(_FREED_S)
+
+    async def _claim(self, run: RunRequest, keys: Sequence[str]) -> Owned | None:
         """Makes `keys` the run's; returns the first that is another drop's instead, and then none of them is.
 
         A drop owns what its runs wrote as long as both lie in the store. Raises InvalidPath for a name of our own.
@@ -47,7 +64,7 @@ class OutputKeys:
         return owned if there else None
 
 
-def output_taken(owned: Owned) -> OutputTaken:
+def _taken(owned: Owned) -> OutputTaken:
     what = "is a drop itself" if owned.key == owned.owner else f"belongs to another drop, {owned.owner!r}"
     return OutputTaken(
         f"The output {owned.key!r} {what}.",

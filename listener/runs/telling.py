@@ -26,9 +26,9 @@ from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
 from listener.runs.input_search import Asking
 from listener.runs.inputs import Found, InputFinder
-from listener.runs.jobs import Attempt, JobOutcome, JobRunner
+from listener.runs.jobs import Attempt, JobOutcome, JobRunner, job_requests
 from listener.runs.outbox import Outbox
-from listener.runs.outputs import OutputKeys, output_taken
+from listener.runs.outputs import OutputKeys
 from listener.runs.reading import Asked, ManifestReader
 from listener.runs.request import RunRequest
 from listener.runs.steps import Steps, adapter_of, recalled
@@ -43,12 +43,10 @@ T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
-_OUTCOME = adapter_of(JobOutcome)
+_OUTCOME: TypeAdapter[JobOutcome] = adapter_of(JobOutcome)
 
 KEPT_S = 86400.0
 """What is finished is paid for: to write it down the store is waited for at least so long."""
-_FREED_S = 1.0
-"""How often it is looked whether a key has become free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,35 +207,14 @@ class Tale:
         return plan
 
     async def _claim(self, keys: Sequence[str]) -> None:
-        """Makes `keys` this run's. One that is about to be free is waited for; raises OutputTaken for the others."""
-        now = asyncio.get_running_loop().time
-        deadline = now() + self._run.trigger.wait_for_inputs_s
-        while taken := await self._unless_ended(self._c.outputs.claim(self._run, keys)):
-            if not taken.ending or now() >= deadline:
-                raise output_taken(taken)
-            self._status.move("waiting", waiting_for=[f"the end of {taken.owner}, which writes {taken.key} too"])
-            await self._unless_ended(asyncio.sleep(_FREED_S))
+        """Makes `keys` this run's. Raises OutputTaken."""
+        await self._unless_ended(
+            self._c.outputs.secure(self._run, keys, lambda why: self._status.move("waiting", waiting_for=[why]))
+        )
 
     async def _dispatch(self, plan: Plan, asked: Asked) -> tuple[GpuResult, ...]:
         self._status.move("queued", operation=asked.operation)
-        trigger = self._run.trigger
-        requests = [
-            JobRequest(
-                run_id=self._run.run_id,
-                bucket=self._run.bucket,
-                key=self._run.key,
-                index=index,
-                count=len(plan.tasks),
-                task=task,
-                max_attempts=trigger.max_attempts,
-                trigger=trigger.name,
-                operation=asked.operation,
-                give_up=self._run.received + trigger.max_event_age_s,
-                received=self._run.received,
-                day_usd=trigger.budget_per_day,
-            )
-            for index, task in enumerate(plan.tasks)
-        ]
+        requests = job_requests(self._run, asked.operation, plan)
         answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
         outcomes = [await asyncio.to_thread(_outcome, answer) for answer in answers]
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
