@@ -187,3 +187,9 @@ def test_words_of_other_releases(said: str, problem: str) -> None:
 @pytest.mark.parametrize("said", ["", "Connection refused", "HTTP error: error sending request", "timed out"])
 def test_other_troubles_are_not_about_tls(said: str) -> None:
     assert tls_failure(said) is None
+
+
+@pytest.mark.parametrize("piece", ["_", "a_", "a ", "alert ", "certificate_"])
+def test_no_answer_takes_long_to_be_read(piece: str) -> None:
+    """Strangers write what is searched here."""
+    assert tls_failure("alert " + piece * (4096 // len(piece)) + "!") is None
