@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from manifests.address_ranges import IPAddress, is_public
 
@@ -61,11 +61,20 @@ def parse_web_address(text: str) -> WebAddress | None:
         return None
     if ":" in host and _address(host) is None:
         return None
+    credentials = found[1] or ""
+    if not _can_be_sent(credentials):
+        return None
     scheme = url[1].lower()
     port = int(found[3]) if found[3] else None
     if port is not None and port > 65535:
         return None
-    return WebAddress(scheme, found[1] or "", host, None if port == _USUAL_PORTS[scheme] else port, url[3])
+    return WebAddress(scheme, credentials, host, None if port == _USUAL_PORTS[scheme] else port, url[3])
+
+
+def _can_be_sent(credentials: str) -> bool:
+    """Whether a request's header can hold them: RFC 7617 knows no colon in a user's name, clients write Latin-1."""
+    user, _, password = (unquote(part, errors="ignore") for part in credentials.partition(":"))
+    return ":" not in user and all(ord(c) < 256 for c in user + password)
 
 
 def ascii_host(host: str) -> str | None:
