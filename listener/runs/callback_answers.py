@@ -83,9 +83,9 @@ def retry_after(value: str, now: float) -> float:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
 
 
 def _is_page(content_type: str, text: str) -> bool:

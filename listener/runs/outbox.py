@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import structlog
 
+from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow, ClaimedCallback
-from listener.runs.callback_answers import after
+from listener.runs.callback_answers import CallbackOutcome, after
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackClient, CallbackSettings
 from manifests.errors import GpuDropError, StoreUnavailable
@@ -126,7 +127,12 @@ class Outbox:
     async def _attempt(self, callback: ClaimedCallback) -> CallbackRow:
         """One POST, and what is recorded of it. Raises StoreUnavailable."""
         row = callback.row
-        outcome = await self._client.post(row.url, callback.body, run_id=row.run_id, attempt=row.attempts)
+        try:
+            outcome = await self._client.post(row.url, callback.body, run_id=row.run_id, attempt=row.attempts)
+        except Exception:
+            # An attempt like any other that failed: else it would be made again and again, and for ever.
+            log.exception("callback_defect", run_id=row.run_id)
+            outcome = CallbackOutcome("failed", DEFECT.message, DEFECT.hint)
         row = after(row, outcome, self._clock(), self._settings.max_attempts, self._rng)
         tell = log.warning if row.state in ("refused", "given_up") else log.info
         event = "callback_failed" if row.state == "waiting" else f"callback_{row.state}"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from listener.defects import DEFECT
 from listener.intake.recording import run_row
 from listener.ledger.callbacks import CLOCK_STEP_S, CallbackLedger, CallbackRow
 from listener.ledger.database import Database
@@ -239,6 +240,13 @@ async def test_an_address_that_may_not_be_called(url: str, tmp_path: Path, addre
         await listener.outbox.add("r1", address, b"{}")
         row = (await listener.until(["r1"], "refused"))["r1"]
     assert ("10.0.0.5" in address) == ('callbacks.private_hosts: ["10.0.0.5:5678"]' in row.hint)
+
+
+async def test_a_defect_is_a_failed_attempt(url: str, tmp_path: Path, receiver: Receiver) -> None:
+    async with running(url, tmp_path, "m1", settings=replace(SETTINGS, max_attempts=2)) as (listener,):
+        await listener.outbox.add("no\nheader", receiver.url, b"{}")
+        row = (await listener.until(["no\nheader"], "given_up"))["no\nheader"]
+    assert (row.attempts, row.last_error, receiver.heard) == (2, DEFECT.message, [])
 
 
 async def test_several_listeners_post_each_once(postgres_url: str, tmp_path: Path, receiver: Receiver) -> None:

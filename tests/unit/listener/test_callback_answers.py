@@ -50,6 +50,7 @@ def test_no_page_takes_long_to_be_recognised() -> None:
     [
         ("", 0.0), ("7", 7.0), (" 120 ", 120.0), ("-5", 0.0), ("soon", 0.0), ("1.5", 0.0), ("9" * 30, 0.0),
         ("Tue, 14 Nov 2023 22:14:20 GMT", 60.0), ("Tue, 14 Nov 2023 22:00:00 GMT", 0.0),
+        (f"Tue, 14 Nov 2023 22:14:20 +{'9' * 30}", 0.0), (f"Tue, 14 Nov {'9' * 30} 22:14:20 GMT", 0.0),
     ],
 )  # fmt: skip
 def test_retry_after(value: str, seconds: float) -> None:
