@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from manifests.errors import AddressNotAllowed
 from manifests.hosts import host_and_port, is_allowed_host, is_private_host, is_public_address
+
+_THREADS = ThreadPoolExecutor(64, thread_name_prefix="names")
+"""A name server that does not answer keeps one for half a minute, whoever has given up meanwhile."""
 
 
 def is_trusted(url: URL, trusted_hosts: Iterable[str]) -> bool:
@@ -33,12 +38,31 @@ def refused(host: str, port: int | None) -> AddressNotAllowed:
     )
 
 
+class SystemResolver(AbstractResolver):
+    """Looks names up as the system does, hosts file included, and on threads that nobody else needs."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Raises OSError."""
+        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = await asyncio.get_running_loop().run_in_executor(_THREADS, ask)
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=_literal(address), port=port, family=kind, proto=protocol, flags=flags)
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 class PublicResolver(AbstractResolver):
     """Answers with public addresses only. The connection goes to exactly these, so a name cannot change under it."""
 
     def __init__(self, names: AbstractResolver | None = None) -> None:
         """`names` looks names up; None: the system's way."""
-        self._names = names or ThreadedResolver()
+        self._names = names or SystemResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -51,3 +75,9 @@ class PublicResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._names.close()
+
+
+def _literal(address: tuple[str | int, ...] | tuple[int, bytes]) -> str:
+    """Of a socket's address: with its zone where it has one."""
+    zone = address[3] if len(address) == 4 else 0
+    return f"{address[0]}%{zone}" if zone and "%" not in str(address[0]) else str(address[0])

@@ -12,11 +12,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 import aiohttp
-from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
+from gpu_dispatch.transfer.address import PublicResolver, SystemResolver, check_literal, is_trusted
 from gpu_dispatch.transfer.answers import (
     BROKEN,
     REDIRECTS,
@@ -53,7 +52,7 @@ class WebClient:
         self._limits = limits
         self._rng = rng
         # Never aiohttp's own choice: with aiodns installed it asks name servers past /etc/hosts.
-        self._free = self._session(ThreadedResolver())
+        self._free = self._session(SystemResolver())
         self._guarded = self._session(PublicResolver())
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from gpu_dispatch.transfer.address import PublicResolver, check_literal, is_trusted
+from gpu_dispatch.transfer.address import PublicResolver, SystemResolver, check_literal, is_trusted
 from gpu_dispatch.transfer.answers import BROKEN, reason_of
 from gpu_dispatch.transfer.limits import TransferLimits
 from listener.runs.callback_answers import CallbackOutcome, outcome_of
@@ -63,7 +63,7 @@ class CallbackClient:
         if not trusted:
             check_literal(url)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-        connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver() if trusted else PublicResolver())
+        connector = aiohttp.TCPConnector(resolver=SystemResolver() if trusted else PublicResolver())
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.post(url, data=io.BytesIO(body), headers=headers, allow_redirects=False) as response,
