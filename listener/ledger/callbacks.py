@@ -111,7 +111,8 @@ class CallbackLedger:
         return await self._database.call(work)
 
     async def record(self, row: CallbackRow) -> None:
-        """What became of an attempt of `row.holder`, who keeps the lease. Without effect once it is somebody else's."""
+        """What became of an attempt of `row.holder`, who keeps the lease. Without effect once that is somebody else's,
+        or another attempt's."""
         names = ("state", "last_error", "hint", "updated", "due")
         await self._change(row, {name: getattr(row, name) for name in names})
 
@@ -130,8 +131,12 @@ class CallbackLedger:
         await self._write(sa.update(_callbacks).where(theirs).values(holder="", lease_until=0.0))
 
     async def resend(self, run_id: str, *, now: float, until: float) -> bool:
-        """Asks for another delivery, at once and then as ever; whether there is something to deliver."""
+        """Asks for another delivery, at once and then as ever; whether there is something to deliver.
+
+        An attempt that is being made says nothing of this one, and neither does what the sidecar tells.
+        """
         again = {"state": "waiting", "due": now, "until": until, "updated": now}
+        again |= {"noted": "", "holder": "", "lease_until": 0.0}
         return await self._write(sa.update(_callbacks).where(_callbacks.c.run_id == run_id).values(again)) > 0
 
     async def of(self, run_ids: Sequence[str]) -> dict[str, CallbackRow]:
@@ -163,7 +168,8 @@ class CallbackLedger:
         await self._write(sa.delete(_callbacks).where(old))
 
     async def _change(self, row: CallbackRow, values: dict[str, Any]) -> None:
-        mine = sa.and_(_callbacks.c.run_id == row.run_id, _callbacks.c.holder == row.holder)
+        table = _callbacks.c
+        mine = sa.and_(table.run_id == row.run_id, table.holder == row.holder, table.attempts == row.attempts)
         await self._write(sa.update(_callbacks).where(mine).values(values))
 
     async def _write(self, statement: sa.Update | sa.Delete) -> int:

@@ -115,6 +115,17 @@ async def test_what_ended_is_noted_once_and_forgotten_in_time(ledger: CallbackLe
     assert not await ledger.resend("r2", now=NOW, until=NOW)
 
 
+async def test_what_is_sent_again_waits_for_no_attempt_before_and_is_noted_anew(ledger: CallbackLedger) -> None:
+    await ledger.add(row_of("r1", noted="refused"), b"1")
+    (before,) = await ledger.claim("m1:1", now=NOW, lease_s=30.0, limit=5, per_host=5, busy=())
+    assert await ledger.resend("r1", now=NOW, until=NOW + 50.0)
+    (again,) = await ledger.claim("m1:1", now=NOW, lease_s=30.0, limit=5, per_host=5, busy=())
+    await ledger.record(replace(before.row, state="refused"))
+    await ledger.noted(before.row, "refused")
+    assert again == replace(before, row=replace(before.row, attempts=2, noted="", until=NOW + 50.0))
+    assert (await ledger.of(["r1"]))["r1"] == again.row
+
+
 async def test_a_clock_that_was_set_back_holds_nothing_up(ledger: CallbackLedger) -> None:
     await ledger.add(row_of("r1", due=NOW + CLOCK_STEP_S + 1.0, lease_until=NOW + CLOCK_STEP_S + 1.0), b"1")
     assert await claimed(ledger) == ["r1"]
