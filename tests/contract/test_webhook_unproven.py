@@ -6,9 +6,14 @@ import asyncio
 import gc
 import hashlib
 import hmac
+import time
 from pathlib import Path
 
+import pytest
+
+from listener.sources.webhook.bodies import Refused
 from listener.sources.webhook.settings import PostSecrets
+from listener.sources.webhook.unproven import Unproven, UnprovenBodies
 from support.sources import HANG_S
 from support.webhook import Receiving, cut, message, receiving
 
@@ -86,6 +91,26 @@ async def test_a_body_that_is_held_back_ends() -> None:
         assert await cut(reader)
         assert receiver.inbox.counts == {"too_slow": 1}
         writer.close()
+
+
+async def test_a_body_whose_time_is_up_gives_way_at_that_very_moment() -> None:
+    bodies = UnprovenBodies(max_bodies=9, max_bytes=10, timeout_s=0.05)
+    loop = asyncio.get_running_loop()
+    grown: asyncio.Future[None] = loop.create_future()
+
+    def grow(body: Unproven) -> None:
+        try:
+            grown.set_result(bodies.grow(body, 11))
+        except RuntimeError as e:
+            grown.set_exception(e)
+
+    with pytest.raises(Refused):
+        async with bodies.one_more() as body:
+            loop.call_at((body.scope.when() or 0.0) + 0.001, grow, body)
+            time.sleep(0.2)  # Both moments are over before the loop looks at the clock again.
+            await asyncio.sleep(HANG_S)
+    await grown
+    assert bodies.size == 0
 
 
 async def test_many_signed_posts_at_once_are_all_taken() -> None:

@@ -22,6 +22,8 @@ class Unproven:
     evicted: bool = False
 
     def evict(self) -> None:
+        if self.scope.expired():
+            return
         self.evicted = True
         self.scope.reschedule(asyncio.get_running_loop().time())
 
