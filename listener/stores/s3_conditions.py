@@ -30,7 +30,9 @@ class ConditionalWrites:
             mode = "overwrite"
         try:
             return etag_of(await obstore.put_async(client, path, data, attributes=attributes, mode=mode))
-        except (AlreadyExistsError, PreconditionError):
+        except (AlreadyExistsError, PreconditionError) as e:
+            if error_code(e) == "NoSuchBucket":
+                raise
             return None
         except (BaseError, FileNotFoundError) as e:
             code = error_code(e)

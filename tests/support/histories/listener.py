@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from support.warm import WarmProcess
 
 _LOOK_S = 0.05
 _RESTART_S = 0.5
+_ERROR = re.compile(r"[A-Za-z_.]+(Error|Exception|Unavailable|Denied|Group)\b.*: ")
 
 DEFECTS = frozenset({"run_defect", "attempt_defect", "look_defect", "run_end_not_written"})
 """Log entries that say: something that no class of errors knows has happened."""
@@ -91,9 +93,9 @@ class Listener:
 
 
 def _last_words(exception: str) -> str:
-    """The last line of a traceback that says something."""
+    """The line of a traceback that names the last error."""
     words = [line.strip(" |+-") for line in exception.splitlines()]
-    return next((line for line in reversed(words) if line and not line.startswith("---")), "")
+    return next((line for line in reversed(words) if _ERROR.match(line)), "")
 
 
 def _entry(line: str) -> dict[str, Any]:

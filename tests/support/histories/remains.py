@@ -25,13 +25,12 @@ _BUSY = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A row of the ledger; `order` counts them as they were accepted. `operation` is "" where nothing was read."""
+    """A row of the ledger; `order` counts them as they were accepted."""
 
     run_id: str
     key: str
     version: str
     state: str
-    operation: str
     order: int
 
 
@@ -135,11 +134,11 @@ def _ask(path: Path, question: str) -> list[Any]:
 
 
 def _ledger(path: Path) -> tuple[dict[str, list[Run]], frozenset[str]]:
-    rows = _ask(path, "SELECT run_id, key, request, state, operation FROM gpudrop_runs ORDER BY accepted, rowid")
+    rows = _ask(path, "SELECT run_id, key, request, state FROM gpudrop_runs ORDER BY accepted, rowid")
     open_rows = _ask(path, "SELECT task_id FROM gpudrop_jobs WHERE state != 'ended'")
     runs: dict[str, list[Run]] = {}
-    for order, (run_id, key, request, state, operation) in enumerate(rows):
-        runs.setdefault(key, []).append(Run(run_id, key, json.loads(request)["version"], state, operation, order))
+    for order, (run_id, key, request, state) in enumerate(rows):
+        runs.setdefault(key, []).append(Run(run_id, key, json.loads(request)["version"], state, order))
     return runs, frozenset(row[0] for row in open_rows)
 
 
