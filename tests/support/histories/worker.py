@@ -46,10 +46,11 @@ async def telling(params: TaskParams, job: Job) -> Payload:
 
 
 def _films(params: Img2VidParams, job: Job) -> Videos:
-    for clip in params.clips:
-        job.path(clip.output).write_text(f"{clip.output} {clip.frames}")
+    texts = {clip: f"{clip.output} {clip.frames}" for clip in params.clips}
+    for clip, text in texts.items():
+        job.path(clip.output).write_text(text)
     _note(work_of({"zoom_to": params.zoom_to}))
-    files = [VideoFile(c.output, 20, c.frames / 24, 320, 180, c.frames) for c in params.clips]
+    files = [VideoFile(c.output, len(text), c.frames / 24, 320, 180, c.frames) for c, text in texts.items()]
     return Videos(tuple(files), "libx264")
 
 
