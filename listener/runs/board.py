@@ -210,6 +210,13 @@ class Board:
             entry[0].end()
             await self._finish(entry[1])
 
+    async def end(self) -> None:
+        """The program ends: no write goes on, not even one that its run has stopped waiting for."""
+        tasks = [*(task for _, task in self._open.values()), *self._late]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _finish(self, task: asyncio.Task[None]) -> None:
         self._late.add(task)
         task.add_done_callback(self._late.discard)

@@ -222,9 +222,9 @@ class Engine:
         """
         await self._stories.let_go(_JOIN_S)
         silence()
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
-        # DBOS had made its own threads the loop's, and has just ended them.
+        # DBOS had made its own threads the loop's, and ends them: whoever else still needs some gets others.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
     def _register(self) -> None:
         story = self._story

@@ -119,6 +119,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         fence = Fence(base.store, base.runs)
         adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=base.clock)
         engine = Engine(settings, _pipeline(base, fence, adoption), ended=wanted.set)
+        stack.push_async_callback(base.board.end)
         async with base.database.alone("start"):
             await engine.start()
         stack.push_async_callback(engine.close)

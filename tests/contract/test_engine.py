@@ -80,3 +80,31 @@ def test_what_another_version_left_unfinished_is_told_again_from_the_top(tmp_pat
     assert trace(tmp_path) == Counter(lines(jobs))
     assert {state for _, state in workflows(tmp_path).values()} == {"SUCCESS"}
     assert "1" not in {version for version, _ in workflows(tmp_path).values()}
+
+
+THREADS = """
+import asyncio, sys
+from listener.runs.engine import Engine, EngineSettings
+
+class Nothing:
+    async def run(self, request, steps): pass
+    async def job(self, request, steps): pass
+
+async def main():
+    engine = Engine(EngineSettings(f"sqlite:///{sys.argv[1]}/engine.sqlite", adopts=True), Nothing())
+    await engine.start()
+    closing = asyncio.create_task(engine.close())
+    while not closing.done():
+        await asyncio.to_thread(int)
+    await closing
+
+asyncio.run(main())
+"""
+
+
+def test_whoever_needs_a_thread_while_it_closes_gets_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", THREADS, str(tmp_path)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

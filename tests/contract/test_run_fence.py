@@ -145,6 +145,19 @@ async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk, monke
     assert await desk.writer(DONE) == "r"
 
 
+async def test_no_status_is_still_being_written_when_the_program_ends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "CLOSE_S", 0.0)
+    run = await desk.run("r")
+    held = desk.store.hold("put", STATUS)
+    async with desk.board.open(run) as status:
+        status.move("queued")
+        await asyncio.wait_for(held.arrived.wait(), HANG_S)
+    await desk.board.end()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "status r"]
+
+
 async def test_a_run_that_gives_way_leaves_the_newer_ones_status(desk: Desk) -> None:
     old = await desk.run("old")
     new = await desk.replace(old, "new")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -81,14 +82,14 @@ class StaleSidecars:
         met.statuses, met.both = [], set()
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def quietly(key: str, work: Coroutine[None, None, None]) -> None:
+        async def quietly(key: str, work: Callable[[], Awaitable[None]]) -> None:
             async with gate:
                 try:
-                    await work
+                    await work()
                 except GpuDropError as e:
                     log.info("sidecar_not_swept", bucket=bucket, key=key, code=e.info.code, error=str(e))
 
-        await asyncio.gather(*(quietly(meta.key, self._learn(bucket, meta)) for meta in statuses))
+        await asyncio.gather(*(quietly(meta.key, partial(self._learn, bucket, meta)) for meta in statuses))
         try:
             writers = {meta.key: self._writers.get((bucket, meta.key), ("", ""))[1] for meta in statuses}
             rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
@@ -97,8 +98,8 @@ class StaleSidecars:
             return
         closed = [key for key, run_id in writers.items() if run_id and not (run_id in rows and not rows[run_id].ended)]
         await asyncio.gather(
-            *(quietly(key, self._status(bucket, key, rows.get(writers[key]))) for key in closed),
-            *(quietly(path, self._finals(bucket, path)) for path in both),
+            *(quietly(key, partial(self._status, bucket, key, rows.get(writers[key]))) for key in closed),
+            *(quietly(path, partial(self._finals, bucket, path)) for path in both),
         )
 
     async def _learn(self, bucket: str, meta: ObjectMeta) -> None:
