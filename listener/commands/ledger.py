@@ -15,6 +15,7 @@ from listener.configuration.state import state_of
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
+from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.sources import SourceLedger, SourceRow
 
@@ -121,15 +122,15 @@ async def cancel_runs(config: Config, what: str) -> int:
 
 async def redrive_run(config: Config, what: str) -> int:
     """The newest run that matches is run again."""
-    async with _ledger(config) as runs:
-        rows = await runs.matching(what)
+    async with ledger_database(config) as database:
+        rows = await RunLedger(database).matching(what)
         if not rows:
             print_line(f"No run matches {what!r}; `gpudrop status` lists them.")
             return 1
         if not rows[0].ended:
             print_line(f"{rows[0].run_id} ({rows[0].key}) has not ended yet; cancel it first.")
             return 1
-        await runs.request_redrive(rows[0].run_id)
+        await RedriveLedger(database).request(rows[0].run_id)
         print_line(f"{rows[0].key} will run again.")
     return 0
 

@@ -34,14 +34,6 @@ runs_table = sa.Table(
     sa.Index("gpudrop_runs_by_time", "accepted"),
     sa.Index("gpudrop_runs_by_state", "state", "member"),
 )
-_redrives = sa.Table(
-    "gpudrop_redrives",
-    tables,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("run_id", sa.Text, nullable=False),
-    # SQLite gives a deleted number again otherwise, and the same number makes the same run.
-    sqlite_autoincrement=True,
-)
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
 _OPEN = runs_table.c.state == "accepted"
@@ -266,30 +258,6 @@ class RunLedger:
         """Unfinished runs that are to end, with the reason."""
         rows = await self._rows(sa.select(runs_table).where(runs_table.c.cancel != "", _UNFINISHED))
         return {row.run_id: row.cancel for row in rows}
-
-    async def request_redrive(self, run_id: str) -> None:
-        def work() -> None:
-            with self._database.begin() as db:
-                db.execute(sa.insert(_redrives).values(run_id=run_id))
-
-        await self._database.call(work)
-
-    async def redrives(self) -> list[tuple[int, str]]:
-        """Requests not yet answered: their number and run id, in order."""
-
-        def work() -> list[tuple[int, str]]:
-            with self._database.begin() as db:
-                query = sa.select(_redrives.c.number, _redrives.c.run_id).order_by(_redrives.c.number)
-                return [(row[0], row[1]) for row in db.execute(query)]
-
-        return await self._database.call(work)
-
-    async def redriven(self, number: int) -> None:
-        def work() -> None:
-            with self._database.begin() as db:
-                db.execute(sa.delete(_redrives).where(_redrives.c.number == number))
-
-        await self._database.call(work)
 
     async def _rows(self, query: sa.Select[Any]) -> list[RunRow]:
         def work() -> list[RunRow]:

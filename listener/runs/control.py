@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from listener.intake.recording import redriven
+from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.signals import Ends
@@ -19,13 +20,19 @@ LOOK_S = 2.0
 
 
 async def follow_commands(
-    runs: RunLedger, settling: Settling, ends: Ends, *, accepted: Callable[[], None], clock: Callable[[], float]
+    runs: RunLedger,
+    redrives: RedriveLedger,
+    settling: Settling,
+    ends: Ends,
+    *,
+    accepted: Callable[[], None],
+    clock: Callable[[], float],
 ) -> None:
     """Until cancelled. `accepted` is called when a run waits to be started; `clock` gives epoch seconds."""
     while True:
         try:
             await _end_some(runs, ends)
-            if await _redrive_some(runs, settling, clock()):
+            if await _redrive_some(runs, redrives, settling, clock()):
                 accepted()
         except StoreUnavailable as e:
             log.error("commands_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
@@ -39,14 +46,14 @@ async def _end_some(runs: RunLedger, ends: Ends) -> None:
     ends.keep(requested.keys())
 
 
-async def _redrive_some(runs: RunLedger, settling: Settling, now: float) -> bool:
+async def _redrive_some(runs: RunLedger, redrives: RedriveLedger, settling: Settling, now: float) -> bool:
     """Whether there is a new run."""
     new = False
-    for number, run_id in await runs.redrives():
+    for number, run_id in await redrives.requested():
         row = await runs.find(run_id)
         if row is not None:
             again = redriven(row, number, now)
             new = await settling.drive_again(again) or new
             log.info("run_redriven", run_id=run_id, key=row.key, again=again.run_id)
-        await runs.redriven(number)
+        await redrives.answered(number)
     return new

@@ -28,6 +28,7 @@ from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.owners import OutputOwners
+from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.memory import give_memory_back, trimmer
@@ -263,7 +264,14 @@ def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> Inta
 
 def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
     work: list[Work] = [
-        follow_commands(base.runs, Settling(base.database), base.ends, accepted=wanted.set, clock=base.clock),
+        follow_commands(
+            base.runs,
+            RedriveLedger(base.database),
+            Settling(base.database),
+            base.ends,
+            accepted=wanted.set,
+            clock=base.clock,
+        ),
         sweep_old_runs(engine, base.runs, base.callbacks, keep_s=base.config.keep_runs, clock=base.clock),
         end_when_replaced(base.cluster),
         base.outbox.run(),

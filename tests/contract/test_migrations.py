@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import listener.ledger
 from listener.ledger.database import Database, tables
 from listener.ledger.migrations import MIGRATIONS, Migration, add_column, both
+from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.schema import bring_forward, migrations_table
 from manifests.errors import StateError
@@ -112,11 +113,11 @@ def test_a_redrive_number_is_not_given_again(earlier: str, url: str, engine: sa.
     async def numbers() -> list[int]:
         database = Database(url)
         await database.open()
-        runs, found = RunLedger(database), list[int]()
+        redrives, found = RedriveLedger(database), list[int]()
         for _ in range(2):
-            await runs.request_redrive("run")
-            ((number, _run),) = await runs.redrives()
-            await runs.redriven(number)
+            await redrives.request("run")
+            ((number, _run),) = await redrives.requested()
+            await redrives.answered(number)
             found.append(number)
         await database.close()
         return found

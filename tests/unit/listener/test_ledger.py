@@ -13,6 +13,7 @@ import pytest
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.owners import Claim, OutputOwners
+from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import ENDED, RunLedger, RunRow, RunState
 from listener.store import ObjectMeta
 
@@ -109,11 +110,12 @@ async def test_commands_wait_for_the_listener(database: Database) -> None:
     await runs.request_end("r1", "superseded")
     await runs.request_end("r2", "cancelled")
     assert await runs.ends_requested() == {"r1": "cancelled"}
-    await runs.request_redrive("r2")
-    ((number, run_id),) = await runs.redrives()
+    redrives = RedriveLedger(database)
+    await redrives.request("r2")
+    ((number, run_id),) = await redrives.requested()
     assert run_id == "r2"
-    await runs.redriven(number)
-    assert await runs.redrives() == []
+    await redrives.answered(number)
+    assert await redrives.requested() == []
 
 
 async def test_two_processes_may_use_it(tmp_path: Path, database: Database) -> None:
