@@ -200,4 +200,25 @@ _OWNERS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RUNS, _INBOX, _REDRIVES, _JOBS, _DIALECTS, _CALLBACKS, _NOTES, _OWNERS)
+_OPEN_CALLBACKS = Migration(
+    9,
+    "callbacks that are not over are found without the others",
+    (
+        both(
+            """CREATE INDEX gpudrop_callbacks_open ON gpudrop_callbacks (due)
+                WHERE state = 'waiting' OR noted <> state"""
+        ),
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    _RUNS,
+    _INBOX,
+    _REDRIVES,
+    _JOBS,
+    _DIALECTS,
+    _CALLBACKS,
+    _NOTES,
+    _OWNERS,
+    _OPEN_CALLBACKS,
+)

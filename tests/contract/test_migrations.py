@@ -36,6 +36,7 @@ LANDED = (
     "90622c1dcc3e01e8",  # 6
     "5ab3c9176fa4bc62",  # 7
     "a8326ec9a5dcaa18",  # 8
+    "2bcff1207de78ac7",  # 9
 )
 """What has landed never changes: a database that has it would not get the change. Append only."""
 

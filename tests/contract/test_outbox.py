@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from listener.defects import DEFECT
 from listener.intake.recording import run_row
@@ -129,6 +131,29 @@ async def test_what_is_sent_again_waits_for_no_attempt_before_and_is_noted_anew(
 async def test_a_clock_that_was_set_back_holds_nothing_up(ledger: CallbackLedger) -> None:
     await ledger.add(row_of("r1", due=NOW + CLOCK_STEP_S + 1.0, lease_until=NOW + CLOCK_STEP_S + 1.0), b"1")
     assert await claimed(ledger) == ["r1"]
+
+
+async def test_those_that_are_over_are_not_looked_through(url: str) -> None:
+    async with opened(url) as database:
+        asked: list[tuple[str, Any]] = []
+
+        def explain() -> str:
+            query, values = asked[0]
+            with database.begin() as db:
+                if db.dialect.name == "sqlite":
+                    return str(db.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values).all())
+                db.exec_driver_sql("SET LOCAL enable_seqscan = off")
+                return str(db.exec_driver_sql(f"EXPLAIN {query}", values).all())
+
+        def listen() -> None:
+            with database.begin() as db:
+                event.listen(db.engine, "before_cursor_execute", lambda *args: asked.append((args[2], args[3])))
+
+        await database.call(listen)
+        assert await claimed(CallbackLedger(database)) == []
+        plan = await database.call(explain)
+    assert "gpudrop_callbacks_open" in plan
+    assert not re.search("Seq Scan on gpudrop_callbacks|SCAN gpudrop_callbacks(?! USING)", plan)
 
 
 async def test_two_listeners_never_hold_the_same(postgres_url: str) -> None:
