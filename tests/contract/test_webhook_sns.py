@@ -215,6 +215,20 @@ async def test_a_service_that_never_answers_is_given_up(service: Service) -> Non
         assert await receiver.post(json.dumps(service.confirmation()).encode()) == 503
 
 
+async def test_a_stranger_who_names_a_slow_certificate_holds_nobody_up(service: Service) -> None:
+    async with subscribed(service, sns_timeout_s=60.0) as receiver:
+        assert await post(receiver, service.notification()) == 200
+        service.stuck = True
+        slow = f"http://{service.host}/slow.pem"
+        stranger = asyncio.create_task(post(receiver, service.notification(SigningCertURL=slow)))
+        async with asyncio.timeout(20.0):
+            while not any("slow" in path for path in service.asked):
+                await asyncio.sleep(0.02)
+            assert await post(receiver, service.notification("b.mp3")) == 200
+        stranger.cancel()
+        await asyncio.wait([stranger])
+
+
 async def test_being_unsubscribed_is_told_and_not_undone(service: Service) -> None:
     async with subscribed(service) as receiver:
         told = {**service.confirmation(), "Type": "UnsubscribeConfirmation"}

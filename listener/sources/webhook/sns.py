@@ -66,15 +66,20 @@ class Sns:
         return is_signed(message, certificate)
 
     async def _certificate(self, url: str) -> bytes:
+        if kept := self._fresh(url):
+            return kept
         async with self._fetching:
-            kept = self._kept.get(url)
-            if kept and kept.until > self._now():
-                return kept.certificate
+            if kept := self._fresh(url):
+                return kept
             certificate = await self._get(url)
             self._kept[url] = _Kept(certificate, self._now() + _FRESH_S)
             if len(self._kept) > _CERTIFICATES:
                 self._kept.popitem(last=False)
             return certificate
+
+    def _fresh(self, url: str) -> bytes | None:
+        kept = self._kept.get(url)
+        return kept.certificate if kept and kept.until > self._now() else None
 
     async def _get(self, url: str) -> bytes:
         # Quoted again: a stranger may have written it, and what he wrote must stay within the request's first line.
