@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -87,16 +87,17 @@ class CallbackLedger:
         return await self._database.call(work)
 
     async def claim(
-        self, holder: str, *, now: float, lease_s: float, limit: int, per_host: int, busy: Collection[str]
+        self, holder: str, *, now: float, lease_s: float, limit: int, per_host: int, busy: Mapping[str, int]
     ) -> list[ClaimedCallback]:
         """Up to `limit` callbacks that are due, the longest due first, for `holder` alone until the lease ends.
 
-        At most `per_host` of one receiver, none of those in `busy`. One to be delivered counts an attempt more.
+        At most `per_host` of one receiver, with those it keeps `busy`. One to be delivered counts an attempt more.
         """
         table = _callbacks
-        ready = sa.and_(_OPEN, _past(table.c.due, now), _past(table.c.lease_until, now), table.c.host.not_in(busy))
+        ready = sa.and_(_OPEN, _past(table.c.due, now), _past(table.c.lease_until, now))
         rank = sa.func.row_number().over(partition_by=table.c.host, order_by=table.c.due)
-        ranked = sa.select(table.c.run_id, rank.label("rank")).where(ready).subquery()
+        taken_up = sa.case(busy, value=table.c.host, else_=0) if busy else sa.literal(0)
+        ranked = sa.select(table.c.run_id, (rank + taken_up).label("rank")).where(ready).subquery()
         first = sa.select(ranked.c.run_id).where(ranked.c.rank <= per_host)
         chosen = sa.select(table.c.run_id).where(table.c.run_id.in_(first), ready).order_by(table.c.due).limit(limit)
         more = sa.case((table.c.state == "waiting", table.c.attempts + 1), else_=table.c.attempts)

@@ -94,14 +94,13 @@ class Outbox:
         room = AT_ONCE - len(self._busy)
         if room <= 0:
             return
-        hosts = Counter(self._busy.values())
         claimed = await self._ledger.claim(
             self._holder,
             now=self._clock(),
             lease_s=self._settings.timeout_s + _LEASE_S,
             limit=room,
             per_host=PER_HOST,
-            busy=[host for host, count in hosts.items() if count >= PER_HOST],
+            busy=Counter(self._busy.values()),
         )
         for callback in claimed:
             self._busy[callback.row.run_id] = callback.row.host

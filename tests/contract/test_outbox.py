@@ -65,14 +65,14 @@ def row_of(run_id: str, host: str = "a:80", **fields: Any) -> CallbackRow:
 
 
 async def claimed(ledger: CallbackLedger, holder: str = "m1:1", now: float = NOW, **limits: Any) -> list[str]:
-    asked = {"lease_s": 30.0, "limit": 100, "per_host": 100, "busy": (), **limits}
+    asked = {"lease_s": 30.0, "limit": 100, "per_host": 100, "busy": {}, **limits}
     return [each.row.run_id for each in await ledger.claim(holder, now=now, **asked)]
 
 
 async def test_a_run_has_one_callback_with_its_own_bytes(ledger: CallbackLedger) -> None:
     assert await ledger.add(row_of("r1"), b"\x00 first")
     assert not await ledger.add(row_of("r1"), b"second")
-    (callback,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
+    (callback,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy={})
     assert (callback.body, callback.row.attempts, callback.row.holder) == (b"\x00 first", 1, "m1:1")
     assert await claimed(ledger, "m2:1") == []
 
@@ -96,16 +96,17 @@ async def test_one_host_never_takes_all_places(ledger: CallbackLedger) -> None:
         await ledger.add(row_of(f"deaf-{n}", "deaf:1", due=NOW - 100 + n), b"1")
     await ledger.add(row_of("good", "good:1"), b"1")
     assert await claimed(ledger, per_host=2, limit=5) == ["deaf-0", "deaf-1", "good"]
-    assert await claimed(ledger, busy=("deaf:1",)) == []
-    assert len(await claimed(ledger)) == 4
+    assert await claimed(ledger, per_host=2, busy={"deaf:1": 2, "good:1": 1}) == []
+    assert await claimed(ledger, per_host=3, busy={"deaf:1": 2}) == ["deaf-2"]
+    assert len(await claimed(ledger)) == 3
 
 
 async def test_what_ended_is_noted_once_and_forgotten_in_time(ledger: CallbackLedger) -> None:
     await ledger.add(row_of("r1"), b"1")
-    (callback,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
+    (callback,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy={})
     await ledger.record(replace(callback.row, state="delivered", updated=NOW))
     await ledger.release("m1")
-    (again,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy=())
+    (again,) = await ledger.claim("m1:1", now=NOW, lease_s=9.0, limit=5, per_host=5, busy={})
     assert (again.row.state, again.row.attempts) == ("delivered", 1)
     await ledger.noted(again.row, "delivered")
     assert await claimed(ledger, now=NOW + 1000.0) == []
@@ -119,9 +120,9 @@ async def test_what_ended_is_noted_once_and_forgotten_in_time(ledger: CallbackLe
 
 async def test_what_is_sent_again_waits_for_no_attempt_before_and_is_noted_anew(ledger: CallbackLedger) -> None:
     await ledger.add(row_of("r1", noted="refused"), b"1")
-    (before,) = await ledger.claim("m1:1", now=NOW, lease_s=30.0, limit=5, per_host=5, busy=())
+    (before,) = await ledger.claim("m1:1", now=NOW, lease_s=30.0, limit=5, per_host=5, busy={})
     assert await ledger.resend("r1", now=NOW, until=NOW + 50.0)
-    (again,) = await ledger.claim("m1:1", now=NOW, lease_s=30.0, limit=5, per_host=5, busy=())
+    (again,) = await ledger.claim("m1:1", now=NOW, lease_s=30.0, limit=5, per_host=5, busy={})
     await ledger.record(replace(before.row, state="refused"))
     await ledger.noted(before.row, "refused")
     assert again == replace(before, row=replace(before.row, attempts=2, noted="", until=NOW + 50.0))
