@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
-from gpu_dispatch.task import UNCACHED, GpuResult, GpuTask, Progress
+from gpu_dispatch.task import GpuResult, GpuTask, Progress
 
 MAX_LINE = 512 * 2**20
 """Bytes. A transcript of ten hours with words takes about 10 MB."""
@@ -58,7 +58,7 @@ Report = Ready | Moved | Done
 
 def _adapter(kinds: Any) -> TypeAdapter[Any]:
     told_apart: Any = Annotated[kinds, Field(discriminator="kind")]
-    return TypeAdapter(told_apart, config=UNCACHED)
+    return TypeAdapter(told_apart)
 
 
 _ORDER = _adapter(Order)

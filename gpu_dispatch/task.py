@@ -6,7 +6,7 @@ Times are seconds unless a name ends in `_ms`; sizes are bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -268,7 +268,19 @@ class Videos:
     kind: Literal["videos"] = "videos"
 
 
-Payload = Annotated[Transcript | Videos, Field(discriminator="kind")]
+@dataclass(frozen=True, slots=True)
+class PackedTranscript:
+    """A large `Transcript` as it lies in memory and in records: its JSON, compressed, in base64. See `packed.py`.
+
+    `size` is that of the JSON, in bytes. Made on this machine only: a worker elsewhere is not believed one.
+    """
+
+    data: str
+    size: int
+    kind: Literal["packed_transcript"] = "packed_transcript"
+
+
+Payload = Annotated[Transcript | PackedTranscript | Videos, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,9 +335,15 @@ def result_to_wire(result: GpuResult) -> Any:
 
 def result_from_json(data: bytes) -> GpuResult | None:
     """Without the tree that JSON makes in memory. Raises pydantic.ValidationError when `data` is no result."""
-    return _LARGE_RESULT.validate_json(data)
+    result = _LARGE_RESULT.validate_json(data)
+    return _unpacked_only(result) if result else None
 
 
 def result_from_wire(data: Any) -> GpuResult:
     """Raises pydantic.ValidationError when `data` is no result."""
-    return _RESULT.validate_python(data)
+    return _unpacked_only(_RESULT.validate_python(data))
+
+
+def _unpacked_only(result: GpuResult) -> GpuResult:
+    """What is packed was not looked at, and may be of any size: from elsewhere it counts as nothing."""
+    return replace(result, payload=None) if isinstance(result.payload, PackedTranscript) else result

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.packed import packed
 from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.followed import Followed
@@ -130,7 +131,7 @@ class Watcher:
         """Beside the event loop where a result comes: it may be a large one."""
         if answer is not None:
             read = partial(reading_of, answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
-            return await asyncio.to_thread(read) if answer.state == "completed" else read()
+            return await asyncio.to_thread(lambda: _packed(read())) if answer.state == "completed" else read()
         if self._fresh(job):
             return Reading(job.status or JobStatus("queued"))
         return Reading(JobStatus("lost"), sure=False)
@@ -156,6 +157,14 @@ class Watcher:
                 f"Endpoint {self._settings.name} is not asked any more: this program is ending.",
                 hint="The job goes on; the next start asks for it.",
             )
+
+
+def _packed(reading: Reading) -> Reading:
+    """With a large result packed."""
+    status = reading.status
+    if status is None or status.result is None:
+        return reading
+    return replace(reading, status=replace(status, result=packed(status.result)))
 
 
 def now() -> float:

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import BinaryIO, NoReturn
 
 from gpu_dispatch.lines import Done, Moved, Order, Ready, Report, Run, order_from_line, report_line
+from gpu_dispatch.packed import packed
 from gpu_dispatch.task import GpuResult, Progress, TaskParams
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.job import run_job
@@ -122,7 +123,7 @@ async def _do(order: Run, channel: Channel, operations: Operation[TaskParams], s
         )
     except asyncio.CancelledError:
         result = GpuResult(order.task.task_id, error=RunCancelled("The job was cancelled.").info)
-    channel.send(Done(order.job, result))
+    channel.send(Done(order.job, await asyncio.to_thread(packed, result)))
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, int]:

@@ -22,8 +22,8 @@ from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunC
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
-INLINE_BYTES = 8_000_000
-"""A larger result that lies in the store is not sent through the queue as well."""
+INLINE_BYTES = 2_000_000
+"""A larger result that lies in the store is not sent through the queue as well, where it would only be read again."""
 QUEUE_BYTES = 20_000_000
 """The most a result may have that goes through RunPod's queue."""
 

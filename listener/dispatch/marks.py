@@ -7,17 +7,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
-from pydantic import ValidationError
 from pydantic_core import to_json
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes, withdrawal
-from gpu_dispatch.task import ClaimUrls, GpuResult, result_from_json
+from gpu_dispatch.task import ClaimUrls, GpuResult
 from listener.dispatch.request import JobRequest
+from listener.dispatch.results import read_result
+from listener.process_pool import ProcessPool
 from listener.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
@@ -29,10 +29,11 @@ _TYPE = "application/json"
 
 
 class Marks:
-    """`link_s`: how long the workers' addresses work; `clock` gives epoch seconds."""
+    """`link_s`: how long the workers' addresses work; `clock` gives epoch seconds. `pool` reads large answers."""
 
-    def __init__(self, store: Store, *, link_s: int, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, pool: ProcessPool, *, link_s: int, clock: Callable[[], float]) -> None:
         self._store = store
+        self._pool = pool
         self._link_s = link_s
         self._clock = clock
 
@@ -74,7 +75,7 @@ class Marks:
         """What the worker left; None while it has left nothing, or nothing about this task."""
         key = _key(request.task_id, attempt, "answer")
         data = await self._store.read(request.bucket, key, max_bytes=MAX_ANSWER)
-        result = await asyncio.to_thread(_result, data) if data else None
+        result = await read_result(data, self._pool) if data else None
         if result and result.task_id != request.task_id:
             log.warning("answer_not_believed", run_id=request.run_id, key=key, task=result.task_id[:200])
             return None
@@ -98,13 +99,6 @@ class Marks:
 
     async def _sign(self, method: Literal["GET", "PUT"], bucket: str, key: str) -> str:
         return await self._store.sign(method, bucket, key, expires_s=self._link_s, content_type=_TYPE)
-
-
-def _result(data: bytes) -> GpuResult | None:
-    try:
-        return result_from_json(data)
-    except ValidationError:
-        return None
 
 
 def _key(task_id: str, attempt: int, what: str) -> str:

@@ -11,12 +11,13 @@ import structlog
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, Videos
-from handlers.base import Finished, Link, OutputFile, Plan, Value
+from handlers.base import Link, Plan, Value
 from listener.ledger.objects import ObjectLedger, fingerprint
 from listener.ledger.run_states import RunState, state_after
 from listener.ledger.runs import RunLedger
 from listener.runs.board import Board
 from listener.runs.fence import Fence
+from listener.runs.finish import Output, Outputs
 from listener.runs.jobs import Attempt
 from listener.runs.letters import dead_letter
 from listener.runs.reading import Asked
@@ -75,7 +76,7 @@ class Closer:
         self._spent = spent
 
     async def write(
-        self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], finished: Finished, jobs: Sequence[JobRef]
+        self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], outputs: Outputs, jobs: Sequence[JobRef]
     ) -> Summary:
         """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work.
 
@@ -86,7 +87,7 @@ class Closer:
             for key, size in _left(plan, results).items():
                 meta = await self._present(run.bucket, key, size)
                 metas.append(meta)
-            for output in finished.outputs:
+            for output in outputs.files:
                 meta = await self._written(run, output)
                 metas.append(meta)
         finally:
@@ -98,10 +99,10 @@ class Closer:
             "executionTime": sum(r.execution_ms for r in results),
         }
         return Summary(
-            message=finished.message,
+            message=outputs.message,
             files=tuple(WrittenFile(m.key, m.size) for m in metas),
-            response=self._resolved(run.bucket, finished.response),
-            stats={**times, **self._resolved(run.bucket, finished.stats)},
+            response=self._resolved(run.bucket, outputs.response),
+            stats={**times, **self._resolved(run.bucket, outputs.stats)},
             jobs=tuple(JobNote(job.job_id, job.backend) for job in jobs),
         )
 
@@ -213,13 +214,14 @@ class Closer:
         await self._runs.update(run.run_id, state="superseded", at=self._clock(), error_code=RunSuperseded.code)
         log.info("run_gave_way", run_id=run.run_id, key=run.key)
 
-    async def _written(self, run: RunRequest, output: OutputFile) -> ObjectMeta:
-        etag = await self._fence.write(run, output.key, output.data, content_type=output.content_type)
+    async def _written(self, run: RunRequest, output: Output) -> ObjectMeta:
+        data = await output.read()
+        etag = await self._fence.write(run, output.key, data, content_type=output.content_type)
         now = await self._store.head(run.bucket, output.key)
         if now is not None and now.etag == etag:
             return now
         # Overwritten or removed meanwhile: what lies there now is not the run's.
-        return ObjectMeta(output.key, len(output.data), etag, _when(0.0), run_id=run.run_id)
+        return ObjectMeta(output.key, len(data), etag, _when(0.0), run_id=run.run_id)
 
     async def _present(self, bucket: str, key: str, size: int | None) -> ObjectMeta:
         meta = await self._store.head(bucket, key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import structlog
@@ -13,7 +12,7 @@ from listener.dispatch.request import JobRequest
 from listener.patience import waits_told
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
-from listener.runs.steps import Steps, adapter_of, recordable
+from listener.runs.steps import Steps, adapter_of
 from listener.runs.telling import Collaborators, Tale
 from manifests.errors import ErrorInfo, GpuDropError
 
@@ -23,7 +22,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
-_OUTCOME = adapter_of(JobOutcome)
+_OUTCOME: TypeAdapter[JobOutcome] = adapter_of(JobOutcome)
 
 
 class Pipeline:
@@ -67,5 +66,4 @@ class Pipeline:
         job = _JOB.validate_python(request)
         with waits_told(lambda reason: self._c.board.held(job.run_id, reason)):
             outcome = await self._c.runner.run(job, steps)
-        recorded = await asyncio.to_thread(recordable, _OUTCOME, outcome)
-        return recorded.get("value", recorded)
+        return _OUTCOME.dump_python(outcome, mode="json")

@@ -1,13 +1,10 @@
 """Recorded steps: what a story has done stays done, over all lives of its process.
 
 What a step returned is recorded as JSON and never done again; an error that ends it is recorded too, as an `ErrorInfo`.
-A large value is recorded as JSON within the JSON, as text: as the tree that the engine would copy, twice, on the event
-loop, a transcript of some hours takes many times its size in memory.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,15 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 from dbos import DBOS, SetWorkflowID
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
-from gpu_dispatch.task import uncached
 from manifests.errors import ErrorInfo, GpuDropError
 
 T = TypeVar("T")
-
-LARGE = 2**18
-"""Bytes of JSON from which on a value is recorded as text."""
 
 
 class Steps(Protocol):
@@ -81,7 +73,7 @@ class DurableSteps:
                 done.append(await work())
             except GpuDropError as e:
                 return {"error": _ERROR.dump_python(e.info, mode="json")}
-            return await asyncio.to_thread(recordable, adapter, done[0])
+            return {"value": adapter.dump_python(done[0], mode="json")}
 
         answer: Any = await DBOS.run_step_async({"name": name}, recorded)
         self._resumed = self._resumed or not worked
@@ -89,7 +81,7 @@ class DurableSteps:
             return done[0]
         if "error" in answer:
             raise GpuDropError.from_info(_ERROR.validate_python(answer["error"]))
-        return await asyncio.to_thread(recalled, adapter, answer)
+        return recalled(adapter, answer)
 
     async def pause(self, seconds: float) -> None:
         await DBOS.sleep_async(seconds)
@@ -106,22 +98,15 @@ class DurableSteps:
         return [await handle.get_result() for handle in handles]
 
 
-def recordable(adapter: TypeAdapter[T], value: T) -> Any:
-    """`value` as the engine records it."""
-    data = to_json(value, inf_nan_mode="constants")
-    return {"json": data.decode()} if len(data) >= LARGE else {"value": adapter.dump_python(value, mode="json")}
-
-
 def recalled(adapter: TypeAdapter[T], recorded: Any) -> T:
-    """The value of which `recordable` gave `recorded`."""
+    """The value that was recorded; a large one, for a time, as JSON within the JSON."""
     return adapter.validate_json(recorded["json"]) if "json" in recorded else adapter.validate_python(recorded["value"])
 
 
 @cache
 def adapter_of(kind: type[T]) -> TypeAdapter[T]:
     """Reads and writes what a step of this kind returns."""
-    adapter: Any = uncached(kind)
-    return adapter
+    return TypeAdapter(kind)
 
 
 _ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)

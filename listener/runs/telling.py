@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,9 +22,11 @@ from listener.clock import Clock
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.patience import Patience
+from listener.process_pool import ProcessPool
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
+from listener.runs.finish import Finish, Outputs, made_outputs
 from listener.runs.input_search import Asking
 from listener.runs.inputs import Found, InputFinder
 from listener.runs.jobs import Attempt, JobOutcome, JobRunner, job_requests
@@ -65,6 +68,7 @@ class Collaborators:
     ends: Ends
     clock: Clock
     patience: Patience
+    pool: ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +85,6 @@ class Prepared:
     """Who is to hear of an error that came before the manifest was understood, or of an end in an earlier life."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Finish:
-    """What the jobs' results become outputs with."""
-
-    handler: Handler[Any]
-    planning: Planning[Any]
-    plan: Plan
-    results: tuple[GpuResult, ...]
-
-
 class Tale:
     """One telling of one run."""
 
@@ -102,6 +96,7 @@ class Tale:
         self._asked: Asked | None = None
         self._callback_url: str | None = None
         self._attempts: tuple[Attempt, ...] = ()
+        self._outputs: Outputs | None = None
         self._summary: Summary | None = None
         self._final: bytes | None = None
 
@@ -116,8 +111,9 @@ class Tale:
             raise GpuDropError.from_info(prepared.error or DEFECT)
         handler, planning = self._planning(asked, prepared.found)
         results = await self._dispatch(prepared.plan, asked)
-        finish = _Finish(handler, planning, prepared.plan, results)
-        await self._once("finish", bool, lambda: self._finish(asked, finish), at_least_s=KEPT_S)
+        finish = Finish(handler, planning, prepared.plan, results)
+        async with AsyncExitStack() as kept:
+            await self._once("finish", bool, lambda: self._finish(asked, finish, kept), at_least_s=KEPT_S)
 
     async def fail(self, error: ErrorInfo) -> None:
         again = self._steps.resumed
@@ -216,7 +212,7 @@ class Tale:
         self._status.move("queued", operation=asked.operation)
         requests = job_requests(self._run, asked.operation, plan)
         answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
-        outcomes = [await asyncio.to_thread(_outcome, answer) for answer in answers]
+        outcomes = [_outcome(answer) for answer in answers]
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
         errors = [outcome.error for outcome in outcomes if outcome.error]
         if errors:
@@ -224,17 +220,21 @@ class Tale:
             raise GpuDropError.from_info(min(errors, key=lambda error: error.code == RunCancelled.code))
         return tuple(o.result for o in outcomes if o.result)
 
-    async def _finish(self, asked: Asked, finish: _Finish) -> bool:
-        """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again."""
+    async def _finish(self, asked: Asked, finish: Finish, kept: AsyncExitStack) -> bool:
+        """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again.
+
+        The outputs are made once, and stay as long as `kept`, however often the store has to be tried.
+        """
         if (self._steps.resumed or self._summary is not None) and await self._is_over():
             return True
         self._c.ends.check(self._run.run_id)
         if self._summary is None:
             self._status.move("writing")
-            finished = await asyncio.to_thread(finish.handler.finish, finish.planning, finish.plan, finish.results)
-            await self._claim([output.key for output in finished.outputs])
+            if self._outputs is None:
+                self._outputs = await kept.enter_async_context(made_outputs(finish, self._c.pool))
+            await self._claim([output.key for output in self._outputs.files])
             jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
-            self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, finished, jobs)
+            self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
         # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
         self._c.ends.check(self._run.run_id)
         self._final = await self._c.closer.done(self._run, asked, self._summary)

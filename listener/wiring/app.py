@@ -33,6 +33,7 @@ from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.memory import give_memory_back, trimmer
 from listener.patience import Patience
+from listener.process_pool import ProcessPool
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board
 from listener.runs.callback_notes import CallbackNotes
@@ -97,6 +98,7 @@ class _Base:
     ends: Ends
     patience: Patience
     clock: Clock
+    pool: ProcessPool
 
 
 @asynccontextmanager
@@ -161,12 +163,15 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
     patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
     jobs = JobLedger(database, clock)
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
+    pool = ProcessPool(os.environ)
+    await pool.open()
+    stack.push_async_callback(pool.close)
     spent = spending(jobs, endpoints.places)
     board = Board(store, runs, clock, spent)
     callbacks = CallbackLedger(database)
     dispatch = await build_dispatch(
         DispatchNeeds(
-            config, environment, store, jobs, ends, patience, clock, endpoints, board.progress, board.waiting
+            config, environment, store, jobs, ends, patience, clock, endpoints, pool, board.progress, board.waiting
         ),
         stack,
     )
@@ -199,6 +204,7 @@ async def _base(config: Config, environment: Environment, state: State, stack: A
         ends=ends,
         patience=patience,
         clock=clock,
+        pool=pool,
     )
 
 
@@ -236,6 +242,7 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
             ends=base.ends,
             clock=base.clock,
             patience=base.patience,
+            pool=base.pool,
         )
     )
 

@@ -26,6 +26,7 @@ from listener.dispatch.tasks import TaskMaker
 from listener.dispatch.uploads import Uploads
 from listener.ledger.jobs import JobLedger
 from listener.patience import Patience
+from listener.process_pool import ProcessPool
 from listener.signals import Ends
 from listener.store import Store
 from listener.wiring.endpoints import BuiltEndpoints
@@ -49,6 +50,7 @@ class DispatchNeeds:
     patience: Patience
     clock: Clock
     endpoints: BuiltEndpoints
+    pool: ProcessPool
     tell: Tell
     waiting: Callable[[JobRequest, Sequence[str]], None]
 
@@ -73,7 +75,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     link_s = link_seconds(config)
     jobs = needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
-    marks = Marks(store, link_s=link_s, clock=needs.clock)
+    marks = Marks(store, needs.pool, link_s=link_s, clock=needs.clock)
     late = LateClaims(marks, now=time.monotonic)
     pool = Pool(needs.endpoints.places, needs.endpoints.former, now=time.monotonic, rng=rng)
     await pool.start()

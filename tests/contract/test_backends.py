@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.backend import JobRef
+from gpu_dispatch.packed import unpacked
 from gpu_dispatch.task import Transcript, Videos
 from manifests.errors import EndpointUnavailable
 from support.media import ffmpeg
@@ -115,6 +116,7 @@ async def test_jobs_come_out_as_themselves(place: Place) -> None:
 async def test_a_huge_result_arrives_whole(odd_place: Place) -> None:
     task = odd_place.odd("huge")
     result = odd_place.answer(task, await odd_place.result(task))
+    result = unpacked(result) if result else None
     assert result and isinstance(result.payload, Transcript)
     words = result.payload.words
     assert len(words) == HUGE_WORDS and words[-1].text == f" word{HUGE_WORDS - 1}"

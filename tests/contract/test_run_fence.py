@@ -25,6 +25,7 @@ from listener.runs.adoption import Adoption
 from listener.runs.board import Board
 from listener.runs.closing import Closer
 from listener.runs.fence import Fence
+from listener.runs.finish import in_memory
 from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
 from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded
@@ -65,7 +66,7 @@ class Desk:
         keys = [output.key for output in finished.outputs]
         assert await OutputOwners(self.records.database).claim(run.bucket, keys, claim) == ()
         summary = await self.closer.write(
-            run, Plan("transcribe", (PlannedTask(TranscribeParams("a"), ()),)), results, finished, []
+            run, Plan("transcribe", (PlannedTask(TranscribeParams("a"), ()),)), results, in_memory(finished), []
         )
         return await self.closer.done(run, ASKED, summary)
 
@@ -296,10 +297,10 @@ async def test_an_output_that_a_late_worker_of_an_older_run_wrote_over_is_not_de
     result = GpuResult("t", Videos((VideoFile("video_1.mp4", size, 1.0, 320, 180, 24),), "libx264"))
     await desk.put(target.key, b"older")
     if size == 5:
-        assert (await desk.closer.write(run, plan, [result], Finished("ok"), [])).files[0].size == 5
+        assert (await desk.closer.write(run, plan, [result], in_memory(Finished("ok")), [])).files[0].size == 5
         return
     with pytest.raises(OutputReplaced, match="7 bytes"):
-        await desk.closer.write(run, plan, [result], Finished("ok"), [])
+        await desk.closer.write(run, plan, [result], in_memory(Finished("ok")), [])
 
 
 async def test_a_run_that_is_replaced_clears_nothing_away(desk: Desk) -> None:

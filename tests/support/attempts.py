@@ -6,6 +6,7 @@ They do in this process what a worker's process does.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -42,6 +43,7 @@ from listener.dispatch.uploads import Uploads
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, JobRow
 from listener.patience import Patience
+from listener.process_pool import ProcessPool
 from listener.signals import Ends
 from listener.stores.s3 import S3Store
 from manifests.media import ObjectRef
@@ -162,7 +164,10 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
             await database.open()
             stack.push_async_callback(database.close)
-            ledger, marks = JobLedger(database, time.time), Marks(s3_store, link_s=LINK_S, clock=time.time)
+            processes = ProcessPool(os.environ, parent=tmp_path / "work")
+            await processes.open()
+            stack.push_async_callback(processes.close)
+            ledger, marks = JobLedger(database, time.time), Marks(s3_store, processes, link_s=LINK_S, clock=time.time)
             rng = random.Random(1)
             patience, clock = Patience(rng), Clock()
             places = [

@@ -1,0 +1,48 @@
+"""What tests let processes of a pool do. `marks` is a file with a line for every try."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from manifests.errors import NoSpeech
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def dying(times: int, marks: Path) -> int:
+    """Is killed `times` times, then gives how many tries there were."""
+    if (tries := _tried(marks)) <= times:
+        sys.stderr.write("the last words")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return tries
+
+
+def hanging(marks: Path) -> None:
+    _tried(marks)
+    time.sleep(1000)
+
+
+def refusing() -> None:
+    raise NoSpeech("Nobody says a word.", hint="Speak.", where="audio")
+
+
+def failing() -> None:
+    raise KeyError("a defect")
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def _tried(marks: Path) -> int:
+    """The number of this try."""
+    with marks.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return len(marks.read_text().splitlines())
