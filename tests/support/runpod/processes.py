@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from support.runpod.endpoint import Endpoint
 
 Program = Literal["real", "odd", "telling", "sdk", "whisper-hub", "worker-faster_whisper"]
-"""real: our worker. odd: our worker with operations that misbehave. telling: with
-operations whose outputs say what they were made of. sdk: `sdk_worker`, a handler of a few lines. The
-others: workers of third parties, whose answers are recorded ones."""
+"""real: our worker. odd: our worker with operations that misbehave. telling: with operations whose outputs say what
+they were made of. sdk: `sdk_worker`, a handler of a few lines. The others: workers of third parties, whose answers are
+recorded ones."""
 
 WORKER_KEY = "worker-key-of-the-emulator"
 ROOT = Path(__file__).parents[3]
