@@ -14,7 +14,7 @@ from resource import getpagesize
 
 EVERY_S = 30.0
 
-GROWN = 48 * 2**20
+GROWN = 16 * 2**20
 """Bytes by which the process has to have grown since the last time for it to be worth while."""
 
 _STATM = Path("/proc/self/statm")
