@@ -13,6 +13,7 @@ import pytest
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.worker.job import Ended
 from gpu_dispatch.worker.serverless import wire
+from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Settling
 from listener.runs.control import follow_commands
@@ -266,7 +267,14 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
     runs = RunLedger(here.database)
     await runs.add(RunRow("run", here.store.buckets[0], "k", "t", "queued", time.time(), time.time(), {}))
     commands = asyncio.create_task(
-        follow_commands(runs, Settling(here.database), there.means.ends, accepted=lambda: None, clock=time.time)
+        follow_commands(
+            runs,
+            RedriveLedger(here.database),
+            Settling(here.database),
+            there.means.ends,
+            accepted=lambda: None,
+            clock=time.time,
+        )
     )
     failing_part = replace(here.request(model="break"), count=2, max_attempts=1)
     other_part = replace(there.request(model="patient"), index=1, count=2)

@@ -54,7 +54,10 @@ MANIFESTS = {
     "text-as-mp3.job.json": (manifest(audio="/media/text.mp3"), "media_unreadable"),
     "text-as-mp4.job.json": (manifest(video="/media/text.mp4", audio="/media/chord.ogg"), "media_unreadable"),
     "truncated-jpg.job.json": (images(image="/media/truncated.jpg"), "image_unreadable"),
-    "huge-png.job.json": (images(image="/media/huge.png"), "image_too_large"),
+    "huge-png.job.json": (
+        manifest(images=[{"image": "/media/huge.png", "duration": 1}], path="huge/"),
+        "image_too_large",
+    ),
     "srt-garbage.job.json": (manifest(video="/media/clip.mp4", srt="/media/garbage.srt"), "subtitles_unreadable"),
     "duration-zero.job.json": (images(duration=0), "invalid_duration"),
     "duration-negative.job.json": (images(duration=-5), "invalid_duration"),

@@ -82,7 +82,7 @@ def test_a_day_that_is_used_up_is_waited_for_and_costs_are_told(made: Made, ther
 
 
 def trigger(name: str, model: str, **more: Any) -> dict[str, Any]:
-    manifest = {"operation": "transcribe", "model": model, "path": f"{name}-heard/"}
+    manifest = {"operation": "transcribe", "model": model, "path": f"{name}-heard/{{stem}}/"}
     return {"name": name, "pattern": [f"{name}/*.mp3"], "manifest": manifest, **more}
 
 

@@ -102,7 +102,10 @@ def test_the_api_fails(shared: RunPodInstallation, row: Answered) -> None:
     rp.faults(lambda f: f.on(row.op, row.fault, row.times, endpoint=rp.endpoint.id))
     key = rp.drop(f"answered-{ANSWERED.index(row)}", row.model)
     ends_as(rp, key, row.ends, row.paid, row.runs)
-    assert rp.faults(lambda f: f.met) == [row.op] * row.times
+    met = rp.faults(lambda f: f.met)
+    # A job that was taken may begin before the next one is sent: then there is none.
+    assert met == [row.op] * (len(met) if row.fault.taken and met else row.times)
+    assert len(met) <= row.times
 
 
 def ends_as(rp: RunPodInstallation, key: str, ends: str, paid: int, runs: int) -> None:
@@ -259,7 +262,7 @@ def test_a_worker_dies_between_its_answer_and_its_report(rp: RunPodInstallation,
     """The provider gives the job to another worker, which finds that it is done: nothing is done or written twice."""
     works = tmp_path / "works"
     worker = rp.work(restart=True, ODD_WORKS=str(works))
-    rp.faults(lambda f: f.on("job-done", hang(), endpoint=rp.endpoint.id))
+    rp.faults(lambda f: (f.met.clear(), f.on("job-done", hang(), endpoint=rp.endpoint.id)))
     drops = rp.install.drops
     drops.put("i.jpg", b"picture")
     drops.put("film.job.json", json.dumps({"images": [{"image": "i.jpg", "duration": 1.0}], "path": "film/"}).encode())
