@@ -31,7 +31,7 @@ from listener.ledger.owners import OutputOwners
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
-from listener.memory import give_memory_back, trimmer
+from listener.memory import keep_large_blocks_apart
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.runs.adoption import Adoption
@@ -107,6 +107,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
 
     `config_file` is watched for changed triggers. Raises ConfigError and what the store and the engine raise.
     """
+    keep_large_blocks_apart()
     state = state_of(config)
     if isinstance(config.store, FolderStoreConfig):
         await require_folder(config.store.root)
@@ -283,8 +284,6 @@ def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyn
         end_when_replaced(base.cluster),
         base.outbox.run(),
     ]
-    if trim := trimmer():
-        work.append(give_memory_back(trim))
     if engine.adopts:
         work.append(take_over(base.cluster, engine, base.runs, intake.ledger))
     return work

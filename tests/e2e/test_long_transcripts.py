@@ -20,7 +20,7 @@ from support.runpod.installation import RunPodInstallation, patched
 WORDS = 230_000
 FORMATS = ("srt", "ass", "json", "vtt", "lrc", "txt")
 MB = 2**20
-BOUND = 150 * MB
+BOUND = 120 * MB
 """The outputs have more than 30 MB; as objects the words take some hundred."""
 
 
