@@ -85,10 +85,15 @@ def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str], togethe
 def _take(database: Database, db: sa.Connection, bucket: str, key: str, name: str) -> bool:
     """Whether `name` is now the drop's: nobody has it, or one that is gone."""
     insert = database.insert(sidecars_table).on_conflict_do_nothing().values(bucket=bucket, name=name, key=key)
-    if db.execute(insert.returning(sidecars_table.c.key)).first() is not None:
-        return True
     same = sa.and_(sidecars_table.c.bucket == bucket, sidecars_table.c.name == name)
-    owner = db.execute(sa.select(sidecars_table.c.key).where(same).with_for_update()).scalar_one()
+    owner: str | None = None
+    while owner is None:
+        if db.execute(insert.returning(sidecars_table.c.key)).first() is not None:
+            return True
+        # None: another listener has released the name in this moment.
+        owner = db.execute(sa.select(sidecars_table.c.key).where(same).with_for_update()).scalar_one_or_none()
+    if owner == key:
+        return True
     if _lives(db, bucket, owner):
         return False
     db.execute(sa.update(sidecars_table).where(same).values(key=key))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Told
@@ -17,6 +18,7 @@ from listener.ledger.objects import UNSEEN, ObjectLedger, Seen
 from listener.ledger.owners import Claim, OutputOwners, Owned
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Settled, Settlement, Settling
+from listener.ledger.sidecars import sidecars_table
 from listener.store import ObjectMeta
 
 ONE, TWO = Claim("r1", "one.mp3", 0), Claim("r2", "two.mp3", 0)
@@ -161,6 +163,31 @@ async def test_a_name_is_free_once_its_drop_is_gone_and_its_runs_are_over(databa
     assert await dropped(database, "w.job.yaml") == {"w.job.yaml": "w.job.yaml"}
     await ended(database, "w.job.json")
     assert await dropped(database, "w.job.yml") == {"w.job.yml": "w"}
+
+
+async def test_a_name_that_is_released_in_that_moment_is_taken(url: str, database: Database) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("one transaction at a time")
+    await dropped(database, "w.job.json")
+    await ended(database, "w.job.json")
+    other = Database(url)
+    await other.open()
+
+    released: list[str] = []
+
+    def release(*statement: Any) -> None:
+        if not released and "FOR UPDATE" in statement[2] and "gpudrop_sidecars" in statement[2]:
+            released.append("w")
+            with other.begin() as db:
+                db.execute(sa.delete(sidecars_table))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", release)
+    try:
+        assert await dropped(database, "w.job.yaml") == {"w.job.yaml": "w"}
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", release)
+        await other.close()
+    assert released
 
 
 async def test_a_full_name_that_is_another_ones_short_name(database: Database) -> None:
