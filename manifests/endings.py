@@ -5,12 +5,11 @@ Whoever may drop files may write one of these, too: nothing but a run id, a key 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from manifests.documents import fields_of
 from manifests.keys import key_problem
 
 DONE_CODE = 200
@@ -50,7 +49,7 @@ def ending_from_bytes(body: bytes) -> Ending | None:
         return None
     if found.code == DONE_CODE:
         return Ending(found.run_id, found.key, outputs=tuple(output.key for output in found.outputs))
-    if isinstance(found.code, str) and found.code:
+    if isinstance(found.code, str) and not key_problem(found.code):
         return Ending(found.run_id, found.key, error_code=found.code)
     return None
 
@@ -62,9 +61,9 @@ def writer_of(body: bytes) -> str:
 
 
 def _read(body: bytes) -> _Sidecar | None:
+    """Ids and codes are held to what holds for keys: no database takes any text whatsoever."""
     try:
-        # Not pydantic's own reader of JSON: it takes no lone surrogates, which names and metadata may have.
-        document: Any = json.loads(body)
-        return _SIDECAR.validate_python(document, strict=False)
-    except (ValueError, ValidationError, RecursionError):
+        found = _SIDECAR.validate_python(fields_of(body), strict=False)
+    except ValidationError:
         return None
+    return None if key_problem(found.run_id) or key_problem(found.key) else found

@@ -5,14 +5,17 @@ Each is a frozen value and one function to bytes: UTF-8 JSON, never empty. Times
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from manifests.documents import JobNote, document_bytes, error_fields, iso, job_fields
+from manifests.documents import JobNote, document_bytes, error_fields, fields_of, iso, job_fields
 from manifests.errors import ErrorInfo
+from manifests.names import Sidecar
+
+MAX_BYTES: Mapping[Sidecar, int] = {"status": 4 * 2**20, "done": 32 * 2**20, "error": 32 * 2**20}
+"""What is larger is none."""
 
 _ABOUT_CALLBACK = "callback_url: "
 
@@ -153,7 +156,7 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
 
     None when `body` is no sidecar of the run.
     """
-    fields = _read(body)
+    fields = fields_of(body)
     if fields.get("run_id") != run_id:
         return None
     told = {"state": note.state, "attempts": note.attempts, "last_error": note.last_error, "hint": note.hint}
@@ -164,13 +167,13 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
 
 def awaits_callback(body: bytes) -> bool:
     """Whether a final sidecar tells of a callback that was not heard yet."""
-    told = _read(body).get("callback")
+    told = fields_of(body).get("callback")
     return isinstance(told, dict) and cast("dict[str, Any]", told).get("state") == "waiting"
 
 
 def without_callback(body: bytes) -> bytes:
     """A final sidecar as it was before it told of its callback."""
-    fields = _read(body)
+    fields = fields_of(body)
     return document_bytes(_untold(fields, [])) if "callback" in fields else body
 
 
@@ -181,15 +184,6 @@ def _untold(fields: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any
     kept = [*(w for w in others if not str(w).startswith(_ABOUT_CALLBACK)), *warnings]
     rest = {name: value for name, value in {**fields, "warnings": kept}.items() if name != "callback"}
     return rest if kept else {name: value for name, value in rest.items() if name != "warnings"}
-
-
-def _read(body: bytes) -> dict[str, Any]:
-    """The fields of a sidecar; {} for what is none: a user may have written over it."""
-    try:
-        document: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
 def _execution(started: datetime, ended: datetime) -> dict[str, Any]:

@@ -8,13 +8,12 @@ from pydantic import TypeAdapter
 
 from listener.ledger.callbacks import CallbackRow
 from listener.ledger.runs import RunLedger
-from listener.runs.fence import MAX_SIDECAR
 from listener.runs.request import RunRequest
-from listener.store import Store
+from listener.store import Store, StoredObject
 from manifests.documents import CONTENT_TYPE
 from manifests.errors import InputTooLarge
 from manifests.names import Sidecar
-from manifests.sidecars import CallbackNote, with_callback
+from manifests.sidecars import MAX_BYTES, CallbackNote, with_callback
 
 _TRIES = 3
 _KINDS: tuple[Sidecar, ...] = ("done", "error")
@@ -37,27 +36,31 @@ class CallbackNotes:
             return False
         run = _REQUEST.validate_python(found.request)
         for kind in _KINDS:
-            if await self._rewrite(run, run.sidecar(kind), row):
+            if await self._rewrite(run, kind, row):
                 return True
         return False
 
-    async def _rewrite(self, run: RunRequest, key: str, row: CallbackRow) -> bool:
+    async def _rewrite(self, run: RunRequest, kind: Sidecar, row: CallbackRow) -> bool:
         """Only the version that was read is replaced: whatever a newer run writes there meanwhile stays."""
+        note = CallbackNote(row.state, row.attempts, row.last_error, row.hint)
         for _ in range(_TRIES):
-            found = await self._store.head(run.bucket, key)
-            body = await self._body(run.bucket, key) if found else None
-            note = CallbackNote(row.state, row.attempts, row.last_error, row.hint)
-            data = await asyncio.to_thread(with_callback, body, run.run_id, note) if body else None
+            found = await self._found(run, kind)
+            data = await asyncio.to_thread(with_callback, found.content, run.run_id, note) if found else None
             if found is None or data is None:
                 return False
             if await self._store.replace(
-                run.bucket, key, data, content_type=CONTENT_TYPE, expected=found.etag, run_id=run.run_id
+                run.bucket,
+                run.sidecar(kind),
+                data,
+                content_type=CONTENT_TYPE,
+                expected=found.meta.etag,
+                run_id=run.run_id,
             ):
                 return True
         return False
 
-    async def _body(self, bucket: str, key: str) -> bytes | None:
+    async def _found(self, run: RunRequest, kind: Sidecar) -> StoredObject | None:
         try:
-            return await self._store.read(bucket, key, max_bytes=MAX_SIDECAR)
+            return await self._store.get(run.bucket, run.sidecar(kind), max_bytes=MAX_BYTES[kind])
         except InputTooLarge:
             return None

@@ -15,8 +15,8 @@ from listener.store import Store
 from manifests.endings import writer_of
 from manifests.errors import InputTooLarge, RunSuperseded, StoreUnavailable
 from manifests.names import Sidecar
+from manifests.sidecars import MAX_BYTES
 
-MAX_SIDECAR = 32 * 2**20
 _TRIES = 8
 
 
@@ -52,7 +52,7 @@ class Fence:
     async def sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
         """What lies where the sidecar of this kind does; b"" for what is too large to be one."""
         try:
-            return await self._store.read(run.bucket, run.sidecar(kind), max_bytes=MAX_SIDECAR)
+            return await self._store.read(run.bucket, run.sidecar(kind), max_bytes=MAX_BYTES[kind])
         except InputTooLarge:
             return b""
 

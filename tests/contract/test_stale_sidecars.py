@@ -101,6 +101,15 @@ async def test_of_two_last_words_the_older_runs_goes(store: Any, records: RunRec
     assert await keys(store) == sorted([stays, "b.done.json", "b.error.json"])
 
 
+async def test_a_status_that_names_no_possible_run_does_not_end_the_listing(store: Any, records: RunRecords) -> None:
+    for name, run_id in (("half", "\ud800"), ("nul", "a\0b"), ("long", "x" * 100_000)):
+        await lay(store, f"{name}.status.json", run_id)
+    await lay(store, "ended.status.json", "1")
+    await record(records, "1", "done")
+    await listed(store, records)
+    assert await keys(store) == ["half.status.json", "long.status.json", "nul.status.json"]
+
+
 async def test_a_listing_asks_for_statuses_only_and_for_each_once(store: Any, records: RunRecords) -> None:
     for number in range(40):
         await lay(store, f"{number}.done.json", f"run {number}")

@@ -17,12 +17,12 @@ from listener.store import ObjectMeta, Store
 from manifests.endings import Ending, ending_from_bytes
 from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
 from manifests.names import sidecar_parts
+from manifests.sidecars import MAX_BYTES
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
 BATCH = 100
 AT_ONCE = 16
-_MAX_BYTES = 32 * 2**20
 
 
 class Outputs(Protocol):
@@ -74,7 +74,7 @@ class EarlierOutputs:
     async def _ending(self, bucket: str, key: str) -> Ending | None:
         async with self._gate:
             try:
-                body = await self._store.read(bucket, key, max_bytes=_MAX_BYTES)
+                body = await self._store.read(bucket, key, max_bytes=MAX_BYTES["done"])
             except (InputTooLarge, StoreDenied, UnusableKey):
                 return None
         return await asyncio.to_thread(ending_from_bytes, body) if body else None

@@ -8,7 +8,6 @@ version of one once while its run goes on, and finals of both kinds beside each 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ from listener.store import ObjectMeta, Store
 from manifests.endings import writer_of
 from manifests.errors import GpuDropError, InputTooLarge
 from manifests.names import Sidecar, sidecar_parts
+from manifests.sidecars import MAX_BYTES
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
@@ -29,7 +29,6 @@ AT_ONCE = 16
 MAX_REMEMBERED = 10_000
 _LATELY = 2000
 """Final sidecars among which the other one of a drop is looked for: a listing meets both soon after each other."""
-_MAX_BYTES = 32 * 2**20
 _FINAL: tuple[Sidecar, ...] = ("done", "error")
 
 
@@ -45,7 +44,7 @@ class _Met:
 
     statuses: list[ObjectMeta] = field(default_factory=list[ObjectMeta])
     both: set[str] = field(default_factory=set[str])
-    finals: deque[str] = field(default_factory=lambda: deque(maxlen=_LATELY))
+    finals: dict[str, None] = field(default_factory=dict[str, None])
 
 
 class StaleSidecars:
@@ -67,7 +66,9 @@ class StaleSidecars:
         elif path in met.finals:
             met.both.add(path)
         else:
-            met.finals.append(path)
+            met.finals[path] = None
+            if len(met.finals) > _LATELY:
+                del met.finals[next(iter(met.finals))]
         if len(met.statuses) + len(met.both) >= BATCH:
             await self._sweep(bucket, met)
 
@@ -98,7 +99,7 @@ class StaleSidecars:
             return
         closed = [key for key, run_id in writers.items() if run_id and not (run_id in rows and not rows[run_id].ended)]
         await asyncio.gather(
-            *(quietly(key, partial(self._status, bucket, key, rows.get(writers[key]))) for key in closed),
+            *(quietly(key, partial(self._status, bucket, key, writers[key], rows.get(writers[key]))) for key in closed),
             *(quietly(path, partial(self._finals, bucket, path)) for path in both),
         )
 
@@ -109,32 +110,38 @@ class StaleSidecars:
         self._writers.pop(at, None)
         if len(self._writers) >= MAX_REMEMBERED:
             self._writers.clear()
-        self._writers[at] = meta.etag, await self._writer(bucket, meta.key)
+        self._writers[at] = meta.etag, await self._writer(bucket, meta.key, "status")
 
-    async def _status(self, bucket: str, key: str, row: RunRow | None) -> None:
+    async def _status(self, bucket: str, key: str, run_id: str, row: RunRow | None) -> None:
         """Its run has ended, or nobody here knows of it: then its own last word tells."""
-        run_id = self._writers[bucket, key][1]
         path = key.removesuffix(".status.json")
-        if row is None and run_id not in [await self._writer(bucket, f"{path}.{kind}.json") for kind in _FINAL]:
+        if row is None and run_id not in [await self._writer(bucket, f"{path}.{kind}.json", kind) for kind in _FINAL]:
             return
-        if await self._writer(bucket, key) == run_id:
-            await self._store.delete(bucket, key)
+        if await self._removed(bucket, key, "status", run_id):
             log.info("status_swept", bucket=bucket, key=key, run_id=run_id)
         self._writers.pop((bucket, key), None)
 
     async def _finals(self, bucket: str, path: str) -> None:
         """Of two runs the older one's last word goes: it came late."""
-        writers = {f"{path}.{kind}.json": await self._writer(bucket, f"{path}.{kind}.json") for kind in _FINAL}
+        writers: dict[Sidecar, str] = {kind: await self._writer(bucket, f"{path}.{kind}.json", kind) for kind in _FINAL}
         rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
-        known = sorted((rows[run_id].accepted, key) for key, run_id in writers.items() if run_id in rows)
+        known = sorted((rows[run_id].accepted, kind) for kind, run_id in writers.items() if run_id in rows)
         if len(known) == 2 and known[0][0] < known[1][0]:
-            key = known[0][1]
-            await self._store.delete(bucket, key)
-            log.info("late_sidecar_swept", bucket=bucket, key=key, run_id=writers[key])
+            kind = known[0][1]
+            key = f"{path}.{kind}.json"
+            if await self._removed(bucket, key, kind, writers[kind]):
+                log.info("late_sidecar_swept", bucket=bucket, key=key, run_id=writers[kind])
 
-    async def _writer(self, bucket: str, key: str) -> str:
+    async def _removed(self, bucket: str, key: str, kind: Sidecar, run_id: str) -> bool:
+        """Whether it was still that run's: a newer one may have written there since."""
+        if await self._writer(bucket, key, kind) != run_id:
+            return False
+        await self._store.delete(bucket, key)
+        return True
+
+    async def _writer(self, bucket: str, key: str, kind: Sidecar) -> str:
         try:
-            body = await self._store.read(bucket, key, max_bytes=_MAX_BYTES)
+            body = await self._store.read(bucket, key, max_bytes=MAX_BYTES[kind])
         except InputTooLarge:
             return ""
         return await asyncio.to_thread(writer_of, body) if body else ""
