@@ -1,6 +1,7 @@
 """A final sidecar read back: whose it is, and how that run ended.
 
-Whoever may drop files may write one of these, too: nothing but a run id, a key and the outputs' keys is taken from it.
+Whoever may drop files may write one of these, too: nothing but a run id, the drop's key
+and version, and the outputs' keys is taken from it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ MAX_OUTPUTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`error_code` is "" for a run that is done, whose `outputs` are keys of the drop's bucket."""
+    """`error_code` is "" for a run that is done, whose `outputs` are keys of the drop's bucket.
+
+    `version` is the drop's, "" in sidecars of earlier releases.
+    """
 
     run_id: str
     key: str
     error_code: str = ""
     outputs: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class _Sidecar:
     run_id: str
     key: str
     code: int | str | None = None
+    version: str = ""
     outputs: list[_Output] = field(default_factory=list[_Output])
 
 
@@ -48,9 +54,10 @@ def ending_from_bytes(body: bytes) -> Ending | None:
     if found is None or len(found.outputs) > MAX_OUTPUTS or any(key_problem(o.key) for o in found.outputs):
         return None
     if found.code == DONE_CODE:
-        return Ending(found.run_id, found.key, outputs=tuple(output.key for output in found.outputs))
+        outputs = tuple(output.key for output in found.outputs)
+        return Ending(found.run_id, found.key, outputs=outputs, version=found.version)
     if isinstance(found.code, str) and not key_problem(found.code):
-        return Ending(found.run_id, found.key, error_code=found.code)
+        return Ending(found.run_id, found.key, error_code=found.code, version=found.version)
     return None
 
 

@@ -53,7 +53,8 @@ class OutputNote:
 class Done:
     """NAME.done.json: the old API's answer, and what is new beside it.
 
-    `response` is the operation's part, links already turned into addresses: files, video_url, videos, language, …
+    `version` is the drop's. `response` is the operation's part, links already turned into addresses: files, video_url,
+    videos, language, …
     """
 
     run_id: str
@@ -69,11 +70,12 @@ class Done:
     links_expire: datetime | None = None
     cost_usd: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """NAME.error.json. `dead_letter` is the key of the dead letter, None when there is none."""
+    """NAME.error.json. `dead_letter` is the key of the dead letter, None when there is none, `version` the drop's."""
 
     run_id: str
     key: str
@@ -85,6 +87,7 @@ class Failed:
     dead_letter: str | None = None
     cost_usd: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ def done_bytes(done: Done) -> bytes:
         "stats": done.stats,
         "run_id": done.run_id,
         "key": done.key,
+        **_version(done.version),
         "operation": done.operation,
         "outputs": [_output(o) for o in done.outputs],
         "jobs": [{"id": job.id, "endpoint": job.endpoint} for job in done.jobs],
@@ -143,6 +147,7 @@ def failed_bytes(failed: Failed) -> bytes:
             "dead_letter": failed.dead_letter,
             "run_id": failed.run_id,
             "key": failed.key,
+            **_version(failed.version),
             "operation": failed.operation,
             "execution": _execution(failed.started, failed.ended),
             **_cost(failed.cost_usd),
@@ -198,6 +203,10 @@ def _execution(started: datetime, ended: datetime) -> dict[str, Any]:
 
 def _output(output: OutputNote) -> dict[str, Any]:
     return {"key": output.key, "size": output.size}
+
+
+def _version(version: str) -> dict[str, Any]:
+    return {"version": version} if version else {}
 
 
 def _cost(usd: float | None) -> dict[str, Any]:

@@ -49,12 +49,13 @@ class Adoption:
     async def begin(self, run: RunRequest) -> bytes | None:
         """The final sidecar that `run` left in an earlier life, whose end is recorded now.
 
+        A version's first run has left that of a later one, too: it begins after that only where records were lost.
         None: it left none, and those of other runs of the drop are cleared away, so that none is taken for this run's.
         """
         others: list[Sidecar] = []
         for kind in _FINAL:
             body = await self._fence.sidecar(run, kind)
-            if body and await self._adopted(run, body):
+            if body and await self._adopted(run, body, of_version=run.is_first):
                 return body
             if body is not None:
                 others.append(kind)
@@ -82,9 +83,11 @@ class Adoption:
                 return body
         return None
 
-    async def _adopted(self, run: RunRequest, body: bytes) -> bool:
+    async def _adopted(self, run: RunRequest, body: bytes, *, of_version: bool = False) -> bool:
         ending = await asyncio.to_thread(ending_from_bytes, body)
-        if ending is None or (ending.run_id, ending.key) != (run.run_id, run.key):
+        if ending is None or ending.key != run.key:
+            return False
+        if ending.run_id != run.run_id and not (of_version and ending.version == run.version):
             return False
         await self._adopt(run, ending)
         return True

@@ -129,6 +129,7 @@ class Closer:
             links_expire=now + timedelta(seconds=self._link_s) if self._store.links_expire else None,
             cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata,
+            version=run.version,
         )
         body = done_bytes(document)
         await self._close(run, "done", body, "done")
@@ -167,6 +168,7 @@ class Closer:
             dead_letter=letter,
             cost_usd=await self._spent(run.run_id),
             metadata=asked.metadata if asked else {},
+            version=run.version,
         )
         body = failed_bytes(document)
         try:

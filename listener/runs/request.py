@@ -40,6 +40,11 @@ class RunRequest:
     def name(self) -> str:
         return drop_name(self.key)
 
+    @property
+    def is_first(self) -> bool:
+        """Whether no run of this version came before it: its id is told by the version alone."""
+        return self.run_id == run_id_of(self.bucket, self.key, self.version)
+
     def sidecar(self, kind: Sidecar) -> str:
         """Where its `kind` of sidecar lies. Another drop's may never lie there."""
         return f"{self.sidecars or drop_path(self.key)}.{kind}.json"

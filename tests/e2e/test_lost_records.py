@@ -110,6 +110,12 @@ def test_the_state_is_lost(rp: RunPodInstallation) -> None:
     rp.install.until(lambda: rp.runs(key) == 2)
     again = rp.install.until(lambda: (d := rp.install.document(key, "done")) and d != done and d)
     assert again["run_id"] != done["run_id"]
+    rp.install.stop()
+    shutil.rmtree(state_of(rp.install))
+    rp.install.start()
+    rp.install.until(lambda: len(rp.install.logged("run_found_ended")) == 4)
+    assert rp.install.document(key, "done") == again
+    assert rp.runs(key) == 2
 
 
 def change(install: Installation, database: str, statement: str) -> None:
