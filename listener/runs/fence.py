@@ -62,7 +62,10 @@ class Fence:
             await self._store.delete(run.bucket, run.sidecar(kind))
 
     async def remove(self, run: RunRequest, kind: Sidecar) -> None:
-        """Removes whatever sidecar of this kind there is, whoever wrote it. Raises RunSuperseded."""
-        if await self._store.head(run.bucket, run.sidecar(kind)) is not None:
+        """Removes whatever sidecar of this kind there is, whoever wrote it. Raises RunSuperseded.
+
+        It is read, since there is none mostly: that costs one request, and a HEAD that finds nothing two.
+        """
+        if await self.sidecar(run, kind) is not None:
             await self.check(run)
             await self._store.delete(run.bucket, run.sidecar(kind))

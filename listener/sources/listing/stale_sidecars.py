@@ -123,14 +123,18 @@ class StaleSidecars:
 
     async def _finals(self, bucket: str, path: str) -> None:
         """Of two runs the older one's last word goes: it came late."""
-        writers: dict[Sidecar, str] = {kind: await self._writer(bucket, f"{path}.{kind}.json", kind) for kind in _FINAL}
-        rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
-        known = sorted((rows[run_id].accepted, kind) for kind, run_id in writers.items() if run_id in rows)
-        if len(known) == 2 and known[0][0] < known[1][0]:
-            kind = known[0][1]
-            key = f"{path}.{kind}.json"
-            if await self._removed(bucket, key, kind, writers[kind]):
-                log.info("late_sidecar_swept", bucket=bucket, key=key, run_id=writers[kind])
+        writers: list[tuple[Sidecar, str]] = [
+            (kind, await self._writer(bucket, f"{path}.{kind}.json", kind)) for kind in _FINAL
+        ]
+        rows = await self._runs.rows([run_id for _, run_id in writers if run_id])
+        known: list[tuple[float, Sidecar, str]] = [
+            (rows[run_id].accepted, kind, run_id) for kind, run_id in writers if run_id in rows
+        ]
+        if len(known) < len(_FINAL) or known[0][0] == known[1][0]:
+            return
+        _, kind, run_id = min(known)
+        if await self._removed(bucket, f"{path}.{kind}.json", kind, run_id):
+            log.info("late_sidecar_swept", bucket=bucket, key=f"{path}.{kind}.json", run_id=run_id)
 
     async def _removed(self, bucket: str, key: str, kind: Sidecar, run_id: str) -> bool:
         """Whether it was still that run's: a newer one may have written there since."""
