@@ -66,7 +66,9 @@ class BuiltIntake:
 
 async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
     """Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
-    reconcile = _reconcile(needs)
+    earlier = EarlierOutputs(needs.store, needs.objects)
+    await earlier.begin(needs.store.buckets)
+    reconcile = _reconcile(needs, earlier)
     for_sources = SourceNeeds(needs.config, needs.environment, needs.triggers, reconcile)
     sources = [build_source(each, for_sources) for each in sources_of(needs.config)]
     ledger = InboxLedger(needs.database, needs.cluster.member)
@@ -119,7 +121,7 @@ def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -
     return [*own, cluster.lead("sources", lead)] if led else own
 
 
-def _reconcile(needs: IntakeNeeds) -> Reconcile:
+def _reconcile(needs: IntakeNeeds, earlier: EarlierOutputs) -> Reconcile:
     config = needs.config
     settings = ReconcileSettings(
         interval_s=config.reconcile.interval,
@@ -135,7 +137,7 @@ def _reconcile(needs: IntakeNeeds) -> Reconcile:
         prefixes=book.prefixes,
         buckets=None if needs.store.buckets else needs.store.find_buckets,
         sidecars=StaleSidecars(needs.store, needs.runs),
-        earlier=EarlierOutputs(needs.store, needs.objects),
+        earlier=earlier,
     )
     book.watch(lambda: reconcile.request("other triggers are in force"))
     return reconcile

@@ -44,6 +44,11 @@ class EarlierOutputs:
         self._wanted: dict[str, bool] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
 
+    async def begin(self, buckets: Sequence[str]) -> None:
+        """Before anything is taken in: a bucket that is new now is new to the first listing, whatever comes first."""
+        for bucket in buckets:
+            self._wanted[bucket] = await self._outputs.is_new(bucket)
+
     async def learn(self, bucket: str, prefixes: Sequence[str], oldest: datetime | None) -> None:
         """Once a bucket, where it is new. Raises what the store's `list` and `read` and the ledger raise."""
         if bucket not in self._wanted:
