@@ -61,6 +61,7 @@ INCOMPLETE = Refusal(400, "IncompleteBody")
 CONFLICT = Refusal(409, "OperationAborted")
 CLIENT_GONE = Refusal(499, "ClientDisconnected")
 NO_BUCKET = Refusal(404, "NoSuchBucket")
+NO_CONDITIONS = Refusal(501, "NotImplemented")
 SLOW_DOWN = Refusal(503, "SlowDown")
 
 Match = Callable[[str, str], bool]
@@ -78,6 +79,8 @@ class StoreProxy:
         self.endpoint = ""
         self.refused: Counter[str] = Counter()
         """Refused requests by "METHOD key"."""
+        self.takes_conditions = True
+        """Without: writes that carry one are refused, as servers do that know none."""
         self.held: set[str] = set()
         """Requests that are kept waiting now, as "METHOD key"."""
         self._refusal: tuple[Refusal, Match] | None = None
@@ -130,6 +133,10 @@ class StoreProxy:
         key = unquote(URL(request.raw_path, encoded=True).raw_path.lstrip("/").partition("/")[2])
         if any(pattern.match(f"{request.method} {key}") for pattern in self._holds):
             await self._kept_waiting(f"{request.method} {key}")
+        if not self.takes_conditions and {"If-Match", "If-None-Match"} & set(request.headers):
+            self.refused[f"{request.method} {key}"] += 1
+            await request.read()
+            return NO_CONDITIONS.answer(request)  # type: ignore[arg-type]
         refusal = self._refusal
         if refusal and refusal[1](request.method, key):
             self.refused[f"{request.method} {key}"] += 1
