@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -214,6 +216,18 @@ async def test_odd_keys_are_named_once_and_stop_nothing(minio_server: Any, s3_st
     assert set(inbox.created) == {"a.mp3", "c.mp3"}
     assert inbox.counts == {"unusable_key": 1}
     assert [line["key"] for line in logs if line["event"] == "key_unusable"] == ["b\nb.mp3"]
+
+
+async def test_a_file_from_the_future_does_not_wait_for_it(folder_store: FolderStore) -> None:
+    """As whatever was dropped before a clock was set back."""
+    path: Path = folder_store.root / "a.job.json"
+    path.write_bytes(b"{}")
+    os.utime(path, (time.time() + 3600.0,) * 2)
+    settings = ReconcileSettings(interval_s=0.1, settle_s=1.0)
+    source = Reconcile(folder_store, Everything(), lambda bucket, key: True, settings)
+    inbox = Recorder()
+    async with running(inbox, source):
+        await inbox.until(lambda: bool(inbox.events))
 
 
 async def test_a_file_that_is_being_written_waits_for_its_end(folder_store: FolderStore) -> None:

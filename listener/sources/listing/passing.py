@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.sources.base import Inbox
@@ -19,11 +19,13 @@ from listener.store import ObjectMeta, OddKey, Store
 from manifests.names import SIDECAR_SUFFIXES
 
 BATCH = 500
+_FUTURE = timedelta(seconds=60)
+"""A time so far ahead tells nothing of when an object was last touched: a clock is, or was, wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Objects last changed between `oldest` and `youngest` are of interest; None: without that limit."""
+    """Objects last changed between `oldest` and `youngest`, or in the future, are of interest; None: no such limit."""
 
     bucket: str
     prefixes: Sequence[str]
@@ -110,7 +112,7 @@ class Lister:
             return False
         if not self.interesting(wanted.bucket, meta.key):
             return False
-        if wanted.youngest is not None and meta.last_modified > wanted.youngest:
+        if wanted.youngest is not None and wanted.youngest < meta.last_modified < wanted.youngest + _FUTURE:
             passed.unsettled = True
             return False
         return True
