@@ -222,8 +222,12 @@ class Engine:
         """
         await self._stories.let_go(_JOIN_S)
         silence()
-        # DBOS had made its own threads the loop's, and ends them: whoever else still needs some gets others.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        # DBOS had made its own threads the loop's, and ends them: whoever else still needs some gets others. What was
+        # given to them before is begun first: DBOS cancels what is not.
+        loop = asyncio.get_running_loop()
+        begun = loop.run_in_executor(None, int)
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+        await asyncio.wait({begun}, timeout=_JOIN_S)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
     def _register(self) -> None:

@@ -83,7 +83,7 @@ def test_what_another_version_left_unfinished_is_told_again_from_the_top(tmp_pat
 
 
 THREADS = """
-import asyncio, sys
+import asyncio, sys, time
 from listener.runs.engine import Engine, EngineSettings
 
 class Nothing:
@@ -93,10 +93,12 @@ class Nothing:
 async def main():
     engine = Engine(EngineSettings(f"sqlite:///{sys.argv[1]}/engine.sqlite", adopts=True), Nothing())
     await engine.start()
+    queued = [asyncio.create_task(asyncio.to_thread(time.sleep, 0.1)) for _ in range(60)]
     closing = asyncio.create_task(engine.close())
     while not closing.done():
         await asyncio.to_thread(int)
     await closing
+    await asyncio.gather(*queued)
 
 asyncio.run(main())
 """
