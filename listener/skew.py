@@ -35,6 +35,14 @@ def by_header(date: str | None, now: float) -> float | None:
         return None
 
 
+def between(sent: str | None, date: str | None) -> float | None:
+    """Seconds by which a request's x-amz-date is ahead of its answer's Date; None where one is missing."""
+    try:
+        return by_header(date, _moment(sent).timestamp()) if sent else None
+    except ValueError:
+        return None
+
+
 def in_words(ahead_s: float | None) -> str:
     """What is wrong, as a clause."""
     if ahead_s is None:

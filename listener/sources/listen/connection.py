@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
+from listener import skew
 from listener.sources.listen import errors
 from manifests.errors import GpuDropError, ServerMisbehaves, StoreUnavailable
 
@@ -84,7 +85,8 @@ async def _check(response: aiohttp.ClientResponse, request: ListenRequest, until
                 body = await response.content.read(_MAX_REFUSAL_BYTES)
         except TimeoutError:
             body = b""
-        raise errors.refused(response.status, body, bucket=request.bucket, endpoint=request.endpoint)
+        ahead_s = skew.between(request.headers.get("x-amz-date"), response.headers.get("Date"))
+        raise errors.refused(response.status, body, bucket=request.bucket, endpoint=request.endpoint, ahead_s=ahead_s)
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
         raise errors.compressed(bucket=request.bucket, endpoint=request.endpoint, encoding=encoding)

@@ -57,10 +57,10 @@ def read_refusal(status: int, body: bytes) -> Refusal:
     return Refusal(status, first(_CODE), first(_MESSAGE), first(_REGION))
 
 
-def refused(status: int, body: bytes, *, bucket: str, endpoint: str) -> GpuDropError:
+def refused(status: int, body: bytes, *, bucket: str, endpoint: str, ahead_s: float | None = None) -> GpuDropError:
     """Retryable errors pass by themselves; for the others somebody has to do what their hint says.
 
-    `bucket` is "" for a stream over all of them.
+    `bucket` is "" for a stream over all of them. `ahead_s`: how far the request's time was ahead of the answer's.
     """
     told = read_refusal(status, body)
     said = f"{told.code or f'HTTP {status}'}: {told.message}".rstrip(": ")
@@ -79,9 +79,10 @@ def refused(status: int, body: bytes, *, bucket: str, endpoint: str) -> GpuDropE
             where=bucket,
         )
     if told.code in skew.CODES:
-        ahead_s = skew.told_in(body.decode("utf-8", "replace"))
+        told_s = skew.told_in(body.decode("utf-8", "replace"))
+        reason = skew.in_words(ahead_s if told_s is None else told_s)
         return StoreDenied(
-            f"{endpoint} refuses the request's time: {skew.in_words(ahead_s)} ({told.code}).",
+            f"{endpoint} refuses the request's time: {reason} ({told.code}).",
             hint=skew.HINT,
             where=bucket,
         )
