@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from handlers.img2vid import SplitLimits
-from handlers.registry import Registry, load_registry
-from listener.clock import Clock
-from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.reload import follow_config
-from listener.configuration.state import State, only_one, state_of
+from listener.configuration.state import only_one, state_of
 from listener.configuration.triggers import triggers_of
-from listener.ledger.callbacks import CallbackLedger
-from listener.ledger.database import Database
-from listener.ledger.files import prepare_sqlite
-from listener.ledger.jobs import JobLedger
-from listener.ledger.objects import ObjectLedger
 from listener.ledger.owners import OutputOwners
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.memory import keep_large_blocks_apart
-from listener.patience import Patience
-from listener.process_pool import ProcessPool
 from listener.runs.adoption import Adoption
-from listener.runs.board import Board
-from listener.runs.callback_notes import CallbackNotes
 from listener.runs.closing import Closer
 from listener.runs.control import follow_commands
 from listener.runs.engine import Engine, EngineSettings
@@ -44,7 +29,6 @@ from listener.runs.fence import Fence
 from listener.runs.fetching import Fetcher
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
-from listener.runs.outbox import Outbox
 from listener.runs.outputs import OutputKeys
 from listener.runs.pipeline import Collaborators, Pipeline
 from listener.runs.reading import ManifestReader, check_templates
@@ -52,14 +36,12 @@ from listener.runs.recovery import Recovery
 from listener.runs.starting import Starter
 from listener.runs.sweeping import sweep_old_runs
 from listener.runs.takeover import end_when_replaced, take_over
-from listener.signals import Arrivals, Ends
 from listener.sources.base import Inbox
 from listener.store import Store
 from listener.triggers import Trigger, TriggerBook
-from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds, spending
-from listener.wiring.endpoints import build_endpoints
+from listener.wiring.base import Base, build_base
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
-from listener.wiring.parts import build_cluster, build_store, callback_settings, defaults_of, reference_policy
+from listener.wiring.parts import defaults_of, reference_policy
 from listener.wiring.readiness import opened, require_folder, tell_when_ready
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
@@ -77,30 +59,6 @@ class App:
     tasks: frozenset[asyncio.Task[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What most parts are built from."""
-
-    config: Config
-    environment: Environment
-    cluster: Cluster
-    store: Store
-    database: Database
-    objects: ObjectLedger
-    runs: RunLedger
-    callbacks: CallbackLedger
-    outbox: Outbox
-    board: Board
-    dispatch: BuiltDispatch
-    spent: Callable[[str], Awaitable[float | None]]
-    registry: Registry
-    arrivals: Arrivals
-    ends: Ends
-    patience: Patience
-    clock: Clock
-    pool: ProcessPool
-
-
 @asynccontextmanager
 async def running(config: Config, environment: Environment, *, config_file: Path | None = None) -> AsyncGenerator[App]:
     """The whole listener, from ready to closed. Its tasks never end by themselves: one that does has failed.
@@ -113,7 +71,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         await require_folder(config.store.root)
     async with AsyncExitStack() as stack:
         stack.enter_context(only_one(state))
-        base = await _base(config, environment, state, stack)
+        base = await build_base(config, environment, state, stack)
         stack.callback(_drop_unstarted, base.dispatch.work)
         triggers = _checked(triggers_of(config), base)
         book = TriggerBook(triggers)
@@ -149,67 +107,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         yield App(base.store, base.runs, intake.inbox, tasks)
 
 
-async def _base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> _Base:
-    """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
-    cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
-    await cluster.open()
-    stack.push_async_callback(cluster.close)
-    store = build_store(config, environment)
-    stack.push_async_callback(store.close)
-    database = Database(state.ledger_url)
-    await asyncio.to_thread(prepare_sqlite, state.ledger_url, "The ledger's database")
-    await database.open()
-    stack.push_async_callback(database.close)
-    runs, ends = RunLedger(database), Ends()
-    patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
-    jobs = JobLedger(database, clock)
-    endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
-    pool = ProcessPool(os.environ)
-    await pool.open()
-    stack.push_async_callback(pool.close)
-    spent = spending(jobs, endpoints.places)
-    board = Board(store, runs, clock, spent)
-    callbacks = CallbackLedger(database)
-    dispatch = await build_dispatch(
-        DispatchNeeds(
-            config, environment, store, jobs, ends, patience, clock, endpoints, pool, board.progress, board.waiting
-        ),
-        stack,
-    )
-    split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
-    registry = load_registry(img2vid=split)
-    for problem in registry.problems:
-        log.error("handler_unusable", code=problem.code, error=problem.message, hint=problem.hint)
-    return _Base(
-        config=config,
-        environment=environment,
-        cluster=cluster,
-        store=store,
-        database=database,
-        objects=ObjectLedger(database),
-        runs=runs,
-        callbacks=callbacks,
-        outbox=Outbox(
-            callbacks,
-            CallbackNotes(store, runs),
-            callback_settings(config, environment),
-            member=cluster.member,
-            clock=clock,
-            rng=random.Random(),  # noqa: S311 - jitter
-        ),
-        board=board,
-        dispatch=dispatch,
-        spent=spent,
-        registry=registry,
-        arrivals=Arrivals(),
-        ends=ends,
-        patience=patience,
-        clock=clock,
-        pool=pool,
-    )
-
-
-def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
+def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
     config = base.config
     board = base.board
     defaults = (defaults_of(config, base.registry.models),)
@@ -248,12 +146,12 @@ def _pipeline(base: _Base, fence: Fence, adoption: Adoption) -> Pipeline:
     )
 
 
-def _checked(triggers: tuple[Trigger, ...], base: _Base) -> tuple[Trigger, ...]:
+def _checked(triggers: tuple[Trigger, ...], base: Base) -> tuple[Trigger, ...]:
     check_templates(triggers, base.registry.models, (defaults_of(base.config, base.registry.models),))
     return triggers
 
 
-def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> IntakeNeeds:
+def _intake_needs(base: Base, book: TriggerBook, wanted: asyncio.Event) -> IntakeNeeds:
     return IntakeNeeds(
         config=base.config,
         environment=base.environment,
@@ -270,7 +168,7 @@ def _intake_needs(base: _Base, book: TriggerBook, wanted: asyncio.Event) -> Inta
     )
 
 
-def _housekeeping(base: _Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
+def _housekeeping(base: Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
     work: list[Work] = [
         follow_commands(
             base.runs,

@@ -1,0 +1,122 @@
+"""What most parts of the listener are built from."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from handlers.img2vid import SplitLimits
+from handlers.registry import Registry, load_registry
+from listener.clock import Clock
+from listener.cluster.base import Cluster
+from listener.configuration.config import Config
+from listener.configuration.environment import Environment
+from listener.configuration.state import State
+from listener.ledger.callbacks import CallbackLedger
+from listener.ledger.database import Database
+from listener.ledger.files import prepare_sqlite
+from listener.ledger.jobs import JobLedger
+from listener.ledger.objects import ObjectLedger
+from listener.ledger.runs import RunLedger
+from listener.patience import Patience
+from listener.process_pool import ProcessPool
+from listener.runs.board import Board
+from listener.runs.callback_notes import CallbackNotes
+from listener.runs.outbox import Outbox
+from listener.signals import Arrivals, Ends
+from listener.store import Store
+from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds, spending
+from listener.wiring.endpoints import build_endpoints
+from listener.wiring.parts import build_cluster, build_store, callback_settings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The store, the records, and what all runs share."""
+
+    config: Config
+    environment: Environment
+    cluster: Cluster
+    store: Store
+    database: Database
+    objects: ObjectLedger
+    runs: RunLedger
+    callbacks: CallbackLedger
+    outbox: Outbox
+    board: Board
+    dispatch: BuiltDispatch
+    spent: Callable[[str], Awaitable[float | None]]
+    registry: Registry
+    arrivals: Arrivals
+    ends: Ends
+    patience: Patience
+    clock: Clock
+    pool: ProcessPool
+
+
+async def build_base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> Base:
+    """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
+    cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
+    await cluster.open()
+    stack.push_async_callback(cluster.close)
+    store = build_store(config, environment)
+    stack.push_async_callback(store.close)
+    database = Database(state.ledger_url)
+    await asyncio.to_thread(prepare_sqlite, state.ledger_url, "The ledger's database")
+    await database.open()
+    stack.push_async_callback(database.close)
+    runs, ends = RunLedger(database), Ends()
+    patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
+    jobs = JobLedger(database, clock)
+    endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
+    pool = ProcessPool(os.environ)
+    await pool.open()
+    stack.push_async_callback(pool.close)
+    spent = spending(jobs, endpoints.places)
+    board = Board(store, runs, clock, spent)
+    callbacks = CallbackLedger(database)
+    dispatch = await build_dispatch(
+        DispatchNeeds(
+            config, environment, store, jobs, ends, patience, clock, endpoints, pool, board.progress, board.waiting
+        ),
+        stack,
+    )
+    split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
+    registry = load_registry(img2vid=split)
+    for problem in registry.problems:
+        log.error("handler_unusable", code=problem.code, error=problem.message, hint=problem.hint)
+    return Base(
+        config=config,
+        environment=environment,
+        cluster=cluster,
+        store=store,
+        database=database,
+        objects=ObjectLedger(database),
+        runs=runs,
+        callbacks=callbacks,
+        outbox=Outbox(
+            callbacks,
+            CallbackNotes(store, runs),
+            callback_settings(config, environment),
+            member=cluster.member,
+            clock=clock,
+            rng=random.Random(),  # noqa: S311 - jitter
+        ),
+        board=board,
+        dispatch=dispatch,
+        spent=spent,
+        registry=registry,
+        arrivals=Arrivals(),
+        ends=ends,
+        patience=patience,
+        clock=clock,
+        pool=pool,
+    )
