@@ -35,7 +35,14 @@ class Started:
     older: frozenset[int] = field(default_factory=lambda: frozenset(p.pid for p in _descendants()))
 
     def __call__(self) -> list[psutil.Process]:
-        return [p for p in _descendants() if p.pid not in self.older]
+        return [p for p in _descendants() if p.pid not in self.older and not self._serves_the_session(p)]
+
+    def _serves_the_session(self, process: psutil.Process) -> bool:
+        """A server of the session forks when it likes: PostgreSQL to tidy up."""
+        try:
+            return name_of(process) == "postgres" and process.ppid() in self.older
+        except psutil.NoSuchProcess:
+            return True
 
 
 @pytest.fixture

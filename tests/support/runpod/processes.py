@@ -91,15 +91,14 @@ class Worker:
 
     async def stop(self) -> None:
         self._restart = False
-        for worker_id, process in list(self._processes.items()):
-            self._processes.pop(worker_id)
-            _kill_group(process)
-            self._endpoint.worker_gone(worker_id, crashed=False)
-            await process.wait()
-        watching = list(self._watching)
-        for watch in watching:
-            watch.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        # Again, for a process that was just being started in the place of another.
+        while self._processes or self._watching:
+            for worker_id, process in list(self._processes.items()):
+                self._processes.pop(worker_id)
+                _kill_group(process)
+                self._endpoint.worker_gone(worker_id, crashed=False)
+                await process.wait()
+            await asyncio.gather(*self._watching, return_exceptions=True)
         self._log.close()
 
     async def ready(self, within_s: float = 60.0) -> None:
