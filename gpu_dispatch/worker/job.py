@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from gpu_dispatch.task import GpuResult, GpuTask, Payload, Progress, TaskInput, TaskOutput, TaskParams, Transcript
+from gpu_dispatch.task import (
+    GpuResult,
+    GpuTask,
+    Payload,
+    Progress,
+    TaskInput,
+    TaskOutput,
+    TaskParams,
+    Transcript,
+    Videos,
+)
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.together import all_of
 from gpu_dispatch.transfer.transfer import Transfer
@@ -111,11 +121,9 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
 
 def device_of(payload: Payload | None) -> str:
     """ "cpu" or "cuda": where `payload` was made."""
-    if payload is None:
-        return "cpu"
-    if isinstance(payload, Transcript):
-        return payload.device
-    return "cuda" if payload.encoder.endswith("_nvenc") else "cpu"
+    if isinstance(payload, Videos):
+        return "cuda" if payload.encoder.endswith("_nvenc") else "cpu"
+    return payload.device if isinstance(payload, Transcript) else "cpu"
 
 
 class Meter:
