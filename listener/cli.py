@@ -18,6 +18,7 @@ from listener.commands.logs import configure
 from listener.configuration.config import Config
 from listener.configuration.loading import load
 from manifests.errors import GpuDropError
+from manifests.printable import printable
 
 app = typer.Typer(
     name="gpudrop",
@@ -135,12 +136,10 @@ def costs(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Show what jobs have cost, and what today's budgets are."""
-    from rich.console import Console
-
     from listener.commands.costs import show_costs
+    from listener.commands.terminal import Terminal
 
-    console = Console(highlight=False)
-    asyncio.run(show_costs(load(config), by, days, as_json=as_json, console=console, now=time.time()))
+    asyncio.run(show_costs(load(config), by, days, as_json=as_json, console=Terminal(), now=time.time()))
 
 
 @app.command()
@@ -150,11 +149,10 @@ def deploy(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Make RunPod's templates and endpoints what config.yaml says; those of others stay as they are."""
-    from rich.console import Console
-
     from listener.commands.deploy import deploy
+    from listener.commands.terminal import Terminal
 
-    work = deploy(load(config), environment(), Console(highlight=False), only=endpoint, apply=apply)
+    work = deploy(load(config), environment(), Terminal(), only=endpoint, apply=apply)
     sys.exit(asyncio.run(work))
 
 
@@ -177,6 +175,6 @@ def schema(
 
 
 def _tell(error: GpuDropError) -> None:
-    typer.secho(f"{error.info.code}: {error}", fg="red", err=True)
+    typer.secho(printable(f"{error.info.code}: {error}", keep="\n"), fg="red", err=True)
     if error.info.hint:
-        typer.echo(error.info.hint, err=True)
+        typer.echo(printable(error.info.hint, keep="\n"), err=True)

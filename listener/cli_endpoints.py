@@ -17,13 +17,12 @@ endpoints = typer.Typer(help="Where tasks run, and how each place stands.", invo
 @endpoints.callback()
 def endpoints_show(context: typer.Context, config: ConfigOption = CONFIG) -> None:
     """Show each endpoint: what it can do, its jobs, workers and price, and what is wrong with it."""
-    from rich.console import Console
-
     from listener.commands.endpoints import show_endpoints
+    from listener.commands.terminal import Terminal
 
     context.obj = config
     if context.invoked_subcommand is None:
-        sys.exit(asyncio.run(show_endpoints(load(config), environment(), Console(highlight=False))))
+        sys.exit(asyncio.run(show_endpoints(load(config), environment(), Terminal())))
 
 
 @endpoints.command("purge")
@@ -34,13 +33,12 @@ def endpoints_purge(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Take back every job of a RunPod endpoint that waits for a worker."""
-    from rich.console import Console
-
     from listener.commands.endpoints import purge_endpoint
+    from listener.commands.terminal import Terminal
 
     def sure(question: str) -> bool:
         return yes or typer.confirm(question)
 
     file = context.obj if config == CONFIG else config
-    work = purge_endpoint(load(file), environment(), Console(highlight=False), name, sure=sure)
+    work = purge_endpoint(load(file), environment(), Terminal(), name, sure=sure)
     sys.exit(asyncio.run(work))

@@ -65,9 +65,8 @@ def _on_bucket_events(
     target: list[str] | None,
     dry_run: bool = False,
 ) -> None:
-    from rich.console import Console
-
     from listener.commands.events import Request
+    from listener.commands.terminal import Terminal
 
     request = Request(bucket, tuple(target or ()), dry_run)
-    sys.exit(asyncio.run(work(load(config), environment(), request, Console(highlight=False))))
+    sys.exit(asyncio.run(work(load(config), environment(), request, Terminal())))

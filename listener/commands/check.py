@@ -10,12 +10,13 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, trouble
 from listener.commands.check_sources import listing_lines, source_lines
+from listener.commands.terminal import Terminal
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
@@ -33,15 +34,15 @@ REPORT_S = 60.0
 
 async def check_all(config_file: Path, environment: Environment) -> int:
     """Prints every line as it is known; 1 when one of them is not well."""
-    console = Console(highlight=False)
+    console = Terminal()
     bad = 0
     async for line in _lines(config_file, environment):
         bad += line.ok is False
-        mark = {True: "[green]ok  [/]", False: "[red]BAD [/]", None: "[yellow]note[/]"}[line.ok]
-        console.print(f"{mark} ", end="")
-        console.print(f"{line.subject}: {line.detail}", markup=False, soft_wrap=True)
+        mark, style = {True: ("ok  ", "green"), False: ("BAD ", "red"), None: ("note", "yellow")}[line.ok]
+        console.print(Text(mark, style), end=" ")
+        console.print(f"{line.subject}: {line.detail}", soft_wrap=True)
         if line.remedy and line.ok is not True:
-            console.print(f"     -> {line.remedy}", markup=False, soft_wrap=True)
+            console.print(f"     -> {line.remedy}", soft_wrap=True)
     return 1 if bad else 0
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from listener.commands.terminal import Terminal
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
 from listener.wiring.app import App, running
@@ -63,12 +65,12 @@ async def demonstrate(config: Config, environment: Environment, model: str) -> i
         )
     if not SAMPLES.is_dir():
         raise ConfigError("The samples are not installed here.", hint="Run the demo in a checkout of the project.")
-    console = Console()
+    console = Terminal()
     root = config.store.root
     defaults = {**config.defaults, "transcribe": {**config.defaults.get("transcribe", {}), "model": model}}
     began = time.monotonic()
     async with running(config.model_copy(update={"defaults": defaults}), environment) as app:
-        console.print(f"The listener watches [bold]{root}/[/]. Dropping {len(DROPS)} samples …")
+        console.print(f"The listener watches {root}/. Dropping {len(DROPS)} samples …", style="bold")
         await asyncio.to_thread(_drop, root)
         standings = await _watch(root, app, console)
     _report(console, root, standings, time.monotonic() - began)
@@ -125,7 +127,7 @@ def _table(standings: dict[str, Standing]) -> Table:
     for sample in DROPS:
         standing = standings[sample.key]
         colour = {"": "cyan", sample.expects: "green"}.get(standing.final, "red")
-        table.add_row(sample.key, f"[{colour}]{standing.state}[/]", standing.detail, f"[dim]{sample.about}[/]")
+        table.add_row(sample.key, Text(standing.state, colour), standing.detail, Text(sample.about, "dim"))
     return table
 
 
@@ -134,7 +136,7 @@ def _tell_changes(console: Console, standings: dict[str, Standing], told: dict[s
     for key, standing in standings.items():
         if told.get(key) != standing.state:
             told[key] = standing.state
-            console.print(f"  {key}: {standing.state}", highlight=False)
+            console.print(f"  {key}: {standing.state}")
 
 
 def _report(console: Console, root: Path, standings: dict[str, Standing], seconds: float) -> None:

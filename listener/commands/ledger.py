@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from listener.commands.terminal import Terminal
 from listener.configuration.config import Config
 from listener.configuration.state import state_of
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
@@ -47,7 +47,7 @@ async def show_status(config: Config, what: str, limit: int) -> None:
         called = await callbacks.of([row.run_id for row in rows]) if what else {}
         unheard = {} if what else await callbacks.counts()
         keys, waiting = await InboxLedger(database, "").waiting(), await runs.waiting()
-    console = Console()
+    console = Terminal()
     if sources:
         console.print(_sources_table(sources), "")
     if keys or waiting:
@@ -103,9 +103,10 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _cells(row: RunRow) -> tuple[str, ...]:
-    colour = _COLOURS.get(row.state, "cyan")
-    state = f"[{colour}]{row.state}[/]" + (f" ({row.cancel})" if row.cancel and not row.ended else "")
+def _cells(row: RunRow) -> tuple[str | Text, ...]:
+    state = Text(row.state, _COLOURS.get(row.state, "cyan"))
+    if row.cancel and not row.ended:
+        state.append(f" ({row.cancel})", "")
     return _moment(row.accepted), state, row.operation, f"{row.bucket}/{row.key}", row.run_id, row.error_code
 
 
@@ -136,4 +137,4 @@ async def redrive_run(config: Config, what: str) -> int:
 
 
 def print_line(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    Terminal().print(text, soft_wrap=True)

@@ -7,7 +7,9 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from manifests.printable import printable
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], form: Literal["console", "json"]) -> None:
@@ -18,10 +20,10 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    last: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+    last: list[Processor] = (
+        [structlog.processors.JSONRenderer(ensure_ascii=False)]
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
+        else [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -32,7 +34,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
         )
     )
     root = logging.getLogger()
@@ -42,3 +44,14 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     for ours in ("listener", "gpu_dispatch", "handlers"):
         logging.getLogger(ours).setLevel(level.upper())
+
+
+_OF_SEVERAL_LINES = ("exception", "stack")
+
+
+def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A key or a worker's text may hold what acts on the terminal; JSON has escapes for it."""
+    return {
+        name: printable(value, keep="\n" if name in _OF_SEVERAL_LINES else "") if isinstance(value, str) else value
+        for name, value in event.items()
+    }

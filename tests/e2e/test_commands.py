@@ -39,6 +39,19 @@ def test_status_cancel_and_redrive(install: Installation) -> None:
     assert [o["key"] for o in again["outputs"]] == ["muxed.mp4"]
 
 
+def test_keys_act_on_no_terminal(folder_install: Installation) -> None:
+    """What looks like markup is none, and characters that change the order of reading are shown."""
+    install = folder_install
+    install.start(triggers=[])
+    key = "a[/b][red]\u202egnp.job.json"
+    install.drops.put(key, b"{")
+    install.failed(key)
+    shown = install.command("status")
+    assert shown.returncode == 0, shown.stderr
+    assert "a[/b][red]\ufffdgnp.job.json" in "".join(shown.stdout.split())
+    assert "\u202e" not in shown.stdout + install.command("status", key).stdout
+
+
 def test_a_redrive_waits_for_the_listener(folder_install: Installation) -> None:
     install = folder_install
     install.start(triggers=[])
