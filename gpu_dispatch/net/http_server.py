@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar
+from weakref import WeakSet
 
 import structlog
 from aiohttp import web
@@ -23,15 +25,11 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server grants. Of `max_connections`, no more are taken than leave the program files for its own work."""
+    """What one server grants. `max_connections` is taken as far as the files that the process may open allow it."""
 
     header_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
     max_connections: int = 4096
-
-    @property
-    def connections(self) -> int:
-        return min(self.max_connections, _files_left())
 
 
 class Connection(web.RequestHandler):
@@ -124,26 +122,31 @@ class Connection(web.RequestHandler):
 
 
 class HttpServer(web.Server):
-    """What `loop.create_server` asks for connections. `answer` gets every request; it never sees what is not HTTP."""
+    """What `loop.create_server` asks for connections. `answer` gets every request; it never sees what is not HTTP.
+
+    The servers of a process share the files that its own work leaves, in equal parts.
+    """
+
+    _servers: ClassVar[WeakSet[HttpServer]] = WeakSet()
 
     def __init__(self, answer: Answer, limits: Limits, count: Callable[[str], None]) -> None:
         super().__init__(self._handle)
         self._answer = answer
         self._limits = limits
-        self._most = limits.connections
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._ending = False
         self._open = 0
         self._busy = 0
         self.count = count
+        self._servers.add(self)
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, self._limits)
 
     @property
     def is_full(self) -> bool:
-        return self._open > self._most
+        return self._open > min(self._limits.max_connections, _files_left() // max(1, len(self._servers)))
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         self._open += 1
@@ -156,6 +159,7 @@ class HttpServer(web.Server):
     async def close(self, grace_s: float) -> None:
         """Closes idle connections, and the others once they are answered, or after `grace_s`."""
         self._ending = True
+        self._servers.discard(self)
         await asyncio.sleep(0)
         for connection in self.connections:
             if isinstance(connection, Connection) and not connection.busy:

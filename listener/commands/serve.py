@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 from pathlib import Path
@@ -19,6 +20,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 async def serve(config: Config, environment: Environment, *, config_file: Path | None) -> int:
     """The exit status: 0 after a signal, 1 when a part of the listener failed."""
+    _open_more_files()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -36,6 +38,15 @@ async def serve(config: Config, environment: Environment, *, config_file: Path |
             _tell(task.exception())
         log.info("stopping")
     return 1 if failed else 0
+
+
+def _open_more_files() -> None:
+    """As many as the machine's owner allows: the usual limit is one for programs that use `select`."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _tell(error: BaseException | None) -> None:
