@@ -1,8 +1,8 @@
-# syntax=docker/dockerfile:1.7
+# syntax=docker/dockerfile:1.7@sha256:a57df69d0ea827fb7266491f2813635de6f17269be881f696fbfdf2d83dda33e
 # Video on RunPod, encoded by NVENC. Build it from the repository's root.
 # The encoder is the host's driver; Debian's ffmpeg asks for 470.57 or newer, which every GPU host has.
 
-FROM python:3.11.15-slim-bookworm AS dependencies
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 WORKDIR /build
@@ -12,7 +12,7 @@ COPY docker/locks docker/locks
 RUN python scripts/lock.py show --extra worker --without docker/locks/excludes-nvenc.txt > constraints.txt \
  && /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
 
-FROM python:3.11.15-slim-bookworm AS package
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS package
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY pyproject.toml requirements.lock README.md ./
@@ -25,7 +25,7 @@ COPY gpu_dispatch gpu_dispatch
 COPY listener listener
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist .
 
-FROM python:3.11.15-slim-bookworm AS worker
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS worker
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

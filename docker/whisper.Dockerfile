@@ -1,8 +1,8 @@
-# syntax=docker/dockerfile:1.7
+# syntax=docker/dockerfile:1.7@sha256:a57df69d0ea827fb7266491f2813635de6f17269be881f696fbfdf2d83dda33e
 # Speech on RunPod (the default target), or `--target local`: gpudrop on a machine with a GPU of its own.
 # Build it from the repository's root. CUDA comes from the wheels that torch brings; the driver is the host's.
 
-FROM python:3.11.15-slim-bookworm AS dependencies
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 WORKDIR /build
@@ -11,7 +11,7 @@ COPY scripts/lock.py scripts/lock.py
 RUN python scripts/lock.py show --extra openai,worker > constraints.txt \
  && /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
 
-FROM python:3.11.15-slim-bookworm AS package
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS package
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY pyproject.toml requirements.lock README.md ./
@@ -43,7 +43,7 @@ ADD --chmod=444 --checksum=sha256:7ccc62c6f2765af1f3b46c00c9b5894426835a05021c8b
 ADD --chmod=444 --checksum=sha256:297b13372ac43916285644fb9687add3cc62ee2a1adb60da3dc25cc94c1871fd https://huggingface.co/mobiuslabsgmbh/faster-whisper-large-v3-turbo/resolve/0a363e9161cbc7ed1431c9597a8ceaf0c4f78fcf/tokenizer.json /turbo/tokenizer.json
 ADD --chmod=444 --checksum=sha256:c69260f2ab26d659b7c398f9a2b2b48ed0df16c3b47d7326782fd9cba71690c1 https://huggingface.co/mobiuslabsgmbh/faster-whisper-large-v3-turbo/resolve/0a363e9161cbc7ed1431c9597a8ceaf0c4f78fcf/vocabulary.json /turbo/vocabulary.json
 
-FROM python:3.11.15-slim-bookworm AS base
+FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS base
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -25,6 +25,7 @@ lock = load_script("lock")
 DOCKER = ROOT / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 WHISPER = (DOCKER / "whisper.Dockerfile").read_text("utf-8")
+DIGEST = "@sha256:[0-9a-f]{64}"
 NAMES = [file.stem for file in DOCKERFILES]
 
 
@@ -89,12 +90,21 @@ def test_images_run_as_nobody_in_particular_and_take_signals_themselves(file: Pa
             assert isinstance(json.loads(stage.of(word)[-1]), list), f"{word} of {stage.name} would run in a shell"
 
 
+def test_images_of_others_are_named_by_digest() -> None:
+    """A tag may be given to other bytes; the frontend that reads a Dockerfile is an image, too."""
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))
+    images = [service["image"] for service in compose["services"].values() if "build" not in service]
+    images += [file.read_text("utf-8").partition("\n")[0] for file in DOCKERFILES]
+    assert len(images) > len(DOCKERFILES)
+    assert [image for image in images if not re.search(f"{DIGEST}$", image)] == []
+
+
 @pytest.mark.parametrize("file", DOCKERFILES, ids=NAMES)
 def test_everything_an_image_installs_is_pinned(file: Path) -> None:
     text = file.read_text("utf-8")
     for each in steps.instructions(text):
         if each.word == "FROM" and each.rest.partition(" ")[0] not in (*stages(text), "scratch"):
-            assert re.match(r"python:\d+\.\d+\.\d+-slim-bookworm( |$)", each.rest), each.rest
+            assert re.match(rf"python:\d+\.\d+\.\d+-slim-bookworm{DIGEST}( |$)", each.rest), each.rest
         if each.word == "ADD":
             assert any(flag.startswith("--checksum=sha256:") for flag in each.flags), each.rest
         if each.word == "RUN" and "pip install" in each.rest:
