@@ -16,7 +16,7 @@ endef
 JOBS   ?= auto
 PYTEST = $(BIN)/python -m pytest $(if $(filter 0,$(JOBS)),,--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder)
 
-.PHONY: help env demo run test test-all test-latest install-latest lock check format clean
+.PHONY: help env demo run test test-all test-latest install-latest lock check audit format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make test-all     every test, with the servers that can be had"
 	@echo "make test-latest  every test with the newest of every package, in an environment of its own"
 	@echo "make check        format, lint, types, import contracts, the lock"
+	@echo "make audit        the list of what is installed (build/sbom.json), and what is known to be vulnerable of it"
 	@echo "make format       apply the formatter and the linter's fixes"
 	@echo "make lock         renew requirements.lock from pyproject.toml"
 	@echo "make clean        remove the environments (downloads stay in the cache)"
@@ -63,6 +64,9 @@ check: $(TESTED)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/lock.py check
 	$(BIN)/python -m pip check
+
+audit: $(TESTED)
+	$(BIN)/python scripts/audit.py
 
 format: $(TESTED)
 	$(BIN)/ruff format .
