@@ -96,8 +96,8 @@ class Faults:
     def on(self, op: str, fault: Fault, times: int | None = 1, *, endpoint: str = "", after: int = 0) -> None:
         """The next `times` requests of `op` meet `fault`; None: all. `after` of them are let through before.
 
-        `op`: run, status, cancel, retry, health, purge-queue; of the workers' side job-take, job-done, job-stop, ping;
-        "*" any of the API's. `endpoint` "": on every endpoint.
+        `op`: run, status, cancel, retry, health, purge-queue; of the workers' side job-take, job-done (an answer),
+        job-progress (sent to the same address), job-stop, ping; "*" any of the API's. `endpoint` "": on every one.
         """
         self._rules.append(_Rule(op, fault, times, endpoint, after))
 

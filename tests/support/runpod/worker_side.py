@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -38,7 +39,9 @@ class WorkerSide:
             "job-stream": self._stream,
             "ping": self._ping,
         }
-        fault = self._faults.take(op, endpoint.id)
+        # The SDK sends progress and answers to one address.
+        told = "job-progress" if op == "job-done" and (await _body(request)).get("status") == "IN_PROGRESS" else op
+        fault = self._faults.take(told, endpoint.id)
         if fault is None:
             return await serve[op](endpoint, request)
         return (await suffer(fault, request, partial(serve[op], endpoint, request)))[0]
@@ -59,8 +62,7 @@ class WorkerSide:
         return web.json_response({"jobsToStop": ids}) if ids else web.Response(status=204)
 
     async def _done(self, endpoint: Endpoint, request: web.Request) -> web.Response:
-        # The SDK calls its JSON a form; read as one, it would be torn.
-        endpoint.report(request.match_info["worker"], request.match_info["job"], json.loads(await request.read()))
+        endpoint.report(request.match_info["worker"], request.match_info["job"], await _body(request))
         return web.Response(text="ok")
 
     async def _stream(self, endpoint: Endpoint, request: web.Request) -> web.Response:
@@ -71,3 +73,8 @@ class WorkerSide:
     async def _ping(self, endpoint: Endpoint, request: web.Request) -> web.Response:
         endpoint.pings.append((request.match_info["worker"], request.query.get("job_id", "")))
         return web.Response()
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    """The SDK calls its JSON a form; read as one, it would be torn."""
+    return json.loads(await request.read())
