@@ -46,7 +46,10 @@ async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits)
 
 
 async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | None:
-    """What a run of this job that has ended left in the store; None where it left nothing that can be read."""
+    """What a run of this job that has ended left in the store; None where it left nothing that can be read.
+
+    Raises TransferFailed when the store, asked for a minute and more, did not say: the listener will ask it longer.
+    """
     if not task.answer_get_url or not task.answer_get_url.startswith(("http:", "https:")):
         return None
     bounded = replace(limits, total_s=min(limits.total_s, _TOTAL_S))
@@ -55,6 +58,8 @@ async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | N
             found = await web.ask("GET", task.answer_get_url, name=_NAME, max_bytes=_MAX_BYTES)
     except GpuDropError as e:
         _LOG.warning("Whether %s was done before is unknown: %s", task.task_id, e)
+        if e.info.retryable:
+            raise
         return None
     if found.status != 200:
         if found.status != 404:

@@ -254,14 +254,37 @@ async def test_what_is_no_answer_to_this_task_is_none(keeper: Keeper, tmp_path: 
     assert ended.result.task_id == "t" and done == ["worked"] * 2
 
 
-@pytest.mark.parametrize("status", [403, 503])
-async def test_an_answer_that_cannot_be_read_does_not_keep_the_job_from_working(
-    keeper: Keeper, tmp_path: Path, status: int
+async def test_an_answer_that_may_not_be_read_does_not_keep_the_job_from_working(
+    keeper: Keeper, tmp_path: Path
 ) -> None:
     done: list[str] = []
     await work(keeper.task(), tmp_path, done)
-    keeper.trouble = lambda r: web.Response(status=status) if (r.method, r.path) == ("GET", "/answer") else None
+    keeper.trouble = lambda r: web.Response(status=403) if (r.method, r.path) == ("GET", "/answer") else None
     assert code(await work(keeper.task(), tmp_path, done, AGAIN)) == "" and done == ["worked"] * 2
+
+
+async def test_while_nobody_can_say_whether_a_job_was_done_it_is_not_done_again(keeper: Keeper, tmp_path: Path) -> None:
+    """The listener looks for the answer itself, and longer: nothing is paid for twice meanwhile."""
+    done: list[str] = []
+    await work(keeper.task(), tmp_path, done)
+    left = dict(keeper.objects)
+    keeper.trouble = lambda r: web.Response(status=503) if (r.method, r.path) == ("GET", "/answer") else None
+    ended = await work(keeper.task(), tmp_path, done, AGAIN)
+    assert code(ended) == "transfer_failed" and ended.result.error and ended.result.error.retryable
+    assert done == ["worked"] and keeper.objects == left
+    assert keeper.asked.count("GET /answer") == QUICK.trusted_attempts
+
+
+async def test_an_answer_that_is_found_at_last_counts(keeper: Keeper, tmp_path: Path) -> None:
+    done: list[str] = []
+    first = await work(keeper.task(), tmp_path, done)
+
+    def away(request: web.Request) -> web.Response | None:
+        asked = keeper.asked.count("GET /answer")
+        return web.Response(status=503) if request.path == "/answer" and asked < QUICK.trusted_attempts else None
+
+    keeper.trouble = away
+    assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == ["worked"]
 
 
 async def test_a_task_that_does_not_say_where_to_read_the_answer_is_worked_on(keeper: Keeper, tmp_path: Path) -> None:
