@@ -46,20 +46,27 @@ class Attempts:
             started, at, course.last, result=result, usd=course.usd, marks=course.claims, alone=course.alone
         )  # fmt: skip
 
-    async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> None:
-        """Its outcome is on record: its answer alone stays in the store. For `alone` see `Tried`."""
+    async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
+        """Its outcome is on record: its answer alone stays in the store. For `alone` see `Tried`.
+
+        False: its job still holds the claim, and would work again but for the answer.
+        """
         try:
             await self._means.marks.clear(request, attempt, task=isinstance(request.task.params, CaptionParams))
         except GpuDropError as e:
             # The sweep finds it.
             log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
-            return
+            return False
         if alone:
             self._means.late.add(request, attempt)
+        return True
 
-    async def drop_answer(self, bucket: str, task_id: str, attempt: int) -> None:
-        """The run has ended: nobody asks any more."""
+    async def drop_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
+        """The run has ended: nobody asks any more. `claimed`: but a job that still holds its claim, until that is
+        withdrawn."""
         try:
+            if claimed:
+                await self._means.marks.withdraw(bucket, task_id, attempt)
             await self._means.marks.drop(bucket, task_id, attempt, "answer")
         except GpuDropError as e:
             log.info("answer_left", task=task_id, code=e.info.code, error=str(e))

@@ -61,13 +61,16 @@ class Marks:
 
     async def revoke(self, request: JobRequest, attempt: int) -> None:
         """No job of this attempt begins after this, and one that works notices and stops."""
-        key = _key(request.task_id, attempt, "claim")
-        await self._store.put(request.bucket, key, self._ours(request), content_type=_TYPE)
+        await self.withdraw(request.bucket, request.task_id, attempt)
+
+    async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
+        """As `revoke`, for who has no request any more."""
+        await self._store.put(bucket, _key(task_id, attempt, "claim"), self._ours(task_id), content_type=_TYPE)
 
     async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""
         key = _key(request.task_id, attempt, "claim")
-        if await self._store.create(request.bucket, key, self._ours(request), content_type=_TYPE):
+        if await self._store.create(request.bucket, key, self._ours(request.task_id), content_type=_TYPE):
             return None
         return await self.claim(request, attempt)
 
@@ -94,8 +97,8 @@ class Marks:
     async def drop(self, bucket: str, task_id: str, attempt: int, what: Literal["claim", "answer"]) -> None:
         await self._store.delete(bucket, _key(task_id, attempt, what))
 
-    def _ours(self, request: JobRequest) -> bytes:
-        return claim_bytes(withdrawal(request.task_id, self._clock()))
+    def _ours(self, task_id: str) -> bytes:
+        return claim_bytes(withdrawal(task_id, self._clock()))
 
     async def _sign(self, method: Literal["GET", "PUT"], bucket: str, key: str) -> str:
         return await self._store.sign(method, bucket, key, expires_s=self._link_s, content_type=_TYPE)

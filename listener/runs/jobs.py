@@ -32,7 +32,7 @@ BACKOFF = Backoff(base_s=2.0, cap_s=120.0)
 class Attempt:
     """One try of a task. `error` is None when it succeeded. Times are epoch seconds, `usd` what it cost.
 
-    `answered`: its worker may have left an answer in the store.
+    `answered`: its worker may have left an answer in the store. `claimed`: its claim could not be withdrawn.
     """
 
     task_id: str
@@ -43,6 +43,7 @@ class Attempt:
     ended: float
     usd: float = 0.0
     answered: bool = False
+    claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,15 @@ class JobRunner:
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
         """Never raises for the job's own failure: the outcome tells."""
         tries: tuple[Tried, ...] = ()
+        claimed: frozenset[int] = frozenset()
         while True:
             number = len(tries) + 1
             tried = await self._try(request, number, tries, steps)
             tries = (*tries, tried)
-            if tried.marks:
-                await self._attempts.forget(request, number, alone=tried.alone)
+            if tried.marks and not await self._attempts.forget(request, number, alone=tried.alone):
+                claimed |= {number}
             if tried.result is not None:
-                return _outcome(request, tries)
+                return _outcome(request, tries, claimed)
             if (
                 tried.error is None
                 or not (tried.error.retryable or tried.unserved)
@@ -108,7 +110,7 @@ class JobRunner:
             ):
                 if request.count > 1:
                     await self._end_others(request)
-                return _outcome(request, tries)
+                return _outcome(request, tries, claimed)
             if tried.counts:
                 await steps.pause(backoff(request.task_id, number))
 
@@ -116,7 +118,7 @@ class JobRunner:
         """The run that needed these has ended. What cannot be removed now is swept later."""
         for attempt in attempts:
             if attempt.answered:
-                await self._attempts.drop_answer(bucket, attempt.task_id, attempt.number)
+                await self._attempts.drop_answer(bucket, attempt.task_id, attempt.number, claimed=attempt.claimed)
 
     async def _end_others(self, request: JobRequest) -> None:
         """Without this job's part the run fails: what the others still cost would be for nothing.
@@ -150,9 +152,12 @@ def backoff(task_id: str, attempt: int) -> float:
     return BACKOFF.delay(attempt, random.Random(f"{task_id} {attempt}"))  # noqa: S311 - jitter
 
 
-def _outcome(request: JobRequest, tries: tuple[Tried, ...]) -> JobOutcome:
+def _outcome(request: JobRequest, tries: tuple[Tried, ...], claimed: frozenset[int]) -> JobOutcome:
+    """`claimed`: numbers of attempts whose claim could not be withdrawn."""
     attempts = tuple(
-        Attempt(request.task_id, i, tried.job, tried.error, tried.started, tried.at, tried.usd, tried.marks)
+        Attempt(
+            request.task_id, i, tried.job, tried.error, tried.started, tried.at, tried.usd, tried.marks, i in claimed
+        )
         for i, tried in enumerate(tries, start=1)
     )
     return JobOutcome(tries[-1].result, attempts)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -20,12 +19,10 @@ from listener.runs.control import follow_commands
 from listener.runs.jobs import JobRunner
 from listener.signals import Ends
 from manifests.errors import StoreDenied
-from support.attempts import HANG_S, Bench, Opened
+from support.attempts import HANG_S, Bench, Opened, Told
 from support.runpod.faults import Fault, empty, failing, hang, html, reset, reset_mid_body, slow, too_many
 
 pytestmark = pytest.mark.minio
-
-T = TypeVar("T")
 
 HASTY = {"ask_s": 0.3, "submit_s": 0.3}
 
@@ -42,22 +39,6 @@ CANCELS = {
     "an answer after the deadline": slow(1.0),
     "a refused key": Fault(401),
 }
-
-
-class Told:
-    """Steps that remember nothing: one life."""
-
-    resumed = False
-
-    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        del name, kind
-        return await work()
-
-    async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def children(self, requests: Sequence[Any]) -> list[Any]:
-        raise AssertionError(requests)
 
 
 async def outcomes(bench: Bench) -> list[tuple[str, str]]:
@@ -245,7 +226,7 @@ async def test_a_run_told_from_the_top_finds_results_that_the_provider_has_forgo
     assert again.result and first.result and again.result.payload == first.result.payload
     assert len(bench.provider.of("run")) == 1
     assert await bench.work("one", job, told=False) == "cancelled", "its claim stays withdrawn"
-    await bench.attempts.drop_answer(request.bucket, request.task_id, 1)
+    await bench.attempts.drop_answer(request.bucket, request.task_id, 1, claimed=False)
     assert await bench.marks.answer(request, 1) is None
 
 

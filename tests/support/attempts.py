@@ -9,11 +9,11 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -53,6 +53,8 @@ from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Job
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import QUICK, client_of, settings
+
+T = TypeVar("T")
 
 HANG_S = 60.0
 LINK_S = 600
@@ -132,6 +134,22 @@ class Bench:
             error = {"error": body["error"]} if "error" in body else {}
             self.at[name].report(f"worker-{name}", job.id, {"output": {"result": body["result"]}, **error})
         return ended.result.error.code if ended.result.error else ""
+
+
+class Told:
+    """Steps that remember nothing: one life."""
+
+    resumed = False
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        del name, kind
+        return await work()
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def children(self, requests: Sequence[Any]) -> list[Any]:
+        raise AssertionError(requests)
 
 
 def _ignored(*_: object) -> None:
