@@ -204,8 +204,8 @@ HAPPENED = [
     Happened("answers that speak of another job", confused),
     Happened("another task's result under its own id", mixed_up),
     Happened("cancelled by somebody else in the console", cancelled_elsewhere, paid=2, runs=2, at_most=True),
-    Happened("given to two workers: the later one takes it over", requeued),
-    Happened("two jobs with one claim", sent_twice),
+    Happened("given to two workers: the later one takes it over", requeued, model="wait-20"),
+    Happened("two jobs with one claim", sent_twice, model="wait-20"),
     Happened("lost while it runs: the worker's answer is in the store", lost),
     Happened("its worker's answer is thrown away: running for ever", stuck),
     Happened("expired before its result was fetched", expired),
@@ -297,7 +297,7 @@ def test_the_provider_does_it_to_every_job(rp: RunPodInstallation, fault: str) -
     rp.of(lambda _: setattr(rp.endpoint, fault, True))
     rp.work(count=2)
     rp.install.start()
-    ends_as(rp, rp.drop("every", "wait-5"), "done", paid=1, runs=1)
+    ends_as(rp, rp.drop("every", "wait-10"), "done", paid=1, runs=1)
 
 
 def test_a_cancelled_job_that_goes_on_finds_its_claim_withdrawn(rp: RunPodInstallation) -> None:
