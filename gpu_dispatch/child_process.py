@@ -60,18 +60,19 @@ class Child:
         except OSError as e:
             raise _cannot_start(f"{command[0]}: {e.strerror}", retryable=e.errno in _PASSING) from e
         child = cls(Process(transport, protocol, loop), transport, work_root)
+        ready, late = False, True
         try:
-            async with asyncio.timeout(START_S):
-                first = await child.next()
-        except TimeoutError as e:
-            await child.end()
-            raise _cannot_start(f"it was not ready after {START_S:g} s") from e
-        except asyncio.CancelledError:
-            await child.end()
-            raise
-        if not isinstance(first, Ready):
-            await child.end()
-            raise _cannot_start(child.last_words or "it ended at once")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_S):
+                    ready = isinstance(await child.next(), Ready)
+                    late = False
+        finally:
+            if not ready:
+                await child.end()
+        if not ready:
+            raise _cannot_start(
+                f"it was not ready after {START_S:g} s" if late else child.last_words or "it ended at once"
+            )
         return child
 
     @property
@@ -108,21 +109,25 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """Kills what is left, waits until it is gone, removes its folder. Whoever asks waits for all of it, also after
-        somebody who asked before was cancelled."""
+        """Kills what is left, waits until it is gone, removes its folder. Whoever asks waits for all of it, also when
+        cancelled meanwhile, or after somebody who asked before was."""
         if self._ending is None:
+            self.kill()
             self._ending = asyncio.create_task(self._end())
-        await asyncio.shield(self._ending)
+            # Also when the event loop's own end cuts it short. Whoever the child started may hold its pipes open.
+            self._ending.add_done_callback(lambda _: self._transport.close())
+        try:
+            await asyncio.shield(self._ending)
+        except asyncio.CancelledError:
+            await asyncio.wait({self._ending})
+            raise
 
     async def _end(self) -> None:
-        self.kill()
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_S):
                 await self._process.wait()
                 await self._listening
         self._listening.cancel()
-        # Whoever it started may hold its pipes open.
-        self._transport.close()
         await asyncio.to_thread(shutil.rmtree, self._work_root, ignore_errors=True)
 
     async def _listen(self) -> None:

@@ -28,6 +28,9 @@ _LOG = logging.getLogger("gpu_dispatch.local")
 KEPT_S = 30.0
 """How long a result with a payload can be asked for, in seconds. Whoever waits for it has it at once."""
 
+_CLOSE_S = 5.0
+"""How long the end of the children may take at most; on a machine that is busy, more than a moment."""
+
 _AFTER_DEFECT_S = 0.5
 """Should every job meet the same defect, a slot does not spin."""
 
@@ -120,7 +123,7 @@ class LocalBackend:
         for task in self._serving:
             task.cancel()
         if self._serving:
-            await asyncio.wait(self._serving, timeout=2.5)
+            await asyncio.wait(self._serving, timeout=_CLOSE_S)
         self._serving.clear()
         for job in list(self._jobs.values()):
             if not job.status.final:

@@ -254,6 +254,33 @@ async def test_a_child_whose_end_was_cut_short_is_ended_by_the_next_who_asks(tmp
     assert not folder.exists() and not process.is_running()
 
 
+async def test_nothing_is_left_of_a_child_that_was_being_ended_when_its_backend_closed(opened: Open) -> None:
+    """Its worker met a defect, and is being ended as soon as its job has."""
+    before = asyncio.all_tasks()
+    async with opened("odd") as place:
+        assert (await place.result(place.odd("break"))).state == "failed"
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_child_whose_end_is_cut_short_with_the_event_loops_leaves_no_pipe_open(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    open_before = psutil.Process().num_fds()
+    folder = tmp_path / "work"
+    child = await Child.start(
+        child_command(LocalSettings(), folder), environ=child_environment({}, 1), work_root=folder
+    )
+    ending = asyncio.create_task(child.end())
+    await asyncio.sleep(0)
+    others = asyncio.all_tasks() - before
+    assert ending in others
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+    async with asyncio.timeout(HANG_S):
+        while psutil.Process().num_fds() > open_before:
+            await asyncio.sleep(0.01)
+
+
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
