@@ -20,13 +20,13 @@ from listener.cluster.connecting import Pace
 from listener.cluster.postgres import PLACES, PostgresCluster
 from manifests.errors import ConfigError, InputMissing, StoreUnavailable
 from support.cluster import HANG_S, sessions_of
-from support.cluster_program import BRISK
+from support.cluster_program import BRISK, CALM, open_at_last
 from support.servers import create_database
 from support.sources import Proxy
 
 
 class Opener(Protocol):
-    def __call__(self, url: str, pace: Pace = BRISK) -> Awaitable[PostgresCluster]: ...
+    def __call__(self, url: str, pace: Pace = CALM) -> Awaitable[PostgresCluster]: ...
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ async def opened() -> AsyncIterator[Opener]:
     """Opens clusters on a database; all are closed in the end."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(url: str, pace: Pace = BRISK) -> PostgresCluster:
+        async def open_one(url: str, pace: Pace = CALM) -> PostgresCluster:
             cluster = PostgresCluster(url, random.Random(), pace)
-            await cluster.open()
+            await (open_at_last(cluster) if pace is BRISK else cluster.open())
             stack.push_async_callback(cluster.close)
             return cluster
 
@@ -48,7 +48,7 @@ async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     if request.param == "alone":
         one: Cluster = Alone()
     else:
-        one = PostgresCluster(request.getfixturevalue("postgres_url"), random.Random(), BRISK)
+        one = PostgresCluster(request.getfixturevalue("postgres_url"), random.Random(), CALM)
     await one.open()
     yield one
     await one.close()
@@ -154,7 +154,7 @@ class TestSeveral:
 
     async def test_one_that_left_is_an_orphan_and_a_living_one_is_none(self, postgres_url: str, opened: Opener) -> None:
         first = await opened(postgres_url)
-        second = PostgresCluster(postgres_url, random.Random(), BRISK)
+        second = PostgresCluster(postgres_url, random.Random(), CALM)
         await second.open()
         members = ["m10", "m2", "m1", "local", "m65", "m01"]
         async with first.orphans(members) as found:
@@ -184,7 +184,7 @@ class TestSeveral:
             for place in range(1, PLACES + 1):
                 db.execute("SELECT pg_advisory_lock(%s, %s)", (0x67707564, place))
             with pytest.raises(ConfigError, match="64 listeners"):
-                await PostgresCluster(postgres_url, random.Random(), BRISK).open()
+                await PostgresCluster(postgres_url, random.Random(), CALM).open()
 
 
 class TestTrouble:
@@ -206,7 +206,7 @@ class TestTrouble:
     async def test_a_silent_server_ends_the_work_before_another_begins_it(
         self, postgres_url: str, opened: Opener
     ) -> None:
-        first, second = await opened(postgres_url), await opened(postgres_url)
+        first, second = await opened(postgres_url, BRISK), await opened(postgres_url)
         one, two = Role(), Role()
         async with leading(first, one):
             await one.begun.wait()
@@ -226,7 +226,7 @@ class TestTrouble:
         parts = urlsplit(postgres_url)
         async with Proxy(f"{parts.hostname}:{parts.port}").serve() as proxy:
             through = urlsplit(proxy.endpoint).port
-            cluster = await opened(postgres_url.replace(f":{parts.port}/", f":{through}/"))
+            cluster = await opened(postgres_url.replace(f":{parts.port}/", f":{through}/"), BRISK)
             other = await opened(postgres_url)
             proxy.mode = "silent"
             proxy.reset_all()
@@ -265,20 +265,20 @@ class TestTrouble:
             await role.begun.wait()
 
     async def test_a_server_that_is_not_there_is_a_passing_trouble(self) -> None:
-        cluster = PostgresCluster("postgresql://someone:s3cret@127.0.0.1:1/none", random.Random(), BRISK)
+        cluster = PostgresCluster("postgresql://someone:s3cret@127.0.0.1:1/none", random.Random(), CALM)
         with pytest.raises(StoreUnavailable) as error:
             await cluster.open()
         assert "s3cret" not in f"{error.value}{error.value.info}"
 
     @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
     async def test_a_database_without_room_for_every_key_is_told(self, postgres_server: Any, encoding: str) -> None:
-        cluster = PostgresCluster(create_database(postgres_server, encoding), random.Random(), BRISK)
+        cluster = PostgresCluster(create_database(postgres_server, encoding), random.Random(), CALM)
         with pytest.raises(ConfigError, match=encoding) as error:
             await cluster.open()
         assert "UTF8" in error.value.info.hint
 
     async def test_a_url_that_is_none_is_told_without_its_secrets(self) -> None:
-        cluster = PostgresCluster("postgresql://someone:s3cret@host/db?s3cret", random.Random(), BRISK)
+        cluster = PostgresCluster("postgresql://someone:s3cret@host/db?s3cret", random.Random(), CALM)
         with pytest.raises(ConfigError) as error:
             await cluster.open()
         assert "s3cret" not in f"{error.value}{error.value.info}"
