@@ -20,7 +20,8 @@ from listener.dispatch.sweeping import sweep_marks
 from listener.dispatch.tasks import TaskMaker
 from listener.ledger.jobs import Limits
 from manifests.errors import JobLost, UnusableKey
-from support.attempts import HANG_S, LINK_S, Bench, Opened
+from support.attempts import LINK_S, Bench, Opened
+from support.deadlines import HANG_S
 from support.runpod.faults import Fault, reset, slow, too_many
 
 pytestmark = pytest.mark.minio

@@ -19,7 +19,8 @@ from listener.runs.control import follow_commands
 from listener.runs.jobs import JobRunner
 from listener.signals import Ends
 from manifests.errors import StoreDenied
-from support.attempts import HANG_S, Bench, Opened, Told
+from support.attempts import Bench, Opened, Told
+from support.deadlines import HANG_S
 from support.runpod.faults import Fault, empty, failing, hang, html, reset, reset_mid_body, slow, too_many
 
 pytestmark = pytest.mark.minio

@@ -10,7 +10,8 @@ import pytest
 
 from gpu_dispatch.task import GpuResult, Transcript
 from gpu_dispatch.worker.answer import result_bytes
-from support.attempts import HANG_S, Bench, Opened
+from support.attempts import Bench, Opened
+from support.deadlines import HANG_S
 from support.odd_worker import transcript
 from support.runpod.faults import failing
 from support.runpod.jobs import Job

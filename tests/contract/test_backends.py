@@ -11,9 +11,10 @@ from gpu_dispatch.backend import JobRef
 from gpu_dispatch.packed import unpacked
 from gpu_dispatch.task import Transcript, Videos
 from manifests.errors import EndpointUnavailable
+from support.deadlines import HANG_S
 from support.media import ffmpeg
 from support.odd_worker import HUGE_WORDS
-from support.places import HANG_S, Place
+from support.places import Place
 
 
 def decoded_frames(path: Path) -> int:

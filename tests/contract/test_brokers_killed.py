@@ -13,13 +13,12 @@ import pytest
 
 from support.broker_program import RECORDING_S
 from support.brokers import BENCHES, SERVERS, Bench, message
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 from support.sources import Recorder, running
 
 MESSAGES = 2000
 KILLS = 4
-HANG_S = 240.0
-"""Only a guard. Kafka gives the place of a dead member away after 10 s, each time."""
 
 
 @pytest.fixture(params=list(BENCHES))

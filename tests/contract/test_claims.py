@@ -20,12 +20,11 @@ from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.job import Workplace, finish_job
 from listener.stores.s3 import S3Store
 from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, WorkerCrashed
+from support.deadlines import HANG_S
 from support.stores import s3_client, settings_for
 
 KEEPS = {"minio": True, "versitygw": True, "seaweedfs": True}
 """What each server was found to do with `If-None-Match: *`; a server that changes its ways fails a test here."""
-
-HANG_S = 60.0
 
 
 @dataclass

@@ -19,8 +19,9 @@ from listener.cluster.base import Cluster
 from listener.cluster.connecting import Pace
 from listener.cluster.postgres import PLACES, PostgresCluster
 from manifests.errors import ConfigError, InputMissing, StoreUnavailable
-from support.cluster import HANG_S, sessions_of
+from support.cluster import sessions_of
 from support.cluster_program import BRISK, CALM, open_at_last
+from support.deadlines import HANG_S
 from support.servers import create_database
 from support.sources import Proxy
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from support.cluster import HANG_S, Listeners, Span, overlaps, sessions_of
+from support.cluster import Listeners, Span, overlaps, sessions_of
 from support.cluster_program import LOST
+from support.deadlines import HANG_S
 from support.servers import create_database, servers
 
 KILLS = 8

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import HANG_S
 from support.deploying import Room, whisper
 from support.runpod.management import API_KEY, account
-
-HANG_S = 60.0
 
 
 @pytest.fixture

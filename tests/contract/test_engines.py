@@ -21,6 +21,7 @@ from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from manifests.errors import LanguageUnsupported, MediaUnreadable, ModelUnavailable, NoAudio
+from support.deadlines import HANG_S
 from support.media import Media
 from support.speech import Speech
 
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.model
 COUNTRY_TOKEN = 1499
 """" country" in the vocabulary of the English-only models."""
 
-HANG_S = 240.0
 GREEDY: dict[str, Any] = {"beam_size": 1, "temperature": (0.0,)}
 """A third of the time of the defaults."""
 

@@ -24,6 +24,7 @@ from listener.signals import Arrivals
 from listener.store import ObjectMeta
 from listener.triggers import MANIFESTS, TriggerBook, Written
 from manifests.errors import StoreUnavailable
+from support.deadlines import HANG_S
 
 SAW = Seen("e1@1")
 
@@ -185,7 +186,7 @@ def durable(database: Database, backlog: Backlog, buckets: frozenset[str] = froz
 async def test_many_deliveries_at_once_are_all_recorded(database: Database) -> None:
     backlog = Backlog()
     inbox = durable(database, backlog)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         writing = group.create_task(inbox.run())
         keys = [f"k{i:04}.job.json" for i in range(1000)]
         await asyncio.gather(*(inbox.accept([ObjectCreated("bucket", key, "test")] * 2) for key in keys))
@@ -196,7 +197,7 @@ async def test_many_deliveries_at_once_are_all_recorded(database: Database) -> N
 async def test_what_can_start_nothing_is_not_recorded(database: Database) -> None:
     backlog = Backlog()
     inbox = durable(database, backlog, frozenset({"bucket"}))
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         writing = group.create_task(inbox.run())
         await inbox.accept([ObjectCreated("bucket", key, "test") for key in ("a.png", "b.done.json", "c/", "d//e", "")])
         await inbox.accept([ObjectCreated("elsewhere", "a.job.json", "test")])
@@ -211,7 +212,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_refused_and_the_next_one_is
     await database.open()
     inbox = durable(database, Backlog())
     event = ObjectCreated("bucket", "a.job.json", "test")
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         writing = group.create_task(inbox.run())
         await database.call(lambda: _rename(database, "gpudrop_inbox", "hidden"))
         with pytest.raises(StoreUnavailable):

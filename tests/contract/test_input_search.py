@@ -23,10 +23,10 @@ from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from manifests.errors import InputMissing, InputUnsettled, ObjectDenied, StoreDenied, StoreUnavailable
 from manifests.media import ObjectRef, ReferencePolicy
+from support.deadlines import HANG_S
 from support.store_proxy import DENIED, NO_BUCKET, SLOW_DOWN, StoreProxy, store_proxy
 from support.stores import settings_for
 
-HANG_S = 60.0
 DROP = "a.job.json"
 SECRET = Reference("audio", "secret.mp3")
 

@@ -23,7 +23,7 @@ from listener.ledger.sources import SourceLedger
 from listener.signals import Ends
 from listener.stores.s3 import S3Store
 from listener.triggers import MANIFESTS, TriggerBook
-from support.sources import HANG_S
+from support.deadlines import HANG_S
 from support.stores import settings_for
 
 KEY = "a.job.json"

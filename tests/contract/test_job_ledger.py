@@ -22,11 +22,11 @@ from listener.ledger.jobs import JobLedger, JobRow, Limits, Refusal
 from listener.ledger.reserving import Spending, Tally, next_day
 from listener.ledger.runs import RunLedger, RunRow, RunState
 from manifests.errors import StoreUnavailable
+from support.deadlines import HANG_S
 from support.jobs import ANYTHING, job
 
 DAY = 86400.0
 NOON = 20_000 * DAY + DAY / 2
-HANG_S = 60.0
 
 
 class Clock:

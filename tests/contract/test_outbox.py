@@ -30,10 +30,10 @@ from listener.store import Store
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from listener.triggers import Trigger
+from support.deadlines import HANG_S
 from support.receiver import PAGE, Answer, Receiver, listening
 from support.stores import new_bucket, servers, settings_for, start_minio
 
-HANG_S = 60.0
 SETTINGS = CallbackSettings(private_hosts=frozenset({"127.0.0.1"}), timeout_s=2.0)
 NOW = 1_700_000_000.0
 

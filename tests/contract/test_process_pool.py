@@ -19,9 +19,9 @@ from listener import process_pool
 from listener.process_pool import Defect, ProcessPool
 from manifests.errors import NoSpeech, WorkerCrashed
 from support import process_calls
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 
-HANG_S = 60.0
 TESTS = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
 
 Made = Callable[..., Awaitable[ProcessPool]]

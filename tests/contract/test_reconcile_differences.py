@@ -16,6 +16,7 @@ from listener.ledger.objects import ObjectLedger
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore
+from support.deadlines import HANG_S
 from support.sources import Recorder, running
 
 
@@ -65,7 +66,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[ObjectLedger]:
 
 async def quiet(store: Disagreeing, inbox: TakingIn) -> None:
     """Waits for two listings in a row that told nothing."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         told, since = len(inbox.events), store.listings
         while store.listings < since + 3:
             await asyncio.sleep(0.01)

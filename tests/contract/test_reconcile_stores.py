@@ -20,8 +20,9 @@ from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.store import ObjectMeta
 from listener.stores.s3 import S3Store
 from listener.triggers import MANIFESTS, Trigger, TriggerBook
+from support.deadlines import HANG_S
 from support.listings import listed
-from support.sources import HANG_S, Recorder, running
+from support.sources import Recorder, running
 from support.stores import s3_client, settings_for
 
 INTERVAL_S = 0.2

@@ -30,10 +30,10 @@ from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
 from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded
 from manifests.sidecars import Done, Failed, done_bytes, failed_bytes
+from support.deadlines import HANG_S
 from support.held_store import HeldStore, RunRecords, run_of, run_records
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-HANG_S = 30.0
 STATUS, DONE, ERROR = "a.status.json", "a.done.json", "a.error.json"
 ASKED = Asked("transcribe", {"operation": "transcribe"}, None)
 MISSING = InputMissing("It is not there.").info

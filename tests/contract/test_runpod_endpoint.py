@@ -10,13 +10,13 @@ from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
 from gpu_dispatch.runpod.polling import Pace
 from gpu_dispatch.task import Img2VidParams, Transcript, task_from_wire
 from manifests.errors import EndpointUnavailable, TaskRefused
+from support.deadlines import HANG_S
 from support.runpod import faults
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Auto
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, settings, task
 
-HANG_S = 30.0
 RARELY = Pace(first_s=3600.0, longest_s=3600.0)
 
 

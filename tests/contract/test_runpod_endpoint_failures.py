@@ -11,13 +11,12 @@ from gpu_dispatch.runpod.hints import Hints
 from gpu_dispatch.runpod.polling import Pace
 from gpu_dispatch.task import GpuResult, GpuTask, Segment, Transcript, result_to_wire
 from manifests.errors import EncodeFailed, SubmitUnknown
+from support.deadlines import HANG_S
 from support.runpod import faults
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Auto, Job
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, settings, task
-
-HANG_S = 30.0
 
 
 @pytest.fixture

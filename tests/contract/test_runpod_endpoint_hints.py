@@ -14,12 +14,12 @@ from gpu_dispatch.runpod.hints import Hints
 from gpu_dispatch.runpod.polling import Pace
 from gpu_dispatch.runpod.webhook import HintsServer
 from manifests.errors import ConfigError
+from support.deadlines import HANG_S
 from support.runpod.jobs import Auto
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, task
 from support.webhook import cut
 
-HANG_S = 30.0
 RARELY = Pace(first_s=3600.0, longest_s=3600.0)
 SECRET = "a-secret-of-this-test"
 

@@ -11,13 +11,12 @@ import psutil
 import pytest
 from aiohttp import web
 
+from support.deadlines import HANG_S
 from support.processes import name_of
 from support.runpod import faults
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Auto, Job
 from support.runpod.queue import Provider, provider
-
-HANG_S = 60.0
 
 
 @dataclass

@@ -16,13 +16,13 @@ import psutil
 import psycopg
 import pytest
 
+from support.deadlines import HANG_S
 from support.kept import KEEPING, VALUE
 from support.processes import lives
 from support.requirements import in_ci, require
 from support.scripts import ROOT
 from support.servers import create_database, install_command, servers
 
-HANG_S = 120
 FORGETFUL = {"moto"}
 
 

@@ -14,7 +14,8 @@ from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
 from listener.sources.brokers.consuming import BrokerSource
 from manifests.errors import ConfigError, GpuDropError
 from support.brokers import AmqpBench, message
-from support.sources import HANG_S, Proxy, Recorder, running
+from support.deadlines import HANG_S
+from support.sources import Proxy, Recorder, running
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 
 from listener.events import ObjectEvent
 from listener.sources.folder.source import FolderWatch, FolderWatchSettings
-from support.sources import HANG_S, Recorder, running
+from support.deadlines import HANG_S
+from support.sources import Recorder, running
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from listener.configuration.environment import SourceSecrets
 from listener.events import ObjectEvent
 from listener.sources.sqs.queue import SqsSettings, endpoint_of, region_of
 from listener.sources.sqs.source import SqsSource
+from support.deadlines import HANG_S
 from support.queues import Cloud, Meddler, eventually, lines, program, s3_message
 from support.servers import servers
 from support.sources import Recorder, running
@@ -144,7 +145,7 @@ async def test_a_cancelled_receive_keeps_nothing_from_others(cloud: Cloud, queue
         # The first receive does not wait at the server, the second does.
         await eventually(lambda: waiting.calls.count("ReceiveMessage") == 2)
         work.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             await asyncio.wait([work])
         cloud.send(queue_url, s3_message("a.mp3"))
         second = Recorder()

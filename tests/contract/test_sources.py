@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 
 from support.benches import Bench, Intake, listening
+from support.deadlines import HANG_S
 from support.keys import ODD_KEYS
 from support.ways import WAYS, opened, ways
-
-END_S = 15.0
-"""A source that is cancelled may finish what has begun, but not for ever."""
 
 
 @pytest.fixture(params=ways())
@@ -122,7 +120,7 @@ async def test_it_may_be_cancelled_at_any_moment_and_run_again(bench: Bench) -> 
         await asyncio.sleep(moment_s)
         for task in tasks:
             task.cancel()
-        _, late = await asyncio.wait(tasks, timeout=END_S)
+        _, late = await asyncio.wait(tasks, timeout=HANG_S)
         assert not late
         assert all(task.cancelled() for task in tasks)
     async with listening(bench) as inbox:

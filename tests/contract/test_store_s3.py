@@ -23,10 +23,10 @@ from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
 from listener.stores.s3_metadata import RUN_METADATA
 from manifests.errors import StoreDenied, StoreUnavailable
+from support.deadlines import HANG_S
 from support.stores import settings_for
 
 pytestmark = pytest.mark.minio
-HANG_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from yarl import URL
 
 from listener.store import ObjectMeta, OddKey, Store
 from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
+from support.deadlines import HANG_S
 from support.keys import ODD_KEYS
 
 
@@ -178,7 +179,7 @@ async def test_a_reader_sees_the_old_object_or_the_new_one(store: Store, bucket:
             reads += 1
         return reads
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(HANG_S):
         _, reads = await asyncio.gather(write(), read())
     assert reads > 0
 

@@ -18,7 +18,8 @@ from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSet
 from listener.sources.webhook.source import WebhookReceiver
 from listener.sources.webhook.tls import Certificate
 from manifests.errors import ConfigError
-from support.sources import HANG_S, Recorder, running
+from support.deadlines import HANG_S
+from support.sources import Recorder, running
 from support.webhook import BEARER, TOKEN, TOKENS, Authority, Receiving, cut, free_port, message, receiving
 
 HEAD = f"POST /minio HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n".encode()

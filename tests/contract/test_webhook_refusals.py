@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from listener.events import ObjectEvent
 from listener.sources.webhook.settings import PostSecrets
 from manifests.errors import UnusableKey
+from support.deadlines import HANG_S
 from support.sources import Recorder
 from support.webhook import BEARER, TOKEN, Receiving, message, receiving
 
@@ -64,7 +65,7 @@ async def test_nothing_else_does(receiver: Receiving, to: str, headers: dict[str
 async def test_a_stranger_is_answered_before_the_body_is_sent(receiver: Receiving) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", receiver.source.port)
     writer.write(b"POST /minio HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         assert b" 401 " in await reader.readuntil(b"\r\n\r\n")
         assert await reader.read() == b""
     writer.close()
@@ -105,7 +106,7 @@ async def test_a_body_without_an_end_is_not_collected(receiver: Receiving) -> No
     head = f"POST /minio HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n"
     writer.write(head.encode())
     sent = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         try:
             while True:
                 writer.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
@@ -154,7 +155,7 @@ async def test_what_is_not_http_is_counted_and_not_printed(
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", receiver.source.port)
         writer.write(nonsense)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_S):
             assert b" 400 " in await reader.read()
         writer.close()
     assert receiver.inbox.counts == {"not_http": 4}

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from listener.sources.webhook.settings import PostSecrets
 from listener.sources.webhook.sns_messages import confirms, may_call
+from support.deadlines import HANG_S
 from support.webhook import BEARER, TOKENS, Receiving, message, receiving
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:drops"
@@ -216,12 +217,12 @@ async def test_a_service_that_never_answers_is_given_up(service: Service) -> Non
 
 
 async def test_a_stranger_who_names_a_slow_certificate_holds_nobody_up(service: Service) -> None:
-    async with subscribed(service, sns_timeout_s=60.0) as receiver:
+    async with subscribed(service, sns_timeout_s=2 * HANG_S) as receiver:
         assert await post(receiver, service.notification()) == 200
         service.stuck = True
         slow = f"http://{service.host}/slow.pem"
         stranger = asyncio.create_task(post(receiver, service.notification(SigningCertURL=slow)))
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(HANG_S):
             while not any("slow" in path for path in service.asked):
                 await asyncio.sleep(0.02)
             assert await post(receiver, service.notification("b.mp3")) == 200

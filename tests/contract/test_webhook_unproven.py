@@ -14,7 +14,7 @@ import pytest
 from listener.sources.webhook.bodies import Refused
 from listener.sources.webhook.settings import PostSecrets
 from listener.sources.webhook.unproven import Unproven, UnprovenBodies
-from support.sources import HANG_S
+from support.deadlines import HANG_S
 from support.webhook import Receiving, cut, message, receiving
 
 SECRET = "an-hmac-secret-of-this-test"

@@ -29,6 +29,7 @@ from gpu_dispatch.task import (
 )
 from gpu_dispatch.worker.job import Ended
 from gpu_dispatch.worker.serverless import INLINE_BYTES, QUEUE_BYTES, wire
+from support.deadlines import HANG_S
 from support.media import Media
 from support.odd_worker import transcript
 from support.processes import name_of
@@ -37,7 +38,6 @@ from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Job
 from support.runpod.queue import Provider, provider
 
-HANG_S = 90.0
 SIGNED = "?X-Amz-Credential=who&X-Amz-Signature=topsecret"
 
 

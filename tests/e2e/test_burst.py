@@ -16,13 +16,14 @@ import pytest
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
 from support.burst import drop_all, until_accepted
+from support.deadlines import HANG_S
 from support.installation import Installation, MinioDrops
 from support.sources import Proxy
 from support.stores import admin_client, servers, start_minio
 
 DROPS = int(os.environ.get("GPUDROP_BURST", "2000"))
 KEYS = [f"burst/{i % 97:02}/{i:05}.job.yaml" for i in range(DROPS)]
-GUARD_S = 240.0
+GUARD_S = HANG_S
 
 
 def installed(folder: Path, server: Any, endpoint: str, **environ: str) -> Installation:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from minio import Minio
 
+from support.deadlines import HANG_S
 from support.forgetful import Forgetful
-from support.installation import HANG_S, MinioDrops
+from support.installation import MinioDrops
 from support.servers import create_database
 from support.several import MUX, SLOW, Several
 from support.stores import servers

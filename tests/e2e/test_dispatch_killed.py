@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from support.deadlines import HANG_S
 from support.runpod.faults import hang
 from support.runpod.installation import RunPodInstallation, patched
 
@@ -44,7 +45,7 @@ def test_killed_inside(rp: RunPodInstallation, tmp_path: Path, point: Point) -> 
     rp.install.start()
     key = rp.drop("killed")
     assert rp.install.process
-    assert rp.install.process.wait(120) == -9
+    assert rp.install.process.wait(HANG_S) == -9
     rp.install.environ = plain
     finished_once(rp, key)
     assert rp.runs(key) == point.runs

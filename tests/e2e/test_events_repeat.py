@@ -13,6 +13,7 @@ from listener.configuration.loading import parse
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.store import Store
 from listener.wiring.app import App, running
+from support.deadlines import HANG_S
 from support.installation import SAMPLES
 
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "out.mp4"}).encode()
@@ -22,7 +23,7 @@ async def until_all_ended(app: App, name: str) -> None:
     """Everything told before: keys are looked at in order, so a last drop is taken up after them."""
     await put(app.store, name, b"no manifest")
     await app.inbox.accept([ObjectCreated("drop", name, "test")])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while not await app.runs.matching(name) or await app.runs.unfinished():
             await asyncio.sleep(0.05)
 
@@ -86,7 +87,7 @@ async def test_a_drop_that_is_deleted_while_nobody_hears_of_it_is_cancelled(root
     }
     async with running(parse(document, origin="test"), Environment()) as app:
         await put(app.store, "a.job.json", MUX)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_S):
             while [r.state for r in await app.runs.recent(10)] != ["waiting"]:
                 await asyncio.sleep(0.05)
             await app.store.delete("drop", "a.job.json")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from support.deadlines import HANG_S
 from support.installation import SAMPLES, Installation, MinioDrops
 from support.processes import lives, name_of
 from support.runpod.installation import patched
@@ -48,7 +49,7 @@ def test_killed_while_a_job_runs_and_started_again(install: Installation) -> Non
     orphans = install.children()
     assert orphans
     install.kill()
-    psutil.wait_procs(orphans, timeout=20)
+    psutil.wait_procs(orphans, timeout=HANG_S)
     assert not [p for p in orphans if lives(p)]
     assert "clips/video_1.mp4" not in install.drops.listing(), "half-written output"
     install.start()
@@ -167,7 +168,7 @@ def test_a_manifest_deleted_before_it_was_read_cancels(folder_install: Installat
     install.start(triggers=[])
     install.drops.put("a.job.json", MUX)
     assert install.process
-    assert install.process.wait(120) == -9
+    assert install.process.wait(HANG_S) == -9
     install.drops.delete("a.job.json")
     install.environ = plain
     install.start()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.deadlines import HANG_S
 from support.installation import SAMPLES, Installation
 from support.runpod.installation import RunPodInstallation, patched
 
@@ -42,7 +43,7 @@ def killed_at(rp: RunPodInstallation, folder: Path, point: str) -> str:
     rp.install.start()
     key = rp.drop("killed")
     assert rp.install.process
-    assert rp.install.process.wait(120) == -9
+    assert rp.install.process.wait(HANG_S) == -9
     rp.install.environ = plain
     return key
 

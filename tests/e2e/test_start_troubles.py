@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from support.installation import HANG_S, Installation
+from support.deadlines import HANG_S
+from support.installation import Installation
 from support.requirements import require
 from support.scripts import ROOT
 from support.servers import create_database

@@ -47,6 +47,7 @@ from listener.process_pool import ProcessPool
 from listener.signals import Ends
 from listener.stores.s3 import S3Store
 from manifests.media import ObjectRef
+from support.deadlines import HANG_S
 from support.jobs import job as row_of
 from support.odd_worker import odd
 from support.runpod.endpoint import Endpoint
@@ -56,7 +57,6 @@ from support.runpod_endpoints import QUICK, client_of, settings
 
 T = TypeVar("T")
 
-HANG_S = 60.0
 LINK_S = 600
 
 

@@ -15,12 +15,10 @@ from typing import TypeVar
 
 import psycopg
 
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 
 T = TypeVar("T")
-
-HANG_S = 60.0
-"""Only a guard: nothing here takes that long."""
 
 
 @dataclass(frozen=True)

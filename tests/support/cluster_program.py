@@ -19,6 +19,7 @@ from pathlib import Path
 from listener.cluster.connecting import Pace
 from listener.cluster.postgres import PostgresCluster
 from manifests.errors import StoreUnavailable
+from support.deadlines import HANG_S
 
 BRISK = Pace(beat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
 """As the real one, faster: for what a silence brings about. A busy machine is silent for a second, too."""
@@ -26,7 +27,6 @@ BRISK = Pace(beat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
 CALM = Pace(beat_s=0.3, lease_s=60.0, server_s=90.0, retry_s=0.4, connect_s=60.0)
 """For what must happen although nobody is silent: a busy machine does not end a session."""
 
-HANG_S = 120.0
 
 LOST = 3
 """The exit status of a program that lost its place."""

@@ -22,6 +22,7 @@ from listener.runs.engine import Engine, EngineSettings
 from listener.runs.starting import Starter
 from listener.runs.steps import Steps
 from manifests.errors import InputMissing
+from support.deadlines import HANG_S
 
 RUN = "the-run"
 
@@ -84,7 +85,7 @@ async def main(folder: Path, kill_at: str, jobs: int, version: str) -> None:
     starter = asyncio.create_task(Starter(runs, engine, asyncio.Event(), member="m", limit=9, parked=lambda: 0).run())
     for _ in range(3):
         await engine.submit(RUN, "a")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         await story.ended.wait()
     starter.cancel()
     await asyncio.wait({starter})

@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-WAIT_S = 90.0
+from support.deadlines import HANG_S
+
+WAIT_S = HANG_S
 
 
 @dataclass

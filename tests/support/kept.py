@@ -16,8 +16,10 @@ import redis
 from aiormq import connect
 from pamqp.commands import Basic
 
+from support.deadlines import HANG_S
+
 VALUE = b"what was put"
-ANSWER_S = 60
+ANSWER_S = HANG_S
 
 
 @dataclass(frozen=True)

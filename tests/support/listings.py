@@ -16,10 +16,10 @@ from listener.configuration.credentials import AccessKeys
 from listener.store import ObjectMeta, OddKey
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
+from support.deadlines import HANG_S
 from support.listing_server import Keys
 
 BUCKET = "bucket"
-HANG_S = 300.0
 ROOT = Path(__file__).parents[2]
 
 

@@ -31,13 +31,11 @@ from gpu_dispatch.task import (
     TaskOutput,
     TranscribeParams,
 )
+from support.deadlines import HANG_S
 from support.exchange import BucketFiles, Files, FolderFiles
 from support.media import Media
 from support.processes import Started, name_of
 from support.runpod.queue import provider
-
-HANG_S = 90.0
-"""No wait of these tests comes near it, unless something hangs."""
 
 Operations = Literal["real", "odd"]
 

@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from listener.configuration.environment import SourceSecrets
 from listener.sources.sqs.queue import SqsSettings
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 
 _PROGRAM = ROOT / "tests" / "support" / "queue_program.py"
@@ -136,7 +137,7 @@ def lines(journal: Path) -> list[str]:
 
 async def eventually(condition: Callable[[], Any]) -> None:
     """For what only a look at the server tells; `condition` is asked on a thread."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.05)
 

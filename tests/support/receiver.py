@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from support.deadlines import HANG_S
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -72,7 +74,7 @@ def listening() -> Iterator[Receiver]:
             known.heard.append(Heard(dict(self.headers), body))
             answer = known.answers.pop(0) if known.answers else known.otherwise
             if answer.fault == "hang":
-                known.let_go.wait(60)
+                known.let_go.wait(HANG_S)
             if answer.fault:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()

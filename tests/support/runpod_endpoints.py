@@ -14,6 +14,7 @@ from gpu_dispatch.runpod.endpoint import RunPodEndpoint, Shared
 from gpu_dispatch.runpod.polling import Pace
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams
+from support.deadlines import HANG_S
 from support.runpod.queue import API_KEY
 
 EP = "ep1"
@@ -68,7 +69,7 @@ async def endpoint_of(
             await endpoint.close()
 
 
-async def ended(endpoint: RunPodEndpoint, job: JobRef, within_s: float = 30.0) -> JobStatus:
+async def ended(endpoint: RunPodEndpoint, job: JobRef, within_s: float = HANG_S) -> JobStatus:
     """The final status, or the last one there is after `within_s` without news."""
     while True:
         before = await endpoint.status(job)

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import psycopg
 
 from support.burst import drop_all
-from support.installation import HANG_S, SAMPLES, Installation, MinioDrops
+from support.deadlines import HANG_S
+from support.installation import SAMPLES, Installation, MinioDrops
 
 T = TypeVar("T")
 

@@ -14,9 +14,7 @@ from typing import Literal
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Condition, EventSource
 from manifests.errors import StoreUnavailable
-
-HANG_S = 60.0
-"""Only a guard: nothing here takes that long."""
+from support.deadlines import HANG_S
 
 
 class Recorder:

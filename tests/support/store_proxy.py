@@ -27,7 +27,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-HANG_S = 60.0
+from support.deadlines import HANG_S
+
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"})
 
 

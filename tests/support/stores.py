@@ -21,6 +21,7 @@ from listener.configuration.credentials import AccessKeys
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
+from support.deadlines import HANG_S
 from support.requirements import in_ci, require
 from support.scripts import load_script
 
@@ -51,7 +52,7 @@ def start_minio(name: str, folder: Path, **options: Any) -> Any:
 
 def _until_targets_are_known(server: Any) -> None:
     """It says that it is well before that, and then refuses rules, or lets `make_bucket` wait for a minute."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     while "SQS ARNs" not in server.log.read_text(errors="replace"):
         assert time.monotonic() < deadline, server.log.read_text(errors="replace")[-2000:]
         time.sleep(0.05)
@@ -59,7 +60,7 @@ def _until_targets_are_known(server: Any) -> None:
 
 def new_bucket(server: Any, name: str) -> None:
     """A server that has only just begun may say that it is not ready for this."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     while True:
         try:
             s3_client(server).create_bucket(Bucket=name)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from support import brokers
+from support.deadlines import HANG_S
 from support.requirements import in_ci
 from support.servers import servers, start_server
-from support.sources import HANG_S
 from support.stores import s3_client, start_minio
 from support.webhook import minio_target
 

@@ -17,6 +17,7 @@ import trustme
 
 from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
+from support.deadlines import HANG_S
 from support.sources import Recorder, running
 
 TOKEN = "a-token-of-this-test"
@@ -125,7 +126,7 @@ class Authority:
 
 async def cut(reader: asyncio.StreamReader) -> bool:
     """Whether the other side ended the connection; waits for it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         try:
             while await reader.read(65536):
                 pass

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from support.installation import HANG_S
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 from support.warm import WarmProcess
 

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from minio import Minio
 
 from gpu_dispatch.claims import claim_from_bytes
-from support.installation import HANG_S, Installation, MinioDrops
+from support.deadlines import HANG_S
+from support.installation import Installation, MinioDrops
 from support.runpod.endpoint import Endpoint
 from support.runpod.jobs import Auto, Job
 from support.runpod.processes import Program, Worker

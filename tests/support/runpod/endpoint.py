@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from support.deadlines import HANG_S
 from support.runpod.jobs import FINAL, Job, Status
 from support.runpod.life import Life
 from support.runpod.processes import Program, Worker, running_worker
@@ -34,7 +35,7 @@ class Endpoint(Life):
         """Executions there were, whatever came of them."""
         return sum(job.taken for job in self.jobs.values())
 
-    async def until(self, condition: Callable[[], object], within_s: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = HANG_S) -> None:
         """Returns when `condition` holds; it is looked at after every change of a job. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
             while not condition():

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from support.deadlines import HANG_S
+
 if TYPE_CHECKING:
     from support.runpod.endpoint import Endpoint
 
@@ -101,7 +103,7 @@ class Worker:
             await asyncio.gather(*self._watching, return_exceptions=True)
         self._log.close()
 
-    async def ready(self, within_s: float = 60.0) -> None:
+    async def ready(self, within_s: float = HANG_S) -> None:
         """Returns when every process has asked for work. Raises RuntimeError with their log when one does not."""
         try:
             await self._endpoint.until(lambda: self._endpoint.workers >= set(self._processes), within_s)

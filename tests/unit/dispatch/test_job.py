@@ -21,6 +21,7 @@ from gpu_dispatch.task import (
 from gpu_dispatch.worker.context import Job, Operation
 from gpu_dispatch.worker.job import Meter, run_job
 from manifests.errors import EncodeFailed
+from support.deadlines import HANG_S
 
 VIDEOS = Videos(files=(), encoder="copy")
 
@@ -158,11 +159,11 @@ async def test_cancellation_is_passed_on_after_cleaning_up(root: Path) -> None:
         return VIDEOS
 
     work = asyncio.create_task(run(task(root), root, hangs))
-    await asyncio.wait_for(started.wait(), 10)
+    await asyncio.wait_for(started.wait(), HANG_S)
     assert left_behind(root) != []
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(work, 10)
+        await asyncio.wait_for(work, HANG_S)
     assert left_behind(root) == []
 
 

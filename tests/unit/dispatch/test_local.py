@@ -24,9 +24,10 @@ from gpu_dispatch.local_settings import child_command, child_environment
 from gpu_dispatch.task import GpuResult, GpuTask, Segment, TaskInput, TranscribeParams, Transcript, Word
 from gpu_dispatch.workroom import Workroom
 from manifests.errors import EngineUnavailable, ErrorInfo
+from support.deadlines import HANG_S
 from support.exchange import FolderFiles
 from support.media import Media
-from support.places import HANG_S, Operations, Place, local_place
+from support.places import Operations, Place, local_place
 from support.processes import name_of
 
 

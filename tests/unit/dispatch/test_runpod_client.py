@@ -16,13 +16,13 @@ from gpu_dispatch.runpod.gates import Gates
 from gpu_dispatch.runpod.limits import Limit
 from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
 from support.certificates import certificate
+from support.deadlines import HANG_S
 from support.runpod import faults
 from support.runpod.faults import Fault
 from support.runpod.queue import API_KEY, Provider, provider
 from support.runpod_endpoints import EP, client_of
 
 BODY = b'{"input": {}}'
-HANG_S = 30.0
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import WebClient
 from listener.runs.callbacks import CallbackClient, CallbackSettings
 from manifests.errors import TransferFailed
+from support.deadlines import HANG_S
 
-HANG_S = 20.0
 THREADS = 2
 
 

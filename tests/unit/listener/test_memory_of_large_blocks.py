@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 
-HANG_S = 60.0
 MB = 2**20
 
 PROGRAM = """

@@ -16,6 +16,7 @@ from gpu_dispatch.worker.video.encoder import Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from gpu_dispatch.worker.video.process import run_process
 from manifests.errors import ConfigError, EncodeFailed, EngineUnavailable, TaskTimedOut
+from support.deadlines import HANG_S
 from support.processes import Started
 
 CARD = ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=1"]
@@ -111,7 +112,7 @@ async def test_cancelling_waits_for_the_child_to_be_gone(started: Started) -> No
     work = asyncio.create_task(
         run_process([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=60, on_stdout=lambda _: None)
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         while not started():
             await asyncio.sleep(0.01)
     work.cancel()

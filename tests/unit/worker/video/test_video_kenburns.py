@@ -23,6 +23,7 @@ from gpu_dispatch.worker.video.image import load_rgb
 from gpu_dispatch.worker.video.kenburns import KenBurns
 from gpu_dispatch.worker.video.warp import Zoom, warp
 from manifests.errors import ImageTooLarge, ImageUnreadable
+from support.deadlines import HANG_S
 from support.processes import Started
 
 
@@ -220,7 +221,7 @@ async def test_cancelling_leaves_no_process(
     dots(640, 360, (320, 180)).save(job.path("a.png"))
     clips = tuple(Clip("a.png", f"v{i}.mp4", 200_000) for i in range(3))
     work = asyncio.create_task(KenBurns(ffmpeg, encoder)(Img2VidParams(clips, width=320, height=180), job))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while not reports:
             await asyncio.sleep(0.02)
     assert started()
