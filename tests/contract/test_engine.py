@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import HANG_S
 from support.scripts import ROOT
 
 PROGRAM = ROOT / "tests" / "support" / "engine_program.py"
@@ -26,7 +27,7 @@ def run(folder: Path, kill_at: str, *, jobs: int = JOBS, version: str = "") -> i
     return subprocess.run(
         [sys.executable, str(PROGRAM), str(folder), kill_at, str(jobs), version],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     ).returncode
 
@@ -107,6 +108,11 @@ asyncio.run(main())
 def test_whoever_needs_a_thread_while_it_closes_gets_one(tmp_path: Path) -> None:
     command = [sys.executable, "-c", THREADS, str(tmp_path)]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

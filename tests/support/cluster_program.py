@@ -19,7 +19,6 @@ from pathlib import Path
 from listener.cluster.connecting import Pace
 from listener.cluster.postgres import PostgresCluster
 from manifests.errors import StoreUnavailable
-from support.deadlines import HANG_S
 
 BRISK = Pace(beat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
 """As the real one, faster: for what a silence brings about. A busy machine is silent for a second, too."""
@@ -34,7 +33,7 @@ LOST = 3
 
 async def open_at_last(cluster: PostgresCluster) -> None:
     """Again when its pace was too brisk for this machine, as a listener is started again."""
-    async with asyncio.timeout(HANG_S):
+    async with asyncio.timeout(240):
         while True:
             try:
                 return await cluster.open()
