@@ -29,8 +29,9 @@ from gpu_dispatch.worker.environment import WorkerSettings, settings_from
 from gpu_dispatch.worker.fitness import Check, checks_of
 from gpu_dispatch.worker.logs import start_logging
 from gpu_dispatch.worker.operations import Operations
+from gpu_dispatch.worker.sdk import load_sdk
 from gpu_dispatch.worker.serverless import Jobs
-from manifests.errors import ConfigError, GpuDropError
+from manifests.errors import GpuDropError
 
 LAST_ANSWER_S = 60.0
 """How long the SDK may take to send the answer of a worker that is to end."""
@@ -44,7 +45,7 @@ def serve(
     checks: tuple[Check, ...] = (),
 ) -> NoReturn:
     """Takes jobs until the SDK is told to stop; ends the process. `checks` run first, and end it when one raises."""
-    sdk = _sdk()
+    sdk = load_sdk()
     config: dict[str, Any] = {"concurrency_modifier": _one}
 
     def refresh() -> None:
@@ -87,18 +88,6 @@ async def _post(job: Mapping[str, Any], progress: Progress) -> None:
 def _one(_: int) -> int:
     """One job at a time: they would share one GPU."""
     return 1
-
-
-def _sdk() -> Any:
-    try:
-        logger: Any = import_module("runpod.serverless.modules.rp_logger")
-        sdk: Any = import_module("runpod.serverless")
-    except ModuleNotFoundError as e:
-        raise ConfigError(f"The package {e.name} is not installed.", hint="Install gpudrop[worker].") from e
-    if not (os.environ.get("RUNPOD_LOG_LEVEL") or os.environ.get("RUNPOD_DEBUG_LEVEL")):
-        # Its default, DEBUG, prints whole results.
-        logger.RunPodLogger().level = "INFO"
-    return sdk
 
 
 def main() -> None:

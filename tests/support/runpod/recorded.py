@@ -5,10 +5,13 @@ fails the job with a list of errors. `audio` must be an address; the words are a
 """
 
 import os
+from importlib import import_module
 from typing import Any
 
-import runpod
-from runpod.serverless.utils.rp_validator import validate
+from gpu_dispatch.worker.sdk import load_sdk
+
+serverless = load_sdk()
+validate = import_module("runpod.serverless.utils.rp_validator").validate
 
 WORDS = [
     {"word": " And", "start": 0.0, "end": 0.44},
@@ -110,4 +113,4 @@ def faster_whisper(job: dict[str, Any]) -> dict[str, Any]:
 HANDLERS = {"whisper-hub": whisper_hub, "worker-faster_whisper": faster_whisper}
 
 if __name__ == "__main__":
-    runpod.serverless.start({"handler": HANDLERS[os.environ["EMULATED_WORKER"]]})
+    serverless.start({"handler": HANDLERS[os.environ["EMULATED_WORKER"]]})

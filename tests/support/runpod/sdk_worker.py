@@ -7,14 +7,16 @@ import subprocess
 import time
 from typing import Any
 
-import runpod
+from gpu_dispatch.worker.sdk import load_sdk
+
+serverless = load_sdk()
 
 
 async def handler(job: dict[str, Any]) -> Any:
     asked: dict[str, Any] = job["input"]
     match asked.get("do"):
         case "sleep":
-            runpod.serverless.progress_update(job, {"percent": 50, "stage": "sleep"})
+            serverless.progress_update(job, {"percent": 50, "stage": "sleep"})
             await asyncio.sleep(asked["seconds"])
         case "spawn":
             await asyncio.to_thread(subprocess.run, ["sleep", str(asked["seconds"])], check=False)
@@ -25,7 +27,7 @@ async def handler(job: dict[str, Any]) -> Any:
         case "fail":
             return {"error": "it is not so", "detail": 7}
         case "progress-last":
-            runpod.serverless.progress_update(job, "too late")
+            serverless.progress_update(job, "too late")
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
         case _:
@@ -35,4 +37,4 @@ async def handler(job: dict[str, Any]) -> Any:
 
 if __name__ == "__main__":
     at_once = int(os.environ.get("CONCURRENCY", "1"))
-    runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _: at_once})
+    serverless.start({"handler": handler, "concurrency_modifier": lambda _: at_once})
