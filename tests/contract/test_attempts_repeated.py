@@ -16,7 +16,8 @@ from listener.dispatch.marks import Marks
 from listener.ledger.runs import RunLedger
 from listener.runs.jobs import JobRunner
 from listener.stores.s3 import S3Store
-from support.attempts import HANG_S, LINK_S, Bench, Opened, Told
+from support.attempts import LINK_S, Bench, Opened, Told
+from support.deadlines import HANG_S
 from support.store_proxy import DENIED, StoreProxy, store_proxy
 from support.stores import settings_for
 
