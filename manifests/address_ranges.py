@@ -1,7 +1,8 @@
 """The ranges of IP addresses outside the public internet, with the documents that set them aside.
 
 Taken from IANA's registries of special-purpose addresses for IPv4 and IPv6 and of IPv6 address space. Ranges that IANA
-calls globally reachable, but that no server for files has an address in (anycast relays, AS112), stand here too.
+calls globally reachable, but that no server for files has an address in (anycast relays, AS112), stand here too, and
+the public address at which every machine of a cloud finds its host.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _IPV4: dict[str, str] = {
     "10.0.0.0/8": "RFC 1918 (private use)",
     "100.64.0.0/10": "RFC 6598 (shared address space)",
     "127.0.0.0/8": "RFC 1122 (loopback)",
+    "168.63.129.16/32": "Azure (the machine's host: wire server, DHCP, DNS)",
     "169.254.0.0/16": "RFC 3927 (link-local; metadata services)",
     "172.16.0.0/12": "RFC 1918 (private use)",
     "192.0.0.0/24": "RFC 6890 (protocol assignments)",

@@ -62,11 +62,11 @@ def parse_web_address(text: str) -> WebAddress | None:
     if ":" in host and _address(host) is None:
         return None
     credentials = found[1] or ""
-    if not _can_be_sent(credentials):
+    if not _can_be_sent(credentials) or "[" in credentials or "]" in credentials:
         return None
     scheme = url[1].lower()
     port = int(found[3]) if found[3] else None
-    if port is not None and port > 65535:
+    if port is not None and not 0 < port <= 65535:
         return None
     return WebAddress(scheme, credentials, host, None if port == _USUAL_PORTS[scheme] else port, url[3])
 

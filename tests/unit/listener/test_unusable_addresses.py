@@ -25,6 +25,7 @@ UNUSABLE = [
     "http://[::1/", "http://h:99999/", "http://h:x/", "http://a\0b/", "http://a\x7fb.example/", f"http://{LABEL}.example/",
     "http://a..b/", "http://[fe80::1%25eth0]/", "http://[1]/", "http:///a", "http://@/", "http://ex\u200bam\u3002\u3002ple/",
     "http://" + ".".join(["a" * 60] * 5) + "/", "http://h\\@10.0.0.1/", "http://a%2eb.example/",
+    "http://h:0/", "http://x][y:z@h.example/",
     "http://a%3Ab:word@h.example/", "http://\u20ac:word@h.example/", "http://me:%E2%82%AC@h.example/",
 ]  # fmt: skip
 
