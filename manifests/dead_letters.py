@@ -28,7 +28,7 @@ class DeadLetter:
     """Everything needed to understand a failed run, and to run it again.
 
     `event` is what started it, as JSON data: bucket, key, version, source, trigger. `manifest` is the text as
-    it was read; None for bare media, and when it could not be read.
+    it was read, its addresses without their queries; None for bare media, and when it could not be read.
     """
 
     run_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from manifests.errors import InvalidPath, UnusableKey
+from manifests.shown import shown
 
 MAX_KEY_BYTES = 1024
 """Longest object key S3 allows, in bytes of UTF-8."""
@@ -36,9 +37,9 @@ def check_key(key: str, *, where: str = "") -> str:
     """`key` itself when every store can hold it; else UnusableKey."""
     problem = key_problem(key)
     if problem:
-        shown = key if len(key) <= 200 else key[:200] + "…"
+        start = key if len(key) <= 200 else key[:200] + "…"
         raise UnusableKey(
-            f"The key {shown!r} {problem}.",
+            f"The key {start!r} {problem}.",
             hint="Rename the object: no empty, '.' or '..' segments, no control characters, at most 1024 bytes.",
             where=where,
         )
@@ -71,7 +72,7 @@ def output_folder(path: str | None, *, folder: str, may_climb: bool = False, whe
         return folder
     if "://" in path:
         raise InvalidPath(
-            f"The output path {path[:200]!r} is an address.",
+            f"The output path {shown(path)!r} is an address.",
             hint="Name a folder of the same bucket, relative to the manifest or from the root with a leading '/'.",
             where=where,
         )

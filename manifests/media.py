@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from manifests.errors import AddressNotAllowed, BucketNotAllowed, InvalidPath
 from manifests.hosts import WebAddress, is_private_host, parse_web_address
 from manifests.keys import check_key, join_key, key_problem, output_folder
+from manifests.shown import shown
 
 __all__ = [
     "MediaRef",
@@ -44,7 +45,7 @@ class UrlRef:
     url: str
 
     def __str__(self) -> str:
-        return self.url if len(self.url) <= 200 else self.url[:200] + "…"
+        return shown(self.url)
 
 
 MediaRef = ObjectRef | UrlRef
@@ -157,4 +158,4 @@ def _raw_key(written: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 200 else text[:200] + "…")
+    return repr(shown(text))

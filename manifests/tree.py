@@ -7,6 +7,7 @@ import math
 from typing import NoReturn, TypeAlias
 
 from manifests.errors import ManifestSyntax, ManifestTooDeep
+from manifests.shown import shown
 
 MAX_DEPTH = 20
 MAX_DIGITS = 300
@@ -66,6 +67,7 @@ def shorten(value: object, limit: int = 60) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
+        value = shown(value)
         return f"'{printable(value)}'" if len(value) <= limit else f"'{printable(value[:limit])}…'"
     if isinstance(value, bool):
         return str(value).lower()

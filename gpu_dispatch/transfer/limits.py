@@ -1,11 +1,13 @@
-"""How long and how much a transfer may take, and how addresses are shown in messages."""
+"""How long and how much a transfer may take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from manifests.errors import InputTooLarge
+from manifests.shown import shown
+
+__all__ = ["Budget", "TransferLimits", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,3 @@ class Budget:
 
     def give_back(self, count: int) -> None:
         self._left += count
-
-
-def shown(url: str) -> str:
-    """`url` fit for messages and logs: without user, password and query, where signatures stand."""
-    if url.startswith("data:"):
-        return "data:…"
-    try:
-        parts = urlsplit(url)
-        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
-    except ValueError:
-        return "an unreadable address"
-    text = f"{parts.scheme}://{host}{parts.path}"
-    return text if len(text) <= 200 else text[:200] + "…"

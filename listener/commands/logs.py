@@ -10,6 +10,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from manifests.printable import printable
+from manifests.shown import without_queries
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], form: Literal["console", "json"]) -> None:
@@ -19,6 +20,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _cut_queries,
     ]
     last: list[Processor] = (
         [structlog.processors.JSONRenderer(ensure_ascii=False)]
@@ -55,3 +57,8 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
         name: printable(value, keep="\n" if name in _OF_SEVERAL_LINES else "") if isinstance(value, str) else value
         for name, value in event.items()
     }
+
+
+def _cut_queries(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Whoever wrote an address into an entry, a library's exception among them: its query may hold a token."""
+    return {name: without_queries(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -11,6 +11,7 @@ from listener.runs.request import RunRequest
 from manifests.dead_letters import AttemptNote, DeadLetter
 from manifests.documents import JobNote, iso
 from manifests.errors import ErrorInfo
+from manifests.shown import without_queries
 
 
 def dead_letter(
@@ -30,7 +31,7 @@ def dead_letter(
         error=error,
         failed=now,
         operation=asked.operation if asked else None,
-        manifest=asked.text if asked else None,
+        manifest=without_queries(asked.text) if asked and asked.text else None,
         attempts=[_note(a) for a in attempts],
     )
 

@@ -85,6 +85,9 @@ def listening() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(answer.body)
 
+        def do_GET(self) -> None:
+            self.send_error(404)
+
         def log_message(self, *_: object) -> None:
             pass
 
