@@ -10,6 +10,7 @@ from typing import Any
 from listener.patterns import literal_prefixes, matches, shortest
 from manifests.keys import key_problem
 from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest, is_reserved
+from manifests.reach import WHOLE_BUCKET, Reach
 
 MAX_PREFIXES = 32
 """A bucket is listed below no more prefixes than this: each costs a request at least."""
@@ -36,6 +37,8 @@ class Trigger:
     wait_for_inputs_s: float = 600.0
     budget_per_day: float | None = None
     """US dollars its runs may cost a day (UTC) before the rest waits for the next."""
+    reach: Reach = WHOLE_BUCKET
+    """Of its drops, for all that is not the operator's own word."""
 
     def covers(self, bucket: str, key: str) -> bool:
         return (

@@ -128,6 +128,12 @@ class AddressNotAllowed(ManifestError):
     code = "address_not_allowed"
 
 
+class OutOfReach(ManifestError):
+    """A manifest names, or would write, what lies outside the folders that are its own."""
+
+    code = "out_of_reach"
+
+
 # Inputs: the manifest is fine, what it names is not.
 class InputMissing(GpuDropError):
     code = "input_missing"

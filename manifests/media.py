@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from manifests.errors import AddressNotAllowed, BucketNotAllowed, InvalidPath
 from manifests.hosts import WebAddress, is_private_host, parse_web_address
-from manifests.keys import check_key, join_key, key_problem, output_folder
+from manifests.keys import OWN_FOLDERS, check_key, join_key, key_problem, output_folder
 from manifests.shown import shown
 
 __all__ = [
@@ -97,6 +97,8 @@ def _object(other: str, key: str, bucket: str, policy: ReferencePolicy, where: s
         )
     if not key or key.endswith("/"):
         raise InvalidPath(f"{_shown(key)} is a folder, not a file.", hint="Name the file itself.", where=where)
+    if key.partition("/")[0] in OWN_FOLDERS:
+        raise InvalidPath(f"{shown(key)!r} is gpudrop's own.", hint="Name a file of yours.", where=where)
     return ObjectRef(other, check_key(key, where=where))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from pydantic import ValidationError
@@ -42,6 +43,14 @@ _WAYS = (
 _PLACEHOLDER = re.compile(r"\{(file|stem)\}")
 
 
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """A manifest; `origins` names the document each field came from where that is not the manifest itself."""
+
+    manifest: Manifest
+    origins: Mapping[str, str]
+
+
 def read(
     data: bytes,
     key: str,
@@ -53,6 +62,17 @@ def read(
 
     Raises ManifestError or one of its kin: the first thing wrong is its code and place, its message tells all of them.
     """
+    return read_sourced(data, key, models=models, defaults=defaults).manifest
+
+
+def read_sourced(
+    data: bytes,
+    key: str,
+    *,
+    models: Mapping[str, type[Manifest]] = MODELS,
+    defaults: Sequence[Defaults] = (),
+) -> Sourced:
+    """As `read`, with where each field came from."""
     fields = parse_fields(data, key)
     fields.pop("$schema", None)
     return _build(modernise(fields), models, defaults, "")
@@ -72,6 +92,18 @@ def from_template(
     stands, the file fills the first media field the operation needs and the template leaves open. `source` names the
     template in errors ("config.yaml: triggers.audio").
     """
+    return template_sourced(template, key=key, source=source, models=models, defaults=defaults).manifest
+
+
+def template_sourced(
+    template: Mapping[str, Tree],
+    *,
+    key: str,
+    source: str,
+    models: Mapping[str, type[Manifest]] = MODELS,
+    defaults: Sequence[Defaults] = (),
+) -> Sourced:
+    """As `from_template`, with where each field came from: `source` for the template's own."""
     name = key.rpartition("/")[2]
     fields, named = _filled(dict(template), name)
     if not isinstance(fields, dict):
@@ -90,14 +122,14 @@ def filled_template(template: Mapping[str, Tree], key: str) -> dict[str, Tree]:
 
 def _build(
     fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults], origin: str
-) -> Manifest:
+) -> Sourced:
     operation = _operation(fields, models, origin)
     model = models[operation]
     # Clients that fill in a form send null for the media they do not have.
     own = {n: v for n, v in fields.items() if v is not None or n in model.model_fields or n not in _MEDIA}
     merged = merge(own, operation, model, defaults, origin=origin)
     try:
-        return model.model_validate({**merged.fields, "operation": operation})
+        return Sourced(model.model_validate({**merged.fields, "operation": operation}), merged.origins)
     except ValidationError as e:
         raise explain(e, model, operation, merged.origins) from e
 

@@ -25,8 +25,12 @@ from listener.configuration.triggers import triggers_of
 from listener.runs.reading import check_templates
 from listener.store import Store
 from listener.wiring.endpoints import build_local
-from listener.wiring.parts import build_store, defaults_of
+from listener.wiring.parts import build_store, defaults_folders, defaults_of
+from manifests.defaults import read_defaults
 from manifests.errors import GpuDropError
+from manifests.folder_defaults import check_folder_defaults
+from manifests.names import DEFAULTS_NAME
+from manifests.syntax import MAX_BYTES
 
 REPORT_S = 60.0
 """Importing every engine may take this long on a cold machine."""
@@ -86,10 +90,28 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
         for bucket in problems if "*" in problems else await store.find_buckets():
             problem = problems.get(bucket, "")
             yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
+            if not problem and (refused := await _defaults_line(store, bucket, config)):
+                yield refused
             if not problem and any(isinstance(endpoint, RunPodEndpoint) for endpoint in config.endpoints):
                 yield await _claims_line(store, bucket)
     finally:
         await store.close()
+
+
+async def _defaults_line(store: Store, bucket: str, config: Config) -> Line | None:
+    """What stands in the bucket's own `_gpudrop.yaml` and may not; None where all of it may."""
+    folders = defaults_folders(config)
+    if not folders.count(bucket, DEFAULTS_NAME):
+        return None
+    try:
+        data = await store.read(bucket, DEFAULTS_NAME, max_bytes=MAX_BYTES)
+        if data is not None:
+            document = await asyncio.to_thread(read_defaults, data, DEFAULTS_NAME, models=load_registry().models)
+            addresses = folders.may_address(bucket, DEFAULTS_NAME)
+            check_folder_defaults(document, DEFAULTS_NAME, addresses=addresses)
+    except GpuDropError as e:
+        return trouble(f"defaults: {bucket}", e)
+    return None
 
 
 async def _claims_line(store: Store, bucket: str) -> Line:

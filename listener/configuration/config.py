@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
-from listener.configuration.kinds import BucketName, BucketNames, Name, Names, Seconds, Section, StoreUrl
+from listener.configuration.kinds import (
+    AnyFolder,
+    BucketName,
+    BucketNames,
+    Folder,
+    Name,
+    Names,
+    Seconds,
+    Section,
+    StoreUrl,
+)
 from listener.configuration.sources import SourceConfig
 
 
@@ -85,15 +95,37 @@ class TriggerConfig(Section, frozen=True):
 
 
 class ManifestsConfig(Section, frozen=True):
-    """Manifests start runs wherever they land, unless `prefix` says where."""
+    """Manifests start runs wherever they land, unless `prefix` says where.
+
+    `scope` bucket: they may name all that lies in their bucket, and write anywhere in it. folder: only what lies in
+    their own folder, in that of `folders` which they lie below ("*" is any one name), and in `also`.
+    """
 
     enabled: bool = True
     prefix: str = ""
+    scope: Literal["bucket", "folder"] = "bucket"
+    folders: tuple[Folder, ...] = ()
+    also: tuple[AnyFolder, ...] = ()
     chain: bool = False
     max_attempts: int = Field(default=3, ge=1, le=20)
     max_event_age: Seconds = 21600.0
     wait_for_inputs: Seconds = 600.0
     budget_per_day: Usd | None = None
+
+    @model_validator(mode="after")
+    def _folders_have_a_meaning(self) -> ManifestsConfig:
+        if (self.folders or self.also) and self.scope != "folder":
+            raise ValueError("`folders` and `also` are for `scope: folder`: set it too")
+        return self
+
+
+class DefaultsFolderConfig(Section, frozen=True):
+    """The `_gpudrop.yaml` of `folder` and of all below it count; with `addresses` they may name a callback_url."""
+
+    folder: Folder
+    bucket: Names = ()
+    """Which buckets'; none named: every one's."""
+    addresses: bool = False
 
 
 class Img2VidConfig(Section, frozen=True):
@@ -128,6 +160,8 @@ class Config(Section, frozen=True):
     triggers: tuple[TriggerConfig, ...] = ()
     defaults: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Defaults for every manifest, below those of _gpudrop.yaml."""
+    defaults_from: tuple[DefaultsFolderConfig, ...] | None = None
+    """Folders whose _gpudrop.yaml count, the nearest entry first. Default: all, but none may name an address."""
     reconcile: ReconcileConfig = ReconcileConfig()
     local: LocalBackendConfig = LocalBackendConfig()
     endpoints: tuple[EndpointConfig, ...] = (LocalEndpoint(kind="local"),)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from manifests.bucket_names import bucket_name_problem
 from manifests.hosts import ascii_host
+from manifests.keys import key_problem
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -52,6 +53,27 @@ def _bucket_name(name: str) -> str:
 
 BucketName = Annotated[str, AfterValidator(_bucket_name)]
 BucketNames = Annotated[tuple[BucketName, ...], BeforeValidator(_one_or_many)]
+
+
+def _folder(text: str) -> str:
+    """ "" for the bucket's root, else with a "/" at its end and none at its start; else ValueError."""
+    folder = text.strip("/") + "/" if text.strip("/") else ""
+    if folder and (problem := key_problem(folder)):
+        raise ValueError(f"no folder: it {problem}")
+    return folder
+
+
+def _folder_of_any_bucket(text: str) -> str:
+    if not text.startswith("s3://"):
+        return _folder(text)
+    bucket, _, folder = text.removeprefix("s3://").partition("/")
+    return f"s3://{_bucket_name(bucket)}/{_folder(folder)}"
+
+
+Folder = Annotated[str, AfterValidator(_folder)]
+"""A folder of a bucket: "team-a/"; "/" is the root."""
+AnyFolder = Annotated[str, AfterValidator(_folder_of_any_bucket)]
+"""The same, or "s3://bucket/folder/"."""
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from listener.configuration.config import Config
 from listener.triggers import Trigger
+from manifests.reach import Reach
 
 
 def triggers_of(config: Config) -> tuple[Trigger, ...]:
     """Manifests first, then bare media in their order."""
     manifests = config.manifests
+    reach = Reach(manifests.scope, manifests.folders, manifests.also)
     of_manifests = Trigger(
         name="manifests",
         prefix=manifests.prefix,
@@ -17,6 +19,7 @@ def triggers_of(config: Config) -> tuple[Trigger, ...]:
         max_event_age_s=manifests.max_event_age,
         wait_for_inputs_s=manifests.wait_for_inputs,
         budget_per_day=manifests.budget_per_day,
+        reach=reach,
     )
     of_media = tuple(
         Trigger(
@@ -32,6 +35,7 @@ def triggers_of(config: Config) -> tuple[Trigger, ...]:
             max_event_age_s=t.max_event_age,
             wait_for_inputs_s=t.wait_for_inputs,
             budget_per_day=t.budget_per_day,
+            reach=reach,
         )
         for t in config.triggers
     )

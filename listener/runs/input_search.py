@@ -11,6 +11,7 @@ from listener.runs.refusals import REFUSED_S, refused
 from listener.store import ObjectMeta
 from manifests.errors import InputMissing, InputUnsettled, StoreDenied
 from manifests.media import MediaRef, ObjectRef
+from manifests.reach import WHOLE_BUCKET, Reach
 
 SETTLE_S = 2.0
 """A file touched more lately than this may still be growing."""
@@ -27,6 +28,9 @@ class Asking:
     folder: str
     received: float
     wait_s: float
+    reach: Reach = WHOLE_BUCKET
+    operators: tuple[str, ...] = ()
+    """Fields of the manifest that are the operator's own, and lead wherever they say."""
 
     @property
     def refused_s(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -12,6 +13,7 @@ from listener.clock import Clock
 from listener.runs.fetching import Fetcher
 from listener.runs.input_search import Asking, Growth, Look, Search, Wanted, missing
 from listener.runs.refusals import Refusals
+from listener.runs.request import RunRequest
 from listener.signals import Arrivals
 from listener.store import ObjectMeta, Store
 from manifests.error_groups import task_group
@@ -45,14 +47,19 @@ class InputFinder:
         *,
         clock: Clock,
         grows: bool,
+        real_key: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
-        """`grows`: objects of this store may be seen half-written, as files are."""
+        """`grows`: objects of this store may be seen half-written, as files are.
+
+        `real_key`: where a key leads in a store that has links; None: it has none.
+        """
         self._store = store
         self._fetcher = fetcher
         self._arrivals = arrivals
         self._policy = policy
         self._clock = clock
         self._grows = grows
+        self._real_key = real_key
         self._refusals = Refusals(store)
 
     async def find(
@@ -61,10 +68,9 @@ class InputFinder:
         """All of `references` once they are there; `waiting` is told, in words, what is still waited for.
 
         Raises InputMissing, InputUnsettled and ObjectDenied for what is not there, is written to or refused until the
-        time is over, InputEmpty, InputTooLarge, and what `resolve` raises.
+        time is over, InputEmpty, InputTooLarge, OutOfReach, and what `resolve` raises.
         """
-        here = {"bucket": asking.drop.bucket, "folder": asking.folder}
-        wanted = [Wanted(r, resolve(r.text, **here, policy=self._policy, where=r.role)) for r in references]
+        wanted = [Wanted(r, self._resolved(r, asking)) for r in references]
         now = asyncio.get_running_loop().time
         search = Search(asking, Growth(self._clock, now) if self._grows else None, now)
         pauses = (min(POLL_S * 1.5**n, POLL_MOST_S) for n in count())
@@ -72,6 +78,8 @@ class InputFinder:
             looks = await self._look(wanted)
             search.note(wanted, looks)
             if search.over:
+                for each in wanted:
+                    await self.check_link(asking, each.media, each.reference.role)
                 return tuple(_found(w, look) for w, look in zip(wanted, looks, strict=True))
             if search.refused:
                 await self._refusals.check(asking.drop)
@@ -88,6 +96,37 @@ class InputFinder:
             content = await self._content(reference, item.media, asking) if reference.read else None
             inputs[item.role] = Input(media=item.media, size=item.size, content=content)
         return inputs
+
+    async def check_link(self, asking: Asking, media: MediaRef, where: str) -> None:
+        """A link is followed only to what the drop might name itself. Raises OutOfReach."""
+        if self._real_key is None or not asking.reach.is_bounded or not isinstance(media, ObjectRef):
+            return
+        real = await self._real_key(media.key)
+        if real != media.key:
+            asking.reach.check_reference(asking.drop, ObjectRef(media.bucket, real), where)
+
+    async def check_outputs(self, asking: Asking, keys: Sequence[str], *, by_operator: str | None) -> None:
+        """Outputs lie where the drop reaches, or below `by_operator`, the folder that the operator gave them.
+
+        Raises OutOfReach.
+        """
+        reach, drop = asking.reach, asking.drop
+        if not reach.is_bounded:
+            return
+        for key in keys:
+            if by_operator is not None and key.startswith(by_operator):
+                continue
+            reach.check_output(drop, key, "path")
+            real = await self._real_key(key) if self._real_key else key
+            if real != key:
+                reach.check_output(drop, real, "path")
+
+    def _resolved(self, reference: Reference, asking: Asking) -> MediaRef:
+        here = {"bucket": asking.drop.bucket, "folder": asking.folder}
+        media = resolve(reference.text, **here, policy=self._policy, where=reference.role)
+        if re.split(r"[.\[]", reference.role, maxsplit=1)[0] not in asking.operators:
+            asking.reach.check_reference(asking.drop, media, reference.role)
+        return media
 
     async def _content(self, reference: Reference, media: MediaRef, asking: Asking) -> bytes:
         if isinstance(media, UrlRef):
@@ -118,6 +157,12 @@ class InputFinder:
         async with task_group() as group:
             tasks = [group.create_task(look(w.media)) for w in wanted]
         return [t.result() for t in tasks]
+
+
+def asking_of(run: RunRequest, operators: tuple[str, ...]) -> Asking:
+    """`operators` are fields of the run's manifest that are the operator's own."""
+    trigger, drop = run.trigger, ObjectRef(run.bucket, run.key)
+    return Asking(drop, run.folder, run.received, trigger.wait_for_inputs_s, trigger.reach, operators)
 
 
 def _found(wanted: Wanted, meta: Look) -> Found:

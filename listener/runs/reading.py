@@ -15,10 +15,11 @@ from listener.triggers import Trigger
 from manifests.callback_urls import callback_url_of, fields_or_none
 from manifests.defaults import Defaults, read_defaults
 from manifests.errors import InputTooLarge, ManifestTooLarge, ObjectDenied, RunCancelled, RunSuperseded, UnusableKey
+from manifests.folder_defaults import EVERY_FOLDER, DefaultsFolders, check_folder_defaults
 from manifests.media import ObjectRef
 from manifests.models import Manifest
 from manifests.names import defaults_keys
-from manifests.reader import filled_template, from_template, read
+from manifests.reader import Sourced, filled_template, from_template, read_sourced, template_sourced
 from manifests.syntax import MAX_BYTES
 from manifests.tree import decode
 
@@ -30,6 +31,8 @@ class Asked:
     operation: str
     fields: dict[str, Any]
     text: str | None
+    operators: tuple[str, ...] = ()
+    """Fields that the operator's own template or configuration gave: they lead wherever they say."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -41,11 +44,18 @@ class Asked:
 
 
 class ManifestReader:
-    def __init__(self, store: Store, models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults]) -> None:
-        """`defaults` are the configuration's, below those of every folder."""
+    def __init__(
+        self,
+        store: Store,
+        models: Mapping[str, type[Manifest]],
+        defaults: Sequence[Defaults],
+        folders: DefaultsFolders = EVERY_FOLDER,
+    ) -> None:
+        """`defaults` are the configuration's, below those of every folder; `folders` tells which folders' count."""
         self._store = store
         self._models = models
         self._defaults = tuple(defaults)
+        self._folders = folders
         self._refusals = Refusals(store)
 
     async def read(self, run: RunRequest) -> Asked:
@@ -53,18 +63,18 @@ class ManifestReader:
         template = run.trigger.manifest
         if template is not None:
             await self._check_there(run)
-            manifest = from_template(
+            sourced = template_sourced(
                 template,
                 key=run.key,
                 source=_source(run.trigger),
                 models=self._models,
                 defaults=await self._folder_defaults(run),
             )
-            return _asked(manifest, None)
+            return _asked(sourced, None, self._operators(run))
         data = await self._own_document(run)
         defaults = await self._folder_defaults(run)
-        manifest = await asyncio.to_thread(read, data, run.key, models=self._models, defaults=defaults)
-        return _asked(manifest, decode(data, run.key))
+        sourced = await asyncio.to_thread(read_sourced, data, run.key, models=self._models, defaults=defaults)
+        return _asked(sourced, decode(data, run.key), self._operators(run))
 
     async def callback_url(self, run: RunRequest) -> str | None:
         """Who is to hear of a drop that was refused before it was understood; None: nobody, or it is not there now."""
@@ -77,7 +87,8 @@ class ManifestReader:
         except (RunCancelled, RunSuperseded):
             return None
         defaults: list[Mapping[str, Any]] = [{**each.sections, **each.fields} for each in self._defaults]
-        defaults += [await self._fields(key, self._beside(run, key)) for key in defaults_keys(run.key)]
+        keys = [key for key in self._keys(run) if self._may_address(run, key)]
+        defaults += [await self._fields(key, self._beside(run, key)) for key in keys]
         return callback_url_of(manifest, defaults)
 
     async def _fields(self, key: str, reading: Awaitable[bytes | None]) -> Mapping[str, Any]:
@@ -90,11 +101,28 @@ class ManifestReader:
 
     async def _folder_defaults(self, run: RunRequest) -> tuple[Defaults, ...]:
         found = list(self._defaults)
-        for key in defaults_keys(run.key):
+        for key in self._keys(run):
             data = await self._beside(run, key)
             if data is not None:
-                found.append(read_defaults(data, key, models=self._models))
+                document = read_defaults(data, key, models=self._models)
+                check_folder_defaults(document, key, addresses=self._may_address(run, key))
+                found.append(document)
         return tuple(found)
+
+    def _operators(self, run: RunRequest) -> frozenset[str]:
+        """The sources that are the operator's own word."""
+        return frozenset({_source(run.trigger), *(document.source for document in self._defaults)})
+
+    def _keys(self, run: RunRequest) -> Sequence[str]:
+        """Where defaults lie that count: in listed folders; where none are listed, in those that the drop reaches."""
+        keys = [key for key in defaults_keys(run.key) if self._folders.count(run.bucket, key)]
+        if self._folders.listed is not None:
+            return keys
+        drop = ObjectRef(run.bucket, run.key)
+        return [key for key in keys if run.trigger.reach.covers(drop, run.bucket, key)]
+
+    def _may_address(self, run: RunRequest, key: str) -> bool:
+        return self._folders.may_address(run.bucket, key)
 
     async def _beside(self, run: RunRequest, key: str) -> bytes | None:
         """A document that may be refused while the drop is not. Raises ObjectDenied then."""
@@ -160,6 +188,7 @@ def _source(trigger: Trigger) -> str:
     return f"config.yaml: triggers.{trigger.name}"
 
 
-def _asked(manifest: Manifest, text: str | None) -> Asked:
-    fields = manifest.model_dump(mode="json")
-    return Asked(operation=str(fields["operation"]), fields=fields, text=text)
+def _asked(sourced: Sourced, text: str | None, of_operator: frozenset[str]) -> Asked:
+    fields = sourced.manifest.model_dump(mode="json")
+    operators = tuple(sorted(name for name, source in sourced.origins.items() if source in of_operator))
+    return Asked(operation=str(fields["operation"]), fields=fields, text=text, operators=operators)

@@ -28,7 +28,7 @@ from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
 from listener.runs.finish import Finish, Outputs, made_outputs
 from listener.runs.input_search import Asking
-from listener.runs.inputs import Found, InputFinder
+from listener.runs.inputs import Found, InputFinder, asking_of
 from listener.runs.jobs import Attempt, JobOutcome, JobRunner, job_requests
 from listener.runs.outbox import Outbox
 from listener.runs.outputs import OutputKeys
@@ -38,7 +38,7 @@ from listener.runs.steps import Steps, adapter_of, recalled
 from listener.signals import Ends
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
-from manifests.media import ObjectRef, output_folder
+from manifests.media import output_folder
 from manifests.models import Manifest
 from manifests.sidecars import awaits_callback, without_callback
 
@@ -171,6 +171,7 @@ class Tale:
     async def _read(self) -> Asked:
         self._status.move("accepted")
         self._c.ends.check(self._run.run_id)
+        await self._c.finder.check_link(self._asking, self._asking.drop, "")
         age = self._c.clock.age_s(self._run.received)
         if age > self._run.trigger.max_event_age_s:
             raise EventTooOld(f"The event came {age:.0f} s ago.", hint="Drop the file again, or raise max_event_age.")
@@ -178,8 +179,7 @@ class Tale:
 
     @property
     def _asking(self) -> Asking:
-        drop = ObjectRef(self._run.bucket, self._run.key)
-        return Asking(drop, self._run.folder, self._run.received, self._run.trigger.wait_for_inputs_s)
+        return asking_of(self._run, self._asked.operators if self._asked else ())
 
     async def _find(self, references: tuple[Reference, ...]) -> tuple[Found, ...]:
         finding = self._c.finder.find(
@@ -199,11 +199,13 @@ class Tale:
         inputs = await self._c.finder.load(references, found, self._asking)
         plan = await asyncio.to_thread(handler.plan, replace(planning, inputs=inputs))
         targets = [target.key for task in plan.tasks for target in task.outputs]
-        await self._claim((*targets, *plan.writes))
+        await self._claim((*targets, *plan.writes), planning.folder)
         return plan
 
-    async def _claim(self, keys: Sequence[str]) -> None:
-        """Makes `keys` this run's. Raises OutputTaken."""
+    async def _claim(self, keys: Sequence[str], folder: str) -> None:
+        """Makes `keys` this run's, whose outputs belong into `folder`. Raises OutputTaken and OutOfReach."""
+        by_operator = self._asked is not None and "path" in self._asked.operators
+        await self._c.finder.check_outputs(self._asking, keys, by_operator=folder if by_operator else None)
         await self._unless_ended(
             self._c.outputs.secure(self._run, keys, lambda why: self._status.move("waiting", waiting_for=[why]))
         )
@@ -232,7 +234,7 @@ class Tale:
             self._status.move("writing")
             if self._outputs is None:
                 self._outputs = await kept.enter_async_context(made_outputs(finish, self._c.pool))
-            await self._claim([output.key for output in self._outputs.files])
+            await self._claim([output.key for output in self._outputs.files], finish.planning.folder)
             jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
             self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
         # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
@@ -249,9 +251,15 @@ class Tale:
         return self._final is not None or await self._c.adoption.is_recorded(self._run)
 
     def _output_folder(self, manifest: Manifest) -> str:
-        """A trigger's template is the operator's, and may lead up; a manifest may not."""
+        """A trigger's template is the operator's, and may lead up; a manifest may not.
+
+        Raises InvalidPath and OutOfReach.
+        """
         may_climb = self._run.trigger.manifest is not None
-        return output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb)
+        folder = output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb)
+        if self._asked is not None and "path" not in self._asked.operators:
+            self._run.trigger.reach.check_output(self._asking.drop, folder, "path")
+        return folder
 
     def _planning(self, asked: Asked, found: tuple[Found, ...]) -> tuple[Handler[Any], Planning[Any]]:
         """All a plan depends on but the content of its inputs, which only `_plan` reads."""

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 from listener.store import ObjectMeta, OddKey, StoredObject
 from listener.stores.folder_files import GONE, new_file, remove_stale, sync_folder, translated
-from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of
+from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of, real_key
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 PAGE = 500
@@ -115,6 +115,10 @@ class FolderStore:
     def public_url(self, bucket: str, key: str) -> str:
         del bucket
         return path_of(self._root, key).as_uri()
+
+    async def real_key(self, key: str) -> str:
+        """Where `key` leads, links followed. Raises ObjectDenied for a link that leads out of the folder."""
+        return await self._run(self._bucket, f"look up {key!r}", lambda: real_key(self._root, key))
 
     async def keeps_claims(self, bucket: str) -> bool:
         del bucket

@@ -48,6 +48,11 @@ def inside(root: Path, path: Path) -> Path:
     return real
 
 
+def real_key(root: Path, key: str) -> str:
+    """The key of the file that `key` leads to, links followed, whether it exists or not. Raises ObjectDenied."""
+    return inside(root, path_of(root, key)).relative_to(root).as_posix()
+
+
 def meta_of(key: str, status: os.stat_result) -> ObjectMeta:
     """The inode, the nanosecond of the last change and the size stand for an ETag: any save gives another one."""
     return ObjectMeta(

@@ -41,7 +41,7 @@ from listener.store import Store
 from listener.triggers import Trigger, TriggerBook
 from listener.wiring.base import Base, build_base
 from listener.wiring.intake import BuiltIntake, IntakeNeeds, Work, build_intake
-from listener.wiring.parts import defaults_of, reference_policy
+from listener.wiring.parts import defaults_folders, defaults_of, real_key_of, reference_policy
 from listener.wiring.readiness import opened, require_folder, tell_when_ready
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
@@ -113,7 +113,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
     defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
         Collaborators(
-            reader=ManifestReader(base.store, base.registry.models, defaults),
+            reader=ManifestReader(base.store, base.registry.models, defaults, defaults_folders(config)),
             registry=base.registry,
             finder=InputFinder(
                 base.store,
@@ -122,6 +122,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
                 reference_policy(config),
                 clock=base.clock,
                 grows=isinstance(config.store, FolderStoreConfig),
+                real_key=real_key_of(config, base.store),
             ),
             runner=JobRunner(base.dispatch.attempts, base.ends, base.runs, base.patience),
             closer=Closer(

@@ -6,7 +6,7 @@ A kind of store is imported when it is used: a listener on a folder starts witho
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from listener.cluster.alone import Alone
@@ -17,6 +17,7 @@ from listener.configuration.state import State
 from listener.runs.callbacks import CallbackSettings
 from listener.store import Store
 from manifests.defaults import Defaults, defaults_from
+from manifests.folder_defaults import DefaultsFolder, DefaultsFolders
 from manifests.media import ReferencePolicy
 from manifests.models import Manifest
 
@@ -60,9 +61,26 @@ def build_cluster(state: State, rng: random.Random) -> Cluster:
     return PostgresCluster(state.engine_url, rng)
 
 
+def real_key_of(config: Config, store: Store) -> Callable[[str], Awaitable[str]] | None:
+    """Where keys lead in a store that has links; None: it has none."""
+    if not isinstance(config.store, FolderStoreConfig):
+        return None
+    from listener.stores.folder import FolderStore
+
+    return store.real_key if isinstance(store, FolderStore) else None
+
+
 def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:
     """The configuration's defaults for manifests. Raises UnknownField."""
     return defaults_from(config.defaults, source="config.yaml: defaults", models=models)
+
+
+def defaults_folders(config: Config) -> DefaultsFolders:
+    """Whose `_gpudrop.yaml` counts."""
+    listed = config.defaults_from
+    if listed is None:
+        return DefaultsFolders()
+    return DefaultsFolders(tuple(DefaultsFolder(each.folder, each.bucket, each.addresses) for each in listed))
 
 
 def callback_settings(config: Config, environment: Environment) -> CallbackSettings:

@@ -170,7 +170,7 @@ def test_a_folders_default_hears_of_a_manifest_that_cannot_be_read(
     folder_install: Installation, receiver: Receiver
 ) -> None:
     folder_install.drops.put("in/_gpudrop.yaml", f"callback_url: {receiver.url}\n".encode())
-    folder_install.start(triggers=[], callbacks=LOCAL)
+    folder_install.start(triggers=[], callbacks=LOCAL, defaults_from=[{"folder": "in/", "addresses": True}])
     folder_install.drops.put("in/b.job.json", b"{")
     folder_install.until(lambda: receiver.heard)
     assert receiver.heard[0].document["code"] == "manifest_syntax"

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
 from listener.configuration.loading import load, parse
 from listener.configuration.triggers import triggers_of
+from listener.runs.reading import Asked
+from listener.runs.request import RunRequest
+from listener.triggers import MANIFESTS
+from listener.wiring.parts import defaults_folders
 from manifests.errors import ConfigError
+from manifests.folder_defaults import EVERY_FOLDER, DefaultsFolder, DefaultsFolders
+from manifests.reach import Reach
 from support.scripts import ROOT
 
 
@@ -55,6 +62,11 @@ TRIGGER = {"name": "t", "manifest": {"operation": "transcribe"}}
         ({"sources": [{**AMQP, "tls": {"ca_file": "ca.pem"}}]}, "sources[0]", "begin it with amqps://"),
         ({"sources": [{**KAFKA, "tls": {"ca_file": "ca.pem"}}]}, "sources[0]", "make it ssl or sasl_ssl"),
         ({"sources": [{**AMQP, "tls": {"key_file": "k.pem"}}]}, "sources[0].tls", "set both"),
+        ({"manifests": {"also": ["shared/"]}}, "manifests", "scope: folder"),
+        ({"manifests": {"scope": "folder", "folders": ["a/../b"]}}, "manifests.folders[0]", "'..' segment"),
+        ({"manifests": {"scope": "folder", "also": ["s3://a_/x"]}}, "manifests.also[0]", "no bucket"),
+        ({"defaults_from": [{"folder": "a//b"}]}, "defaults_from[0].folder", "empty segment"),
+        ({"defaults_from": ["a/"]}, "defaults_from[0]", ""),
         ([], "c.yaml", "named sections"),
     ],
 )
@@ -83,3 +95,24 @@ def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
     keys = found.keys.current()
     assert (keys.access_key, keys.secret_key) == ("id", "hush")
     assert "hush" not in repr((found, keys))
+
+
+def test_folders_however_they_are_written() -> None:
+    manifests = {"scope": "folder", "folders": ["*/", "/a/b", "/"], "also": ["c", "s3://music/free", "s3://music"]}
+    config = parse({"manifests": manifests, "defaults_from": [{"folder": "/"}]}, origin="c")
+    reach = Reach("folder", ("*/", "a/b/", ""), ("c/", "s3://music/free/", "s3://music/"))
+    assert {trigger.reach for trigger in triggers_of(config)} == {reach}
+    assert defaults_folders(config) == DefaultsFolders((DefaultsFolder(""),))
+    assert defaults_folders(Config()) == EVERY_FOLDER
+    assert defaults_folders(parse({"defaults_from": []}, origin="c")) == DefaultsFolders(())
+
+
+def test_a_run_recorded_before_drops_had_a_reach() -> None:
+    request = RunRequest("r", "b", "a.job.json", "v", MANIFESTS, 1.0, 1.0, "test")
+    kind: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+    recorded = kind.dump_python(request, mode="json")
+    assert kind.validate_python(recorded) == request
+    del recorded["trigger"]["reach"]
+    assert kind.validate_python(recorded) == request
+    asked = {"operation": "transcribe", "fields": {}, "text": None}
+    assert TypeAdapter(Asked).validate_python(asked).operators == ()
