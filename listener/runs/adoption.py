@@ -17,6 +17,7 @@ from listener.ledger.runs import RunLedger
 from listener.runs.board import Board
 from listener.runs.fence import Fence
 from listener.runs.request import RunRequest
+from listener.runs.seal import UNSEALED, Seal
 from listener.store import Store
 from manifests.endings import Ending, ending_from_bytes
 from manifests.names import Sidecar
@@ -38,6 +39,7 @@ class Adoption:
         fence: Fence,
         *,
         clock: Callable[[], float],
+        seal: Seal = UNSEALED,
     ) -> None:
         self._store = store
         self._objects = objects
@@ -45,6 +47,7 @@ class Adoption:
         self._board = board
         self._fence = fence
         self._clock = clock
+        self._seal = seal
 
     async def begin(self, run: RunRequest) -> bytes | None:
         """The final sidecar that `run` left in an earlier life, whose end is recorded now.
@@ -63,13 +66,13 @@ class Adoption:
             await self._fence.remove(run, kind)
         return None
 
-    async def ended(self, run: RunRequest) -> bytes | None:
-        """The final sidecar that `run` left in an earlier life, whose end is recorded now; None: it left none."""
+    async def ended(self, run: RunRequest) -> bool:
+        """Whether a final sidecar of `run`, left in an earlier life, lies there; its end is recorded now."""
         for kind in _FINAL:
             body = await self._fence.sidecar(run, kind)
             if body and await self._adopted(run, body):
-                return body
-        return None
+                return True
+        return False
 
     async def is_recorded(self, run: RunRequest) -> bool:
         """Whether the ledger knows that the run has ended."""
@@ -77,10 +80,12 @@ class Adoption:
         return row is not None and row.ended
 
     async def final_sidecar(self, run: RunRequest) -> bytes | None:
-        """The final sidecar that `run` itself wrote, if it still lies there."""
+        """The final sidecar that `run` itself wrote, if it still lies there; one that only says so is not."""
         for kind in _FINAL:
             if body := await self._fence.own_sidecar(run, kind):
-                return body
+                if await asyncio.to_thread(self._seal.holds, body):
+                    return body
+                log.warning("sidecar_not_sealed", run_id=run.run_id, key=run.key, kind=kind)
         return None
 
     async def _adopted(self, run: RunRequest, body: bytes, *, of_version: bool = False) -> bool:

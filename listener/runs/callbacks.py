@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import io
 import time
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from gpu_dispatch.transfer.address import PublicResolver, SystemResolver, check_
 from gpu_dispatch.transfer.answers import BROKEN, reason_of
 from gpu_dispatch.transfer.limits import TransferLimits
 from listener.runs.callback_answers import CallbackOutcome, outcome_of
+from listener.runs.callback_signatures import CallbackSigner
 from manifests.errors import AddressNotAllowed
 from manifests.hosts import WebAddress, parse_web_address
 
@@ -38,6 +37,7 @@ class CallbackSettings:
 class CallbackClient:
     def __init__(self, settings: CallbackSettings) -> None:
         self._settings = settings
+        self._signer = CallbackSigner(settings.secret)
 
     async def post(self, url: str, body: bytes, *, run_id: str, attempt: int) -> CallbackOutcome:
         """Raises nothing that a receiver can bring about."""
@@ -45,7 +45,7 @@ class CallbackClient:
         if address is None:
             return CallbackOutcome("refused", "It is no usable address.", "Check its spelling.")
         try:
-            return await self._post(address, body, self._headers(body, run_id, attempt))
+            return await self._post(address, body, run_id, attempt)
         except AddressNotAllowed:
             return CallbackOutcome(
                 "refused",
@@ -57,8 +57,9 @@ class CallbackClient:
             reason, _, hint = reason_of(e, TransferLimits(idle_s=self._settings.timeout_s))
             return CallbackOutcome("failed", f"Not delivered: {reason}.", hint)
 
-    async def _post(self, address: WebAddress, body: bytes, headers: dict[str, str]) -> CallbackOutcome:
+    async def _post(self, address: WebAddress, body: bytes, run_id: str, attempt: int) -> CallbackOutcome:
         url = URL(address.url, encoded=True)
+        headers = self._headers(url, body, run_id, attempt)
         trusted = is_trusted(url, self._settings.private_hosts)
         if not trusted:
             check_literal(url)
@@ -71,23 +72,18 @@ class CallbackClient:
             text = await _beginning(response)
             return outcome_of(response.status, response.headers, text, time.time())
 
-    def _headers(self, body: bytes, run_id: str, attempt: int) -> dict[str, str]:
+    def _headers(self, url: URL, body: bytes, run_id: str, attempt: int) -> dict[str, str]:
         """The id is the same at every repetition, so that a receiver can tell one from a second callback."""
-        headers = {
+        identity = f"callback-{run_id}"
+        called = f"{url.origin()}{url.raw_path_qs}"
+        return {
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
             "X-Gpudrop-Run": run_id,
-            "X-Gpudrop-Callback-Id": f"callback-{run_id}",
+            "X-Gpudrop-Callback-Id": identity,
             "X-Gpudrop-Attempt": str(attempt),
+            **self._signer.headers(identity, int(time.time()), called, body),
         }
-        if self._settings.secret:
-            headers["X-Gpudrop-Signature"] = "sha256=" + sign(self._settings.secret, body)
-        return headers
-
-
-def sign(secret: str, body: bytes) -> str:
-    """Hex HMAC-SHA256 of `body`: what the receiver computes again to know the call is ours."""
-    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from listener.runs.jobs import Attempt
 from listener.runs.letters import dead_letter
 from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
+from listener.runs.seal import UNSEALED, Seal
 from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes
 from manifests.documents import CONTENT_TYPE, JobNote
@@ -64,8 +66,12 @@ class Closer:
         clock: Callable[[], float],
         link_s: int,
         spent: Callable[[str], Awaitable[float | None]],
+        seal: Seal = UNSEALED,
     ) -> None:
-        """`link_s`: how long the links in done sidecars work. `spent`: a run's US dollars; None: it has no price."""
+        """`link_s`: how long the links in done sidecars work. `spent`: a run's US dollars; None: it has no price.
+
+        `seal` is put on final sidecars.
+        """
         self._store = store
         self._objects = objects
         self._runs = runs
@@ -74,6 +80,7 @@ class Closer:
         self._clock = clock
         self._link_s = link_s
         self._spent = spent
+        self._seal = seal
 
     async def write(
         self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], outputs: Outputs, jobs: Sequence[JobRef]
@@ -131,7 +138,7 @@ class Closer:
             metadata=asked.metadata,
             version=run.version,
         )
-        body = done_bytes(document)
+        body = await asyncio.to_thread(lambda: self._seal.put(done_bytes(document)))
         await self._close(run, "done", body, "done")
         log.info("run_done", run_id=run.run_id, key=run.key, files=len(summary.files))
         return body
@@ -170,7 +177,7 @@ class Closer:
             metadata=asked.metadata if asked else {},
             version=run.version,
         )
-        body = failed_bytes(document)
+        body = await asyncio.to_thread(lambda: self._seal.put(failed_bytes(document)))
         try:
             await self._close(run, "error", body, state, error.code)
         except RunSuperseded:

@@ -81,7 +81,7 @@ class Recovery:
 
     async def _close(self, row: RunRow) -> None:
         """Its story was told to the end, so nothing is done again: its own last word tells how it ended."""
-        if await self._adoption.ended(_REQUEST.validate_python(row.request)) is None:
+        if not await self._adoption.ended(_REQUEST.validate_python(row.request)):
             error_code = RunSuperseded.code if row.cancel == "superseded" else DEFECT.code
             state = state_after(error_code)
             await self._runs.update(row.run_id, state=state, at=self._clock(), error_code=error_code)

@@ -247,8 +247,8 @@ class Tale:
 
         What the run left may have been fetched and removed since: it is neither missed nor written again.
         """
-        self._final = await self._c.adoption.ended(self._run)
-        return self._final is not None or await self._c.adoption.is_recorded(self._run)
+        adoption = self._c.adoption
+        return await adoption.ended(self._run) or await adoption.is_recorded(self._run)
 
     def _output_folder(self, manifest: Manifest) -> str:
         """A trigger's template is the operator's, and may lead up; a manifest may not.

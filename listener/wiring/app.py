@@ -33,6 +33,7 @@ from listener.runs.outputs import OutputKeys
 from listener.runs.pipeline import Collaborators, Pipeline
 from listener.runs.reading import ManifestReader, check_templates
 from listener.runs.recovery import Recovery
+from listener.runs.seal import Seal
 from listener.runs.starting import Starter
 from listener.runs.sweeping import sweep_old_runs
 from listener.runs.takeover import end_when_replaced, take_over
@@ -79,7 +80,8 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         executor = base.cluster.member if state.shared else "local"
         settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
         fence = Fence(base.store, base.runs)
-        adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=base.clock)
+        seal = Seal(environment.callback_secret)
+        adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=base.clock, seal=seal)
         engine = Engine(settings, _pipeline(base, fence, adoption), ended=wanted.set)
         stack.push_async_callback(base.board.end)
         async with base.database.alone("start"):
@@ -134,6 +136,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
                 clock=base.clock,
                 link_s=int(config.link_expiry),
                 spent=base.spent,
+                seal=Seal(base.environment.callback_secret),
             ),
             adoption=adoption,
             outbox=base.outbox,

@@ -14,6 +14,7 @@ from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
+from listener.runs.callback_signatures import secret_key
 from listener.runs.callbacks import CallbackSettings
 from listener.store import Store
 from manifests.defaults import Defaults, defaults_from
@@ -84,6 +85,8 @@ def defaults_folders(config: Config) -> DefaultsFolders:
 
 
 def callback_settings(config: Config, environment: Environment) -> CallbackSettings:
+    """Raises ConfigError for a secret that is none."""
+    secret_key(environment.callback_secret)
     return CallbackSettings(
         secret=environment.callback_secret,
         private_hosts=config.callbacks.private_hosts,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from support.installation import SAMPLES, Installation
+from listener.runs.request import run_id_of
+from listener.stores.folder import FolderStore
+from support.installation import SAMPLES, FolderDrops, Installation
 from support.receiver import FINISHED, PAGE, RUNNING, Answer, Receiver
 
 SECRET = "between you and me"
@@ -53,6 +57,16 @@ def test_the_done_sidecar_is_posted_and_signed(install: Installation, receiver: 
     assert headers["X-Gpudrop-Run"] == document["run_id"]
     assert [each.headers["X-Gpudrop-Attempt"] for each in receiver.heard] == ["1", "2", "3"]
     assert len({each.headers["X-Gpudrop-Callback-Id"] for each in receiver.heard}) == 1
+    for each in receiver.heard:
+        identity, moment = each.headers["webhook-id"], each.headers["webhook-timestamp"]
+        assert identity == f"callback-{document['run_id']}"
+        assert abs(time.time() - int(moment)) < 600
+        text = f"{identity}.{moment}.".encode() + each.body
+        signature = base64.b64encode(hmac.digest(SECRET.encode(), text, "sha256")).decode()
+        assert each.headers["webhook-signature"] == f"v1,{signature}"
+        text = f"POST\n{receiver.url}\n{identity}\n{moment}\n".encode() + each.body
+        signature = hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest()
+        assert each.headers["X-Gpudrop-Signature-V2"] == f"sha256={signature}"
     assert len(set(receiver.bodies())) == 1
 
 
@@ -85,6 +99,7 @@ def test_a_receiver_that_was_away_hears_after_kill_and_restart(install: Installa
 
 def test_a_receiver_hears_though_the_state_was_lost(folder_install: Installation, receiver: Receiver) -> None:
     receiver.otherwise = AWAY
+    folder_install.environ["GPUDROP_CALLBACK_SECRET"] = SECRET
     folder_install.start(triggers=[], callbacks=LOCAL, state=str(folder_install.folder / "state"))
     drop(folder_install, receiver.url)
     told(folder_install, "waiting")
@@ -94,6 +109,25 @@ def test_a_receiver_hears_though_the_state_was_lost(folder_install: Installation
     told(folder_install, "delivered")
     assert len(folder_install.logged("run_done")) == 1
     assert len(set(receiver.bodies())) == 1
+
+
+async def test_a_sidecar_that_somebody_planted_is_not_signed(folder_install: Installation, receiver: Receiver) -> None:
+    """Whoever drops a manifest can tell its run's id, and write an end of his own before the run begins."""
+    assert isinstance(folder_install.drops, FolderDrops)
+    folder_install.environ["GPUDROP_CALLBACK_SECRET"] = SECRET
+    drop(folder_install, receiver.url, audio="missing.ogg")
+    meta = await FolderStore(folder_install.drops.root).head("drop", "a.job.json")
+    assert meta is not None
+    run_id = run_id_of("drop", "a.job.json", meta.version)
+    forged = {"code": 200, "run_id": run_id, "key": "a.job.json", "version": meta.version, "message": "forged"}
+    planted = {**forged, "outputs": [], "callback": {"state": "waiting"}}
+    folder_install.drops.put("a.done.json", json.dumps(planted).encode())
+    folder_install.start(triggers=[], callbacks=LOCAL)
+    folder_install.until(lambda: folder_install.logged("run_found_ended"))
+    drop(folder_install, receiver.url, "b.job.json")
+    told(folder_install, "delivered", key="b.job.json")
+    assert [each.document["key"] for each in receiver.heard] == ["b.job.json"]
+    assert folder_install.logged("sidecar_not_sealed")[0]["run_id"] == run_id
 
 
 def test_a_page_for_people_is_no_receiver(folder_install: Installation, receiver: Receiver) -> None:
