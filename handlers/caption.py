@@ -18,6 +18,8 @@ OUTPUT = "captioned.mp4"
 SHAPES = ((1920, 1080), (1080, 1920), (1080, 1080))
 """Landscape, portrait, square: what the video is like, only the worker sees; it takes the nearest one."""
 MAX_SUBTITLE_BYTES = 10 * 2**20
+MAX_LAYOUT_CHARACTERS = 32 * 2**20
+"""Of the captions of one shape, which are recorded and sent to the worker: a day of speech, word by word."""
 
 
 class CaptionHandler:
@@ -43,7 +45,10 @@ class CaptionHandler:
         video = task_file("video", planning.inputs["video"])
         layouts: tuple[CaptionLayout, ...] = ()
         if asked.burn:
-            layouts = tuple(CaptionLayout(w, h, write_ass(subtitles.cues, asked.style, w, h)) for w, h in SHAPES)
+            most = MAX_LAYOUT_CHARACTERS
+            layouts = tuple(
+                CaptionLayout(w, h, write_ass(subtitles.cues, asked.style, w, h, most=most)) for w, h in SHAPES
+            )
         params = CaptionParams(
             video=video.name,
             output=OUTPUT,

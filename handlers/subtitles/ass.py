@@ -101,20 +101,25 @@ def karaoke(cue: Cue, start_cs: int, end_cs: int) -> str:
     return "\\N".join(lines) + rest
 
 
-def marked(lines: Sequence[Line], active: int, before: str, after: str) -> str:
-    """All of `lines`, the word number `active` of the cue between the overrides `before` and `after`."""
-    written: list[str] = []
-    number = 0
-    for line in lines:
-        text = ""
-        for word in line.words:
-            bare = word.text.lstrip() if not text else word.text
+def escaped_words(lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """Every word of `lines` as (what stands before it, its text), escaped: `marked` makes texts of them."""
+    words: list[tuple[str, str]] = []
+    for number, line in enumerate(lines):
+        begun = False
+        for i, word in enumerate(line.words):
+            bare = word.text if begun else word.text.lstrip()
             space = " " if bare.startswith(" ") else ""
             shown = escape(bare.removeprefix(" "))
-            text += space + (f"{before}{shown}{after}" if number == active else shown)
-            number += 1
-        written.append(text)
-    return "\\N".join(written)
+            words.append(("\\N" * (number > 0 and i == 0) + space, shown))
+            begun = begun or bool(space + shown)
+    return words
+
+
+def marked(words: Sequence[tuple[str, str]], active: int, before: str, after: str) -> str:
+    """All of `words`, the one of number `active` between the overrides `before` and `after`."""
+    return "".join(
+        f"{space}{before}{shown}{after}" if i == active else space + shown for i, (space, shown) in enumerate(words)
+    )
 
 
 def _style_line(style: Style, encoding: int) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from handlers.subtitles.ass import Event, Style, centiseconds, document, escape, karaoke, marked
+from handlers.subtitles.ass import Event, Style, centiseconds, document, escape, escaped_words, karaoke, marked
 from handlers.subtitles.cues import Room, fit_words, pack, wrap
 from handlers.subtitles.model import Cue, TimedWord
+from handlers.subtitles.reading import unreadable
 from handlers.subtitles.text import cells, needs_space, right_to_left
 from manifests.models import CaptionStyle
 
@@ -16,6 +17,8 @@ _GOLD = "&H0000D7FF"
 _BOX = "&H003C14DC"
 _AUTHORED_LINES = 3
 """Lines of an author's own cue that are left as they are, when each one fits."""
+_EVENT_CELLS = 50
+"""What stands around the text of an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +59,24 @@ def geometry(width: int, height: int, style: CaptionStyle) -> Geometry:
     )
 
 
-def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int) -> str:
+def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int, *, most: int | None = None) -> str:
     """A whole ASS document that shows `cues` in `style` on a picture of `width` x `height` pixels.
 
-    Every cue's lines carry their words, as `make_cues` and `parse_subtitles` give them.
+    Every cue's lines carry their words, as `make_cues` and `parse_subtitles` give them. Raises SubtitlesUnreadable when
+    the captions have more than `most` characters: a word that pops repeats its whole cue.
     """
     sizes = geometry(width, height, style)
     styles, draw = _STYLES[style]
     events: list[Event] = []
-    clock = 0
+    clock = size = 0
     for cue in (part for whole in cues for part in refit(whole, sizes.room)):
         start = max(centiseconds(cue.start_ms), clock)
         clock = max(centiseconds(cue.end_ms), start + 1)
-        events += draw(cue, start, clock)
+        drawn = list(draw(cue, start, clock))
+        events += drawn
+        size += sum(len(event.text) + _EVENT_CELLS for event in drawn)
+        if most is not None and size > most:
+            raise unreadable(f"in the style {style} they make captions of more than {most} characters", 1, "fewer")
     rtl = any(right_to_left(cue.text) for cue in cues)
     return document(width, height, [_sized(s, sizes) for s in styles], events, rtl=rtl)
 
@@ -80,7 +88,7 @@ def refit(cue: Cue, room: Room) -> tuple[Cue, ...]:
     if fits and few and len(cue.lines) <= max(room.lines, _AUTHORED_LINES):
         return (cue,)
     words = _one_line(cue)
-    groups = pack(fit_words(words, room.cells * 6 // 5), lambda some: wrap(some, room) is not None, room)
+    groups = pack(fit_words(words, room.cells * 6 // 5), room)
     starts = [cue.start_ms, *(max(cue.start_ms, group[0].start_ms) for group in groups[1:]), cue.end_ms]
     return tuple(
         Cue(start, max(start, end), wrap(group, room) or ())
@@ -118,14 +126,16 @@ def _fill(cue: Cue, start: int, end: int) -> Iterator[Event]:
 
 def _pop(cue: Cue, start: int, end: int) -> Iterator[Event]:
     grow = f"{{\\c{_GOLD}\\fscx112\\fscy112\\t(0,120,\\fscx104\\fscy104)}}"
+    words = escaped_words(cue.lines)
     for i, begin, until in _turns(cue, start, end):
-        yield Event(begin, until, "Pop", marked(cue.lines, i, grow, "{\\r}"))
+        yield Event(begin, until, "Pop", marked(words, i, grow, "{\\r}"))
 
 
 def _box(cue: Cue, start: int, end: int) -> Iterator[Event]:
     """The box is the border of the active word on a layer below, where every other word is transparent."""
+    words = escaped_words(cue.lines)
     for i, begin, until in _turns(cue, start, end):
-        text = "{\\alpha&HFF&}" + marked(cue.lines, i, "{\\alpha&H00&}", "{\\alpha&HFF&}")
+        text = "{\\alpha&HFF&}" + marked(words, i, "{\\alpha&H00&}", "{\\alpha&HFF&}")
         yield Event(begin, until, "Box", text)
     yield Event(start, end, "Plain", escape(cue.text), layer=1)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from handlers.subtitles.model import Cue, Line, Speech, TimedWord
 from handlers.subtitles.text import cells, divide, ends_clause, ends_sentence
@@ -40,7 +40,7 @@ def make_cues(speech: Speech, room: Room = Room()) -> tuple[Cue, ...]:
     groups: list[tuple[TimedWord, ...]] = []
     for segment in speech.segments:
         for phrase in _phrases(fit_words(segment, room.cells)):
-            groups += pack(phrase, lambda words: _span(words) <= LONGEST_MS and wrap(words, room) is not None, room)
+            groups += pack(phrase, room, LONGEST_MS)
     return tuple(_timed(groups, room))
 
 
@@ -58,13 +58,11 @@ def fit_words(words: Sequence[TimedWord], width: int) -> tuple[TimedWord, ...]:
     return tuple(fitted)
 
 
-def pack(
-    words: Sequence[TimedWord], fits: Callable[[Sequence[TimedWord]], bool], room: Room
-) -> list[tuple[TimedWord, ...]]:
-    """As few groups as fit, and those about equally full. One word is always a group."""
+def pack(words: Sequence[TimedWord], room: Room, longest_ms: int | None = None) -> list[tuple[TimedWord, ...]]:
+    """As few groups as `room` and `longest_ms` hold, and those about equally full. One word is always a group."""
     limit = room.words or room.cells * room.lines
-    groups = _fill(words, fits, limit)
-    even = _fill(words, fits, min(limit, -(-len(words) // max(1, len(groups)))))
+    groups = _fill(words, room, limit, longest_ms)
+    even = _fill(words, room, min(limit, -(-len(words) // max(1, len(groups)))), longest_ms)
     return even if len(even) == len(groups) else groups
 
 
@@ -73,8 +71,7 @@ def wrap(words: Sequence[TimedWord], room: Room) -> tuple[Line, ...] | None:
 
     A lone word wider than the room has its line to itself.
     """
-    widths = [cells(word.text) for word in words]
-    leads = [len(word.text) - len(word.text.lstrip(" ")) for word in words]
+    widths, leads = _widths(words), _leads(words)
     whole = sum(widths) - leads[0]
     if whole <= room.cells or len(words) == 1:
         return (line_of(words),)
@@ -110,21 +107,56 @@ def _phrases(words: Sequence[TimedWord]) -> list[tuple[TimedWord, ...]]:
     return [*phrases, tuple(words[begin:])] if words else phrases
 
 
-def _fill(
-    words: Sequence[TimedWord], fits: Callable[[Sequence[TimedWord]], bool], limit: int
-) -> list[tuple[TimedWord, ...]]:
+def _widths(words: Sequence[TimedWord]) -> list[int]:
+    return [cells(word.text) for word in words]
+
+
+def _leads(words: Sequence[TimedWord]) -> list[int]:
+    """Blanks at the words' beginnings, which are not shown where a line begins."""
+    return [len(word.text) - len(word.text.lstrip(" ")) for word in words]
+
+
+class _Filling:
+    """Whether words from `begin` on fit, for one after another: each is asked about once, in constant time."""
+
+    def __init__(self, words: Sequence[TimedWord], room: Room) -> None:
+        self._room = room
+        self._leads = _leads(words)
+        self._before = [0, *accumulate(_widths(words))]
+        self._begin = 0
+        self._break = 1
+
+    def begin(self, at: int) -> None:
+        self._begin, self._break = at, at + 1
+
+    def holds(self, end: int) -> bool:
+        """Whether `wrap` has room for the words up to before `end`. The later the first line ends, the less is left
+        for the second one: the last place where it may end decides.
+        """
+        begin = self._begin
+        if end - begin == 1 or self._cells(begin, end) <= self._room.cells:
+            return True
+        if self._room.lines < 2:
+            return False
+        while self._break + 1 < end and self._cells(begin, self._break + 1) <= self._room.cells:
+            self._break += 1
+        return self._break == end - 1 or self._cells(self._break, end) <= self._room.cells
+
+    def _cells(self, begin: int, end: int) -> int:
+        return self._before[end] - self._before[begin] - self._leads[begin]
+
+
+def _fill(words: Sequence[TimedWord], room: Room, limit: int, longest_ms: int | None) -> list[tuple[TimedWord, ...]]:
     groups: list[tuple[TimedWord, ...]] = []
-    current: list[TimedWord] = []
-    for word in words:
-        if current and (len(current) >= limit or not fits([*current, word])):
-            groups.append(tuple(current))
-            current = []
-        current.append(word)
-    return [*groups, tuple(current)] if current else groups
-
-
-def _span(words: Sequence[TimedWord]) -> int:
-    return words[-1].end_ms - words[0].start_ms
+    filling = _Filling(words, room)
+    begin = 0
+    for i, word in enumerate(words):
+        long = longest_ms is not None and word.end_ms - words[begin].start_ms > longest_ms
+        if i > begin and (i - begin >= limit or long or not filling.holds(i + 1)):
+            groups.append(tuple(words[begin:i]))
+            begin = i
+            filling.begin(i)
+    return [*groups, tuple(words[begin:])] if words else groups
 
 
 def _timed(groups: Sequence[tuple[TimedWord, ...]], room: Room) -> list[Cue]:

@@ -29,14 +29,15 @@ def write_lrc(cues: Sequence[Cue], *, duration_ms: int, timed: bool = True) -> s
 
 
 def _enhanced(cue: Cue, start: int, end: int) -> str:
-    clock, text = start, ""
+    clock = start
+    parts: list[str] = []
     for line in cue.lines:
         for i, word in enumerate(line.words):
             clock = min(max(centiseconds(word.start_ms), clock), end)
-            space = " " if text and (word.text.startswith(" ") or i == 0) else ""
-            text += f"{space}<{_clock(clock)}>{_safe(word.text.strip())}"
+            space = " " if parts and (word.text.startswith(" ") or i == 0) else ""
+            parts.append(f"{space}<{_clock(clock)}>{_safe(word.text.strip())}")
     last = cue.words[-1].end_ms if cue.words else cue.end_ms
-    return f"{text}<{_clock(min(max(centiseconds(last), clock), end))}>"
+    return f"{''.join(parts)}<{_clock(min(max(centiseconds(last), clock), end))}>"
 
 
 def _safe(text: str) -> str:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from handlers.subtitles.ass_read import read_ass
 from handlers.subtitles.cues import line_of, make_cues
 from handlers.subtitles.model import Cue, Line, Segmenter, Subtitles, TimedWord
-from handlers.subtitles.reading import RawCue, check_count, unreadable
+from handlers.subtitles.reading import (
+    MAX_LINES,
+    MAX_TAGS,
+    RawCue,
+    check_count,
+    check_cue,
+    check_marks,
+    check_words,
+    unreadable,
+)
 from handlers.subtitles.srt import read_srt
 from handlers.subtitles.text import tokens
 from handlers.subtitles.vtt import read_vtt
 from handlers.subtitles.words import speech_of, spread
 from handlers.subtitles.wordsjson import read_words_json
 
-MAX_CUE_CHARACTERS = 2_000
 _UNENDED_MS = 1000
 """Length of a cue whose end is not after its start."""
-_ASS = re.compile(r"[ \t]*(?:\[(?:script info|events|v4\+? styles)\]|dialogue:)", re.IGNORECASE)
-_LINE_END = re.compile(r"\r\n|\r|\n")
+_ASS = re.compile(r"^[ \t]*(?:\[(?:script info|events|v4\+? styles)\]|dialogue:)", re.IGNORECASE | re.MULTILINE)
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -42,14 +49,19 @@ def parse_subtitles(data: bytes, segmenter: Segmenter = make_cues) -> Subtitles:
     head = text.lstrip()[:2000]
     if head.startswith(("{", "[")) and not re.match(r"\[[A-Za-z0-9+ ]+\]|\{\\|\{\d", head):
         return _from_words(text, segmenter)
-    lines = _LINE_END.split(text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    check_marks(text, "\n", MAX_LINES, "lines")
+    read, marks = _reader(head, text)
+    for mark in marks:
+        check_marks(text, mark, MAX_TAGS, f"signs {mark}")
+    return _settled(read(text.split("\n")))
+
+
+def _reader(head: str, text: str) -> tuple[Callable[[Sequence[str]], list[RawCue]], str]:
+    """What reads `text`, and the signs with which its markup begins."""
     if head.startswith("WEBVTT"):
-        cues = read_vtt(lines)
-    elif any(_ASS.match(line) for line in lines):
-        cues = read_ass(lines)
-    else:
-        cues = read_srt(lines)
-    return _settled(cues)
+        return read_vtt, "<&"
+    return (read_ass, "{") if _ASS.search(text) else (read_srt, "<{")
 
 
 def decode(data: bytes) -> str:
@@ -91,32 +103,67 @@ def _settled(raw: Sequence[RawCue]) -> Subtitles:
     if not heard:
         raise unreadable("its cues are empty", raw[0].line, "text below the timing")
     merged = _merged(heard)
-    check_count(len(merged), merged[-1].line)
     ends = [min(cue.end_ms, after.start_ms) for cue, after in pairwise(merged)]
-    cues = tuple(_cue(cue, end) for cue, end in zip(merged, [*ends, merged[-1].end_ms], strict=True))
-    return Subtitles(cues, timed=all(cue.words for cue in merged))
+    cues: list[Cue] = []
+    words = 0
+    for cue, end in zip(merged, [*ends, merged[-1].end_ms], strict=True):
+        cues.append(_cue(cue, end))
+        words += sum(len(line.words) for line in cues[-1].lines)
+        check_words(words, cue.line)
+    return Subtitles(tuple(cues), timed=all(cue.words for cue in merged))
 
 
 def _ended(cue: RawCue) -> RawCue:
     return cue if cue.end_ms > cue.start_ms else replace(cue, end_ms=cue.start_ms + _UNENDED_MS)
 
 
+@dataclass(slots=True)
+class _Merged:
+    """Raw cues that become one: what all of them say, and until when."""
+
+    first: RawCue
+    end_ms: int
+    lines: list[str]
+    words: list[tuple[TimedWord, ...]]
+    characters: int
+
+    @classmethod
+    def of(cls, cue: RawCue) -> _Merged:
+        return cls(cue, cue.end_ms, list(cue.lines), list(cue.words), sum(map(len, cue.lines)))
+
+    def repeats(self, cue: RawCue) -> bool:
+        """Whether `cue` is another layer, or the next step, of the same text."""
+        near = cue.start_ms < self.end_ms + (0 if cue.words else 1)
+        return near and len(self.lines) == len(cue.lines) and tuple(self.lines) == cue.lines
+
+    def add(self, cue: RawCue) -> None:
+        if self.words and cue.words:
+            self.words += cue.words
+        else:
+            self.words = []
+        self.lines += cue.lines
+        self.characters += sum(map(len, cue.lines))
+
+    def cue(self) -> RawCue:
+        return replace(self.first, end_ms=self.end_ms, lines=tuple(self.lines), words=tuple(self.words))
+
+
 def _merged(cues: Sequence[RawCue]) -> list[RawCue]:
     """Layers and steps of one text are one cue; different texts that start together share one."""
-    merged: list[RawCue] = []
+    merged: list[_Merged] = []
     for cue in cues:
         last = merged[-1] if merged else None
-        if last and last.lines == cue.lines and cue.start_ms < last.end_ms + (0 if cue.words else 1):
-            merged[-1] = replace(last, end_ms=max(last.end_ms, cue.end_ms))
-        elif last and last.start_ms == cue.start_ms:
-            words = (*last.words, *cue.words) if last.words and cue.words else ()
-            lines = (*last.lines, *cue.lines)
-            merged[-1] = replace(last, end_ms=max(last.end_ms, cue.end_ms), lines=lines, words=words)
+        if last and last.repeats(cue):
+            last.end_ms = max(last.end_ms, cue.end_ms)
+        elif last and last.first.start_ms == cue.start_ms:
+            last.add(cue)
+            last.end_ms = max(last.end_ms, cue.end_ms)
         else:
-            merged.append(cue)
-        if sum(len(line) for line in merged[-1].lines) > MAX_CUE_CHARACTERS:
-            raise unreadable(f"a cue is longer than {MAX_CUE_CHARACTERS} characters", cue.line, "a blank line after it")
-    return merged
+            last = _Merged.of(cue)
+            merged.append(last)
+            check_count(len(merged), cue.line)
+        check_cue(last.characters, cue.line)
+    return [each.cue() for each in merged]
 
 
 def _cue(cue: RawCue, end: int) -> Cue:

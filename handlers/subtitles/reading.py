@@ -14,6 +14,13 @@ from manifests.errors import SubtitlesUnreadable
 MAX_CUES = 50_000
 MAX_EVENTS = 500_000
 """Cues of a document that draws each one in several steps."""
+MAX_CUE_CHARACTERS = 2_000
+MAX_CUE_SOURCE = 50_000
+"""Characters of one cue as it is written, with its tags and blanks."""
+MAX_LINES = 1_000_000
+MAX_TAGS = 500_000
+MAX_WORDS = 300_000
+"""More than a day of speech. Each takes some 200 bytes as an object."""
 
 _TIME = r"(?:(\d{1,4}):)?(\d{1,3}):(\d{1,2})(?:[.,:](\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_TIME}\s*-{{1,2}}>\s*{_TIME}(?:\s+(.*))?\s*", re.ASCII | re.DOTALL)
@@ -45,8 +52,26 @@ def check_count(count: int, line: int, limit: int = MAX_CUES) -> None:
         raise unreadable(f"it has more than {limit} cues", line, "the end of the document")
 
 
+def check_marks(text: str, mark: str, limit: int, what: str) -> None:
+    """Refuses, before any work, a document in which `mark` occurs more than `limit` times."""
+    if text.count(mark) > limit:
+        raise unreadable(f"it has more than {limit} {what}", 1, "fewer of them")
+
+
+def check_words(count: int, line: int) -> None:
+    if count > MAX_WORDS:
+        raise unreadable(f"it has more than {MAX_WORDS} words", line, "the end of the document")
+
+
+def check_cue(characters: int, line: int, limit: int = MAX_CUE_CHARACTERS) -> None:
+    if characters > limit:
+        raise unreadable(f"a cue is longer than {limit} characters", line, "a blank line after it")
+
+
 def timing_of(line: str) -> tuple[int, int, str] | None:
     """start and end in milliseconds, and what follows them, when `line` is an SRT or VTT timing line."""
+    if "->" not in line:
+        return None
     match = _TIMING.fullmatch(line)
     if match is None:
         return None
@@ -56,7 +81,7 @@ def timing_of(line: str) -> tuple[int, int, str] | None:
 
 def malformed(line: str) -> bool:
     """Whether `line` was meant as a timing line but is none."""
-    return _MALFORMED.match(line) is not None
+    return "-->" in line and _MALFORMED.match(line) is not None
 
 
 def clock_ms(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int:
@@ -74,7 +99,9 @@ def timed_words(parts: Sequence[tuple[str, int, int]]) -> tuple[TimedWord, ...]:
         if not bare:
             space = space or (text != "" and text.isspace())
             continue
-        first, *rest = spread(tokens(bare), start, end)
+        first, *rest = (
+            spread(tokens(bare), start, end) if " " in bare or not bare.isascii() else (TimedWord(bare, start, end),)
+        )
         spaced = space or text[0].isspace()
         words += [replace(first, text=" " + first.text) if words and spaced else first, *rest]
         space = text[-1].isspace()

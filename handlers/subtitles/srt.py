@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 
 from handlers.subtitles.model import Cue
-from handlers.subtitles.reading import RawCue, check_count, malformed, timing_of, unreadable
+from handlers.subtitles.reading import (
+    MAX_CUE_SOURCE,
+    RawCue,
+    check_count,
+    check_cue,
+    malformed,
+    timing_of,
+    unreadable,
+)
 from handlers.subtitles.text import JOINER, plain
 
 _MARKUP = re.compile(r"<(?=[/a-zA-Z])|\{(?=\\)|-(?=->)")
@@ -45,6 +53,7 @@ def read_srt(lines: Sequence[str]) -> list[RawCue]:
         body = list(lines[i + 1 : starts[number]])
         if number < len(timings):
             body = _without_index(body, number + 1)
+        check_cue(sum(map(len, body)), i + 1, MAX_CUE_SOURCE)
         text = tuple(t for line in body if (t := plain(_TAG.sub("", line))))
         cues.append(RawCue(start, end, text, line=i + 1))
     return cues

@@ -29,8 +29,15 @@ _PAUSE_END = re.compile(r"[.?!…。！？؟।,;:、，；：،][\"'”’»)\]
 
 def plain(text: str) -> str:
     """`text` on one line: blanks folded, control characters and lone surrogates gone, nothing blank at its ends."""
+    if is_simple(text):
+        return text.strip()
     text = _GAPS.sub(" ", _UNWANTED.sub("", text))
     return _SURROGATE.sub("\ufffd", text).strip() if visible(text) else ""
+
+
+def is_simple(text: str) -> bool:
+    """Whether `text` is ASCII that is shown as it stands, with single blanks: most of it is, and is soon dealt with."""
+    return text.isascii() and text.isprintable() and "  " not in text
 
 
 def visible(text: str) -> bool:
@@ -58,7 +65,11 @@ def tokens(text: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     unseen = ""
-    for i, part in enumerate(plain(text).split(" ")):
+    bare = plain(text)
+    if is_simple(bare):
+        first, *rest = bare.split(" ")
+        return (first, *(" " + part for part in rest)) if bare else ()
+    for i, part in enumerate(bare.split(" ")):
         pieces: list[str] = _TOKEN.findall(part)
         for j, piece in enumerate(pieces):
             spaced = unseen + (" " if i and not j else "") + piece
@@ -96,13 +107,12 @@ def divide(text: str, width: int) -> tuple[str, ...]:
     if cells(text) <= width:
         return (text,)
     pieces: list[str] = []
-    current, used, glued = "", 0, False
-    for char in text:
+    begin, used, glued = 0, 0, False
+    for i, char in enumerate(text):
         size = _cell(char)
-        if current and size and not glued and used + size > width:
-            pieces.append(current)
-            current, used = "", 0
-        current += char
+        if i > begin and size and not glued and used + size > width:
+            pieces.append(text[begin:i])
+            begin, used = i, 0
         used += size
         glued = char == "\u200d"
-    return (*pieces, current)
+    return (*pieces, text[begin:])

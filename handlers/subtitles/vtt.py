@@ -7,11 +7,24 @@ import re
 from collections.abc import Sequence
 
 from handlers.subtitles.model import Cue, TimedWord
-from handlers.subtitles.reading import RawCue, check_count, clock_ms, malformed, timed_words, timing_of, unreadable
+from handlers.subtitles.reading import (
+    MAX_CUE_SOURCE,
+    RawCue,
+    check_count,
+    check_cue,
+    check_words,
+    clock_ms,
+    malformed,
+    timed_words,
+    timing_of,
+    unreadable,
+)
 from handlers.subtitles.text import plain
 
 _STAMP = re.compile(r"<(?:(\d{1,4}):)?(\d{2}):(\d{2})\.(\d{3})>", re.ASCII)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</?>")
+_LONG_NUMBER = re.compile(r"&#([0-9]{8,})(;?)")
+"""Python refuses to convert numbers of very many digits."""
 
 
 def write_vtt(cues: Sequence[Cue]) -> str:
@@ -26,7 +39,7 @@ def _clock(ms: int) -> str:
 def read_vtt(lines: Sequence[str]) -> list[RawCue]:
     """Blocks between blank lines; those without a timing (notes, styles, regions) say nothing."""
     cues: list[RawCue] = []
-    i = 0
+    i = words = 0
     while i < len(lines):
         timing = timing_of(lines[i])
         if timing is None:
@@ -40,8 +53,11 @@ def read_vtt(lines: Sequence[str]) -> list[RawCue]:
         while i < len(lines) and lines[i].strip() and timing_of(lines[i]) is None:
             body.append(lines[i])
             i += 1
+        check_cue(sum(map(len, body)), begin + 1, MAX_CUE_SOURCE)
         cues.append(_cue(timing[0], timing[1], body, begin + 1))
         check_count(len(cues), begin + 1)
+        words += sum(map(len, cues[-1].words))
+        check_words(words, begin + 1)
     if not cues:
         raise unreadable("no cue was found in it", 1, "a line such as 00:00:01.000 --> 00:00:02.500")
     return cues
@@ -49,7 +65,7 @@ def read_vtt(lines: Sequence[str]) -> list[RawCue]:
 
 def _cue(start: int, end: int, body: Sequence[str], line: int) -> RawCue:
     bare = [_TAG.sub("", text) for text in body]
-    text = tuple(t for b in bare if (t := plain(html.unescape(_STAMP.sub("", b)))))
+    text = tuple(t for b in bare if (t := plain(_unescaped(_STAMP.sub("", b)))))
     return RawCue(start, end, text, words=_words(bare, start, end), line=line)
 
 
@@ -68,5 +84,15 @@ def _words(bare: Sequence[str], start: int, end: int) -> tuple[tuple[TimedWord, 
         found.append(row)
     starts = [at for row in found for _, at in row]
     ends = iter([*starts[1:], max(start, end)])
-    lines = (timed_words([(html.unescape(part), at, next(ends)) for part, at in row]) for row in found)
+    lines = (timed_words([(_unescaped(part), at, next(ends)) for part, at in row]) for row in found)
     return tuple(line for line in lines if line)
+
+
+def _unescaped(text: str) -> str:
+    return html.unescape(_LONG_NUMBER.sub(_short_number, text)) if "&" in text else text
+
+
+def _short_number(reference: re.Match[str]) -> str:
+    """The same character with fewer digits; the sign for an unknown one where there is none of that number."""
+    digits = reference[1].lstrip("0") or "0"
+    return f"&#{digits}{reference[2]}" if len(digits) < 8 else "\ufffd"

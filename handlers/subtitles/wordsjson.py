@@ -16,12 +16,15 @@ from typing import Any, cast
 
 from gpu_dispatch.task import Segment, Transcript, Word
 from handlers.subtitles.model import Speech, TimedWord
-from handlers.subtitles.reading import unreadable
-from handlers.subtitles.text import needs_space, plain
+from handlers.subtitles.reading import check_cue, check_marks, check_words, unreadable
+from handlers.subtitles.text import needs_space, plain, tokens
 from handlers.subtitles.words import milliseconds
 
-MAX_WORDS = 200_000
+MAX_ENTRIES = 200_000
 """More than a day of speech."""
+_MAX_VALUES = 3_000_000
+_MAX_SEGMENT = 200_000
+"""Characters of one segment: of hours of speech, where nobody has divided it."""
 _WORDS = '{"words": [{"word": "Hello", "start": 0.0, "end": 0.5}]}'
 
 
@@ -79,13 +82,15 @@ def _finite(value: float) -> float | None:
 
 def read_words_json(text: str) -> Transcript:
     """Also earlier shapes: a bare list of words, `word_timestamps` for `words`, words inside segments."""
+    for mark in "{[,":
+        check_marks(text, mark, _MAX_VALUES, "values")
     try:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise unreadable("it is not valid JSON", line, _WORDS) from error
     top = cast(dict[str, Any], data) if isinstance(data, dict) else {"words": data}
-    segments = [_read_segment(i, entry) for i, entry in enumerate(_objects(top.get("segments")))]
+    segments = _read_segments(top.get("segments"))
     words = _read_words(top.get("words") or top.get("word_timestamps"))
     if words:
         segments = _dealt(words, segments) or [_whole(words)]
@@ -111,7 +116,9 @@ def _dealt(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
         text, at = plain(segment.text), 0
         mine: list[Word] = []
         while i < len(words) and at < len(text):
-            begin = at + len(text[at:]) - len(text[at:].lstrip())
+            begin = at
+            while begin < len(text) and text[begin].isspace():
+                begin += 1
             if not text.startswith(words[i].text, begin):
                 return []
             mine.append(replace(words[i], text=(" " if begin > at or at == 0 else "") + words[i].text))
@@ -130,12 +137,23 @@ def _whole(words: Sequence[Word]) -> Segment:
     return Segment(0, words[0].start, words[-1].end, "".join(w.text for w in spaced), tuple(spaced))
 
 
+def _read_segments(data: Any) -> list[Segment]:
+    segments: list[Segment] = []
+    words = 0
+    for number, entry in enumerate(_objects(data)):
+        segments.append(_read_segment(number, entry))
+        words += len(segments[-1].words) or len(tokens(segments[-1].text))
+        check_words(words, 1)
+    return segments
+
+
 def _read_segment(number: int, entry: dict[str, Any]) -> Segment:
     words = _read_words(entry.get("words"))
     text = entry.get("text")
-    segment = Segment(
-        number, _number(entry.get("start")), _number(entry.get("end")), text if isinstance(text, str) else ""
-    )
+    text = text if isinstance(text, str) else ""
+    if len(text) > _MAX_SEGMENT:
+        raise unreadable(f"a segment has more than {_MAX_SEGMENT} characters", 1, "shorter ones")
+    segment = Segment(number, _number(entry.get("start")), _number(entry.get("end")), text)
     if not words:
         return segment
     return (_dealt(words, [segment]) or [replace(segment, words=_whole(words).words)])[0]
@@ -146,6 +164,7 @@ def _read_words(data: Any) -> list[Word]:
     for entry in _objects(data):
         text = entry.get("word", entry.get("text"))
         bare = plain(text) if isinstance(text, str) else ""
+        check_cue(len(bare), 1)
         if bare:
             words.append(Word(bare, _number(entry.get("start")), _number(entry.get("end"))))
     return words
@@ -153,8 +172,8 @@ def _read_words(data: Any) -> list[Word]:
 
 def _objects(data: Any) -> list[dict[str, Any]]:
     entries = cast(list[Any], data) if isinstance(data, list) else []
-    if len(entries) > MAX_WORDS:
-        raise unreadable(f"it has more than {MAX_WORDS} entries", 1, "fewer")
+    if len(entries) > MAX_ENTRIES:
+        raise unreadable(f"it has more than {MAX_ENTRIES} entries", 1, "fewer")
     return [cast(dict[str, Any], entry) for entry in entries if isinstance(entry, dict)]
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from handlers.subtitles.burn import write_ass
 from handlers.subtitles.cues import make_cues
-from handlers.subtitles.parse import MAX_CUE_CHARACTERS, parse_subtitles
-from handlers.subtitles.reading import MAX_CUES
+from handlers.subtitles.parse import parse_subtitles
+from handlers.subtitles.reading import MAX_CUE_CHARACTERS, MAX_CUES
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
