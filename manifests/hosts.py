@@ -15,6 +15,8 @@ _AUTHORITY = re.compile(r"(?:([^@]*)@)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::([0-9]
 _LISTED = re.compile(r"(\[[^\]]*\]|[^\[\]:]*|[^\[\]:]*:[^\[\]]*:[^\[\]]*)(?::([0-9]{1,5}))?", re.ASCII)
 """A host, or host:port; an IPv6 address with brackets, or without them when no port follows."""
 _PRIVATE_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
+_MAX_HOST = 1000
+"""Characters: those of other scripts become several."""
 _USUAL_PORTS = {"http": 80, "https": 443}
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SAFE_IN_URL = "%/:?#[]@!$&'()*+,;=-._~"
@@ -82,6 +84,8 @@ def ascii_host(host: str) -> str | None:
 
     None for what no resolver takes: other characters, an empty label, one of more than 63 characters, more than 253.
     """
+    if len(host) > _MAX_HOST:
+        return None
     try:
         name = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:

@@ -23,7 +23,9 @@ def join_key(folder: str, path: str, *, where: str = "") -> str:
     for i, segment in enumerate(segments):
         if segment == "..":
             if not parts:
-                raise InvalidPath(f"{path!r} leads out of the bucket.", hint="Stay inside the bucket.", where=where)
+                raise InvalidPath(
+                    f"{path[:200]!r} leads out of the bucket.", hint="Stay inside the bucket.", where=where
+                )
             parts.pop()
         elif segment == "." or (segment == "" and i == len(segments) - 1):
             continue

@@ -6,6 +6,7 @@ counted from the bucket's root.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -120,7 +121,7 @@ def _temperatures(fields: _Body) -> None:
         return
     first = 0.0 if start is None else start
     # One more than a manifest may have, so that too small a step is refused there.
-    count = min(17, int((1.0 - first) / step + 1e-6) + 1) if first < 1 else 1
+    count = int(min(16.0, (1.0 - first) / step + 1e-6)) + 1 if first < 1 else 1
     fields["temperature"] = [round(first + i * step, 6) for i in range(count)]
 
 
@@ -128,9 +129,10 @@ def _number(value: Tree) -> float | None:
     if value is None:
         return None
     try:
-        return float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else _refuse(value)
-    except ValueError:
-        return _refuse(value)
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    return number if math.isfinite(number) else _refuse(value)
 
 
 def _refuse(value: Tree) -> float:

@@ -9,6 +9,7 @@ from itertools import islice
 
 from pydantic import ValidationError
 
+from manifests.amounts import check_amounts
 from manifests.defaults import Defaults, merge
 from manifests.errors import ManifestError, MissingField, UnknownField, UnknownOperation
 from manifests.explain import explain
@@ -127,6 +128,7 @@ def _build(
     model = models[operation]
     # Clients that fill in a form send null for the media they do not have.
     own = {n: v for n, v in fields.items() if v is not None or n in model.model_fields or n not in _MEDIA}
+    check_amounts(own, operation, model)
     merged = merge(own, operation, model, defaults, origin=origin)
     try:
         return Sourced(model.model_validate({**merged.fields, "operation": operation}), merged.origins)
