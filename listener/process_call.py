@@ -1,6 +1,6 @@
 """One call in a process of its own, as `listener.process_pool` starts it.
 
-    python -P -m listener.process_call FOLDER
+    python -P -m listener.process_call FOLDER [ADDRESS_SPACE CPU_SECONDS]
 
 FOLDER/call is the function and its arguments, FOLDER/outcome what came of it: a word and what belongs to it. Whatever
 ends the owner closes stdin, and that ends this process.
@@ -10,15 +10,27 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
 import threading
 import traceback
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manifests.errors import GpuDropError
 
 _NICENESS = 5
+_GRACE_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """What one call may take: bytes of address space, and seconds of a core."""
+
+    address_space: int
+    cpu_s: int
 
 
 def write(path: Path, content: Any) -> None:
@@ -43,8 +55,22 @@ def outcome_of(folder: Path) -> tuple[str, Any]:
         return "value", function(*args, **kwargs)
     except GpuDropError as e:
         return "error", e.info
+    except MemoryError:
+        return "no_memory", ""
     except Exception:  # noqa: BLE001 - the supervisor of a call: its owner tells of it
         return "defect", traceback.format_exc()
+
+
+def _limit(limits: CallLimits) -> None:
+    """A system that does not know one of these goes on without it: the owner still has its deadline."""
+    for what, most in (
+        (resource.RLIMIT_AS, (limits.address_space, limits.address_space)),
+        # The first is told by a signal of its own; past the second the process is killed.
+        (resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + _GRACE_S)),
+        (resource.RLIMIT_CORE, (0, 0)),
+    ):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(what, most)
 
 
 def _end_with_owner() -> None:
@@ -55,6 +81,8 @@ def _end_with_owner() -> None:
 def main() -> None:
     threading.Thread(target=_end_with_owner, name="owner", daemon=True).start()
     os.nice(_NICENESS)
+    if len(sys.argv) > 2:
+        _limit(CallLimits(int(sys.argv[2]), int(sys.argv[3])))
     folder = Path(sys.argv[1])
     write(folder / "outcome", outcome_of(folder))
     sys.stderr.flush()

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import pickle
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,6 +23,7 @@ import structlog
 from gpu_dispatch.local_settings import child_environment
 from gpu_dispatch.workroom import Workroom
 from listener import process_call
+from listener.process_call import CallLimits
 from manifests.errors import GpuDropError, WorkerCrashed
 
 T = TypeVar("T")
@@ -52,11 +56,31 @@ class Defect(Exception):
     """An error in another process that no class covers; its text is the traceback."""
 
 
+class CallLimitExceeded(Exception):
+    """A call took more than its limits allow; its text says of what, and follows "the process"."""
+
+
 class ProcessPool:
     """Belongs to one event loop. `environ` is what its processes may inherit from, without anything secret."""
 
-    def __init__(self, environ: Mapping[str, str], *, parent: Path | None = None, limit_s: float = LIMIT_S) -> None:
-        """`parent`: where the private folders lie; None: the system's folder for temporary files."""
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        parent: Path | None = None,
+        limit_s: float = LIMIT_S,
+        limits: CallLimits | None = None,
+        threads: Executor | None = None,
+        work: str = "handles a large result",
+    ) -> None:
+        """`parent`: where the private folders lie; None: the system's folder for temporary files.
+
+        `limits`: calls that take more, or longer than `limit_s`, are not tried again. `threads`: for what cannot be
+        done in a process; None: the event loop's own. `work` says in errors what the processes do.
+        """
+        self._limits = limits
+        self._threads = threads
+        self._work = work
         self._environ = child_environment(environ, threads=1)
         self._parent = parent or Path(tempfile.gettempdir())
         self._limit_s = limit_s
@@ -79,7 +103,7 @@ class ProcessPool:
         try:
             folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._room.path))
         except OSError as e:
-            raise _failed(f"has no folder: {e}") from e
+            raise self._failed(f"has no folder: {e}") from e
         try:
             yield folder
         finally:
@@ -88,14 +112,15 @@ class ProcessPool:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `function` returns. Where it or an argument is found in no module, it runs in a thread of this process.
 
-        Raises the GpuDropErrors that it raises, Defect for other errors, and WorkerCrashed when its process ends early
-        or hangs, several times.
+        Raises the GpuDropErrors that it raises, Defect for other errors, WorkerCrashed when its process ends early or
+        hangs, several times, and CallLimitExceeded.
         """
         try:
             return await self._apart(function, (function, args, kwargs))
         except _NotPortable as e:
             log.info("runs_in_a_thread", function=function.__name__, why=str(e)[-_LAST_WORDS:])
-            return await asyncio.to_thread(function, *args, **kwargs)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
 
     async def _apart(self, function: Callable[..., T], call: object) -> T:
         why = ""
@@ -107,7 +132,7 @@ class ProcessPool:
                     if not why:
                         return await asyncio.to_thread(_result, folder)
                 log.warning("process_failed", function=function.__name__, why=why)
-        raise _failed(why)
+        raise self._failed(why)
 
     async def _tried(self, folder: Path, call: object) -> str:
         """Why there is no outcome in `folder`; "" when there is one. Whatever ends this ends the process."""
@@ -115,7 +140,7 @@ class ProcessPool:
             await asyncio.to_thread(_write_call, folder, call)
             with (folder / "log").open("wb") as words:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", process_call.__name__, str(folder)),
+                    *(sys.executable, "-P", "-m", process_call.__name__, str(folder), *self._limit_arguments()),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=words,
                     stderr=words,
@@ -128,15 +153,34 @@ class ProcessPool:
             async with asyncio.timeout(self._limit_s):
                 await process.wait()
         except TimeoutError:
-            return f"was not done after {self._limit_s:g} s"
+            return self._exceeded(f"was not done after {self._limit_s:g} s")
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         if process.returncode == 0:
             return ""
+        if self._limits and process.returncode == -signal.SIGXCPU:
+            return self._exceeded(f"was not done after {self._limits.cpu_s} s of a core")
         last_words = (folder / "log").read_bytes()[-_LAST_WORDS:].decode("utf-8", "replace").strip()
         return f"ended with {process.returncode}. {last_words}".strip()
+
+    def _limit_arguments(self) -> tuple[str, ...]:
+        return (str(self._limits.address_space), str(self._limits.cpu_s)) if self._limits else ()
+
+    def _exceeded(self, why: str) -> str:
+        """`why`, where that is no limit of a single call."""
+        if self._limits:
+            raise CallLimitExceeded(why)
+        return why
+
+    def _failed(self, why: str) -> WorkerCrashed:
+        """Not retryable: the work that was paid for is done, and would only be done again."""
+        return WorkerCrashed(
+            f"A process of the listener's that {self._work} {why}",
+            hint="The listener's machine may lack memory or disk: give it more, then redrive.",
+            retryable=False,
+        )
 
 
 def _write_call(folder: Path, call: object) -> None:
@@ -155,14 +199,7 @@ def _result(folder: Path) -> Any:
             raise GpuDropError.from_info(content)
         case "not_portable":
             raise _NotPortable(content)
+        case "no_memory":
+            raise CallLimitExceeded("needs more memory than it may have")
         case _:
             raise Defect(content)
-
-
-def _failed(why: str) -> WorkerCrashed:
-    """Not retryable: the work that was paid for is done, and would only be done again."""
-    return WorkerCrashed(
-        f"A process of the listener's that handles a large result {why}",
-        hint="The listener's machine may lack memory or disk: give it more, then redrive.",
-        retryable=False,
-    )

@@ -36,8 +36,25 @@ def callback_url_of(manifest: Mapping[str, Tree], defaults: Sequence[Mapping[str
     return None
 
 
-def fields_or_none(data: bytes, key: str) -> Mapping[str, Tree]:
-    """The fields of a document; {} where it cannot be read."""
+def caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
+    """What of the manifest at `key` tells who is to hear of it; {} where it cannot be read."""
+    fields = _fields(data, key)
+    fields = unwrapped(fields) or fields
+    return {name: fields[name] for name in (_FIELD, "operation") if name in fields}
+
+
+def default_caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
+    """What of the defaults at `key` tells who is to hear of a drop; {} where they cannot be read."""
+    found: dict[str, Tree] = {}
+    for name, value in _fields(data, key).items():
+        if name == _FIELD:
+            found[name] = value
+        elif isinstance(value, dict) and _FIELD in value:
+            found[name] = {_FIELD: value[_FIELD]}
+    return found
+
+
+def _fields(data: bytes, key: str) -> Mapping[str, Tree]:
     try:
         return parse_fields(data, key, may_be_empty=True)
     except ManifestError:

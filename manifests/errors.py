@@ -76,6 +76,12 @@ class ManifestTooDeep(ManifestError):
     code = "manifest_too_deep"
 
 
+class DocumentTooCostly(GpuDropError):
+    """Reading a manifest, or subtitles it names, takes more time or memory than one document may."""
+
+    code = "document_too_costly"
+
+
 class ManifestAliases(ManifestError):
     code = "manifest_aliases"
 

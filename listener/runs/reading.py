@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from listener.parsers import LARGE, Parsers
+from listener.runs.folder_defaults import MAX_BYTES as MAX_DEFAULTS_BYTES
+from listener.runs.folder_defaults import MAX_LEVELS, MAX_TOGETHER, DefaultsReader
 from listener.runs.refusals import REFUSED_S, Refusals
 from listener.runs.request import REDRIVE, RunRequest
 from listener.store import Store, StoredObject
 from listener.triggers import Trigger
-from manifests.callback_urls import callback_url_of, fields_or_none
-from manifests.defaults import Defaults, read_defaults
-from manifests.errors import InputTooLarge, ManifestTooLarge, ObjectDenied, RunCancelled, RunSuperseded, UnusableKey
+from manifests.callback_urls import callback_url_of, caller_fields, default_caller_fields
+from manifests.defaults import Defaults
+from manifests.errors import (
+    DocumentTooCostly,
+    InputTooLarge,
+    ManifestTooDeep,
+    ManifestTooLarge,
+    ObjectDenied,
+    RunCancelled,
+    RunSuperseded,
+    UnusableKey,
+)
 from manifests.folder_defaults import EVERY_FOLDER, DefaultsFolders, check_folder_defaults
 from manifests.media import ObjectRef
 from manifests.models import Manifest
@@ -22,6 +34,9 @@ from manifests.names import defaults_keys
 from manifests.reader import Sourced, filled_template, from_template, read_sourced, template_sourced
 from manifests.syntax import MAX_BYTES
 from manifests.tree import decode
+
+_FETCHES = 16
+"""Documents of defaults that are fetched at once, by all runs together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +64,14 @@ class ManifestReader:
         store: Store,
         models: Mapping[str, type[Manifest]],
         defaults: Sequence[Defaults],
+        *,
         folders: DefaultsFolders = EVERY_FOLDER,
+        parsers: Parsers | None = None,
     ) -> None:
         """`defaults` are the configuration's, below those of every folder; `folders` tells which folders' count."""
+        self._parsers = parsers or Parsers()
+        self._folder = DefaultsReader(models, self._parsers)
+        self._fetches = asyncio.Semaphore(_FETCHES)
         self._store = store
         self._models = models
         self._defaults = tuple(defaults)
@@ -72,8 +92,18 @@ class ManifestReader:
             )
             return _asked(sourced, None, self._operators(run))
         data = await self._own_document(run)
+        if len(data) < LARGE:
+            return await self._understood(data, run, await self._folder_defaults(run))
+        # Not kept while it waits for its turn: it is read again then.
+        size, data = len(data), b""
         defaults = await self._folder_defaults(run)
-        sourced = await asyncio.to_thread(read_sourced, data, run.key, models=self._models, defaults=defaults)
+        async with self._parsers.place(size):
+            return await self._understood(await self._own_document(run), run, defaults)
+
+    async def _understood(self, data: bytes, run: RunRequest, defaults: Sequence[Defaults]) -> Asked:
+        sourced = await self._parsers.run(
+            len(data), read_sourced, data, run.key, models=self._models, defaults=defaults
+        )
         return _asked(sourced, decode(data, run.key), self._operators(run))
 
     async def callback_url(self, run: RunRequest) -> str | None:
@@ -83,28 +113,47 @@ class ManifestReader:
             if template is not None:
                 manifest = filled_template(template, run.key)
             else:
-                manifest = await self._fields(run.key, self._own_document(run))
+                async with self._parsers.place(None):
+                    manifest = await self._fields(caller_fields, run.key, self._own_document(run))
         except (RunCancelled, RunSuperseded):
             return None
         defaults: list[Mapping[str, Any]] = [{**each.sections, **each.fields} for each in self._defaults]
-        keys = [key for key in self._keys(run) if self._may_address(run, key)]
-        defaults += [await self._fields(key, self._beside(run, key)) for key in keys]
+        keys = self._keys(run)
+        if len(keys) <= MAX_LEVELS + 1:
+            keys = [key for key in keys if self._may_address(run, key)]
+            defaults += [await self._fields(default_caller_fields, key, self._beside(run, key)) for key in keys]
         return callback_url_of(manifest, defaults)
 
-    async def _fields(self, key: str, reading: Awaitable[bytes | None]) -> Mapping[str, Any]:
-        """What the document at `key`, which `reading` gives, holds; {} where it cannot be read."""
+    async def _fields(
+        self, read_caller: Callable[[bytes, str], Mapping[str, Any]], key: str, reading: Awaitable[bytes | None]
+    ) -> Mapping[str, Any]:
+        """What `read_caller` finds in the document at `key`, which `reading` gives; {} where it cannot be read."""
         try:
             data = await reading
-        except (ManifestTooLarge, ObjectDenied, UnusableKey):
+            return await self._parsers.run(len(data), read_caller, data, key) if data is not None else {}
+        except (ManifestTooLarge, ObjectDenied, UnusableKey, DocumentTooCostly):
             return {}
-        return await asyncio.to_thread(fields_or_none, data, key) if data is not None else {}
 
     async def _folder_defaults(self, run: RunRequest) -> tuple[Defaults, ...]:
         found = list(self._defaults)
-        for key in self._keys(run):
+        keys, together = self._keys(run), 0
+        if len(keys) > MAX_LEVELS + 1:
+            raise ManifestTooDeep(
+                f"{run.key!r} lies in more than {MAX_LEVELS} folders, one in another.",
+                hint="Defaults are looked for in all of them: drop it less deep.",
+                where=run.key,
+            )
+        for key in keys:
             data = await self._beside(run, key)
             if data is not None:
-                document = read_defaults(data, key, models=self._models)
+                together += len(data)
+                if together > MAX_TOGETHER:
+                    raise ManifestTooLarge(
+                        f"The defaults of {run.folder!r} and of those above it have more than {MAX_TOGETHER:,} bytes.",
+                        hint="Leave out what is said twice.",
+                        where=key,
+                    )
+                document = await self._folder.read(data, key)
                 check_folder_defaults(document, key, addresses=self._may_address(run, key))
                 found.append(document)
         return tuple(found)
@@ -127,10 +176,10 @@ class ManifestReader:
     async def _beside(self, run: RunRequest, key: str) -> bytes | None:
         """A document that may be refused while the drop is not. Raises ObjectDenied then."""
         drop = ObjectRef(run.bucket, run.key)
-        return await self._refusals.outlasted(partial(self._document, run.bucket, key), drop, REFUSED_S)
+        return await self._refusals.outlasted(partial(self._defaults_at, run.bucket, key), drop, REFUSED_S)
 
     async def _own_document(self, run: RunRequest) -> bytes:
-        found = await self._stored(run.bucket, run.key)
+        found = await self._stored(run.bucket, run.key, MAX_BYTES, "a manifest")
         if found is None:
             raise _removed(run)
         if not found.meta.may_be(run.version):
@@ -148,17 +197,19 @@ class ManifestReader:
         if newer and run.source != REDRIVE:
             raise RunSuperseded(f"A newer version of {run.key!r} lies there.", hint="See the newer run.")
 
-    async def _document(self, bucket: str, key: str) -> bytes | None:
-        found = await self._stored(bucket, key)
+    async def _defaults_at(self, bucket: str, key: str) -> bytes | None:
+        async with self._fetches:
+            found = await self._stored(bucket, key, MAX_DEFAULTS_BYTES, "a folder's defaults")
         return found.content if found else None
 
-    async def _stored(self, bucket: str, key: str) -> StoredObject | None:
+    async def _stored(self, bucket: str, key: str, max_bytes: int, what: str) -> StoredObject | None:
         try:
-            return await self._store.get(bucket, key, max_bytes=MAX_BYTES)
+            return await self._store.get(bucket, key, max_bytes=max_bytes)
         except InputTooLarge as e:
             raise ManifestTooLarge(
-                f"{key!r} is larger than {MAX_BYTES:,} bytes, the most a manifest may have.",
+                f"{key!r} is larger than {max_bytes:,} bytes, the most {what} may have.",
                 hint="A manifest names its media, it does not hold them: put them beside it.",
+                where=key,
             ) from e
 
 

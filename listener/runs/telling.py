@@ -21,6 +21,7 @@ from handlers.registry import Registry
 from listener.clock import Clock
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
+from listener.parsers import Parsers
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.runs.adoption import Adoption
@@ -69,6 +70,7 @@ class Collaborators:
     clock: Clock
     patience: Patience
     pool: ProcessPool
+    parsers: Parsers
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +198,12 @@ class Tale:
         references: tuple[Reference, ...],
         found: tuple[Found, ...],
     ) -> Plan:
-        inputs = await self._c.finder.load(references, found, self._asking)
-        plan = await asyncio.to_thread(handler.plan, replace(planning, inputs=inputs))
+        sizes = [item.size for reference, item in zip(references, found, strict=True) if reference.read]
+        async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes))):
+            inputs = await self._c.finder.load(references, found, self._asking)
+            read = sum(len(item.content) for item in inputs.values() if item.content)
+            plan = await self._c.parsers.run(read, handler.plan, replace(planning, inputs=inputs))
+            del inputs
         targets = [target.key for task in plan.tasks for target in task.outputs]
         await self._claim((*targets, *plan.writes), planning.folder)
         return plan

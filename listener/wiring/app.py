@@ -115,7 +115,13 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
     defaults = (defaults_of(config, base.registry.models),)
     return Pipeline(
         Collaborators(
-            reader=ManifestReader(base.store, base.registry.models, defaults, defaults_folders(config)),
+            reader=ManifestReader(
+                base.store,
+                base.registry.models,
+                defaults,
+                folders=defaults_folders(config),
+                parsers=base.parsers,
+            ),
             registry=base.registry,
             finder=InputFinder(
                 base.store,
@@ -146,6 +152,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
             clock=base.clock,
             patience=base.patience,
             pool=base.pool,
+            parsers=base.parsers,
         )
     )
 

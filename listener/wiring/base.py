@@ -24,6 +24,7 @@ from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
+from listener.parsers import Parsers
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.runs.board import Board
@@ -60,6 +61,7 @@ class Base:
     patience: Patience
     clock: Clock
     pool: ProcessPool
+    parsers: Parsers
 
 
 async def build_base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> Base:
@@ -80,6 +82,9 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     pool = ProcessPool(os.environ)
     await pool.open()
     stack.push_async_callback(pool.close)
+    parsers = Parsers(os.environ)
+    await parsers.open()
+    stack.push_async_callback(parsers.close)
     spent = spending(jobs, endpoints.places)
     board = Board(store, runs, clock, spent)
     callbacks = CallbackLedger(database)
@@ -119,4 +124,5 @@ async def build_base(config: Config, environment: Environment, state: State, sta
         patience=patience,
         clock=clock,
         pool=pool,
+        parsers=parsers,
     )

@@ -29,6 +29,15 @@ def hanging(marks: Path) -> None:
     time.sleep(1000)
 
 
+def busy() -> None:
+    while True:
+        pass
+
+
+def hungry() -> int:
+    return len([bytearray(2**20) for _ in range(100_000)])
+
+
 def refusing() -> None:
     raise NoSpeech("Nobody says a word.", hint="Speak.", where="audio")
 

@@ -10,7 +10,7 @@ import pytest
 
 from listener.ledger.callbacks import CallbackRow
 from listener.runs.callback_answers import HEARD, RETRY_AFTER_MAX_S, CallbackOutcome, after, outcome_of, retry_after
-from manifests.callback_urls import callback_url_of, fields_or_none
+from manifests.callback_urls import callback_url_of, caller_fields
 from manifests.documents import document_bytes
 from manifests.sidecars import CallbackNote, awaits_callback, with_callback, without_callback
 
@@ -127,5 +127,5 @@ def test_who_hears_of_a_refused_manifest(manifest: dict[str, object], defaults: 
 
 
 def test_a_document_that_cannot_be_read_names_nobody() -> None:
-    assert fields_or_none(b'{"callback_url": "https://a.example"', "a.job.json") == {}
-    assert fields_or_none(b"callback_url: https://a.example", "a.job.yaml") == {"callback_url": "https://a.example"}
+    assert caller_fields(b'{"callback_url": "https://a.example"', "a.job.json") == {}
+    assert caller_fields(b"callback_url: https://a.example", "a.job.yaml") == {"callback_url": "https://a.example"}
