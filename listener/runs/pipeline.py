@@ -42,6 +42,7 @@ class Pipeline:
             log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
             await self._c.patience.patiently(self._c.closer.give_up, run, e.info)
         finally:
+            tale.leave_room()
             self._c.ends.forget(run.run_id)
 
     async def _problem(self, tale: Tale, run: RunRequest) -> ErrorInfo | None:

@@ -27,6 +27,7 @@ from listener.process_pool import ProcessPool
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
+from listener.runs.file_room import FileRoom
 from listener.runs.finish import Finish, Outputs, made_outputs
 from listener.runs.input_search import Asking
 from listener.runs.inputs import Found, InputFinder, asking_of
@@ -71,6 +72,7 @@ class Collaborators:
     patience: Patience
     pool: ProcessPool
     parsers: Parsers
+    room: FileRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Tale:
         self._outputs: Outputs | None = None
         self._summary: Summary | None = None
         self._final: bytes | None = None
+        self._share = 0
 
     async def tell(self) -> None:
         prepared = await self._once("prepare", Prepared, self._prepare)
@@ -153,10 +156,7 @@ class Tale:
             waits = await asyncio.to_thread(awaits_callback, body)
             return Prepared(ended=True, callback_url=await self._caller() if waits else None)
         try:
-            asked = self._asked = await self._read()
-            handler, planning = self._planning(asked, ())
-            self._status.move("accepted", operation=asked.operation)
-            references = handler.references(planning.manifest)
+            asked, handler, references = await self._understood()
             found = await self._find(references)
             plan = await self._plan(handler, self._planning(asked, found)[1], references, found)
         except GpuDropError as e:
@@ -165,6 +165,36 @@ class Tale:
             url = None if self._asked or isinstance(e, RunCancelled | RunSuperseded) else await self._caller()
             return Prepared(asked=self._asked, error=e.info, callback_url=url)
         return Prepared(asked, found, plan)
+
+    async def _understood(self) -> tuple[Asked, Handler[Any], tuple[Reference, ...]]:
+        """What is asked for. Where it names very many files, nothing of it is kept while others have the room."""
+        while True:
+            asked = self._asked = await self._read()
+            handler, planning = self._planning(asked, ())
+            self._status.move("accepted", operation=asked.operation)
+            references = handler.references(planning.manifest)
+            share = self._c.room.share_of(len(references))
+            if self._has_room(share):
+                return asked, handler, references
+            words = f"room for a list of {len(references):,} files"
+            self._asked = None
+            del asked, handler, planning, references
+            self._status.move("waiting", waiting_for=[words])
+            await self._unless_ended(self._c.room.take(share))
+            self._share = share
+
+    def _has_room(self, share: int) -> bool:
+        if share <= self._share:
+            return True
+        self.leave_room()
+        if self._c.room.try_take(share):
+            self._share = share
+        return self._share == share
+
+    def leave_room(self) -> None:
+        share, self._share = self._share, 0
+        if share:
+            self._c.room.free(share)
 
     async def _caller(self) -> str | None:
         """Who waits to hear of the drop, although it was not understood in this life."""

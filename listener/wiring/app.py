@@ -27,6 +27,7 @@ from listener.runs.control import follow_commands
 from listener.runs.engine import Engine, EngineSettings
 from listener.runs.fence import Fence
 from listener.runs.fetching import Fetcher
+from listener.runs.file_room import FileRoom
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
 from listener.runs.outputs import OutputKeys
@@ -153,6 +154,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
             patience=base.patience,
             pool=base.pool,
             parsers=base.parsers,
+            room=FileRoom(),
         )
     )
 
