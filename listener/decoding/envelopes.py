@@ -12,7 +12,9 @@ from listener.decoding.sns import SnsNotification, read_sns
 from listener.decoding.trees import Json, at
 
 MAX_MESSAGE_BYTES = 16 * 2**20
-"""Far above what any store sends. As Python objects JSON can take forty times its size in memory."""
+"""Far above what any store sends."""
+MAX_MESSAGE_VALUES = 1_000_000
+"""Of a hundred thousand records. As Python objects JSON can take forty times its size in memory."""
 
 
 def read_message(data: bytes, channel: Channel, source: str) -> Decoded:
@@ -20,6 +22,8 @@ def read_message(data: bytes, channel: Channel, source: str) -> Decoded:
         return _nothing("too_large", f"{len(data)} bytes")
     if not data or data.isspace():
         return Decoded()
+    if (values := sum(data.count(mark) for mark in (b",", b"[", b"{"))) > MAX_MESSAGE_VALUES:
+        return _nothing("too_large", f"{values} values")
     try:
         document: Json = json.loads(data)
     except (ValueError, RecursionError):

@@ -41,6 +41,7 @@ def test_keep_alives_say_nothing(data: bytes) -> None:
         (b'{"Records":' * 100_000, "not_json"),
         (b"1" * 10_000, "not_json"),
         (b" " * (16 * 2**20 + 1), "too_large"),
+        (b'{"Records":[' + b"{}," * 500_000 + b"{}]}", "too_large"),
         (b"7", "unknown_shape"),
         (b"null", "unknown_shape"),
         (b'"\\ud800"', "unknown_shape"),
