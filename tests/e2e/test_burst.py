@@ -21,7 +21,7 @@ from support.installation import Installation, MinioDrops
 from support.sources import Proxy
 from support.stores import admin_client, servers, start_minio
 
-DROPS = int(os.environ.get("GPUDROP_BURST", "2000"))
+DROPS = int(os.environ.get("GPUDROP_BURST", "1200"))
 KEYS = [f"burst/{i % 97:02}/{i:05}.job.yaml" for i in range(DROPS)]
 GUARD_S = HANG_S
 
@@ -100,18 +100,24 @@ async def test_a_receiver_that_was_away_loses_nothing(tmp_path: Path, posting_mi
     install.drops.client.set_bucket_notification("burst", events)
     # Nothing is listed: every drop must come through the receiver.
     webhook = {"kind": "webhook", "listen": f"127.0.0.1:{receiver_port}", "path": "/minio"}
-    away = asyncio.Event()
+    away, back = asyncio.Event(), asyncio.Event()
+
+    def dropped(n: int) -> None:
+        if n == DROPS // 10:
+            away.set()
+        if n == DROPS * 9 // 10:
+            back.set()
 
     async def absence() -> None:
         await away.wait()
         await asyncio.to_thread(install.kill)
-        await asyncio.sleep(60)
+        await back.wait()
         await asyncio.to_thread(install.start)
 
     try:
         await asyncio.to_thread(install.start, sources=[webhook])
         absent = asyncio.create_task(absence())
-        await drop_all(posting_minio, "burst", KEYS, dropped=lambda n: away.set() if n == DROPS // 10 else None)
+        await drop_all(posting_minio, "burst", KEYS, dropped=dropped)
         await absent
         found = await until_accepted(tmp_path / "gpudrop" / "state", KEYS, guard_s=GUARD_S)
     finally:

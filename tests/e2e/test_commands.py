@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from support.installation import SAMPLES, Installation
+from support.scripts import ROOT
 
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
 LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 60}], "path": "clips/"}).encode()
+
+
+@pytest.fixture
+def cold(folder_install: Installation) -> Installation:
+    """One whose commands start from nothing, as a user's do; the others are forked with their modules read."""
+    folder_install.environ["PYTHONPATH"] = str(ROOT)
+    return folder_install
 
 
 def put_media(install: Installation) -> None:
@@ -65,7 +73,7 @@ def test_a_redrive_waits_for_the_listener(folder_install: Installation) -> None:
 
 
 def test_check_tells_what_is_well(install: Installation, model_dir: Path) -> None:
-    install.environ["GPUDROP_MODEL_DIR"] = str(model_dir)
+    install.environ |= {"GPUDROP_MODEL_DIR": str(model_dir), "PYTHONPATH": str(ROOT)}
     install.config_file.write_text(json.dumps(install.config))
     done = install.command("check")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -117,22 +125,22 @@ def test_one_listener_a_state(folder_install: Installation) -> None:
     assert "Another gpudrop" in second.stderr
 
 
-def test_validate(folder_install: Installation, tmp_path: Path) -> None:
-    folder_install.config_file.write_text(json.dumps(folder_install.config))
+def test_validate(cold: Installation, tmp_path: Path) -> None:
+    cold.config_file.write_text(json.dumps(cold.config))
     good, bad = tmp_path / "a.job.yaml", tmp_path / "b.job.yaml"
     good.write_text("audio: a.mp3\nlanguage: pt\n")
     bad.write_text("audio: a.mp3\nlangauge: pt\n")
-    done = folder_install.command("validate", str(good))
+    done = cold.command("validate", str(good))
     assert (done.returncode, json.loads(done.stdout)["operation"]) == (0, "transcribe")
-    refused = folder_install.command("validate", str(bad))
+    refused = cold.command("validate", str(bad))
     assert refused.returncode == 1
     assert "language" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_schema(folder_install: Installation) -> None:
-    whole = json.loads(folder_install.command("schema").stdout)
+def test_schema(cold: Installation) -> None:
+    whole = json.loads(cold.command("schema").stdout)
     assert whole["$schema"]
-    one = json.loads(folder_install.command("schema", "caption").stdout)
+    one = json.loads(cold.command("schema", "caption").stdout)
     assert "video" in one["properties"]
-    assert folder_install.command("schema", "nothing").returncode == 2
+    assert cold.command("schema", "nothing").returncode == 2

@@ -30,7 +30,7 @@ from support.installation import MinioDrops, samples
 from support.runpod.cloud import Cloud, runpod
 from support.stores import admin_client, servers, start_minio
 
-DROPS = int(os.environ.get("GPUDROP_DROPS", "300"))
+DROPS = int(os.environ.get("GPUDROP_DROPS", "200"))
 SEED = int(os.environ.get("GPUDROP_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
 BUCKET = "drops"

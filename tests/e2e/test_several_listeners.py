@@ -81,7 +81,7 @@ def test_two_that_begin_together_on_an_empty_database(several: Several) -> None:
 
 def test_a_burst_while_the_leader_is_killed(several: Several) -> None:
     """What has to be done is among the first: every slot of those who stay is soon taken by a run that waits."""
-    keys = [f"burst/{i % 13:02}/{i:04}.job.yaml" for i in range(1000)]
+    keys = [f"burst/{i % 13:02}/{i:04}.job.yaml" for i in range(600)]
     work = [f"work/{i}.job.json" for i in range(6)]
     several.start(*(several.add(concurrent_runs=100) for _ in range(3)))
     several.put_media("work/")
@@ -90,7 +90,7 @@ def test_a_burst_while_the_leader_is_killed(several: Several) -> None:
     def dropped(n: int) -> None:
         if n % 10 == 0 and n <= 60:
             several.drops.put(work[n // 10 - 1], mux(f"muxed-{n}.mp4"))
-        if n == 500:
+        if n == 300:
             leader.kill()
 
     several.drop(keys, dropped)

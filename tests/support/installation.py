@@ -22,7 +22,7 @@ from minio.error import S3Error
 
 from support.deadlines import HANG_S
 from support.scripts import ROOT
-from support.warm import WarmProcess
+from support.warm import WarmProcess, warm_command
 
 T = TypeVar("T")
 
@@ -120,15 +120,18 @@ class Installation:
         self.config_file.write_text(yaml.safe_dump({**self.config, "log": {"format": "json", "level": "debug"}}))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another `gpudrop` command on the same configuration."""
+        """Another `gpudrop` command on the same configuration. With a PYTHONPATH of its own it starts from nothing."""
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **self.environ}
+        environ["GPUDROP_CONFIG"] = str(self.config_file)
+        if "PYTHONPATH" not in self.environ:
+            return warm_command(arguments, environ=environ, cwd=self.folder, timeout=HANG_S)
         return subprocess.run(
             [sys.executable, "-m", "listener", *arguments],
             capture_output=True,
             text=True,
             timeout=HANG_S,
             cwd=self.folder,
-            env={**environ, "GPUDROP_CONFIG": str(self.config_file)},
+            env=environ,
             check=False,
         )
 

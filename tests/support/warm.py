@@ -1,5 +1,5 @@
-"""Listeners that start quickly: forked from a process that has read all of gpudrop's modules, which takes a second of a
-core, and a test run starts some hundreds. Apart from that they are what `python -m listener …` is.
+"""Listeners and other commands that start quickly: forked from a process that has read all of gpudrop's modules, which
+takes a second of a core, and a test run starts some hundreds. Apart from that they are `python -m listener …`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,10 +18,19 @@ _FORKS.set_forkserver_preload(["listener.cli", "listener.commands.serve"])
 
 
 class WarmProcess:
-    """What of `subprocess.Popen` these tests use. `stderr` is a file that is there."""
+    """What of `subprocess.Popen` these tests use. `stderr` and `stdout` are files that are there."""
 
-    def __init__(self, arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, stderr: Path) -> None:
-        self._process = _FORKS.Process(target=_listen, args=(arguments, dict(environ), str(cwd), str(stderr)))
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path,
+        stderr: Path,
+        stdout: Path | None = None,
+    ) -> None:
+        files = {2: str(stderr)} | ({1: str(stdout)} if stdout else {})
+        self._process = _FORKS.Process(target=_listen, args=(arguments, dict(environ), str(cwd), files))
         self._process.start()
         assert self._process.pid
         self.pid: int = self._process.pid
@@ -46,13 +56,31 @@ class WarmProcess:
             os.kill(self.pid, number)
 
 
-def _listen(arguments: Sequence[str], environ: Mapping[str, str], cwd: str, stderr: str) -> None:
+def warm_command(
+    arguments: Sequence[str], *, environ: Mapping[str, str], cwd: Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` with its outputs captured."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        out.touch()
+        err.touch()
+        process = WarmProcess(arguments, environ=environ, cwd=cwd, stderr=err, stdout=out)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(["gpudrop", *arguments], code, out.read_text(), err.read_text())
+
+
+def _listen(arguments: Sequence[str], environ: Mapping[str, str], cwd: str, files: Mapping[int, str]) -> None:
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
-    log = os.open(stderr, os.O_WRONLY)
-    os.dup2(log, 2)
-    os.close(log)
+    for number, path in files.items():
+        file = os.open(path, os.O_WRONLY)
+        os.dup2(file, number)
+        os.close(file)
     sys.argv = ["gpudrop", *arguments]
     from listener.cli import main
 
