@@ -1,0 +1,198 @@
+"""Fair shares among folders: whoever drops thousands of files into one folder delays those of no other. Pure.
+
+A share is named by where a drop lies: `BUCKET/FOLDER`, down to `DEPTH` folders. Shares are a tree: buckets take turns,
+the folders of a bucket among themselves, and so on, so that nobody gets more by making folders below one's own.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from manifests.names import drop_folder
+
+T = TypeVar("T")
+Path = tuple[str, ...]
+
+DEPTH = 3
+"""Folders of a key that tell shares apart."""
+KEPT_FREE = 8
+"""A folder may hold all places but one in so many; the others stay free for its neighbours."""
+
+_MOST_REMEMBERED = 10_000
+_OWN = ""
+"""The part of a share that lies in no folder below it."""
+
+
+def share_of(bucket: str, key: str) -> str:
+    """The share that a drop is part of."""
+    return "/".join((bucket, *drop_folder(key).split("/")[:-1][:DEPTH]))
+
+
+def path_of(share: str) -> Path:
+    """The parts of a share's name, the bucket first."""
+    return tuple(share.split("/"))
+
+
+class FairQueue(Generic[T]):
+    """Items that leave in turns at every level of the tree, and within a share in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._parts: OrderedDict[str, FairQueue[T]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        yield from self._items
+        for part in self._parts.values():
+            yield from part
+
+    def push(self, path: Path, item: T) -> None:
+        node = self
+        for name in (*path, _OWN):
+            node._count += 1
+            node = node._parts.setdefault(name, FairQueue())
+        node._count += 1
+        node._items.append(item)
+
+    def pop(self) -> T:
+        """Raises IndexError when there is none."""
+        if self._items:
+            self._count -= 1
+            return self._items.popleft()
+        if not self._parts:
+            raise IndexError("the queue is empty")
+        name, part = next(iter(self._parts.items()))
+        item = part.pop()
+        self._count -= 1
+        self._parts.move_to_end(name)
+        if not part:
+            del self._parts[name]
+        return item
+
+    def within(self, path: Path) -> int:
+        """How many items lie below `path`."""
+        node = self
+        for name in path:
+            if name not in node._parts:
+                return 0
+            node = node._parts[name]
+        return node._count
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`held` are places by share, of `most` in all. One folder gets at most `allowed` of them."""
+
+    held: Mapping[str, int]
+    most: int
+
+    def allowed(self, depth: int) -> int:
+        """What a folder at `depth` may hold: 0 for a bucket, which is not bounded, 1 for a folder in it."""
+        return self.most - depth * (self.most // KEPT_FREE) if depth else self.most
+
+
+class Turns:
+    """Who had a turn when: of those that hold equally much, the one whose last turn is longest ago is next."""
+
+    def __init__(self) -> None:
+        self._last: dict[Path, int] = {}
+        self._count = 0
+
+    def of(self, path: Path) -> int:
+        return self._last.get(path, 0)
+
+    def taken(self, path: Path) -> None:
+        if len(self._last) >= _MOST_REMEMBERED:
+            self._last.clear()
+        self._count += 1
+        self._last[path] = self._count
+
+
+@dataclass(slots=True)
+class _Node:
+    path: Path = ()
+    waiting: int = 0
+    held: list[int] = field(default_factory=list[int])
+    parts: dict[str, _Node] = field(default_factory=dict[str, "_Node"])
+    next: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+
+    def below(self, name: str, bounds: int) -> _Node:
+        return self.parts.setdefault(name, _Node((*self.path, name), held=[0] * bounds))
+
+
+def pick(waiting: Mapping[str, int], bounds: Sequence[Bound], room: int, turns: Turns) -> Counter[str]:
+    """How many of `waiting`, by share, get one of `room` places.
+
+    At each level the next place goes to whoever holds the fewest, by the first of `bounds`; none is passed.
+    """
+    root = _tree(waiting, bounds)
+    _prepare(root, turns)
+    picked = Counter[str]()
+    for _ in range(room):
+        path = _take(root, bounds, turns)
+        if path is None:
+            break
+        picked["/".join(path)] += 1
+    return picked
+
+
+def _tree(waiting: Mapping[str, int], bounds: Sequence[Bound]) -> _Node:
+    root = _Node(held=[0] * len(bounds))
+    for share, count in waiting.items():
+        node = root
+        for name in (*path_of(share), _OWN):
+            node = node.below(name, len(bounds))
+            node.waiting += count
+    for i, bound in enumerate(bounds):
+        for share, count in bound.held.items():
+            node: _Node | None = root
+            for name in (*path_of(share), _OWN):
+                if (node := node.parts.get(name)) is None:
+                    break
+                node.held[i] += count
+    return root
+
+
+def _prepare(node: _Node, turns: Turns) -> None:
+    node.next = [(_held(part), turns.of(part.path), name) for name, part in node.parts.items()]
+    heapq.heapify(node.next)
+    for part in node.parts.values():
+        _prepare(part, turns)
+
+
+def _take(node: _Node, bounds: Sequence[Bound], turns: Turns) -> Path | None:
+    """The path of the share below `node` that gets the next place."""
+    if not node.parts:
+        if not node.waiting:
+            return None
+        node.waiting -= 1
+        return node.path[:-1]
+    while node.next:
+        _, _, name = heapq.heappop(node.next)
+        part = node.parts[name]
+        if not _fits(part, bounds) or (path := _take(part, bounds, turns)) is None:
+            continue
+        part.held = [held + 1 for held in part.held]
+        turns.taken(part.path)
+        heapq.heappush(node.next, (_held(part), turns.of(part.path), name))
+        return path
+    return None
+
+
+def _fits(node: _Node, bounds: Sequence[Bound]) -> bool:
+    depth = len(node.path) - 1
+    if depth > 1 and node.path[-1] == _OWN:
+        # What lies in a folder itself is bounded with the folder.
+        depth -= 1
+    return all(held < bound.allowed(depth) for held, bound in zip(node.held, bounds, strict=True))
+
+
+def _held(node: _Node) -> int:
+    return node.held[0] if node.held else 0
