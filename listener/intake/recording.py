@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from listener.fair_shares import share_of
 from listener.intake.deciding import Run
 from listener.ledger.inbox import Told
 from listener.ledger.objects import Seen
@@ -49,6 +50,7 @@ def run_row(request: RunRequest, now: float) -> RunRow:
         accepted=now,
         updated=now,
         request=data,
+        share=share_of(request.bucket, request.key),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from listener.fair_shares import share_of
 from listener.ledger.database import Database, tables
 
 inbox_table = sa.Table(
@@ -28,7 +29,9 @@ inbox_table = sa.Table(
     sa.Column("member", sa.Text, nullable=False),
     sa.Column("moment", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("etag", sa.Text, nullable=False, server_default=""),
+    sa.Column("share", sa.Text, nullable=False, server_default=""),
     sa.Index("gpudrop_inbox_waiting", "member", "not_before", "received"),
+    sa.Index("gpudrop_inbox_by_share", "member", "share", "received"),
 )
 
 
@@ -186,6 +189,7 @@ def _row(told: Told, member: str) -> dict[str, Any]:
         "member": member,
         "moment": told.moment,
         "etag": told.etag,
+        "share": share_of(told.bucket, told.key),
     }
 
 

@@ -211,6 +211,25 @@ _OPEN_CALLBACKS = Migration(
     ),
 )
 
+_SHARES = Migration(
+    10,
+    "shares of folders, runs that wait for their inputs",
+    (
+        *add_column("gpudrop_runs", "share", "TEXT NOT NULL DEFAULT ''"),
+        *add_column("gpudrop_runs", "due", "FLOAT NOT NULL DEFAULT 0"),
+        *add_column("gpudrop_inbox", "share", "TEXT NOT NULL DEFAULT ''"),
+        both(
+            "CREATE INDEX IF NOT EXISTS gpudrop_runs_by_share ON gpudrop_runs (state, member, share, accepted)",
+            "CREATE INDEX IF NOT EXISTS gpudrop_runs_by_due ON gpudrop_runs (state, member, share, due)",
+            "CREATE INDEX IF NOT EXISTS gpudrop_inbox_by_share ON gpudrop_inbox (member, share, received)",
+            """CREATE TABLE gpudrop_awaited (
+                bucket TEXT NOT NULL, "key" TEXT NOT NULL, run_id TEXT NOT NULL,
+                PRIMARY KEY (bucket, "key", run_id))""",
+            "CREATE INDEX gpudrop_awaited_by_run ON gpudrop_awaited (run_id)",
+        ),
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _RUNS,
     _INBOX,
@@ -221,4 +240,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     _NOTES,
     _OWNERS,
     _OPEN_CALLBACKS,
+    _SHARES,
 )

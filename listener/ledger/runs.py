@@ -30,9 +30,13 @@ runs_table = sa.Table(
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("request", sa.JSON, nullable=False),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("share", sa.Text, nullable=False, server_default=""),
+    sa.Column("due", sa.Float, nullable=False, server_default=sa.text("0")),
     sa.Index("gpudrop_runs_by_key", "bucket", "key"),
     sa.Index("gpudrop_runs_by_time", "accepted"),
     sa.Index("gpudrop_runs_by_state", "state", "member"),
+    sa.Index("gpudrop_runs_by_share", "state", "member", "share", "accepted"),
+    sa.Index("gpudrop_runs_by_due", "state", "member", "share", "due"),
 )
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
@@ -56,7 +60,8 @@ class RunRow:
     """One run. Times are seconds since the epoch; `request` is what the engine is given, as JSON data.
 
     `member` is the listener that handed it to its engine; "" while it waits for one with room. `note` says in words
-    what an unfinished run waits for.
+    what an unfinished run waits for. `share` is the one of listener.fair_shares that it is part of; `due` is when one
+    that waits for its inputs, and is told nowhere meanwhile, is looked at again.
     """
 
     run_id: str
@@ -72,6 +77,8 @@ class RunRow:
     cancel: str = ""
     member: str = ""
     note: str = ""
+    share: str = ""
+    due: float = 0.0
 
     @property
     def ended(self) -> bool:

@@ -37,6 +37,7 @@ LANDED = (
     "5ab3c9176fa4bc62",  # 7
     "a8326ec9a5dcaa18",  # 8
     "2bcff1207de78ac7",  # 9
+    "070e5cc5e8ddc4bb",  # 10
 )
 """What has landed never changes: a database that has it would not get the change. Append only."""
 
