@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 
+from listener.fair_shares import KEPT_FREE, FairQueue, path_of, share_of
 from listener.ledger.inbox import Item
 
 ROOM = 4000
+_MOST = 4 * ROOM
 
 
 class Backlog:
+    """Keys leave in fair turns: those of one folder hold up no other's."""
+
     def __init__(self) -> None:
-        self._items: deque[Item] = deque()
+        self._items: FairQueue[Item] = FairQueue()
         self._changed = asyncio.Event()
         self.others = True
         """Whether keys may wait for a claim: some were left there, or told again while somebody held them."""
@@ -23,11 +27,18 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._items)
 
-    def has_room(self, n: int) -> bool:
-        return not self._items or len(self._items) + n <= ROOM
+    def shares_with_room(self, keys: Iterable[tuple[str, str]]) -> frozenset[str]:
+        """Of which shares these keys (bucket, key) can be held; once it is full, of those that hold few."""
+        shares = Counter(share_of(bucket, key) for bucket, key in keys)
+        if not self._items or len(self._items) + shares.total() <= ROOM:
+            return frozenset(shares)
+        if len(self._items) + shares.total() > _MOST:
+            return frozenset()
+        few = ROOM // KEPT_FREE
+        return frozenset(share for share, n in shares.items() if self._items.within(path_of(share)[:2]) + n <= few)
 
     def put(self, items: Iterable[Item], *, others: bool) -> None:
-        self._items.extend(items)
+        self._push(items)
         self.others = self.others or others
         self._changed.set()
 
@@ -38,10 +49,14 @@ class Backlog:
     def regain(self, held: Iterable[Item]) -> None:
         """What is not here of all that this listener holds. One that is being recorded now may come twice."""
         here = {(item.told.bucket, item.told.key) for item in self._items}
-        self._items.extend(item for item in held if (item.told.bucket, item.told.key) not in here)
+        self._push(item for item in held if (item.told.bucket, item.told.key) not in here)
 
     def take(self, limit: int) -> list[Item]:
-        return [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+        return [self._items.pop() for _ in range(min(limit, len(self._items)))]
+
+    def _push(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._items.push(path_of(share_of(item.told.bucket, item.told.key)), item)
 
     async def wait(self, at_most_s: float) -> None:
         """Returns when something was put, or after `at_most_s`."""

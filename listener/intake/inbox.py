@@ -124,7 +124,7 @@ class DurableInbox:
     async def _record(self, batch: list[_Delivery]) -> None:
         told = latest([each for delivery in batch for each in delivery.told])
         backlog = self._p.backlog
-        hold = backlog.has_room(len(told))
+        hold = backlog.shares_with_room((each.bucket, each.key) for each in told)
         try:
             fresh = await self._p.ledger.add(told, hold=hold)
         except StoreUnavailable as e:

@@ -6,14 +6,15 @@ looked at once, and one told again while it is being looked at is looked at agai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from listener.fair_shares import share_of
+from listener.fair_shares import Turns, share_of
 from listener.ledger.database import Database, tables
+from listener.ledger.fair_claims import claim_fairly, counts_by_share
 
 inbox_table = sa.Table(
     "gpudrop_inbox",
@@ -71,15 +72,21 @@ class InboxLedger:
     def __init__(self, database: Database, member: str) -> None:
         self._database = database
         self._member = member
+        self._turns = Turns()
 
-    async def add(self, told: Sequence[Told], *, hold: bool) -> list[Item]:
-        """Records keys to look at, no two alike; returns those that are now in this listener's hands.
+    async def add(self, told: Sequence[Told], *, hold: bool | Container[str]) -> list[Item]:
+        """Records keys to look at, no two alike; returns those that are now in this listener's hands: what is new, if
+        `hold` says so for all, or names its share. The others wait for a claim.
 
-        A key that is there already is only marked: whoever has it looks again. Without `hold` they wait for a claim.
+        A key that is there already is only marked: whoever has it looks again.
         """
-        member = self._member if hold else ""
+        shares = {(each.bucket, each.key): share_of(each.bucket, each.key) for each in told}
+        mine = {at for at, share in shares.items() if (hold if isinstance(hold, bool) else share in hold)}
         # In order of the key, like every write to these rows: listeners would lock each other out otherwise.
-        rows = [_row(each, member) for each in sorted(told, key=lambda each: (each.bucket, each.key))]
+        rows = [
+            _row(each, shares[each.bucket, each.key], self._member if (each.bucket, each.key) in mine else "")
+            for each in sorted(told, key=lambda each: (each.bucket, each.key))
+        ]
 
         def work() -> list[Item]:
             with self._database.begin() as db:
@@ -95,29 +102,37 @@ class InboxLedger:
                 query = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_=again)
                 query = query.returning(inbox_table.c.bucket, inbox_table.c.key, inbox_table.c.generation)
                 fresh = {(row[0], row[1]) for row in db.execute(query, rows) if row[2] == 1}
-            return [Item(each, 1, 0) for each in told if (each.bucket, each.key) in fresh] if hold else []
+            return [Item(each, 1, 0) for each in told if (each.bucket, each.key) in fresh & mine]
 
         return await self._database.call(work)
 
     async def claim(self, limit: int, now: float) -> list[Item]:
-        """Keys that nobody holds and whose time has come, oldest first; they are this listener's now.
+        """Keys that nobody holds and whose time has come; they are this listener's now. Shares take turns, and of each
+        comes first what has waited longest.
 
         One postponed for longer than anybody does was so by a clock that has been set back since: its time has come.
         """
         due = sa.or_(inbox_table.c.not_before <= now, inbox_table.c.not_before > now + MAX_PAUSE_S)
+        waits = (inbox_table.c.member == "", due)
+        at = sa.tuple_(inbox_table.c.bucket, inbox_table.c.key)
 
         def work() -> list[Item]:
-            waiting = sa.select(inbox_table.c.bucket, inbox_table.c.key)
-            waiting = waiting.where(inbox_table.c.member == "", due)
-            waiting = waiting.order_by(inbox_table.c.received).limit(limit).with_for_update(skip_locked=True)
-            at = sa.tuple_(inbox_table.c.bucket, inbox_table.c.key)
+            found: list[Item] = []
             with self._database.begin() as db:
-                keys = [(row[0], row[1]) for row in db.execute(waiting)]
-                if not keys:
-                    return []
-                taken = sa.update(inbox_table).where(at.in_(keys)).values(member=self._member)
-                found = db.execute(taken.returning(inbox_table)).mappings()
-                return sorted((_item(row) for row in found), key=lambda item: item.told.received)
+
+                def take(share: str, count: int) -> int:
+                    first = sa.select(inbox_table.c.bucket, inbox_table.c.key)
+                    first = first.where(*waits, inbox_table.c.share == share).order_by(inbox_table.c.received)
+                    first = first.limit(count).with_for_update(skip_locked=True)
+                    keys = [(row[0], row[1]) for row in db.execute(first)]
+                    if keys:
+                        taken = sa.update(inbox_table).where(at.in_(keys)).values(member=self._member)
+                        rows = db.execute(taken.returning(inbox_table)).mappings()
+                        found.extend(sorted((_item(row) for row in rows), key=lambda item: item.told.received))
+                    return len(keys)
+
+                claim_fairly(counts_by_share(db, inbox_table.c.share, *waits), limit, (), self._turns, take)
+            return found
 
         return await self._database.call(work)
 
@@ -176,7 +191,7 @@ class InboxLedger:
         return await self._database.call(work)
 
 
-def _row(told: Told, member: str) -> dict[str, Any]:
+def _row(told: Told, share: str, member: str) -> dict[str, Any]:
     return {
         "bucket": told.bucket,
         "key": told.key,
@@ -189,7 +204,7 @@ def _row(told: Told, member: str) -> dict[str, Any]:
         "member": member,
         "moment": told.moment,
         "etag": told.etag,
-        "share": share_of(told.bucket, told.key),
+        "share": share,
     }
 
 

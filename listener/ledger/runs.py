@@ -8,7 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from listener.fair_shares import Bound, Turns
 from listener.ledger.database import Database, chunks, tables
+from listener.ledger.fair_claims import claim_fairly, counts_by_share
 from listener.ledger.run_states import ENDED, EndReason, RunState
 from listener.ledger.together import Together
 
@@ -89,6 +91,7 @@ class RunLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._together: Together = Together(database, lambda db: db)
+        self._turns = Turns()
 
     async def add(self, row: RunRow) -> bool:
         """Whether the run is new; one that is there already is left as it is."""
@@ -100,22 +103,33 @@ class RunLedger:
 
         return await self._database.call(work)
 
-    async def claim(self, member: str, limit: int, *, overdue: float = 0.0) -> list[RunRow]:
-        """The runs that have waited longest, taken for `member`: nobody else gets them.
+    async def claim(
+        self, member: str, limit: int, *, overdue: float = 0.0, bounds: Sequence[Bound] = ()
+    ) -> list[RunRow]:
+        """Runs that wait, taken for `member`: nobody else gets them. Shares take turns within `bounds`, and of each
+        comes first what has waited longest.
 
         A run waits until the older ones of its drop have ended, unless it was accepted before `overdue`.
         """
         may_begin = sa.or_(runs_table.c.accepted < overdue, sa.not_(_older_goes_on()))
+        waits = (_OPEN, runs_table.c.member == "")
 
         def work() -> list[RunRow]:
-            waiting = sa.select(runs_table.c.run_id).where(_OPEN, runs_table.c.member == "", may_begin)
-            waiting = waiting.order_by(runs_table.c.accepted).limit(limit)
-            waiting = waiting.with_for_update(of=runs_table, skip_locked=True)
+            found: list[RunRow] = []
             with self._database.begin() as db:
-                ids = [row[0] for row in db.execute(waiting)]
-                taken = sa.update(runs_table).where(runs_table.c.run_id.in_(ids)).values(member=member)
-                found = [RunRow(**row) for row in db.execute(taken.returning(runs_table)).mappings()] if ids else []
-            return sorted(found, key=lambda row: row.accepted)
+
+                def take(share: str, count: int) -> int:
+                    first = sa.select(runs_table.c.run_id).where(*waits, runs_table.c.share == share, may_begin)
+                    first = first.order_by(runs_table.c.accepted).limit(count)
+                    ids = [row[0] for row in db.execute(first.with_for_update(of=runs_table, skip_locked=True))]
+                    taken = sa.update(runs_table).where(runs_table.c.run_id.in_(ids)).values(member=member)
+                    if ids:
+                        rows = db.execute(taken.returning(runs_table)).mappings()
+                        found.extend(sorted((RunRow(**row) for row in rows), key=lambda row: row.accepted))
+                    return len(ids)
+
+                claim_fairly(counts_by_share(db, runs_table.c.share, *waits), limit, bounds, self._turns, take)
+            return found
 
         return await self._database.call(work)
 

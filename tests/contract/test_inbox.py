@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from listener.events import ObjectCreated, ObjectRemoved
-from listener.intake.backlog import Backlog
+from listener.fair_shares import Bound, share_of
+from listener.intake.backlog import ROOM, Backlog
 from listener.intake.inbox import DurableInbox, InboxParts
 from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
@@ -173,6 +175,44 @@ async def test_accepted_runs_are_claimed_by_one_listener_each(database: Database
     assert await runs.members() == {"m1", "m2"}
     await runs.release([row.run_id for row in await runs.claimed("m1")])
     assert len(await runs.claim("m2", 9)) == len(one)
+
+
+async def test_shares_take_turns_at_being_claimed(database: Database) -> None:
+    """Over the claims, too: the flood is older, and larger than any of them."""
+    ledger, runs = InboxLedger(database, "m1"), RunLedger(database)
+    flood = [told(f"flood/{i % 7}/{i}", received=1.0) for i in range(50)]
+    await ledger.add([*flood, *(told(f"other/{i}", received=2.0) for i in range(6))], hold=False)
+    keys = [item.told.key for _ in range(3) for item in await ledger.claim(4, 100.0)]
+    assert sum(key.startswith("other/") for key in keys) == 6
+    for item in await held(ledger, *(f"flood/{i % 7}/x{i}" for i in range(50)), *(f"other/x{i}" for i in range(6))):
+        await runs.add(replace(run(item.told.key), share=share_of("bucket", item.told.key)))
+    rows = [row.key for _ in range(4) for row in await runs.claim("m1", 1)] + [
+        row.key for row in await runs.claim("m1", 8, bounds=[Bound({"bucket/flood/1": 9}, 100)])
+    ]
+    assert sum(key.startswith("other/") for key in rows) == 6
+
+
+async def test_a_share_that_may_not_begin_yet_leaves_its_places_to_others(database: Database) -> None:
+    runs = RunLedger(database)
+    for i in range(3):
+        await runs.add(replace(run("a/k", f"r{i}"), accepted=1.0 + i, share="bucket/a"))
+        await runs.add(replace(run(f"b/{i}", f"s{i}"), accepted=9.0, share="bucket/b"))
+    assert {row.run_id for row in await runs.claim("m1", 4)} == {"r0", "s0", "s1", "s2"}
+    assert await runs.claim("m1", 4) == []
+
+
+async def test_a_full_backlog_takes_what_comes_from_folders_that_hold_little(database: Database) -> None:
+    backlog = Backlog()
+    inbox = durable(database, backlog)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        writing = group.create_task(inbox.run())
+        flood = [ObjectCreated("bucket", f"flood/{i % 9}/{i}.job.json", "test") for i in range(ROOM)]
+        await inbox.accept(flood)
+        await inbox.accept([ObjectCreated("bucket", "flood/new/more.job.json", "test")])
+        await inbox.accept([ObjectCreated("bucket", "other/one.job.json", "test")])
+        writing.cancel()
+    assert len(backlog) == ROOM + 1
+    assert "other/one.job.json" in [item.told.key for item in backlog.take(2)]
 
 
 def durable(database: Database, backlog: Backlog, buckets: frozenset[str] = frozenset()) -> DurableInbox:
