@@ -7,16 +7,31 @@ from collections.abc import Collection
 
 from manifests.errors import RunCancelled, RunSuperseded
 
+_MOST_TOLD = 20_000
+"""Objects told of that nobody has fetched yet; what comes beyond is a missed wake."""
+
 
 class Arrivals:
     """Wakes whoever waits for objects when one may have arrived. A missed wake costs a poll interval, no more."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
+        self._told: set[tuple[str, str]] = set()
+        self.any = asyncio.Event()
+        """Set once an object was told of that `fetch` has not given yet."""
 
     def tell(self, bucket: str, key: str) -> None:
         for event in self._waiting.get((bucket, key), ()):
             event.set()
+        if len(self._told) < _MOST_TOLD:
+            self._told.add((bucket, key))
+            self.any.set()
+
+    def fetch(self) -> list[tuple[str, str]]:
+        """The objects (bucket, key) told of since the last call: runs that wait for them may wait in the ledger."""
+        told, self._told = self._told, set()
+        self.any.clear()
+        return sorted(told)
 
     async def wait(self, objects: frozenset[tuple[str, str]], *, at_most_s: float) -> None:
         """Returns when one of `objects` (bucket, key) was told of, or after `at_most_s`."""

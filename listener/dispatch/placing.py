@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpu_dispatch.backend import GpuBackend
@@ -13,6 +14,7 @@ from listener.dispatch.budgets import Budgets, never_enough, used_up
 from listener.dispatch.estimates import Estimates, units_of
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
+from listener.fair_shares import share_of
 from listener.ledger.jobs import JobLedger, JobRow, Refusal
 from listener.signals import Ends
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
@@ -66,8 +68,17 @@ class Placing:
         self._priced = frozenset(name for name in pool.names if (spec := pool.spec(name)) and spec.usd_per_s > 0)
         self.budgets = budgets
         self.timeout_s = timeout_s
-        self.parked = 0
+        self._idle = Counter[str]()
+
+    @property
+    def parked(self) -> int:
         """Tasks that wait for an endpoint or a budget."""
+        return self._idle.total()
+
+    @property
+    def idle(self) -> Mapping[str, int]:
+        """The same by share."""
+        return self._idle
 
     async def place(
         self,
@@ -184,14 +195,17 @@ class Placing:
     async def _sleep(self, request: JobRequest, reasons: Sequence[str], for_s: float) -> None:
         """Raises what ends the run."""
         self._waiting(request, reasons)
-        self.parked += 1
+        share = share_of(request.bucket, request.key)
+        self._idle[share] += 1
         try:
             async with asyncio.timeout(min(max(for_s, 0.1), _LOOK_S)):
                 await self._ends.wait(request.run_id)
         except TimeoutError:
             return
         finally:
-            self.parked -= 1
+            self._idle[share] -= 1
+            if not self._idle[share]:
+                del self._idle[share]
         self._ends.check(request.run_id)
 
 

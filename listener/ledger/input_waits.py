@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
-from listener.ledger.database import tables
+from listener.fair_shares import Turns
+from listener.ledger.database import Database, chunks, tables
+from listener.ledger.fair_claims import claim_fairly, counts_by_share
+from listener.ledger.run_states import ENDED
+from listener.ledger.runs import RunRow, runs_table
 
 awaited_table = sa.Table(
     "gpudrop_awaited",
@@ -14,3 +21,135 @@ awaited_table = sa.Table(
     sa.Column("run_id", sa.Text, primary_key=True),
     sa.Index("gpudrop_awaited_by_run", "run_id"),
 )
+
+LEASE_S = 30.0
+"""So long nobody else looks for the inputs of a run that is being looked at."""
+MAX_PAUSE_S = 120.0
+"""Longer than a look is ever put off: a clock that has been set back since would do that."""
+
+_c = runs_table.c
+_WAITS = (_c.state == "waiting", _c.member == "")
+
+
+@dataclass(frozen=True, slots=True)
+class InputWait:
+    """What a run waits for: objects (bucket, key), in words `note`. Looked for at `due`, epoch seconds."""
+
+    run_id: str
+    objects: tuple[tuple[str, str], ...]
+    note: str
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRun:
+    """A run that waits, and the objects (bucket, key) it lacked when it was last told."""
+
+    row: RunRow
+    objects: tuple[tuple[str, str], ...]
+
+
+class InputWaitLedger:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns = Turns()
+
+    async def begin(self, waits: Sequence[InputWait], member: str) -> None:
+        """Runs that `member` told wait from now on. One that is to end is due at once; one that has ended stays so."""
+
+        def work() -> None:
+            with self._database.begin() as db:
+                for wait in waits:
+                    due = sa.case((_c.cancel == "", wait.due), else_=0.0)
+                    query = sa.update(runs_table).where(_c.run_id == wait.run_id, _c.member == member)
+                    query = query.where(_c.state.not_in(ENDED))
+                    moved = query.values(state="waiting", member="", note=wait.note, due=due)
+                    if db.execute(moved.returning(_c.run_id)).first() is None:
+                        continue
+                    db.execute(sa.delete(awaited_table).where(awaited_table.c.run_id == wait.run_id))
+                    rows = [{"bucket": b, "key": k, "run_id": wait.run_id} for b, k in sorted(set(wait.objects))]
+                    if rows:
+                        db.execute(sa.insert(awaited_table), rows)
+
+        await self._database.call(work)
+
+    async def told(self, objects: Sequence[tuple[str, str]]) -> int:
+        """These objects (bucket, key) may have arrived: whoever waits for one is due. How many do."""
+        at = sa.tuple_(awaited_table.c.bucket, awaited_table.c.key)
+
+        def work() -> int:
+            count = 0
+            with self._database.begin() as db:
+                for chunk in chunks(sorted(objects)):
+                    waiting = sa.select(awaited_table.c.run_id).where(at.in_(chunk))
+                    query = sa.update(runs_table).where(*_WAITS, _c.run_id.in_(waiting), _c.due != 0.0)
+                    count += db.execute(query.values(due=0.0)).rowcount
+            return count
+
+        return await self._database.call(work)
+
+    async def due(self, limit: int, now: float) -> list[WaitingRun]:
+        """Runs whose time has come, for the caller to look at; nobody else does before LEASE_S is over.
+
+        Shares take turns, and of each comes first what has been due longest.
+        """
+        where = (*_WAITS, sa.or_(_c.due <= now, _c.due > now + MAX_PAUSE_S))
+
+        def work() -> list[WaitingRun]:
+            rows: list[RunRow] = []
+            objects: dict[str, list[tuple[str, str]]] = {}
+            with self._database.begin() as db:
+
+                def take(share: str, count: int) -> int:
+                    first = sa.select(_c.run_id).where(*where, _c.share == share).order_by(_c.due).limit(count)
+                    ids = [row[0] for row in db.execute(first.with_for_update(skip_locked=True))]
+                    leased = sa.update(runs_table).where(_c.run_id.in_(ids)).values(due=now + LEASE_S)
+                    if ids:
+                        rows.extend(RunRow(**row) for row in db.execute(leased.returning(runs_table)).mappings())
+                    return len(ids)
+
+                claim_fairly(counts_by_share(db, _c.share, *where), limit, (), self._turns, take)
+                for chunk in chunks([row.run_id for row in rows]):
+                    for row in db.execute(sa.select(awaited_table).where(awaited_table.c.run_id.in_(chunk))):
+                        objects.setdefault(row.run_id, []).append((row.bucket, row.key))
+            return [WaitingRun(row, tuple(objects.get(row.run_id, ()))) for row in rows]
+
+        return await self._database.call(work)
+
+    async def looked(self, start: Sequence[str], later: Mapping[str, float]) -> None:
+        """Those in `start` wait to be told again, from the top; the others are due when `later` says.
+
+        One that has been told of, or is to end, since the look began is due at once.
+        """
+
+        def work() -> None:
+            with self._database.begin() as db:
+                for chunk in chunks(start):
+                    query = sa.update(runs_table).where(*_WAITS, _c.run_id.in_(chunk))
+                    db.execute(query.values(state="accepted", note="", due=0.0))
+                    db.execute(sa.delete(awaited_table).where(awaited_table.c.run_id.in_(chunk)))
+                put_off = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"), _c.due != 0.0)
+                rows = [{"id": run_id, "at": due} for run_id, due in sorted(later.items())]
+                if rows:
+                    db.execute(put_off.values(due=sa.bindparam("at")), rows)
+
+        await self._database.call(work)
+
+    async def count(self) -> int:
+        """How many runs wait for their inputs and are told nowhere meanwhile."""
+
+        def work() -> int:
+            with self._database.begin() as db:
+                return db.execute(sa.select(sa.func.count()).select_from(runs_table).where(*_WAITS)).scalar_one()
+
+        return await self._database.call(work)
+
+    async def tidy(self) -> None:
+        """Forgets what runs waited for that do not wait any more."""
+        waiting = sa.select(_c.run_id).where(*_WAITS)
+
+        def work() -> None:
+            with self._database.begin() as db:
+                db.execute(sa.delete(awaited_table).where(awaited_table.c.run_id.not_in(waiting)))
+
+        await self._database.call(work)

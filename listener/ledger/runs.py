@@ -271,7 +271,7 @@ class RunLedger:
         def work() -> None:
             with self._database.begin() as db:
                 active = sa.and_(runs_table.c.run_id == run_id, runs_table.c.cancel == "", _UNFINISHED)
-                db.execute(sa.update(runs_table).where(active).values(cancel=reason))
+                db.execute(sa.update(runs_table).where(active).values(cancel=reason, due=0.0))
 
         await self._database.call(work)
 

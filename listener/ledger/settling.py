@@ -169,7 +169,7 @@ def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
     open_ = runs_table.c.cancel != reason if reason == "superseded" else runs_table.c.cancel == ""
     for chunk in chunks(run_ids):
         active = sa.and_(runs_table.c.run_id.in_(chunk), open_, runs_table.c.state.not_in(ENDED))
-        db.execute(sa.update(runs_table).where(active).values(cancel=reason))
+        db.execute(sa.update(runs_table).where(active).values(cancel=reason, due=0.0))
 
 
 def _remove(db: sa.Connection, items: Sequence[Item]) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from listener.ledger.files import prepare_sqlite
 from listener.runs.engine_setup import quieten, silence, start_error
-from listener.runs.steps import DurableSteps, Jobs, Steps
+from listener.runs.steps import DurableSteps, Jobs, Released, Steps
 from listener.runs.stories import Stories
 from manifests.errors import StoreUnavailable
 
@@ -67,13 +67,26 @@ class EngineSettings:
 class Engine:
     """One per process: DBOS keeps global state."""
 
-    def __init__(self, settings: EngineSettings, story: Story, *, ended: Callable[[], None] = lambda: None) -> None:
-        """`ended` is called whenever a run's story has come to its end."""
+    def __init__(
+        self,
+        settings: EngineSettings,
+        story: Story,
+        *,
+        ended: Callable[[], None] = lambda: None,
+        released: Callable[[str, Released], None] | None = None,
+    ) -> None:
+        """`ended` is called whenever a run's story has come to its end.
+
+        `released` is called with the id of a run whose telling ended before: its records here are to be dropped, and
+        `let_go` is to be called once they are, and the run is recorded elsewhere.
+        """
         self._settings = settings
         self._ended = ended
         self._story = story
         self._stories = Stories()
+        self._released = released
         self._told: set[str] = set()
+        self._leaving: set[str] = set()
         self._run_workflow: Callable[[Any], Any] | None = None
 
     async def start(self) -> None:
@@ -122,6 +135,10 @@ class Engine:
         """Runs whose story is being told in this process, or is about to be."""
         return len(self._told)
 
+    def tells(self, run_id: str) -> bool:
+        """Whether the run's story is being told in this process, or is about to be."""
+        return run_id in self._told
+
     async def submit(self, run_id: str, request: Any) -> None:
         """Records the run and starts it. The same `run_id` again changes nothing.
 
@@ -163,7 +180,13 @@ class Engine:
                 )
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
             raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
-        return {w.workflow_id: _fate(w) for w in found}
+        fates = {w.workflow_id: _fate(w) for w in found}
+        leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
+        return fates | leaving
+
+    def let_go(self, run_ids: Sequence[str]) -> None:
+        """Runs that were released are recorded elsewhere now."""
+        self._leaving.difference_update(run_ids)
 
     async def drop(self, run_ids: Sequence[str]) -> None:
         """Forgets runs and their jobs, ended or not: submitted again, they are told from the top.
@@ -230,6 +253,19 @@ class Engine:
         await asyncio.wait({begun}, timeout=_JOIN_S)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
+    def _leave(self, run_id: str, why: Released) -> None:
+        """Once the end of the telling is recorded: nothing of it may be written after it was dropped."""
+
+        def recorded(task: asyncio.Task[Any]) -> None:
+            if not task.cancelled():
+                task.exception()
+            if self._released:
+                self._released(run_id, why)
+
+        self._leaving.add(run_id)
+        if task := asyncio.current_task():
+            task.add_done_callback(recorded)
+
     def _register(self) -> None:
         story = self._story
 
@@ -248,6 +284,9 @@ class Engine:
                 self._told.add(run_id)
                 try:
                     await story.run(request, DurableSteps(Jobs(job, inside)))
+                except Released as why:
+                    self._leave(run_id, why)
+                    raise
                 finally:
                     self._told.discard(run_id)
                     self._ended()

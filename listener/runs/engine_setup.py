@@ -7,6 +7,7 @@ import logging
 from sqlalchemy.exc import DBAPIError
 
 from listener.ledger.errors import at_the_start, database_error
+from listener.runs.steps import Released
 from manifests.errors import GpuDropError, StateError
 
 
@@ -24,6 +25,12 @@ def quieten() -> None:
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.ERROR)
+    logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A telling that ends before its run is no failure."""
+    return not (record.exc_info and isinstance(record.exc_info[1], Released))
 
 
 def silence() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from handlers.base import Reference
 from listener.clock import Clock
 from listener.runs.refusals import REFUSED_S, refused
+from listener.runs.steps import Released
 from listener.store import ObjectMeta
 from manifests.errors import InputMissing, InputUnsettled, StoreDenied
 from manifests.media import MediaRef, ObjectRef
@@ -36,6 +37,15 @@ class Asking:
     def refused_s(self) -> float:
         """How long a refusal of one input may last."""
         return min(self.wait_s, REFUSED_S)
+
+
+class InputsAwaited(Released):
+    """A run's inputs are not there yet: `objects` (bucket, key) are missing, `note` says in words what is lacking."""
+
+    def __init__(self, objects: frozenset[tuple[str, str]], note: str) -> None:
+        super().__init__(note)
+        self.objects = objects
+        self.note = note
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from itertools import count
 
 from handlers.base import Input, Reference
 from listener.clock import Clock
+from listener.fair_gate import FairGate
+from listener.fair_shares import path_of, share_of
 from listener.runs.fetching import Fetcher
-from listener.runs.input_search import Asking, Growth, Look, Search, Wanted, missing
+from listener.runs.input_search import Asking, Growth, InputsAwaited, Look, Search, Wanted, missing
 from listener.runs.refusals import Refusals
 from listener.runs.request import RunRequest
 from listener.signals import Arrivals
@@ -24,7 +26,13 @@ POLL_S = 2.0
 POLL_MOST_S = 10.0
 """Time between the first looks for a missing input, and between later ones. An event about it ends the wait at once."""
 
-PARALLEL_LOOKS = 16
+PATIENCE_S = 2.0
+"""So long a run is told on although an input is missing: mostly it comes right after the manifest that names it."""
+
+PARALLEL_LOOKS = 32
+"""Looks at inputs at once, of all runs: they take turns."""
+LOOKS_AT_ONCE = 64
+"""References of one run that are looked at together. While one of them is missing the rest is not looked at."""
 SETTLE_POLL_S = 0.5
 
 
@@ -61,12 +69,14 @@ class InputFinder:
         self._grows = grows
         self._real_key = real_key
         self._refusals = Refusals(store)
+        self._gate = FairGate(PARALLEL_LOOKS)
 
     async def find(
         self, references: Sequence[Reference], asking: Asking, *, waiting: Callable[[tuple[str, ...]], None]
     ) -> tuple[Found, ...]:
         """All of `references` once they are there; `waiting` is told, in words, what is still waited for.
 
+        Raises InputsAwaited when one stays missing: then the run waits in the ledger, where that costs no place.
         Raises InputMissing, InputUnsettled and ObjectDenied for what is not there, is written to or refused until the
         time is over, InputEmpty, InputTooLarge, OutOfReach, and what `resolve` raises.
         """
@@ -74,9 +84,10 @@ class InputFinder:
         now = asyncio.get_running_loop().time
         search = Search(asking, Growth(self._clock, now) if self._grows else None, now)
         pauses = (min(POLL_S * 1.5**n, POLL_MOST_S) for n in count())
+        began = now()
         while True:
-            looks = await self._look(wanted)
-            search.note(wanted, looks)
+            looks = await self._look(wanted, asking)
+            search.note(wanted[: len(looks)], looks)
             if search.over:
                 for each in wanted:
                     await self.check_link(asking, each.media, each.reference.role)
@@ -86,6 +97,8 @@ class InputFinder:
             if words := search.words():
                 waiting(words)
             search.check(late=self._clock.age_s(asking.received) >= asking.wait_s)
+            if search.missing and now() - began >= PATIENCE_S:
+                raise InputsAwaited(_objects(search.missing), "; ".join(search.words()))
             pause = SETTLE_POLL_S if search.growing and not search.missing else next(pauses)
             await self._arrivals.wait(_objects(search.missing), at_most_s=pause)
 
@@ -140,23 +153,29 @@ class InputFinder:
             raise missing([Wanted(reference, media)])
         return content
 
-    async def _look(self, wanted: Sequence[Wanted]) -> list[Look]:
-        gate = asyncio.Semaphore(PARALLEL_LOOKS)
+    async def _look(self, wanted: Sequence[Wanted], asking: Asking) -> list[Look]:
+        """What came of a look at each; ends early, after those among which one is missing."""
+        looks: list[Look] = []
+        while len(looks) < len(wanted):
+            some = wanted[len(looks) : len(looks) + LOOKS_AT_ONCE]
+            async with task_group() as group:
+                tasks = [group.create_task(self._look_at(w.media, asking)) for w in some]
+            looks += [task.result() for task in tasks]
+            if any(t.result() is None and isinstance(w.media, ObjectRef) for w, t in zip(some, tasks, strict=True)):
+                break
+        return looks
 
-        async def look(media: MediaRef) -> Look:
-            if not isinstance(media, ObjectRef):
-                return None
-            try:
-                async with gate:
-                    return await self._store.head(media.bucket, media.key)
-            except ObjectDenied:
-                raise
-            except StoreDenied as e:
-                return e
-
-        async with task_group() as group:
-            tasks = [group.create_task(look(w.media)) for w in wanted]
-        return [t.result() for t in tasks]
+    async def _look_at(self, media: MediaRef, asking: Asking) -> Look:
+        if not isinstance(media, ObjectRef):
+            return None
+        drop = asking.drop
+        try:
+            async with self._gate.turn((*path_of(share_of(drop.bucket, drop.key)), drop.key)):
+                return await self._store.head(media.bucket, media.key)
+        except ObjectDenied:
+            raise
+        except StoreDenied as e:
+            return e
 
 
 def asking_of(run: RunRequest, operators: tuple[str, ...]) -> Asking:

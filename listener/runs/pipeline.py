@@ -9,10 +9,11 @@ from pydantic import TypeAdapter
 
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
+from listener.fair_shares import share_of
 from listener.patience import waits_told
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
-from listener.runs.steps import Steps, adapter_of
+from listener.runs.steps import Released, Steps, adapter_of
 from listener.runs.telling import Collaborators, Tale
 from manifests.errors import ErrorInfo, GpuDropError
 
@@ -31,9 +32,13 @@ class Pipeline:
 
     async def run(self, request: Any, steps: Steps) -> None:
         run = _REQUEST.validate_python(request)
-        async with self._c.board.open(run) as status:
-            with waits_told(lambda reason: self._c.board.held(run.run_id, reason)):
-                await self._tell(Tale(self._c, run, steps, status), run)
+        self._c.admission.told(run.run_id, share_of(run.bucket, run.key))
+        try:
+            async with self._c.board.open(run) as status:
+                with waits_told(lambda reason: self._c.board.held(run.run_id, reason)):
+                    await self._tell(Tale(self._c, run, steps, status), run)
+        finally:
+            self._c.admission.ended(run.run_id)
 
     async def _tell(self, tale: Tale, run: RunRequest) -> None:
         try:
@@ -49,6 +54,8 @@ class Pipeline:
         """Tells the tale; what went wrong with it, if anything."""
         try:
             await tale.tell()
+        except Released:
+            raise
         except GpuDropError as e:
             return e.info
         except Exception:

@@ -1,14 +1,16 @@
-"""Accepted runs wait in the ledger; whenever the engine has room, those that have waited longest are started."""
+"""Accepted runs wait in the ledger; whenever the engine has room some are started, in fair turns of their folders."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from listener.ledger.runs import RunLedger, RunRow
+from listener.runs.admission import Admission
 from listener.runs.engine import Engine
 from manifests.error_groups import gathered
 from manifests.errors import StoreUnavailable
@@ -21,6 +23,9 @@ _MOST = 5000
 
 _PATIENCE_S = 60.0
 """So long a run waits for the end of an older one of its drop, which has been told to end: then it begins beside it."""
+
+_GAP_S = 0.05
+"""Between two claims that found something: one for each place that becomes free would keep the ledger busy."""
 
 _LOOK_S = 5.0
 _RETRY_S = 2.0
@@ -44,7 +49,8 @@ async def begin_again(engine: Engine, runs: RunLedger, *, member: str, of: str) 
 class Starter:
     """`wanted` is set when runs were accepted, or one has ended. `limit` runs are told at once.
 
-    `parked` counts those that only wait, for an endpoint or for money: they hold nobody else up.
+    `parked` counts those that only wait, for an endpoint or for money: they hold nobody else up; `idle` counts them by
+    share, as far as it is known. `admission` knows of all that are told here.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Starter:
         member: str,
         limit: int,
         parked: Callable[[], int],
+        admission: Admission,
+        idle: Callable[[], Mapping[str, int]] = Counter[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._runs = runs
@@ -63,6 +71,9 @@ class Starter:
         self._member = member
         self._limit = limit
         self._parked = parked
+        self._admission = admission
+        self._idle = idle
+        self._claimed = -_GAP_S
         self._wanted = wanted
         self._clock = clock
 
@@ -89,16 +100,28 @@ class Starter:
     async def _start_some(self) -> bool:
         """Whether there may be more to start at once."""
         telling = self._engine.telling
-        room = min(self._limit - max(0, telling - self._parked()), _MOST - telling, _AT_ONCE)
+        admission = self._admission
+        room = min(self._limit - max(0, telling - self._parked()), _MOST - telling, _AT_ONCE, admission.room)
         if room <= 0:
             return False
-        rows = await self._runs.claim(self._member, room, overdue=self._clock() - _PATIENCE_S)
+        bounds = admission.bounds(self._limit, self._idle())
+        rows = await self._runs.claim(self._member, room, overdue=self._clock() - _PATIENCE_S, bounds=bounds)
+        if rows:
+            self._claimed = asyncio.get_running_loop().time()
         await self._submit(rows)
         return len(rows) == room
 
     async def _submit(self, rows: Sequence[RunRow]) -> None:
         for i in range(0, len(rows), _AT_ONCE):
-            await gathered(self._engine.submit(row.run_id, row.request) for row in rows[i : i + _AT_ONCE])
+            await gathered(self._begin(row) for row in rows[i : i + _AT_ONCE])
+
+    async def _begin(self, row: RunRow) -> None:
+        self._admission.begun(row.run_id, row.share)
+        try:
+            await self._engine.submit(row.run_id, row.request)
+        finally:
+            if not self._engine.tells(row.run_id):
+                self._admission.ended(row.run_id)
 
     async def _wait(self) -> None:
         try:
@@ -106,4 +129,5 @@ class Starter:
                 await self._wanted.wait()
         except TimeoutError:
             pass
+        await asyncio.sleep(self._claimed + _GAP_S - asyncio.get_running_loop().time())
         self._wanted.clear()

@@ -18,6 +18,13 @@ from manifests.errors import ErrorInfo, GpuDropError
 T = TypeVar("T")
 
 
+class Released(Exception):
+    """Ends a telling before its run has ended: the run waits elsewhere, and is told again from the top.
+
+    Only before anything is recorded of the run that must not happen twice.
+    """
+
+
 class Steps(Protocol):
     """What a run or a job uses to record its progress."""
 

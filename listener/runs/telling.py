@@ -24,6 +24,7 @@ from listener.dispatch.request import JobRequest
 from listener.parsers import Parsers
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
+from listener.runs.admission import Admission
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board, RunStatus
 from listener.runs.closing import Closer, Summary
@@ -73,6 +74,7 @@ class Collaborators:
     pool: ProcessPool
     parsers: Parsers
     room: FileRoom
+    admission: Admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +219,13 @@ class Tale:
         finding = self._c.finder.find(
             references,
             self._asking,
-            waiting=lambda words: self._status.move("waiting", waiting_for=words),
+            waiting=self._waits,
         )
         return await self._unless_ended(finding)
+
+    def _waits(self, words: Sequence[str]) -> None:
+        self._c.admission.waits(self._run.run_id)
+        self._status.move("waiting", waiting_for=words)
 
     async def _plan(
         self,
@@ -242,12 +248,11 @@ class Tale:
         """Makes `keys` this run's, whose outputs belong into `folder`. Raises OutputTaken and OutOfReach."""
         by_operator = self._asked is not None and "path" in self._asked.operators
         await self._c.finder.check_outputs(self._asking, keys, by_operator=folder if by_operator else None)
-        await self._unless_ended(
-            self._c.outputs.secure(self._run, keys, lambda why: self._status.move("waiting", waiting_for=[why]))
-        )
+        await self._unless_ended(self._c.outputs.secure(self._run, keys, lambda why: self._waits([why])))
 
     async def _dispatch(self, plan: Plan, asked: Asked) -> tuple[GpuResult, ...]:
         self._status.move("queued", operation=asked.operation)
+        self._c.admission.waits(self._run.run_id)
         requests = job_requests(self._run, asked.operation, plan)
         answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
         outcomes = [_outcome(answer) for answer in answers]

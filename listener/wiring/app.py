@@ -16,11 +16,13 @@ from listener.configuration.environment import Environment
 from listener.configuration.reload import follow_config
 from listener.configuration.state import only_one, state_of
 from listener.configuration.triggers import triggers_of
+from listener.ledger.input_waits import InputWaitLedger
 from listener.ledger.owners import OutputOwners
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
 from listener.memory import keep_large_blocks_apart
+from listener.runs.admission import Admission
 from listener.runs.adoption import Adoption
 from listener.runs.closing import Closer
 from listener.runs.control import follow_commands
@@ -28,6 +30,7 @@ from listener.runs.engine import Engine, EngineSettings
 from listener.runs.fence import Fence
 from listener.runs.fetching import Fetcher
 from listener.runs.file_room import FileRoom
+from listener.runs.input_waiters import InputWaiters
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
 from listener.runs.outputs import OutputKeys
@@ -83,7 +86,17 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         fence = Fence(base.store, base.runs)
         seal = Seal(environment.callback_secret)
         adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=base.clock, seal=seal)
-        engine = Engine(settings, _pipeline(base, fence, adoption), ended=wanted.set)
+        admission = Admission(wanted.set)
+        waiters = InputWaiters(
+            InputWaitLedger(base.database),
+            base.store,
+            base.arrivals,
+            member=base.cluster.member,
+            accepted=wanted.set,
+            clock=base.clock,
+        )
+        pipeline = _pipeline(base, fence, adoption, admission)
+        engine = Engine(settings, pipeline, ended=wanted.set, released=waiters.released)
         stack.push_async_callback(base.board.end)
         async with base.database.alone("start"):
             await engine.start()
@@ -96,9 +109,11 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             member=base.cluster.member,
             limit=config.concurrent_runs,
             parked=lambda: base.dispatch.parked() + base.patience.waiting,
+            admission=admission,
+            idle=base.dispatch.idle,
         )
         recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=base.clock)
-        work = [*intake.work, *base.dispatch.work, starter.run(), recovery.run()]
+        work = [*intake.work, *base.dispatch.work, starter.run(), recovery.run(), waiters.run(engine)]
         work += _housekeeping(base, engine, intake, wanted)
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
@@ -110,7 +125,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         yield App(base.store, base.runs, intake.inbox, tasks)
 
 
-def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
+def _pipeline(base: Base, fence: Fence, adoption: Adoption, admission: Admission) -> Pipeline:
     config = base.config
     board = base.board
     defaults = (defaults_of(config, base.registry.models),)
@@ -155,6 +170,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption) -> Pipeline:
             pool=base.pool,
             parsers=base.parsers,
             room=FileRoom(),
+            admission=admission,
         )
     )
 

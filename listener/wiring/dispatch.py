@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -57,10 +57,13 @@ class DispatchNeeds:
 
 @dataclass(frozen=True, slots=True)
 class BuiltDispatch:
-    """`work` has to be run, each in a task of its own. `parked` counts tasks that wait for an endpoint or a budget."""
+    """`work` has to be run, each in a task of its own. `parked` counts tasks that wait for an endpoint or a budget,
+    `idle` the same by share.
+    """
 
     attempts: Attempts
     parked: Callable[[], int]
+    idle: Callable[[], Mapping[str, int]]
     work: list[Work]
 
 
@@ -110,7 +113,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         limit_s=float(link_s),
     )
     work: list[Work] = [pool.watch(), late.run(), sweep_marks(store, jobs, link_s=link_s, clock=needs.clock)]
-    return BuiltDispatch(Attempts(means), lambda: placing.parked, work)
+    return BuiltDispatch(Attempts(means), lambda: placing.parked, lambda: placing.idle, work)
 
 
 def spending(jobs: JobLedger, places: tuple[Place, ...]) -> Callable[[str], Awaitable[float | None]]:

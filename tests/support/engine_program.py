@@ -18,6 +18,7 @@ from typing import Any
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger, RunRow
 from listener.runs import engine as engine_module
+from listener.runs.admission import Admission
 from listener.runs.engine import Engine, EngineSettings
 from listener.runs.starting import Starter
 from listener.runs.steps import Steps
@@ -81,7 +82,10 @@ async def main(folder: Path, kill_at: str, jobs: int, version: str) -> None:
     engine = Engine(EngineSettings(f"sqlite:///{folder}/engine.sqlite"), story)
     await engine.start()
     await runs.add(RunRow(RUN, "b", "a.job.json", "manifests", "accepted", time.time(), time.time(), "a"))
-    starter = asyncio.create_task(Starter(runs, engine, asyncio.Event(), member="m", limit=9, parked=lambda: 0).run())
+    wanted = asyncio.Event()
+    admission = Admission(wanted.set)
+    start = Starter(runs, engine, wanted, member="m", limit=9, parked=lambda: 0, admission=admission)
+    starter = asyncio.create_task(start.run())
     for _ in range(3):
         await engine.submit(RUN, "a")
     async with asyncio.timeout(240):

@@ -1,0 +1,216 @@
+"""One drop beside a flood in another folder: when it is accepted, and when it is done, alone and then.
+
+python benchmarks/fairness.py [folder] [minio] [--waiting 10000] [--bad 4000] [--big 80] [--references 9000]
+
+The flood are manifests that name missing files, bad ones, and some with thousands of references. The drop is made
+while they come, and again once all of them lie there. The listener and MinIO are processes of their own on this
+machine, and share its cores with the work of the drop itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import obstore
+import psutil
+import yaml
+from dispatch import ROOT, environment, load_servers
+from minio import Minio
+from obstore.store import LocalStore, S3Store
+from rich.console import Console
+from rich.table import Table
+
+MEDIA = ROOT / "examples" / "samples" / "media"
+CLIENTS = 8
+HANG_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Flood:
+    """How many manifests of each kind, and how many references a big one has."""
+
+    waiting: int
+    bad: int
+    big: int
+    references: int
+
+    def drops(self) -> list[tuple[str, bytes]]:
+        """Manifests by key, the kinds mixed, in some folders below one."""
+        images = json.dumps({"images": ["picture.jpg"] * self.references}).encode()
+        kinds = [(self.big, images), (self.bad, b"operation: nonsense\n"), (self.waiting, b"audio: not-there.mp3\n")]
+        found = [
+            (i / count, f"flood/{i % 5}/{body[2:5].decode()}{i:05}.job.yaml", body)
+            for count, body in kinds
+            for i in range(count)
+        ]
+        return [(key, body) for _, key, body in sorted(found, key=lambda drop: drop[:2])]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds since the drop had been written."""
+
+    accepted: float
+    done: float
+
+
+@dataclass
+class Bench:
+    bucket: Any
+    log: Path
+    process: psutil.Process
+    drops: int = 0
+
+    async def drop(self) -> Times:
+        """One small job in a folder of its own."""
+        self.drops += 1
+        key = f"other/{self.drops}.job.json"
+        await obstore.put_async(self.bucket, key, b'{"video": "clip.mp4", "audio": "chord.ogg"}')
+        began = time.time()
+        while (done := self.logged("run_done", key)) is None:
+            if time.time() - began > HANG_S:
+                raise RuntimeError(f"{key} is not done")
+            await asyncio.sleep(0.2)
+        accepted = self.logged("run_accepted", key)
+        return Times((accepted or done) - began, done - began)
+
+    async def flood(self, drops: list[tuple[str, bytes]]) -> None:
+        left = list(reversed(drops))
+
+        async def client() -> None:
+            while left:
+                key, body = left.pop()
+                await obstore.put_async(self.bucket, key, body)
+
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+
+    def logged(self, event: str, key: str) -> float | None:
+        """When the listener said so."""
+        command = ["grep", "-F", f'"key": "{key}"', str(self.log)]
+        for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
+            entry = json.loads(line)
+            if entry["event"] == event:
+                return datetime.fromisoformat(entry["timestamp"]).timestamp()
+        return None
+
+    def count(self, event: str) -> int:
+        command = ["grep", "-c", "-F", f'"event": "{event}"', str(self.log)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout or 0)
+
+    @property
+    def memory_mb(self) -> float:
+        return self.process.memory_info().rss / 1e6
+
+
+@asynccontextmanager
+async def bench(kind: str) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp"))))
+        bucket, config, keys = _minio(folder, stack) if kind == "minio" else _folder(folder)
+        for name in ("clip.mp4", "chord.ogg"):
+            await obstore.put_async(bucket, f"other/{name}", (MEDIA / name).read_bytes())
+        for i in range(5):
+            await obstore.put_async(bucket, f"flood/{i}/picture.jpg", (MEDIA / "dawn.jpg").read_bytes())
+        config |= {"state": str(folder / "state"), "log": {"format": "json", "level": "debug"}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        log = folder / "log"
+        command = [sys.executable, "-m", "listener", "run", "--config", str(folder / "config.yaml")]
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, stderr=out, stdout=out, cwd=folder, env=environment(**keys))
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        while '"ready"' not in log.read_text("utf-8"):
+            if process.poll() is not None:
+                raise RuntimeError(f"the listener ended:\n{log.read_text('utf-8')}")
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2)
+        yield Bench(bucket, log, psutil.Process(process.pid))
+
+
+def _folder(folder: Path) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    (folder / "drop").mkdir()
+    return LocalStore(folder / "drop"), {"store": {"kind": "folder", "root": str(folder / "drop")}}, {}
+
+
+def _minio(folder: Path, stack: AsyncExitStack) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    servers = load_servers()
+    server = servers.start("minio", folder / "minio")
+    stack.callback(servers.stop, server)
+    Minio(server.host, server.access_key, server.secret_key, secure=False, region="us-east-1").make_bucket("bench")
+    keys: Any = {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
+    s3: Any = {"endpoint": server.endpoint, "region": "us-east-1", **keys}
+    config = {"store": {"kind": "s3", "endpoint": server.endpoint, "buckets": ["bench"]}}
+    environ = {"GPUDROP_S3_ACCESS_KEY": server.access_key, "GPUDROP_S3_SECRET_KEY": server.secret_key}
+    return S3Store("bench", config=s3, client_options={"allow_http": True}), config, environ
+
+
+async def measure(kind: str, flood: Flood) -> list[tuple[str, str]]:
+    async with bench(kind) as it:
+        await it.drop()
+        alone = [await it.drop() for _ in range(3)]
+        memory = it.memory_mb
+        drops = flood.drops()
+        began = time.time()
+        flooding = asyncio.create_task(it.flood(drops))
+        beside: list[Times] = []
+        while not flooding.done():
+            beside.append(await it.drop())
+            await asyncio.sleep(0.5)
+        put_s = time.time() - began
+        beside.append(await it.drop())
+        beside += [await it.drop() for _ in range(3)]
+        lone = statistics.median(times.done for times in alone)
+        return [
+            ("alone: accepted after, done after", f"{_median(alone, 'accepted')} / {_median(alone, 'done')}"),
+            ("beside the flood, median", f"{_median(beside, 'accepted')} / {_median(beside, 'done')}"),
+            ("beside the flood, worst", f"{_worst(beside, 'accepted')} / {_worst(beside, 'done')}"),
+            ("done, of its time alone, median", f"{statistics.median(t.done for t in beside) / lone:.1f}x"),
+            ("drops measured beside it", str(len(beside))),
+            ("manifests of the flood a second", f"{len(drops) / put_s:.0f}"),
+            ("accepted by the end of the last drop", f"{it.count('run_accepted')} of {len(drops) + it.drops}"),
+            ("memory before, at the end", f"{memory:.0f} MB / {it.memory_mb:.0f} MB"),
+        ]
+
+
+def _median(times: list[Times], what: str) -> str:
+    return f"{statistics.median(getattr(each, what) for each in times):.2f} s"
+
+
+def _worst(times: list[Times], what: str) -> str:
+    return f"{max(getattr(each, what) for each in times):.2f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stores", nargs="*", default=["folder", "minio"], choices=["folder", "minio"])
+    parser.add_argument("--waiting", type=int, default=10_000)
+    parser.add_argument("--bad", type=int, default=4000)
+    parser.add_argument("--big", type=int, default=80)
+    parser.add_argument("--references", type=int, default=9000)
+    asked = parser.parse_args()
+    flood = Flood(asked.waiting, asked.bad, asked.big, asked.references)
+    for kind in asked.stores or ["folder", "minio"]:
+        table = Table(title=f"{kind}: {flood.waiting} waiting, {flood.bad} bad, {flood.big} x {flood.references}")
+        table.add_column("what")
+        table.add_column("measured")
+        for row in asyncio.run(measure(kind, flood)):
+            table.add_row(*row)
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Runs whose inputs are not there yet wait in the ledger, told nowhere: there waiting costs no place and no memory.
+
+An event about an input has its run looked at at once, whichever listener hears of it; without one the looks become
+rarer, and all of them together are bounded. Once its inputs are there, its time is over, or it is to end, a run is told
+again from the top: of its earlier telling nothing is recorded but that it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+from pydantic import TypeAdapter
+
+from listener.clock import Clock
+from listener.ledger.input_waits import InputWait, InputWaitLedger, WaitingRun
+from listener.runs.engine import Engine
+from listener.runs.input_search import InputsAwaited
+from listener.runs.request import RunRequest
+from listener.runs.steps import Released
+from listener.signals import Arrivals
+from listener.store import Store
+from manifests.error_groups import gathered
+from manifests.errors import GpuDropError, StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.waiting")
+
+LOOK_S = 1.0
+"""How often the ledger is asked whose time has come."""
+FIRST_S = 1.0
+"""When inputs are looked for after their run has left: an event may have come in between."""
+LEAST_S = 2.0
+MOST_S = 10.0
+"""Between two looks for the inputs of one run lies half its age, within these."""
+LOOKS_PER_S = 50.0
+"""Runs looked at a second, beside those of which an event tells: a store with thousands of them is not stormed."""
+TOLD_AT_ONCE = 100
+_GAP_S = 0.1
+_PARALLEL = 16
+_RETRY_S = 2.0
+
+_REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+
+
+class InputWaiters:
+    """`accepted` is called when runs wait to be started."""
+
+    def __init__(
+        self,
+        waits: InputWaitLedger,
+        store: Store,
+        arrivals: Arrivals,
+        *,
+        member: str,
+        accepted: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._waits = waits
+        self._store = store
+        self._arrivals = arrivals
+        self._member = member
+        self._accepted = accepted
+        self._clock = clock
+        self._leaving: deque[tuple[str, InputsAwaited]] = deque()
+        self._looks = LOOKS_PER_S
+
+    def released(self, run_id: str, why: Released) -> None:
+        """A run's telling has ended before its time."""
+        if isinstance(why, InputsAwaited):
+            self._leaving.append((run_id, why))
+            self._arrivals.any.set()
+
+    async def run(self, engine: Engine) -> None:
+        """Until cancelled."""
+        now = asyncio.get_running_loop().time
+        last, tidied = now(), False
+        while True:
+            try:
+                if not tidied:
+                    await self._waits.tidy()
+                    tidied = True
+                self._looks = min(LOOKS_PER_S, self._looks + LOOKS_PER_S * (now() - last))
+                last = now()
+                await self._begin(engine)
+                told = self._arrivals.fetch()
+                hurried = await self._waits.told(told) if told else 0
+                await self._look(int(self._looks) + min(hurried, TOLD_AT_ONCE))
+            except StoreUnavailable as e:
+                log.error("waiting_runs_not_looked_at", code=e.info.code, error=str(e), hint=e.info.hint)
+                await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(_GAP_S)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_S - _GAP_S):
+                await self._arrivals.any.wait()
+        except TimeoutError:
+            pass
+
+    async def _begin(self, engine: Engine) -> None:
+        """What has left the engine waits in the ledger; the engine forgets it first.
+
+        Cut off in between, a run is one that the engine has lost, and is told again.
+        """
+        leaving = list(self._leaving)
+        if not leaving:
+            return
+        run_ids = [run_id for run_id, _ in leaving]
+        due = self._clock() + FIRST_S
+        waits = [InputWait(run_id, tuple(sorted(why.objects)), why.note, due) for run_id, why in leaving]
+        await engine.drop(run_ids)
+        await self._waits.begin(waits, self._member)
+        engine.let_go(run_ids)
+        for _ in leaving:
+            self._leaving.popleft()
+        log.debug("runs_wait_for_inputs", runs=len(leaving))
+
+    async def _look(self, limit: int) -> None:
+        if limit <= 0:
+            return
+        found = await self._waits.due(limit, self._clock())
+        if not found:
+            return
+        self._looks = max(0.0, self._looks - len(found))
+        again: dict[str, float] = {}
+        for i in range(0, len(found), _PARALLEL):
+            some = found[i : i + _PARALLEL]
+            for each, pause_s in zip(some, await gathered(self._pause_s(each) for each in some), strict=True):
+                if pause_s is not None:
+                    again[each.row.run_id] = self._clock() + pause_s
+        start = [each.row.run_id for each in found if each.row.run_id not in again]
+        await self._waits.looked(start, again)
+        if start:
+            self._accepted()
+
+    async def _pause_s(self, run: WaitingRun) -> float | None:
+        """How long `run` waits until the next look; None: it is told again now."""
+        if run.row.cancel:
+            return None
+        request = _REQUEST.validate_python(run.row.request)
+        age_s = self._clock.age_s(request.received)
+        left_s = request.trigger.wait_for_inputs_s - age_s
+        if left_s <= 0 or not await self._lacks(run.objects):
+            return None
+        return min(left_s, max(LEAST_S, min(MOST_S, age_s / 2)))
+
+    async def _lacks(self, objects: Sequence[tuple[str, str]]) -> bool:
+        """Whether one of `objects` is still missing. What the store refuses is for the run itself to tell."""
+        for bucket, key in objects:
+            try:
+                if await self._store.head(bucket, key) is None:
+                    return True
+            except StoreUnavailable:
+                return True
+            except GpuDropError:
+                return False
+        return False

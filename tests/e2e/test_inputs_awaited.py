@@ -1,0 +1,63 @@
+"""Runs that wait for their inputs hold no place: nobody else waits for them, and they lose nothing of their own."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from support.installation import SAMPLES, Installation
+
+CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
+CHORD = (SAMPLES / "media" / "chord.ogg").read_bytes()
+
+
+def drop(install: Installation, key: str, *, video: str = "clip.mp4", audio: str = "chord.ogg") -> str:
+    install.drops.put(key, json.dumps({"video": video, "audio": audio}).encode())
+    return key
+
+
+def waits_in_the_ledger(install: Installation, count: int) -> bool:
+    return sum(entry["runs"] for entry in install.logged("runs_wait_for_inputs")) >= count
+
+
+def put_media(install: Installation, folder: str) -> None:
+    install.drops.put(f"{folder}/clip.mp4", CLIP)
+    install.drops.put(f"{folder}/chord.ogg", CHORD)
+
+
+def test_runs_that_wait_hold_no_place(install: Installation) -> None:
+    install.start(triggers=[], concurrent_runs=1)
+    waiting = [drop(install, f"w/{i}.job.json", video=f"late-{i}.mp4") for i in range(3)]
+    install.until(lambda: waits_in_the_ledger(install, 3))
+    status = install.document(waiting[0], "status")
+    assert status is not None and status["state"] == "waiting"
+    assert status["waiting_for"] == ["w/late-0.mp4", "w/chord.ogg"]
+    assert "w/1.job.json waits for: w/late-1.mp4; w/chord.ogg" in install.command("status").stdout
+    put_media(install, "other")
+    install.done(drop(install, "other/a.job.json"))
+    install.drops.put("w/chord.ogg", CHORD)
+    install.drops.put("w/late-0.mp4", CLIP)
+    install.done(waiting[0])
+    # One is cancelled, one replaced, while nothing tells them.
+    install.command("cancel", waiting[1])
+    assert install.failed(waiting[1])["code"] == "cancelled"
+    install.drops.put("w/clip.mp4", CLIP)
+    time.sleep(1.1)
+    drop(install, waiting[2])
+    install.done(waiting[2])
+
+
+def test_waiting_outlives_kills_and_ends_when_its_time_is_over(folder_install: Installation) -> None:
+    install = folder_install
+    manifests = {"wait_for_inputs": "12s"}
+    install.start(triggers=[], manifests=manifests)
+    late, never = drop(install, "w/late.job.json"), drop(install, "w/never.job.json", video="never.mp4")
+    dropped = time.monotonic()
+    install.until(lambda: waits_in_the_ledger(install, 2))
+    install.kill()
+    put_media(install, "w")
+    install.start(triggers=[], manifests=manifests)
+    install.done(late)
+    error = install.failed(never)
+    assert error["code"] == "input_missing" and "w/never.mp4" in error["message"]
+    assert time.monotonic() - dropped >= 12.0
