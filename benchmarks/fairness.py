@@ -2,7 +2,8 @@
 
 python benchmarks/fairness.py [folder] [minio] [--waiting 10000] [--bad 4000] [--big 80] [--references 9000]
 
-The flood are manifests that name missing files, bad ones, and some with thousands of references. The drop is made
+The flood are manifests that name missing files, bad ones, and some with thousands of references, of which the last one
+is missing, too: what is measured is the listener, and not a worker with more to do than it can. The drop is made
 while they come, and again once all of them lie there. The listener and MinIO are processes of their own on this
 machine, and share its cores with the work of the drop itself.
 """
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +51,7 @@ class Flood:
 
     def drops(self) -> list[tuple[str, bytes]]:
         """Manifests by key, the kinds mixed, in some folders below one."""
-        images = json.dumps({"images": ["picture.jpg"] * self.references}).encode()
+        images = json.dumps({"images": [*["picture.jpg"] * (self.references - 1), "not-there.jpg"]}).encode()
         kinds = [(self.big, images), (self.bad, b"operation: nonsense\n"), (self.waiting, b"audio: not-there.mp3\n")]
         found = [
             (i / count, f"flood/{i % 5}/{body[2:5].decode()}{i:05}.job.yaml", body)
@@ -117,7 +118,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(kind: str) -> AsyncIterator[Bench]:
+async def bench(kind: str) -> AsyncGenerator[Bench]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp"))))
         bucket, config, keys = _minio(folder, stack) if kind == "minio" else _folder(folder)

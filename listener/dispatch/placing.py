@@ -12,9 +12,10 @@ from gpu_dispatch.endpoints import EndpointSpec, Nowhere
 from listener.clock import Clock
 from listener.dispatch.budgets import Budgets, never_enough, used_up
 from listener.dispatch.estimates import Estimates, units_of
+from listener.dispatch.place_turns import PlaceTurns, Turn
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
-from listener.fair_shares import share_of
+from listener.fair_shares import path_of, share_of
 from listener.ledger.jobs import JobLedger, JobRow, Refusal
 from listener.signals import Ends
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
@@ -69,6 +70,7 @@ class Placing:
         self.budgets = budgets
         self.timeout_s = timeout_s
         self._idle = Counter[str]()
+        self._turns = PlaceTurns()
 
     @property
     def parked(self) -> int:
@@ -93,20 +95,26 @@ class Placing:
         Raises EndpointUnavailable when none is found until the request gives up, TaskRefused when none can do such a
         task, BudgetExceeded when at all that can it is dearer than a job or a day may be, and what ends the run.
         """
+        turn: Turn | None = None
         waited = False
-        while True:
-            search = _Search()
-            placed = await self._round(request, attempt, number, avoid | never, search)
-            if placed is None and avoid:
-                placed = await self._round(request, attempt, number, never, search)
-            if placed:
-                if waited:
-                    self._waiting(request, ())
-                return placed
-            if search.too_dear and self._pool.able(request.task.params) <= search.too_dear.keys() | never:
-                raise next(iter(search.too_dear.values()))
-            waited = True
-            await self._wait(request, search)
+        try:
+            while True:
+                search = _Search()
+                placed = await self._round(request, attempt, number, avoid | never, search)
+                if placed is None and avoid:
+                    placed = await self._round(request, attempt, number, never, search)
+                if placed:
+                    if waited:
+                        self._waiting(request, ())
+                    return placed
+                able = self._pool.able(request.task.params)
+                if search.too_dear and able <= search.too_dear.keys() | never:
+                    raise next(iter(search.too_dear.values()))
+                waited = True
+                turn = await self._wait(request, search, turn, able - never)
+        finally:
+            if turn:
+                self._turns.leave(turn)
 
     async def at_once(self, request: JobRequest, attempt: int, number: int, never: frozenset[str]) -> Placed | None:
         """Job `number` of an attempt at an endpoint that is not in `never`; None when no such has room now."""
@@ -177,11 +185,16 @@ class Placing:
         )
         return Placed(row, backend, self.budgets.seconds(spec, self.timeout_s))
 
-    async def _wait(self, request: JobRequest, search: _Search) -> None:
-        """Money is waited for as long as it takes, an endpoint until the request gives up."""
+    async def _wait(self, request: JobRequest, search: _Search, turn: Turn | None, able: frozenset[str]) -> Turn | None:
+        """Money is waited for as long as it takes, an endpoint until the request gives up; for one of those in `able`
+        tasks take turns. Gives the turn that the task has, or waits for.
+        """
         if search.used_up:
-            await self._sleep(request, [used_up(request, search.used_up)], search.used_up.until - self._clock())
-            return
+            if turn:
+                self._turns.leave(turn)
+            reasons = [used_up(request, search.used_up)]
+            await self._sleep(request, reasons, search.used_up.until - self._clock(), asyncio.Event())
+            return None
         reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
         reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
         if request.given_up(self._clock):
@@ -190,19 +203,31 @@ class Placing:
                 hint="See `gpudrop endpoints`, then redrive.",
                 retryable=False,
             )
-        await self._sleep(request, reasons, _FULL_S)
+        turn = turn or self._turns.join(able, path_of(share_of(request.bucket, request.key)))
+        try:
+            if turn.mine.is_set():
+                await self._sleep(request, reasons, _FULL_S, self._pool.freed)
+            else:
+                left_s = request.give_up - self._clock()
+                await self._sleep(request, reasons, left_s if left_s > 0 else _FULL_S, turn.mine)
+        except BaseException:
+            self._turns.leave(turn)
+            raise
+        return turn
 
-    async def _sleep(self, request: JobRequest, reasons: Sequence[str], for_s: float) -> None:
-        """Raises what ends the run."""
+    async def _sleep(self, request: JobRequest, reasons: Sequence[str], for_s: float, until: asyncio.Event) -> None:
+        """Until `until` is set, or for `for_s`. Raises what ends the run."""
         self._waiting(request, reasons)
         share = share_of(request.bucket, request.key)
         self._idle[share] += 1
+        ended = asyncio.create_task(self._ends.wait(request.run_id))
+        come = asyncio.create_task(until.wait())
         try:
-            async with asyncio.timeout(min(max(for_s, 0.1), _LOOK_S)):
-                await self._ends.wait(request.run_id)
-        except TimeoutError:
-            return
+            timeout = min(max(for_s, 0.1), _LOOK_S)
+            await asyncio.wait({ended, come}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            ended.cancel()
+            come.cancel()
             self._idle[share] -= 1
             if not self._idle[share]:
                 del self._idle[share]

@@ -64,6 +64,8 @@ class Pool:
         self._open = Counter[str]()
         self._now = now
         self._rng = rng
+        self.freed = asyncio.Event()
+        """Is set, and another one takes its place, when a job has ended somewhere."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -138,6 +140,8 @@ class Pool:
 
     def closed(self, name: str) -> None:
         self._open[name] -= 1
+        self.freed.set()
+        self.freed = asyncio.Event()
 
     def trying(self, name: str) -> None:
         self._standings[name] = self._standings[name].trying(self._now())

@@ -180,9 +180,9 @@ class Engine:
                 )
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
             raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
-        fates = {w.workflow_id: _fate(w) for w in found}
+        fates: dict[str, Fate] = {w.workflow_id: _fate(w) for w in found}
         leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
-        return fates | leaving
+        return {**fates, **leaving}
 
     def let_go(self, run_ids: Sequence[str]) -> None:
         """Runs that were released are recorded elsewhere now."""

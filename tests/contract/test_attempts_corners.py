@@ -274,6 +274,26 @@ async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened
     assert len(bench.provider.of("run")) == 2
 
 
+async def test_one_task_beside_many_of_another_folder_is_soon_next(opened: Opened) -> None:
+    """One has its turn already when it comes, and one of them is before it."""
+    bench = await opened(concurrency=1)
+    del bench.means.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
+    keys = [f"flood/{i}" for i in range(5)] + ["other/1"]
+    placing, trying = bench.means.placing, list[asyncio.Task[Tried]]()
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+        for i, key in enumerate(keys):
+            trying.append(group.create_task(bench.tried(replace(bench.request(f"r{i}"), key=key))))
+            while placing.parked < i:
+                await asyncio.sleep(0.01)
+        order: list[str] = []
+        for _ in keys:
+            job = await bench.take("one")
+            order.append(str(job.input["task"]["task_id"]))
+            assert await bench.work("one", job) == ""
+    assert all(task.result().result for task in trying)
+    assert order[:4] == ["r0-j0", "r1-j0", "r2-j0", "r5-j0"]
+
+
 async def test_what_is_too_dear_everywhere_fails_at_once(opened: Opened) -> None:
     bench = await opened(usd_per_s=1.0)
     bench.means.placing.budgets = Budgets(per_job=1e-9)
