@@ -24,6 +24,8 @@ class Admission:
         self._now = now
         self._told: dict[str, str] = {}
         self._begun: dict[str, float] = {}
+        self.crowded = False
+        """Whether no place is free: a run that waits is better told later, from the top, than to the end."""
 
     @property
     def room(self) -> int:

@@ -18,6 +18,7 @@ from listener.dispatch.request import JobRequest
 from listener.ledger.runs import RunLedger
 from listener.runs.fence import Fence
 from listener.runs.request import RunRequest
+from listener.runs.steps import Released
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote
 from manifests.errors import GpuDropError, StoreUnavailable
@@ -62,6 +63,8 @@ class RunStatus:
         self._moved = False
         self._closed = asyncio.Event()
         self._ended = False
+        self._stays = False
+        self._written: Status | None = None
         self._recorded: tuple[str, str | None] = ("", None)
         self._noted = ""
         self._held = ""
@@ -125,13 +128,16 @@ class RunStatus:
         """Until `end` or `leave`. A status that cannot be written is no reason to stop a run."""
         while True:
             await self._changed.wait()
-            if await self._closed_within(SETTLE_S):
+            closed = await self._closed_within(SETTLE_S)
+            if closed and not (self._stays and self._status != self._written):
                 return
             self._changed.clear()
             try:
                 await self._write()
             except GpuDropError as e:
                 log.info("status_not_written", run_id=self._run.run_id, code=e.info.code, error=str(e))
+            if closed:
+                return
             await self._closed_within(MIN_GAP_S - SETTLE_S)
 
     def end(self) -> None:
@@ -143,6 +149,10 @@ class RunStatus:
         """Ends `keep_writing` after the write that is under way: cut off, it could still land after the last word."""
         self._closed.set()
         self._changed.set()
+
+    def stay(self) -> None:
+        """The run goes on elsewhere, or later: its status is written as it is now before it is left."""
+        self._stays = True
 
     async def _closed_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
@@ -156,7 +166,7 @@ class RunStatus:
             self._noted = text
 
     async def _write(self) -> None:
-        status = self._status
+        status = self._written = self._status
         if self._held:
             status = replace(status, waiting_for=(*status.waiting_for, self._held))
         await self._note("; ".join(status.waiting_for))
@@ -198,6 +208,9 @@ class Board:
         self._open[run.run_id] = status, task
         try:
             yield status
+        except Released:
+            status.stay()
+            raise
         finally:
             if self._open.pop(run.run_id, None):
                 status.leave()

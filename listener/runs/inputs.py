@@ -72,11 +72,17 @@ class InputFinder:
         self._gate = FairGate(PARALLEL_LOOKS)
 
     async def find(
-        self, references: Sequence[Reference], asking: Asking, *, waiting: Callable[[tuple[str, ...]], None]
+        self,
+        references: Sequence[Reference],
+        asking: Asking,
+        *,
+        waiting: Callable[[tuple[str, ...]], None],
+        crowded: Callable[[], bool] = lambda: False,
     ) -> tuple[Found, ...]:
         """All of `references` once they are there; `waiting` is told, in words, what is still waited for.
 
-        Raises InputsAwaited when one stays missing: then the run waits in the ledger, where that costs no place.
+        Raises InputsAwaited when one stays missing, or is and `crowded` tells that others need the place: then the run
+        waits in the ledger, where that costs none.
         Raises InputMissing, InputUnsettled and ObjectDenied for what is not there, is written to or refused until the
         time is over, InputEmpty, InputTooLarge, OutOfReach, and what `resolve` raises.
         """
@@ -97,7 +103,7 @@ class InputFinder:
             if words := search.words():
                 waiting(words)
             search.check(late=self._clock.age_s(asking.received) >= asking.wait_s)
-            if search.missing and now() - began >= PATIENCE_S:
+            if search.missing and (now() - began >= PATIENCE_S or crowded()):
                 raise InputsAwaited(_objects(search.missing), "; ".join(search.words()))
             pause = SETTLE_POLL_S if search.growing and not search.missing else next(pauses)
             await self._arrivals.wait(_objects(search.missing), at_most_s=pause)

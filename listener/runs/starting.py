@@ -102,12 +102,15 @@ class Starter:
         telling = self._engine.telling
         admission = self._admission
         room = min(self._limit - max(0, telling - self._parked()), _MOST - telling, _AT_ONCE, admission.room)
+        admission.crowded = room <= 0
         if room <= 0:
             return False
         bounds = admission.bounds(self._limit, self._idle())
         rows = await self._runs.claim(self._member, room, overdue=self._clock() - _PATIENCE_S, bounds=bounds)
         if rows:
             self._claimed = asyncio.get_running_loop().time()
+            log.debug("runs_begun", keys=[row.key for row in rows])
+        admission.crowded = len(rows) == room
         await self._submit(rows)
         return len(rows) == room
 

@@ -220,6 +220,7 @@ class Tale:
             references,
             self._asking,
             waiting=self._waits,
+            crowded=lambda: self._c.admission.crowded,
         )
         return await self._unless_ended(finding)
 

@@ -25,7 +25,8 @@ def put_media(install: Installation, folder: str) -> None:
     install.drops.put(f"{folder}/chord.ogg", CHORD)
 
 
-def test_runs_that_wait_hold_no_place(install: Installation) -> None:
+def test_runs_that_wait_hold_no_place(minio_install: Installation) -> None:
+    install = minio_install
     install.start(triggers=[], concurrent_runs=1)
     waiting = [drop(install, f"w/{i}.job.json", video=f"late-{i}.mp4") for i in range(3)]
     install.until(lambda: waits_in_the_ledger(install, 3))
