@@ -15,6 +15,7 @@ from listener.configuration.state import state_of
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
+from listener.ledger.input_waits import InputWaitLedger
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.sources import SourceLedger, SourceRow
@@ -47,11 +48,14 @@ async def show_status(config: Config, what: str, limit: int) -> None:
         called = await callbacks.of([row.run_id for row in rows]) if what else {}
         unheard = {} if what else await callbacks.counts()
         keys, waiting = await InboxLedger(database, "").waiting(), await runs.waiting()
+        lacking = await InputWaitLedger(database).count()
     console = Terminal()
     if sources:
         console.print(_sources_table(sources), "")
     if keys or waiting:
         console.print(f"{keys} keys wait to be looked at, {waiting} runs wait to be started.", "")
+    if lacking:
+        console.print(f"{lacking} runs wait for their files.", "")
     if text := _unheard(unheard):
         console.print(text, "")
     if not rows:

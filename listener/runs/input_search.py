@@ -40,11 +40,12 @@ class Asking:
 
 
 class InputsAwaited(Released):
-    """A run's inputs are not there yet: `objects` (bucket, key) are missing, `note` says in words what is lacking."""
+    """A run's inputs are not there yet: objects (bucket, key) are `missing` or `growing`; `note` says it in words."""
 
-    def __init__(self, objects: frozenset[tuple[str, str]], note: str) -> None:
+    def __init__(self, missing: frozenset[tuple[str, str]], growing: frozenset[tuple[str, str]], note: str) -> None:
         super().__init__(note)
-        self.objects = objects
+        self.missing = missing
+        self.growing = growing
         self.note = note
 
 
@@ -103,6 +104,10 @@ class Search:
         ]
         lacking = [w.name for w in (*self.growing, *(w for w, _ in self.refused))]
         self._since = {name: self._since.get(name, self._now()) for name in lacking}
+
+    def grows_for(self, seconds: float) -> bool:
+        """Whether a file has been written to for so long."""
+        return any(self._for_s(w) >= seconds for w in self.growing)
 
     def words(self) -> tuple[str, ...]:
         """What is waited for. A file that was only just finished is not worth a word."""

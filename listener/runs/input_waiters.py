@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 from pydantic import TypeAdapter
@@ -65,11 +65,15 @@ class InputWaiters:
         self._clock = clock
         self._leaving: deque[tuple[str, InputsAwaited]] = deque()
         self._looks = LOOKS_PER_S
+        self._growing: dict[str, dict[tuple[str, str], str]] = {}
+        """The versions last seen of files that were still written to, by run and object."""
 
     def released(self, run_id: str, why: Released) -> None:
         """A run's telling has ended before its time."""
         if isinstance(why, InputsAwaited):
             self._leaving.append((run_id, why))
+            if why.growing:
+                self._growing[run_id] = dict.fromkeys(why.growing, "")
             self._arrivals.any.set()
 
     async def run(self, engine: Engine) -> None:
@@ -110,7 +114,7 @@ class InputWaiters:
             return
         run_ids = [run_id for run_id, _ in leaving]
         due = self._clock() + FIRST_S
-        waits = [InputWait(run_id, tuple(sorted(why.objects)), why.note, due) for run_id, why in leaving]
+        waits = [InputWait(run_id, tuple(sorted(why.missing | why.growing)), why.note, due) for run_id, why in leaving]
         await engine.drop(run_ids)
         await self._waits.begin(waits, self._member)
         engine.let_go(run_ids)
@@ -133,6 +137,8 @@ class InputWaiters:
                     again[each.row.run_id] = self._clock() + pause_s
         start = [each.row.run_id for each in found if each.row.run_id not in again]
         await self._waits.looked(start, again)
+        for run_id in start:
+            self._growing.pop(run_id, None)
         if start:
             self._accepted()
 
@@ -143,18 +149,23 @@ class InputWaiters:
         request = _REQUEST.validate_python(run.row.request)
         age_s = self._clock.age_s(request.received)
         left_s = request.trigger.wait_for_inputs_s - age_s
-        if left_s <= 0 or not await self._lacks(run.objects):
+        if left_s <= 0 or not await self._lacks(run):
             return None
         return min(left_s, max(LEAST_S, min(MOST_S, age_s / 2)))
 
-    async def _lacks(self, objects: Sequence[tuple[str, str]]) -> bool:
-        """Whether one of `objects` is still missing. What the store refuses is for the run itself to tell."""
-        for bucket, key in objects:
+    async def _lacks(self, run: WaitingRun) -> bool:
+        """Whether one of its objects is still missing, or written to. What is refused is for the run itself to tell."""
+        growing = self._growing.get(run.row.run_id, {})
+        for at in run.objects:
             try:
-                if await self._store.head(bucket, key) is None:
-                    return True
+                meta = await self._store.head(*at)
             except StoreUnavailable:
                 return True
             except GpuDropError:
                 return False
+            if meta is None:
+                return True
+            if at in growing and growing[at] != meta.version:
+                growing[at] = meta.version
+                return True
         return False

@@ -29,6 +29,9 @@ POLL_MOST_S = 10.0
 PATIENCE_S = 2.0
 """So long a run is told on although an input is missing: mostly it comes right after the manifest that names it."""
 
+GROWTH_PATIENCE_S = 10.0
+"""The same for one that is still written to."""
+
 PARALLEL_LOOKS = 32
 """Looks at inputs at once, of all runs: they take turns."""
 LOOKS_AT_ONCE = 64
@@ -81,8 +84,8 @@ class InputFinder:
     ) -> tuple[Found, ...]:
         """All of `references` once they are there; `waiting` is told, in words, what is still waited for.
 
-        Raises InputsAwaited when one stays missing, or is and `crowded` tells that others need the place: then the run
-        waits in the ledger, where that costs none.
+        Raises InputsAwaited when one stays missing or grows on, or is missing while `crowded` says that places are few:
+        then the run waits in the ledger, where that costs none.
         Raises InputMissing, InputUnsettled and ObjectDenied for what is not there, is written to or refused until the
         time is over, InputEmpty, InputTooLarge, OutOfReach, and what `resolve` raises.
         """
@@ -103,8 +106,9 @@ class InputFinder:
             if words := search.words():
                 waiting(words)
             search.check(late=self._clock.age_s(asking.received) >= asking.wait_s)
-            if search.missing and (now() - began >= PATIENCE_S or crowded()):
-                raise InputsAwaited(_objects(search.missing), "; ".join(search.words()))
+            long = search.missing and (now() - began >= PATIENCE_S or crowded())
+            if long or search.grows_for(GROWTH_PATIENCE_S):
+                raise InputsAwaited(_objects(search.missing), _objects(search.growing), "; ".join(search.words()))
             pause = SETTLE_POLL_S if search.growing and not search.missing else next(pauses)
             await self._arrivals.wait(_objects(search.missing), at_most_s=pause)
 

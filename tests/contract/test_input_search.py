@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pytest
 
 from handlers.base import Reference
 from listener.clock import Clock
+from listener.runs import inputs
 from listener.runs.fetching import Fetcher
-from listener.runs.input_search import SETTLE_S, Asking
+from listener.runs.input_search import SETTLE_S, Asking, InputsAwaited
 from listener.runs.inputs import Found, InputFinder
 from listener.runs.refusals import Refusals
 from listener.signals import Arrivals
@@ -167,6 +168,33 @@ async def test_a_file_that_is_written_to_without_end_ends_its_run_when_the_time_
             await finder(folder_store, grows=True).find([SECRET], asking(folder_store, 1.0), waiting=told)
     assert raised.value.info.code == "input_unsettled" and "move it here" in raised.value.info.hint
     assert told.words == ["secret.mp3 (still being written)"]
+
+
+@pytest.mark.parametrize("grows", [True, False])
+async def test_what_stays_missing_or_grows_on_is_waited_for_elsewhere(
+    folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch, grows: bool
+) -> None:
+    monkeypatch.setattr(inputs, "GROWTH_PATIENCE_S", SETTLE_S)
+    both = [SECRET, Reference("image", "image.jpg")] if grows else [SECRET]
+    at = folder_store.buckets[0]
+    async with AsyncExitStack() as stack:
+        if grows:
+            (folder_store.root / "secret.mp3").write_bytes(b"{}")
+            await stack.enter_async_context(written_to(folder_store.root / "image.jpg"))
+        await stack.enter_async_context(asyncio.timeout(HANG_S))
+        with pytest.raises(InputsAwaited) as left:
+            await finder(folder_store, grows=grows).find(both, asking(folder_store, 60.0), waiting=Told())
+    assert left.value.growing == ({(at, "image.jpg")} if grows else set())
+    assert left.value.missing == (set() if grows else {(at, "secret.mp3")})
+    assert left.value.note == ("image.jpg (still being written)" if grows else "secret.mp3")
+
+
+async def test_while_places_are_few_what_is_missing_is_waited_for_elsewhere_at_once(folder_store: FolderStore) -> None:
+    """And of thousands of references only some are looked at."""
+    many = [Reference(f"image {i}", f"{i}.jpg") for i in range(9000)]
+    with pytest.raises(InputsAwaited) as left:
+        await finder(folder_store).find(many, asking(folder_store, 60.0), waiting=Told(), crowded=lambda: True)
+    assert len(left.value.missing) == inputs.LOOKS_AT_ONCE
 
 
 async def test_a_file_of_the_future_is_whole_once_it_stays_as_it_is(folder_store: FolderStore) -> None:

@@ -33,7 +33,9 @@ def test_runs_that_wait_hold_no_place(minio_install: Installation) -> None:
     status = install.document(waiting[0], "status")
     assert status is not None and status["state"] == "waiting"
     assert status["waiting_for"] == ["w/late-0.mp4", "w/chord.ogg"]
-    assert "w/1.job.json waits for: w/late-1.mp4; w/chord.ogg" in install.command("status").stdout
+    told = install.command("status").stdout
+    assert "3 runs wait for their files." in told
+    assert "w/1.job.json waits for: w/late-1.mp4; w/chord.ogg" in told
     put_media(install, "other")
     install.done(drop(install, "other/a.job.json"))
     install.drops.put("w/chord.ogg", CHORD)
