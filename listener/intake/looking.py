@@ -28,6 +28,9 @@ from manifests.names import drop_path
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
 
 _BATCH = 256
+_LEAST = 32
+_BATCH_S = 0.4
+"""Keys that are looked at together: fewer where that takes longer, for whatever comes meanwhile waits so long."""
 _PARALLEL = 32
 _LOOK_S = 5.0
 """How often keys that others left are looked for."""
@@ -75,14 +78,18 @@ class _Later:
 class Looking:
     def __init__(self, parts: LookingParts) -> None:
         self._p = parts
+        self._batch = _BATCH
 
     async def run(self) -> None:
         """Until cancelled. What it held stays recorded, and is looked at again at the next start."""
+        now = asyncio.get_running_loop().time
         while True:
             try:
                 items = await self._next()
                 if items:
+                    began = now()
                     await self.look_at(items)
+                    self._keep_pace(now() - began)
                 else:
                     await self._p.backlog.wait(_LOOK_S)
                     self._p.backlog.others = True
@@ -91,6 +98,12 @@ class Looking:
                 self._p.backlog.doubted()
                 await asyncio.sleep(_RETRY_S[0])
 
+    def _keep_pace(self, took_s: float) -> None:
+        if took_s > _BATCH_S:
+            self._batch = max(_LEAST, self._batch // 2)
+        elif took_s < _BATCH_S / 4:
+            self._batch = min(_BATCH, self._batch * 2)
+
     async def _next(self) -> list[Item]:
         """What was put here, and what others left: neither may starve the other."""
         backlog = self._p.backlog
@@ -98,11 +111,11 @@ class Looking:
             backlog.doubt = False
             backlog.others = True
             backlog.regain(await self._p.inbox.held())
-        mine = backlog.take(_BATCH)
+        mine = backlog.take(self._batch)
         if not backlog.others:
             return mine
-        claimed = await self._p.inbox.claim(_BATCH, self._p.clock())
-        backlog.others = len(claimed) == _BATCH
+        claimed = await self._p.inbox.claim(self._batch, self._p.clock())
+        backlog.others = len(claimed) == self._batch
         return mine + claimed
 
     async def look_at(self, items: Sequence[Item]) -> None:

@@ -25,7 +25,9 @@ _PATIENCE_S = 60.0
 """So long a run waits for the end of an older one of its drop, which has been told to end: then it begins beside it."""
 
 _GAP_S = 0.05
-"""Between two claims that found something: one for each place that becomes free would keep the ledger busy."""
+_GAP_TIMES = 4.0
+"""Between two claims lie _GAP_S at least, and so many times what one takes: one for each place that becomes free would
+keep the ledger busy while thousands wait."""
 
 _LOOK_S = 5.0
 _RETRY_S = 2.0
@@ -73,7 +75,7 @@ class Starter:
         self._parked = parked
         self._admission = admission
         self._idle = idle
-        self._claimed = -_GAP_S
+        self._next_claim = 0.0
         self._wanted = wanted
         self._clock = clock
 
@@ -106,9 +108,11 @@ class Starter:
         if room <= 0:
             return False
         bounds = admission.bounds(self._limit, self._idle())
+        now = asyncio.get_running_loop().time
+        began = now()
         rows = await self._runs.claim(self._member, room, overdue=self._clock() - _PATIENCE_S, bounds=bounds)
+        self._next_claim = now() + max(_GAP_S, _GAP_TIMES * (now() - began))
         if rows:
-            self._claimed = asyncio.get_running_loop().time()
             log.debug("runs_begun", keys=[row.key for row in rows])
         admission.crowded = len(rows) == room
         await self._submit(rows)
@@ -132,5 +136,5 @@ class Starter:
                 await self._wanted.wait()
         except TimeoutError:
             pass
-        await asyncio.sleep(self._claimed + _GAP_S - asyncio.get_running_loop().time())
+        await asyncio.sleep(self._next_claim - asyncio.get_running_loop().time())
         self._wanted.clear()
