@@ -75,10 +75,8 @@ class Engine:
         ended: Callable[[], None] = lambda: None,
         released: Callable[[str, Released], None] | None = None,
     ) -> None:
-        """`ended` is called whenever a run's story has come to its end.
-
-        `released` is called with the id of a run whose telling ended before: its records here are to be dropped, and
-        `let_go` is to be called once they are, and the run is recorded elsewhere.
+        """`ended` is called whenever a run's story has come to its end, `released` with the id of one that is told no
+        longer: it is to be dropped here and recorded elsewhere, and then `let_go`.
         """
         self._settings = settings
         self._ended = ended
@@ -136,7 +134,7 @@ class Engine:
         return len(self._told)
 
     def tells(self, run_id: str) -> bool:
-        """Whether the run's story is being told in this process, or is about to be."""
+        """Whether the run is one of them."""
         return run_id in self._told
 
     async def submit(self, run_id: str, request: Any) -> None:
@@ -150,9 +148,8 @@ class Engine:
             with SetWorkflowID(run_id):
                 handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            raise StoreUnavailable(
-                f"The engine cannot record a run: {e}.", hint="Check disk space, and that its database answers."
-            ) from e
+            hint = "Check disk space, and that its database answers."
+            raise StoreUnavailable(f"The engine cannot record a run: {e}.", hint=hint) from e
         # There is no task where the run was known already: it is told elsewhere, or has been.
         task: asyncio.Future[Any] | None = getattr(handle, "task", None)
         if task is not None and not task.done():
@@ -180,9 +177,8 @@ class Engine:
                 )
         except (SQLAlchemyError, dbos_error.DBOSException) as e:
             raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
-        fates: dict[str, Fate] = {w.workflow_id: _fate(w) for w in found}
         leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
-        return {**fates, **leaving}
+        return {**{w.workflow_id: _fate(w) for w in found}, **leaving}
 
     def let_go(self, run_ids: Sequence[str]) -> None:
         """Runs that were released are recorded elsewhere now."""
