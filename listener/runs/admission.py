@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from listener.fair_shares import Bound
 
-AT_ONCE = 24
+AT_ONCE = 16
 HOT_S = 5.0
 
 
