@@ -32,7 +32,7 @@ PATIENCE_S = 2.0
 GROWTH_PATIENCE_S = 10.0
 """The same for one that is still written to."""
 
-PARALLEL_LOOKS = 16
+PARALLEL_LOOKS = 8
 """Looks at inputs at once, of all runs: they take turns."""
 LOOKS_AT_ONCE = 64
 """References of one run that are looked at together. While one of them is missing the rest is not looked at."""

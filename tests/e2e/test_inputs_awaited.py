@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
+
+import pytest
 
 from support.installation import SAMPLES, Installation
+from support.runpod.installation import patched
 
 CLIP = (SAMPLES / "media" / "clip.mp4").read_bytes()
 CHORD = (SAMPLES / "media" / "chord.ogg").read_bytes()
@@ -64,3 +68,22 @@ def test_waiting_outlives_kills_and_ends_when_its_time_is_over(folder_install: I
     error = install.failed(never)
     assert error["code"] == "input_missing" and "w/never.mp4" in error["message"]
     assert time.monotonic() - dropped >= 12.0
+
+
+@pytest.mark.parametrize(
+    "point", ["before listener.runs.engine:Engine:drop", "before listener.ledger.input_waits:InputWaitLedger:begin"]
+)
+def test_killed_on_its_way_to_the_ledger_a_run_goes_on(
+    folder_install: Installation, tmp_path: Path, point: str
+) -> None:
+    install, plain = folder_install, dict(folder_install.environ)
+    key = drop(install, "w/a.job.json")
+    install.environ |= patched(tmp_path, STOP_AT=point)
+    install.start(triggers=[])
+    assert install.process
+    assert install.process.wait(120) == -9
+    install.environ = plain
+    put_media(install, "w")
+    install.start(triggers=[])
+    install.done(key)
+    assert len(install.logged("run_accepted")) == 1
