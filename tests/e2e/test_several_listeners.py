@@ -27,6 +27,11 @@ from support.stores import admin_client, servers, start_minio
 LONG = json.dumps({"images": [{"image": "dawn.jpg", "duration": 60}], "path": "clips/"}).encode()
 
 
+def busy(name: str) -> bytes:
+    """A manifest whose run keeps its listener busy as long as a test may take."""
+    return json.dumps({"images": [{"image": "dawn.jpg", "duration": 60}] * 10, "path": f"busy/{name}/"}).encode()
+
+
 def settled() -> None:
     """Long enough for somebody to do it again, if anybody did."""
     time.sleep(4.0)
@@ -157,18 +162,19 @@ def test_runs_that_a_killed_one_had_claimed_are_begun_by_another(several: Severa
     one, two = several.add(concurrent_runs=1), several.add(concurrent_runs=1)
     one.start()
     two.start()
-    several.drop(["first.job.yaml", "second.job.yaml"])
-    several.until(lambda: several.told_by() == {"m1": 1, "m2": 1})
     several.put_media()
+    for key in ("first.job.json", "second.job.json"):
+        several.drops.put(key, busy(key))
+    several.until(lambda: several.told_by() == {"m1": 1, "m2": 1})
     several.drops.put("claimed.job.json", MUX)
     several.until(lambda: "claimed.job.json" in several.runs_by_key())
     several.ask("UPDATE gpudrop_runs SET member = 'm1' WHERE key = 'claimed.job.json' RETURNING key")
     one.kill()
     for key in ("first", "second"):
-        assert two.command("cancel", f"{key}.job.yaml").returncode == 0
-        assert two.failed(f"{key}.job.yaml")["code"] == "cancelled"
+        assert two.command("cancel", f"{key}.job.json").returncode == 0
+        assert two.failed(f"{key}.job.json")["code"] == "cancelled"
     two.done("claimed.job.json")
-    assert several.runs_by_key() == {"first.job.yaml": 1, "second.job.yaml": 1, "claimed.job.json": 1}
+    assert several.runs_by_key() == {"first.job.json": 1, "second.job.json": 1, "claimed.job.json": 1}
 
 
 def test_a_cancel_reaches_whoever_works(several: Several) -> None:
@@ -178,7 +184,7 @@ def test_a_cancel_reaches_whoever_works(several: Several) -> None:
     leader = several.until(several.leader)
     other = two if leader is one else one
     several.put_media()
-    several.drop(["busy.job.yaml"])
+    several.drops.put("busy.job.json", busy("busy"))
     several.until(lambda: several.told_by() == {member_of(leader): 1})
     several.drops.put("a.job.json", LONG)
     assert several.who_works(other.running("a.job.json", percent=11)["run_id"]) is other

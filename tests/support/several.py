@@ -81,8 +81,9 @@ class Several:
         return Counter(row[0] for row in self.ask(f"SELECT executor_id FROM {_BOOK} WHERE name = 'run' AND {active}"))
 
     def told(self) -> set[str]:
-        """Runs that an engine has begun, and nothing but runs."""
-        return {row[0] for row in self.ask(f"SELECT workflow_uuid FROM {_BOOK} WHERE name = 'run'")}
+        """Runs that an engine has begun, also those that wait for their media in the ledger; nothing but runs."""
+        waiting = "SELECT run_id FROM gpudrop_runs WHERE state = 'waiting' AND member = ''"
+        return {row[0] for row in self.ask(f"SELECT workflow_uuid FROM {_BOOK} WHERE name = 'run' UNION {waiting}")}
 
     def left_by(self, member: str) -> bool:
         """Whether anything unfinished is in the hands of this listener."""
