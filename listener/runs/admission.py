@@ -27,6 +27,9 @@ class Admission:
         self.crowded = False
         """Whether no place is free: a run that waits is better told later, from the top, than to the end."""
 
+    def is_crowded(self) -> bool:
+        return self.crowded
+
     @property
     def room(self) -> int:
         """How many more may be begun now."""

@@ -216,12 +216,8 @@ class Tale:
         return asking_of(self._run, self._asked.operators if self._asked else ())
 
     async def _find(self, references: tuple[Reference, ...]) -> tuple[Found, ...]:
-        finding = self._c.finder.find(
-            references,
-            self._asking,
-            waiting=self._waits,
-            crowded=lambda: self._c.admission.crowded,
-        )
+        crowded = self._c.admission.is_crowded
+        finding = self._c.finder.find(references, self._asking, waiting=self._waits, crowded=crowded)
         return await self._unless_ended(finding)
 
     def _waits(self, words: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ async def test_content_that_alone_is_refused_is_told_as_refused(store: S3Store, 
 
 
 @asynccontextmanager
-async def written_to(path: Path) -> AsyncIterator[None]:
+async def written_to(path: Path) -> AsyncGenerator[None]:
     async def touch() -> None:
         while True:
             with path.open("ab") as file:
