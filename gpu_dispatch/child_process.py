@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from gpu_dispatch.lines import MAX_LINE, Order, Ready, Report, order_line, report_from_line
 from manifests.errors import EngineUnavailable
+from manifests.words import plain
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
@@ -144,7 +145,7 @@ class Child:
         self._note(held)
 
     def _note(self, line: str) -> None:
-        text = line.rstrip()[:_LONGEST_LOG_LINE]
+        text = plain(line, _LONGEST_LOG_LINE)
         if text:
             self._tail.append(text)
             _LOG.info("%s", text, extra={"worker_pid": self._process.pid})

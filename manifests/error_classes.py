@@ -6,13 +6,91 @@ Only an error about one object, a manifest, an input or an output, is the run's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from manifests.errors import GpuDropError, ObjectDenied, RunCancelled, RunSuperseded, StoreDenied, StoreUnavailable
+from manifests.errors import (
+    AddressNotAllowed,
+    DuplicateJob,
+    EncodeFailed,
+    EngineUnavailable,
+    ErrorInfo,
+    FontMissing,
+    GpuDropError,
+    ImageTooLarge,
+    ImageUnreadable,
+    InputDenied,
+    InputEmpty,
+    InputMissing,
+    InputTooLarge,
+    InvalidPath,
+    LanguageUnsupported,
+    MediaUnreadable,
+    ModelUnavailable,
+    NoAudio,
+    NoVideo,
+    ObjectDenied,
+    RunCancelled,
+    RunSuperseded,
+    StoreDenied,
+    StoreUnavailable,
+    TaskRefused,
+    TaskTimedOut,
+    TransferFailed,
+    WorkerCrashed,
+    WorkerError,
+)
+from manifests.words import plain
 
 _WAITED_FOR: tuple[type[GpuDropError], ...] = (StoreUnavailable, StoreDenied)
 _ABOUT_ONE_OBJECT: tuple[type[GpuDropError], ...] = (ObjectDenied,)
 _WISHED: tuple[type[GpuDropError], ...] = (RunCancelled, RunSuperseded)
+
+_OF_WORKERS: Mapping[type[GpuDropError], bool] = {
+    AddressNotAllowed: False,
+    DuplicateJob: False,
+    EncodeFailed: True,
+    EngineUnavailable: False,
+    FontMissing: False,
+    ImageTooLarge: False,
+    ImageUnreadable: False,
+    InputDenied: True,
+    InputEmpty: False,
+    InputMissing: False,
+    InputTooLarge: False,
+    InvalidPath: False,
+    LanguageUnsupported: False,
+    MediaUnreadable: True,
+    ModelUnavailable: True,
+    NoAudio: False,
+    NoVideo: False,
+    RunCancelled: False,
+    StoreDenied: True,
+    TaskRefused: False,
+    TaskTimedOut: False,
+    TransferFailed: True,
+    WorkerCrashed: True,
+    WorkerError: True,
+}
+"""What a worker can know, and whether another try may end better: only then may it ask for one.
+
+Every other code is said by the listener alone. `duplicate_job` and `cancelled` are about the claim, and count as far
+as the claim in the store bears them out.
+"""
+
+WORKER_CODES: Mapping[str, bool] = {kind.code: again for kind, again in _OF_WORKERS.items()}
+
+
+def told_by_worker(error: ErrorInfo) -> ErrorInfo:
+    """What a worker says as far as it can know it, in words that can be shown; any other code is its own error."""
+    message, hint, where = plain(error.message), plain(error.hint), plain(error.where)
+    if error.code not in WORKER_CODES:
+        return WorkerError(
+            plain(f"The worker answered with an error that no worker can know ({plain(error.code, 64)}): {message}"),
+            hint="Run listener and workers of the same version, from images that you trust.",
+        ).info
+    retryable = error.retryable and WORKER_CODES[error.code]
+    return replace(error, message=message, hint=hint, where=where, retryable=retryable)
 
 
 def is_waited_for(error: BaseException) -> bool:

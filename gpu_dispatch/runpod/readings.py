@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.believed import believed, believed_progress
 from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.dialects.base import Dialect
 from gpu_dispatch.task import FINAL, GpuResult, Progress, State
@@ -53,7 +54,8 @@ def status_of(answer: Answer, job_id: str, dialect: Dialect, *, cancelled: bool 
     if state not in FINAL:
         if cancelled:
             return _ended("cancelled", answer, job_id)
-        return JobStatus(state, dialect.progress(answer.output) if state == "running" else None)
+        progress = dialect.progress(answer.output) if state == "running" else None
+        return JobStatus(state, believed_progress(progress) if progress else None)
     if state in ("cancelled", "timed_out"):
         return _ended(state, answer, job_id)
     result = dialect.result(job_id, answer.output, answer.error)
@@ -61,6 +63,7 @@ def status_of(answer: Answer, job_id: str, dialect: Dialect, *, cancelled: bool 
         return _ended(state, answer, job_id)
     if result is None:
         return JobStatus(state)
+    result = believed(result)
     if result.error:
         state = _STATES.get(result.error.code, "failed")
     return JobStatus(state, None, _timed(result, answer))

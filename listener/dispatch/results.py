@@ -6,6 +6,7 @@ import asyncio
 
 from pydantic import ValidationError
 
+from gpu_dispatch.believed import believed
 from gpu_dispatch.packed import packed
 from gpu_dispatch.task import GpuResult, result_from_json
 from listener.process_pool import WORTH_A_PROCESS, ProcessPool
@@ -24,4 +25,4 @@ def result_of(data: bytes) -> GpuResult | None:
         result = result_from_json(data)
     except ValidationError:
         return None
-    return packed(result) if result else None
+    return packed(believed(result)) if result else None
