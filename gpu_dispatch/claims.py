@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
 MAX_BYTES = 4096
+
+_ID = re.compile(r"(?!\.+$)[\w.:-]{0,200}", re.ASCII)
+"""Of a job, of an endpoint: they stand in addresses and logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ def claim_bytes(claim: Claim) -> bytes:
 def claim_from_bytes(data: bytes) -> Claim | None:
     """None for what is no claim."""
     try:
-        return _CLAIM.validate_json(data)
+        claim = _CLAIM.validate_json(data)
     except ValidationError:
         return None
+    return claim if _ID.fullmatch(claim.job_id) and _ID.fullmatch(claim.endpoint_id) else None

@@ -279,6 +279,12 @@ class QueuedTooLong(GpuDropError):
     default_retryable = True
 
 
+class TooManyStarts(GpuDropError):
+    """A task was sent so often that it is not sent again, whatever came of it each time."""
+
+    code = "too_many_starts"
+
+
 class DuplicateJob(GpuDropError):
     """Another job had claimed the task before this one began: it did nothing."""
 

@@ -78,6 +78,8 @@ class Attempts:
             return known
         self._means.ends.check(request.run_id)
         last = before[-1] if before else None
+        if last:
+            await self._means.patiently(self._means.placing.admit, request)
         if last and last.job and last.error and not last.nobody_began:
             again = await sender.again(request, attempt, last.job)
             if again:

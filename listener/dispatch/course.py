@@ -15,6 +15,7 @@ from listener.dispatch.budgets import cost_usd
 from listener.dispatch.explaining import going_on, silent, taken_away, vanished
 from listener.dispatch.legs import STOP_S, Leg, Means, from_the_store
 from listener.dispatch.request import JobRequest
+from listener.dispatch.results import fitting
 from listener.dispatch.sending import Sent
 from listener.dispatch.timing import Timing
 from manifests.errors import DuplicateJob, GpuDropError
@@ -136,7 +137,7 @@ class Course:
             status = leg.following.result()
         except GpuDropError as e:
             status = JobStatus("failed", result=GpuResult(self.request.task_id, error=e.info))
-        result = await self._told(leg, status)
+        result = fitting(await self._told(leg, status), self.request.task)
         if result and result.payload:
             await self._close(leg, "done", result)
             await self._cancel_others("taken_back")
@@ -145,7 +146,7 @@ class Course:
         error = self.means.placing.budgets.explained(taken_away(error, leg), leg.sent.row, result)
         await self._close(leg, error.code, result)
         if error.code == DuplicateJob.code:
-            await self._who_then()
+            await self._who_then(leg)
         else:
             self._trouble = GpuDropError.from_info(error)
             if self._open() and await self._held(leg):
@@ -171,9 +172,14 @@ class Course:
             return replace(answer, delay_ms=result.delay_ms if result else answer.delay_ms)
         return result
 
-    async def _who_then(self) -> None:
-        """Another job holds the claim: that one is followed instead."""
-        holder = await self.means.sender.claimed(self.request, self.attempt)
+    async def _who_then(self, leg: Leg) -> None:
+        """A job says that another one holds the claim: if so, that one is followed instead.
+
+        The holder may be the same job, where the provider has run it again.
+        """
+        claim = await self.means.patiently(self.means.marks.claim, self.request, self.attempt)
+        itself = claim is not None and claim.job_id == leg.sent.job.job_id and claim.begun < 2
+        holder = None if itself else await self.means.sender.claimed(self.request, self.attempt)
         if holder is None:
             self._trouble = self._trouble or vanished()
             return

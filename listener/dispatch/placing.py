@@ -16,6 +16,7 @@ from listener.dispatch.place_turns import PlaceTurns, Turn
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
 from listener.fair_shares import path_of, share_of
+from listener.dispatch.starts import PACE, next_start
 from listener.ledger.jobs import JobLedger, JobRow, Refusal
 from listener.signals import Ends
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
@@ -81,6 +82,17 @@ class Placing:
     def idle(self) -> Mapping[str, int]:
         """The same by share."""
         return self._idle
+
+    async def admit(self, request: JobRequest) -> None:
+        """Waits until a task may be sent once more. Raises TooManyStarts, and what ends the run."""
+        starts = await self._ledger.starts(request.task_id)
+        due = min(next_start(starts, request.waits_s), self._clock() + PACE.cap_s)
+        if due <= self._clock():
+            return
+        while (left := due - self._clock()) > 0:
+            reasons = [f"it was sent {starts.count} times; the next try comes later"]
+            await self._sleep(request, reasons, left, asyncio.Event())
+        self._waiting(request, ())
 
     async def place(
         self,

@@ -45,6 +45,11 @@ class JobRequest:
         return clock.age_s(received) > self.give_up - received
 
     @property
+    def waits_s(self) -> float:
+        """How long it waits for an endpoint, from when its event came."""
+        return self.give_up - (self.received or self.give_up)
+
+    @property
     def detail(self) -> str:
         """What else the length of the work depends on: the model."""
         return self.task.params.model if isinstance(self.task.params, TranscribeParams) else ""

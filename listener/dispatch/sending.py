@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 import structlog
 
 from gpu_dispatch.backend import GpuBackend, JobRef
+from gpu_dispatch.claims import Claim
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placed, Placing
 from listener.dispatch.pool import Pool
@@ -123,14 +124,10 @@ class Sender:
         return known
 
     async def claimed(self, request: JobRequest, attempt: int) -> Sent | None:
-        """The job that holds the attempt's claim; None while nobody does."""
+        """The job that holds the attempt's claim; None while no job does that it can be meant for."""
         claim = await self._patiently(self._marks.claim, request, attempt)
         rows = await self._patiently(self._ledger.of_attempt, request.task_id, attempt)
-        if claim is None or not rows:
-            return None
-        mine = [row for row in rows if row.job_id == claim.job_id]
-        row = (mine or [row for row in rows if not row.job_id] or rows)[0]
-        return await self._adopted(row, claim.endpoint_id, claim.job_id)
+        return await self._adopted(rows, claim) if claim else None
 
     async def _unbroken(self, request: JobRequest, attempt: int, placed: Placed) -> Sent:
         """As `_handed_over`. Where no claim tells later whether a task was taken, this process, asked to end, hears
@@ -180,9 +177,11 @@ class Sender:
         if backend.claims:
             claim = await self._patiently(self._marks.settle, request, attempt)
             if claim is not None:
-                adopted = await self._adopted(row, claim.endpoint_id, claim.job_id)
-                log.info("job_found_again", run_id=row.run_id, task=row.task_id, job=claim.job_id)
-                return adopted
+                if adopted := await self._adopted(rows, claim):
+                    log.info("job_found_again", run_id=row.run_id, task=row.task_id, job=claim.job_id)
+                    return adopted
+                # It names a job that this attempt cannot have: whoever works under it is stopped.
+                await self._patiently(self._marks.revoke, request, attempt)
             certain = True
         else:
             certain = not backend.durable or self._pool.resubmits(row.endpoint)
@@ -198,10 +197,16 @@ class Sender:
             retryable=certain,
         )
 
-    async def _adopted(self, row: JobRow, endpoint_id: str, job_id: str) -> Sent:
-        endpoint_id = endpoint_id or row.endpoint_id
-        backend = self._pool.asked(row.endpoint, endpoint_id, row.dialect)
-        return await self._noted(row, backend, JobRef(backend.name, endpoint_id, job_id, row.task_id))
+    async def _adopted(self, rows: Sequence[JobRow], claim: Claim) -> Sent | None:
+        """The job that a claim names, if one of the attempt's endpoints may have it, and no other task."""
+        mine = [row for row in rows if row.job_id == claim.job_id]
+        there = [row for row in rows if claim.endpoint_id in ("", row.endpoint_id)]
+        row = next(iter(mine or [row for row in there if not row.job_id] or there), None)
+        if row is None or await self._patiently(self._ledger.is_anothers, claim.job_id, row.task_id):
+            log.warning("claim_not_believed", task=claim.task_id, job=claim.job_id, endpoint=claim.endpoint_id)
+            return None
+        backend = self._pool.asked(row.endpoint, row.endpoint_id, row.dialect)
+        return await self._noted(row, backend, JobRef(backend.name, row.endpoint_id, claim.job_id, row.task_id))
 
     async def _noted(self, row: JobRow, backend: GpuBackend, job: JobRef) -> Sent:
         """Its id is on record before anything else happens."""

@@ -14,7 +14,7 @@ from listener.ledger.reserving import RESERVED, Limits, Refusal, Tally
 from listener.ledger.runs import ENDED, runs_table
 from listener.ledger.together import Together
 
-__all__ = ["KEEP_S", "JobLedger", "JobRow", "JobState", "Limits", "Refusal"]
+__all__ = ["KEEP_S", "JobLedger", "JobRow", "JobState", "Limits", "Refusal", "Starts"]
 
 KEEP_S = 400 * DAY_S
 """Rows outlive the runs they belong to, for `gpudrop costs`."""
@@ -28,6 +28,14 @@ _SENT = sa.update(jobs_table).where(_THIS, _IS_OPEN)
 _UNKNOWN = sa.update(jobs_table).where(_THIS, _c.state == "intended")
 _END = sa.update(jobs_table).where(_THIS, _IS_OPEN).returning(*RESERVED)
 _CORRECT = sa.update(jobs_table).where(_THIS, _c.state == "ended", _c.execution_ms == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """`last` is when the latest was meant, in epoch seconds; 0.0: never."""
+
+    count: int
+    last: float
 
 
 class JobLedger:
@@ -107,6 +115,27 @@ class JobLedger:
         """Every job meant for an attempt, in the order they were meant."""
         rows = await self._rows(sa.select(jobs_table).where(_c.task_id == task_id, _c.attempt == attempt))
         return sorted(rows, key=lambda row: (row.intended, len(row.entry), row.entry))
+
+    async def starts(self, task_id: str) -> Starts:
+        """How often a task was sent, or meant to be, and not turned away for certain."""
+        query = sa.select(sa.func.count(), sa.func.max(_c.intended)).where(_c.task_id == task_id)
+
+        def work() -> Starts:
+            with self._database.begin() as db:
+                count, last = db.execute(query).one()
+            return Starts(count, last or 0.0)
+
+        return await self._database.call(work)
+
+    async def is_anothers(self, job_id: str, task_id: str) -> bool:
+        """Whether a job that has not ended was sent for another task."""
+        query = sa.select(sa.literal(1)).where(_IS_OPEN, _c.job_id == job_id, _c.task_id != task_id).limit(1)
+
+        def work() -> bool:
+            with self._database.begin() as db:
+                return db.execute(query).first() is not None
+
+        return await self._database.call(work)
 
     async def open_jobs(self) -> Mapping[str, int]:
         """How many jobs are at each endpoint or on their way there, of all listeners; absent: none."""

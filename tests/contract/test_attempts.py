@@ -11,13 +11,28 @@ from dataclasses import dataclass
 
 import pytest
 
-from gpu_dispatch.claims import Claim
+from gpu_dispatch.claims import Claim, claim_bytes
+from gpu_dispatch.task import (
+    Clip,
+    GpuResult,
+    Img2VidParams,
+    Payload,
+    TranscribeParams,
+    Transcript,
+    VideoFile,
+    Videos,
+)
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.claim import Identity, claimed
-from listener.dispatch.request import JobRequest
+from handlers.base import PlannedTask, TaskTarget
+from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.results import fitting
+from listener.dispatch.starts import LEAST_BOUND
 from listener.dispatch.tasks import TaskMaker
-from manifests.errors import DuplicateJob, RunCancelled, SubmitUnknown
+from manifests.errors import DuplicateJob, QueuedTooLong, RunCancelled, SubmitUnknown
 from support.attempts import LINK_S, Bench, Opened
+from support.jobs import ANYTHING
+from support.jobs import job as row_of
 from support.runpod.faults import reset
 
 pytestmark = pytest.mark.minio
@@ -178,3 +193,51 @@ async def test_of_a_lost_job_the_store_tells(opened: Opened, answered: bool) -> 
         return
     assert tried.error and (tried.error.code, tried.error.retryable) == ("job_lost", True)
     assert await bench.work("one", job, told=False) == "cancelled", "it must not begin any more"
+
+
+async def test_a_task_that_was_sent_without_end_is_not_sent_again(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    before = Tried(0.0, 1.0, error=QueuedTooLong("no").info, counts=False)
+    for number in range(LEAST_BOUND):
+        await bench.ledger.reserve(row_of(f"{number}", task_id=request.task_id, intended=1.0), ANYTHING)
+    tried = await bench.tried(request, LEAST_BOUND + 1, (before,))
+    assert tried.error and (tried.error.code, tried.error.retryable) == ("too_many_starts", False)
+    assert tried.counts and bench.provider.of("run") == []
+
+
+async def test_a_claim_leads_to_no_job_of_another_task(opened: Opened) -> None:
+    bench = await opened()
+    other, request = bench.request("other"), bench.request()
+    await bench.row(other, state="sent", job_id="others")
+    await bench.row(request, state="unknown")
+    await bench.claim(request, "others")
+    with pytest.raises(SubmitUnknown) as caught:
+        await bench.means.sender.resume(request, 1)
+    assert caught.value.retryable and await bench.withdrawn(request)
+    assert [row.job_id for row in await bench.ledger.of_attempt(other.task_id, 1)] == ["others"]
+
+
+async def test_a_claim_leads_to_no_other_endpoint(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    await bench.row(request, state="unknown")
+    claim = Claim(request.task_id, "j9", "somebody-elses", "w", 1.0)
+    await bench.store.put(request.bucket, bench.claim_key(request), claim_bytes(claim), content_type="")
+    with pytest.raises(SubmitUnknown):
+        await bench.means.sender.resume(request, 1)
+    assert await bench.withdrawn(request) and not bench.provider.of("status")
+
+
+@pytest.mark.parametrize(
+    "payload", [Videos((VideoFile("a.mp4", 1, 1.0, 1, 1, 1),), "copy"), Transcript("en", 1.0, 1.0, (), "m", "e", "d")]
+)
+async def test_an_answer_to_something_else_is_the_workers_error(opened: Opened, payload: Payload) -> None:
+    bench = await opened()
+    request = bench.request()
+    film = Img2VidParams((Clip("a.jpg", "b.mp4", 1),))
+    task = PlannedTask(film, request.task.inputs, (TaskTarget("b.mp4", "b.mp4", "video/mp4"),))
+    for planned in (request.task, task):
+        if isinstance(planned.params, TranscribeParams) != isinstance(payload, Transcript):
+            told = fitting(GpuResult(request.task_id, payload), planned)
+            assert told and told.payload is None and told.error and told.error.code == "worker_error"

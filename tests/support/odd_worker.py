@@ -29,8 +29,11 @@ from gpu_dispatch.task import (
 )
 from gpu_dispatch.worker.child import Channel, die_with_owner, parse, serve
 from gpu_dispatch.worker.context import Job
+from manifests.errors import ErrorInfo, GpuDropError
 
 HUGE_WORDS = 300_000
+LIE = "\x1b[2J\u202eso it is said\x00 " + "x" * 100_000
+"""What it says with the code that follows "says-"."""
 
 
 def transcript(text: str = "", words: tuple[Word, ...] = ()) -> Transcript:
@@ -90,6 +93,10 @@ async def odd(params: TaskParams, job: Job) -> Payload:
         case "die":
             print("the last words", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
+        case says if says.startswith("says-"):
+            raise GpuDropError.from_info(
+                ErrorInfo(says.removeprefix("says-"), LIE, hint=LIE, retryable=True, where=LIE)
+            )
         case "break":
             raise KeyError("a defect")
         case wait if wait.startswith("wait-"):
