@@ -230,6 +230,21 @@ _SHARES = Migration(
     ),
 )
 
+_SECRETS = Migration(
+    11,
+    "secrets of this installation",
+    tuple(
+        Step(
+            (
+                f"""CREATE TABLE gpudrop_secrets (
+                    name TEXT NOT NULL PRIMARY KEY, secret {kind} NOT NULL, created FLOAT NOT NULL)""",
+            ),
+            dialect,
+        )
+        for dialect, kind in _BYTES.items()
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _RUNS,
     _INBOX,
@@ -241,4 +256,5 @@ MIGRATIONS: tuple[Migration, ...] = (
     _OWNERS,
     _OPEN_CALLBACKS,
     _SHARES,
+    _SECRETS,
 )

@@ -38,6 +38,7 @@ LANDED = (
     "a8326ec9a5dcaa18",  # 8
     "2bcff1207de78ac7",  # 9
     "070e5cc5e8ddc4bb",  # 10
+    "14764959cc90c566",  # 11
 )
 """What has landed never changes: a database that has it would not get the change. Append only."""
 
