@@ -6,7 +6,7 @@ Times are seconds unless a name ends in `_ms`; sizes are bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -202,7 +202,9 @@ class GpuTask:
     answer_get_url: str | None = None
     """Presigned GET of what lies at `answer_url`: a job that was done before is answered from there."""
     stored_at: str | None = None
-    """Presigned GET of this task as JSON, for a queue that takes no request of its size."""
+    """Presigned GET of this task as JSON, for a queue that takes no request of its size; sealed with `secret`."""
+    secret: str = field(default="", repr=False)
+    """The attempt's key (`gpu_dispatch.seals`), in hexadecimal digits: claim and answer are signed with it."""
 
 
 @dataclass(frozen=True, slots=True)

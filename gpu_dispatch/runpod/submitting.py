@@ -25,7 +25,8 @@ def body_of(task: GpuTask, settings: RunPodSettings, *, webhook: str | None) -> 
             f"The task is {len(body):,} bytes long; RunPod takes {BODY_BYTES:,}.",
             hint="Use shorter subtitles, or split the list of images.",
         )
-    return _body({"task_url": task.stored_at, "trusted_hosts": task.trusted_hosts}, task, settings, webhook)
+    order = {"task_url": task.stored_at, "trusted_hosts": task.trusted_hosts, "secret": task.secret}
+    return _body(order, task, settings, webhook)
 
 
 def _body(request: Any, task: GpuTask, settings: RunPodSettings, webhook: str | None) -> bytes:

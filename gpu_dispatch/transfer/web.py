@@ -26,7 +26,7 @@ from gpu_dispatch.transfer.answers import (
     is_passing,
     reason_of,
 )
-from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, save
+from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, read_some, save
 from gpu_dispatch.transfer.limits import Budget, TransferLimits, shown
 from manifests.errors import InputDenied, InvalidPath, StoreDenied, TransferFailed
 from manifests.hosts import parse_web_address
@@ -109,10 +109,11 @@ class WebClient:
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         max_bytes: int = 2**16,
+        whole: bool = True,
     ) -> Answer:
         """A short exchange, retried while the server is away or says that it is not able now, and while a trusted one
         refuses; the status it ends with is the caller's to judge. Raises TransferFailed, AddressNotAllowed, and
-        InputTooLarge above `max_bytes`."""
+        InputTooLarge above `max_bytes`, unless the answer need not be `whole`: then the rest is not read."""
         found: Answer | None = None
 
         async def body() -> AsyncIterator[bytes]:
@@ -125,7 +126,7 @@ class WebClient:
                 sent = body if data is not None else None
                 async with self._answer(method, url, name, {**(headers or {}), **length}, sent) as response:
                     check_able(response.status, b"", url, name)
-                    content = await read_all(response, name, max_bytes)
+                    content = await (read_all if whole else read_some)(response, name, max_bytes)
                     check_able(response.status, content, url, name)
                     found = Answer(response.status, response.headers.get("ETag", ""), content)
                     check_granted(response.status, content, name)

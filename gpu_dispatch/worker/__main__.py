@@ -1,7 +1,8 @@
 """A worker on RunPod serverless: `python -m gpu_dispatch.worker`, set up by environment variables alone.
 
-A job's input is {"task": TASK} or {"task_url": URL, "trusted_hosts": [HOST, …]}: the task as `task_to_wire` writes it,
-or where its JSON lies (a presigned GET; a private host must be among the trusted ones).
+A job's input is {"task": TASK} or {"task_url": URL, "trusted_hosts": [HOST, …], "secret": KEY}: the task as
+`task_to_wire` writes it, or where its JSON lies, sealed with the key (a presigned GET; a private host must be among the
+trusted ones).
 
 What `/status` of the job shows, as `status`, `output` and `error`:
   while it runs          IN_PROGRESS  {"percent": 41.5, "stage": "encode"}

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from gpu_dispatch.seals import key_from_text, signed, verified
 from gpu_dispatch.task import GpuResult, GpuTask, result_from_json, result_to_wire
 from gpu_dispatch.transfer.limits import TransferLimits, shown
 from gpu_dispatch.transfer.web import WebClient
@@ -17,19 +18,21 @@ from manifests.errors import GpuDropError
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 _TOTAL_S = 300.0
-_MAX_BYTES = 128 * 2**20
+_MAX_BYTES = 128 * 2**20 + 256
 _NAME = "the answer"
 
 
-def result_bytes(result: GpuResult) -> bytes:
-    return json.dumps(result_to_wire(result), ensure_ascii=False, separators=(",", ":")).encode()
+def result_bytes(result: GpuResult, key: bytes | None = None) -> bytes:
+    """Signed where there is a key."""
+    data = json.dumps(result_to_wire(result), ensure_ascii=False, separators=(",", ":")).encode()
+    return signed(data, key, "answer")
 
 
 async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits) -> bool:
     """Whether `result` lies at the task's `answer_url` now. The job's own result is the same either way."""
     if not task.answer_url or not task.answer_url.startswith(("http:", "https:")):
         return False
-    data = await asyncio.to_thread(result_bytes, result)
+    data = await asyncio.to_thread(result_bytes, result, key_from_text(task.secret))
     headers = {"Content-Type": "application/json"}
     bounded = replace(limits, total_s=min(limits.total_s, _TOTAL_S))
     try:
@@ -66,12 +69,13 @@ async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | N
             where = shown(task.answer_get_url)
             _LOG.warning("Whether %s was done before is unknown: %d at %s", task.task_id, found.status, where)
         return None
-    result = await asyncio.to_thread(_result, found.body)
+    result = await asyncio.to_thread(_result, found.body, key_from_text(task.secret))
     return result if result and result.task_id == task.task_id else None
 
 
-def _result(data: bytes) -> GpuResult | None:
+def _result(data: bytes, key: bytes | None) -> GpuResult | None:
+    vouched = verified(data, key, "answer")
     try:
-        return result_from_json(data)
+        return result_from_json(vouched) if vouched else None
     except ValidationError:
         return None

@@ -3,6 +3,9 @@
 The address a claim is written to signs nothing but its host, so the conditions are ours to choose: `If-None-Match: *`
 for the first claim, `If-Match: ETAG` to take over one of our own job. A store that ignores conditions keeps the last
 claim written; what decides there is reading back, and looking again before anything leaves the worker.
+
+Others may write in the bucket. What is not signed with the attempt's key is no claim: it is written over, with the
+condition that it is still there, so that two jobs that meet it do not both have the task.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
+from gpu_dispatch.seals import key_from_text
 from gpu_dispatch.task import ClaimUrls, GpuResult, GpuTask
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import Answer, WebClient
@@ -53,21 +57,23 @@ class HeldClaim:
     """A claim that was ours when it was last looked at. `answer`: an earlier run of the job has left it, and there is
     nothing to be done; the claim is that run's then."""
 
-    def __init__(self, mine: Claim, urls: ClaimUrls, web: WebClient, answer: GpuResult | None = None) -> None:
+    def __init__(self, mine: Claim, address: _Address, answer: GpuResult | None = None) -> None:
         self._mine = mine
-        self._urls = urls
-        self._web = web
+        self._address = address
         self.answer = answer
 
     async def check(self) -> None:
         """Raises RunCancelled or DuplicateJob when the claim is no longer ours. A store that does not answer leaves
-        it open: the work goes on."""
+        it open: the work goes on. What somebody else has put in its place gives way to it again."""
         try:
-            holder = (await _look(self._web, self._urls)).holder
+            seen = await self._address.look()
+            if seen.there and seen.holder is None:
+                await self._address.write(self._mine, {"If-Match": seen.etag})
+                seen = await self._address.look()
         except (TransferFailed, StoreDenied):
             return
-        if holder is not None and holder != self._mine:
-            raise _lost(holder)
+        if seen.holder is not None and seen.holder != self._mine:
+            raise _lost(seen.holder)
 
     async def watch(self, every_s: float) -> None:
         """Looks until the claim is lost; raises then."""
@@ -91,7 +97,8 @@ async def claimed(
     mine = Claim(task.task_id, identity.job_id, identity.endpoint_id, identity.worker, now())
     short = replace(limits, total_s=min(limits.total_s, _TOTAL_S), idle_s=min(limits.idle_s, _IDLE_S))
     async with WebClient(task.trusted_hosts, short, random.Random()) as web:  # noqa: S311 - jitter
-        yield await _acquire(mine, task.claim, web, partial(earlier_answer, task, limits))
+        address = _Address(task.claim, web, key_from_text(task.secret))
+        yield await _acquire(mine, address, partial(earlier_answer, task, limits))
 
 
 async def while_held(claim: HeldClaim | None, every_s: float, work: Coroutine[Any, Any, T]) -> T:
@@ -127,31 +134,50 @@ class _Seen:
     holder: Claim | None = None
 
 
-async def _acquire(
-    mine: Claim, urls: ClaimUrls, web: WebClient, earlier: Callable[[], Awaitable[GpuResult | None]]
-) -> HeldClaim:
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a claim lies. With a `key` only what is signed with it is one."""
+
+    urls: ClaimUrls
+    web: WebClient
+    key: bytes | None
+
+    async def write(self, claim: Claim, condition: dict[str, str]) -> Answer:
+        data = claim_bytes(claim, self.key)
+        return await self.web.ask("PUT", self.urls.put_url, name=_NAME, data=data, headers=condition)
+
+    async def look(self) -> _Seen:
+        answer = await self.web.ask("GET", self.urls.get_url, name=_NAME, max_bytes=MAX_BYTES, whole=False)
+        if answer.status == 404:
+            return _Seen(there=False)
+        if answer.status != 200:
+            raise _refused(answer, "read")
+        return _Seen(True, answer.etag, claim_from_bytes(answer.body, self.key))
+
+
+async def _acquire(mine: Claim, address: _Address, earlier: Callable[[], Awaitable[GpuResult | None]]) -> HeldClaim:
     """The claim as it is held then; untouched where an earlier run of the job has left its answer.
 
     Looks first: a store that ignores conditions would let a late job write over the claim of an earlier one.
     """
-    seen = await _look(web, urls)
+    seen = await address.look()
     for _ in range(_ROUNDS):
-        if not seen.there:
-            condition = {"If-None-Match": "*"}
-        elif seen.holder is None or seen.holder.job_id != mine.job_id:
+        if seen.holder is None:
+            condition = {"If-Match": seen.etag} if seen.there else {"If-None-Match": "*"}
+        elif seen.holder.job_id != mine.job_id:
             raise _lost(seen.holder)
         else:
             if not _same_run(mine, seen.holder) and (answer := await earlier()):
-                return HeldClaim(seen.holder, urls, web, answer)
+                return HeldClaim(seen.holder, address, answer)
             mine = _once_more(mine, seen.holder)
             condition = {"If-Match": seen.etag}
-        put = await _write(mine, urls, web, condition)
+        put = await address.write(mine, condition)
         if put.status in _NOT_KEPT:
-            put = await _write(mine, urls, web, {})
+            put = await address.write(mine, {})
         _check_writable(put)
-        seen = await _look(web, urls)
+        seen = await address.look()
         if seen.holder == mine:
-            return HeldClaim(mine, urls, web)
+            return HeldClaim(mine, address)
     raise TransferFailed("The claim of the task could not be settled.", hint="The store is busy; it is tried again.")
 
 
@@ -171,19 +197,6 @@ def _once_more(mine: Claim, before: Claim) -> Claim:
 def _same_run(mine: Claim, before: Claim) -> bool:
     """Whether `before` is what this very run has written: the answer to its writing was lost."""
     return before.worker == mine.worker and before.at == mine.at
-
-
-async def _write(mine: Claim, urls: ClaimUrls, web: WebClient, condition: dict[str, str]) -> Answer:
-    return await web.ask("PUT", urls.put_url, name=_NAME, data=claim_bytes(mine), headers=condition)
-
-
-async def _look(web: WebClient, urls: ClaimUrls) -> _Seen:
-    answer = await web.ask("GET", urls.get_url, name=_NAME, max_bytes=MAX_BYTES)
-    if answer.status == 404:
-        return _Seen(there=False)
-    if answer.status != 200:
-        raise _refused(answer, "read")
-    return _Seen(True, answer.etag, claim_from_bytes(answer.body))
 
 
 def _check_writable(answer: Answer) -> None:
@@ -208,12 +221,11 @@ def _refused(answer: Answer, done: str) -> GpuDropError:
     )
 
 
-def _lost(holder: Claim | None) -> GpuDropError:
-    if holder is not None and holder.withdrawn:
+def _lost(holder: Claim) -> GpuDropError:
+    if holder.withdrawn:
         return RunCancelled("The task was withdrawn: this job may not do it any more.")
-    name = holder.job_id if holder else ""
     return DuplicateJob(
-        f"Another job {f'({name}) ' if name else ''}does this task: this one did not finish it.",
+        f"Another job ({holder.job_id}) does this task: this one did not finish it.",
         hint="Nothing is to be done: the other job's result counts.",
-        where=name,
+        where=holder.job_id,
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from gpu_dispatch.seals import key_from_text, unsealed
 from gpu_dispatch.task import GpuTask, task_from_wire
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import WebClient
@@ -20,11 +21,15 @@ _NAME = "the task"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job's `input`: the task itself, or where it lies. `trusted_hosts` may be private, for `task_url` alone."""
+    """A job's `input`: the task itself, or where it lies. `trusted_hosts` may be private, for `task_url` alone.
+
+    With a `secret`, in hexadecimal digits, what lies there is sealed.
+    """
 
     task: Any = None
     task_url: str | None = None
     trusted_hosts: tuple[str, ...] = ()
+    secret: str = field(default="", repr=False)
 
 
 _ORDER: TypeAdapter[Order] = TypeAdapter(Order)
@@ -38,15 +43,19 @@ async def task_of(data: Any, limits: TransferLimits) -> GpuTask:
         raise _refused(e) from None
     if (order.task is None) == (order.task_url is None):
         raise TaskRefused("The input must have either `task` or `task_url`.", hint=_HINT, where="input")
-    wire = order.task if order.task_url is None else await _fetched(order.task_url, order.trusted_hosts, limits)
+    wire = order.task if order.task_url is None else await _fetched(order.task_url, order, limits)
     try:
-        return task_from_wire(wire)
+        task = task_from_wire(wire)
+        key_from_text(task.secret)
     except ValidationError as e:
         raise _refused(e) from None
+    except ValueError:
+        raise TaskRefused("The task's secret is none.", hint=_HINT, where="secret") from None
+    return task
 
 
-async def _fetched(url: str, trusted_hosts: tuple[str, ...], limits: TransferLimits) -> Any:
-    async with WebClient(trusted_hosts, limits, random.Random()) as web:  # noqa: S311 - jitter
+async def _fetched(url: str, order: Order, limits: TransferLimits) -> Any:
+    async with WebClient(order.trusted_hosts, limits, random.Random()) as web:  # noqa: S311 - jitter
         answer = await web.ask("GET", url, name=_NAME, max_bytes=MAX_TASK_BYTES)
     if answer.status in (401, 403):
         expired = b"expired" in answer.body[:4096].lower()
@@ -64,7 +73,11 @@ async def _fetched(url: str, trusted_hosts: tuple[str, ...], limits: TransferLim
             retryable=False,
         )
     try:
-        return json.loads(answer.body)
+        key = key_from_text(order.secret)
+        body = unsealed(answer.body, key, "task") if key else answer.body
+        if body is None:
+            raise TaskRefused("What lies at `task_url` is not what the listener left.", hint=_HINT, where="task_url")
+        return json.loads(body)
     except (ValueError, RecursionError) as e:
         raise TaskRefused("What lies at `task_url` is no JSON.", hint=_HINT, where="task_url") from e
 

@@ -2,11 +2,15 @@
 
 .gpudrop/jobs/TASK/ATTEMPT.claim    written by the first job that begins, or by us: then no job begins any more
 .gpudrop/jobs/TASK/ATTEMPT.answer   the worker's result, there also when the endpoint has lost or forgotten it
-.gpudrop/jobs/TASK/ATTEMPT.task     a task too large for an endpoint's request
+.gpudrop/jobs/TASK/ATTEMPT.task     a task too large for an endpoint's request, sealed: it holds links
+
+Others may write in the bucket. A claim or an answer that is not signed with the attempt's key counts as not there; one
+that stands in a claim's place is written over.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,26 +18,33 @@ import structlog
 from pydantic_core import to_json
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes, withdrawal
+from gpu_dispatch.seals import sealed, verified
 from gpu_dispatch.task import ClaimUrls, GpuResult
+from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.request import JobRequest
 from listener.dispatch.results import read_result
 from listener.process_pool import ProcessPool
 from listener.store import Store
+from manifests.errors import InputTooLarge, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 FOLDER = ".gpudrop/jobs/"
 
-MAX_ANSWER = 128 * 2**20
+MAX_ANSWER = 128 * 2**20 + 256
+_TRIES = 8
 _TYPE = "application/json"
 
 
 class Marks:
     """`link_s`: how long the workers' addresses work; `clock` gives epoch seconds. `pool` reads large answers."""
 
-    def __init__(self, store: Store, pool: ProcessPool, *, link_s: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, pool: ProcessPool, keys: AttemptKeys, *, link_s: int, clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._pool = pool
+        self._keys = keys
         self._link_s = link_s
         self._clock = clock
 
@@ -49,14 +60,19 @@ class Marks:
     async def keep_task(self, request: JobRequest, attempt: int, wire: Any) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""
         key = _key(request.task_id, attempt, "task")
-        await self._store.put(request.bucket, key, to_json(wire), content_type=_TYPE)
+        data = await asyncio.to_thread(sealed, to_json(wire), self._keys.of(request.task_id, attempt), "task")
+        await self._store.put(request.bucket, key, data, content_type="application/octet-stream")
         return await self._sign("GET", request.bucket, key)
+
+    async def secret(self, request: JobRequest, attempt: int) -> str:
+        """What the attempt's workers sign with; "" where the first of them were told nothing of it."""
+        if await self._keys.is_older(request.task_id, attempt):
+            return ""
+        return self._keys.of(request.task_id, attempt).hex()
 
     async def claim(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is; None while nobody has begun, and when it is ours."""
-        key = _key(request.task_id, attempt, "claim")
-        data = await self._store.read(request.bucket, key, max_bytes=MAX_BYTES)
-        claim = claim_from_bytes(data) if data else None
+        claim = await self._claim(request, attempt)
         return None if claim and claim.withdrawn else claim
 
     async def revoke(self, request: JobRequest, attempt: int) -> None:
@@ -65,20 +81,40 @@ class Marks:
 
     async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
         """As `revoke`, for who has no request any more."""
-        await self._store.put(bucket, _key(task_id, attempt, "claim"), self._ours(task_id), content_type=_TYPE)
+        await self._store.put(bucket, _key(task_id, attempt, "claim"), self._ours(task_id, attempt), content_type=_TYPE)
 
     async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""
-        key = _key(request.task_id, attempt, "claim")
-        if await self._store.create(request.bucket, key, self._ours(request.task_id), content_type=_TYPE):
-            return None
-        return await self.claim(request, attempt)
+        key, ours = _key(request.task_id, attempt, "claim"), self._ours(request.task_id, attempt)
+        for _ in range(_TRIES):
+            if await self._store.create(request.bucket, key, ours, content_type=_TYPE):
+                return None
+            there = await self._store.head(request.bucket, key)
+            claim = await self._claim(request, attempt)
+            if claim is not None:
+                return None if claim.withdrawn else claim
+            if there is None:
+                continue
+            # It is no claim, and a worker would write over it: so do we, unless one has.
+            log.warning("claim_not_believed", run_id=request.run_id, key=key)
+            etag = there.etag
+            if await self._store.replace(request.bucket, key, ours, content_type=_TYPE, expected=etag) is not None:
+                return None
+        raise StoreUnavailable(f"{key!r} changes all the time.", hint="See who else writes there.", where=key)
 
     async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
         """What the worker left; None while it has left nothing, or nothing about this task."""
         key = _key(request.task_id, attempt, "answer")
-        data = await self._store.read(request.bucket, key, max_bytes=MAX_ANSWER)
-        result = await read_result(data, self._pool) if data else None
+        data = await self._read(request, key, MAX_ANSWER)
+        if not data:
+            return None
+        vouched = await asyncio.to_thread(verified, data, self._keys.of(request.task_id, attempt), "answer")
+        if vouched is None and await self._keys.is_older(request.task_id, attempt):
+            vouched = data
+        if vouched is None:
+            log.warning("answer_not_believed", run_id=request.run_id, key=key)
+            return None
+        result = await read_result(vouched, self._pool)
         if result and result.task_id != request.task_id:
             log.warning("answer_not_believed", run_id=request.run_id, key=key, task=result.task_id[:200])
             return None
@@ -97,8 +133,25 @@ class Marks:
     async def drop(self, bucket: str, task_id: str, attempt: int, what: Literal["claim", "answer"]) -> None:
         await self._store.delete(bucket, _key(task_id, attempt, what))
 
-    def _ours(self, task_id: str) -> bytes:
-        return claim_bytes(withdrawal(task_id, self._clock()))
+    def _ours(self, task_id: str, attempt: int) -> bytes:
+        return claim_bytes(withdrawal(task_id, self._clock()), self._keys.of(task_id, attempt))
+
+    async def _claim(self, request: JobRequest, attempt: int) -> Claim | None:
+        """Ours, too; None: nothing is there, or nothing that is believed."""
+        data = await self._read(request, _key(request.task_id, attempt, "claim"), MAX_BYTES)
+        if not data:
+            return None
+        claim = claim_from_bytes(data, self._keys.of(request.task_id, attempt))
+        if claim is None and await self._keys.is_older(request.task_id, attempt):
+            claim = claim_from_bytes(data)
+        return claim if claim and claim.task_id == request.task_id else None
+
+    async def _read(self, request: JobRequest, key: str, most: int) -> bytes | None:
+        """None also for what is larger than anything a worker leaves there."""
+        try:
+            return await self._store.read(request.bucket, key, max_bytes=most)
+        except InputTooLarge:
+            return None
 
     async def _sign(self, method: Literal["GET", "PUT"], bucket: str, key: str) -> str:
         return await self._store.sign(method, bucket, key, expires_s=self._link_s, content_type=_TYPE)

@@ -46,6 +46,7 @@ class TaskMaker:
                 claim=await self.marks.claim_urls(request, attempt),
                 answer_url=put_url,
                 answer_get_url=get_url,
+                secret=await self.marks.secret(request, attempt),
                 outputs=await self.uploads.prepare(request, task.outputs),
             )
         if not claims or _roughly(task) < LARGE:

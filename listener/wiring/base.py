@@ -18,12 +18,14 @@ from listener.cluster.base import Cluster
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
+from listener.dispatch.attempt_keys import NAME as ATTEMPTS
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
+from listener.ledger.secrets import SecretLedger
 from listener.parsers import Parsers
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
@@ -88,9 +90,21 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     spent = spending(jobs, endpoints.places)
     board = Board(store, runs, clock, spent)
     callbacks = CallbackLedger(database)
+    secret = await SecretLedger(database, clock).secret(ATTEMPTS)
     dispatch = await build_dispatch(
         DispatchNeeds(
-            config, environment, store, jobs, ends, patience, clock, endpoints, pool, board.progress, board.waiting
+            config,
+            environment,
+            store,
+            jobs,
+            secret,
+            ends,
+            patience,
+            clock,
+            endpoints,
+            pool,
+            board.progress,
+            board.waiting,
         ),
         stack,
     )

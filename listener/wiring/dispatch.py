@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from listener.clock import Clock
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
+from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.budgets import Budgets
 from listener.dispatch.estimates import Estimates
@@ -25,6 +26,7 @@ from listener.dispatch.sweeping import sweep_marks
 from listener.dispatch.tasks import TaskMaker
 from listener.dispatch.uploads import Uploads
 from listener.ledger.jobs import JobLedger
+from listener.ledger.secrets import Secret
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.signals import Ends
@@ -46,6 +48,7 @@ class DispatchNeeds:
     environment: Environment
     store: Store
     jobs: JobLedger
+    secret: Secret
     ends: Ends
     patience: Patience
     clock: Clock
@@ -78,7 +81,8 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     link_s = link_seconds(config)
     jobs = needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
-    marks = Marks(store, needs.pool, link_s=link_s, clock=needs.clock)
+    keys = AttemptKeys(needs.secret, jobs, needs.clock)
+    marks = Marks(store, needs.pool, keys, link_s=link_s, clock=needs.clock)
     late = LateClaims(marks, now=time.monotonic)
     pool = Pool(needs.endpoints.places, needs.endpoints.former, now=time.monotonic, rng=rng)
     await pool.start()

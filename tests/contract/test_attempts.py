@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gpu_dispatch.claims import Claim, claim_bytes
+from gpu_dispatch.claims import Claim, claim_bytes, withdrawal
 from gpu_dispatch.task import (
     Clip,
     GpuResult,
@@ -23,6 +23,7 @@ from gpu_dispatch.task import (
     Videos,
 )
 from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.worker.answer import result_bytes
 from gpu_dispatch.worker.claim import Identity, claimed
 from handlers.base import PlannedTask, TaskTarget
 from listener.dispatch.request import JobRequest, Tried
@@ -33,6 +34,7 @@ from manifests.errors import DuplicateJob, QueuedTooLong, RunCancelled, SubmitUn
 from support.attempts import LINK_S, Bench, Opened
 from support.jobs import ANYTHING
 from support.jobs import job as row_of
+from support.odd_worker import transcript
 from support.runpod.faults import reset
 
 pytestmark = pytest.mark.minio
@@ -119,6 +121,61 @@ async def begins(bench: Bench, request: JobRequest, *, after_s: float) -> bool:
 async def settled(bench: Bench, request: JobRequest, *, after_s: float) -> Claim | None:
     await asyncio.sleep(after_s)
     return await bench.marks.settle(request, 1)
+
+
+def planted(bench: Bench, request: JobRequest, what: str) -> bytes:
+    """What somebody puts there who may write in the bucket; "old": as workers of earlier releases do."""
+    if what == "answer":
+        return result_bytes(GpuResult(request.task_id, transcript("planted")))
+    other = bench.keys.of(request.task_id, 2)
+    claims = {"old": claim_bytes(Claim(request.task_id, "j9", "one", "w", 1.0))}
+    claims |= {"other": claim_bytes(Claim(request.task_id, "j9", "one", "w", 1.0), other)}
+    return {**claims, "withdrawn": claim_bytes(withdrawal(request.task_id, 1.0)), "large": b"x" * 5000}[what]
+
+
+@pytest.mark.parametrize("what", ["old", "other", "withdrawn", "large"])
+async def test_a_claim_that_somebody_planted_leads_nowhere_and_is_withdrawn(opened: Opened, what: str) -> None:
+    bench = await opened()
+    request = bench.request()
+    await bench.row(request, state="unknown")
+    data = planted(bench, request, what)
+    await bench.store.put(request.bucket, bench.claim_key(request), data, content_type="")
+    assert await bench.marks.claim(request, 1) is None
+    with pytest.raises(SubmitUnknown) as caught:
+        await bench.means.sender.resume(request, 1)
+    assert caught.value.retryable and await bench.withdrawn(request)
+    assert not await begins(bench, request, after_s=0.0)
+
+
+async def test_an_answer_that_somebody_planted_is_none(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    key = bench.claim_key(request).replace("claim", "answer")
+    own = bench.keys.of(request.task_id, 1)
+    true = result_bytes(GpuResult(request.task_id, transcript("true")), own)
+    for data in (planted(bench, request, "answer"), true[:-1], b"", result_bytes(GpuResult("other", None), own)):
+        await bench.store.put(request.bucket, key, data, content_type="")
+        assert await bench.marks.answer(request, 1) is None
+    await bench.store.put(request.bucket, key, true, content_type="")
+    found = await bench.marks.answer(request, 1)
+    assert found and isinstance(found.payload, Transcript) and found.payload.text == "true"
+
+
+async def test_what_was_sent_before_there_were_keys_comes_to_its_end(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    row = row_of(f"{request.task_id}-1-1", task_id=request.task_id, endpoint="one", endpoint_id="one", intended=1.0)
+    await bench.ledger.reserve(row, ANYTHING)
+    maker = TaskMaker(bench.store, bench.marks, bench.means.uploads, LINK_S)
+    assert (await maker.task(request, 1, timeout_s=60.0, claims=True)).secret == ""
+    await bench.store.put(request.bucket, bench.claim_key(request), planted(bench, request, "old"), content_type="")
+    (found,) = await bench.means.sender.resume(request, 1)
+    assert found.job.job_id == "j9"
+    answer = bench.claim_key(request).replace("claim", "answer")
+    await bench.store.put(request.bucket, answer, planted(bench, request, "answer"), content_type="")
+    assert await bench.marks.answer(request, 1)
+    await bench.marks.revoke(request, 1)
+    assert not await begins(bench, request, after_s=0.0)
 
 
 async def test_a_job_nobody_takes_goes_to_another_endpoint_and_does_not_count(opened: Opened) -> None:

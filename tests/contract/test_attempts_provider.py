@@ -89,7 +89,7 @@ async def test_an_answer_of_another_task_in_the_store_is_not_this_tasks(opened: 
     request = bench.request()
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
-    stray = result_bytes(GpuResult("another-task", transcript("stray")))
+    stray = result_bytes(GpuResult("another-task", transcript("stray")), bench.keys.of(request.task_id, 1))
     key = bench.claim_key(request).replace("claim", "answer")
     await bench.store.put(request.bucket, key, stray, content_type="application/json")
     bench.at["one"].lose(job)

@@ -29,7 +29,8 @@ async def refused_marks(bench: Bench, server: Any) -> AsyncGenerator[tuple[Bench
     """The bench, but what the listener does about marks can be refused; what its workers do cannot."""
     with store_proxy(server) as proxy:
         store = S3Store(settings_for(server, *bench.store.buckets, endpoint=proxy.endpoint))
-        marks = Marks(store, bench.marks._pool, link_s=LINK_S, clock=time.time)  # pyright: ignore[reportPrivateUsage]
+        pool = bench.marks._pool  # pyright: ignore[reportPrivateUsage]
+        marks = Marks(store, pool, bench.keys, link_s=LINK_S, clock=time.time)
         yield replace(bench, means=replace(bench.means, marks=marks)), proxy
         await store.close()
 

@@ -26,6 +26,8 @@ from support.stores import s3_client, settings_for
 KEEPS = {"minio": True, "versitygw": True, "seaweedfs": True}
 """What each server was found to do with `If-None-Match: *`; a server that changes its ways fails a test here."""
 
+KEY = b"k" * 32
+
 
 @dataclass
 class Place:
@@ -97,6 +99,19 @@ async def test_of_many_at_once_one_has_the_claim(place: Place) -> None:
         assert sorted(ends) == ["duplicate_job"] * 7 + ["mine"]
         holder = await place.holder(task)
         assert holder and ends.index("mine") == int(holder.job_id.removeprefix("job-"))
+
+
+FOREIGN = [b"\x00 no claim", claim_bytes(Claim("t", "planted", "ep", "w", 1.0)), b"x" * 100_000]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=["no claim", "not signed", "large"])
+async def test_of_many_that_meet_something_foreign_one_has_the_claim(place: Place, foreign: bytes) -> None:
+    task = replace(await place.task(), secret=KEY.hex())
+    await place.store.write(place.bucket, f"{task.task_id}.claim", foreign, content_type="")
+    ends = await asyncio.gather(*(claim(task, who(f"job-{n}", f"w{n}")) for n in range(8)))
+    assert sorted(ends) == ["duplicate_job"] * 7 + ["mine"]
+    holder = claim_from_bytes(await place.lies(task) or b"", KEY)
+    assert holder and ends.index("mine") == int(holder.job_id.removeprefix("job-"))
 
 
 async def test_a_late_job_is_told_whose_the_task_is(place: Place) -> None:

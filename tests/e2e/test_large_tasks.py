@@ -46,10 +46,12 @@ def test_a_task_too_large_for_the_queue_goes_through_the_store(install: Installa
     job = install.until(lambda: next(iter(there.jobs("real")), None))
     assert isinstance(install.drops, MinioDrops)
     drops = install.drops
-    assert set(job.input) == {"task_url", "trusted_hosts"}
+    assert set(job.input) == {"task_url", "trusted_hosts", "secret"}
     (kept,) = [key for key in pending(drops) if key.endswith("/1.task")]
     assert kept in job.input["task_url"]
-    assert len(drops.get(kept) or b"") > LIMIT
+    stored = drops.get(kept) or b""
+    assert len(stored) > LIMIT
+    assert b"Signature" not in stored and b"clip.mp4" not in stored, "no link lies in the bucket to be read"
     done = install.done("long.job.json")
     assert [(each.status, each.taken, each.finished) for each in there.jobs("real")] == [("COMPLETED", 1, 1)]
     assert drops.get("long.captioned.mp4") not in (None, b"", clip)

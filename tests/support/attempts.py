@@ -28,6 +28,7 @@ from gpu_dispatch.worker.job import Workplace, finish_job
 from gpu_dispatch.worker.serverless import wire
 from handlers.base import PlannedTask, TaskFile
 from listener.clock import Clock
+from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.budgets import Budgets
 from listener.dispatch.estimates import Estimates
@@ -42,6 +43,7 @@ from listener.dispatch.tasks import TaskMaker
 from listener.dispatch.uploads import Uploads
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, JobRow
+from listener.ledger.secrets import SecretLedger
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.signals import Ends
@@ -70,6 +72,7 @@ class Bench:
     database: Database
     ledger: JobLedger
     marks: Marks
+    keys: AttemptKeys
     means: Means
     folder: Path
     dialect: str
@@ -108,16 +111,15 @@ class Bench:
 
     async def claim(self, request: JobRequest, job_id: str) -> None:
         claim = Claim(request.task_id, job_id, "one", "w", time.time())
-        await self.store.put(
-            request.bucket, self.claim_key(request), claim_bytes(claim), content_type="application/json"
-        )
+        data = claim_bytes(claim, self.keys.of(request.task_id, 1))
+        await self.store.put(request.bucket, self.claim_key(request), data, content_type="application/json")
 
     def claim_key(self, request: JobRequest) -> str:
         return f".gpudrop/jobs/{request.task_id}/1.claim"
 
     async def withdrawn(self, request: JobRequest) -> bool:
         data = await self.store.read(request.bucket, self.claim_key(request), max_bytes=4096)
-        claim = claim_from_bytes(data) if data else None
+        claim = claim_from_bytes(data, self.keys.of(request.task_id, 1)) if data else None
         return claim is not None and claim.withdrawn
 
     async def take(self, name: str) -> Job:
@@ -185,7 +187,9 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             processes = ProcessPool(os.environ, parent=tmp_path / "work")
             await processes.open()
             stack.push_async_callback(processes.close)
-            ledger, marks = JobLedger(database, time.time), Marks(s3_store, processes, link_s=LINK_S, clock=time.time)
+            ledger, secret = JobLedger(database, time.time), await SecretLedger(database, time.time).secret("attempts")
+            keys = AttemptKeys(secret, ledger, time.time)
+            marks = Marks(s3_store, processes, keys, link_s=LINK_S, clock=time.time)
             rng = random.Random(1)
             patience, clock = Patience(rng), Clock()
             places = [
@@ -219,6 +223,6 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 clock=clock, now=time.monotonic, rng=rng, patience=patience, tell=_ignored, limit_s=LINK_S,
             )  # fmt: skip
             at = {name: serving.endpoint(name) for name in ("one", "two")}
-            return Bench(serving, at, s3_store, database, ledger, marks, means, tmp_path, dialect)
+            return Bench(serving, at, s3_store, database, ledger, marks, keys, means, tmp_path, dialect)
 
         yield open_bench

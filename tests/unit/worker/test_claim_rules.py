@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gpu_dispatch.claims import Claim, claim_bytes
+from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes, withdrawal
+from gpu_dispatch.seals import KEY_BYTES
 from gpu_dispatch.task import (
     AddAudioParams,
     ClaimUrls,
@@ -23,6 +24,7 @@ from gpu_dispatch.task import (
     result_to_wire,
 )
 from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.worker.answer import result_bytes
 from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, claimed
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.job import Ended, Workplace, finish_job
@@ -31,6 +33,7 @@ from manifests.errors import DuplicateJob, EncodeFailed
 QUICK = TransferLimits(
     connect_s=2, idle_s=5, total_s=20, attempts=3, trusted_attempts=3, backoff_s=0.01, backoff_cap_s=0.02
 )
+KEY = b"k" * KEY_BYTES
 SIGNED = "?X-Amz-Signature=topsecret"
 MINE = Identity("job", "ep", "w1")
 OTHERS = Claim("t", "other", "ep", "w2", 1.0)
@@ -64,6 +67,10 @@ class Keeper:
                 return web.Response(status=412)
         self.objects[request.path] = data
         return web.Response()
+
+    def signed(self) -> GpuTask:
+        """As a listener sends it that gives each attempt a key."""
+        return replace(self.task(), secret=KEY.hex())
 
     def task(self) -> GpuTask:
         at = f"http://{self.host}"
@@ -174,9 +181,58 @@ async def test_where_conditions_are_ignored_the_first_of_two_at_once_finds_out(k
             await mine.check()
 
 
-async def test_something_that_is_no_claim_is_somebody_elses(keeper: Keeper, tmp_path: Path) -> None:
-    keeper.objects["/claim"] = b"\x00 not a claim"
-    assert code(await work(keeper.task(), tmp_path, [])) == "duplicate_job"
+FOREIGN = {
+    "nothing": b"",
+    "no claim": b"\x00 not a claim",
+    "a claim without a signature": claim_bytes(OTHERS),
+    "a claim signed for another attempt": claim_bytes(OTHERS, b"o" * KEY_BYTES),
+    "a withdrawal without a signature": claim_bytes(withdrawal("t", 1.0)),
+    "more than a claim has": b"x" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+async def test_what_is_no_claim_of_the_attempt_is_written_over(keeper: Keeper, tmp_path: Path, foreign: bytes) -> None:
+    keeper.objects["/claim"] = foreign
+    done: list[str] = []
+    assert code(await work(keeper.signed(), tmp_path, done)) == "" and done == ["worked"]
+    held = claim_from_bytes(keeper.objects["/claim"], KEY)
+    assert held and held.job_id == MINE.job_id
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
+async def test_what_is_put_in_the_place_of_a_claim_neither_stops_the_work_nor_stays(
+    keeper: Keeper, foreign: bytes
+) -> None:
+    async with claimed(keeper.signed(), MINE, QUICK) as mine:
+        assert mine
+        claim = keeper.objects["/claim"]
+        keeper.objects["/claim"] = foreign
+        await mine.check()
+        assert keeper.objects["/claim"] == claim
+        async with claimed(keeper.signed(), Identity("job", "ep", "w2"), QUICK):
+            with pytest.raises(DuplicateJob):
+                await mine.check()
+
+
+async def test_a_signed_claim_and_a_signed_withdrawal_are_heeded(keeper: Keeper, tmp_path: Path) -> None:
+    for claim, ends in ((OTHERS, "duplicate_job"), (withdrawal("t", 1.0), "cancelled")):
+        keeper.objects["/claim"] = claim_bytes(claim, KEY)
+        assert code(await work(keeper.signed(), tmp_path, [])) == ends
+
+
+async def test_an_answer_that_somebody_else_left_is_none(keeper: Keeper, tmp_path: Path) -> None:
+    done: list[str] = []
+    first = await work(keeper.signed(), tmp_path, done)
+    answer = keeper.objects["/answer"]
+    assert await work(keeper.signed(), tmp_path, done, AGAIN) == first and done == ["worked"]
+    planted = GpuResult("t", Videos((), "planted"))
+    for left in (result_bytes(planted), result_bytes(planted, b"o" * KEY_BYTES), answer[:-1], answer[1:]):
+        keeper.objects["/answer"] = left
+        keeper.objects["/claim"] = claim_bytes(replace(OTHERS, job_id=MINE.job_id), KEY)
+        ended = await work(keeper.signed(), tmp_path, done, AGAIN)
+        assert isinstance(ended.result.payload, Videos) and ended.result.payload.encoder == "copy"
+    assert done == ["worked"] * 5
 
 
 async def test_a_store_that_is_away_for_a_while_does_not_end_the_work(keeper: Keeper) -> None:

@@ -1,0 +1,85 @@
+"""What makes an attempt's objects in the store its own: a key that only the listener and the attempt's workers have.
+
+Whoever else may write in the bucket can put something there or take it away, but nothing that is believed; and what
+lies there sealed, with links in it, tells nobody anything.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from hashlib import sha256
+from typing import Literal
+
+from Crypto.Cipher import AES
+
+KEY_BYTES = 32
+
+Kind = Literal["claim", "answer", "task"]
+
+_MAC_BYTES = 32
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+_SIGNED = b"gpudrop-signed-1 "
+_SEALED = b"gpudrop-sealed-1 "
+
+
+def attempt_key(secret: bytes, task_id: str, attempt: int) -> bytes:
+    """The key of one attempt at a task; whoever has it learns nothing of another's."""
+    return hmac.digest(secret, f"gpudrop attempt {attempt} of {task_id}".encode(), sha256)
+
+
+def key_from_text(text: str) -> bytes | None:
+    """The key of a task that has one. Raises ValueError."""
+    key = bytes.fromhex(text)
+    if key and len(key) != KEY_BYTES:
+        raise ValueError("a key of another length")
+    return key or None
+
+
+def mac(data: bytes, key: bytes, kind: Kind) -> bytes:
+    return hmac.digest(_of(key, kind), data, sha256)
+
+
+def signed(data: bytes, key: bytes | None, kind: Kind) -> bytes:
+    """`data` behind a line that vouches for it; without a key it stands for itself, as in earlier releases."""
+    return data if key is None else _SIGNED + mac(data, key, kind).hex().encode() + b"\n" + data
+
+
+def verified(data: bytes, key: bytes | None, kind: Kind) -> bytes | None:
+    """What was signed; None for what was not, or by somebody else, or as another kind."""
+    if key is None:
+        return data
+    head, line, body = data[: len(_SIGNED) + 2 * _MAC_BYTES + 1].partition(b"\n")
+    if not head.startswith(_SIGNED) or not line or body:
+        return None
+    body = data[len(head) + 1 :]
+    return body if hmac.compare_digest(head[len(_SIGNED) :], mac(body, key, kind).hex().encode()) else None
+
+
+def sealed(data: bytes, key: bytes, kind: Kind) -> bytes:
+    """`data` so that nobody without the key can read or change it."""
+    nonce = os.urandom(_NONCE_BYTES)
+    cipher = AES.new(_of(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
+    cipher.update(_SEALED)
+    text, tag = cipher.encrypt_and_digest(data)
+    return b"".join((_SEALED, nonce, tag, text))
+
+
+def unsealed(data: bytes, key: bytes, kind: Kind) -> bytes | None:
+    """What was sealed with the key; None for everything else."""
+    start = len(_SEALED)
+    nonce, tag = data[start : start + _NONCE_BYTES], data[start + _NONCE_BYTES : start + _NONCE_BYTES + _TAG_BYTES]
+    if not data.startswith(_SEALED) or len(tag) != _TAG_BYTES:
+        return None
+    cipher = AES.new(_of(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
+    cipher.update(_SEALED)
+    try:
+        return cipher.decrypt_and_verify(data[start + _NONCE_BYTES + _TAG_BYTES :], tag)
+    except ValueError:
+        return None
+
+
+def _of(key: bytes, kind: Kind) -> bytes:
+    """A key for each kind, so that none passes for another."""
+    return hmac.digest(key, f"gpudrop {kind} 1".encode(), sha256)
