@@ -1,7 +1,7 @@
 """A final sidecar read back: whose it is, and how that run ended.
 
 Whoever may drop files may write one of these, too: nothing but a run id, the drop's key
-and version, and the outputs' keys is taken from it.
+and version, and the outputs' keys is taken from it, and of those no more than whoever wrote it could have written.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from manifests.documents import fields_of
 from manifests.keys import key_problem
+from manifests.names import drop_folder, drop_path, is_reserved
 
 DONE_CODE = 200
 MAX_OUTPUTS = 10_000
@@ -59,6 +60,17 @@ def ending_from_bytes(body: bytes) -> Ending | None:
     if isinstance(found.code, str) and not key_problem(found.code):
         return Ending(found.run_id, found.key, error_code=found.code, version=found.version)
     return None
+
+
+def is_beside(path: str, key: str) -> bool:
+    """Whether sidecars whose keys begin with `path` may be those of the drop at `key`."""
+    number = path.removeprefix(f"{key}.")
+    return path in (drop_path(key), key) or (number != path and number.isdecimal())
+
+
+def may_tell_of(drop: str, output: str) -> bool:
+    """Whether a sidecar of `drop` is believed that `output` is its run's: who may write the one may write the other."""
+    return output.startswith(drop_folder(drop)) and output != drop and not is_reserved(output)
 
 
 def writer_of(body: bytes) -> str:

@@ -2,6 +2,9 @@
 
 So it is after a crash between the sidecar and its record, and with a ledger or an engine that begins anew: a run's id
 is that of the drop's version, so a sidecar that names it tells of this very version.
+
+Whoever may drop may write such a sidecar: it ends the drop's own run, and makes nothing the run's that lies elsewhere,
+unless the ledger or the object itself says so.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from listener.runs.fence import Fence
 from listener.runs.request import RunRequest
 from listener.runs.seal import UNSEALED, Seal
 from listener.store import Store
-from manifests.endings import Ending, ending_from_bytes
+from manifests.endings import Ending, ending_from_bytes, may_tell_of
 from manifests.names import Sidecar
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
@@ -99,10 +102,11 @@ class Adoption:
 
     async def _adopt(self, run: RunRequest, ending: Ending) -> None:
         await self._board.close(run.run_id)
-        metas = [await self._store.head(run.bucket, key) for key in ending.outputs]
-        await self._objects.found(
-            run.bucket, [meta for meta in metas if meta], run.run_id, owner=run.key, lineage=run.lineage
-        )
+        metas = [meta for key in ending.outputs if (meta := await self._store.head(run.bucket, key))]
+        told = [meta for meta in metas if may_tell_of(run.key, meta.key) or meta.run_id == run.run_id]
+        # Of all others the ledger tells whether the run had claimed them.
+        await self._objects.wrote(run.bucket, metas, run.run_id)
+        await self._objects.found(run.bucket, told, run.run_id, owner=run.key, lineage=run.lineage)
         await self._fence.take_back(run, "status")
         state = state_after(ending.error_code)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=ending.error_code)

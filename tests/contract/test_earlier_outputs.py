@@ -12,7 +12,10 @@ import pytest
 from listener.ledger.inbox import InboxLedger, Told
 from listener.ledger.objects import Seen
 from listener.ledger.settling import Settlement, Settling
+from listener.runs.request import run_id_of
 from listener.sources.listing.earlier_outputs import EarlierOutputs
+from listener.stores.s3 import S3Store
+from manifests.endings import is_beside
 from support.held_store import RunRecords, run_records
 
 DONE = {"run_id": "r1", "key": "talk.mp3", "code": 200, "outputs": [{"key": "talk.mp4"}]}
@@ -35,7 +38,7 @@ async def test_an_event_before_the_first_listing_hides_nothing(
     folder_store: Any, records: RunRecords, first: bool
 ) -> None:
     (bucket,) = folder_store.buckets
-    await folder_store.put(bucket, "talk.done.json", json.dumps(DONE).encode(), content_type="application/json")
+    await folder_store.put(bucket, "talk.mp3.done.json", json.dumps(DONE).encode(), content_type="application/json")
     await folder_store.put(bucket, "talk.mp4", b"film", content_type="video/mp4")
     if not first:
         await take_in(records, bucket, "known.mp3")
@@ -45,3 +48,63 @@ async def test_an_event_before_the_first_listing_hides_nothing(
     await earlier.learn(bucket, [""], None)
     written = await records.objects.written(bucket, "talk.mp4")
     assert (written is not None and written.run_id == "r1") == first
+
+
+def ended(key: str, run_id: str, *outputs: str, version: str = "v1") -> bytes:
+    told = {"run_id": run_id, "key": key, "version": version, "code": 200}
+    return json.dumps({**told, "outputs": [{"key": output} for output in outputs]}).encode()
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
+def store(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{request.param}_store")
+
+
+async def test_a_sidecar_makes_nothing_its_drops_that_lies_elsewhere(store: Any, records: RunRecords) -> None:
+    """A dropper of "mine/" writes what it likes there; what it says of others is not believed."""
+    bucket = store.buckets[0]
+    true_id = run_id_of(bucket, "mine/true.job.json", "v1")
+    victims = run_id_of(bucket, "victim/a.job.json", "v1")
+    put = {
+        "mine/in.mp4": "", "mine/sub/in.mp4": "", "victim/plain.mp4": "", "victim/run.srt": victims,
+        "other/marked.srt": true_id, "mine/forged.srt": "", "root.mp4": "",
+    }  # fmt: skip
+    for key, run_id in put.items():
+        await store.put(bucket, key, b"x", content_type="", run_id=run_id)
+    sidecars = {
+        "mine/true.done.json": ended("mine/true.job.json", true_id, *put),
+        "mine/as-victim.done.json": ended("mine/as-victim.job.json", victims, "victim/run.srt"),
+        "mine/a.done.json": ended("victim/a.job.json", victims, "victim/plain.mp4"),
+        "mine/root.done.json": ended("root.job.json", "r", "root.mp4"),
+        "mine/drop.done.json": ended("mine/drop.job.json", "r", "mine/drop.job.json", "mine/true.done.json"),
+    }
+    for key, body in sidecars.items():
+        await store.put(bucket, key, body, content_type="application/json")
+    await store.put(bucket, "mine/drop.job.json", b"{}", content_type="application/json")
+    earlier = EarlierOutputs(store, records.objects)
+    await earlier.begin([bucket])
+    await earlier.learn(bucket, [""], None)
+    every = [*put, *sidecars, "mine/drop.job.json"]
+    known = {key: found.run_id for key in every if (found := await records.objects.written(bucket, key))}
+    believed = ["mine/in.mp4", "mine/sub/in.mp4", "mine/forged.srt"]
+    # A folder keeps no marks.
+    marked = (await store.head(bucket, "other/marked.srt")).run_id
+    assert known == dict.fromkeys([*believed, *(["other/marked.srt"] if marked else [])], true_id)
+    assert bool(marked) == isinstance(store, S3Store)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "is_its"),
+    [
+        ("a/talk", "a/talk.job.json", True),
+        ("a/talk.job.json", "a/talk.job.json", True),
+        ("a/talk.job.json.2", "a/talk.job.json", True),
+        ("a/talk.mp3", "a/talk.mp3", True),
+        ("a/talk", "a/talk.mp3", False),
+        ("a/talk.job.json.x", "a/talk.job.json", False),
+        ("b/talk", "a/talk.job.json", False),
+        ("talk", "a/talk.job.json", False),
+    ],
+)
+def test_a_sidecar_lies_beside_its_drop(path: str, key: str, is_its: bool) -> None:
+    assert is_beside(path, key) == is_its

@@ -263,6 +263,26 @@ async def test_outputs_of_an_adopted_end_are_known(desk: Desk) -> None:
     assert await desk.records.objects.written(desk.bucket, "gone.json") is None
 
 
+async def test_a_sidecar_makes_nothing_the_runs_that_is_elsewhere_and_was_not_planned(desk: Desk) -> None:
+    """A dropper plants one beside its drop, which names what others have there, and drops again."""
+    run = await desk.records.add(run_of("r", "mine/a.job.json", bucket=desk.bucket))
+    await OutputOwners(desk.records.database).claim(desk.bucket, ["out/planned.srt"], Claim("r", run.key, 0))
+    for key in ("mine/in.srt", "out/planned.srt", "victim/film.mp4", "film.mp4"):
+        await desk.put(key, b"1")
+    body = done(run, "mine/in.srt", "out/planned.srt", "victim/film.mp4", "film.mp4", "mine/a.job.json")
+    await desk.put("mine/a.done.json", body)
+    await desk.put("mine/a.job.json", b"{}")
+    assert await desk.adoption.begin(run)
+    own = {key for key, _ in await desk.records.objects.written_by(desk.bucket, "r")}
+    assert own == {"mine/in.srt", "out/planned.srt"}
+    # As if its end had not been recorded: it gives way to a newer run, and takes back what is its own.
+    await desk.records.set_back("r")
+    await desk.records.runs.request_end("r", "superseded")
+    assert await desk.closer.failed(run, None, RunSuperseded("no").info, []) is None
+    assert await desk.get("victim/film.mp4") == await desk.get("film.mp4") == b"1"
+    assert await desk.get("out/planned.srt") is None
+
+
 FORGED = [
     b"",
     b"{",

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.runs import RunLedger, RunRow, runs_table
 from listener.runs.request import RunRequest
 from listener.triggers import Trigger
 
@@ -63,6 +65,15 @@ class RunRecords:
         row = RunRow(run.run_id, run.bucket, run.key, "t", "accepted", accepted, accepted, {})
         assert await self.runs.add(row)
         return run
+
+    async def set_back(self, run_id: str) -> None:
+        """As if the end of the run had not been recorded."""
+
+        def work() -> None:
+            with self.database.begin() as db:
+                db.execute(sa.update(runs_table).where(runs_table.c.run_id == run_id).values(state="running"))
+
+        await self.database.call(work)
 
 
 async def run_records(folder: Path) -> AsyncIterator[RunRecords]:

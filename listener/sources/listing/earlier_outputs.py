@@ -2,6 +2,9 @@
 
 They are named by the done sidecars beside the drops, and known before the first object of the bucket is told of: an
 output that a trigger takes would start a run otherwise.
+
+Whoever may drop may write such a sidecar: it is believed where it lies beside its drop, of outputs below the drop's
+folder and of those that its run has marked.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from typing import Protocol
 
 import structlog
 
+from listener.runs.request import run_id_of
 from listener.store import ObjectMeta, Store
-from manifests.endings import Ending, ending_from_bytes
+from manifests.endings import Ending, ending_from_bytes, is_beside, may_tell_of
 from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
 from manifests.names import sidecar_parts
 from manifests.sidecars import MAX_BYTES
@@ -73,7 +77,8 @@ class EarlierOutputs:
         known = [ending for ending in endings if ending and ending.outputs]
         for ending in known:
             metas = await asyncio.gather(*(self._head(bucket, key) for key in ending.outputs))
-            await self._outputs.found(bucket, [meta for meta in metas if meta], ending.run_id, owner=ending.key)
+            left = [meta for meta in metas if meta and _is_left(bucket, ending, meta)]
+            await self._outputs.found(bucket, left, ending.run_id, owner=ending.key)
         return len(known)
 
     async def _ending(self, bucket: str, key: str) -> Ending | None:
@@ -82,11 +87,18 @@ class EarlierOutputs:
                 body = await self._store.read(bucket, key, max_bytes=MAX_BYTES["done"])
             except (InputTooLarge, StoreDenied, UnusableKey):
                 return None
-        return await asyncio.to_thread(ending_from_bytes, body) if body else None
+        ending = await asyncio.to_thread(ending_from_bytes, body) if body else None
+        parts = sidecar_parts(key)
+        return ending if ending and parts and is_beside(parts[0], ending.key) else None
 
     async def _head(self, bucket: str, key: str) -> ObjectMeta | None:
         async with self._gate:
             return await self._store.head(bucket, key)
+
+
+def _is_left(bucket: str, ending: Ending, meta: ObjectMeta) -> bool:
+    marked = meta.run_id == ending.run_id == run_id_of(bucket, ending.key, ending.version)
+    return may_tell_of(ending.key, meta.key) or marked
 
 
 def _is_done(item: ObjectMeta, oldest: datetime | None) -> bool:
