@@ -9,6 +9,7 @@ from typing import Literal
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult, GpuTask, Progress, State
 from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed, WorkerError
+from manifests.words import plain
 
 Stop = Literal["cancelled", "timed_out"]
 """Why we ended a job ourselves."""
@@ -73,7 +74,7 @@ def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
         )
     return WorkerCrashed(
         "The worker on this machine ended in the middle of the task.",
-        hint=f"Its last words: {last_words[-500:]}" if last_words else "It may have run out of memory.",
+        hint=f"Its last words: {plain(last_words[-500:])}" if last_words else "It may have run out of memory.",
     )
 
 

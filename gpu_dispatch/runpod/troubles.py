@@ -11,6 +11,7 @@ import aiohttp
 from gpu_dispatch.runpod.answers import plain_error
 from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
+from manifests.words import plain
 
 _BODY = 4096
 _WORDS = 160
@@ -56,7 +57,7 @@ def words_of(body: bytes, key: str) -> str:
     text = plain_error(body) or html.unescape(_TAGS.sub(" ", body[:_BODY].decode("utf-8", "replace")))
     if key:
         text = text.replace(key, "…")
-    text = " ".join(_SECRETS.sub("…", text).split())
+    text = plain(_SECRETS.sub("…", text))
     return text if len(text) <= _WORDS else text[:_WORDS] + "…"
 
 

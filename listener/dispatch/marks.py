@@ -26,6 +26,7 @@ from listener.dispatch.results import read_result
 from listener.process_pool import ProcessPool
 from listener.store import Store
 from manifests.errors import InputTooLarge, StoreUnavailable
+from manifests.words import plain
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
@@ -116,7 +117,7 @@ class Marks:
             return None
         result = await read_result(vouched, self._pool)
         if result and result.task_id != request.task_id:
-            log.warning("answer_not_believed", run_id=request.run_id, key=key, task=result.task_id[:200])
+            log.warning("answer_not_believed", run_id=request.run_id, key=key, task=plain(result.task_id, 200))
             return None
         return result
 
