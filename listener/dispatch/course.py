@@ -13,7 +13,7 @@ from gpu_dispatch.watch import follow
 from listener.defects import DEFECT
 from listener.dispatch.budgets import cost_usd
 from listener.dispatch.explaining import going_on, silent, taken_away, vanished
-from listener.dispatch.legs import STOP_S, Leg, Means, from_the_store
+from listener.dispatch.legs import STOP_S, Leg, Means, from_the_store, left_answer
 from listener.dispatch.request import JobRequest
 from listener.dispatch.results import fitting
 from listener.dispatch.sending import Sent
@@ -167,7 +167,7 @@ class Course:
             return result
         if not leg.sent.backend.claims:
             return result
-        answer = await self.means.patiently(self.means.marks.answer, self.request, self.attempt)
+        answer = await left_answer(self.means, self.request, self.attempt, leg.sent)
         if answer and (answer.payload or result is None):
             return replace(answer, delay_ms=result.delay_ms if result else answer.delay_ms)
         return result
@@ -190,7 +190,7 @@ class Course:
             # Its endpoint has closed the book on it, and yet it works: the store will tell.
             known.over = False
             known.running = known.running or self.means.now()
-            known.following = asyncio.create_task(from_the_store(self.means, self.request, self.attempt))
+            known.following = asyncio.create_task(from_the_store(self.means, self.request, self.attempt, known.sent))
             self.means.pool.opened(known.sent.row.endpoint)
 
     async def _close(self, leg: Leg, outcome: str, result: GpuResult | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from gpu_dispatch.backend import JobRef, JobStatus
@@ -82,10 +82,17 @@ class Leg:
     silent: bool = False
 
 
-async def from_the_store(means: Means, request: JobRequest, attempt: int) -> JobStatus:
+async def left_answer(means: Means, request: JobRequest, attempt: int, sent: Sent) -> GpuResult | None:
+    """What a worker left in the store; it says itself how long it worked, which was no longer than the job is known."""
+    answer = await means.patiently(means.marks.answer, request, attempt)
+    known_ms = round(1000 * max(0.0, means.clock.age_s(sent.row.intended)))
+    return replace(answer, execution_ms=min(answer.execution_ms, known_ms)) if answer else None
+
+
+async def from_the_store(means: Means, request: JobRequest, attempt: int, sent: Sent) -> JobStatus:
     """Waits for the answer a worker leaves, for as long as it takes."""
     while True:
-        answer = await means.patiently(means.marks.answer, request, attempt)
+        answer = await left_answer(means, request, attempt, sent)
         if answer:
             return status_of(answer)
         await asyncio.sleep(ANSWER_S)

@@ -9,7 +9,7 @@ import structlog
 
 from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.endpoints import EndpointSpec
-from listener.dispatch.legs import STOP_S, Leg, Means, status_of
+from listener.dispatch.legs import STOP_S, Leg, Means, left_answer, status_of
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sent
 from manifests.errors import GpuDropError, QueuedTooLong, TaskTimedOut
@@ -150,7 +150,7 @@ class Timing:
         """Whether the worker has left its answer in the store: that one is taken then."""
         if not leg.sent.backend.claims:
             return False
-        answer = await self._means.patiently(self._means.marks.answer, self._request, self._attempt)
+        answer = await left_answer(self._means, self._request, self._attempt, leg.sent)
         if answer:
             leg.following.cancel()
             leg.following = asyncio.create_task(_known(status_of(answer)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpu_dispatch.claims import claim_bytes, withdrawal
 from gpu_dispatch.task import GpuResult, Transcript
 from gpu_dispatch.worker.answer import result_bytes
 from support.attempts import Bench, Opened
@@ -56,6 +57,42 @@ async def test_of_a_job_of_which_the_provider_tells_nothing_to_be_believed_the_s
     assert tried.result and isinstance(tried.result.payload, Transcript) and tried.result.task_id == request.task_id
     assert [len(place.jobs) for place in bench.at.values()] in ([1, 0], [2, 0]), "the other job is not ours"
     assert len(bench.provider.of("run")) == 1
+
+
+async def test_what_somebody_plants_beside_a_job_is_neither_delivered_nor_ends_it(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request(model="wait-2")
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    broken(bench, job)
+    working = asyncio.create_task(bench.work("one", job, told=False))
+    while not await bench.marks.claim(request, 1):
+        await asyncio.sleep(0.05)
+    planted = {
+        "answer": result_bytes(GpuResult(request.task_id, transcript("planted"))),
+        "claim": claim_bytes(withdrawal(request.task_id, 1.0)),
+    }
+    for what, data in planted.items():
+        key = bench.claim_key(request).replace("claim", what)
+        await bench.store.put(request.bucket, key, data, content_type="application/json")
+    assert await working == ""
+    tried = await running
+    assert tried.result and isinstance(tried.result.payload, Transcript) and tried.result.payload.text == "wait-2"
+    assert len(bench.provider.of("run")) == 1
+
+
+async def test_a_worker_that_says_it_worked_for_weeks_costs_what_it_can_have_cost(opened: Opened) -> None:
+    bench = await opened(usd_per_s=1.0)
+    request = bench.request()
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    broken(bench, job)
+    told = GpuResult(request.task_id, transcript("lied"), execution_ms=30 * 86_400_000)
+    key = bench.claim_key(request).replace("claim", "answer")
+    data = result_bytes(told, bench.keys.of(request.task_id, 1))
+    await bench.store.put(request.bucket, key, data, content_type="application/json")
+    tried = await running
+    assert tried.result and 0.0 <= tried.usd <= HANG_S
 
 
 async def test_a_queued_job_of_which_nothing_is_told_keeps_its_place(opened: Opened) -> None:
