@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes
@@ -17,6 +17,7 @@ OTHERS = [attempt_key(b"s" * KEY_BYTES, "run-j0", 2), attempt_key(b"s" * KEY_BYT
 CLAIM = Claim("run-j0", "job", "ep", "w", 1764258000.123)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(1, 255))
 def test_one_byte_makes_it_another(data: bytes, at: int, by: int) -> None:
     for put, got in ((signed(data, KEY, "answer"), verified), (sealed(data, KEY, "answer"), unsealed)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.words import MOST_BYTES, plain, storable
@@ -29,6 +29,7 @@ def test_what_is_shown_is_one_line_without_orders(told: str, shown: str) -> None
     assert plain(told) == shown
 
 
+@settings(deadline=None)
 @given(_ODD)
 def test_no_text_keeps_anything_that_a_terminal_obeys(text: str) -> None:
     shown = plain(text)
