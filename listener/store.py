@@ -61,6 +61,42 @@ class UploadInParts:
     urls: PartUrls
 
 
+@dataclass(frozen=True, slots=True)
+class JobObjects:
+    """What one job may touch, as (bucket, key): objects it reads, and places it writes."""
+
+    reads: tuple[tuple[str, str], ...] = ()
+    writes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """What a worker could do with its job's links beyond its job, as it was tried in one bucket.
+
+    `safe` None: it could not be found out. `narrowed`: they are signed with temporary keys that open the job's objects
+    alone. `remedy` tells what to do where it is not safe.
+    """
+
+    safe: bool | None
+    narrowed: bool
+    detail: str
+    remedy: str = ""
+
+
+class JobLinks(Protocol):
+    """Addresses of one job's objects, for its worker; they open nothing else where the store has a way to say so."""
+
+    async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
+        """An address to read or write the object with. `content_type`: what is written has this type, where given."""
+        ...
+
+    async def sign_parts(
+        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
+    ) -> UploadInParts | None:
+        """Begins an upload of up to `size_hint` bytes in parts; None where one PUT takes any size."""
+        ...
+
+
 class Store(Protocol):
     """Keys are raw; one that ends in "/" is a folder, never an object.
 
@@ -118,13 +154,18 @@ class Store(Protocol):
     async def sign(
         self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
     ) -> str:
-        """An address with which a worker reads or writes the object without any key of ours, sending any type."""
+        """An address signed with the listener's own keys: for users to read with. Workers get `links`."""
         ...
 
-    async def sign_parts(
-        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
-    ) -> UploadInParts | None:
-        """Begins an upload of up to `size_hint` bytes in parts, for a worker; None where one PUT takes any size."""
+    async def links(self, objects: JobObjects, *, lives_s: int) -> JobLinks:
+        """Links for one job, each of which works for `lives_s`, or as long as the store lets links work.
+
+        Raises StoreUnavailable, and StoreDenied where the store refuses keys that open so little.
+        """
+        ...
+
+    async def try_links(self, bucket: str) -> LinkReport:
+        """Tries with links of a job what a hostile worker would; objects appear below .gpudrop/, and are deleted."""
         ...
 
     async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
@@ -138,6 +179,11 @@ class Store(Protocol):
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
         """host:port of the store's own endpoint, which workers may reach even when it is private."""
+        ...
+
+    @property
+    def longest_link_s(self) -> float:
+        """No link for a job works longer than this."""
         ...
 
     @property

@@ -260,6 +260,12 @@ class EndpointDenied(GpuDropError):
     code = "endpoint_denied"
 
 
+class LinksUnsafe(GpuDropError):
+    """Links of a job may open more of the store than its objects: no task goes to workers elsewhere. Somebody acts."""
+
+    code = "links_unsafe"
+
+
 class TaskRefused(GpuDropError):
     """An endpoint will not take this task, however often it is asked."""
 

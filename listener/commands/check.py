@@ -27,7 +27,7 @@ from listener.store import Store
 from listener.wiring.endpoints import build_local
 from listener.wiring.parts import build_store, defaults_folders, defaults_of
 from manifests.defaults import read_defaults
-from manifests.errors import GpuDropError
+from manifests.errors import GpuDropError, LinksUnsafe
 from manifests.folder_defaults import check_folder_defaults
 from manifests.names import DEFAULTS_NAME
 from manifests.syntax import MAX_BYTES
@@ -94,6 +94,7 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
                 yield refused
             if not problem and any(isinstance(endpoint, RunPodEndpoint) for endpoint in config.endpoints):
                 yield await _claims_line(store, bucket)
+                yield await _links_line(store, bucket, trusted=config.store.trust_workers)
     finally:
         await store.close()
 
@@ -125,6 +126,21 @@ async def _claims_line(store: Store, bucket: str) -> Line:
         return Line(subject, True, "the store refuses the second of two writes, so no task is done twice")
     detail = "the store ignores If-None-Match: two workers that begin one task in the same instant may both do it"
     return Line(subject, None, detail, "Use a store or a version that honours conditional writes.")
+
+
+async def _links_line(store: Store, bucket: str, *, trusted: bool) -> Line:
+    """What a worker could do with its job's links beyond its job, tried as a hostile one would."""
+    subject = f"links: {bucket}"
+    try:
+        found = await store.try_links(bucket)
+    except GpuDropError as e:
+        return trouble(subject, e)
+    if found.safe:
+        return Line(subject, True, found.detail)
+    if trusted:
+        return Line(subject, None, f"{found.detail} (store.trust_workers is set)", found.remedy)
+    consequence = f"no task goes to RunPod ({LinksUnsafe.code})"
+    return Line(subject, False, f"{found.detail}; {consequence}", found.remedy)
 
 
 async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:

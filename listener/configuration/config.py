@@ -31,6 +31,24 @@ class FolderStoreConfig(Section, frozen=True):
     bucket: Name = "drop"
     allowed_buckets: frozenset[str] = frozenset()
     private_hosts: frozenset[str] = frozenset()
+    trust_workers: bool = False
+
+
+class StsConfig(Section, frozen=True):
+    """Temporary keys, with which the links of each job are signed so that they open its objects alone."""
+
+    mode: Literal["auto", "required", "off"] = "auto"
+    """auto: where the store gives any; a `role_arn` makes them required."""
+    endpoint: StoreUrl | None = None
+    """Where they are asked for; default: the store itself (MinIO, Ceph). AWS: https://sts.REGION.amazonaws.com."""
+    role_arn: Annotated[str, Field(pattern=r"^arn:[a-z-]+:[a-z]+:[^\s]*$")] | None = None
+    """The role that the listener takes for them (AWS, Ceph); it needs the rights that the listener has."""
+    max_duration: Annotated[Seconds, Field(ge=1800, le=7 * 86400)] | None = None
+    """The longest that they live; default 7 d, and 12 h with a role. AWS: the role's maximum session duration."""
+
+    @property
+    def longest_s(self) -> float:
+        return self.max_duration or (12 * 3600.0 if self.role_arn else 7 * 86400.0)
 
 
 class S3StoreConfig(Section, frozen=True):
@@ -46,6 +64,9 @@ class S3StoreConfig(Section, frozen=True):
     ca_file: Path | None = None
     allowed_buckets: frozenset[BucketName] = frozenset()
     private_hosts: frozenset[str] = frozenset()
+    sts: StsConfig = StsConfig()
+    trust_workers: bool = False
+    """Whether workers elsewhere may be sent links with which they could read all that the listener can."""
 
     @property
     def named_buckets(self) -> tuple[str, ...]:
@@ -186,6 +207,12 @@ class Config(Section, frozen=True):
     def known_prices(self) -> Mapping[str, float]:
         """US dollars a second, by GPU."""
         return {**PRICES, **self.prices}
+
+    @model_validator(mode="after")
+    def _links_outlive_tasks(self) -> Config:
+        if isinstance(self.store, S3StoreConfig) and self.store.sts.longest_s < self.task_timeout + 1800.0:
+            raise ValueError("store.sts.max_duration must be at least half an hour longer than task_timeout")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:

@@ -37,10 +37,10 @@ Tell = Callable[[JobRequest, int, JobRef, JobStatus], None]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """`limit_s`: how long a task's addresses work, and so how long it is waited for. `clock` gives epoch seconds.
+    """`limit_s`: the longest that a task's addresses work, and so how long it is waited for.
 
-    `now` gives seconds on a clock that never goes back, nor jumps. `tell` hears of every change: request, attempt, job,
-    status.
+    `clock` gives epoch seconds, `now` seconds on a clock that never goes back, nor jumps. `tell` hears of every change:
+    request, attempt, job, status.
     """
 
     sender: Sender

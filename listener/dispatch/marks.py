@@ -24,7 +24,7 @@ from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.request import JobRequest
 from listener.dispatch.results import read_result
 from listener.process_pool import ProcessPool
-from listener.store import Store
+from listener.store import JobLinks, JobObjects, Store
 from manifests.errors import InputTooLarge, StoreUnavailable
 from manifests.words import plain
 
@@ -38,32 +38,29 @@ _TYPE = "application/json"
 
 
 class Marks:
-    """`link_s`: how long the workers' addresses work; `clock` gives epoch seconds. `pool` reads large answers."""
+    """`clock` gives epoch seconds. `pool` reads large answers."""
 
-    def __init__(
-        self, store: Store, pool: ProcessPool, keys: AttemptKeys, *, link_s: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, pool: ProcessPool, keys: AttemptKeys, *, clock: Callable[[], float]) -> None:
         self._store = store
         self._pool = pool
         self._keys = keys
-        self._link_s = link_s
         self._clock = clock
 
-    async def claim_urls(self, request: JobRequest, attempt: int) -> ClaimUrls:
+    async def claim_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> ClaimUrls:
         key = _key(request.task_id, attempt, "claim")
-        return ClaimUrls(await self._sign("PUT", request.bucket, key), await self._sign("GET", request.bucket, key))
+        return ClaimUrls(await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key))
 
-    async def answer_urls(self, request: JobRequest, attempt: int) -> tuple[str, str]:
+    async def answer_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> tuple[str, str]:
         """Where the worker leaves its answer, and where it finds one that is there."""
         key = _key(request.task_id, attempt, "answer")
-        return await self._sign("PUT", request.bucket, key), await self._sign("GET", request.bucket, key)
+        return await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key)
 
-    async def keep_task(self, request: JobRequest, attempt: int, wire: Any) -> str:
+    async def keep_task(self, request: JobRequest, attempt: int, wire: Any, links: JobLinks) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""
         key = _key(request.task_id, attempt, "task")
         data = await asyncio.to_thread(sealed, to_json(wire), self._keys.of(request.task_id, attempt), "task")
         await self._store.put(request.bucket, key, data, content_type="application/octet-stream")
-        return await self._sign("GET", request.bucket, key)
+        return await links.sign("GET", request.bucket, key)
 
     async def secret(self, request: JobRequest, attempt: int) -> str:
         """What the attempt's workers sign with; "" where the first of them were told nothing of it."""
@@ -154,8 +151,13 @@ class Marks:
         except InputTooLarge:
             return None
 
-    async def _sign(self, method: Literal["GET", "PUT"], bucket: str, key: str) -> str:
-        return await self._store.sign(method, bucket, key, expires_s=self._link_s, content_type=_TYPE)
+
+def claimed_places(request: JobRequest, attempt: int) -> JobObjects:
+    """What of all this a worker of the attempt reads and writes."""
+    claim, answer, task = [
+        (request.bucket, _key(request.task_id, attempt, what)) for what in ("claim", "answer", "task")
+    ]
+    return JobObjects(reads=(claim, answer, task), writes=(claim, answer))
 
 
 def _key(task_id: str, attempt: int, what: str) -> str:

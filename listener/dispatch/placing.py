@@ -12,6 +12,7 @@ from gpu_dispatch.endpoints import EndpointSpec, Nowhere
 from listener.clock import Clock
 from listener.dispatch.budgets import Budgets, never_enough, used_up
 from listener.dispatch.estimates import Estimates, units_of
+from listener.dispatch.link_guard import Held, LinkGuard, unsafe
 from listener.dispatch.place_turns import PlaceTurns, Turn
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
@@ -43,6 +44,7 @@ class _Search:
     full: frozenset[str] = frozenset()
     too_dear: dict[str, BudgetExceeded] = field(default_factory=dict[str, BudgetExceeded])
     used_up: Refusal | None = None
+    held: Held = field(default_factory=Held)
     reasons: list[str] = field(default_factory=list[str])
 
 
@@ -56,6 +58,7 @@ class Placing:
         estimates: Estimates,
         budgets: Budgets,
         ends: Ends,
+        guard: LinkGuard,
         *,
         timeout_s: float,
         clock: Clock,
@@ -65,6 +68,7 @@ class Placing:
         self._ledger = ledger
         self._estimates = estimates
         self._ends = ends
+        self._guard = guard
         self._clock = clock
         self._waiting = waiting
         self._priced = frozenset(name for name in pool.names if (spec := pool.spec(name)) and spec.usd_per_s > 0)
@@ -132,20 +136,23 @@ class Placing:
         """Job `number` of an attempt at an endpoint that is not in `never`; None when no such has room now."""
         return await self._round(request, attempt, number, never, _Search())
 
-    def elsewhere(self, request: JobRequest, used: frozenset[str]) -> bool:
+    async def elsewhere(self, request: JobRequest, used: frozenset[str]) -> bool:
         """Whether an endpoint that is not in `used` would take the task now."""
-        return isinstance(self._pool.choose(request.task.params, used), EndpointSpec)
+        held = (await self._guard.held(request.bucket)).names
+        return isinstance(self._pool.choose(request.task.params, used | held), EndpointSpec)
 
     async def _round(
         self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str], search: _Search
     ) -> Placed | None:
         """A reserved place at the first endpoint that has room and is paid for. Notes in `search` what was met."""
+        search.held = await self._guard.held(request.bucket)
+        held = search.held.names
         while True:
-            found = self._pool.choose(request.task.params, avoid | search.passed)
+            found = self._pool.choose(request.task.params, avoid | search.passed | held)
             if isinstance(found, Nowhere):
                 if found.never and not search.passed:
                     raise _impossible(request, found)
-                search.reasons = [r for r in found.reasons if r.partition(":")[0] not in search.passed]
+                search.reasons = [r for r in found.reasons if r.partition(":")[0] not in search.passed | held]
                 return None
             placed = self._meant(request, attempt, number, found)
             search.passed |= {found.name}
@@ -209,12 +216,22 @@ class Placing:
             return None
         reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
         reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
+        held = self._pool.able(request.task.params) & search.held.names
+        reasons += [f"{name}: {search.held.why}" for name in sorted(held)]
         if request.given_up(self._clock):
+            if held and able <= held:
+                raise unsafe(search.held)
             raise EndpointUnavailable(
                 f"No endpoint took the task in time: {'; '.join(reasons)}.",
                 hint="See `gpudrop endpoints`, then redrive.",
                 retryable=False,
             )
+        if held and able <= held:
+            # It waits for the operator, and keeps no other bucket's tasks from the place.
+            if turn:
+                self._turns.leave(turn)
+            await self._sleep(request, reasons, _FULL_S, asyncio.Event())
+            return None
         turn = turn or self._turns.join(able, path_of(share_of(request.bucket, request.key)))
         try:
             if turn.mine.is_set():

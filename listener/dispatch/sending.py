@@ -11,6 +11,7 @@ import structlog
 
 from gpu_dispatch.backend import GpuBackend, JobRef
 from gpu_dispatch.claims import Claim
+from listener.dispatch.lives import life_seconds, queue_seconds
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placed, Placing
 from listener.dispatch.pool import Pool
@@ -165,9 +166,16 @@ class Sender:
 
     async def _submit(self, request: JobRequest, attempt: int, placed: Placed) -> JobRef:
         claims = placed.backend.claims
+        spec = self._pool.spec(placed.row.endpoint)
+        queue_s = queue_seconds(spec, attempt, self._placing.timeout_s, self._tasks.link_s)
         task = await self._patiently(
-            self._tasks.task, request, attempt, timeout_s=placed.timeout_s, claims=claims
-        )  # fmt: skip
+            self._tasks.task,
+            request,
+            attempt,
+            timeout_s=placed.timeout_s,
+            claims=claims,
+            lives_s=life_seconds(queue_s, placed.timeout_s),
+        )
         return await placed.backend.submit(task)
 
     async def _settled(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> Sent:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from gpu_dispatch.task import CaptionParams, GpuTask, TaskInput, TaskOutput, task_to_wire
-from listener.dispatch.marks import Marks
+from listener.dispatch.marks import Marks, claimed_places
 from listener.dispatch.request import JobRequest
 from listener.dispatch.uploads import Uploads
-from listener.store import Store
+from listener.store import JobLinks, JobObjects, Store
 from manifests.media import MediaRef, ObjectRef
 
 LARGE = 2_500_000
@@ -17,54 +18,72 @@ LARGE = 2_500_000
 
 @dataclass(frozen=True, slots=True)
 class TaskMaker:
-    """`link_s`: how long the addresses work. `private_hosts`: hosts beside the store's own that workers may reach."""
+    """`link_s`: the longest that addresses work. `private_hosts`: hosts beside the store's that workers may reach."""
 
     store: Store
     marks: Marks
     uploads: Uploads
-    link_s: int
+    link_s: float
     private_hosts: tuple[str, ...] = ()
 
-    async def task(self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool) -> GpuTask:
-        """`claims`: whether the workers it goes to heed a claim and leave an answer."""
+    async def task(
+        self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool, lives_s: float = inf
+    ) -> GpuTask:
+        """`claims`: whether its workers heed a claim and leave an answer. `lives_s`: how long its addresses work."""
         planned = request.task
+        objects = _objects(request, attempt, claims=claims)
+        links = await self.store.links(objects, lives_s=int(min(lives_s, self.link_s)))
         task = GpuTask(
             task_id=request.task_id,
             params=planned.params,
-            inputs=tuple([TaskInput(f.name, await self._address(f.media)) for f in planned.inputs]),
+            inputs=tuple([TaskInput(f.name, await _address(f.media, links)) for f in planned.inputs]),
             outputs=tuple(
-                [TaskOutput(t.name, await self._target(request, t.key, t.content_type), t.content_type)
+                [TaskOutput(t.name, await _target(request, t.key, t.content_type, links), t.content_type)
                  for t in planned.outputs]
             ),
             timeout_s=timeout_s,
             trusted_hosts=(*self.store.trusted_hosts, *self.private_hosts),
         )  # fmt: skip
         if claims:
-            put_url, get_url = await self.marks.answer_urls(request, attempt)
+            put_url, get_url = await self.marks.answer_urls(request, attempt, links)
             task = replace(
                 task,
-                claim=await self.marks.claim_urls(request, attempt),
+                claim=await self.marks.claim_urls(request, attempt, links),
                 answer_url=put_url,
                 answer_get_url=get_url,
                 secret=await self.marks.secret(request, attempt),
-                outputs=await self.uploads.prepare(request, task.outputs),
+                outputs=await self.uploads.prepare(request, task.outputs, links),
             )
         if not claims or _roughly(task) < LARGE:
             return task
-        return replace(task, stored_at=await self.marks.keep_task(request, attempt, task_to_wire(task)))
+        return replace(task, stored_at=await self.marks.keep_task(request, attempt, task_to_wire(task), links))
 
-    async def _address(self, media: MediaRef) -> str:
-        if isinstance(media, ObjectRef):
-            return await self.store.sign("GET", media.bucket, media.key, expires_s=self.link_s)
-        return media.url
 
-    async def _target(self, request: JobRequest, key: str, content_type: str) -> str:
-        return await self.store.sign("PUT", request.bucket, key, expires_s=self.link_s, content_type=content_type)
+async def _address(media: MediaRef, links: JobLinks) -> str:
+    if isinstance(media, ObjectRef):
+        return await links.sign("GET", media.bucket, media.key)
+    return media.url
+
+
+async def _target(request: JobRequest, key: str, content_type: str, links: JobLinks) -> str:
+    return await links.sign("PUT", request.bucket, key, content_type=content_type)
+
+
+def _objects(request: JobRequest, attempt: int, *, claims: bool) -> JobObjects:
+    """All that the job may touch: its inputs, its outputs, and what its attempt leaves in the run's bucket."""
+    media = [file.media for file in request.task.inputs]
+    reads = [(each.bucket, each.key) for each in media if isinstance(each, ObjectRef)]
+    writes = [(request.bucket, target.key) for target in request.task.outputs]
+    if claims:
+        kept = claimed_places(request, attempt)
+        reads, writes = [*kept.reads, *reads], [*kept.writes, *writes]
+    return JobObjects(tuple(reads), tuple(writes))
 
 
 def _roughly(task: GpuTask) -> int:
     """How many characters `task` has, as far as it matters."""
     size = sum(len(each.url) + len(each.name) + 100 for each in (*task.inputs, *task.outputs))
+    size += sum(len(url) for output in task.outputs if output.in_parts for url in output.in_parts.parts)
     params = task.params
     if isinstance(params, CaptionParams):
         size += sum(len(layout.ass) for layout in params.layouts) + len(params.soft_srt or "")

@@ -10,6 +10,7 @@ import structlog
 from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.endpoints import EndpointSpec
 from listener.dispatch.legs import STOP_S, Leg, Means, left_answer, status_of
+from listener.dispatch.lives import life_seconds, queue_seconds
 from listener.dispatch.request import JobRequest
 from listener.dispatch.sending import Sent
 from manifests.errors import GpuDropError, QueuedTooLong, TaskTimedOut
@@ -53,9 +54,14 @@ class Timing:
         now = self._means.now()
         if leg.silent and leg.sent.backend.claims and now - leg.asked > DUE_S:
             await self._ask_the_store(leg, now)
-        if now - leg.since > self._means.limit_s and now - leg.followed > DUE_S:
+        timeout_s = self._means.placing.timeout_s
+        spec = self._means.pool.spec_of(leg.sent.backend)
+        queue_s = queue_seconds(spec, self._attempt, timeout_s, self._means.limit_s)
+        if now - leg.since > life_seconds(queue_s, timeout_s) and now - leg.followed > DUE_S:
             await self._too_late(leg, now - leg.since)
         elif leg.running is None:
+            if now - leg.since > queue_s and now - leg.followed > DUE_S:
+                await self._too_late_to_begin(leg, now - leg.since)
             return await self._queued(leg, now - leg.since, legs)
         else:
             await self._working(leg, now)
@@ -81,6 +87,11 @@ class Timing:
             raise _nobody(leg, for_s)
         raise _too_long(for_s)
 
+    async def _too_late_to_begin(self, leg: Leg, for_s: float) -> None:
+        """The task's addresses may end before its work would: it is sent again with new ones."""
+        if leg.sent.backend.durable and not leg.begun and await self._taken_back(leg):
+            raise _nobody(leg, for_s)
+
     async def _queued(self, leg: Leg, for_s: float, legs: Sequence[Leg]) -> Sent | None:
         pool, spec = self._means.pool, self._means.pool.spec_of(leg.sent.backend)
         if leg.begun or not leg.sent.backend.durable:
@@ -89,7 +100,7 @@ class Timing:
         if spec and pool.serves(spec.name) and self._patient(spec, for_s):
             due = spec.hedge_after_s is not None and for_s > spec.hedge_after_s
             return await self._second(leg, used) if due and len(legs) == 1 else None
-        if not self._means.placing.elsewhere(self._request, used):
+        if not await self._means.placing.elsewhere(self._request, used):
             return None
         if await self._taken_back(leg):
             raise _nobody(leg, for_s)
@@ -125,7 +136,7 @@ class Timing:
     async def _second(self, leg: Leg, used: frozenset[str]) -> Sent | None:
         """Once for an attempt: should its answer be lost, more of them would be queued without end."""
         known = used | self._means.pool.unclaimed
-        if self.hedged or not leg.sent.backend.claims or not self._means.placing.elsewhere(self._request, known):
+        if self.hedged or not leg.sent.backend.claims or not await self._means.placing.elsewhere(self._request, known):
             return None
         self.hedged = True
         try:

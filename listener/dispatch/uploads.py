@@ -9,7 +9,7 @@ import structlog
 
 from gpu_dispatch.task import SINGLE_PUT_BYTES, TaskOutput
 from listener.dispatch.request import JobRequest
-from listener.store import Store
+from listener.store import JobLinks, Store
 from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
@@ -25,20 +25,21 @@ MOST_PARTS = 10_000
 class Uploads:
     """What this process has begun. A crash forgets it: then a bucket's rule for unfinished uploads removes them."""
 
-    def __init__(self, store: Store, *, link_s: int, single_put_bytes: int = SINGLE_PUT_BYTES) -> None:
+    def __init__(self, store: Store, *, single_put_bytes: int = SINGLE_PUT_BYTES) -> None:
         self._store = store
-        self._link_s = link_s
         self._single_put_bytes = single_put_bytes
         self._begun: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
 
-    async def prepare(self, request: JobRequest, outputs: tuple[TaskOutput, ...]) -> tuple[TaskOutput, ...]:
+    async def prepare(
+        self, request: JobRequest, outputs: tuple[TaskOutput, ...], links: JobLinks
+    ) -> tuple[TaskOutput, ...]:
         """`outputs`, with addresses for parts where the inputs are so large that one PUT may not do."""
         inputs = sum(file.size or 0 for file in request.task.inputs)
         if inputs * GROWTH < self._single_put_bytes:
             return outputs
         return tuple(
             [
-                await self._in_parts(request, output, target.key, inputs * GROWTH)
+                await self._in_parts(request, output, target.key, inputs * GROWTH, links)
                 for output, target in zip(outputs, request.task.outputs, strict=True)
             ]
         )
@@ -51,14 +52,15 @@ class Uploads:
             except GpuDropError as e:
                 log.info("upload_left", key=key, code=e.info.code, error=str(e))
 
-    async def _in_parts(self, request: JobRequest, output: TaskOutput, key: str, size: int) -> TaskOutput:
+    async def _in_parts(
+        self, request: JobRequest, output: TaskOutput, key: str, size: int, links: JobLinks
+    ) -> TaskOutput:
         part_bytes = max(PART_BYTES, -(-size // MOST_PARTS))
-        upload = await self._store.sign_parts(
+        upload = await links.sign_parts(
             request.bucket,
             key,
             size_hint=size,
             part_bytes=part_bytes,
-            expires_s=self._link_s,
             content_type=output.content_type,
         )
         if upload is None:

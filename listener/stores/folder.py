@@ -8,11 +8,12 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from listener.store import ObjectMeta, OddKey, StoredObject
+from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
 from listener.stores.folder_files import GONE, new_file, remove_stale, sync_folder, translated
 from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of, real_key
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
@@ -21,6 +22,20 @@ PAGE = 500
 
 _T = TypeVar("_T")
 _OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLinks:
+    store: FolderStore
+
+    async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
+        return await self.store.sign(method, bucket, key, expires_s=0, content_type=content_type)
+
+    async def sign_parts(
+        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
+    ) -> None:
+        """A file has no limit."""
+        del bucket, key, size_hint, part_bytes, content_type
 
 
 class FolderStore:
@@ -54,6 +69,10 @@ class FolderStore:
     @property
     def links_expire(self) -> bool:
         return False
+
+    @property
+    def longest_link_s(self) -> float:
+        return float("inf")
 
     async def find_buckets(self) -> tuple[str, ...]:
         return self.buckets
@@ -103,11 +122,14 @@ class FolderStore:
         del expires_s, content_type
         return await self._run(bucket, f"sign {key!r}", lambda: self._signed(method, key))
 
-    async def sign_parts(
-        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
-    ) -> None:
-        """A file has no limit."""
-        del bucket, key, size_hint, part_bytes, expires_s, content_type
+    async def links(self, objects: JobObjects, *, lives_s: int) -> FolderLinks:
+        del objects, lives_s
+        return FolderLinks(self)
+
+    async def try_links(self, bucket: str) -> LinkReport:
+        """A `file:` address is of use on this machine only, and to whoever may read the file anyway."""
+        del bucket
+        return LinkReport(True, False, "links are paths of this machine: they give no rights")
 
     async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
         del bucket, key, upload_id

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import obstore
@@ -15,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from listener import skew
-from listener.store import ObjectMeta, OddKey, StoredObject, UploadInParts
+from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
 from listener.stores.s3_clients import (
     LentKeys,
     S3Settings,
@@ -37,6 +39,8 @@ from listener.stores.s3_errors import (
     translate,
 )
 from listener.stores.s3_keys import is_marker, refuse_marker, too_large
+from listener.stores.s3_link_probe import LinkProbe
+from listener.stores.s3_links import LinkMaker, S3JobLinks, Signer
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
 from listener.stores.s3_metadata import RUN_METADATA, attributes_of, etag_of
 from listener.stores.s3_parts import PartSigner
@@ -60,14 +64,17 @@ class S3Store:
     Built from its settings alone; raises ConfigError when `ca_file` cannot be read.
     """
 
+    links_expire = True
+
     def __init__(self, settings: S3Settings) -> None:
         self._keys = LentKeys(settings.keys)
         self._settings = replace(settings, keys=self._keys)
         self._ca_pem = read_ca(settings)
         self._minio = listing_client(self._settings)
         self._parts = PartSigner(self._settings)
+        self._links = LinkMaker(self._settings, settings.sts, self._parts, time.time)
         self._http = connections(self._settings)
-        self._clients: dict[tuple[str, str], Bucket] = {}
+        self._clients: dict[str, Bucket] = {}
         self._conditions = ConditionalWrites()
 
     @property
@@ -85,8 +92,8 @@ class S3Store:
         return tuple(dict.fromkeys(trusted_host(each) for each in ends))
 
     @property
-    def links_expire(self) -> bool:
-        return True
+    def longest_link_s(self) -> float:
+        return self._links.longest_s
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
         """An answer to HEAD has no body: of what is not there, or refused, GET tells why."""
@@ -197,18 +204,14 @@ class S3Store:
         """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
         del content_type
         refuse_marker(key)
-        client, path = self._client(bucket, self._settings.seen_endpoint), check_key(key)
-        try:
-            return await self._within(lambda: obstore.sign_async(client, method, path, timedelta(seconds=expires_s)))
-        except (BaseError, TimeoutError) as e:
-            raise await self._told(e, f"sign {key!r}", bucket) from e
+        signer = Signer(self._settings, await asyncio.to_thread(self._keys), inf, time.time)
+        return signer.url(method, bucket, check_key(key), expires_s)
 
-    async def sign_parts(
-        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, expires_s: int, content_type: str = ""
-    ) -> UploadInParts:
-        """Parts have at least S3's 5 MiB; at most seven days."""
-        refuse_marker(key)
-        return await self._parts.begin(bucket, key, content_type, size_hint, part_bytes, expires_s)
+    async def links(self, objects: JobObjects, *, lives_s: int) -> S3JobLinks:
+        return await self._links.links(objects, lives_s)
+
+    async def try_links(self, bucket: str) -> LinkReport:
+        return await LinkProbe(self, self._links, self._parts, self._http).report(bucket)
 
     async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
         await self._parts.abort(bucket, key, upload_id)
@@ -251,10 +254,8 @@ class S3Store:
             await self._look(bucket)
             if await self._within(lambda: leaves_probe(self._client(bucket))):
                 await self.delete(bucket, PROBE_KEY)
-        except GpuDropError as e:
-            return f"{e} {e.info.hint}".strip()
-        except (BaseError, FileNotFoundError, TimeoutError) as e:
-            told = await self._told(e, "write", bucket)
+        except (GpuDropError, BaseError, FileNotFoundError, TimeoutError) as e:
+            told = e if isinstance(e, GpuDropError) else await self._told(e, "write", bucket)
             return f"{told} {told.info.hint}".strip()
         return ""
 
@@ -266,11 +267,10 @@ class S3Store:
         settings = self._settings
         return Listing(self._client(bucket), self._minio, bucket, settings.endpoint, settings.timeout_s)
 
-    def _client(self, bucket: str, endpoint: str = "") -> Bucket:
-        at = (bucket, endpoint or self._settings.endpoint)
-        if at not in self._clients:
-            self._clients[at] = bucket_client(self._settings, *at, self._ca_pem)
-        return self._clients[at]
+    def _client(self, bucket: str) -> Bucket:
+        if bucket not in self._clients:
+            self._clients[bucket] = bucket_client(self._settings, bucket, self._settings.endpoint, self._ca_pem)
+        return self._clients[bucket]
 
     async def _put(self, bucket: str, key: str, data: bytes, content_type: str, run_id: str) -> PutResult:
         refuse_marker(key)

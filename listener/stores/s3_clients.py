@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from listener import skew
 from listener.configuration.credentials import AccessKeys, Keys
+from listener.stores.s3_sts_settings import NO_ROLE, StsSettings
 from manifests.errors import ConfigError
 from manifests.hosts import host_and_port
 
@@ -48,6 +49,7 @@ class S3Settings:
     public_endpoint: str | None = None
     ca_file: Path | None = None
     timeout_s: float = 60.0
+    sts: StsSettings = NO_ROLE
 
     @property
     def seen_endpoint(self) -> str:

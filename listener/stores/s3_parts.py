@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from html import unescape
 from typing import TypeVar
@@ -28,6 +28,9 @@ MAX_PARTS = 10_000
 MIN_PART_BYTES = 5 * 2**20
 """S3's limits; the last part may be smaller."""
 
+Sign = Callable[[str, Mapping[str, str]], str]
+"""Gives the presigned address of the upload's key, for a method and a query."""
+
 _UPLOAD_ID = re.compile(r"<UploadId>([^<]{1,2000})</UploadId>")
 
 
@@ -39,19 +42,21 @@ class _Place:
 
 
 class PartSigner:
-    """Signs with minio's client: obstore's signatures know no upload. Blocks, so everything runs in a thread."""
+    """Begins and ends with minio's client: obstore knows no upload. Blocks, so everything runs in a thread."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._endpoint = settings.endpoint
         self._timeout_s = settings.timeout_s
         self._here = listing_client(settings)
-        self._seen = listing_client(replace(settings, endpoint=settings.seen_endpoint))
         self._http = connections(settings)
 
     async def begin(
-        self, bucket: str, key: str, content_type: str, size: int, part_bytes: int, expires_s: int
+        self, bucket: str, key: str, content_type: str, size: int, part_bytes: int, sign: Sign
     ) -> UploadInParts:
-        """Raises StoreUnavailable, StoreDenied, and TransferFailed for a file that no upload in parts can hold."""
+        """`sign` makes the worker's addresses.
+
+        Raises StoreUnavailable, StoreDenied, and TransferFailed for a file that no upload in parts can hold.
+        """
         part_bytes = max(part_bytes, MIN_PART_BYTES)
         count = max(1, -(-size // part_bytes))
         if count > MAX_PARTS:
@@ -61,9 +66,9 @@ class PartSigner:
                 where=key,
                 retryable=False,
             )
-        place = _Place(bucket, check_key(key), timedelta(seconds=expires_s))
+        place = _Place(bucket, check_key(key), timedelta(minutes=15))
         return await self._run(
-            bucket, f"begin the upload of {key!r}", lambda: self._begin(place, count, part_bytes, content_type)
+            bucket, f"begin the upload of {key!r}", lambda: self._begin(place, count, part_bytes, content_type, sign)
         )
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
@@ -71,7 +76,7 @@ class PartSigner:
         doing = f"end the upload of {key!r}"
         await self._run(bucket, doing, lambda: self._abort(place, upload_id, doing))
 
-    def _begin(self, place: _Place, count: int, part_bytes: int, content_type: str) -> UploadInParts:
+    def _begin(self, place: _Place, count: int, part_bytes: int, content_type: str, sign: Sign) -> UploadInParts:
         doing = f"begin the upload of {place.key!r}"
         headers = {"Content-Type": content_type or "application/octet-stream"}
         url = _signed(self._here, "POST", place, {"uploads": ""})
@@ -83,11 +88,8 @@ class PartSigner:
                 code_in(text), answer.status, text, doing=doing, bucket=place.bucket, endpoint=self._endpoint
             )
         upload_id = unescape(found[1])
-        parts = tuple(
-            _signed(self._seen, "PUT", place, {"partNumber": str(number), "uploadId": upload_id})
-            for number in range(1, count + 1)
-        )
-        complete = _signed(self._seen, "POST", place, {"uploadId": upload_id})
+        parts = tuple(sign("PUT", {"partNumber": str(number), "uploadId": upload_id}) for number in range(1, count + 1))
+        complete = sign("POST", {"uploadId": upload_id})
         return UploadInParts(upload_id, PartUrls(part_bytes, parts, complete))
 
     def _abort(self, place: _Place, upload_id: str, doing: str) -> None:

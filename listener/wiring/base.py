@@ -19,6 +19,7 @@ from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
 from listener.dispatch.attempt_keys import NAME as ATTEMPTS
+from listener.dispatch.lives import link_seconds
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
@@ -34,7 +35,7 @@ from listener.runs.callback_notes import CallbackNotes
 from listener.runs.outbox import Outbox
 from listener.signals import Arrivals, Ends
 from listener.store import Store
-from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, link_seconds, spending
+from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, spending
 from listener.wiring.endpoints import build_endpoints
 from listener.wiring.parts import build_cluster, build_store, callback_settings
 
@@ -80,7 +81,8 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     runs, ends = RunLedger(database), Ends()
     patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
     jobs = JobLedger(database, clock)
-    endpoints = await build_endpoints(config, environment, os.environ, link_s=link_seconds(config), stack=stack)
+    link_s = min(link_seconds(config.task_timeout), store.longest_link_s)
+    endpoints = await build_endpoints(config, environment, os.environ, link_s=link_s, stack=stack)
     pool = ProcessPool(os.environ)
     await pool.open()
     stack.push_async_callback(pool.close)

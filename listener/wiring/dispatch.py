@@ -17,6 +17,8 @@ from listener.dispatch.budgets import Budgets
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.legs import Means, Tell
+from listener.dispatch.link_guard import LinkGuard
+from listener.dispatch.lives import link_seconds
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placing
 from listener.dispatch.pool import Place, Pool
@@ -33,9 +35,6 @@ from listener.signals import Ends
 from listener.store import Store
 from listener.wiring.endpoints import BuiltEndpoints
 from listener.wiring.intake import Work
-
-LINK_SLACK_S = 6 * 3600
-"""Workers' links outlive the task's own deadline by this: the time a job may wait in a queue."""
 
 _LEARNED_FROM = 500
 
@@ -70,34 +69,33 @@ class BuiltDispatch:
     work: list[Work]
 
 
-def link_seconds(config: Config) -> int:
-    return int(config.task_timeout) + LINK_SLACK_S
-
-
 async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDispatch:
     """Starts the endpoints; `stack` ends them."""
     config, store = needs.config, needs.store
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
-    link_s = link_seconds(config)
+    link_s = min(link_seconds(config.task_timeout), store.longest_link_s)
     jobs = needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
     keys = AttemptKeys(needs.secret, jobs, needs.clock)
-    marks = Marks(store, needs.pool, keys, link_s=link_s, clock=needs.clock)
+    marks = Marks(store, needs.pool, keys, clock=needs.clock)
     late = LateClaims(marks, now=time.monotonic)
     pool = Pool(needs.endpoints.places, needs.endpoints.former, now=time.monotonic, rng=rng)
     await pool.start()
     stack.push_async_callback(pool.close)
+    remote = frozenset(place.spec.name for place in needs.endpoints.places if place.dialect)
+    guard = LinkGuard(store, remote, trusted=config.store.trust_workers, now=time.monotonic)
     placing = Placing(
         pool,
         jobs,
         estimates,
         Budgets(config.budgets.per_job, config.budgets.per_day),
         needs.ends,
+        guard,
         timeout_s=config.task_timeout,
         clock=needs.clock,
         waiting=needs.waiting,
     )
-    uploads = Uploads(store, link_s=link_s)
+    uploads = Uploads(store)
     maker = TaskMaker(store, marks, uploads, link_s, tuple(sorted(config.store.private_hosts)))
     means = Means(
         sender=Sender(placing, pool, jobs, marks, maker, needs.patience),
@@ -114,9 +112,14 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         rng=rng,
         patience=needs.patience,
         tell=needs.tell,
-        limit_s=float(link_s),
+        limit_s=link_s,
     )
-    work: list[Work] = [pool.watch(), late.run(), sweep_marks(store, jobs, link_s=link_s, clock=needs.clock)]
+    work: list[Work] = [
+        pool.watch(),
+        late.run(),
+        guard.watch(),
+        sweep_marks(store, jobs, link_s=link_s, clock=needs.clock),
+    ]
     return BuiltDispatch(Attempts(means), lambda: placing.parked, lambda: placing.idle, work)
 
 

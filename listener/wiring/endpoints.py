@@ -42,7 +42,7 @@ class BuiltEndpoints:
 
 
 async def build_endpoints(
-    config: Config, environment: Environment, environ: Mapping[str, str], *, link_s: int, stack: AsyncExitStack
+    config: Config, environment: Environment, environ: Mapping[str, str], *, link_s: float, stack: AsyncExitStack
 ) -> BuiltEndpoints:
     """What the endpoints share is closed with `stack`. `environ` is what processes on this machine may inherit from.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from listener.cluster.alone import Alone
 from listener.cluster.base import Cluster
-from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
+from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig, StsConfig
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
 from listener.runs.callback_signatures import secret_key
@@ -24,6 +24,7 @@ from manifests.models import Manifest
 
 if TYPE_CHECKING:
     from listener.stores.s3_clients import S3Settings
+    from listener.stores.s3_sts_settings import StsSettings
 
 
 def build_store(config: Config, environment: Environment) -> Store:
@@ -51,7 +52,16 @@ def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
         path_style=s3.path_style,
         public_endpoint=s3.public_endpoint.rstrip("/") if s3.public_endpoint else None,
         ca_file=s3.ca_file,
+        sts=sts_settings(s3.sts),
     )
+
+
+def sts_settings(sts: StsConfig) -> StsSettings:
+    from listener.stores.s3_sts_settings import StsSettings
+
+    mode = "required" if sts.mode == "auto" and sts.role_arn else sts.mode
+    endpoint = sts.endpoint.rstrip("/") if sts.endpoint else ""
+    return StsSettings(mode, endpoint, sts.role_arn or "", sts.longest_s)
 
 
 def build_cluster(state: State, rng: random.Random) -> Cluster:

@@ -32,7 +32,7 @@ class RunPod:
     shared: Shared
     hints: Hints | None
 
-    def configured(self, endpoint: RunPodEndpoint, endpoint_id: str, link_s: int) -> GpuBackend:
+    def configured(self, endpoint: RunPodEndpoint, endpoint_id: str, link_s: float) -> GpuBackend:
         """`link_s`: how long a task's addresses work; RunPod shall forget it no later."""
         return self._endpoint(
             RunPodSettings(

@@ -314,6 +314,17 @@ async def test_of_a_job_that_ended_while_nobody_listened_for_long_the_store_tell
     assert tried.result, tried.error
 
 
+async def test_a_job_whose_links_would_end_before_its_work_could_is_sent_again(opened: Opened) -> None:
+    bench = await opened()
+    request = bench.request()
+    await sent_before(bench, request)
+    began, late = time.time(), Clock(lambda: time.time() + LINK_S - 60.0 - 600.0 + 30.0)
+    bench.means = replace(bench.means, clock=late, now=lambda: began + 30.0 * (time.time() - began))
+    tried = await bench.tried(request)
+    assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
+    assert await bench.withdrawn(request)
+
+
 async def test_a_task_whose_process_was_started_again_stays_where_it_was(opened: Opened) -> None:
     bench = await opened()
     lost = Tried(0.0, 0.0, JobRef("one", "one", "gone"), error=JobLost("gone").info, counts=False)

@@ -14,7 +14,7 @@ from aiohttp import web
 from gpu_dispatch.task import PartUrls, TaskOutput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
-from listener.store import UploadInParts
+from listener.store import JobObjects, UploadInParts
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from manifests.errors import StoreDenied, TransferFailed
@@ -35,11 +35,10 @@ def film(tmp_path: Path) -> Path:
     return path
 
 
-async def begun(store: S3Store, size: int = 4 * PART, *, expires_s: int = 600) -> UploadInParts:
-    bucket = store.buckets[0]
-    return await store.sign_parts(
-        bucket, KEY, size_hint=size, part_bytes=PART, expires_s=expires_s, content_type="video/mp4"
-    )
+async def begun(store: S3Store, size: int = 4 * PART, *, bucket: str = "", lives_s: int = 600) -> UploadInParts:
+    place = (bucket or store.buckets[0], KEY)
+    links = await store.links(JobObjects(writes=(place,)), lives_s=lives_s)
+    return await links.sign_parts(*place, size_hint=size, part_bytes=PART, content_type="video/mp4")
 
 
 async def upload(path: Path, urls: PartUrls, hosts: tuple[str, ...], told: list[float] | None = None) -> None:
@@ -106,7 +105,7 @@ async def test_a_file_larger_than_planned_is_told_before_anything_is_sent(s3_sto
 
 async def test_a_bucket_that_is_not_there_is_told(s3_store: S3Store) -> None:
     with pytest.raises(StoreDenied, match="does not exist"):
-        await s3_store.sign_parts("no-such-bucket", KEY, size_hint=1, part_bytes=PART, expires_s=60)
+        await begun(s3_store, bucket="no-such-bucket")
 
 
 async def test_a_file_beyond_what_parts_can_hold_is_refused(s3_store: S3Store) -> None:
@@ -115,7 +114,8 @@ async def test_a_file_beyond_what_parts_can_hold_is_refused(s3_store: S3Store) -
 
 
 async def test_a_folder_needs_no_parts(folder_store: FolderStore) -> None:
-    assert await folder_store.sign_parts("drop", "a", size_hint=1, part_bytes=1, expires_s=1) is None
+    links = await folder_store.links(JobObjects(writes=(("drop", "a"),)), lives_s=1)
+    assert await links.sign_parts("drop", "a", size_hint=1, part_bytes=1) is None
     await folder_store.abort_parts("drop", "a", "none")
 
 
@@ -176,7 +176,7 @@ async def test_success_with_an_error_inside_is_a_failure(film: Path, body: str, 
 
 
 async def test_an_address_that_has_expired_is_told_without_its_signature(s3_store: S3Store, film: Path) -> None:
-    started = await begun(s3_store, expires_s=1)
+    started = await begun(s3_store, lives_s=1)
     await asyncio.sleep(1.5)
     with pytest.raises(StoreDenied, match="expired") as refused:
         await upload(film, started.urls, s3_store.trusted_hosts)

@@ -10,6 +10,7 @@ from gpu_dispatch.task import AddAudioParams, TaskOutput
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.request import JobRequest
 from listener.dispatch.uploads import Uploads
+from listener.store import JobLinks, JobObjects
 from listener.stores.s3 import S3Store
 from manifests.media import ObjectRef
 from support.stores import s3_client
@@ -30,6 +31,10 @@ def request(bucket: str, size: int | None) -> JobRequest:
     )  # fmt: skip
 
 
+async def links_of(store: S3Store) -> JobLinks:
+    return await store.links(JobObjects(writes=((store.buckets[0], "films/out.mp4"),)), lives_s=600)
+
+
 def left_open(server: object, bucket: str) -> list[str]:
     # MinIO lists the uploads of one key only.
     found = s3_client(server).list_multipart_uploads(Bucket=bucket, Prefix="films/out.mp4")
@@ -40,13 +45,13 @@ async def test_large_inputs_get_addresses_for_parts_and_small_ones_do_not(
     s3_store: S3Store, minio_server: object
 ) -> None:
     bucket = s3_store.buckets[0]
-    uploads = Uploads(s3_store, link_s=600, single_put_bytes=400 * 2**20)
-    assert await uploads.prepare(request(bucket, 90 * 2**20), (OUTPUT,)) == (OUTPUT,)
-    assert await uploads.prepare(request(bucket, None), (OUTPUT,)) == (OUTPUT,)
+    uploads, links = Uploads(s3_store, single_put_bytes=400 * 2**20), await links_of(s3_store)
+    assert await uploads.prepare(request(bucket, 90 * 2**20), (OUTPUT,), links) == (OUTPUT,)
+    assert await uploads.prepare(request(bucket, None), (OUTPUT,), links) == (OUTPUT,)
     assert left_open(minio_server, bucket) == []
 
     large = request(bucket, 110 * 2**20)
-    (output,) = await uploads.prepare(large, (OUTPUT,))
+    (output,) = await uploads.prepare(large, (OUTPUT,), links)
     assert output.in_parts and replace(output, in_parts=None) == OUTPUT
     assert output.in_parts.part_bytes * len(output.in_parts.parts) >= 4 * 110 * 2**20
     assert left_open(minio_server, bucket) == ["films/out.mp4"]
@@ -54,10 +59,10 @@ async def test_large_inputs_get_addresses_for_parts_and_small_ones_do_not(
 
 async def test_uploads_that_nobody_completed_are_ended(s3_store: S3Store, minio_server: object) -> None:
     bucket = s3_store.buckets[0]
-    uploads = Uploads(s3_store, link_s=600, single_put_bytes=1000)
+    uploads, links = Uploads(s3_store, single_put_bytes=1000), await links_of(s3_store)
     asked = request(bucket, 2000)
     for _ in range(2):
-        await uploads.prepare(asked, (OUTPUT,))
+        await uploads.prepare(asked, (OUTPUT,), links)
     assert left_open(minio_server, bucket) == ["films/out.mp4"] * 2
     await uploads.end(asked)
     await uploads.end(asked)

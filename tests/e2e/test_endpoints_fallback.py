@@ -144,3 +144,22 @@ def test_several_listeners_keep_the_concurrency_together(made: Made, there: Clou
         first.done(key)
     one_by_one(there.jobs("good"), 6)
     assert len(first.logged("run_done")) + len(second.logged("run_done")) == 6
+
+
+def test_nothing_goes_to_workers_elsewhere_whose_links_would_open_the_whole_store(made: Made, there: Cloud) -> None:
+    """Until the operator says that these workers are trusted."""
+    install = made(runpod("good", "whisper"))
+    install.stop()
+    store = install.config["store"]
+    before = len(there.jobs("good"))
+    install.start(store={**store, "sts": {"mode": "off"}})
+    key = speech(install, "held")
+    install.until(lambda: install.logged("links_unsafe"))
+    (told,) = install.logged("links_unsafe")
+    assert told["code"] == "links_unsafe" and "s3:x-amz-copy-source" in told["hint"]
+    (reason,) = install.until(lambda: (install.document(key, "status") or {}).get("waiting_for"))
+    assert reason.startswith("good: links are signed with the listener's own keys")
+    assert len(there.jobs("good")) == before
+    install.stop()
+    install.start(store={**store, "sts": {"mode": "off"}, "trust_workers": True})
+    install.done(key)

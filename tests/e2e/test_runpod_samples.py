@@ -40,6 +40,13 @@ def install(
     made.close()
 
 
+def signed_for_the_job_alone(task: dict[str, Any]) -> bool:
+    """Whether every link of it is signed with temporary keys."""
+    links = [each["url"] for each in (*task["inputs"], *task["outputs"])]
+    links += [*task["claim"].values(), task["answer_url"], task["answer_get_url"]]
+    return all("X-Amz-Security-Token=" in link for link in links if link.startswith("http"))
+
+
 def test_every_sample_comes_back_from_the_cloud(install: Installation, there: Cloud, tmp_path: Path) -> None:
     install.start(defaults={"transcribe": {"model": "tiny.en"}})
     for key, data in samples().items():
@@ -58,6 +65,7 @@ def test_every_sample_comes_back_from_the_cloud(install: Installation, there: Cl
     assert {note["id"] for status in running for note in status["jobs"]}
     assert [len(there.jobs(name)) for name in ("whisper", "nvenc")] == [1, 3]
     assert [(job.status, job.taken, job.finished) for job in jobs.values()] == [("COMPLETED", 1, 1)] * 4
+    assert all(signed_for_the_job_alone(job.input["task"]) for job in jobs.values())
     for document in done.values():
         spent = document["stats"]["executionTime"] / 1000 * PRICE
         assert document["cost"]["usd"] == pytest.approx(spent, abs=1e-6)

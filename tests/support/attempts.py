@@ -34,6 +34,7 @@ from listener.dispatch.budgets import Budgets
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.legs import Means
+from listener.dispatch.link_guard import LinkGuard
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placing
 from listener.dispatch.pool import Former, Place, Pool
@@ -59,7 +60,7 @@ from support.runpod_endpoints import QUICK, client_of, settings
 
 T = TypeVar("T")
 
-LINK_S = 600
+LINK_S = 7200
 
 
 @dataclass
@@ -189,7 +190,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             stack.push_async_callback(processes.close)
             ledger, secret = JobLedger(database, time.time), await SecretLedger(database, time.time).secret("attempts")
             keys = AttemptKeys(secret, ledger, time.time)
-            marks = Marks(s3_store, processes, keys, link_s=LINK_S, clock=time.time)
+            marks = Marks(s3_store, processes, keys, clock=time.time)
             rng = random.Random(1)
             patience, clock = Patience(rng), Clock()
             places = [
@@ -215,8 +216,11 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             pool = Pool(places, former, now=time.monotonic, rng=rng)
             stack.push_async_callback(pool.close)
             ends, estimates = Ends(), Estimates([])
-            placing = Placing(pool, ledger, estimates, Budgets(), ends, timeout_s=60.0, clock=clock, waiting=_ignored)
-            uploads = Uploads(s3_store, link_s=LINK_S)
+            guard = LinkGuard(s3_store, pool.names, trusted=False, now=time.monotonic)
+            placing = Placing(
+                pool, ledger, estimates, Budgets(), ends, guard, timeout_s=60.0, clock=clock, waiting=_ignored
+            )
+            uploads = Uploads(s3_store)
             sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), patience)
             means = Means(
                 sender, placing, pool, ledger, marks, LateClaims(marks, now=time.monotonic), uploads, estimates, ends,

@@ -1,0 +1,96 @@
+"""Keeps tasks from workers elsewhere as long as a job's links may open more of the store than the job's own objects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from listener.store import LinkReport, Store
+from manifests.errors import GpuDropError, LinksUnsafe
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+AGAIN_S = 60.0
+"""How often links that are not safe are tried again: somebody may have set a policy."""
+
+WATCH_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Endpoints that get no task now, and why; none where `names` is empty."""
+
+    names: frozenset[str] = frozenset()
+    why: str = ""
+    hint: str = ""
+
+
+_NOBODY = Held()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    report: LinkReport
+    at: float
+
+
+class LinkGuard:
+    """`remote` names the endpoints whose workers are not on this machine; `trusted`: the operator trusts them with the
+    whole store. `now` is a clock that never goes back. What is safe once is not tried again.
+    """
+
+    def __init__(self, store: Store, remote: frozenset[str], *, trusted: bool, now: Callable[[], float]) -> None:
+        self._store = store
+        self._remote = frozenset[str]() if trusted else remote
+        self._now = now
+        self._tried: dict[str, _Tried] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def held(self, bucket: str) -> Held:
+        """Whom a run of `bucket` must not go to now. Tries the links first where nobody has."""
+        if not self._remote:
+            return _NOBODY
+        tried = self._tried.get(bucket)
+        if tried is None or (not tried.report.safe and self._now() - tried.at > AGAIN_S):
+            async with self._one_at_a_time:
+                if self._tried.get(bucket) is tried:
+                    await self._try(bucket, tried)
+        report = self._tried[bucket].report
+        return _NOBODY if report.safe else Held(self._remote, report.detail, report.remedy)
+
+    async def watch(self) -> None:
+        """Until cancelled: tries the links of the configured buckets before anybody needs them."""
+        while True:
+            for bucket in self._store.buckets:
+                await self.held(bucket)
+            await asyncio.sleep(WATCH_S)
+
+    async def _try(self, bucket: str, before: _Tried | None) -> None:
+        try:
+            report = await self._store.try_links(bucket)
+        except GpuDropError as e:
+            report = LinkReport(
+                None, False, f"whether links open more than a job's objects is not known: {e}", e.info.hint
+            )
+        self._tried[bucket] = _Tried(report, self._now())
+        if report.safe:
+            log.info("links_safe", bucket=bucket, narrowed=report.narrowed, detail=report.detail)
+        elif before is None or before.report != report:
+            log.error(
+                LinksUnsafe.code,
+                code=LinksUnsafe.code,
+                bucket=bucket,
+                error=report.detail,
+                hint=report.remedy,
+                consequence=f"no task of this bucket goes to {', '.join(sorted(self._remote))}",
+            )
+
+
+def unsafe(held: Held) -> LinksUnsafe:
+    return LinksUnsafe(
+        f"No task was sent to {', '.join(sorted(held.names))}: {held.why}.",
+        hint=held.hint or "See `gpudrop check`.",
+    )

@@ -1,0 +1,62 @@
+"""Presigned addresses (Signature Version 4), made here: with keys of any kind, and with headers that are signed too."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
+
+from listener.configuration.credentials import AccessKeys
+
+MAX_EXPIRES_S = 7 * 86400
+"""The longest that any store takes."""
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+def presigned(
+    method: str,
+    url: str,
+    keys: AccessKeys,
+    *,
+    region: str,
+    expires_s: int,
+    now_s: float,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> str:
+    """`url`, percent-encoded and without a query, signed for `method` from `now_s` (epoch seconds) on.
+
+    Whoever uses it must send exactly `headers`; of all others only Host is signed.
+    """
+    parts = urlsplit(url)
+    at = datetime.fromtimestamp(now_s, UTC)
+    scope = f"{at:%Y%m%d}/{region}/s3/aws4_request"
+    signed = {
+        "host": parts.netloc,
+        **{name.lower(): " ".join(value.split()) for name, value in (headers or {}).items()},
+    }
+    names = ";".join(sorted(signed))
+    asked = {
+        **(query or {}),
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": f"{keys.access_key}/{scope}",
+        "X-Amz-Date": f"{at:%Y%m%dT%H%M%SZ}",
+        "X-Amz-Expires": str(min(expires_s, MAX_EXPIRES_S)),
+        "X-Amz-SignedHeaders": names,
+    }
+    if keys.session_token:
+        asked["X-Amz-Security-Token"] = keys.session_token
+    canonical_query = "&".join(
+        sorted(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in asked.items())
+    )
+    lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+    request = "\n".join((method, parts.path or "/", canonical_query, lines, names, "UNSIGNED-PAYLOAD"))
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    to_sign = "\n".join((_ALGORITHM, f"{at:%Y%m%dT%H%M%SZ}", scope, digest))
+    key = f"AWS4{keys.secret_key}".encode()
+    for step in (*scope.split("/"), to_sign):
+        key = hmac.new(key, step.encode(), hashlib.sha256).digest()
+    return f"{parts.scheme}://{parts.netloc}{parts.path or '/'}?{canonical_query}&X-Amz-Signature={key.hex()}"
