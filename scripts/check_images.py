@@ -74,10 +74,12 @@ def hadolint_program() -> str | None:
 def said(command: list[str], files: list[Path]) -> list[str]:
     """The lines that `command` says about `files`. Compose wants the values that a user's .env has."""
     values = {"GPUDROP_S3_ACCESS_KEY": "x", "GPUDROP_S3_SECRET_KEY": "x", "PGPASSWORD": "x"}
+    root = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": "x"}
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".images-") as scratch:
         folder = Path(scratch) / "docker"
-        shutil.copytree(DOCKER, folder, ignore=shutil.ignore_patterns(".env"))
-        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        shutil.copytree(DOCKER, folder, ignore=shutil.ignore_patterns(".env", "minio.env"))
+        for file, lines in ((".env", values), ("minio.env", root)):
+            (folder / file).write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         copies = [str(folder / file.relative_to(DOCKER)) for file in files]
         done = subprocess.run([*command, *copies], check=False, capture_output=True, text=True, timeout=BUILD_S)
         lines = [line.replace(f"{scratch}/", "") for line in (done.stdout + done.stderr).splitlines() if line.strip()]

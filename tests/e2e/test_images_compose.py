@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from minio import Minio
 
 from listener.ledger.database import Database
 from listener.ledger.sources import SourceLedger, SourceRow
+from support.minio_users import Users
 from support.scripts import ROOT
 
 DOCKER = ROOT / "docker"
@@ -26,10 +28,11 @@ def check(name: str, tmp_path: Path, server: Any, client: Minio) -> subprocess.C
     config["store"]["endpoint"] = server.endpoint
     config["state"] = str(tmp_path / "state")
     bucket = config["store"]["buckets"][0]
+    keys_of_user = Users(server).user(json.loads((DOCKER / "minio-policy.json").read_text("utf-8")))
     if not client.bucket_exists(bucket):
         client.make_bucket(bucket)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    keys = {"GPUDROP_S3_ACCESS_KEY": server.access_key, "GPUDROP_S3_SECRET_KEY": server.secret_key}
+    keys = {"GPUDROP_S3_ACCESS_KEY": keys_of_user.access_key, "GPUDROP_S3_SECRET_KEY": keys_of_user.secret_key}
     return subprocess.run(
         [sys.executable, "-m", "listener", "check", "--config", str(tmp_path / "config.yaml")],
         check=False,
@@ -57,6 +60,7 @@ def test_check_accepts_all_of_the_configuration_for_runpod_but_the_key_that_is_m
     assert len(bad) == 1, done.stdout + done.stderr
     assert "there is no API key" in bad[0]
     assert "ok   store: media" in done.stdout
+    assert "ok   links: media: links are signed with temporary keys of each job" in done.stdout
 
 
 def health(config: Path) -> subprocess.CompletedProcess[str]:

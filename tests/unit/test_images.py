@@ -16,6 +16,7 @@ import yaml
 
 from gpu_dispatch.worker.environment import settings_from
 from listener.configuration.loading import load
+from support.minio_users import listener_policy
 from support.requirements import require
 from support.scripts import ROOT, load_script
 
@@ -213,12 +214,28 @@ def _mounts(service: dict[str, Any]) -> list[str]:
 
 
 def test_no_file_holds_a_secret() -> None:
-    for line in (DOCKER / "env.example").read_text("utf-8").splitlines():
-        assert line.startswith("#") or line.endswith("="), line
+    for file in ("env.example", "minio.env.example"):
+        for line in (DOCKER / file).read_text("utf-8").splitlines():
+            assert line.startswith("#") or line.endswith("="), line
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
     for service in services.values():
         for name, value in service.get("environment", {}).items():
             assert not re.search("KEY|SECRET|PASSWORD", name) or value.startswith("${"), name
+
+
+def test_no_listener_sees_the_stores_root() -> None:
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
+    root = {name: "minio.env" in str(service.get("env_file")) for name, service in services.items()}
+    assert {name for name, sees in root.items() if sees} == {"minio", "bucket"}
+    assert "ROOT" not in (DOCKER / "env.example").read_text("utf-8")
+
+
+def test_the_listeners_user_may_do_what_the_readme_says() -> None:
+    policy = json.loads((DOCKER / "minio-policy.json").read_text("utf-8"))
+    assert policy == listener_policy(*load(DOCKER / "config.compose.yaml").store.buckets)  # type: ignore[union-attr]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    told = json.loads(readme.partition("<<'EOF'\n")[2].partition("\nEOF")[0])
+    assert told == listener_policy("canais")
 
 
 @pytest.mark.parametrize("name", ["config.compose.yaml", "config.gpu.yaml"])
