@@ -14,7 +14,8 @@ from manifests.errors import GpuDropError, LinksUnsafe
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 AGAIN_S = 60.0
-"""How often links that are not safe are tried again: somebody may have set a policy."""
+SOON_S = 5.0
+"""How often links that are not safe are tried again: somebody may have set a policy; and after the store was away."""
 
 WATCH_S = 300.0
 
@@ -33,8 +34,10 @@ _NOBODY = Held()
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
+    """`again`: when to try once more."""
+
     report: LinkReport
-    at: float
+    again: float
 
 
 class LinkGuard:
@@ -54,7 +57,7 @@ class LinkGuard:
         if not self._remote:
             return _NOBODY
         tried = self._tried.get(bucket)
-        if tried is None or (not tried.report.safe and self._now() - tried.at > AGAIN_S):
+        if tried is None or (not tried.report.safe and self._now() > tried.again):
             async with self._one_at_a_time:
                 if self._tried.get(bucket) is tried:
                     await self._try(bucket, tried)
@@ -66,16 +69,19 @@ class LinkGuard:
         while True:
             for bucket in self._store.buckets:
                 await self.held(bucket)
-            await asyncio.sleep(WATCH_S)
+            due_s = [tried.again - self._now() for tried in self._tried.values() if not tried.report.safe]
+            await asyncio.sleep(max(SOON_S, min([WATCH_S, *due_s])))
 
     async def _try(self, bucket: str, before: _Tried | None) -> None:
         try:
             report = await self._store.try_links(bucket)
         except GpuDropError as e:
-            report = LinkReport(
-                None, False, f"whether links open more than a job's objects is not known: {e}", e.info.hint
-            )
-        self._tried[bucket] = _Tried(report, self._now())
+            detail = f"whether links open more than a job's objects is not known: {e}"
+            self._tried[bucket] = _Tried(LinkReport(None, False, detail, e.info.hint), self._now() + SOON_S)
+            if before is None or before.report.detail != detail:
+                log.warning("links_not_tried", bucket=bucket, code=e.info.code, error=str(e), hint=e.info.hint)
+            return
+        self._tried[bucket] = _Tried(report, self._now() + AGAIN_S)
         if report.safe:
             log.info("links_safe", bucket=bucket, narrowed=report.narrowed, detail=report.detail)
         elif before is None or before.report != report:

@@ -24,6 +24,9 @@ FOLDER = ".gpudrop/link-check/"
 _CANARY = b"Nobody's job may read this."
 _OWN = b"What the job itself has written."
 _LIVES_S = 900
+_UNKNOWN = (
+    "See what the store's policies, and whatever stands before it, do to presigned requests and to their answers."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,9 @@ def judged(seen: _Seen, bucket: str, *, narrowed: bool, absence: str) -> LinkRep
         return LinkReport(False, narrowed, detail, _remedy(bucket))
     if seen.plain // 100 != 2 or not all(_said(status) for status in (seen.copy, seen.part_copy, seen.elsewhere)):
         told = f"write {seen.plain}, copy {seen.copy}, part {seen.part_copy}, other object {seen.elsewhere}"
-        return LinkReport(None, narrowed, f"{head}; whether they open more than a job's objects is not known ({told})")
+        return LinkReport(
+            None, narrowed, f"{head}; whether they open more than a job's objects is not known ({told})", _UNKNOWN
+        )
     return LinkReport(True, narrowed, f"{head}; a copy of another object was refused ({seen.copy})"
                       if seen.copy // 100 == 4 else f"{head}; the wish to copy another object was ignored")  # fmt: skip
 

@@ -196,6 +196,17 @@ async def test_nobody_goes_back_to_the_listeners_own_keys(minio_server: Any, min
             await job_links(store)
 
 
+async def test_a_store_that_was_away_is_tried_again_at_once(minio_server: Any, minio_bucket: str) -> None:
+    moments = [0.0]
+    store = S3Store(settings_for(minio_server, "there-is-none-yet"))
+    guard = LinkGuard(store, frozenset({"far"}), trusted=False, now=lambda: moments[0])
+    held = await guard.held("there-is-none-yet")
+    assert held.names and "does not exist" in held.why
+    await asyncio.to_thread(new_bucket, minio_server, "there-is-none-yet")
+    moments[0] = 6.0
+    assert not (await guard.held("there-is-none-yet")).names
+
+
 async def test_workers_elsewhere_get_nothing_until_links_are_safe(minio_server: Any, minio_bucket: str) -> None:
     moments = [0.0]
     remote = frozenset({"far"})
