@@ -42,8 +42,12 @@ def write(path: Path, content: Any) -> None:
 
 
 def read(path: Path) -> Any:
-    with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - written by this program, in a folder of its own
+    """What `write` left there. Raises PermissionError for a file that somebody else may have made."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid != os.geteuid() or status.st_nlink != 1:
+            raise PermissionError(f"{path} was not written by this program")
+        return pickle.load(file)  # noqa: S301 - written by this program, in a folder that is nobody else's
 
 
 def outcome_of(folder: Path) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ from dbos import error as dbos_error
 from sqlalchemy.exc import SQLAlchemyError
 
 from listener.ledger.files import prepare_sqlite
-from listener.runs.engine_setup import quieten, silence, start_error
+from listener.runs.engine_setup import quieten, refuse_pickle, silence, start_error
 from listener.runs.steps import DurableSteps, Jobs, Released, Steps
 from listener.runs.stories import Stories
 from manifests.errors import StoreUnavailable
@@ -90,6 +90,7 @@ class Engine:
     async def start(self) -> None:
         """Launches and resumes whatever an earlier process left unfinished. Raises StateError and StoreUnavailable."""
         quieten()
+        refuse_pickle()
         prepare_sqlite(self._settings.database_url, "The engine's database")
         config: DBOSConfig = {
             "name": "gpudrop",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import logging
+import pickle
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 from sqlalchemy.exc import DBAPIError
 
@@ -17,6 +22,42 @@ def start_error(error: Exception, url: str) -> GpuDropError:
     name = f"The engine's database {file}".rstrip()
     known = database_error(error, name) if isinstance(error, DBAPIError) else None
     return at_the_start(known or StateError(f"{name} cannot be used: {error}.", where="state"))
+
+
+def refuse_pickle() -> None:
+    """Makes it impossible that DBOS unpickles: a row of its database whose own label says pickle would run code.
+
+    DBOS has no setting for it: it heeds the label, whatever serializer it was given. Both of its ways to pickle are
+    replaced, in the one module that has any. Raises StateError where that module is another one than is known.
+    """
+    module: Any = importlib.import_module("dbos._serialization")
+    if module.pickle is _NO_PICKLE:
+        return
+    kind = module.DefaultSerializer
+    if module.pickle is not pickle or type(module.DBOSDefaultSerializer) is not kind:
+        raise StateError(
+            "This version of DBOS reads its records in a way that is not known to be safe.",
+            hint="Install the version of dbos that requirements.lock names.",
+        )
+    module.pickle = _NO_PICKLE
+    kind.deserialize = _refused
+    kind.serialize = _as_text
+
+
+def _refused(*_: object) -> NoReturn:
+    raise StateError(
+        "A record of the engine's is labelled as pickle, which is never read: it could hold a program.",
+        hint="gpudrop writes no such record: find out who else may write the state.",
+        where="state",
+    )
+
+
+def _as_text(_: object, value: Any) -> str:
+    """Of an error or a result that belongs to a record so labelled: to be looked at, never read again."""
+    return json.dumps(str(value))
+
+
+_NO_PICKLE = SimpleNamespace(loads=_refused, dumps=_refused)
 
 
 def quieten() -> None:

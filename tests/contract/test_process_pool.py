@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from listener import process_pool
+from listener import process_call, process_pool
 from listener.process_pool import Defect, ProcessPool
 from manifests.errors import NoSpeech, WorkerCrashed
 from support import process_calls
@@ -132,3 +132,15 @@ def _begun(marks: Path) -> int:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return int(marks.read_text().split()[0])
+
+
+def test_an_outcome_that_somebody_else_may_have_made_is_not_read(tmp_path: Path) -> None:
+    call = tmp_path / "call"
+    process_call.write(call, ["a", b"b"])
+    assert process_call.read(call) == ["a", b"b"]
+    (tmp_path / "link").symlink_to(call)
+    with pytest.raises(OSError, match="link"):
+        process_call.read(tmp_path / "link")
+    (tmp_path / "second").hardlink_to(call)
+    with pytest.raises(PermissionError, match="not written by this program"):
+        process_call.read(call)
