@@ -27,7 +27,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     GPUDROP_CONFIG=/etc/gpudrop/config.yaml
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/gpudrop --shell /usr/sbin/nologin gpudrop \
- && install --directory --owner gpudrop --group gpudrop /var/lib/gpudrop
+ && install --directory --owner gpudrop --group gpudrop --mode 0700 /var/lib/gpudrop
 COPY --from=build /opt/venv /opt/venv
 COPY docker/healthcheck.py /opt/healthcheck.py
 WORKDIR /var/lib/gpudrop

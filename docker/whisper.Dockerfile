@@ -69,7 +69,7 @@ RUN apt-get update \
       fonts-noto-cjk=1:20220127+repack1-1 \
       fonts-noto-core=20201225-1 \
  && rm -rf /var/lib/apt/lists/* \
- && install --directory --owner gpudrop --group gpudrop /var/lib/gpudrop
+ && install --directory --owner gpudrop --group gpudrop --mode 0700 /var/lib/gpudrop
 COPY docker/healthcheck.py /opt/healthcheck.py
 WORKDIR /var/lib/gpudrop
 USER 10001:10001

@@ -16,6 +16,7 @@ from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, trouble
 from listener.commands.check_sources import listing_lines, source_lines
+from listener.commands.check_state import state_line
 from listener.commands.terminal import Terminal
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
@@ -58,6 +59,7 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
         yield trouble("configuration", e)
         return
     yield Line("configuration", True, f"{config_file}: {len(config.triggers)} triggers")
+    yield await asyncio.to_thread(state_line, config)
     for problem in load_registry().problems:
         yield Line("handlers", False, problem.message, problem.hint)
     async for line in _store_lines(config, environment):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
 from listener.configuration.kinds import (
@@ -174,7 +174,7 @@ class LogConfig(Section, frozen=True):
 class Config(Section, frozen=True):
     store: StoreConfig = FolderStoreConfig(kind="folder")
     state: str | None = None
-    """Folder of the SQLite state, or a postgresql:// URL. Default: .gpudrop in the folder store, or in this folder."""
+    """Folder of the SQLite state, or a postgresql:// URL. Default: .gpudrop beside this file."""
     sources: tuple[SourceConfig, ...] = ()
     """Where events come from. Default: what the store offers, and reconcile."""
     manifests: ManifestsConfig = ManifestsConfig()
@@ -202,6 +202,18 @@ class Config(Section, frozen=True):
     keep_runs: Seconds = 30 * 86400.0
     """Ended runs are forgotten after this long; it must be longer than an event can come late."""
     log: LogConfig = LogConfig()
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where it was read; None: nowhere."""
+        return self._file
+
+    def read_from(self, file: Path) -> Config:
+        """The same, with the file it was read from."""
+        found = self.model_copy()
+        found._file = file.absolute()  # pyright: ignore[reportAttributeAccessIssue] - frozen are the fields alone
+        return found
 
     @property
     def known_prices(self) -> Mapping[str, float]:

@@ -30,7 +30,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
     except RecursionError as e:
         raise ConfigError(f"{path} nests lists and sections too deep.", hint="Flatten it.", where=str(path)) from e
-    return parse({} if data is None else data, origin=str(path))
+    return parse({} if data is None else data, origin=str(path)).read_from(path)
 
 
 def parse(data: Any, *, origin: str) -> Config:

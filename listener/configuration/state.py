@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from listener.configuration.config import Config, FolderStoreConfig
+import structlog
+
+from listener.configuration.config import Config
+from listener.configuration.state_move import move_state
+from listener.configuration.state_place import StatePlace, holds_state, is_on_server, place_of
 from listener.ledger.files import folder_error, make_folder
-from manifests.errors import ConfigError
+from listener.ledger.private_folder import LOCK, make_private_file
+from manifests.errors import ConfigError, StateError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +36,75 @@ class State:
 
 
 def state_of(config: Config) -> State:
-    where = config.state
-    if where and where.startswith(("postgresql://", "postgres://")):
-        rest = where.partition("://")[2]
-        return State(engine_url=f"postgresql://{rest}", ledger_url=f"postgresql+psycopg://{rest}", folder=None)
-    if where:
-        folder = Path(where).expanduser()
-    elif isinstance(config.store, FolderStoreConfig):
-        folder = config.store.root / ".gpudrop" / "state"
-    else:
-        folder = Path(".gpudrop")
-    folder = folder.absolute()
-    return State(f"sqlite:///{folder / 'engine.sqlite'}", f"sqlite:///{folder / 'ledger.sqlite'}", folder)
+    """For every command but the listener. Raises ConfigError, and StateError while it has not been moved yet."""
+    if state := _on_postgresql(config):
+        return state
+    place = place_of(config)
+    if place.former and not holds_state(place.folder):
+        raise StateError(
+            f"The state lies where an earlier version kept it, in {place.former.folder}.",
+            hint=f"Start `gpudrop run`: it moves the state to {place.folder}.",
+            where="state",
+        )
+    return _in_folder(place.folder)
 
 
 @contextmanager
-def only_one(state: State) -> Generator[None]:
-    """Holds the state for this process. Raises ConfigError when another one has it, StateError when it is no use."""
-    if state.folder is None:
-        yield
+def held_state(config: Config) -> Generator[State]:
+    """The state, for this process alone unless it may be shared; first moved from where an earlier version kept it.
+
+    Raises ConfigError when another listener has it, StateError when it is no use or not safe.
+    """
+    if state := _on_postgresql(config):
+        yield state
         return
-    make_folder(state.folder)
+    place = place_of(config)
+    make_folder(place.folder)
+    with _locked(place.folder):
+        _settle(place)
+        yield _in_folder(place.folder)
+
+
+def _settle(place: StatePlace) -> None:
+    if place.former is None:
+        return
+    if holds_state(place.folder):
+        hint = "It is not used. Remove it, unless another configuration needs it: that one needs a `state` of its own."
+        log.warning("state_left_behind", folder=str(place.former.folder), used=str(place.folder), hint=hint)
+        return
     try:
-        file = (state.folder / "lock").open("a")
+        move_state(place.former, place.folder)
     except OSError as e:
-        raise folder_error(e, state.folder) from e
-    with file as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise ConfigError(
-                f"Another gpudrop is running on {state.folder}.",
-                hint="Stop it first; for several listeners, set `state` to a PostgreSQL URL.",
-                where="state",
-            ) from e
+        raise folder_error(e, place.folder) from e
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    path = folder / LOCK
+    try:
+        make_private_file(path)
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError as e:
+        raise folder_error(e, folder) from e
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError as e:
+        raise ConfigError(
+            f"Another gpudrop is running on {folder}.",
+            hint="Stop it first; for several listeners, set `state` to a PostgreSQL URL.",
+            where="state",
+        ) from e
+    finally:
+        os.close(lock)
+
+
+def _on_postgresql(config: Config) -> State | None:
+    if not is_on_server(config):
+        return None
+    rest = (config.state or "").partition("://")[2]
+    return State(engine_url=f"postgresql://{rest}", ledger_url=f"postgresql+psycopg://{rest}", folder=None)
+
+
+def _in_folder(folder: Path) -> State:
+    return State(f"sqlite:///{folder / 'engine.sqlite'}", f"sqlite:///{folder / 'ledger.sqlite'}", folder)

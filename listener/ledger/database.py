@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from listener.ledger.errors import at_the_start, database_error
-from listener.ledger.files import make_folder
+from listener.ledger.files import make_file
 from listener.ledger.schema import bring_forward
 from manifests.errors import StoreUnavailable
 
@@ -115,7 +115,7 @@ class Database:
 
     def _open(self) -> None:
         if self._file:
-            make_folder(self._file.parent)
+            make_file(self._file)
         engine = sa.create_engine(self._url) if self._url.startswith("sqlite") else _on_postgresql(self._url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)

@@ -7,15 +7,25 @@ from contextlib import closing
 from pathlib import Path
 
 from listener.ledger.errors import at_the_start, sqlite_error
+from listener.ledger.private_folder import make_private_file, make_private_folder
 from manifests.errors import StateError
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the state's folder where it is missing. Raises StateError."""
+    """Makes the state's folder where it is missing. Raises StateError, also where others could write there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as e:
         raise folder_error(e, folder) from e
+
+
+def make_file(path: Path) -> None:
+    """Makes the file of a database in the state's folder where it is missing. Raises StateError."""
+    make_folder(path.parent)
+    try:
+        make_private_file(path)
+    except OSError as e:
+        raise folder_error(e, path.parent) from e
 
 
 def folder_error(error: OSError, folder: Path) -> StateError:
@@ -36,7 +46,7 @@ def prepare_sqlite(url: str, name: str) -> None:
     if not url.startswith("sqlite:///"):
         return
     path = Path(url.removeprefix("sqlite:///"))
-    make_folder(path.parent)
+    make_file(path)
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")

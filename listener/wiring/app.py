@@ -14,7 +14,7 @@ import structlog
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.reload import follow_config
-from listener.configuration.state import only_one, state_of
+from listener.configuration.state import held_state
 from listener.configuration.triggers import triggers_of
 from listener.ledger.input_waits import InputWaitLedger
 from listener.ledger.owners import OutputOwners
@@ -71,11 +71,10 @@ async def running(config: Config, environment: Environment, *, config_file: Path
     `config_file` is watched for changed triggers. Raises ConfigError and what the store and the engine raise.
     """
     keep_large_blocks_apart()
-    state = state_of(config)
     if isinstance(config.store, FolderStoreConfig):
         await require_folder(config.store.root)
     async with AsyncExitStack() as stack:
-        stack.enter_context(only_one(state))
+        state = await asyncio.to_thread(stack.enter_context, held_state(config))
         base = await build_base(config, environment, state, stack)
         stack.callback(_drop_unstarted, base.dispatch.work)
         triggers = _checked(triggers_of(config), base)

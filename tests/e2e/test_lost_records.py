@@ -26,7 +26,7 @@ LEDGER = "listener.ledger.jobs:JobLedger"
 
 
 def state_of(install: Installation) -> Path:
-    return Path(install.config.get("state") or Path(install.config["store"]["root"]) / ".gpudrop" / "state")
+    return Path(install.config.get("state") or install.folder / ".gpudrop")
 
 
 def lose_engine(install: Installation) -> None:

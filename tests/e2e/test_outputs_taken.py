@@ -93,7 +93,7 @@ def test_owners_are_known_when_the_state_was_lost(install: Installation) -> None
     install.drops.put("one.job.json", mux())
     first = install.done("one.job.json")
     install.stop()
-    shutil.rmtree(install.config.get("state") or Path(install.config["store"]["root"]) / ".gpudrop")
+    shutil.rmtree(install.config.get("state") or install.folder / ".gpudrop")
     install.start()
     install.until(lambda: install.logged("earlier_outputs_found"))
     install.drops.put("two.job.json", mux())

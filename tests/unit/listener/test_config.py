@@ -31,7 +31,8 @@ def test_the_projects_own_configuration() -> None:
 def test_an_empty_configuration_is_all_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("# nothing yet\n")
-    assert load(path) == Config()
+    assert load(path) == Config().read_from(path)
+    assert load(path).file == path
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""What `gpudrop check` says of the state: where it lies, and whether somebody else could write it."""
+
+from __future__ import annotations
+
+from listener.commands.check_lines import Line, trouble
+from listener.configuration.config import Config
+from listener.configuration.state_place import holds_state, is_on_server, place_of
+from listener.ledger.private_folder import check_private
+from manifests.errors import GpuDropError
+
+
+def state_line(config: Config) -> Line:
+    """Looks only: nothing is made, moved or opened."""
+    if is_on_server(config):
+        return Line("state", True, "in PostgreSQL")
+    try:
+        place = place_of(config)
+        check_private(place.folder)
+    except GpuDropError as e:
+        return trouble("state", e)
+    if place.former is None:
+        return Line("state", True, f"{place.folder}, for this user alone")
+    if holds_state(place.folder):
+        detail = f"{place.folder} is used; an earlier version's still lies in {place.former.folder}"
+        return Line("state", None, detail, "Remove that one, once nothing else needs it.")
+    detail = f"lies in {place.former.folder}, where an earlier version kept it"
+    return Line("state", None, detail, f"`gpudrop run` moves it to {place.folder}.")

@@ -1,0 +1,144 @@
+"""The state's folder and files, where nobody but this user can write or put others in their place.
+
+Whoever can replace a record decides what the listener does next: what lies there is as trusted as the program itself.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from manifests.errors import StateError
+
+DATABASES = ("engine.sqlite", "ledger.sqlite")
+LOCK = "lock"
+_BESIDE = ("", "-wal", "-shm", "-journal")
+FILES = frozenset({LOCK, *(name + end for name in DATABASES for end in _BESIDE)})
+"""All that a state's folder holds."""
+
+_MOST_LINKS = 40
+
+
+def make_private_folder(folder: Path) -> None:
+    """Makes `folder` where it is missing, for this user alone; one that holds nothing else becomes so.
+
+    Raises StateError when somebody else could write there or replace it, and OSError.
+    """
+    check_private(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        # A folder that is used for other things, too, stays as it is: its files are private by themselves.
+        if mode & 0o077 and FILES.issuperset(file.name for file in folder.iterdir()):
+            folder.chmod(mode & 0o700)
+    check_private(folder)
+
+
+def make_private_file(path: Path) -> None:
+    """Makes `path` where it is missing, and what SQLite keeps beside it, readable and writable for this user alone.
+
+    Raises StateError for a link, and for what is somebody else's. Opens nothing that is there: to close a file lets
+    all locks go that this process has on it.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        for each in (path.with_name(path.name + end) for end in _BESIDE):
+            _tighten(each)
+
+
+def check_private(folder: Path) -> None:
+    """Raises StateError when somebody else can write in `folder`, or put another in its place. Changes nothing."""
+    for step, status in _way(folder):
+        if stat.S_ISLNK(status.st_mode):
+            trouble = "is a link of" if status.st_uid not in (0, os.geteuid()) else ""
+        elif step == folder:
+            trouble = "belongs to" if status.st_uid != os.geteuid() else _writers(status, sticky=False)
+        else:
+            trouble = "belongs to" if status.st_uid not in (0, os.geteuid()) else _writers(status, sticky=True)
+        if trouble:
+            who = f" {_user(status.st_uid)}" if trouble.endswith(("to", "of")) else ""
+            raise StateError(
+                f"The state folder {folder} is not safe: {step} {trouble}{who}, who could replace what lies there.",
+                hint=f"Run `chmod go-w {step}`, or name a folder of this user's alone as `state` in config.yaml.",
+                where="state",
+            )
+
+
+def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every folder and link that leads to `folder`, itself last, as far as they exist."""
+    left = list(reversed(folder.absolute().parts))
+    here, links = Path(left.pop()), 0
+    yield here, here.lstat()
+    while left:
+        part = left.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        step = here / part
+        try:
+            status = step.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        # The last one is told by its own name, wherever links lead.
+        yield (folder if not left and not stat.S_ISLNK(status.st_mode) else step), status
+        if not stat.S_ISLNK(status.st_mode):
+            here = step
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return
+        target = step.readlink()
+        left += reversed(target.parts)
+        if target.is_absolute():
+            here = Path(left.pop())
+
+
+def _writers(status: os.stat_result, *, sticky: bool) -> str:
+    """Who else may write, as a part of a sentence. In a sticky folder nobody replaces what is another's."""
+    if sticky and status.st_mode & stat.S_ISVTX:
+        return ""
+    if status.st_mode & stat.S_IWOTH:
+        return "may be written by everybody"
+    if status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid):
+        return "may be written by its group"
+    return ""
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether nobody else is in the group: root's own, or the one that many systems make for each user."""
+    if gid == 0:
+        return True
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return gid == user.pw_gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _tighten(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_uid != os.geteuid()):
+        raise StateError(
+            f"{path} is not safe: it is a link, or belongs to {_user(status.st_uid)}.",
+            hint="Stop gpudrop, look who made it, and move it away.",
+            where="state",
+        )
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+        path.chmod(stat.S_IMODE(status.st_mode) & 0o600)
