@@ -1,7 +1,8 @@
 """Files without a network: `file:` below the folder store's root, and `data:` bytes in the task itself.
 
-A `file:` input is a symbolic link in the job's folder: nothing is copied, and nothing about the user's file changes
-(a hard link would touch its inode, which folder watchers report as a change).
+A `file:` input is opened once, and a symbolic link in the job's folder leads to the open file: nothing is copied,
+nothing about the user's file changes (a hard link would touch its inode, which folder watchers report as a change), and
+nobody can put another file in its place.
 """
 
 from __future__ import annotations
@@ -11,38 +12,82 @@ import binascii
 import errno
 import os
 import shutil
-import stat
 import uuid
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from gpu_dispatch.transfer.beneath import STAGING, LeadsOut, folder_at, open_file, steps_to
 from gpu_dispatch.transfer.limits import Budget
 from manifests.errors import AddressNotAllowed, InputEmpty, InputMissing, InvalidPath, StoreDenied, TransferFailed
 
 _ABOUT_THE_NAME = frozenset(
     {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 )
-PRIVATE_FOLDER = ".gpudrop/tmp"
-"""Below the root: where outputs are made whole before they appear."""
+_OPEN_FILES = Path("/proc/self/fd")
+"""Where a process finds its open files, a child those it was given. Elsewhere than on Linux there is no such place."""
 
 
-def link_input(url: str, link: Path, *, name: str, root: Path | None, budget: Budget) -> None:
-    """Makes `link` lead to the file that `url` names. For reading only."""
-    path = _inside(url, name, root)
+class OpenInputs:
+    """The `file:` inputs of one job, open until it has ended."""
+
+    def __init__(self) -> None:
+        self._handles: list[int] = []
+
+    def add(self, handle: int) -> None:
+        self._handles.append(handle)
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        return tuple(self._handles)
+
+    def close(self) -> None:
+        while self._handles:
+            os.close(self._handles.pop())
+
+
+_of_this_job: ContextVar[OpenInputs | None] = ContextVar("open_inputs", default=None)
+
+
+@contextmanager
+def open_inputs() -> Generator[OpenInputs]:
+    """Inside, `inherited` gives what this task's inputs are read through."""
+    inputs = OpenInputs()
+    token = _of_this_job.set(inputs)
     try:
-        status = path.stat()
+        yield inputs
+    finally:
+        _of_this_job.reset(token)
+        inputs.close()
+
+
+def inherited() -> tuple[int, ...]:
+    """What a program that is to read this job's inputs has to be given, under the same numbers."""
+    inputs = _of_this_job.get()
+    return inputs.handles if inputs else ()
+
+
+def link_input(url: str, link: Path, *, name: str, root: Path | None, budget: Budget, inputs: OpenInputs) -> None:
+    """Makes `link` lead to the file that `url` names. For reading only."""
+    path, base = _named(url, name, root)
+    try:
+        handle = open_file(base, path)
+    except LeadsOut as e:
+        raise _outside(path, name) from e
     except (FileNotFoundError, NotADirectoryError) as e:
-        if root is None or not root.is_dir():
+        if not base.is_dir():
             raise TransferFailed(f"{root} is not there.", hint="Mount it; it is tried again.", where=name) from e
-        raise InputMissing(f"{path} does not exist.", hint="Check the file's name.", where=name) from e
+        raise InputMissing(f"{path} is not there, or no file.", hint="Check the file's name.", where=name) from e
     except OSError as e:
         raise StoreDenied(f"{path} cannot be read: {e.strerror}.", hint="Check its permissions.", where=name) from e
-    if not stat.S_ISREG(status.st_mode):
-        raise InputMissing(f"{path} is no file.", hint="Name a file, not a folder or a device.", where=name)
-    if status.st_size == 0:
+    inputs.add(handle)
+    size = os.fstat(handle).st_size
+    if size == 0:
         raise InputEmpty(f"{path} is empty.", hint="Save the file again.", where=name)
-    budget.take(status.st_size, name)
-    link.symlink_to(path)
+    budget.take(size, name)
+    link.symlink_to(_OPEN_FILES / str(handle) if _OPEN_FILES.is_dir() else os.path.realpath(path))
 
 
 def write_data(url: str, path: Path, *, name: str, budget: Budget) -> None:
@@ -67,11 +112,14 @@ def write_data(url: str, path: Path, *, name: str, budget: Budget) -> None:
 
 def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
     """Moves `path` to the place `url` names, whole at once: a reader sees the old file or the new one."""
-    target = _inside(url, name, root, parent_only=True)
+    target, base = _named(url, name, root)
+    if target.name in ("", ".", ".."):
+        raise InvalidPath(f"{target} names no file.", hint="Check the address.", where=name)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _check_below(target.parent.resolve(), root, url, name)
-        _replace(path, target, root or target.parent)
+        with folder_at(base, steps_to(base, target.parent), make=True) as folder:
+            _replace(path, target.name, folder, base)
+    except LeadsOut as e:
+        raise _outside(target, name) from e
     except OSError as e:
         raise TransferFailed(
             f"{target} could not be written: {e.strerror}.",
@@ -81,33 +129,40 @@ def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
         ) from e
 
 
-def _replace(path: Path, target: Path, root: Path) -> None:
-    staging = root / PRIVATE_FOLDER
-    staging.mkdir(parents=True, exist_ok=True)
-    staged = staging / f"{uuid.uuid4().hex}.part"
-    try:
+def _replace(path: Path, name: str, folder: int, root: Path) -> None:
+    """Makes `path` the file `name` of the open `folder`."""
+    staged = f"{uuid.uuid4().hex}.part"
+    with folder_at(root, STAGING, make=True) as at:
         try:
-            path.rename(staged)
-        except OSError as e:
-            if e.errno != errno.EXDEV:
-                raise
-            shutil.copyfile(path, staged)
-        _sync(staged)
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
+            try:
+                os.rename(path, staged, dst_dir_fd=at)
+            except OSError as e:
+                if e.errno != errno.EXDEV:
+                    raise
+                _copy(path, staged, at)
+            _sync(staged, at)
+            os.rename(staged, name, src_dir_fd=at, dst_dir_fd=folder)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(staged, dir_fd=at)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _copy(path: Path, name: str, folder: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with path.open("rb") as old, os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as new:
+        shutil.copyfileobj(old, new, 2**20)
+
+
+def _sync(name: str, folder: int) -> None:
+    handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _inside(url: str, name: str, root: Path | None, *, parent_only: bool = False) -> Path:
-    """The path `url` names, links resolved; for a file to be written only its folder's links count."""
+def _named(url: str, name: str, root: Path | None) -> tuple[Path, Path]:
+    """The path `url` names, as it is written, and the resolved root that it has to lie below."""
     try:
         parts = urlsplit(url)
     except ValueError as e:
@@ -115,17 +170,14 @@ def _inside(url: str, name: str, root: Path | None, *, parent_only: bool = False
     path = Path(unquote(parts.path))
     if parts.netloc not in ("", "localhost") or not path.is_absolute() or "\0" in parts.path:
         raise InvalidPath("A file: address names an absolute path on this machine.", hint="Check it.", where=name)
-    resolved = path.parent.resolve() / path.name if parent_only else path.resolve()
-    _check_below(resolved, root, url, name)
-    if parent_only and resolved.name in ("", ".", ".."):
-        raise InvalidPath(f"{path} names no file.", hint="Check the address.", where=name)
-    return resolved
+    if root is None:
+        raise _outside(path, name)
+    return path, root.resolve()
 
 
-def _check_below(path: Path, root: Path | None, url: str, name: str) -> None:
-    if root is None or not path.is_relative_to(root.resolve()):
-        raise AddressNotAllowed(
-            f"{unquote(urlsplit(url).path)} lies outside the folder store.",
-            hint="Only files below the store's root can be read and written.",
-            where=name,
-        )
+def _outside(path: Path, name: str) -> AddressNotAllowed:
+    return AddressNotAllowed(
+        f"{path} lies outside the folder store.",
+        hint="Only files below the store's root can be read and written.",
+        where=name,
+    )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from gpu_dispatch.task import SINGLE_PUT_BYTES, TaskInput, TaskOutput
 from gpu_dispatch.transfer.bodies import Moved
-from gpu_dispatch.transfer.files import link_input, place_output, write_data
+from gpu_dispatch.transfer.files import OpenInputs, link_input, open_inputs, place_output, write_data
 from gpu_dispatch.transfer.limits import Budget, TransferLimits
 from gpu_dispatch.transfer.parts import put_in_parts
 from gpu_dispatch.transfer.web import WebClient
@@ -35,13 +37,17 @@ class Transfer:
         self._root = file_root
         self._budget = Budget(max_input_bytes)
         self._web = WebClient(trusted_hosts, limits or TransferLimits(), rng or random.Random())  # noqa: S311 - jitter
+        self._open = ExitStack()
+        self._inputs = OpenInputs()
 
     async def __aenter__(self) -> Self:
+        self._inputs = self._open.enter_context(open_inputs())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._open.close()
         await self._web.__aexit__(kind, e, tb)
 
     async def download(self, source: TaskInput, to: Path, moved: Moved) -> None:
@@ -49,7 +55,8 @@ class Transfer:
         if scheme in ("http", "https"):
             await self._web.get(source.url, to, name=source.name, budget=self._budget, moved=moved)
         elif scheme == "file":
-            await asyncio.to_thread(link_input, source.url, to, name=source.name, root=self._root, budget=self._budget)
+            link = partial(link_input, root=self._root, budget=self._budget, inputs=self._inputs)
+            await asyncio.to_thread(link, source.url, to, name=source.name)
         elif scheme == "data":
             await asyncio.to_thread(write_data, source.url, to, name=source.name, budget=self._budget)
         else:

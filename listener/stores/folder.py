@@ -13,15 +13,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, open_file, steps_to
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
-from listener.stores.folder_files import GONE, new_file, remove_stale, sync_folder, translated
-from listener.stores.folder_paths import PRIVATE, Walk, inside, is_private, meta_of, path_of, real_key
+from listener.stores.folder_files import GONE, new_file, remove_stale, translated
+from listener.stores.folder_paths import Walk, is_private, meta_of, path_of, real_key
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 PAGE = 500
 
 _T = TypeVar("_T")
-_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,6 @@ class FolderStore:
     def __init__(self, root: Path, bucket: str = "drop") -> None:
         self._root = Path(os.path.realpath(root))
         self._bucket = bucket
-        self._temporary = self._root / PRIVATE / "tmp"
         self._one_writer = threading.Lock()
 
     @property
@@ -180,7 +179,7 @@ class FolderStore:
         if path is None:
             return None
         try:
-            status = inside(self._root, path).stat()
+            status = look_at(self._root, path)
         except GONE:
             self._require_root()
             return None
@@ -190,12 +189,8 @@ class FolderStore:
         path = self._usable(key)
         if path is None:
             return None
-        real = inside(self._root, path)
         try:
-            # Looked at before it is opened: opening a pipe or a device may have effects.
-            if not stat.S_ISREG(real.stat().st_mode):
-                return None
-            handle = os.open(real, os.O_RDONLY | _OPEN_FLAGS)
+            handle = open_file(self._root, path)
         except GONE:
             self._require_root()
             return None
@@ -213,56 +208,61 @@ class FolderStore:
         return StoredObject(meta_of(key, status), data)
 
     def _write(self, key: str, data: bytes) -> ObjectMeta:
-        path = self._place_of(key)
-        with new_file(self._temporary, data) as (temporary, status):
-            temporary.replace(path)
-        sync_folder(path.parent)
-        return meta_of(key, status)
+        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
+            os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
+            os.fsync(folder)
+        return meta_of(key, new.status)
 
     def _create(self, key: str, data: bytes) -> bool:
-        path = self._place_of(key)
-        with new_file(self._temporary, data) as (temporary, _):
+        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
             try:
-                path.hardlink_to(temporary)
+                os.link(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
                 return False
-        sync_folder(path.parent)
+            os.fsync(folder)
         return True
 
     def _replace(self, key: str, data: bytes, expected: str | None) -> str | None:
-        path = self._place_of(key)
-        with new_file(self._temporary, data) as (temporary, status), self._one_writer:
-            now = self._head(key)
-            if (now.etag if now else None) != expected:
+        with self._place_of(key) as (folder, name), new_file(self._root, data) as new, self._one_writer:
+            if self._etag(key) != expected:
                 return None
-            temporary.replace(path)
-        sync_folder(path.parent)
-        return meta_of(key, status).etag
+            os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
+            os.fsync(folder)
+        return meta_of(key, new.status).etag
 
-    def _place_of(self, key: str) -> Path:
-        """Where `key` is written, its folder made."""
+    def _etag(self, key: str) -> str | None:
+        """None: nothing is there, or a link that leads out: that is no object, and is replaced."""
+        try:
+            now = self._head(key)
+        except LeadsOut:
+            return None
+        return now.etag if now else None
+
+    @contextmanager
+    def _place_of(self, key: str) -> Generator[tuple[int, str]]:
+        """The open folder where `key` is written, made where it is missing, and the file's name in it."""
         path = self._writable(key)
         self._require_root()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return inside(self._root, path.parent) / path.name
+        with folder_at(self._root, steps_to(self._root, path.parent), make=True) as folder:
+            yield folder, path.name
 
     def _delete(self, key: str) -> None:
         path = self._usable(key)
         if path is None:
             return
-        with suppress(*GONE, IsADirectoryError):
-            (inside(self._root, path.parent) / path.name).unlink()
+        with suppress(*GONE, IsADirectoryError), folder_at(self._root, steps_to(self._root, path.parent)) as folder:
+            os.unlink(path.name, dir_fd=folder)
 
     def _signed(self, method: Literal["GET", "PUT"], key: str) -> str:
         path = self._writable(key)
-        inside(self._root, path if method == "GET" else path.parent)
+        steps_to(self._root, path if method == "GET" else path.parent)
         return path.as_uri()
 
     def _check(self) -> None:
         self._look()
-        with new_file(self._temporary, b""):
+        with new_file(self._root, b""):
             pass
-        remove_stale(self._temporary)
+        remove_stale(self._root)
 
     def _look(self) -> None:
         self._require_root()

@@ -7,10 +7,12 @@ import os
 import time
 import uuid
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable, UnusableKey
+from gpu_dispatch.transfer.beneath import STAGING, LeadsOut, folder_at
+from manifests.errors import GpuDropError, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 STALE_S = 86400.0
 _FULL = "Free space on the disk."
@@ -26,42 +28,65 @@ _HINTS = {
 GONE = (FileNotFoundError, NotADirectoryError)
 
 
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file under a name of its own in the open folder `at`; it may be moved or linked from there."""
+
+    at: int
+    name: str
+    status: os.stat_result
+
+
 @contextmanager
-def new_file(folder: Path, data: bytes) -> Generator[tuple[Path, os.stat_result]]:
-    """A file in `folder` holding `data`, on the disk, under a name of its own; gone afterwards unless it was moved."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{uuid.uuid4().hex}.part"
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            status = os.fstat(file.fileno())
-        yield path, status
-    finally:
-        path.unlink(missing_ok=True)
+def new_file(root: Path, data: bytes) -> Generator[NewFile]:
+    """A file holding `data`, on the disk; gone afterwards unless it was moved."""
+    with staging(root) as at:
+        name = f"{uuid.uuid4().hex}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(name, flags, 0o666, dir_fd=at), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
+            yield NewFile(at, name, status)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=at)
 
 
-def remove_stale(folder: Path) -> None:
+@contextmanager
+def staging(root: Path) -> Generator[int]:
+    """The folder, open, where files are made. Raises StoreDenied where something else lies in its place."""
+    with ExitStack() as stack:
+        try:
+            at = stack.enter_context(folder_at(root, STAGING, make=True))
+        except OSError as e:
+            if e.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            path = root.joinpath(*STAGING)
+            raise StoreDenied(f"{path} is no folder of gpudrop's.", hint="Remove it: gpudrop makes its own.") from e
+        yield at
+
+
+def remove_stale(root: Path) -> None:
     """Removes what a crash has left of `new_file`."""
     oldest = time.time() - STALE_S
-    for left in folder.iterdir():
-        with suppress(*GONE, IsADirectoryError):
-            if left.lstat().st_mtime < oldest:
-                left.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename outlive a power cut; where folders cannot be opened (Windows) the rename itself must do."""
-    with suppress(PermissionError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with staging(root) as at, os.scandir(at) as entries:
+        for left in entries:
+            with suppress(*GONE, IsADirectoryError):
+                if left.stat(follow_symlinks=False).st_mtime < oldest:
+                    os.unlink(left.name, dir_fd=at)
 
 
 def translated(error: OSError, doing: str, root: Path) -> GpuDropError:
+    if isinstance(error, LeadsOut):
+        path = Path(error.filename)
+        return ObjectDenied(
+            f"{path.relative_to(root).as_posix()!r} is a link that leads out of the folder.",
+            hint="Copy the file into the folder instead of linking to it.",
+            where=path.name,
+        )
     message = f"Could not {doing} in {root}: {error.strerror or error}."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreDenied(message, hint=f"Let the user this program runs as read and write {root}.")

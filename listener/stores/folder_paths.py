@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, steps_to
 from listener.store import ObjectMeta, OddKey
-from manifests.errors import ObjectDenied
 from manifests.media import check_key, key_problem
 
-PRIVATE = ".gpudrop"
-"""The folder below the root that belongs to this program: its state, and files that are still being written."""
 UNFINISHED = ("~", ".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".swp")
 """Endings that editors, browsers and copying programs give to files they have not finished."""
 
@@ -33,24 +31,9 @@ def path_of(root: Path, key: str) -> Path:
     return root / check_key(key)
 
 
-def inside(root: Path, path: Path) -> Path:
-    """`path` with its links resolved, whether it exists or not.
-
-    Raises ObjectDenied when it leads out of `root` or into the private folder. `root` is resolved already.
-    """
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(root) or is_private(real.relative_to(root).as_posix()):
-        raise ObjectDenied(
-            f"{path.relative_to(root).as_posix()!r} is a link that leads out of the folder.",
-            hint="Copy the file into the folder instead of linking to it.",
-            where=path.name,
-        )
-    return real
-
-
 def real_key(root: Path, key: str) -> str:
-    """The key of the file that `key` leads to, links followed, whether it exists or not. Raises ObjectDenied."""
-    return inside(root, path_of(root, key)).relative_to(root).as_posix()
+    """The key of the file that `key` leads to, links followed, whether it exists or not. Raises LeadsOut."""
+    return "/".join(steps_to(root, path_of(root, key)))
 
 
 def meta_of(key: str, status: os.stat_result) -> ObjectMeta:
@@ -61,6 +44,10 @@ def meta_of(key: str, status: os.stat_result) -> ObjectMeta:
         etag=f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}",
         last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
     )
+
+
+_Found = ObjectMeta | OddKey | tuple[str, ...]
+"""An object, a key that cannot be used, or the steps to a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +61,41 @@ class Walk:
         folder = prefix.rpartition("/")[0]
         if prefix and (key_problem(prefix) or is_ignored(folder)):
             return
-        start = inside(self.root, self.root / folder)
-        if folder and not start.is_dir():
+        start = steps_to(self.root, self.root / folder)
+        if folder and not _is_folder(self.root, start):
             return
         # Depth first; a stack, for there is no limit to how deep folders go.
-        pending = [self._entries(start, f"{folder}/" if folder else "")]
+        pending = [self._entries(start, f"{folder}/" if folder else "", prefix)]
         while pending:
-            for key, entry in pending[-1]:
-                if not (key.startswith(prefix) or prefix.startswith(key + "/")):
-                    continue
-                found = self._look(key, entry)
+            for key, found in pending[-1]:
                 if isinstance(found, ObjectMeta | OddKey):
                     yield found
-                elif found is not None:
-                    try:
-                        pending.append(self._entries(found, key + "/"))
-                    except (FileNotFoundError, NotADirectoryError):
-                        continue
-                    except OSError as e:
-                        yield OddKey(key + "/", f"is a folder that cannot be read ({e.strerror})")
-                        continue
-                    break
+                    continue
+                try:
+                    pending.append(self._entries(found, key + "/", prefix))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except OSError as e:
+                    yield OddKey(key + "/", f"is a folder that cannot be read ({e.strerror})")
+                    continue
+                break
             else:
                 pending.pop()
 
-    def _entries(self, folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        return iter([(prefix + entry.name, entry) for entry in found if not is_ignored(entry.name)])
+    def _entries(self, steps: Sequence[str], folder: str, prefix: str) -> Iterator[tuple[str, _Found]]:
+        """What lies in a folder, in order. All of it is looked at while the folder is open, not by its name."""
+        found: list[tuple[str, _Found]] = []
+        with folder_at(self.root, steps) as at, os.scandir(at) as entries:
+            for entry in entries:
+                key = folder + entry.name
+                if is_ignored(entry.name) or not (key.startswith(prefix) or prefix.startswith(key + "/")):
+                    continue
+                if (look := self._look(key, entry, steps)) is not None:
+                    found.append((key, look))
+        found.sort(key=lambda item: item[0])
+        return iter(found)
 
-    def _look(self, key: str, entry: os.DirEntry[str]) -> ObjectMeta | OddKey | Path | None:
+    def _look(self, key: str, entry: os.DirEntry[str], steps: Sequence[str]) -> _Found | None:
         """An object, a key that cannot be used, a folder to go into, or nothing to speak of."""
         if not _is_text(key):
             return OddKey(_shown(key), "is not UTF-8")
@@ -111,9 +103,9 @@ class Walk:
             return OddKey(key, problem)
         try:
             if entry.is_dir(follow_symlinks=False):
-                return Path(entry.path)
+                return (*steps, entry.name)
             if entry.is_symlink():
-                return self._look_at_link(key, Path(entry.path))
+                return self._look_at_link(key, self.root.joinpath(*steps, entry.name))
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return None
@@ -123,12 +115,20 @@ class Walk:
 
     def _look_at_link(self, key: str, path: Path) -> ObjectMeta | OddKey | None:
         try:
-            status = inside(self.root, path).stat()
-        except ObjectDenied:
+            status = look_at(self.root, path)
+        except LeadsOut:
             return OddKey(key, "is a link that leads out of the folder")
         if stat.S_ISDIR(status.st_mode):
             return OddKey(key, "is a link to a folder; only files are followed")
         return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_folder(root: Path, steps: Sequence[str]) -> bool:
+    try:
+        with folder_at(root, steps):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _is_text(key: str) -> bool:

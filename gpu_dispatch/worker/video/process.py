@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from gpu_dispatch.transfer.files import inherited
 from manifests.errors import EngineUnavailable, TaskTimedOut
 
 TAIL_LINES = 200
@@ -109,6 +110,7 @@ async def _start(
             stderr=asyncio.subprocess.PIPE,
             cwd=cwd,
             env=env,
+            pass_fds=inherited(),
         )
     except BaseException as e:
         if write_end is not None:

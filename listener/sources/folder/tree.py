@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gpu_dispatch.transfer.beneath import look_at
 from listener.sources.folder.settling import Stamp
 from listener.store import ObjectMeta
-from listener.stores.folder_paths import Walk, inside, is_ignored
-from manifests.errors import StoreDenied
+from listener.stores.folder_paths import Walk, is_ignored
 from manifests.keys import key_problem
 
 
@@ -49,15 +49,15 @@ def _below(root: Path, key: str) -> Iterator[Look]:
         for item in Walk(root).objects(key + "/"):
             if isinstance(item, ObjectMeta):
                 yield _look(root, item.key)
-    except (OSError, StoreDenied):
+    except OSError:
         # The folder vanished, or may not be read: then it holds no drops.
         return
 
 
 def _look(root: Path, key: str) -> Look:
     try:
-        status = inside(root, root / key).stat()
-    except (OSError, StoreDenied):
+        status = look_at(root, root / key)
+    except OSError:
         return Look(key, "nothing")
     if stat.S_ISREG(status.st_mode):
         return Look(key, "file", Stamp(status.st_size, status.st_mtime_ns))

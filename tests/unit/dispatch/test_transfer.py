@@ -347,8 +347,9 @@ async def test_a_file_below_the_root_is_read_where_it_lies(tmp_path: Path) -> No
     (root / "a b").mkdir(parents=True)
     job.mkdir()
     (root / "a b" / "ç#1.mp4").write_bytes(b"video")
-    await download(transfer(root=root), (root / "a b" / "ç#1.mp4").as_uri(), job / "in.mp4")
-    assert (job / "in.mp4").read_bytes() == b"video"
+    async with transfer(root=root) as way:
+        await way.download(TaskInput("a", (root / "a b" / "ç#1.mp4").as_uri()), job / "in.mp4", lambda _: None)
+        assert (job / "in.mp4").read_bytes() == b"video"
     assert (job / "in.mp4").is_symlink()
 
 
