@@ -143,6 +143,10 @@ class Store(Protocol):
         """
         ...
 
+    async def check_writable(self, bucket: str, key: str) -> None:
+        """Raises UnusableKey or ObjectDenied where no object can ever be written under `key`. Asks no server."""
+        ...
+
     async def delete(self, bucket: str, key: str) -> None:
         """A missing object is no error."""
         ...

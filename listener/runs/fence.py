@@ -13,7 +13,7 @@ from listener.ledger.runs import RunLedger
 from listener.runs.request import RunRequest
 from listener.store import Store
 from manifests.endings import writer_of
-from manifests.errors import InputTooLarge, RunSuperseded, StoreUnavailable
+from manifests.errors import InputTooLarge, ObjectDenied, RunSuperseded, StoreUnavailable, UnusableKey
 from manifests.names import Sidecar
 from manifests.sidecars import MAX_BYTES
 
@@ -50,11 +50,16 @@ class Fence:
         return body if body and await asyncio.to_thread(writer_of, body) == run.run_id else None
 
     async def sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
-        """What lies where the sidecar of this kind does; b"" for what is too large to be one."""
+        """What lies where the sidecar of this kind does; b"" for what is none: it is too large, or may not be read.
+
+        None also for a key that no store can hold.
+        """
         try:
             return await self._store.read(run.bucket, run.sidecar(kind), max_bytes=MAX_BYTES[kind])
-        except InputTooLarge:
+        except (InputTooLarge, ObjectDenied):
             return b""
+        except UnusableKey:
+            return None
 
     async def take_back(self, run: RunRequest, kind: Sidecar) -> None:
         """Removes the sidecar of this kind if `run` wrote it, and leaves any other run's."""

@@ -22,11 +22,19 @@ class OutputKeys:
         self._store = store
         self._owners = owners
 
+    async def check_sidecars(self, run: RunRequest) -> None:
+        """Raises UnusableKey for a drop that could not be told how it ended: before anything is paid for."""
+        for kind in ("status", "done", "error"):
+            await self._store.check_writable(run.bucket, run.sidecar(kind))
+
     async def secure(self, run: RunRequest, keys: Sequence[str], waiting: Callable[[str], None]) -> None:
         """Makes `keys` the run's. One that is about to be free is waited for, and `waiting` told why.
 
-        Raises OutputTaken for a key that stays another drop's, and InvalidPath.
+        Raises OutputTaken for a key that stays another drop's, InvalidPath, and UnusableKey and ObjectDenied for one
+        that the store cannot hold.
         """
+        for key in keys:
+            await self._store.check_writable(run.bucket, key)
         now = asyncio.get_running_loop().time
         deadline = now() + run.trigger.wait_for_inputs_s
         while taken := await self._claim(run, keys):

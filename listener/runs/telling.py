@@ -158,6 +158,7 @@ class Tale:
             waits = await asyncio.to_thread(awaits_callback, body)
             return Prepared(ended=True, callback_url=await self._caller() if waits else None)
         try:
+            await self._c.outputs.check_sidecars(self._run)
             asked, handler, references = await self._understood()
             found = await self._find(references)
             plan = await self._plan(handler, self._planning(asked, found)[1], references, found)

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, open_file, steps_to
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
-from listener.stores.folder_files import GONE, new_file, remove_stale, translated
+from listener.stores.folder_files import GONE, check_makeable, new_file, remove_stale, translated
 from listener.stores.folder_paths import Walk, is_private, meta_of, path_of, real_key
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
@@ -104,6 +104,10 @@ class FolderStore:
         """Looks right before the file is moved into its place: another program may write in that moment."""
         del content_type, run_id
         return await self._run(bucket, f"write {key!r}", lambda: self._replace(key, data, expected))
+
+    async def check_writable(self, bucket: str, key: str) -> None:
+        """Also for a name that is too long here, a file where a folder would be, and a link that leads out."""
+        await self._run(bucket, f"write {key!r}", lambda: self._check_writable(key))
 
     async def delete(self, bucket: str, key: str) -> None:
         """A link is deleted, not what it leads to. Folders stay."""
@@ -245,6 +249,11 @@ class FolderStore:
         self._require_root()
         with folder_at(self._root, steps_to(self._root, path.parent), make=True) as folder:
             yield folder, path.name
+
+    def _check_writable(self, key: str) -> None:
+        path = self._writable(key)
+        self._require_root()
+        check_makeable(self._root, (*steps_to(self._root, path.parent), path.name))
 
     def _delete(self, key: str) -> None:
         path = self._usable(key)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,37 @@ def staging(root: Path) -> Generator[int]:
             path = root.joinpath(*STAGING)
             raise StoreDenied(f"{path} is no folder of gpudrop's.", hint="Remove it: gpudrop makes its own.") from e
         yield at
+
+
+def check_makeable(root: Path, steps: Sequence[str]) -> None:
+    """Raises what the system would say of a file that `steps` lead to; makes nothing."""
+    folders = list(steps[:-1])
+    while True:
+        try:
+            with folder_at(root, folders) as at:
+                _check_names(steps[len(folders) :], at)
+                if len(folders) == len(steps) - 1 and stat.S_ISDIR(_mode(steps[-1], at)):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), steps[-1])
+                return
+        except FileNotFoundError:
+            if not folders:
+                raise
+            folders.pop()
+
+
+def _check_names(names: Sequence[str], folder: int) -> None:
+    longest = os.fpathconf(folder, "PC_NAME_MAX")
+    for name in names:
+        if len(os.fsencode(name)) > longest:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+
+
+def _mode(name: str, folder: int) -> int:
+    """0: nothing is there."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def remove_stale(root: Path) -> None:

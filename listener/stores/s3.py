@@ -183,6 +183,10 @@ class S3Store:
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise await self._told(e, f"write {key!r}", bucket) from e
 
+    async def check_writable(self, bucket: str, key: str) -> None:
+        del bucket
+        check_key(key)
+
     async def delete(self, bucket: str, key: str) -> None:
         if is_marker(key):
             return
