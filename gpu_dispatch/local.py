@@ -82,7 +82,7 @@ class LocalBackend:
         if self._room is None or not self._settings.slots.get(capability):
             raise EngineUnavailable(
                 f"This machine takes no {capability} tasks now.",
-                hint=f"Give local.slots.{capability} at least 1 in config.yaml.",
+                hint=f"Give `local.{capability}_slots` at least 1 in config.yaml.",
             )
         ref = JobRef(self.name, capability, uuid.uuid4().hex, task.task_id)
         job = self._jobs[ref.job_id] = LocalJob(ref, task, time.monotonic())

@@ -70,7 +70,7 @@ def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
     if job.stop == "timed_out":
         return TaskTimedOut(
             f"The task was not finished after {job.task.timeout_s:g} s, and its worker had to be ended.",
-            hint="Use a shorter input or a smaller model, or raise the timeout in config.yaml.",
+            hint="Use a shorter input or a smaller model, or raise `task_timeout` in config.yaml.",
         )
     return WorkerCrashed(
         "The worker on this machine ended in the middle of the task.",

@@ -181,6 +181,9 @@ TaskParams = Annotated[
 ]
 
 
+MAX_INPUT_BYTES = 20 * 2**30
+
+
 @dataclass(frozen=True, slots=True)
 class GpuTask:
     """One job for one worker. `task_id` is the same on every attempt; outputs go to the same places."""
@@ -191,7 +194,7 @@ class GpuTask:
     outputs: tuple[TaskOutput, ...] = ()
     timeout_s: float = 3600.0
     """The worker gives up by itself after this long."""
-    max_input_bytes: int = 20 * 2**30
+    max_input_bytes: int = MAX_INPUT_BYTES
     """All inputs together."""
     trusted_hosts: tuple[str, ...] = ()
     """host or host:port that may be private: the store's own endpoint. Every other private address is refused."""

@@ -44,7 +44,7 @@ class Budget:
         if count > self._left:
             raise InputTooLarge(
                 f"The inputs are larger than the {self._limit:,} bytes one task may read.",
-                hint="Use a smaller file, or raise the limit for inputs in config.yaml.",
+                hint="Use a smaller file; what media may hold is `task_max_input` in config.yaml.",
                 where=where,
             )
 

@@ -164,7 +164,7 @@ async def _in_time(task: GpuTask, work: Awaitable[Payload | None]) -> Payload | 
             raise
         raise TaskTimedOut(
             f"The task was not finished after {task.timeout_s:g} s.",
-            hint="Use a shorter input, a smaller model or a faster GPU, or raise the timeout in config.yaml.",
+            hint="Use a shorter input, a smaller model or a faster GPU, or raise `task_timeout` in config.yaml.",
         ) from e
 
 

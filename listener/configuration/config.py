@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from gpu_dispatch.task import MAX_INPUT_BYTES
 from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
 from listener.configuration.kinds import (
     AnyFolder,
     BucketName,
     BucketNames,
+    Bytes,
     Folder,
     Name,
     Names,
@@ -190,6 +192,8 @@ class Config(Section, frozen=True):
     runpod: RunPodConfig = RunPodConfig()
     task_timeout: Seconds = 3600.0
     """The longest a worker may take for one job."""
+    task_max_input: Bytes = MAX_INPUT_BYTES
+    """The most that the inputs of one job may hold together."""
     prices: dict[str, Usd] = Field(default_factory=dict[str, Usd])
     """US dollars a second, by GPU; those given here are added to RunPod's pools."""
     budgets: BudgetsConfig = BudgetsConfig()

@@ -22,6 +22,16 @@ def _seconds(value: Any) -> Any:
     return value
 
 
+_SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _bytes(value: Any) -> Any:
+    """10, "10", "500MB", "20GiB" as bytes; anything else is left for the type to refuse."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)?\s*", value)):
+        return round(float(found[1]) * _SIZES.get(found[2] or "", 1))
+    return value
+
+
 def _one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -74,6 +84,7 @@ Folder = Annotated[str, AfterValidator(_folder)]
 """A folder of a bucket: "team-a/"; "/" is the root."""
 AnyFolder = Annotated[str, AfterValidator(_folder_of_any_bucket)]
 """The same, or "s3://bucket/folder/"."""
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
-from gpu_dispatch.task import CaptionParams, GpuTask, TaskInput, TaskOutput, task_to_wire
+from gpu_dispatch.task import MAX_INPUT_BYTES, CaptionParams, GpuTask, TaskInput, TaskOutput, task_to_wire
 from listener.dispatch.marks import Marks, claimed_places
 from listener.dispatch.request import JobRequest
 from listener.dispatch.uploads import Uploads
@@ -18,13 +18,16 @@ LARGE = 2_500_000
 
 @dataclass(frozen=True, slots=True)
 class TaskMaker:
-    """`link_s`: the longest that addresses work. `private_hosts`: hosts beside the store's that workers may reach."""
+    """`link_s`: the longest that addresses work. `private_hosts`: hosts beside the store's that workers may reach.
+    `max_input_bytes`: of all inputs of a task together.
+    """
 
     store: Store
     marks: Marks
     uploads: Uploads
     link_s: float
     private_hosts: tuple[str, ...] = ()
+    max_input_bytes: int = MAX_INPUT_BYTES
 
     async def task(
         self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool, lives_s: float = inf
@@ -42,6 +45,7 @@ class TaskMaker:
                  for t in planned.outputs]
             ),
             timeout_s=timeout_s,
+            max_input_bytes=self.max_input_bytes,
             trusted_hosts=(*self.store.trusted_hosts, *self.private_hosts),
         )  # fmt: skip
         if claims:

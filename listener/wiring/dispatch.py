@@ -96,7 +96,8 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         waiting=needs.waiting,
     )
     uploads = Uploads(store)
-    maker = TaskMaker(store, marks, uploads, link_s, tuple(sorted(config.store.private_hosts)))
+    private_hosts = tuple(sorted(config.store.private_hosts))
+    maker = TaskMaker(store, marks, uploads, link_s, private_hosts, config.task_max_input)
     means = Means(
         sender=Sender(placing, pool, jobs, marks, maker, needs.patience),
         placing=placing,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
+from gpu_dispatch.task import MAX_INPUT_BYTES
+from gpu_dispatch.transfer.limits import Budget
 from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
 from listener.configuration.loading import load, parse
@@ -16,7 +19,7 @@ from listener.runs.reading import Asked
 from listener.runs.request import RunRequest
 from listener.triggers import MANIFESTS
 from listener.wiring.parts import defaults_folders
-from manifests.errors import ConfigError
+from manifests.errors import ConfigError, InputTooLarge
 from manifests.folder_defaults import EVERY_FOLDER, DefaultsFolder, DefaultsFolders
 from manifests.reach import Reach
 from support.scripts import ROOT
@@ -40,6 +43,31 @@ def test_an_empty_configuration_is_all_defaults(tmp_path: Path) -> None:
 )
 def test_durations(text: object, seconds: float) -> None:
     assert parse({"reconcile": {"interval": text}}, origin="c").reconcile.interval == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [(10, 10), ("10", 10), ("1.5KiB", 1536), ("500MB", 500_000_000), ("20GiB", MAX_INPUT_BYTES)]
+)
+def test_sizes(text: object, size: int) -> None:
+    assert parse({"task_max_input": text}, origin="c").task_max_input == size
+
+
+def test_hints_name_settings_that_exist() -> None:
+    """Those that a worker's errors name as code."""
+    with pytest.raises(InputTooLarge) as caught:
+        Budget(1).check(2, "audio")
+    assert "`task_max_input` in config.yaml" in caught.value.info.hint
+    named = {
+        name.replace("{capability}", "whisper")
+        for file in (ROOT / "gpu_dispatch").rglob("*.py")
+        for name in re.findall(r"`([a-z_]+(?:\.[a-z_{}]+)*)` (?:at least 1 )?in config\.yaml", file.read_text("utf-8"))
+    }
+    assert {"task_max_input", "task_timeout", "local.whisper_slots"} <= named
+    of_endpoints = {"id", "capabilities"}
+    for name in named - of_endpoints:
+        section: Any = Config()
+        for part in name.split("."):
+            section = getattr(section, part)
 
 
 S3 = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["drop"]}
