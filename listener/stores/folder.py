@@ -15,9 +15,10 @@ from typing import Literal, TypeVar
 
 from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, open_file, steps_to
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
-from listener.stores.folder_files import GONE, check_makeable, new_file, remove_stale, translated
+from listener.stores.folder_files import GONE, check_makeable, ignores_case, new_file, remove_stale, translated
 from listener.stores.folder_paths import Walk, is_private, meta_of, path_of, real_key
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
+from manifests.names import is_reserved
 
 PAGE = 500
 
@@ -253,6 +254,12 @@ class FolderStore:
     def _check_writable(self, key: str) -> None:
         path = self._writable(key)
         self._require_root()
+        if not is_reserved(key) and is_reserved(key.lower()) and ignores_case(self._root):
+            raise UnusableKey(
+                f"The key {key!r} is one of gpudrop's own here, where capitals make no difference.",
+                hint="Choose another name.",
+                where=key,
+            )
         check_makeable(self._root, (*steps_to(self._root, path.parent), path.name))
 
     def _delete(self, key: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_dispatch.transfer.beneath import STAGING, LeadsOut, folder_at
+from gpu_dispatch.transfer.beneath import PRIVATE, STAGING, LeadsOut, folder_at
 from manifests.errors import GpuDropError, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 STALE_S = 86400.0
@@ -99,6 +99,16 @@ def _mode(name: str, folder: int) -> int:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return 0
+
+
+def ignores_case(root: Path) -> bool:
+    """Whether the file system of `root` takes a name in capitals for the same."""
+    with staging(root), folder_at(root, ()) as at:
+        try:
+            capitals = os.stat(PRIVATE.upper(), dir_fd=at, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(capitals, os.stat(PRIVATE, dir_fd=at, follow_symlinks=False))
 
 
 def remove_stale(root: Path) -> None:

@@ -185,7 +185,7 @@ class S3Store:
 
     async def check_writable(self, bucket: str, key: str) -> None:
         del bucket
-        check_key(key)
+        refuse_marker(check_key(key))
 
     async def delete(self, bucket: str, key: str) -> None:
         if is_marker(key):

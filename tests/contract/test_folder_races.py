@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from gpu_dispatch.transfer.transfer import Transfer
 from gpu_dispatch.worker.video.process import run_process
 from listener.store import ObjectMeta
 from listener.stores.folder import FolderStore
-from manifests.errors import GpuDropError
+from manifests.errors import GpuDropError, UnusableKey
 
 ROUNDS = 200
 SECRET = b"secret of root's"
@@ -153,24 +153,41 @@ async def test_an_input_stays_the_file_that_was_looked_at(tmp_path: Path, outsid
         os.fstat(handle)
 
 
+@contextmanager
+def second_name(folder: Path, name: str) -> Generator[Path]:
+    """`folder` under another name too, as where case is ignored or names have a short form."""
+    place = folder.with_name(name)
+    place.mkdir()
+    mounted = subprocess.run(["mount", "--bind", str(folder), str(place)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("only who may mount can give a folder a second name")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
 def test_the_own_folder_has_no_other_name(tmp_path: Path) -> None:
-    """As on a file system that ignores the letters' case, or gives names a short form: one folder under two names."""
     own = tmp_path / ".gpudrop" / "tmp"
     own.mkdir(parents=True)
     (own / "x").write_bytes(b"x")
-    (tmp_path / "GPUDRO~1").mkdir()
-    mounted = subprocess.run(
-        ["mount", "--bind", str(tmp_path / ".gpudrop"), str(tmp_path / "GPUDRO~1")], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a folder can be given a second name by who may mount only")
-    try:
+    with second_name(tmp_path / ".gpudrop", "GPUDRO~1") as place:
         with pytest.raises(LeadsOut):
-            look_at(tmp_path, tmp_path / "GPUDRO~1" / "tmp" / "x")
+            look_at(tmp_path, place / "tmp" / "x")
         with pytest.raises(LeadsOut):
-            open_file(tmp_path, tmp_path / "GPUDRO~1" / "tmp" / "x")
-        with pytest.raises(LeadsOut), folder_at(tmp_path, ("GPUDRO~1", "new"), make=True):
+            open_file(tmp_path, place / "tmp" / "x")
+        with pytest.raises(LeadsOut), folder_at(tmp_path, (place.name, "new"), make=True):
             pass
-    finally:
-        subprocess.run(["umount", str(tmp_path / "GPUDRO~1")], check=True)
     assert [path.name for path in (tmp_path / ".gpudrop").iterdir()] == ["tmp"]
+
+
+async def test_names_of_our_own_are_so_in_capitals_where_case_is_ignored(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    spelled = ("_DLQ/x.mp4", "a/_GPUDROP.YAML", "a/.GPUDROP/x.mp4")
+    for key in spelled:
+        await store.check_writable("drop", key)
+    with second_name(tmp_path / ".gpudrop", ".GPUDROP"):
+        for key in spelled:
+            with pytest.raises(UnusableKey, match="capitals"):
+                await store.check_writable("drop", key)
+        await store.check_writable("drop", "A/X.MP4")

@@ -12,7 +12,7 @@ import pytest
 from listener.store import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore
 from listener.stores.folder_paths import is_ignored
-from manifests.errors import StoreDenied, UnusableKey
+from manifests.errors import ObjectDenied, StoreDenied, UnusableKey
 
 NAMES = ("a b", "it's", "p|q", "a+b", "100%20", "h#h", "q?&=", "[x]*", "😀", "c:d", "\\back", '<>"`')
 
@@ -170,3 +170,38 @@ async def test_check_tells_a_missing_root_and_sweeps_what_a_crash_left(folder_st
     with pytest.raises(StoreDenied, match="does not exist"):
         await everything(folder_store)
     assert not folder_store.root.exists()
+
+
+async def test_what_can_never_be_written_is_told_and_nothing_is_made(folder_store: FolderStore, tmp_path: Path) -> None:
+    root = folder_store.root
+    (root / "file").write_bytes(b"1")
+    (root / "folder").mkdir()
+    (root / "out").symlink_to(tmp_path)
+    (root / "in").symlink_to("folder")
+    for key in ("new", "file", "new/a/b", "folder/x", "in/x", "n" * 255, "folder/" + "n" * 255):
+        await folder_store.check_writable("drop", key)
+    for key in ("n" * 256, "ü" * 128, "new/" + "n" * 256, "n" * 256 + "/x", "file/x", "folder", ".gpudrop/x"):
+        with pytest.raises(UnusableKey):
+            await folder_store.check_writable("drop", key)
+    for key in ("out/x", "out/new/x"):
+        with pytest.raises(ObjectDenied):
+            await folder_store.check_writable("drop", key)
+    assert {path.name for path in root.iterdir()} == {"file", "folder", "out", "in"}
+
+
+async def test_a_link_that_leads_out_is_no_object_to_replace(folder_store: FolderStore, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"kept")
+    (folder_store.root / "link").symlink_to(target)
+    assert await folder_store.replace("drop", "link", b"other", content_type="", expected="x") is None
+    assert await folder_store.replace("drop", "link", b"new", content_type="", expected=None)
+    assert (folder_store.root / "link").read_bytes() == b"new"
+    assert target.read_bytes() == b"kept"
+
+
+async def test_a_link_in_place_of_the_own_folder_is_told(folder_store: FolderStore, tmp_path: Path) -> None:
+    (folder_store.root / ".gpudrop").symlink_to(tmp_path)
+    with pytest.raises(StoreDenied, match="no folder of gpudrop's"):
+        await folder_store.write("drop", "a", b"1", content_type="")
+    assert "no folder of gpudrop's" in (await folder_store.check())["drop"]
+    assert not (tmp_path / "tmp").exists()
