@@ -16,8 +16,8 @@ from listener.dispatch.link_guard import Held, LinkGuard, unsafe
 from listener.dispatch.place_turns import PlaceTurns, Turn
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
-from listener.fair_shares import path_of, share_of
 from listener.dispatch.starts import PACE, next_start
+from listener.fair_shares import path_of, share_of
 from listener.ledger.jobs import JobLedger, JobRow, Refusal
 from listener.signals import Ends
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused

@@ -182,7 +182,7 @@ class Tale:
             words = f"room for a list of {len(references):,} files"
             self._asked = None
             del asked, handler, planning, references
-            self._status.move("waiting", waiting_for=[words])
+            self._waits([words])
             await self._unless_ended(self._c.room.take(share))
             self._share = share
 
