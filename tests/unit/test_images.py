@@ -223,10 +223,30 @@ def test_no_file_holds_a_secret() -> None:
             assert not re.search("KEY|SECRET|PASSWORD", name) or value.startswith("${"), name
 
 
+def test_secrets_may_all_be_files() -> None:
+    """What variables may say in compose.yaml, files may say with compose.secrets.yaml, and no variable says it then."""
+    text = (DOCKER / "compose.secrets.yaml").read_text("utf-8")
+    overlay = yaml.safe_load(text.replace("!override", ""))
+    named = {name for service in overlay["services"].values() for name in service["environment"]}
+    asked = {
+        line.partition("=")[0]
+        for file in ("env.example", "minio.env.example")
+        for line in (DOCKER / file).read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    }
+    assert named == {f"{name}_FILE" for name in asked - {"PGPASSWORD"}}
+    for service in overlay["services"].values():
+        assert service["env_file"] == []
+        assert {value.rpartition("/")[2] for value in service["environment"].values()} == set(service["secrets"])
+    assert set(overlay["secrets"]) == {name for service in overlay["services"].values() for name in service["secrets"]}
+    assert text.count("env_file: !override []") == 3
+
+
 def test_no_listener_sees_the_stores_root() -> None:
-    services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
-    root = {name: "minio.env" in str(service.get("env_file")) for name, service in services.items()}
-    assert {name for name, sees in root.items() if sees} == {"minio", "bucket"}
+    for file, root in (("compose.yaml", "minio.env"), ("compose.secrets.yaml", "minio_root_password")):
+        text = (DOCKER / file).read_text("utf-8").replace("!override", "")
+        services = yaml.safe_load(text)["services"]
+        assert {name for name, service in services.items() if root in str(service)} == {"minio", "bucket"}
     assert "ROOT" not in (DOCKER / "env.example").read_text("utf-8")
 
 
