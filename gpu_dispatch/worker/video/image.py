@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from manifests.errors import ImageTooLarge, ImageUnreadable
 
 MAX_PIXELS = 100_000_000
+MAX_HEAVY_PIXELS = 64_000_000
+HEAVY = frozenset({"WEBP", "AVIF", "JPEG2000"})
+"""Formats whose decoders hold a picture several times over."""
 MAX_BYTES = 512 * 2**20
+LARGE_PIXELS = 25_000_000
+"""From here on one picture is decoded at a time: 100 million pixels take 400 MB, and clips are made side by side."""
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 """Decoders that read pixels and start no other program."""
 
 Rgb = NDArray[np.uint8]
 """height x width x 3"""
+
+_BAND_PIXELS = 4_000_000
+"""What is converted at a time, so that a large picture is in memory once and not once for every step."""
+_ONE_LARGE = threading.Lock()
+_ORIENTATION = 0x0112
 
 _BROKEN = (
     OSError,
@@ -37,7 +50,7 @@ _BROKEN = (
 def load_rgb(path: Path, *, enough: tuple[int, int] | None = None) -> Rgb:
     """The picture in `path`, upright as its EXIF says, transparency laid over black; of an animation, the first frame.
 
-    The whole file is decoded: one that is cut short is refused, not half shown. A JPEG may come back smaller, but never
+    The whole file is decoded: one that is cut short is refused, not half shown. It may come back smaller, but never
     smaller than `enough` (width, height) in either orientation. Raises ImageUnreadable, or ImageTooLarge before any
     pixel is decoded; `where` is the file's name.
     """
@@ -47,12 +60,15 @@ def load_rgb(path: Path, *, enough: tuple[int, int] | None = None) -> Rgb:
             raise _too_large(name, f"takes more than {MAX_BYTES // 2**20} MiB")
         with Image.open(path, formats=_available()) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise _too_large(name, f"is {width}x{height}, more than {MAX_PIXELS // 10**6} million pixels")
-            if enough and image.format in ("JPEG", "MPO"):
-                image.draft(None, (max(enough), max(enough)))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            most = MAX_HEAVY_PIXELS if image.format in HEAVY else MAX_PIXELS
+            if width * height > most:
+                raise _too_large(name, f"is {width}x{height}, more than {most // 10**6} million pixels")
+            with _turn(width * height):
+                if enough and image.format in ("JPEG", "MPO"):
+                    image.draft(None, (max(enough), max(enough)))
+                image.load()
+                side = max(enough) if enough else max(width, height)
+                return _upright(_to_rgb(image, max(1, min(image.size) // side)), image.getexif().get(_ORIENTATION, 1))
     except Image.DecompressionBombError as e:
         raise _too_large(name, f"has more than {MAX_PIXELS // 10**6} million pixels") from e
     except _BROKEN as e:
@@ -68,26 +84,78 @@ def _available() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _to_rgb(image: Image.Image) -> Rgb:
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = _eight_bits(np.asarray(image))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+def _turn(pixels: int) -> AbstractContextManager[object]:
+    return _ONE_LARGE if pixels >= LARGE_PIXELS else nullcontext()
+
+
+def _to_rgb(image: Image.Image, shrink: int) -> Rgb:
+    """`image`, each side divided by `shrink` and rounded up, band by band."""
+    width, height = (-(-side // shrink) for side in image.size)
+    rgb = np.empty((height, width, 3), np.uint8)
+    deep = image.mode.startswith("I") or image.mode == "F"
+    full = _full(image) if deep else 0.0
+    row = 0
+    for band in _bands(image, shrink):
+        plain = Image.fromarray(_eight_bits(np.asarray(band), full)) if deep else _over_black(band)
+        reduced = np.asarray(plain.reduce(shrink) if shrink > 1 else plain)
+        rgb[row : row + len(reduced)] = reduced[:, :, None] if deep else reduced
+        row += len(reduced)
+    return rgb
+
+
+def _bands(image: Image.Image, shrink: int) -> Iterator[Image.Image]:
+    """All of `image` from top to bottom, each but the last a multiple of `shrink` high."""
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // (width * shrink)) * shrink
+    for top in range(0, height, rows):
+        yield image.crop((0, top, width, min(top + rows, height)))
+
+
+def _over_black(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
-def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Deep greyscale, scaled by the depth its values use: Pillow's own conversion would clip it to white."""
-    values = np.nan_to_num(grey.astype(np.float32), posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
+def _full(image: Image.Image) -> float:
+    """The value that is white: deep greyscale is scaled by the depth its values use."""
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    top = max(float(_finite(np.asarray(band)).max(initial=0.0)) for band in _bands(image, 1))
     full = next((depth for depth in (1.0, 255.0, 65535.0) if top <= depth), top)
-    if grey.dtype == np.uint16:
-        full = 65535.0
-    elif grey.dtype.kind != "f":
-        full = max(full, 255.0)
-    return np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
+    return full if image.mode == "F" else max(full, 255.0)
+
+
+def _finite(grey: NDArray[np.generic]) -> NDArray[np.float32]:
+    return np.nan_to_num(grey.astype(np.float32), posinf=0.0, neginf=0.0)
+
+
+def _eight_bits(grey: NDArray[np.generic], full: float) -> NDArray[np.uint8]:
+    """Pillow's own conversion would clip deep greyscale to white."""
+    return np.clip(_finite(grey) * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _upright(rgb: Rgb, orientation: int) -> Rgb:
+    """`rgb` as EXIF's `orientation` (1-8) says it is to be seen; another value says nothing."""
+    match orientation:
+        case 2:
+            turned = rgb[:, ::-1]
+        case 3:
+            turned = rgb[::-1, ::-1]
+        case 4:
+            turned = rgb[::-1]
+        case 5:
+            turned = rgb.swapaxes(0, 1)
+        case 6:
+            turned = np.rot90(rgb, 3)
+        case 7:
+            turned = rgb[::-1, ::-1].swapaxes(0, 1)
+        case 8:
+            turned = np.rot90(rgb)
+        case _:
+            turned = rgb
+    return np.ascontiguousarray(turned)
 
 
 def _too_large(name: str, why: str) -> ImageTooLarge:

@@ -86,9 +86,12 @@ class KenBurns:
 
 def _feeder(image: Path, clip: Clip, params: Img2VidParams, count: Callable[[int], None]) -> Callable[[BinaryIO], None]:
     def feed(pipe: BinaryIO) -> None:
-        picture = load_rgb(image, enough=source_size(params.width, params.height))
         zoom = Zoom(params.zoom_from, params.zoom_to, clip.frames)
-        for index, frame in enumerate(warp(picture, params.width, params.height, zoom), 1):
+        # Nobody here holds on to the picture: `warp` lets it go once it has its planes.
+        frames = warp(
+            load_rgb(image, enough=source_size(params.width, params.height)), params.width, params.height, zoom
+        )
+        for index, frame in enumerate(frames, 1):
             pipe.write(frame.data)
             if index % REPORT_EVERY == 0 or index == clip.frames:
                 count(index)

@@ -55,6 +55,7 @@ def warp(picture: Rgb, width: int, height: int, zoom: Zoom) -> Iterator[Plane]:
     """
     cv2.setNumThreads(1)
     planes = _planes(_cover(picture, width, height), width, height)
+    del picture
     frame = np.empty(height * width * 3 // 2, np.uint8)
     parts = np.split(frame, [height * width, height * width * 5 // 4])
     views = [part.reshape(plane.height, plane.width) for part, plane in zip(parts, planes, strict=True)]
