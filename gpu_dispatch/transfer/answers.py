@@ -18,6 +18,7 @@ BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 _AGAIN = frozenset({408, 425, 429, 499})
 _AWAY = frozenset({500, 502, 503, 504})
+_COMPRESSED = frozenset({"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"})
 _ERROR_BODY = 4096
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
 _PASSING = frozenset(
@@ -30,6 +31,7 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
     """Returns when the answer carries a file; else raises what the status means for an input."""
     status = response.status
     if status == 200 and response.content_length != 0:
+        check_plain(response, url, name)
         return
     if status in (200, 204):
         raise InputEmpty(f"{shown(url)} is empty.", hint="Upload the file again.", where=name)
@@ -47,6 +49,21 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
             retryable=expired,
         )
     raise _unexpected(status, body, f"{name} could not be fetched from {shown(url)}", name)
+
+
+def check_plain(response: aiohttp.ClientResponse, url: str, name: str) -> None:
+    """Raises TransferFailed for what comes compressed: it was asked for as it is, and a little may inflate to anything.
+
+    Other codings that stores name, such as aws-chunked, say how a file came to them, not how it leaves.
+    """
+    given = response.headers.get("Content-Encoding", "").lower().split(",")
+    if coding := next((word.strip() for word in given if word.strip() in _COMPRESSED), None):
+        raise TransferFailed(
+            f"{shown(url)} comes compressed ({coding}), though it was asked for as it is.",
+            hint="Store the file without Content-Encoding, or name a server that serves it as it is.",
+            where=name,
+            retryable=False,
+        )
 
 
 async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) -> None:

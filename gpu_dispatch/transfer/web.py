@@ -21,6 +21,7 @@ from gpu_dispatch.transfer.answers import (
     REDIRECTS,
     check_able,
     check_granted,
+    check_plain,
     check_received,
     check_stored,
     is_passing,
@@ -126,6 +127,7 @@ class WebClient:
                 sent = body if data is not None else None
                 async with self._answer(method, url, name, {**(headers or {}), **length}, sent) as response:
                     check_able(response.status, b"", url, name)
+                    check_plain(response, url, name)
                     content = await (read_all if whole else read_some)(response, name, max_bytes)
                     check_able(response.status, content, url, name)
                     found = Answer(response.status, response.headers.get("ETag", ""), content)
@@ -212,6 +214,8 @@ class WebClient:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=8),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # What comes compressed all the same is refused, see `check_plain`: inflated it may be of any size.
+            auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=limits.connect_s, sock_connect=limits.connect_s, sock_read=limits.idle_s
             ),

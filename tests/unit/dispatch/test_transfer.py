@@ -5,6 +5,7 @@ import base64
 import contextlib
 import random
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,6 +232,26 @@ async def test_an_empty_body_without_a_length_is_an_empty_input(server: Server, 
     server.answers = [nothing]
     with pytest.raises(InputEmpty):
         await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "aws-chunked, GZIP"])
+async def test_what_comes_compressed_though_it_was_asked_for_as_it_is_is_refused(
+    server: Server, tmp_path: Path, coding: str
+) -> None:
+    """A few bytes would inflate to as much as all inputs may have together."""
+    bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+    server.answers = [gives(bomb.compress(bytes(2**24)) + bomb.flush(), **{"Content-Encoding": coding})]
+    with pytest.raises(TransferFailed, match="compressed") as caught:
+        await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
+    assert not caught.value.retryable and len(server.seen) == 1 and SIGNED not in str(caught.value)
+    assert server.seen[0].headers["Accept-Encoding"] == "identity"
+    assert not (tmp_path / "a.mp4").exists()
+
+
+async def test_a_coding_that_is_only_a_stores_note_changes_nothing(server: Server, tmp_path: Path) -> None:
+    server.answers = [gives(**{"Content-Encoding": "aws-chunked"})]
+    await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == MEDIA
 
 
 async def test_the_limit_counts_all_inputs_and_failed_attempts_give_theirs_back(server: Server, tmp_path: Path) -> None:
