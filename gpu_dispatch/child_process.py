@@ -81,6 +81,10 @@ class Child:
         return self._process.pid
 
     @property
+    def work_root(self) -> Path:
+        return self._work_root
+
+    @property
     def last_words(self) -> str:
         """The last lines of its stderr."""
         return "\n".join(self._tail)

@@ -16,6 +16,7 @@ from gpu_dispatch.backend import Health, JobRef, JobStatus
 from gpu_dispatch.child_process import Child
 from gpu_dispatch.lines import Cancel, Done, Moved, Run
 from gpu_dispatch.local_job import LocalJob, answered, cancelled, defect, ended, why_silent
+from gpu_dispatch.local_limits import LOOK_S, Limits, default_memory, excess, free_disk, usage
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
 from gpu_dispatch.workroom import Workroom
@@ -66,6 +67,7 @@ class LocalBackend:
         self._trouble: dict[Capability, str] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._room: Workroom | None = None
+        self._memory = default_memory()
 
     def refusal(self, params: TaskParams) -> str:
         return "" if self._settings.slots.get(params.capability) else f"no {params.capability} slots on this machine"
@@ -188,12 +190,14 @@ class LocalBackend:
         self._children[job.ref.job_id] = child
         job.update(JobStatus("running"))
         overdue = self._overdue_after(job, child)
+        watch = asyncio.create_task(self._watch(job, child))
         try:
             result = await self._converse(job, child)
             if result is None:
                 await child.end()
         finally:
             overdue.cancel()
+            watch.cancel()
             del self._children[job.ref.job_id]
         if result is None:
             self._finish(job, ended(job, why_silent(job, child.last_words), delay_ms))
@@ -210,6 +214,17 @@ class LocalBackend:
             elif isinstance(report, Done) and report.job == job.ref.job_id:
                 return report.result
         return None
+
+    async def _watch(self, job: LocalJob, child: Child) -> None:
+        """Ends a job that takes more of the machine than it may. Nobody else on the machine is to pay for it."""
+        settings = self._settings
+        disk = settings.disk or await asyncio.to_thread(free_disk, child.work_root)
+        limits = Limits(settings.memory or self._memory, disk, settings.processes)
+        while job.excess is None:
+            await asyncio.sleep(LOOK_S)
+            job.excess = excess(await asyncio.to_thread(usage, child.pid, child.work_root), limits)
+        _LOG.warning("%s (task %s)", job.excess.info.message, job.task.task_id)
+        child.kill()
 
     def _overdue_after(self, job: LocalJob, child: Child) -> asyncio.TimerHandle:
         """The worker keeps the deadline itself; this is for one that cannot."""

@@ -8,7 +8,15 @@ from typing import Literal
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import GpuResult, GpuTask, Progress, State
-from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed, WorkerError
+from manifests.errors import (
+    ErrorInfo,
+    GpuDropError,
+    ResourceExhausted,
+    RunCancelled,
+    TaskTimedOut,
+    WorkerCrashed,
+    WorkerError,
+)
 from manifests.words import plain
 
 Stop = Literal["cancelled", "timed_out"]
@@ -23,6 +31,8 @@ class LocalJob:
         self.task = task
         self.submitted = submitted
         self.stop: Stop | None = None
+        self.excess: ResourceExhausted | None = None
+        """Why we ended it, when it took more of the machine than it may."""
         self.status = JobStatus("queued")
         self._changed = asyncio.Event()
 
@@ -67,6 +77,8 @@ def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
     """The error of a job whose worker ended without an answer."""
     if job.stop == "cancelled":
         return cancelled()
+    if job.excess:
+        return job.excess
     if job.stop == "timed_out":
         return TaskTimedOut(
             f"The task was not finished after {job.task.timeout_s:g} s, and its worker had to be ended.",

@@ -59,6 +59,11 @@ class LocalSettings:
     timeout_grace_s: float = 15.0
     """A worker ends an overdue task itself; after so long more it is killed."""
     keep_results: int = 100
+    memory: int = 0
+    """Bytes the processes of one job may take; 0: `local_limits.default_memory`."""
+    disk: int = 0
+    """Bytes a job may have in its folder; 0: `local_limits.free_disk` at its start."""
+    processes: int = 100
 
     def threads_of(self, capability: Capability) -> int:
         """Speech and video share the cores: a core that waits for the other kind is worth more than a fair split."""

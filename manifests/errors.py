@@ -222,6 +222,12 @@ class WorkerCrashed(GpuDropError):
     default_retryable = True
 
 
+class ResourceExhausted(GpuDropError):
+    """A job took more memory, disk or processes than one may have: it would again, so it is not tried again."""
+
+    code = "resource_exhausted"
+
+
 class WorkerError(GpuDropError):
     """An error of the worker's own that no cause above explains: a defect. The log holds its traceback."""
 

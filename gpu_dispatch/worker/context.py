@@ -11,6 +11,12 @@ from gpu_dispatch.task import Payload, Progress
 
 P = TypeVar("P")
 
+SMALLEST_LIMIT = 2**28
+"""Bytes any output may have."""
+GROWTH = 64
+"""How many times as large as its inputs an output may be beyond that: speech at 6 kbit/s, kept as AAC, grows 32 times.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -27,6 +33,10 @@ class Job:
         if Path(name).name != name:
             raise ValueError(f"{name!r} is no plain file name")
         return self.folder / name
+
+    def largest(self, *inputs: str) -> int:
+        """How many bytes may come out of these inputs."""
+        return SMALLEST_LIMIT + GROWTH * sum(self.path(name).stat().st_size for name in inputs)
 
 
 Operation = Callable[[P, Job], Awaitable[Payload]]

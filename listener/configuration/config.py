@@ -98,6 +98,10 @@ class LocalBackendConfig(Section, frozen=True):
     """Models by name that lie elsewhere."""
     download_models: bool = True
     ffmpeg: Path | None = None
+    memory: Bytes | None = None
+    """What the processes of one job may take. Default: half of the machine's, or the container's."""
+    disk: Bytes | None = None
+    """What one job may hold on the disk. Default: nine tenths of what is free when it begins."""
 
 
 class TriggerConfig(Section, frozen=True):

@@ -127,5 +127,7 @@ def build_local(config: Config, environment: Environment, environ: Mapping[str, 
         allow_download=local.download_models,
         ffmpeg=str(ffmpeg) if ffmpeg else None,
         idle_s=local.idle,
+        memory=local.memory or 0,
+        disk=local.disk or 0,
     )
     return LocalBackend(settings, environ=environ)

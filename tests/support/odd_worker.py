@@ -5,9 +5,11 @@ second.
 """
 
 import asyncio
+import ctypes
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,12 +30,14 @@ from gpu_dispatch.task import (
     Word,
 )
 from gpu_dispatch.worker.child import Channel, die_with_owner, parse, serve
+from gpu_dispatch.worker.confinement import confine
 from gpu_dispatch.worker.context import Job
 from manifests.errors import ErrorInfo, GpuDropError
 
 HUGE_WORDS = 300_000
 LIE = "\x1b[2J\u202eso it is said\x00 " + "x" * 100_000
 """What it says with the code that follows "says-"."""
+_PTRACE_SEIZE = 0x4206
 
 
 def transcript(text: str = "", words: tuple[Word, ...] = ()) -> Transcript:
@@ -60,6 +64,47 @@ def count(params: TaskParams) -> None:
             file.write(f"{params.operation}\n")
 
 
+async def hoard_of(what: str, job: Job) -> None:
+    """Takes more and more of the machine, in a process that this one has started, until somebody ends it."""
+    more = {
+        "memory": "held.append(b'x' * 2**24)",
+        "disk": "open(str(len(held)), 'wb').write(b'x' * 2**24); held.append(b'')",
+        "processes": "held.append(subprocess.Popen(['sleep', '1000']))",
+    }[what]
+    script = f"import subprocess, time\nheld = []\nfor _ in range(1000):\n    {more}\n    time.sleep(0.01)\n"
+    subprocess.Popen([sys.executable, "-c", script], cwd=job.folder)
+    await asyncio.sleep(1000)
+
+
+def spied() -> dict[str, str]:
+    """What came of each thing that a worker has no business with: "done", or why not."""
+    owner = Path(f"/proc/{os.getppid()}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    tries = {
+        "environ": (owner / "environ").read_bytes,
+        "mem": (owner / "mem").open,
+        "ptrace": lambda: called(libc.ptrace(_PTRACE_SEIZE, os.getppid(), 0, 0)),
+        "setuid": lambda: os.setuid(0 if os.getuid() else 12345),
+        "core": lambda: resource.setrlimit(resource.RLIMIT_CORE, (2**20, 2**20)),
+        "files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4097, 4097)),
+    }
+    said: dict[str, str] = {}
+    for name, attempt in tries.items():
+        try:
+            attempt()
+            said[name] = "done"
+        except (OSError, ValueError) as e:
+            said[name] = str(e)
+    status = Path("/proc/self/status").read_text()
+    said["gains"] = "none" if "NoNewPrivs:\t1" in status else "some"
+    return said
+
+
+def called(result: int) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 async def odd(params: TaskParams, job: Job) -> Payload:
     count(params)
     if isinstance(params, Img2VidParams):
@@ -72,6 +117,8 @@ async def odd(params: TaskParams, job: Job) -> Payload:
             return transcript("huge", words(int(huge.removeprefix("huge-"))))
         case "environment":
             return transcript(json.dumps(dict(os.environ)))
+        case "spy":
+            return transcript(json.dumps(spied()))
         case "chatter":
             print('{"kind": "done"}\n' * 1000, flush=True)
             os.write(1, b"x" * 100_000)
@@ -97,6 +144,8 @@ async def odd(params: TaskParams, job: Job) -> Payload:
             raise GpuDropError.from_info(
                 ErrorInfo(says.removeprefix("says-"), LIE, hint=LIE, retryable=True, where=LIE)
             )
+        case hoard if hoard.startswith("hoard-"):
+            await hoard_of(hoard.removeprefix("hoard-"), job)
         case "break":
             raise KeyError("a defect")
         case wait if wait.startswith("wait-"):
@@ -108,6 +157,7 @@ async def odd(params: TaskParams, job: Job) -> Payload:
 
 
 if __name__ == "__main__":
+    confine()
     channel = Channel.over_stdio()
     die_with_owner()
     logging.basicConfig(stream=sys.stderr)

@@ -14,7 +14,8 @@ from gpu_dispatch.worker.video.probe import probe
 from manifests.errors import EncodeFailed, InputEmpty, InputMissing, InputTooLarge, MediaUnreadable
 
 Pcm = NDArray[np.int16]
-"""One channel at SAMPLE_RATE. Kept as integers: an hour takes 115 MB, half of what float32 takes."""
+"""One channel at SAMPLE_RATE. Kept as integers, in a file that the system reads and forgets as it likes: an hour takes
+115 MB of it, and of a long recording only what is being heard is in memory."""
 
 MAX_DURATION_S = 12 * 3600.0
 SHORTEST_S = 0.1
@@ -24,26 +25,34 @@ async def decode(path: Path, ffmpeg: FFmpeg, *, max_duration_s: float = MAX_DURA
     """The first audio track of `path`.
 
     Time 0 is the file's own: where a video's sound sets in late, silence stands before it, and gaps stay gaps.
-    Raises InputMissing, InputEmpty, MediaUnreadable, NoAudio, InputTooLarge or TaskTimedOut.
+    Raises InputMissing, InputEmpty, MediaUnreadable, NoAudio, InputTooLarge, ResourceExhausted or TaskTimedOut.
     """
     name = path.name
     await asyncio.to_thread(_check_file, path)
     media = await probe(ffmpeg, path)
     media.require_audio()
     _check_longest(media.duration, name, max_duration_s)
-    limit = int((max_duration_s + 2) * SAMPLE_RATE) * 2
+    largest = int((max_duration_s + 2) * SAMPLE_RATE) * 2
+    raw = path.with_name(f"{name}.pcm")
     try:
-        data = await ffmpeg.read_stdout(_arguments(path, max_duration_s), name=name, limit=limit)
+        arguments = [*_arguments(path, max_duration_s), f"file:{raw}"]
+        await ffmpeg.run(arguments, name=name, doing="decoding", largest=largest)
+        return await asyncio.to_thread(_opened, raw, name, max_duration_s)
     except EncodeFailed as e:
         raise MediaUnreadable(e.info.message, hint=e.info.hint, where=name, retryable=e.retryable) from e
-    pcm = np.frombuffer(data, np.int16)
-    seconds = len(pcm) / SAMPLE_RATE
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+def _opened(raw: Path, name: str, longest: float) -> Pcm:
+    """What lies in `raw`, which may be removed meanwhile: it stays as long as anybody looks at it."""
+    seconds = raw.stat().st_size / 2 / SAMPLE_RATE
     if seconds < SHORTEST_S:
         raise MediaUnreadable(
             f"{name} holds no sound: {seconds:.2f} seconds of audio.", hint="Check that the file plays.", where=name
         )
-    _check_longest(seconds, name, max_duration_s)
-    return pcm
+    _check_longest(seconds, name, longest)
+    return np.memmap(raw, np.int16, "r")
 
 
 def to_samples(pcm: Pcm) -> Samples:

@@ -17,7 +17,7 @@ from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName, v
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
 from gpu_dispatch.worker.video.fonts import bundled_folder, write_fontconfig
 from gpu_dispatch.worker.video.languages import iso639_2
-from gpu_dispatch.worker.video.picture import keep_times, normalising_filters
+from gpu_dispatch.worker.video.picture import decoder_threads, frame_threads, keep_times, normalising_filters
 from gpu_dispatch.worker.video.probe import Media, VideoTrack, probe
 from manifests.errors import FontMissing
 
@@ -62,9 +62,9 @@ class BurnOrMux:
         async def attempt(encoder: EncoderName) -> int:
             done = await self.ffmpeg.run(
                 [
-                    *untrusted_input(job.path(params.video)),
+                    *untrusted_input(job.path(params.video), *decoder_threads(track)),
                     *("-map", "0:V:0", "-vf", ",".join(filters)),
-                    *video_args(encoder, quality=params.quality, fps=track.fps),
+                    *video_args(encoder, quality=params.quality, fps=track.fps, threads=frame_threads(track)),
                     *keep_times(track),
                     *_rest(params, job, media),
                 ],
@@ -74,6 +74,7 @@ class BurnOrMux:
                 on_stderr=glyphs,
                 cwd=job.folder,
                 env=env,
+                largest=job.largest(params.video),
             )
             return done.frames
 
@@ -99,7 +100,7 @@ class BurnOrMux:
         async def mux(video: Sequence[str]) -> int:
             done = await self.ffmpeg.run(
                 [
-                    *untrusted_input(job.path(params.video)),
+                    *untrusted_input(job.path(params.video), *decoder_threads(track)),
                     *subtitles,
                     *("-map", "0:V:0", *video),
                     *("-map", "1:s:0", "-c:s", "mov_text", "-disposition:s:0", "0"),
@@ -109,11 +110,12 @@ class BurnOrMux:
                 name=params.video,
                 doing="adding the subtitle track",
                 on_tick=_reporter(job, media.duration),
+                largest=job.largest(params.video),
             )
             return done.frames
 
         async def attempt(encoder: EncoderName) -> int:
-            codec = video_args(encoder, quality=params.quality, fps=track.fps)
+            codec = video_args(encoder, quality=params.quality, fps=track.fps, threads=frame_threads(track))
             return await mux(["-vf", ",".join(normalising_filters(track)), *codec, *keep_times(track)])
 
         if can_copy_video(track):

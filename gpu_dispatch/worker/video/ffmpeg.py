@@ -9,12 +9,16 @@ from pathlib import Path
 
 import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
+from gpu_dispatch.worker.file_limit import exceeded
 from gpu_dispatch.worker.video.failure import failure
 from gpu_dispatch.worker.video.process import Exit, Feed, LineSplitter, run_process
-from manifests.errors import ConfigError, EngineUnavailable, InputTooLarge
+from manifests.errors import ConfigError, EngineUnavailable
 
 DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,mp3,wav,w64,flac,ogg,aac,aiff,amr,caf"
 """Containers that hold media and nothing else: none follows references to other files or addresses."""
+
+MAX_FRAME_PIXELS = 8192 * 8192
+"""No decoder opens a larger picture, in the first track or any other, while a file is looked at or worked on."""
 
 QUIET: tuple[str, ...] = ("-nostdin", "-hide_banner", "-loglevel", "level+warning", "-nostats", "-y")
 
@@ -44,7 +48,7 @@ def find_ffmpeg(preferred: str | None = None) -> str:
 def untrusted_input(path: Path, *options: str) -> list[str]:
     """Arguments that open `path` as media and nothing else: a playlist under a media name reads no other file."""
     whitelists = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
-    return [*whitelists, *options, "-i", f"file:{path.absolute()}"]
+    return [*whitelists, "-max_pixels", str(MAX_FRAME_PIXELS), *options, "-i", f"file:{path.absolute()}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,13 @@ class FFmpeg:
         feed: Feed | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        largest: int = 0,
     ) -> Tick:
         """Runs ffmpeg on `args` to its end; returns the last progress.
 
-        `name` is the input to blame, `doing` completes "ffmpeg failed while …". Raises MediaUnreadable, EncodeFailed,
-        TaskTimedOut, and whatever `feed` raises.
+        `name` is the input to blame, `doing` completes "ffmpeg failed while …", `largest` is how many bytes a file that
+        is written may have. Raises MediaUnreadable, EncodeFailed, ResourceExhausted, TaskTimedOut, and whatever `feed`
+        raises.
         """
         progress = _ProgressReader(on_tick)
         argv = [self.path, *QUIET, "-stats_period", "0.5", "-progress", "pipe:1", *args]
@@ -111,31 +117,21 @@ class FFmpeg:
             feed=feed,
             cwd=cwd,
             env=env,
+            largest=largest,
         )
         if ended.code != 0:
-            raise failure(ended.stderr, name=name, doing=doing)
+            raise exceeded(ended.code, largest, name) or failure(ended.stderr, name=name, doing=doing)
         return progress.last
 
-    async def read_stdout(self, args: Sequence[str], *, name: str, limit: int) -> bytes:
-        """What ffmpeg writes to `pipe:1`, which is appended to `args`, in bytes: decoded sound, for one.
-
-        Raises InputTooLarge past `limit` bytes, MediaUnreadable, EncodeFailed or TaskTimedOut.
-        """
-        held = bytearray()
-
-        def take(chunk: bytes) -> None:
-            if len(held) + len(chunk) > limit:
-                raise InputTooLarge(
-                    f"{name} decodes to more than {limit} bytes.", hint="Cut it into shorter pieces.", where=name
-                )
-            held.extend(chunk)
-
-        await self._read(args, name, take)
-        return bytes(held)
-
     async def read_lines(self, args: Sequence[str], *, name: str, on_line: Callable[[str], None]) -> None:
-        """As `read_stdout`, for text of any length: each line goes to `on_line` as it comes."""
-        await self._read(args, name, LineSplitter(on_line))
+        """The text that ffmpeg writes to `pipe:1`, which is appended to `args`, line by line.
+
+        Raises MediaUnreadable, EncodeFailed, TaskTimedOut, and what `on_line` raises.
+        """
+        argv = [self.path, *QUIET, *args, "pipe:1"]
+        ended = await run_process(argv, timeout_s=self.timeout_s, on_stdout=LineSplitter(on_line))
+        if ended.code != 0:
+            raise failure(ended.stderr, name=name, doing="decoding")
 
     async def ask(
         self,
@@ -152,9 +148,3 @@ class FFmpeg:
         argv = [self.path, "-nostdin", "-hide_banner", *args]
         stdout = LineSplitter(on_output or (lambda _: None))
         return await run_process(argv, timeout_s=timeout_s, on_stdout=stdout, on_stderr=on_line)
-
-    async def _read(self, args: Sequence[str], name: str, on_stdout: Callable[[bytes], None]) -> None:
-        argv = [self.path, *QUIET, *args, "pipe:1"]
-        ended = await run_process(argv, timeout_s=self.timeout_s, on_stdout=on_stdout)
-        if ended.code != 0:
-            raise failure(ended.stderr, name=name, doing="decoding")

@@ -11,7 +11,7 @@ from gpu_dispatch.worker.video.containers import AAC, can_copy_video, copy_video
 from gpu_dispatch.worker.video.editlist import end_video_at
 from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
-from gpu_dispatch.worker.video.picture import keep_times, normalising_filters
+from gpu_dispatch.worker.video.picture import decoder_threads, frame_threads, keep_times, normalising_filters
 from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack, probe
 from gpu_dispatch.worker.video.timeline import Timeline, audio_length, video_timeline
 from manifests.errors import EncodeFailed, InvalidDuration
@@ -54,7 +54,7 @@ class ReplaceAudio:
     ) -> tuple[int, str]:
         if can_copy_video(track):
             try:
-                await self._run(params, job, cut, copy_video_args(track))
+                await self._run(params, job, cut, track, copy_video_args(track))
                 if cut.end_video:
                     end_video_at(job.path(params.output), cut.length)
                 return timeline.frames_until(cut.length), "copy"
@@ -64,13 +64,13 @@ class ReplaceAudio:
                     raise
 
         async def attempt(encoder: EncoderName) -> int:
-            codec = video_args(encoder, quality=params.quality, fps=track.fps)
+            codec = video_args(encoder, quality=params.quality, fps=track.fps, threads=frame_threads(track))
             filters = ",".join(normalising_filters(track))
-            return (await self._run(params, job, cut, ["-vf", filters, *codec, *keep_times(track)])).frames
+            return (await self._run(params, job, cut, track, ["-vf", filters, *codec, *keep_times(track)])).frames
 
         return await self.encoder.encode(attempt)
 
-    async def _run(self, params: AddAudioParams, job: Job, cut: _Cut, video: Sequence[str]) -> Tick:
+    async def _run(self, params: AddAudioParams, job: Job, cut: _Cut, track: VideoTrack, video: Sequence[str]) -> Tick:
         repeat = ["-stream_loop", "-1"] if cut.loop_video else []
 
         def report(tick: Tick) -> None:
@@ -78,7 +78,7 @@ class ReplaceAudio:
 
         return await self.ffmpeg.run(
             [
-                *untrusted_input(job.path(params.video), *repeat),
+                *untrusted_input(job.path(params.video), *repeat, *decoder_threads(track)),
                 *untrusted_input(job.path(params.audio)),
                 *("-map", "0:V:0", *video, "-map", "1:a:0", *_audio(params, cut)),
                 *("-map_chapters", "-1", "-t", f"{cut.length:.6f}", *FASTSTART),
@@ -87,6 +87,7 @@ class ReplaceAudio:
             name=params.video,
             doing="putting sound and video together",
             on_tick=report,
+            largest=job.largest(params.video, params.audio),
         )
 
 

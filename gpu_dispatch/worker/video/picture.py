@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from gpu_dispatch.worker.video.probe import VideoTrack
 
 _HDR = frozenset({"smpte2084", "arib-std-b67"})
 _HD_LINES = 720
+_FRAMES_IN_PIXELS = 2**28
+"""Pixels that the frames of all threads may have together: eight frames of 8K."""
 
 _TONEMAP = (
     # 203 candela per square metre is white in HDR programmes (ITU-R BT.2408).
@@ -39,6 +43,17 @@ def keep_times(track: VideoTrack) -> list[str]:
     By default ffmpeg puts frames on the grid of the average rate, which moves and drops those of a variable one.
     """
     return ["-fps_mode", "vfr", *([] if track.steady else ["-enc_time_base", "1:90000"])]
+
+
+def frame_threads(track: VideoTrack) -> int:
+    """Threads for a decoder or an encoder, each of which holds frames of its own; 0: as many as it likes."""
+    threads = _FRAMES_IN_PIXELS // (track.width * track.height)
+    return 0 if threads >= (os.cpu_count() or 1) * 2 else max(2, threads)
+
+
+def decoder_threads(track: VideoTrack) -> list[str]:
+    """The same as input options."""
+    return ["-threads", str(threads)] if (threads := frame_threads(track)) else []
 
 
 def _colour_conversion(track: VideoTrack) -> tuple[str, ...]:

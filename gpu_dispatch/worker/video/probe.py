@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from gpu_dispatch.worker.video.failure import telling_line, unreadable
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
+from gpu_dispatch.worker.video.ffmpeg import MAX_FRAME_PIXELS, FFmpeg, untrusted_input
 from manifests.errors import InputTooLarge, NoAudio, NoVideo
 
 PROBE_TIMEOUT_S = 60.0
 MAX_REPORT_LINES = 500
 UNKNOWN_FPS = 25.0
-MAX_FRAME_PIXELS = 8192 * 8192
+MAX_SAMPLE_RATE = 768_000
+MAX_CHANNELS = 64
 
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 # Metadata is indented by four blanks and more, so a title cannot pass for a stream.
@@ -34,6 +35,7 @@ _TELLING = re.compile(r"Input #0|  Duration: |  Stream #0:| +display ?matrix: ",
 _OWN_NAME = re.compile(r"^file:.*: ")
 _COLOUR_WORDS = ("bt", "smpte", "fcc")
 _RATE = re.compile(r", (\d+) Hz\b")
+_CHANNELS = re.compile(r", (\d+) channels\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class VideoTrack:
 class AudioTrack:
     codec: str
     sample_rate: int
+    channels: int = 0
+    """0 where they have a name, such as stereo or 7.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,12 @@ class Media:
         if not self.audio:
             raise NoAudio(
                 f"{self.name} has no audio track.", hint="Name a file that holds sound here.", where=self.name
+            )
+        if self.audio.sample_rate > MAX_SAMPLE_RATE or self.audio.channels > MAX_CHANNELS:
+            raise InputTooLarge(
+                f"{self.name} has sound of {self.audio.sample_rate} Hz in {self.audio.channels or 'some'} channels.",
+                hint=f"Convert it: at most {MAX_SAMPLE_RATE} Hz and {MAX_CHANNELS} channels are worked on.",
+                where=self.name,
             )
         return self.audio
 
@@ -138,7 +148,8 @@ def parse_report(lines: Sequence[str], name: str) -> Media | None:
                 video = _video(codec, rest)
                 latest = "video" if video else "other"
             elif kind == "Audio" and not audio and (rate := _RATE.search(rest)):
-                audio = AudioTrack(codec, int(rate[1]))
+                many = _CHANNELS.search(rest)
+                audio = AudioTrack(codec, int(rate[1]), int(many[1]) if many else 0)
         elif video and latest == "video" and (match := _ROTATION.match(line)):
             video = _rotated(video, float(match[1]))
     return Media(name, duration, video, audio) if opened else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpu_dispatch.transfer.files import inherited
+from gpu_dispatch.worker.file_limit import impose
 from manifests.errors import EngineUnavailable, TaskTimedOut
 
 TAIL_LINES = 200
@@ -57,15 +58,18 @@ async def run_process(
     feed: Feed | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    largest: int = 0,
 ) -> Exit:
     """Runs `argv` to its end in this process's own group, so that whoever kills the group ends it too.
 
     What `on_stdout`, `on_stderr` or `feed` raise ends the child and is raised here, as is cancellation; each returns
     only when the child is gone. `feed` closes nothing: the end of it is the end of the input, and a child that stops
-    reading is no error. Raises TaskTimedOut, and EngineUnavailable when `argv` cannot be started.
+    reading is no error. `largest`: bytes a file that it writes may have; 0 is no limit. Raises TaskTimedOut, and
+    EngineUnavailable when `argv` cannot be started.
     """
     process, write_end = await _start(argv, cwd, env, feeding=feed is not None)
     assert process.stdout and process.stderr
+    impose(process.pid, largest)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def keep(line: str) -> None:

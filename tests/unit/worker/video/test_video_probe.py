@@ -9,7 +9,7 @@ import pytest
 
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
 from gpu_dispatch.worker.video.probe import parse_report, probe
-from manifests.errors import InputTooLarge, MediaUnreadable, NoAudio, NoVideo
+from manifests.errors import InputTooLarge, MediaUnreadable, NoAudio, NoVideo, ResourceExhausted
 
 CARD = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=1")
 TONE = ("-f", "lavfi", "-i", "sine=440:d=1")
@@ -73,7 +73,8 @@ async def test_hostile_files_are_refused_and_reach_no_other_file(
     assert caught.value.info.where == name
     assert str(tmp_path) not in caught.value.info.message
     with pytest.raises(MediaUnreadable):
-        await ffmpeg.read_stdout([*untrusted_input(hostile), "-f", "s16le", "-vn"], name=name, limit=2**20)
+        args = [*untrusted_input(hostile), "-f", "s16le", "-vn", str(tmp_path / "out.pcm")]
+        await ffmpeg.run(args, name=name, doing="decoding")
 
 
 async def test_a_truncated_video_says_what_is_missing(
@@ -86,13 +87,37 @@ async def test_a_truncated_video_says_what_is_missing(
         await probe(ffmpeg, cut)
 
 
-async def test_sound_is_decoded_to_memory_within_a_limit(ffmpeg: FFmpeg, make: Callable[..., Path]) -> None:
-    path = make("tone.mp3", *TONE)
-    args = [*untrusted_input(path), "-map", "0:a:0", "-f", "s16le", "-ac", "1", "-ar", "16000"]
-    pcm = await ffmpeg.read_stdout(args, name="tone.mp3", limit=2**20)
-    assert len(pcm) / 2 / 16000 == pytest.approx(1.0, abs=0.06)
+async def test_a_file_grows_to_its_limit_and_no_further(
+    ffmpeg: FFmpeg, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, out = make("tone.mp3", *TONE), tmp_path / "out.pcm"
+    args = [*untrusted_input(path), "-map", "0:a:0", "-f", "s16le", "-ac", "1", "-ar", "16000", str(out)]
+    await ffmpeg.run(args, name="tone.mp3", doing="decoding", largest=2**20)
+    assert out.stat().st_size / 2 / 16000 == pytest.approx(1.0, abs=0.06)
+    with pytest.raises(ResourceExhausted) as caught:
+        await ffmpeg.run(args, name="tone.mp3", doing="decoding", largest=1000)
+    assert out.stat().st_size <= 1000 and caught.value.info.where == "tone.mp3" and not caught.value.retryable
+
+
+async def test_no_larger_picture_is_decoded_than_can_be_worked_on(
+    ffmpeg: FFmpeg, make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder itself refuses: a codec's own header may say something else than the container."""
+    path = make("a.mp4", *CARD, *TONE, "-pix_fmt", "yuv420p")
+    for most, fits in ((320 * 180, True), (320 * 180 - 1, False)):
+        monkeypatch.setattr("gpu_dispatch.worker.video.ffmpeg.MAX_FRAME_PIXELS", most)
+        args = [*untrusted_input(path), "-frames:v", "1", "-f", "null", "-"]
+        ended = await ffmpeg.ask(args, timeout_s=60)
+        assert any("max pixel count" in line for line in ended.stderr) is not fits
+
+
+@pytest.mark.parametrize("shape", ["2000000 Hz, stereo", "48000 Hz, 65 channels"])
+def test_sound_of_an_absurd_shape_is_refused(shape: str) -> None:
+    report = ["Input #0, wav, from 'file:a.wav':", f"  Stream #0:0: Audio: pcm_s16le, {shape}, s16, 1536 kb/s"]
+    media = parse_report(report, "a.wav")
+    assert media
     with pytest.raises(InputTooLarge):
-        await ffmpeg.read_stdout(args, name="tone.mp3", limit=1000)
+        media.require_audio()
 
 
 def test_a_title_cannot_pass_for_a_stream() -> None:
