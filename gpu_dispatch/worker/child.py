@@ -24,6 +24,7 @@ from typing import BinaryIO, NoReturn
 from gpu_dispatch.lines import Done, Moved, Order, Ready, Report, Run, order_from_line, report_line
 from gpu_dispatch.packed import packed
 from gpu_dispatch.task import GpuResult, Progress, TaskParams
+from gpu_dispatch.worker.confinement import confine
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.job import run_job
 from gpu_dispatch.worker.operations import Operations, Settings
@@ -158,6 +159,7 @@ def _named_path(text: str) -> tuple[str, Path]:
 
 
 def main() -> None:
+    confine()
     channel = Channel.over_stdio()
     die_with_owner()
     settings, niceness = parse(sys.argv[1:])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import signal
+import sys
 from pathlib import Path
 
 import structlog
@@ -15,11 +17,14 @@ from listener.configuration.environment import Environment
 from listener.wiring.app import running
 from manifests.errors import GpuDropError
 
+_PR_SET_DUMPABLE = 4
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 
 async def serve(config: Config, environment: Environment, *, config_file: Path | None) -> int:
     """The exit status: 0 after a signal, 1 when a part of the listener failed."""
+    hide_process()
     _open_more_files()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -38,6 +43,15 @@ async def serve(config: Config, environment: Environment, *, config_file: Path |
             _tell(task.exception())
         log.info("stopping")
     return 1 if failed else 0
+
+
+def hide_process() -> None:
+    """No other process of the same user reads this one's memory and environment, where keys stand, or debugs it.
+
+    The files of it in /proc belong to root then; py-spy and gdb need root, faulthandler works as before.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _open_more_files() -> None:
