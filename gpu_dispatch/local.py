@@ -17,6 +17,7 @@ from gpu_dispatch.child_process import Child
 from gpu_dispatch.lines import Cancel, Done, Moved, Run
 from gpu_dispatch.local_job import LocalJob, answered, cancelled, defect, ended, why_silent
 from gpu_dispatch.local_limits import LOOK_S, Limits, default_memory, excess, free_disk, usage
+from gpu_dispatch.local_queue import JobQueue
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
 from gpu_dispatch.workroom import Workroom
@@ -46,7 +47,8 @@ class _Slot:
 
 
 class LocalBackend:
-    """A GpuBackend. Each capability has a first-in-first-out queue; its slots take from it, each with its own child.
+    """A GpuBackend. Each capability has a queue, in which folders take turns, and slots, each with its own child. One
+    more, the express slot, takes short jobs that have waited.
 
     Children start with the first task of their kind and stay warm. `environ` is what they may inherit from, without
     anything that looks like a secret.
@@ -60,7 +62,7 @@ class LocalBackend:
         self.name = settings.name
         self._settings = settings
         self._environ = environ
-        self._queues: dict[Capability, asyncio.Queue[LocalJob]] = {}
+        self._queues: dict[Capability, JobQueue] = {}
         self._jobs: dict[str, LocalJob] = {}
         self._over: deque[str] = deque()
         self._children: dict[str, Child] = {}
@@ -76,8 +78,10 @@ class LocalBackend:
         parent = self._settings.work_parent or Path(tempfile.gettempdir())
         self._room = await asyncio.to_thread(Workroom, parent)
         for capability, count in self._settings.slots.items():
-            self._queues[capability] = asyncio.Queue()
+            self._queues[capability] = JobQueue()
             self._serving += [asyncio.create_task(self._serve(capability, self._room.path)) for _ in range(count)]
+            if count and not (capability == "whisper" and self._settings.gpu):
+                self._serving.append(asyncio.create_task(self._serve_express(capability, self._room.path)))
 
     async def submit(self, task: GpuTask) -> JobRef:
         capability = task.params.capability
@@ -88,7 +92,7 @@ class LocalBackend:
             )
         ref = JobRef(self.name, capability, uuid.uuid4().hex, task.task_id)
         job = self._jobs[ref.job_id] = LocalJob(ref, task, time.monotonic())
-        self._queues[capability].put_nowait(job)
+        self._queues[capability].put(job, short=task.short)
         return ref
 
     async def again(self, job: JobRef) -> bool:
@@ -151,6 +155,32 @@ class LocalBackend:
             if slot.child:
                 await slot.child.end()
 
+    async def _serve_express(self, capability: Capability, room: Path) -> None:
+        """Does short jobs that have waited, until cancelled, with a child for each: it keeps no memory in between."""
+        queue, settings = self._queues[capability], self._settings
+        while True:
+            job = await queue.take_short(settings.express_after_s)
+            child: Child | None = None
+            try:
+                child = await self._started(job, capability, room)
+                if child and not job.status.final:
+                    async with asyncio.timeout(settings.express_s):
+                        await self._do(job, child)
+            except TimeoutError:
+                _LOG.info("The task %s takes longer than it seemed to; it waits for its turn.", job.task.task_id)
+            except Exception as e:  # noqa: BLE001 - the supervisor of a slot
+                _LOG.exception("The express slot for %s tasks on this machine failed.", capability)
+                self._finish(job, ended(job, defect(e)))
+                await asyncio.sleep(_AFTER_DEFECT_S)
+            finally:
+                if child:
+                    await child.end()
+            if job.stop:
+                self._finish(job, ended(job, why_silent(job, "")))
+            elif not job.status.final:
+                job.update(JobStatus("queued"))
+                queue.put(job, short=False)
+
     async def _turn(self, slot: _Slot, capability: Capability, room: Path) -> None:
         """Ends a child that is of no more use, or takes a job and does it, with a child that is started when needed."""
         if slot.child and slot.worn_out:
@@ -167,7 +197,7 @@ class LocalBackend:
     async def _take(self, capability: Capability, within_s: float | None) -> LocalJob | None:
         try:
             async with asyncio.timeout(within_s):
-                return await self._queues[capability].get()
+                return await self._queues[capability].take()
         except TimeoutError:
             return None
 

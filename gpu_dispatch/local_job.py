@@ -30,6 +30,8 @@ class LocalJob:
         self.ref = ref
         self.task = task
         self.submitted = submitted
+        self.taken = False
+        """By a slot."""
         self.stop: Stop | None = None
         self.excess: ResourceExhausted | None = None
         """Why we ended it, when it took more of the machine than it may."""

@@ -64,6 +64,12 @@ class LocalSettings:
     disk: int = 0
     """Bytes a job may have in its folder; 0: `local_limits.free_disk` at its start."""
     processes: int = 100
+    express_after_s: float = 30.0
+    """A short job that no slot has taken for so long is done beside them, in one more."""
+    express_s: float = 120.0
+    """A job that is not done there by then waits for its turn after all."""
+    gpu: bool = field(default_factory=lambda: Path("/dev/nvidiactl").exists())
+    """Where there is one, no second model is put beside the first into its memory: speech has no express slot."""
 
     def threads_of(self, capability: Capability) -> int:
         """Speech and video share the cores: a core that waits for the other kind is worth more than a fair split."""

@@ -208,6 +208,10 @@ class GpuTask:
     """Presigned GET of this task as JSON, for a queue that takes no request of its size; sealed with `secret`."""
     secret: str = field(default="", repr=False)
     """The attempt's key (`gpu_dispatch.seals`), in hexadecimal digits: claim and answer are signed with it."""
+    share: str = ""
+    """BUCKET/FOLDER of the drop, for a backend that keeps a queue of its own: folders take turns in it."""
+    short: bool = False
+    """Whether its inputs are so small that it should soon be done."""
 
 
 @dataclass(frozen=True, slots=True)

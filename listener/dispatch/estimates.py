@@ -52,6 +52,16 @@ MODELS: dict[str, float] = {
 """What a model takes of the largest one's time. Starting and loading take their share of the small ones'."""
 
 
+SHORT_S = 30.0
+"""By the guess for a card like an L4: a recording of 2 MB, a video of 75 MB."""
+
+
+def is_short(task: PlannedTask) -> bool:
+    """Whether `task` should be done soon, by the size of its inputs alone."""
+    units = units_of(task)
+    return units != UNKNOWN and units * GUESSES.get(task.params.operation, OTHER).unit_s <= SHORT_S
+
+
 def units_of(task: PlannedTask) -> float:
     """The amount of work: frames of img2vid, else bytes of the inputs; `UNKNOWN` where one of those is."""
     if isinstance(task.params, Img2VidParams):

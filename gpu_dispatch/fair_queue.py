@@ -1,0 +1,47 @@
+"""A queue whose items leave in turns of whose they are. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Path = tuple[str, ...]
+
+_OWN = ""
+"""The part of a share that lies in no folder below it."""
+
+
+class FairQueue(Generic[T]):
+    """Items that leave in turns at every level of a tree, and within a share in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._parts: OrderedDict[str, FairQueue[T]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, path: Path, item: T) -> None:
+        node = self
+        for name in (*path, _OWN):
+            node._count += 1
+            node = node._parts.setdefault(name, FairQueue())
+        node._count += 1
+        node._items.append(item)
+
+    def pop(self) -> T:
+        """Raises IndexError when there is none."""
+        if self._items:
+            self._count -= 1
+            return self._items.popleft()
+        if not self._parts:
+            raise IndexError("the queue is empty")
+        name, part = next(iter(self._parts.items()))
+        item = part.pop()
+        self._count -= 1
+        self._parts.move_to_end(name)
+        if not part:
+            del self._parts[name]
+        return item
