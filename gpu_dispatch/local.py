@@ -69,7 +69,6 @@ class LocalBackend:
         self._trouble: dict[Capability, str] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._room: Workroom | None = None
-        self._memory = default_memory()
 
     def refusal(self, params: TaskParams) -> str:
         return "" if self._settings.slots.get(params.capability) else f"no {params.capability} slots on this machine"
@@ -249,7 +248,7 @@ class LocalBackend:
         """Ends a job that takes more of the machine than it may. Nobody else on the machine is to pay for it."""
         settings = self._settings
         disk = settings.disk or await asyncio.to_thread(free_disk, child.work_root)
-        limits = Limits(settings.memory or self._memory, disk, settings.processes)
+        limits = Limits(settings.memory or default_memory(job.task.params.capability), disk, settings.processes)
         while job.excess is None:
             await asyncio.sleep(LOOK_S)
             job.excess = excess(await asyncio.to_thread(usage, child.pid, child.work_root), limits)

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_dispatch.task import Capability
 from manifests.errors import ResourceExhausted
 
 LOOK_S = 0.3
@@ -14,7 +15,8 @@ LOOK_S = 0.3
 
 _PROC = Path("/proc")
 _LEAST_MEMORY = 4 * 2**30
-_MEMORY_SHARE = 0.5
+_MEMORY_SHARE: dict[Capability, float] = {"whisper": 0.75, "nvenc": 0.5}
+"""A model takes most of it, and a worker that has one is what the machine is for."""
 _DISK_SHARE = 0.9
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -37,8 +39,8 @@ class Usage:
     processes: int
 
 
-def default_memory() -> int:
-    """Half of what this machine, or its container, has; but 4 GiB where that is no more than nine tenths of it."""
+def default_memory(capability: Capability) -> int:
+    """A share of what this machine, or its container, has; but 4 GiB where that is no more than nine tenths of it."""
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in _CGROUP_LIMITS:
         try:
@@ -47,7 +49,7 @@ def default_memory() -> int:
             continue
         sizes += [int(text)] if text.isdigit() else []
     total = min(size for size in sizes if size > 0)
-    return int(max(total * _MEMORY_SHARE, min(_LEAST_MEMORY, total * 0.9)))
+    return int(max(total * _MEMORY_SHARE[capability], min(_LEAST_MEMORY, total * 0.9)))
 
 
 def free_disk(folder: Path) -> int:

@@ -99,7 +99,7 @@ class LocalBackendConfig(Section, frozen=True):
     download_models: bool = True
     ffmpeg: Path | None = None
     memory: Bytes | None = None
-    """What the processes of one job may take. Default: half of the machine's, or the container's."""
+    """What the processes of one job may take. Default: half of what this machine has, three quarters for speech."""
     disk: Bytes | None = None
     """What one job may hold on the disk. Default: nine tenths of what is free when it begins."""
 

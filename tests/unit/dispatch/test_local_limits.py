@@ -32,4 +32,5 @@ def test_a_job_may_take_what_is_usual() -> None:
     used = Usage(memory=2**30, disk=2**30, processes=9)
     assert excess(used, Limits()) is None
     assert excess(used, Limits(2**30, 2**30, 9)) is None
-    assert 2**30 <= default_memory() <= psutil.virtual_memory().total
+    total = psutil.virtual_memory().total
+    assert 2**30 <= default_memory("nvenc") <= default_memory("whisper") <= total
