@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 Path = tuple[str, ...]
 
-_OWN = ""
+OWN = ""
 """The part of a share that lies in no folder below it."""
 
 
 class FairQueue(Generic[T]):
-    """Items that leave in turns at every level of a tree, and within a share in the order of their arrival."""
+    """Items that leave in turns at every level of the tree, and within a share in the order of their arrival."""
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -23,9 +24,14 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return self._count
 
+    def __iter__(self) -> Iterator[T]:
+        yield from self._items
+        for part in self._parts.values():
+            yield from part
+
     def push(self, path: Path, item: T) -> None:
         node = self
-        for name in (*path, _OWN):
+        for name in (*path, OWN):
             node._count += 1
             node = node._parts.setdefault(name, FairQueue())
         node._count += 1
@@ -45,3 +51,12 @@ class FairQueue(Generic[T]):
         if not part:
             del self._parts[name]
         return item
+
+    def within(self, path: Path) -> int:
+        """How many items lie below `path`."""
+        node = self
+        for name in path:
+            if name not in node._parts:
+                return 0
+            node = node._parts[name]
+        return node._count

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from listener.fair_shares import FairQueue, Path
+from gpu_dispatch.fair_queue import FairQueue, Path
 
 
 class FairGate:

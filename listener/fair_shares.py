@@ -7,15 +7,12 @@ the folders of a bucket among themselves, and so on, so that nobody gets more by
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
+from gpu_dispatch.fair_queue import OWN, Path
 from manifests.names import drop_folder
-
-T = TypeVar("T")
-Path = tuple[str, ...]
 
 DEPTH = 3
 """Folders of a key that tell shares apart."""
@@ -23,8 +20,6 @@ KEPT_FREE = 8
 """A folder may hold all places but one in so many; the others stay free for its neighbours."""
 
 _MOST_REMEMBERED = 10_000
-_OWN = ""
-"""The part of a share that lies in no folder below it."""
 
 
 def share_of(bucket: str, key: str) -> str:
@@ -35,55 +30,6 @@ def share_of(bucket: str, key: str) -> str:
 def path_of(share: str) -> Path:
     """The parts of a share's name, the bucket first."""
     return tuple(share.split("/"))
-
-
-class FairQueue(Generic[T]):
-    """Items that leave in turns at every level of the tree, and within a share in the order of their arrival."""
-
-    def __init__(self) -> None:
-        self._items: deque[T] = deque()
-        self._parts: OrderedDict[str, FairQueue[T]] = OrderedDict()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[T]:
-        yield from self._items
-        for part in self._parts.values():
-            yield from part
-
-    def push(self, path: Path, item: T) -> None:
-        node = self
-        for name in (*path, _OWN):
-            node._count += 1
-            node = node._parts.setdefault(name, FairQueue())
-        node._count += 1
-        node._items.append(item)
-
-    def pop(self) -> T:
-        """Raises IndexError when there is none."""
-        if self._items:
-            self._count -= 1
-            return self._items.popleft()
-        if not self._parts:
-            raise IndexError("the queue is empty")
-        name, part = next(iter(self._parts.items()))
-        item = part.pop()
-        self._count -= 1
-        self._parts.move_to_end(name)
-        if not part:
-            del self._parts[name]
-        return item
-
-    def within(self, path: Path) -> int:
-        """How many items lie below `path`."""
-        node = self
-        for name in path:
-            if name not in node._parts:
-                return 0
-            node = node._parts[name]
-        return node._count
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +93,13 @@ def _tree(waiting: Mapping[str, int], bounds: Sequence[Bound]) -> _Node:
     root = _Node(held=[0] * len(bounds))
     for share, count in waiting.items():
         node = root
-        for name in (*path_of(share), _OWN):
+        for name in (*path_of(share), OWN):
             node = node.below(name, len(bounds))
             node.waiting += count
     for i, bound in enumerate(bounds):
         for share, count in bound.held.items():
             node: _Node | None = root
-            for name in (*path_of(share), _OWN):
+            for name in (*path_of(share), OWN):
                 if (node := node.parts.get(name)) is None:
                     break
                 node.held[i] += count
@@ -188,7 +134,7 @@ def _take(node: _Node, bounds: Sequence[Bound], turns: Turns) -> Path | None:
 
 def _fits(node: _Node, bounds: Sequence[Bound]) -> bool:
     depth = len(node.path) - 1
-    if depth > 1 and node.path[-1] == _OWN:
+    if depth > 1 and node.path[-1] == OWN:
         # What lies in a folder itself is bounded with the folder.
         depth -= 1
     return all(held < bound.allowed(depth) for held, bound in zip(node.held, bounds, strict=True))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from listener.fair_shares import FairQueue, Path
+from gpu_dispatch.fair_queue import FairQueue, Path
 
 
 @dataclass(eq=False, slots=True)

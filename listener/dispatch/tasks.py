@@ -10,9 +10,9 @@ from listener.dispatch.estimates import is_short
 from listener.dispatch.marks import Marks, claimed_places
 from listener.dispatch.request import JobRequest
 from listener.dispatch.uploads import Uploads
+from listener.fair_shares import share_of
 from listener.store import JobLinks, JobObjects, Store
 from manifests.media import MediaRef, ObjectRef
-from manifests.names import drop_folder
 
 LARGE = 2_500_000
 """A longer task may be more than a queue takes at once: RunPod's limit is 10 MB, and a character has up to four."""
@@ -61,7 +61,7 @@ class TaskMaker:
                 outputs=await self.uploads.prepare(request, task.outputs, links),
             )
         if not claims:
-            return replace(task, share=_share(request), short=is_short(planned))
+            return replace(task, share=share_of(request.bucket, request.key), short=is_short(planned))
         if _roughly(task) < LARGE:
             return task
         return replace(task, stored_at=await self.marks.keep_task(request, attempt, task_to_wire(task), links))
@@ -86,10 +86,6 @@ def _objects(request: JobRequest, attempt: int, *, claims: bool) -> JobObjects:
         kept = claimed_places(request, attempt)
         reads, writes = [*kept.reads, *reads], [*kept.writes, *writes]
     return JobObjects(tuple(reads), tuple(writes))
-
-
-def _share(request: JobRequest) -> str:
-    return "/".join((request.bucket, *drop_folder(request.key).split("/")[:-1]))
 
 
 def _roughly(task: GpuTask) -> int:

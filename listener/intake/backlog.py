@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 
-from listener.fair_shares import KEPT_FREE, FairQueue, path_of, share_of
+from gpu_dispatch.fair_queue import FairQueue
+from listener.fair_shares import KEPT_FREE, path_of, share_of
 from listener.ledger.inbox import Item
 
 ROOM = 4000

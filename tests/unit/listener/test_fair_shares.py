@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from listener.fair_shares import Bound, FairQueue, Turns, path_of, pick, share_of
+from gpu_dispatch.fair_queue import FairQueue
+from listener.fair_shares import Bound, Turns, path_of, pick, share_of
 
 
 def queue(*shares: str) -> FairQueue[str]:
