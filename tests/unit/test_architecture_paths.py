@@ -12,7 +12,7 @@ _ROOMS = r"manifests|handlers|gpu_dispatch|listener|tests|benchmarks|scripts|doc
 _PATH = re.compile(rf"(?<![\w./-])((?:{_ROOMS})/[\w./*-]*)")
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_MADE_BY_USERS = frozenset({"docker/.env"})
+_MADE_BY_USERS = frozenset({"docker/.env", "docker/secrets", "docker/secrets/"})
 
 
 def paths_in(document: str) -> set[str]:
