@@ -24,11 +24,11 @@ _BREAKS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uf
 
 def plain(text: str, most: int = MOST_BYTES) -> str:
     """`text` as one line without control characters, at most `most` bytes long."""
+    text = text[: 4 * most]
     if not text.isprintable():
-        text = _UNSEEN.sub("", _SEQUENCE.sub("", text[: 4 * most]))
+        text = _UNSEEN.sub("", _SEQUENCE.sub("", text))
         text = "".join(each if each.isprintable() else _seen(each) for each in text)
-        text = " ".join(text.split())
-    return _cut(text, most)
+    return _cut(" ".join(text.split()), most)
 
 
 def storable(text: str) -> str:

@@ -25,7 +25,9 @@ def body_of(task: GpuTask, settings: RunPodSettings, *, webhook: str | None) -> 
             f"The task is {len(body):,} bytes long; RunPod takes {BODY_BYTES:,}.",
             hint="Use shorter subtitles, or split the list of images.",
         )
-    order = {"task_url": task.stored_at, "trusted_hosts": task.trusted_hosts, "secret": task.secret}
+    order = {"task_url": task.stored_at, "trusted_hosts": task.trusted_hosts}
+    if task.secret:
+        order["secret"] = task.secret
     return _body(order, task, settings, webhook)
 
 

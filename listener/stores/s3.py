@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -44,6 +43,7 @@ from listener.stores.s3_links import LinkMaker, S3JobLinks, Signer
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
 from listener.stores.s3_metadata import RUN_METADATA, attributes_of, etag_of
 from listener.stores.s3_parts import PartSigner
+from listener.stores.s3_presign import signing_time
 from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
 from manifests.error_groups import gathered
 from manifests.errors import GpuDropError
@@ -72,7 +72,7 @@ class S3Store:
         self._ca_pem = read_ca(settings)
         self._minio = listing_client(self._settings)
         self._parts = PartSigner(self._settings)
-        self._links = LinkMaker(self._settings, settings.sts, self._parts, time.time)
+        self._links = LinkMaker(self._settings, settings.sts, self._parts, signing_time)
         self._http = connections(self._settings)
         self._clients: dict[str, Bucket] = {}
         self._conditions = ConditionalWrites()
@@ -208,7 +208,7 @@ class S3Store:
         """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
         del content_type
         refuse_marker(key)
-        signer = Signer(self._settings, await asyncio.to_thread(self._keys), inf, time.time)
+        signer = Signer(self._settings, await asyncio.to_thread(self._keys), inf, signing_time)
         return signer.url(method, bucket, check_key(key), expires_s)
 
     async def links(self, objects: JobObjects, *, lives_s: int) -> S3JobLinks:

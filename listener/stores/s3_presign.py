@@ -16,6 +16,11 @@ MAX_EXPIRES_S = 7 * 86400
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
+def signing_time() -> float:
+    """Epoch seconds, read as boto3 reads them for what it signs: both are right or wrong together."""
+    return datetime.now(UTC).timestamp()
+
+
 def presigned(
     method: str,
     url: str,
