@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
 from listener.configuration.credentials import AccessKeys
+from manifests.hosts import ascii_host
 
 MAX_EXPIRES_S = 7 * 86400
 """The longest that any store takes."""
@@ -37,10 +38,11 @@ def presigned(
     Whoever uses it must send exactly `headers`; of all others only Host is signed.
     """
     parts = urlsplit(url)
+    host = _host(url)
     at = datetime.fromtimestamp(now_s, UTC)
     scope = f"{at:%Y%m%d}/{region}/s3/aws4_request"
     signed = {
-        "host": parts.netloc,
+        "host": host,
         **{name.lower(): " ".join(value.split()) for name, value in (headers or {}).items()},
     }
     names = ";".join(sorted(signed))
@@ -64,4 +66,13 @@ def presigned(
     key = f"AWS4{keys.secret_key}".encode()
     for step in (*scope.split("/"), to_sign):
         key = hmac.new(key, step.encode(), hashlib.sha256).digest()
-    return f"{parts.scheme}://{parts.netloc}{parts.path or '/'}?{canonical_query}&X-Amz-Signature={key.hex()}"
+    return f"{parts.scheme}://{host}{parts.path or '/'}?{canonical_query}&X-Amz-Signature={key.hex()}"
+
+
+def _host(url: str) -> str:
+    """As clients send it, which is what the server checks: small ASCII letters, no port that goes without saying."""
+    parts = urlsplit(url)
+    name = ascii_host(parts.hostname or "") or parts.hostname or ""
+    name = f"[{name}]" if ":" in name else name
+    usual = 443 if parts.scheme == "https" else 80
+    return name if parts.port in (None, usual) else f"{name}:{parts.port}"
