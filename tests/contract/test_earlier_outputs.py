@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from listener.ledger.objects import Seen
 from listener.ledger.settling import Settlement, Settling
 from listener.runs.request import run_id_of
 from listener.sources.listing.earlier_outputs import EarlierOutputs
+from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
 from manifests.endings import is_beside
 from support.held_store import RunRecords, run_records
@@ -91,6 +93,23 @@ async def test_a_sidecar_makes_nothing_its_drops_that_lies_elsewhere(store: Any,
     marked = (await store.head(bucket, "other/marked.srt")).run_id
     assert known == dict.fromkeys([*believed, *(["other/marked.srt"] if marked else [])], true_id)
     assert bool(marked) == isinstance(store, S3Store)
+
+
+@pytest.mark.parametrize("key", ["leads-out.mp4", "a/" + "b" * 300, "a" * 1000])
+async def test_a_sidecar_that_names_what_no_store_holds_stops_no_listing(
+    store: Any, records: RunRecords, key: str
+) -> None:
+    """Otherwise one file of a dropper keeps the whole bucket from ever being listed."""
+    bucket = store.buckets[0]
+    if isinstance(store, FolderStore):
+        Path(urlsplit(store.public_url(bucket, "leads-out.mp4")).path).symlink_to("/etc/hostname")
+    await store.put(bucket, "good.mp4", b"x", content_type="")
+    await store.put(bucket, "a.mp3.done.json", ended("a.mp3", "r", key), content_type="application/json")
+    await store.put(bucket, "b.mp3.done.json", ended("b.mp3", "r", key, "good.mp4"), content_type="application/json")
+    earlier = EarlierOutputs(store, records.objects)
+    await earlier.begin([bucket])
+    await earlier.learn(bucket, [""], None)
+    assert await records.objects.written(bucket, "good.mp4")
 
 
 @pytest.mark.parametrize(

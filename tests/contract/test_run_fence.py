@@ -253,6 +253,15 @@ async def test_an_end_that_a_sidecar_of_the_runs_own_tells_of_is_adopted(
     assert await desk.adoption.final_sidecar(run) == body
 
 
+async def test_an_end_that_tells_of_what_no_store_holds_is_adopted_all_the_same(desk: Desk) -> None:
+    run = await desk.run("r")
+    await desk.put("out/segments.srt", b"1")
+    await desk.put(DONE, done(run, "out/" + "x" * 900, "out/segments.srt"))
+    assert await desk.adoption.begin(run)
+    assert (row := await desk.records.runs.find("r")) and row.state == "done"
+    assert await desk.records.objects.written(desk.bucket, "out/segments.srt")
+
+
 async def test_outputs_of_an_adopted_end_are_known(desk: Desk) -> None:
     run = await desk.run("r")
     await desk.put("out/segments.srt", b"1")

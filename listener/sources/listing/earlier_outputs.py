@@ -76,8 +76,8 @@ class EarlierOutputs:
         endings = await asyncio.gather(*(self._ending(bucket, key) for key in keys))
         known = [ending for ending in endings if ending and ending.outputs]
         for ending in known:
-            metas = await asyncio.gather(*(self._head(bucket, key) for key in ending.outputs))
-            left = [meta for meta in metas if meta and _is_left(bucket, ending, meta)]
+            metas = await asyncio.gather(*(self._head(bucket, key) for key in _told(bucket, ending)))
+            left = [meta for meta in metas if meta and _is_left(ending, meta)]
             await self._outputs.found(bucket, left, ending.run_id, owner=ending.key)
         return len(known)
 
@@ -92,13 +92,22 @@ class EarlierOutputs:
         return ending if ending and parts and is_beside(parts[0], ending.key) else None
 
     async def _head(self, bucket: str, key: str) -> ObjectMeta | None:
+        """None also where nothing of ours can lie."""
         async with self._gate:
-            return await self._store.head(bucket, key)
+            try:
+                return await self._store.head(bucket, key)
+            except (StoreDenied, UnusableKey):
+                return None
 
 
-def _is_left(bucket: str, ending: Ending, meta: ObjectMeta) -> bool:
-    marked = meta.run_id == ending.run_id == run_id_of(bucket, ending.key, ending.version)
-    return may_tell_of(ending.key, meta.key) or marked
+def _told(bucket: str, ending: Ending) -> Iterable[str]:
+    """Outputs that are worth a look: those that its drop may tell of, and any of a run that there can have been."""
+    is_run = ending.run_id == run_id_of(bucket, ending.key, ending.version)
+    return [key for key in ending.outputs if is_run or may_tell_of(ending.key, key)]
+
+
+def _is_left(ending: Ending, meta: ObjectMeta) -> bool:
+    return may_tell_of(ending.key, meta.key) or meta.run_id == ending.run_id
 
 
 def _is_done(item: ObjectMeta, oldest: datetime | None) -> bool:
