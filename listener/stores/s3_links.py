@@ -20,7 +20,7 @@ from listener.stores.s3_policies import PolicyKind, Right, groups_of, policy_of,
 from listener.stores.s3_presign import presigned
 from listener.stores.s3_sts import PolicyTooLarge, StsAbsent, StsClient, TemporaryKeys, refused
 from listener.stores.s3_sts_settings import StsSettings
-from manifests.errors import StoreDenied
+from manifests.errors import ObjectDenied, StoreDenied
 from manifests.media import check_key
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.store")
@@ -127,7 +127,8 @@ class LinkMaker:
         self._sts = sts
         self._parts = parts
         self._client = StsClient(settings, sts, now)
-        self._kind = PolicyKind(sts.partition, tells_missing=bool(sts.role_arn), decrypts=sts.of_amazon)
+        amazon = sts.of_amazon
+        self._kind = PolicyKind(sts.partition, tells_missing=bool(sts.role_arn), decrypts=amazon, ascii_only=amazon)
         self._now = now
         self._known = _Known()
 
@@ -175,7 +176,7 @@ class LinkMaker:
                 raise refused(asked, self._sts)
             return None
         if len(group) == 1:
-            raise StoreDenied(
+            raise ObjectDenied(
                 f"The store packs no session policy as long as the key {group[0][2]!r} needs.",
                 hint="Use a shorter key, or store.sts.mode: off.",
                 where=group[0][2],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,8 +13,13 @@ from listener.store import JobObjects
 MAX_POLICY_BYTES = 2048
 """What AWS and MinIO take; MinIO was measured: 2,048 are taken, 2,049 refused."""
 
-_WILD = str.maketrans({"*": "?", "?": "?", "$": "?", **{chr(code): "?" for code in range(32)}})
-"""No store escapes these as another does. "?" stands for the one character, whichever it is, and for no more."""
+_WILD = str.maketrans({**dict.fromkeys('*?$"\\', "?"), **{chr(code): "?" for code in range(32)}})
+"""No store escapes these as another does, or JSON makes them longer than a key may be. "?" stands for the one
+character, whichever it is, and for no more."""
+
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+_LONGEST_NAME = 1500
+"""In JSON. What is said beside a name fits into the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,13 @@ class PolicyKind:
 
     `tells_missing`: a store whose answer to a GET of nothing is 404 only for keys that may list the bucket; with a link
     nothing can be listed. `decrypts`: objects may be encrypted with keys of AWS KMS, which the policy has to allow too.
+    `ascii_only`: a policy with other characters is refused.
     """
 
     partition: str = "aws"
     tells_missing: bool = False
     decrypts: bool = False
+    ascii_only: bool = False
 
 
 Right = tuple[Literal["GET", "PUT"], str, str]
@@ -65,7 +73,8 @@ def policy_of(rights: Sequence[Right], kind: PolicyKind) -> str:
     if kind.decrypts:
         through = {"StringLike": {"kms:ViaService": "s3.*"}}
         statements.append({**_allowed(["kms:Decrypt", "kms:GenerateDataKey"], "*"), "Condition": through})
-    return json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"), ensure_ascii=False)
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    return json.dumps(policy, separators=(",", ":"), ensure_ascii=kind.ascii_only)
 
 
 def deny_copies(buckets: Sequence[str]) -> str:
@@ -78,7 +87,11 @@ def deny_copies(buckets: Sequence[str]) -> str:
 
 def _resource(right: Right, kind: PolicyKind) -> str:
     _, bucket, key = right
-    return f"arn:{kind.partition}:s3:::{bucket}/{key.translate(_WILD)}"
+    name = key.translate(_WILD)
+    if kind.ascii_only and len(json.dumps(name)) > _LONGEST_NAME:
+        # A character takes up to twelve of JSON's, and how many "?" stand for it nobody says.
+        name = _BEYOND_ASCII.sub("*", name)
+    return f"arn:{kind.partition}:s3:::{bucket}/{name}"
 
 
 def _allowed(action: str | list[str], resource: str | list[str]) -> dict[str, object]:

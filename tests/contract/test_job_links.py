@@ -101,6 +101,16 @@ async def test_links_reach_every_key(s3_store: S3Store) -> None:
         assert await s3_store.read(bucket, key, max_bytes=9) == body
 
 
+@pytest.mark.parametrize("letter", ['"', "\\", "é", "日"])
+async def test_links_reach_the_longest_keys(s3_store: S3Store, letter: str) -> None:
+    """A policy holds such a key, too: one that it did not hold would keep its run, and a place, waiting for a week."""
+    bucket = s3_store.buckets[0]
+    key = "/".join([letter * (250 // len(letter.encode()))] * 4)
+    links = await s3_store.links(JobObjects(((bucket, key),), ((bucket, key),)), lives_s=900)
+    assert ask("PUT", await links.sign("PUT", bucket, key), b"long").status == 200
+    assert ask("GET", await links.sign("GET", bucket, key)).data == b"long"
+
+
 async def test_keys_are_asked_for_once_an_attempt_and_never_outlived(minio_server: Any, minio_bucket: str) -> None:
     sts = StsSettings(longest_s=1800.0)
     async with store_of(minio_server, minio_bucket, sts=sts) as store:

@@ -35,12 +35,12 @@ def test_a_policy_names_the_objects_of_the_job_and_forbids_copies() -> None:
     assert write["Condition"] == {"Null": {"s3:x-amz-copy-source": "true"}}
 
 
-@pytest.mark.parametrize("key", ["*", "a/**/b", "x?", "${aws:username}", "\x1f*"])
+@pytest.mark.parametrize("key", ["*", "a/**/b", "x?", "${aws:username}", "\x1f*", 'a"b\\c'])
 def test_no_key_means_more_than_one_character_for_each_of_its_own(key: str) -> None:
     (write,) = statements(JobObjects(writes=(("media", key),)))
     (resource,) = write["Resource"]  # type: ignore[misc]
     name = str(resource).removeprefix("arn:aws:s3:::media/")
-    assert len(name) == len(key) and not set(name) & set("*$")
+    assert len(name) == len(key) and not set(name) & set('*$"\\')
     assert all(mine in (theirs, "?") for mine, theirs in zip(name, key, strict=True))
 
 
@@ -62,10 +62,25 @@ def test_many_objects_take_several_policies_and_none_is_left_out() -> None:
     assert max(sizes) <= MAX_POLICY_BYTES and len(groups) < 25
 
 
-def test_the_longest_key_there_is_fits() -> None:
-    longest = (("b" * 63, "k" * 1024),)
-    groups = groups_of(rights_of(JobObjects(reads=longest, writes=longest)), PLAIN)
-    assert all(len(policy_of(group, PLAIN).encode()) <= MAX_POLICY_BYTES for group in groups)
+AMAZON = PolicyKind("aws-us-gov", tells_missing=True, decrypts=True, ascii_only=True)
+
+
+@pytest.mark.parametrize("letter", ["k", '"', "\\", "é", "日", "😀"])
+@pytest.mark.parametrize("kind", [PLAIN, AMAZON])
+def test_the_longest_key_there_is_fits(kind: PolicyKind, letter: str) -> None:
+    """Whoever names a drop does not choose whether the store takes the policy."""
+    longest = (("b" * 63, letter * (1024 // len(letter.encode()))),)
+    groups = groups_of(rights_of(JobObjects(reads=longest, writes=longest)), kind)
+    assert all(len(policy_of(group, kind).encode()) <= MAX_POLICY_BYTES for group in groups)
+
+
+def test_amazon_is_told_in_ascii_alone() -> None:
+    """Of other characters it takes those up to U+00FF, and refuses the whole policy for one beyond."""
+    key = "ação/日本語/😀.mp3"
+    assert policy_of(rights_of(JobObjects(reads=(("media", key),))), AMAZON).isascii()
+    assert statements(JobObjects(reads=(("media", key),)), AMAZON)[0]["Resource"] == [
+        f"arn:aws-us-gov:s3:::media/{key}"
+    ]
 
 
 @pytest.mark.parametrize(
