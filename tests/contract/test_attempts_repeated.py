@@ -16,7 +16,7 @@ from listener.dispatch.marks import Marks
 from listener.ledger.runs import RunLedger
 from listener.runs.jobs import JobRunner
 from listener.stores.s3 import S3Store
-from support.attempts import LINK_S, Bench, Opened, Told
+from support.attempts import Bench, Opened, Told
 from support.deadlines import HANG_S
 from support.store_proxy import DENIED, StoreProxy, store_proxy
 from support.stores import settings_for
@@ -30,7 +30,7 @@ async def refused_marks(bench: Bench, server: Any) -> AsyncGenerator[tuple[Bench
     with store_proxy(server) as proxy:
         store = S3Store(settings_for(server, *bench.store.buckets, endpoint=proxy.endpoint))
         pool = bench.marks._pool  # pyright: ignore[reportPrivateUsage]
-        marks = Marks(store, pool, bench.keys, link_s=LINK_S, clock=time.time)
+        marks = Marks(store, pool, bench.keys, clock=time.time)
         yield replace(bench, means=replace(bench.means, marks=marks)), proxy
         await store.close()
 
