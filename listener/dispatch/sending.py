@@ -61,15 +61,10 @@ class Sender:
         """
         refusing: frozenset[str] = frozenset()
         while True:
-            placed = await self._patiently(self._placing.place, request, attempt, number, avoid, refusing)
-            try:
-                return await self._unbroken(request, attempt, placed)
-            except (EndpointUnavailable, EndpointDenied):
-                continue
-            except TaskRefused:
-                refusing |= {placed.row.endpoint}
-                if not self._pool.able(request.task.params) - refusing:
-                    raise
+            sent = await self._patiently(self._tried, request, attempt, number, avoid, refusing)
+            if isinstance(sent, Sent):
+                return sent
+            refusing |= sent
 
     async def again(self, request: JobRequest, attempt: int, failed: JobRef) -> Sent | None:
         """The job of an earlier attempt, started once more by its endpoint; None where that cannot be.
@@ -130,6 +125,23 @@ class Sender:
         rows = await self._patiently(self._ledger.of_attempt, request.task_id, attempt)
         return await self._adopted(rows, claim) if claim else None
 
+    async def _tried(
+        self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str], refusing: frozenset[str]
+    ) -> Sent | frozenset[str]:
+        """The job, or endpoints that refuse such a task. Raises what the store says of its links: that is waited for
+        without a place, which others may have meanwhile.
+        """
+        placed = await self._placing.place(request, attempt, number, avoid, refusing)
+        try:
+            return await self._unbroken(request, attempt, placed)
+        except (EndpointUnavailable, EndpointDenied):
+            return frozenset()
+        except TaskRefused:
+            refused = frozenset({placed.row.endpoint})
+            if not self._pool.able(request.task.params) - refusing - refused:
+                raise
+            return refused
+
     async def _unbroken(self, request: JobRequest, attempt: int, placed: Placed) -> Sent:
         """As `_handed_over`. Where no claim tells later whether a task was taken, this process, asked to end, hears
         the answer first.
@@ -168,14 +180,8 @@ class Sender:
         claims = placed.backend.claims
         spec = self._pool.spec(placed.row.endpoint)
         queue_s = queue_seconds(spec, attempt, self._placing.timeout_s, self._tasks.link_s)
-        task = await self._patiently(
-            self._tasks.task,
-            request,
-            attempt,
-            timeout_s=placed.timeout_s,
-            claims=claims,
-            lives_s=life_seconds(queue_s, placed.timeout_s),
-        )
+        lives_s = life_seconds(queue_s, placed.timeout_s)
+        task = await self._tasks.task(request, attempt, timeout_s=placed.timeout_s, claims=claims, lives_s=lives_s)
         return await placed.backend.submit(task)
 
     async def _settled(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> Sent:
