@@ -206,7 +206,7 @@ class Placing:
 
     async def _wait(self, request: JobRequest, search: _Search, turn: Turn | None, able: frozenset[str]) -> Turn | None:
         """Money is waited for as long as it takes, an endpoint until the request gives up; for one of those in `able`
-        tasks take turns. Gives the turn that the task has, or waits for.
+        that it may have tasks take turns. Gives the turn that the task has, or waits for.
         """
         if search.used_up:
             if turn:
@@ -232,7 +232,11 @@ class Placing:
                 self._turns.leave(turn)
             await self._sleep(request, reasons, _FULL_S, asyncio.Event())
             return None
-        turn = turn or self._turns.join(able, path_of(share_of(request.bucket, request.key)))
+        wanted = able - held - frozenset(search.too_dear)
+        if turn and turn.of != wanted:
+            self._turns.leave(turn)
+            turn = None
+        turn = turn or self._turns.join(wanted, path_of(share_of(request.bucket, request.key)))
         try:
             if turn.mine.is_set():
                 await self._sleep(request, reasons, _FULL_S, self._pool.freed)

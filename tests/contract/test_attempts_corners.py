@@ -259,6 +259,29 @@ async def test_what_is_too_dear_at_one_endpoint_waits_for_a_cheaper_one(opened: 
     assert (await running).result
 
 
+async def test_what_waits_for_one_endpoint_keeps_nobody_from_another(opened: Opened) -> None:
+    """What is too dear here was there first: whoever can pay does not wait behind it when a place is free again."""
+    bench = await opened(usd_per_s=1.0, concurrency=1)
+    placing, pool = bench.means.placing, bench.means.pool
+    placing.budgets = Budgets(per_job=20.0)
+    pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
+    first, dear, cheap = (bench.request(run_id) for run_id in ("first", "dear", "cheap"))
+    dear = replace(dear, task=replace(dear.task, inputs=(replace(dear.task.inputs[0], size=None),)))
+    running: list[asyncio.Task[Tried]] = []
+    for parked, request in enumerate((first, dear, cheap)):
+        running.append(asyncio.create_task(bench.tried(request)))
+        async with asyncio.timeout(HANG_S):
+            while not bench.at["one"].jobs or placing.parked < parked:
+                await asyncio.sleep(0.02)
+    assert await bench.work("one", await bench.take("one")) == ""
+    async with asyncio.timeout(20.0):
+        assert await bench.work("one", await bench.take("one")) == ""
+    assert (await running[2]).result and not running[1].done()
+    running[1].cancel()
+    await asyncio.wait({running[1]})
+    assert not placing.parked
+
+
 async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened: Opened) -> None:
     bench = await opened()
     pool = bench.means.pool
