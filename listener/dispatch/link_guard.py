@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import structlog
 
@@ -16,6 +17,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 AGAIN_S = 60.0
 SOON_S = 5.0
 """How often links that are not safe are tried again: somebody may have set a policy; and after the store was away."""
+
+SAFE_S = 3600.0
+"""How long links with the listener's own keys are believed safe: the keys may be others by then, or a policy gone."""
 
 WATCH_S = 300.0
 
@@ -42,7 +46,8 @@ class _Tried:
 
 class LinkGuard:
     """`remote` names the endpoints whose workers are not on this machine; `trusted`: the operator trusts them with the
-    whole store. `now` is a clock that never goes back. What is safe once is not tried again.
+    whole store. `now` is a clock that never goes back. What is safe with temporary keys is not tried again: a store
+    that has given them once makes no link without.
     """
 
     def __init__(self, store: Store, remote: frozenset[str], *, trusted: bool, now: Callable[[], float]) -> None:
@@ -57,7 +62,7 @@ class LinkGuard:
         if not self._remote:
             return _NOBODY
         tried = self._tried.get(bucket)
-        if tried is None or (not tried.report.safe and self._now() > tried.again):
+        if tried is None or self._now() > tried.again:
             async with self._one_at_a_time:
                 if self._tried.get(bucket) is tried:
                     await self._try(bucket, tried)
@@ -69,7 +74,7 @@ class LinkGuard:
         while True:
             for bucket in self._store.buckets:
                 await self.held(bucket)
-            due_s = [tried.again - self._now() for tried in self._tried.values() if not tried.report.safe]
+            due_s = [tried.again - self._now() for bucket in self._store.buckets if (tried := self._tried.get(bucket))]
             await asyncio.sleep(max(SOON_S, min([WATCH_S, *due_s])))
 
     async def _try(self, bucket: str, before: _Tried | None) -> None:
@@ -81,7 +86,9 @@ class LinkGuard:
             if before is None or before.report.detail != detail:
                 log.warning("links_not_tried", bucket=bucket, code=e.info.code, error=str(e), hint=e.info.hint)
             return
-        self._tried[bucket] = _Tried(report, self._now() + AGAIN_S)
+        self._tried[bucket] = _Tried(report, self._now() + _lasts_s(report))
+        if report.safe and before and before.report.safe:
+            return
         if report.safe:
             log.info("links_safe", bucket=bucket, narrowed=report.narrowed, detail=report.detail)
         elif before is None or before.report != report:
@@ -93,6 +100,12 @@ class LinkGuard:
                 hint=report.remedy,
                 consequence=f"no task of this bucket goes to {', '.join(sorted(self._remote))}",
             )
+
+
+def _lasts_s(report: LinkReport) -> float:
+    if not report.safe:
+        return AGAIN_S
+    return inf if report.narrowed else SAFE_S
 
 
 def unsafe(held: Held) -> LinksUnsafe:

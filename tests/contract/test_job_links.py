@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -186,8 +187,6 @@ async def test_a_service_account_gets_none_and_is_told_why(minio_server: Any, mi
 
 async def test_the_policy_that_is_told_helps(minio_server: Any, minio_bucket: str) -> None:
     """For a user whose store gives no temporary keys: written into its policy, copies are refused."""
-    import json
-
     policy = listener_policy(minio_bucket)
     policy["Statement"] += json.loads(deny_copies([minio_bucket]))["Statement"]
     keys = await asyncio.to_thread(Users(minio_server).user, policy)
@@ -231,3 +230,20 @@ async def test_workers_elsewhere_get_nothing_until_links_are_safe(minio_server: 
     assert (await guard.held(minio_bucket)).names == remote
     moments[0] = 61.0
     assert (await guard.held(minio_bucket)).names == frozenset()
+
+
+async def test_other_keys_of_the_listener_are_tried_anew(minio_server: Any, minio_bucket: str) -> None:
+    """Where links are signed with the listener's own keys: those in force later may not have the policy that helps."""
+    policy = listener_policy(minio_bucket)
+    policy["Statement"] += json.loads(deny_copies([minio_bucket]))["Statement"]
+    users, moments = Users(minio_server), [0.0]
+    given = [await asyncio.to_thread(users.user, policy)]
+    async with store_of(minio_server, minio_bucket, keys=lambda: given[0], sts=StsSettings(mode="off")) as store:
+        guard = LinkGuard(store, frozenset({"far"}), trusted=False, now=lambda: moments[0])
+        assert not (await guard.held(minio_bucket)).names
+        given[0] = await asyncio.to_thread(users.user, listener_policy(minio_bucket))
+        moments[0] = 3601.0
+        assert (await guard.held(minio_bucket)).names == {"far"}
+        given[0] = AccessKeys("nobody", "knows")
+        moments[0] = 3700.0
+        assert (await guard.held(minio_bucket)).names == {"far"}
