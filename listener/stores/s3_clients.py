@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CONNECT_S = 5
 RETRIES = 3
+AT_ONCE = 8
+"""Connections that are kept for the next request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ def connections(settings: S3Settings) -> urllib3.PoolManager:
     again = [500, 502, 503, 504]
     retries = urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=again, respect_retry_after_header=False)
     if settings.ca_file is None:
-        return urllib3.PoolManager(timeout=timeout, retries=retries)
+        return urllib3.PoolManager(maxsize=AT_ONCE, timeout=timeout, retries=retries)
     context = ssl.create_default_context()
     context.load_verify_locations(settings.ca_file)
-    return urllib3.PoolManager(timeout=timeout, retries=retries, ssl_context=context)
+    return urllib3.PoolManager(maxsize=AT_ONCE, timeout=timeout, retries=retries, ssl_context=context)

@@ -6,8 +6,10 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, ParamSpec, TypeVar
 
 import structlog
 
@@ -23,10 +25,15 @@ from listener.stores.s3_sts_settings import StsSettings
 from manifests.errors import ObjectDenied, StoreDenied
 from manifests.media import check_key
 
+P = ParamSpec("P")
+T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.store")
 
 SPARE_S = 600.0
 """Keys live longer than the links made with them by this: a second try at the same task finds them good."""
+
+THREADS = 4
+"""So many ask for temporary keys at a time."""
 
 KEPT = 4096
 AGAIN_S = 600.0
@@ -77,6 +84,8 @@ class S3JobLinks:
 
     async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
         refuse_marker(key)
+        # Thousands in a row would hold up everybody else.
+        await asyncio.sleep(0)
         signed_type = content_type if method == "PUT" else ""
         return self._signer(method, bucket, key).url(
             method, bucket, check_key(key), self.lives_s, content_type=signed_type
@@ -131,6 +140,7 @@ class LinkMaker:
         self._kind = PolicyKind(sts.partition, tells_missing=bool(sts.role_arn), decrypts=amazon, ascii_only=amazon)
         self._now = now
         self._known = _Known()
+        self._threads = ThreadPoolExecutor(THREADS, "links")
 
     @property
     def longest_s(self) -> float:
@@ -146,25 +156,24 @@ class LinkMaker:
 
     async def links(self, objects: JobObjects, lives_s: float, *, inside: bool = False) -> S3JobLinks:
         """`inside`: for the listener itself, at the store's own endpoint."""
-        return await asyncio.to_thread(self._links, rights_of(objects), lives_s, inside)
-
-    def _links(self, rights: tuple[Right, ...], lives_s: float, inside: bool) -> S3JobLinks:
-        lives_s = min(lives_s, self.longest_s)
-        keys, settings = self._settings.keys(), self._settings
+        rights, lives_s = rights_of(objects), min(lives_s, self.longest_s)
+        keys, settings = await self._in_thread(self._settings.keys), self._settings
         if inside:
             settings = replace(settings, public_endpoint=None)
-        temporary: dict[Right, TemporaryKeys] | None = {}
-        for group in groups_of(rights, self._kind):
-            given = self._given(keys, group, lives_s)
+        temporary: dict[Right, TemporaryKeys] = {}
+        for group in await self._in_thread(groups_of, rights, self._kind):
+            # One at a time, so that a job of thousands of objects does not keep others from their few.
+            given = await self._in_thread(self._given, keys, group, lives_s)
             if given is None:
-                temporary = None
-                break
+                own = Signer(settings, keys, float("inf"), self._now)
+                return S3JobLinks(dict.fromkeys(rights, own), lives_s, False, self._parts)
             temporary |= given
-        if temporary is None:
-            own = Signer(settings, keys, float("inf"), self._now)
-            return S3JobLinks(dict.fromkeys(rights, own), lives_s, False, self._parts)
         signers = {right: Signer(settings, each.keys, each.until, self._now) for right, each in temporary.items()}
         return S3JobLinks(signers, lives_s, True, self._parts)
+
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """In one of its own: those that everything else needs are few."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     def _given(self, keys: AccessKeys, group: tuple[Right, ...], lives_s: float) -> dict[Right, TemporaryKeys] | None:
         """Temporary keys for each right; None where the store gives none and need not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -110,6 +111,28 @@ async def test_links_reach_the_longest_keys(s3_store: S3Store, letter: str) -> N
     links = await s3_store.links(JobObjects(((bucket, key),), ((bucket, key),)), lives_s=900)
     assert ask("PUT", await links.sign("PUT", bucket, key), b"long").status == 200
     assert ask("GET", await links.sign("GET", bucket, key)).data == b"long"
+
+
+async def test_jobs_of_many_objects_hold_up_nobody(s3_store: S3Store) -> None:
+    """Neither the threads that everything needs, nor a job that has a few objects, nor the event loop."""
+    bucket = s3_store.buckets[0]
+    large = [
+        JobObjects(reads=tuple((bucket, f"{job}/{'x' * 100}-{n}.png") for n in range(1000)))
+        for job in range(2 * (os.cpu_count() or 1) + 8)
+    ]
+    waiting = {asyncio.create_task(s3_store.links(objects, lives_s=900)) for objects in large}
+    done, _ = await asyncio.wait(waiting, timeout=0.3)
+    free = asyncio.create_task(asyncio.to_thread(len, ""))
+    small = asyncio.create_task(job_links(s3_store))
+    await asyncio.wait({free, small})
+    assert free.done() and small.done() and len([task for task in waiting - done if not task.done()]) > len(large) // 2
+    for task in waiting:
+        task.cancel()
+    other = asyncio.create_task(asyncio.sleep(0))
+    links = await small
+    for _ in range(10):
+        await links.sign("GET", bucket, "in")
+    assert other.done()
 
 
 async def test_keys_are_asked_for_once_an_attempt_and_never_outlived(minio_server: Any, minio_bucket: str) -> None:
