@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listener.configuration.config import Config, FolderStoreConfig
-from listener.ledger.private_folder import check_private
+from listener.ledger.private_folder import DATABASES, check_private
 from manifests.errors import ConfigError, StateError
 
 OWN = ".gpudrop"
-_LEDGER = "ledger.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def place_of(config: Config) -> StatePlace:
             raise _in_drop(folder, config)
         return StatePlace(folder)
     folder, former = _default(config), _former(config)
-    return StatePlace(folder, former if former.folder != folder and holds_state(former.folder) else None)
+    return StatePlace(folder, former if holds_state(former.folder) and not _is_same(former.folder, folder) else None)
 
 
 def is_on_server(config: Config) -> bool:
@@ -53,8 +52,8 @@ def is_on_server(config: Config) -> bool:
 
 
 def holds_state(folder: Path) -> bool:
-    """The ledger is the first file that a listener makes, and the last that is moved."""
-    return os.path.lexists(folder / _LEDGER)
+    """Whether a listener has used it: commands that only look make a ledger, and the ledger is moved last."""
+    return all(os.path.lexists(folder / name) for name in DATABASES)
 
 
 def _default(config: Config) -> Path:
@@ -65,6 +64,8 @@ def _default(config: Config) -> Path:
     if beside is not None and os.path.lexists(beside):
         return beside
     elsewhere = _of_this_user(config)
+    if elsewhere is not None and _is_in_drop(elsewhere, config):
+        elsewhere = None
     if beside is None or (elsewhere is not None and holds_state(elsewhere)):
         return elsewhere or _nowhere()
     if os.access(beside.parent, os.W_OK | os.X_OK) and _is_private(beside):
@@ -98,9 +99,18 @@ def _former(config: Config) -> FormerPlace:
 
 
 def _is_in_drop(folder: Path, config: Config) -> bool:
+    """By what the folders are, not by their names: where letters' case does not count one has several."""
     if not isinstance(config.store, FolderStoreConfig):
         return False
-    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(config.store.root))
+    real, root = Path(os.path.realpath(folder)), Path(os.path.realpath(config.store.root))
+    return real.is_relative_to(root) or any(_is_same(each, root) for each in (real, *real.parents))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one == other
 
 
 def _is_private(folder: Path) -> bool:
@@ -123,7 +133,7 @@ def _in_drop(folder: Path, config: Config) -> ConfigError:
 
 def _nowhere() -> Path:
     raise ConfigError(
-        "There is no folder for the state: config.yaml's cannot be used, and this user has no home.",
+        "There is no folder for the state: config.yaml's cannot be used, and this user has no home outside the drop.",
         hint="Name a folder as `state` in config.yaml that only this user may write.",
         where="state",
     )

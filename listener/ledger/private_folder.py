@@ -9,6 +9,7 @@ import grp
 import os
 import pwd
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ FILES = frozenset({LOCK, *(name + end for name in DATABASES for end in _BESIDE)}
 """All that a state's folder holds."""
 
 _MOST_LINKS = 40
+_NAMED = (0x02, 0x08)
+"""Entries of an access list for one user, and for one group."""
+_MAY_WRITE = 2
 
 
 def make_private_folder(folder: Path) -> None:
@@ -33,9 +37,10 @@ def make_private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        mode = stat.S_IMODE(folder.stat().st_mode)
+        status = folder.stat()
+        mode, ours = stat.S_IMODE(status.st_mode), status.st_uid == os.geteuid()
         # A folder that is used for other things, too, stays as it is: its files are private by themselves.
-        if mode & 0o077 and FILES.issuperset(file.name for file in folder.iterdir()):
+        if mode & 0o077 and ours and FILES.issuperset(file.name for file in folder.iterdir()):
             folder.chmod(mode & 0o700)
     check_private(folder)
 
@@ -54,19 +59,24 @@ def make_private_file(path: Path) -> None:
 
 
 def check_private(folder: Path) -> None:
-    """Raises StateError when somebody else can write in `folder`, or put another in its place. Changes nothing."""
+    """Raises StateError when somebody else can write in `folder`, or put another in its place. Changes nothing.
+
+    Root is nobody else: a volume that is mounted for this program is often root's, and its group's to write.
+    """
     for step, status in _way(folder):
-        if stat.S_ISLNK(status.st_mode):
-            trouble = "is a link of" if status.st_uid not in (0, os.geteuid()) else ""
-        elif step == folder:
-            trouble = "belongs to" if status.st_uid != os.geteuid() else _writers(status, sticky=False)
+        foreign = status.st_uid not in (0, os.geteuid())
+        if foreign:
+            owner = _user(status.st_uid)
+            trouble = f"is a link of {owner}" if stat.S_ISLNK(status.st_mode) else f"belongs to {owner}"
+        elif stat.S_ISLNK(status.st_mode):
+            continue
         else:
-            trouble = "belongs to" if status.st_uid not in (0, os.geteuid()) else _writers(status, sticky=True)
+            trouble = _writers(step, status, sticky=step != folder)
         if trouble:
-            who = f" {_user(status.st_uid)}" if trouble.endswith(("to", "of")) else ""
             raise StateError(
-                f"The state folder {folder} is not safe: {step} {trouble}{who}, who could replace what lies there.",
-                hint=f"Run `chmod go-w {step}`, or name a folder of this user's alone as `state` in config.yaml.",
+                f"The state folder {folder} is not safe: {step} {trouble}, who could replace what lies there.",
+                hint=("Name" if foreign else f"Run `chmod go-w {step}`, or name")
+                + " a folder of this user's alone as `state` in config.yaml.",
                 where="state",
             )
 
@@ -100,7 +110,7 @@ def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             here = Path(left.pop())
 
 
-def _writers(status: os.stat_result, *, sticky: bool) -> str:
+def _writers(step: Path, status: os.stat_result, *, sticky: bool) -> str:
     """Who else may write, as a part of a sentence. In a sticky folder nobody replaces what is another's."""
     if sticky and status.st_mode & stat.S_ISVTX:
         return ""
@@ -108,7 +118,20 @@ def _writers(status: os.stat_result, *, sticky: bool) -> str:
         return "may be written by everybody"
     if status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid):
         return "may be written by its group"
+    if status.st_mode & stat.S_IWGRP and _has_named_writers(step):
+        return "may be written by others that its access list names"
     return ""
+
+
+def _has_named_writers(path: Path) -> bool:
+    """Whether a POSIX access list lets other users or groups write: in the mode they look like the folder's group."""
+    if not hasattr(os, "getxattr"):
+        return False
+    try:
+        entries = struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:])
+    except OSError:
+        return False
+    return any(tag in _NAMED and rights & _MAY_WRITE for tag, rights, _ in entries)
 
 
 def _is_own_group(gid: int) -> bool:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import structlog
 
 from listener.commands.check_state import state_line
 from listener.configuration.config import Config
@@ -28,6 +29,11 @@ NOBODY = 65534
 def config_at(file: Path | None, root: Path, **parts: Any) -> Config:
     config = parse({"store": {"kind": "folder", "root": str(root)}, **parts}, origin="test")
     return config.read_from(file) if file else config
+
+
+def of_s3(file: Path) -> Config:
+    store = {"kind": "s3", "endpoint": "http://127.0.0.1:9", "buckets": ["media"]}
+    return parse({"store": store}, origin="test").read_from(file)
 
 
 def used(folder: Path, value: int) -> None:
@@ -232,11 +238,44 @@ def test_what_this_user_did_not_make_is_not_moved(root: Path, home: Path, tmp_pa
 
 
 def test_the_former_place_of_an_s3_store_is_moved_too(home: Path, tmp_path: Path, root: Path) -> None:
-    store = {"kind": "s3", "endpoint": "http://127.0.0.1:9", "buckets": ["media"]}
     used(tmp_path / ".gpudrop", 5)
-    config = parse({"store": store}, origin="test").read_from(home / "config.yaml")
+    config = of_s3(home / "config.yaml")
     assert value_in(held(config), "engine") == [5]
     assert not (tmp_path / ".gpudrop").exists()
+
+
+def test_one_place_by_two_names_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The former place is the working folder, which the system tells without the links that led there."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "link")
+    config = of_s3(tmp_path / "link" / "config.yaml")
+    used(tmp_path / "real" / ".gpudrop", 5)
+    with structlog.testing.capture_logs() as logs:
+        assert value_in(held(config), "ledger") == [5]
+    assert not logs
+    assert state_line(config).ok
+
+
+def test_a_command_that_only_looked_does_not_stand_in_the_way_of_a_move(
+    home: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = of_s3(home / "config.yaml")
+    used(tmp_path / "runs here" / ".gpudrop", 5)
+    # Elsewhere than where the listener runs nothing is known of what an earlier version left.
+    prepare_sqlite(state_of(config).ledger_url, "It")
+    monkeypatch.chdir(tmp_path / "runs here")
+    assert value_in(held(config), "ledger") == [5]
+
+
+def test_a_home_that_is_the_drop_folder_holds_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = config_at(tmp_path / "config.yaml", tmp_path)
+    with pytest.raises(ConfigError, match="no folder for the state"):
+        held(config)
+    assert list(tmp_path.iterdir()) == []
+    assert state_line(config).ok is False
 
 
 def test_two_listeners_do_not_share_it(root: Path, home: Path) -> None:
