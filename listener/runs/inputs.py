@@ -131,18 +131,16 @@ class InputFinder:
     async def check_outputs(self, asking: Asking, keys: Sequence[str], *, by_operator: str | None) -> None:
         """Outputs lie where the drop reaches, or below `by_operator`, the folder that the operator gave them.
 
-        Raises OutOfReach.
+        Links too: whoever drops may have made them there. Raises OutOfReach.
         """
         reach, drop = asking.reach, asking.drop
         if not reach.is_bounded:
             return
         for key in keys:
-            if by_operator is not None and key.startswith(by_operator):
-                continue
-            reach.check_output(drop, key, "path")
             real = await self._real_key(key) if self._real_key else key
-            if real != key:
-                reach.check_output(drop, real, "path")
+            for each in dict.fromkeys((key, real)):
+                if by_operator is None or not each.startswith(by_operator):
+                    reach.check_output(drop, each, "path")
 
     def _resolved(self, reference: Reference, asking: Asking) -> MediaRef:
         here = {"bucket": asking.drop.bucket, "folder": asking.folder}

@@ -63,13 +63,18 @@ def test_links_lead_no_further_than_names(folder_install: Installation) -> None:
     (root / "a" / "near.mp4").symlink_to("clip.mp4")
     (root / "a" / "far.mp4").symlink_to("../b/clip.mp4")
     (root / "a" / "out").symlink_to("../b", target_is_directory=True)
-    folder_install.start(triggers=[], manifests=BOUNDED)
+    template = {"operation": "caption", "burn": False, "srt": "/b/clip.srt", "path": "{stem}/"}
+    trigger = {"name": "here", "pattern": "a/*.mov", "manifest": template, "wait_for_inputs": "1s"}
+    folder_install.start(triggers=[trigger], manifests=BOUNDED)
     assert folder_install.done(drop(folder_install, "a/x.job.json", video="near.mp4", output_filename="x"))
     far = folder_install.failed(drop(folder_install, "a/y.job.json", video="far.mp4", output_filename="y"))
     assert code_and_place(far) == ("out_of_reach", "video")
     through = folder_install.failed(drop(folder_install, "a/z.job.json", path="out/", output_filename="z"))
     assert code_and_place(through) == ("out_of_reach", "path")
-    assert not (root / "b" / "z.mp4").exists()
+    # The folder's name is the operator's, what lies there is not.
+    folder_install.drops.put("a/out.mov", (MEDIA / "clip.mp4").read_bytes())
+    assert code_and_place(folder_install.failed("a/out.mov")) == ("out_of_reach", "path")
+    assert {file.name for file in (root / "b").iterdir()} == {"clip.mp4", "chord.ogg", "clip.srt"}
 
 
 def test_defaults_name_no_address_for_others(folder_install: Installation, receiver: Receiver) -> None:
