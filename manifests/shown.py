@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,20}:(?:\\?/){2}[^\s'\"<>]+", re.IGNORECASE)
-"""In any text; JSON may write a slash as "\\/"."""
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,20}:(?:\\?/){2}(?:[^\s'\"<>]|['<>](?=[\w%&=+/?;-]))+", re.IGNORECASE)
+"""In any text; JSON may write a slash as "\\/". Quotes and angles end an address, unless it goes on behind them."""
 _START = re.compile(r"([a-z][a-z0-9+.-]{0,20}:(?:\\?/){2})([^/?#\\]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _OBJECTS = ("s3", "file")
 """Schemes whose addresses have no query: "?" and "#" are characters of a key."""

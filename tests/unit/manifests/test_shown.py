@@ -43,6 +43,9 @@ def test_addresses_in_a_text() -> None:
     assert without_queries(f"No https://h.example/?{TOKEN} and no redis://:{TOKEN}@h either.") == (
         "No https://h.example/… and no redis://…h either."
     )
+    assert without_queries(f"'https://h.example/?name=O'Brien&a=<b>&x={TOKEN}', <http://h/?{TOKEN}>") == (
+        "'https://h.example/…', <http://h/…>"
+    )
 
 
 @given(st.text("hHtTpPsS:/@[]?#%.01a\\-_~ '\"<>", min_size=1).map(lambda end: f"http://{end}"))
