@@ -62,7 +62,7 @@ RUN --mount=type=bind,from=package,source=/dist,target=/dist \
 ENTRYPOINT ["/usr/bin/tini", "--"]
 
 FROM base AS local
-ENV GPUDROP_CONFIG=/etc/gpudrop/config.yaml GPUDROP_FFMPEG=/usr/bin/ffmpeg
+ENV GPUDROP_CONFIG=/etc/gpudrop/config.yaml GPUDROP_FFMPEG=/usr/bin/ffmpeg XDG_STATE_HOME=/var/lib/gpudrop
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends \
       ffmpeg=7:5.1.9-0+deb12u1 \

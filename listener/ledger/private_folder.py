@@ -75,8 +75,8 @@ def check_private(folder: Path) -> None:
         if trouble:
             raise StateError(
                 f"The state folder {folder} is not safe: {step} {trouble}, who could replace what lies there.",
-                hint=("Name" if foreign else f"Run `chmod go-w {step}`, or name")
-                + " a folder of this user's alone as `state` in config.yaml.",
+                hint=("Run gpudrop as that user" if foreign else f"Run `chmod go-w {step}`")
+                + ", or name a folder of this user's alone as `state` in config.yaml.",
                 where="state",
             )
 
