@@ -33,7 +33,8 @@ def make_private_folder(folder: Path) -> None:
     Raises StateError when somebody else could write there or replace it, and OSError.
     """
     check_private(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    for above in reversed([each for each in folder.parents if not each.exists()]):
+        above.mkdir(mode=0o700, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from listener.ledger.private_folder import check_private
+from listener.ledger.private_folder import check_private, make_private_folder
 from manifests.errors import StateError
 from support.scripts import ROOT
 
@@ -74,3 +74,13 @@ def test_who_is_named_in_an_access_list_counts(tag: int, rights: int, safe: bool
         return
     with pytest.raises(StateError, match="access list"):
         check_private(above / "state")
+
+
+def test_the_folders_on_the_way_are_made_for_this_user_alone(tmp_path: Path) -> None:
+    """Whatever the umask: with that of a shared group the state would be refused where it was just made."""
+    before = os.umask(0)
+    try:
+        make_private_folder(tmp_path / "a" / "b" / "state")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")} == {0o700}
