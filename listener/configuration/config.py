@@ -188,7 +188,7 @@ class Config(Section, frozen=True):
     defaults: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Defaults for every manifest, below those of _gpudrop.yaml."""
     defaults_from: tuple[DefaultsFolderConfig, ...] | None = None
-    """Folders whose _gpudrop.yaml count; of several entries the longest folder decides. Default: all, but none may name an address."""
+    """Folders whose _gpudrop.yaml count; the longest that fits decides. Default: all, but none may name an address."""
     reconcile: ReconcileConfig = ReconcileConfig()
     local: LocalBackendConfig = LocalBackendConfig()
     endpoints: tuple[EndpointConfig, ...] = (LocalEndpoint(kind="local"),)
