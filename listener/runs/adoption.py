@@ -87,8 +87,8 @@ class Adoption:
         """The final sidecar that `run` itself wrote, if it still lies there; one that only says so is not."""
         for kind in _FINAL:
             if body := await self._fence.own_sidecar(run, kind):
-                if await asyncio.to_thread(self._seal.holds, body):
-                    return body
+                if (opened := await asyncio.to_thread(self._seal.opened, body)) is not None:
+                    return opened
                 log.warning("sidecar_not_sealed", run_id=run.run_id, key=run.key, kind=kind)
         return None
 

@@ -35,6 +35,15 @@ class Seal:
         told = fields_of(body).get(_FIELD)
         return isinstance(told, str) and hmac.compare_digest(told.encode("utf-8", "replace"), self._of(body).encode())
 
+    def opened(self, body: bytes) -> bytes | None:
+        """`body` as it was sealed, letter by letter: another spelling of it may say something else to other readers.
+
+        None: the seal does not hold.
+        """
+        if not self.holds(body):
+            return None
+        return document_bytes(fields_of(body)) if self.secret else body
+
     def _of(self, body: bytes) -> str:
         fields = fields_of(without_callback(body))
         fields.pop(_FIELD, None)

@@ -91,3 +91,19 @@ def test_a_seal_is_broken_by_everything_else(change: dict[str, object]) -> None:
     assert not seal.holds(BODY)
     assert not Seal("another").holds(seal.put(BODY))
     assert Seal().holds(forged)
+
+
+def test_what_is_signed_is_what_was_sealed_letter_by_letter() -> None:
+    """JSON has many spellings of one document, and readers that take the first of two fields with one name."""
+    seal = Seal("secret")
+    sealed = seal.put(BODY)
+    for spelling in (
+        json.dumps(json.loads(sealed)).encode(),
+        sealed.replace(b'"code"', b'"code": 666, "code"', 1),
+        sealed.replace(b'"message"', b'"message": "forged", "message"', 1) + b" ",
+    ):
+        assert spelling != sealed
+        assert seal.opened(spelling) in (None, sealed)
+    assert seal.opened(sealed) == sealed
+    assert seal.opened(BODY) is None
+    assert Seal().opened(BODY) == BODY
