@@ -22,8 +22,8 @@ FILES = frozenset({LOCK, *(name + end for name in DATABASES for end in _BESIDE)}
 """All that a state's folder holds."""
 
 _MOST_LINKS = 40
-_NAMED = (0x02, 0x08)
-"""Entries of an access list for one user, and for one group."""
+_A_USER, _A_GROUP = 0x02, 0x08
+"""Entries of an access list that name one user, or one group."""
 _MAY_WRITE = 2
 
 
@@ -125,14 +125,16 @@ def _writers(step: Path, status: os.stat_result, *, sticky: bool) -> str:
 
 
 def _has_named_writers(path: Path) -> bool:
-    """Whether a POSIX access list lets other users or groups write: in the mode they look like the folder's group."""
+    """Whether a POSIX access list lets others write: in the mode they look like the folder's group."""
     if not hasattr(os, "getxattr"):
         return False
     try:
         entries = struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:])
     except OSError:
         return False
-    return any(tag in _NAMED and rights & _MAY_WRITE for tag, rights, _ in entries)
+    writers = [(tag, who) for tag, rights, who in entries if rights & _MAY_WRITE]
+    users = {who for tag, who in writers if tag == _A_USER}
+    return not users <= {0, os.geteuid()} or not all(_is_own_group(who) for tag, who in writers if tag == _A_GROUP)
 
 
 def _is_own_group(gid: int) -> bool:

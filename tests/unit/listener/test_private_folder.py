@@ -52,14 +52,22 @@ make_private_file(Path(sys.argv[3]) / "lock")
 """
 
 
-@pytest.mark.parametrize(("tag", "rights", "safe"), [(0x02, 7, False), (0x08, 7, False), (0x02, 5, True)])
-def test_who_is_named_in_an_access_list_counts(tag: int, rights: int, safe: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tag", "who", "rights", "safe"),
+    [
+        (0x02, NOBODY, 7, False),
+        (0x08, NOBODY, 7, False),
+        (0x02, NOBODY, 5, True),
+        (0x02, os.geteuid(), 7, True),
+    ],
+)
+def test_who_is_named_in_an_access_list_counts(tag: int, who: int, rights: int, safe: bool, tmp_path: Path) -> None:
     """As `setfacl -m u:NAME:rwx` leaves it: the mode tells the most that anybody of the list may."""
     above, everyone = tmp_path / "above", 2**32 - 1
     above.mkdir(mode=0o700)
     entries = [
         (0x01, 7, everyone),
-        (tag, rights, NOBODY),
+        (tag, rights, who),
         (0x04, 7, everyone),
         (0x10, 7, everyone),
         (0x20, 0, everyone),
