@@ -26,7 +26,7 @@ from listener.configuration.triggers import triggers_of
 from listener.runs.reading import check_templates
 from listener.store import Store
 from listener.wiring.endpoints import build_local
-from listener.wiring.parts import build_store, defaults_folders, defaults_of
+from listener.wiring.parts import build_store, callback_settings, defaults_folders, defaults_of
 from manifests.defaults import read_defaults
 from manifests.errors import GpuDropError, LinksUnsafe
 from manifests.folder_defaults import check_folder_defaults
@@ -60,6 +60,10 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
         return
     yield Line("configuration", True, f"{config_file}: {len(config.triggers)} triggers")
     yield await asyncio.to_thread(state_line, config)
+    try:
+        callback_settings(config, environment)
+    except GpuDropError as e:
+        yield trouble("callbacks", e)
     for problem in load_registry().problems:
         yield Line("handlers", False, problem.message, problem.hint)
     async for line in _store_lines(config, environment):

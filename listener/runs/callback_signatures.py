@@ -42,9 +42,16 @@ class CallbackSigner:
 
 
 def secret_key(secret: str) -> bytes:
-    """The bytes that sign. Raises ConfigError for a "whsec_" that no base64 follows."""
+    """The bytes that sign. Raises ConfigError for a "whsec_" that no base64 follows, and for what is no text."""
     if not secret.startswith(_PREFIX):
-        return secret.encode()
+        try:
+            return secret.encode()
+        except UnicodeEncodeError as e:
+            raise ConfigError(
+                "GPUDROP_CALLBACK_SECRET is not UTF-8.",
+                hint="Write text, or whsec_ and the base64 of any bytes.",
+                where="GPUDROP_CALLBACK_SECRET",
+            ) from e
     text = secret.removeprefix(_PREFIX)
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

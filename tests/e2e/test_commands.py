@@ -101,12 +101,14 @@ def test_check_explains_a_bad_configuration(folder_install: Installation, config
         assert word in done.stdout, done.stdout
 
 
-def test_check_names_a_store_that_is_not_there(minio_install: Installation) -> None:
+def test_check_names_a_store_that_is_not_there_and_a_secret_that_is_none(minio_install: Installation) -> None:
     store = {**minio_install.config["store"], "buckets": ["no-such-bucket"]}
     minio_install.config_file.write_text(json.dumps({**minio_install.config, "store": store}))
+    minio_install.environ |= {"GPUDROP_CALLBACK_SECRET": "whsec_%"}
     done = minio_install.command("check")
     assert done.returncode == 1
     assert "no-such-bucket" in done.stdout
+    assert "BAD  callbacks: GPUDROP_CALLBACK_SECRET" in done.stdout
 
 
 def test_keys_are_asked_for(minio_install: Installation) -> None:

@@ -66,9 +66,9 @@ def test_without_a_secret_nothing_is_signed() -> None:
     }
 
 
-@pytest.mark.parametrize("secret", ["whsec_", "whsec_%%%", "whsec_été", "whsec_abcde"])
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_%%%", "whsec_été", "whsec_abcde", "\udcff"])
 def test_a_secret_that_is_none(secret: str) -> None:
-    with pytest.raises(ConfigError, match="whsec_"):
+    with pytest.raises(ConfigError, match="GPUDROP_CALLBACK_SECRET"):
         secret_key(secret)
 
 
