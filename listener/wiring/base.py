@@ -69,6 +69,7 @@ class Base:
 
 async def build_base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> Base:
     """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
+    called = callback_settings(config, environment)
     cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
     await cluster.open()
     stack.push_async_callback(cluster.close)
@@ -126,7 +127,7 @@ async def build_base(config: Config, environment: Environment, state: State, sta
         outbox=Outbox(
             callbacks,
             CallbackNotes(store, runs),
-            callback_settings(config, environment),
+            called,
             member=cluster.member,
             clock=clock,
             rng=random.Random(),  # noqa: S311 - jitter
