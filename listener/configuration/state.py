@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from listener.configuration.config import Config
+from listener.configuration.config import Config, FolderStoreConfig
+from listener.configuration.drop_lock import sole_use
 from listener.configuration.state_move import move_state
 from listener.configuration.state_place import StatePlace, holds_state, is_on_server, place_of
 from listener.ledger.files import folder_error, make_folder
@@ -60,7 +61,10 @@ def held_state(config: Config) -> Generator[State]:
         return
     place = place_of(config)
     make_folder(place.folder)
-    with _locked(place.folder):
+    with ExitStack() as locks:
+        locks.enter_context(_locked(place.folder))
+        if isinstance(config.store, FolderStoreConfig):
+            locks.enter_context(sole_use(Path(os.path.realpath(config.store.root))))
         _settle(place)
         yield _in_folder(place.folder)
 
