@@ -21,8 +21,17 @@ T = TypeVar("T")
 class Released(Exception):
     """Ends a telling before its run has ended: the run waits elsewhere, and is told again from the top.
 
-    Only before anything is recorded of the run that must not happen twice.
+    Only before anything is recorded of the run that must not happen twice. Of the step that it ends nothing is recorded
+    either: after a crash the step is done again.
     """
+
+
+class _Unrecorded(BaseException):
+    """Carries a Released out of a step: the engine records errors, and would raise them again as something else."""
+
+    def __init__(self, released: Released) -> None:
+        super().__init__(str(released))
+        self.released = released
 
 
 class Steps(Protocol):
@@ -80,9 +89,14 @@ class DurableSteps:
                 done.append(await work())
             except GpuDropError as e:
                 return {"error": _ERROR.dump_python(e.info, mode="json")}
+            except Released as e:
+                raise _Unrecorded(e) from e
             return {"value": adapter.dump_python(done[0], mode="json")}
 
-        answer: Any = await DBOS.run_step_async({"name": name}, recorded)
+        try:
+            answer: Any = await DBOS.run_step_async({"name": name}, recorded)
+        except _Unrecorded as e:
+            raise e.released from None
         self._resumed = self._resumed or not worked
         if done:
             return done[0]

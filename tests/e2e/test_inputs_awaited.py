@@ -71,7 +71,12 @@ def test_waiting_outlives_kills_and_ends_when_its_time_is_over(folder_install: I
 
 
 @pytest.mark.parametrize(
-    "point", ["before listener.runs.engine:Engine:drop", "before listener.ledger.input_waits:InputWaitLedger:begin"]
+    "point",
+    [
+        "before listener.runs.board:Board:_finish",
+        "before listener.runs.engine:Engine:drop",
+        "before listener.ledger.input_waits:InputWaitLedger:begin",
+    ],
 )
 def test_killed_on_its_way_to_the_ledger_a_run_goes_on(
     folder_install: Installation, tmp_path: Path, point: str
