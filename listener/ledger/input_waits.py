@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -116,17 +117,19 @@ class InputWaitLedger:
 
         return await self._database.call(work)
 
-    async def looked(self, start: Sequence[str], later: Mapping[str, float]) -> None:
-        """Those in `start` wait to be told again, from the top; the others are due when `later` says.
+    async def looked(self, start: Mapping[str, Any], later: Mapping[str, float]) -> None:
+        """Those in `start` wait to be told again, from the top, with what is requested there; the others are due when
+        `later` says.
 
         One that has been told of, or is to end, since the look began is due at once.
         """
 
         def work() -> None:
             with self._database.begin() as db:
-                for chunk in chunks(start):
-                    query = sa.update(runs_table).where(*_WAITS, _c.run_id.in_(chunk))
-                    db.execute(query.values(state="accepted", note="", due=0.0))
+                told = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"))
+                told = told.values(state="accepted", note="", due=0.0, request=sa.bindparam("asked"))
+                for chunk in chunks(sorted(start)):
+                    db.execute(told, [{"id": run_id, "asked": start[run_id]} for run_id in chunk])
                     db.execute(sa.delete(awaited_table).where(awaited_table.c.run_id.in_(chunk)))
                 put_off = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"), _c.due != 0.0)
                 rows = [{"id": run_id, "at": due} for run_id, due in sorted(later.items())]

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import structlog
 from pydantic import TypeAdapter
 
 from listener.clock import Clock
 from listener.ledger.input_waits import InputWait, InputWaitLedger, WaitingRun
+from listener.ledger.runs import RunRow
 from listener.runs.engine import Engine
 from listener.runs.input_search import InputsAwaited
 from listener.runs.request import RunRequest
@@ -135,12 +138,17 @@ class InputWaiters:
             for each, pause_s in zip(some, await gathered(self._pause_s(each) for each in some), strict=True):
                 if pause_s is not None:
                     again[each.row.run_id] = self._clock() + pause_s
-        start = [each.row.run_id for each in found if each.row.run_id not in again]
+        start = {row.run_id: self._waited(row) for row in (each.row for each in found) if row.run_id not in again}
         await self._waits.looked(start, again)
         for run_id in start:
             self._growing.pop(run_id, None)
         if start:
             self._accepted()
+
+    def _waited(self, row: RunRow) -> Any:
+        """What the engine is given of a run that has waited until now."""
+        request = replace(_REQUEST.validate_python(row.request), waited=self._clock())
+        return _REQUEST.dump_python(request, mode="json")
 
     async def _pause_s(self, run: WaitingRun) -> float | None:
         """How long `run` waits until the next look; None: it is told again now."""

@@ -30,6 +30,13 @@ class RunRequest:
     lineage: int = 0
     sidecars: str = ""
     """What the keys of its sidecars begin with; "": the folder and name of the drop."""
+    waited: float = 0.0
+    """Until when it waited for its inputs, told nowhere, in seconds since the epoch; 0: it has not."""
+
+    @property
+    def fresh(self) -> float:
+        """The moment from which its age counts: to wait for inputs makes no run older."""
+        return max(self.received, min(self.waited, self.received + self.trigger.wait_for_inputs_s))
 
     @property
     def folder(self) -> str:

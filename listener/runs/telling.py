@@ -207,7 +207,7 @@ class Tale:
         self._status.move("accepted")
         self._c.ends.check(self._run.run_id)
         await self._c.finder.check_link(self._asking, self._asking.drop, "")
-        age = self._c.clock.age_s(self._run.received)
+        age = self._c.clock.age_s(self._run.fresh)
         if age > self._run.trigger.max_event_age_s:
             raise EventTooOld(f"The event came {age:.0f} s ago.", hint="Drop the file again, or raise max_event_age.")
         return await self._c.reader.read(self._run)

@@ -49,10 +49,11 @@ async def test_a_run_waits_in_nobodys_hands_until_it_is_due(database: Database) 
     assert await found(waits, 9.0) == set()
     (due,) = await waits.due(9, 10.0)
     assert set(due.objects) == {("b", "x/one.mp3"), ("b", "all.mp3")}
-    await waits.looked([], {"x/one": 20.0})
+    await waits.looked({}, {"x/one": 20.0})
     assert (await found(waits, 19.0), await waits.count()) == (set(), 1)
-    await waits.looked(["x/one"], {})
-    assert [row.run_id for row in await runs.claim("m2", 9)] == ["x/one"]
+    await waits.looked({"x/one": {"waited": 1.0}}, {})
+    (claimed,) = await runs.claim("m2", 9)
+    assert (claimed.run_id, claimed.request) == ("x/one", {"waited": 1.0})
     assert await waits.told([("b", "all.mp3")]) == 0
 
 
@@ -67,7 +68,7 @@ async def test_what_is_told_during_a_look_is_looked_at_again(database: Database)
     waits = await waiting(database, "x/one")
     assert await found(waits, 10.0) == {"x/one"}
     await waits.told([("b", "x/one.mp3")])
-    await waits.looked([], {"x/one": 20.0})
+    await waits.looked({}, {"x/one": 20.0})
     assert await found(waits, 11.0) == {"x/one"}
 
 

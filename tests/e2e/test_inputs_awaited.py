@@ -70,6 +70,18 @@ def test_waiting_outlives_kills_and_ends_when_its_time_is_over(folder_install: I
     assert time.monotonic() - dropped >= 12.0
 
 
+def test_a_run_that_waits_is_not_too_old_for_it(folder_install: Installation) -> None:
+    install = folder_install
+    install.start(triggers=[], manifests={"max_event_age": "4s", "wait_for_inputs": "20s"})
+    late, never = drop(install, "w/late.job.json"), drop(install, "w/never.job.json", video="never.mp4")
+    dropped = time.monotonic()
+    install.until(lambda: waits_in_the_ledger(install, 2))
+    time.sleep(max(0.0, dropped + 5.0 - time.monotonic()))
+    put_media(install, "w")
+    install.done(late)
+    assert install.failed(never)["code"] == "input_missing"
+
+
 @pytest.mark.parametrize(
     "point",
     [
