@@ -35,6 +35,8 @@ inbox_table = sa.Table(
     sa.Index("gpudrop_inbox_by_share", "member", "share", "received"),
 )
 
+_AT = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k"))
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -114,22 +116,21 @@ class InboxLedger:
         """
         due = sa.or_(inbox_table.c.not_before <= now, inbox_table.c.not_before > now + MAX_PAUSE_S)
         waits = (inbox_table.c.member == "", due)
-        at = sa.tuple_(inbox_table.c.bucket, inbox_table.c.key)
+        mine = sa.update(inbox_table).where(*_AT).values(member=self._member)
 
         def work() -> list[Item]:
             found: list[Item] = []
             with self._database.begin() as db:
 
                 def take(share: str, count: int) -> int:
-                    first = sa.select(inbox_table.c.bucket, inbox_table.c.key)
-                    first = first.where(*waits, inbox_table.c.share == share).order_by(inbox_table.c.received)
-                    first = first.limit(count).with_for_update(skip_locked=True)
-                    keys = [(row[0], row[1]) for row in db.execute(first)]
-                    if keys:
-                        taken = sa.update(inbox_table).where(at.in_(keys)).values(member=self._member)
-                        rows = db.execute(taken.returning(inbox_table)).mappings()
-                        found.extend(sorted((_item(row) for row in rows), key=lambda item: item.told.received))
-                    return len(keys)
+                    first = sa.select(inbox_table).where(*waits, inbox_table.c.share == share)
+                    first = first.order_by(inbox_table.c.received).limit(count).with_for_update(skip_locked=True)
+                    items = [_item(row) for row in db.execute(first).mappings()]
+                    if items:
+                        # One by one, by their keys: to SQLite a list of pairs means to read all rows.
+                        db.execute(mine, [{"b": item.told.bucket, "k": item.told.key} for item in items])
+                        found.extend(items)
+                    return len(items)
 
                 claim_fairly(counts_by_share(db, inbox_table.c.share, *waits), limit, (), self._turns, take)
             return found
@@ -150,9 +151,7 @@ class InboxLedger:
     async def postpone(self, items: Sequence[Item], not_before: float) -> None:
         """Looks that failed are tried again, by whoever comes first after `not_before`."""
         rows = [{"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=_at)]
-        query = sa.update(inbox_table).where(
-            inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k")
-        )
+        query = sa.update(inbox_table).where(*_AT)
 
         def work() -> None:
             with self._database.begin() as db:

@@ -76,16 +76,18 @@ class InputWaitLedger:
 
     async def told(self, objects: Sequence[tuple[str, str]]) -> int:
         """These objects (bucket, key) may have arrived: whoever waits for one is due. How many do."""
-        at = sa.tuple_(awaited_table.c.bucket, awaited_table.c.key)
+        # Rows by their keys, one by one: to SQLite a list of pairs, or of ids beside a state, means to read them all.
+        hurry = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"), _c.due != 0.0).values(due=0.0)
 
         def work() -> int:
-            count = 0
+            waiting: set[str] = set()
             with self._database.begin() as db:
-                for chunk in chunks(sorted(objects)):
-                    waiting = sa.select(awaited_table.c.run_id).where(at.in_(chunk))
-                    query = sa.update(runs_table).where(*_WAITS, _c.run_id.in_(waiting), _c.due != 0.0)
-                    count += db.execute(query.values(due=0.0)).rowcount
-            return count
+                for bucket in {bucket for bucket, _ in objects}:
+                    for chunk in chunks(sorted(key for of, key in objects if of == bucket)):
+                        at = (awaited_table.c.bucket == bucket, awaited_table.c.key.in_(chunk))
+                        waiting.update(row[0] for row in db.execute(sa.select(awaited_table.c.run_id).where(*at)))
+                rows = [{"id": run_id} for run_id in sorted(waiting)]
+                return db.execute(hurry, rows).rowcount if rows else 0
 
         return await self._database.call(work)
 
