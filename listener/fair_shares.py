@@ -27,6 +27,11 @@ def share_of(bucket: str, key: str) -> str:
     return "/".join((bucket, *drop_folder(key).split("/")[:-1][:DEPTH]))
 
 
+def turn_of(bucket: str, key: str) -> Path:
+    """Whose turn it is when the run of a drop waits with others': its share's, and in that its own."""
+    return (*path_of(share_of(bucket, key)), key)
+
+
 def path_of(share: str) -> Path:
     """The parts of a share's name, the bucket first."""
     return tuple(share.split("/"))

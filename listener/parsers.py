@@ -1,7 +1,7 @@
 """Users' documents, read where nobody waits for them.
 
 Small ones are read in threads that are there for nothing else, large ones in processes that may take only so much
-memory and time. What one document costs holds up only those that cost as much.
+memory and time. What one document costs holds up only those that cost as much, and of these no other folder's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from listener.fair_gate import FairGate
+from listener.fair_shares import KEPT_FREE, Path
 from listener.process_call import CallLimits
 from listener.process_pool import CallLimitExceeded, ProcessPool
 from manifests.errors import DocumentTooCostly
@@ -24,6 +26,9 @@ SMALL = 8 * 2**10
 """Bytes of a document that is read in milliseconds, whatever it holds: nearly all are smaller."""
 LARGE = 64 * 2**10
 """Bytes from which on a document is read in a process of its own, which takes half a second of a core to start."""
+
+REFERENCE_COST = 8
+"""To plan with one more file takes as long as to read so many bytes."""
 
 LIMITS = CallLimits(address_space=2**30, cpu_s=60)
 """The costliest documents take a tenth of the seconds, and half of the memory."""
@@ -50,7 +55,9 @@ class Parsers:
             self._pool = ProcessPool(
                 environ, limit_s=deadline_s, limits=limits, threads=self._others, work="reads a large document"
             )
-        self._large, self._unknown = asyncio.Semaphore(_LARGE_AT_ONCE), asyncio.Semaphore(_UNKNOWN_AT_ONCE)
+        self._large, self._unknown = (
+            FairGate(most, of_one=most - max(1, most // KEPT_FREE)) for most in (_LARGE_AT_ONCE, _UNKNOWN_AT_ONCE)
+        )
 
     async def open(self) -> None:
         if self._pool:
@@ -63,10 +70,13 @@ class Parsers:
             await self._pool.close()
 
     @asynccontextmanager
-    async def place(self, size: int | None) -> AsyncGenerator[None]:
-        """Room for documents of `size` bytes, None where that is not known: hundreds are not to lie in memory."""
-        gate = self._unknown if size is None else self._large if size >= LARGE else nullcontext()
-        async with gate:
+    async def place(self, size: int | None, turn: Path) -> AsyncGenerator[None]:
+        """Room for documents of `size` bytes, None where that is not known: hundreds are not to lie in memory.
+
+        `turn` says whose turn it is that is waited for.
+        """
+        gate = self._unknown if size is None else self._large if size >= LARGE else None
+        async with gate.turn(turn) if gate else nullcontext():
             yield
 
     async def run(self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

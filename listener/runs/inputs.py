@@ -11,7 +11,7 @@ from itertools import count
 from handlers.base import Input, Reference
 from listener.clock import Clock
 from listener.fair_gate import FairGate
-from listener.fair_shares import path_of, share_of
+from listener.fair_shares import turn_of
 from listener.runs.fetching import Fetcher
 from listener.runs.input_search import Asking, Growth, InputsAwaited, Look, Search, Wanted, missing
 from listener.runs.refusals import Refusals
@@ -178,7 +178,7 @@ class InputFinder:
             return None
         drop = asking.drop
         try:
-            async with self._gate.turn((*path_of(share_of(drop.bucket, drop.key)), drop.key)):
+            async with self._gate.turn(turn_of(drop.bucket, drop.key)):
                 return await self._store.head(media.bucket, media.key)
         except ObjectDenied:
             raise

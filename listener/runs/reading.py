@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from listener.fair_shares import turn_of
 from listener.parsers import LARGE, Parsers
 from listener.runs.folder_defaults import MAX_BYTES as MAX_DEFAULTS_BYTES
 from listener.runs.folder_defaults import MAX_LEVELS, MAX_TOGETHER, DefaultsReader
@@ -97,7 +98,7 @@ class ManifestReader:
         # Not kept while it waits for its turn: it is read again then.
         size, data = len(data), b""
         defaults = await self._folder_defaults(run)
-        async with self._parsers.place(size):
+        async with self._parsers.place(size, turn_of(run.bucket, run.key)):
             return await self._understood(await self._own_document(run), run, defaults)
 
     async def _understood(self, data: bytes, run: RunRequest, defaults: Sequence[Defaults]) -> Asked:
@@ -113,7 +114,7 @@ class ManifestReader:
             if template is not None:
                 manifest = filled_template(template, run.key)
             else:
-                async with self._parsers.place(None):
+                async with self._parsers.place(None, turn_of(run.bucket, run.key)):
                     manifest = await self._fields(caller_fields, run.key, self._own_document(run))
         except (RunCancelled, RunSuperseded):
             return None

@@ -21,7 +21,8 @@ from handlers.registry import Registry
 from listener.clock import Clock
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
-from listener.parsers import Parsers
+from listener.fair_shares import turn_of
+from listener.parsers import LARGE, REFERENCE_COST, Parsers
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.runs.admission import Admission
@@ -233,9 +234,12 @@ class Tale:
         found: tuple[Found, ...],
     ) -> Plan:
         sizes = [item.size for reference, item in zip(references, found, strict=True) if reference.read]
-        async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes))):
+        turn = turn_of(self._run.bucket, self._run.key)
+        async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes)), turn):
             inputs = await self._c.finder.load(references, found, self._asking)
             read = sum(len(item.content) for item in inputs.values() if item.content)
+            # A long list of files takes its time, too, though nothing of them is read.
+            read = max(read, min(len(references) * REFERENCE_COST, LARGE - 1))
             plan = await self._c.parsers.run(read, handler.plan, replace(planning, inputs=inputs))
             del inputs
         targets = [target.key for task in plan.tasks for target in task.outputs]

@@ -75,13 +75,30 @@ async def test_small_documents_and_the_engine_do_not_wait_for_costly_ones(parser
 async def test_large_documents_lie_in_memory_a_few_at_a_time(parsers: Parsers) -> None:
     inside = most = 0
 
-    async def held() -> None:
+    async def held(i: int) -> None:
         nonlocal inside, most
-        async with parsers.place(LARGE):
+        async with parsers.place(LARGE, ("b", str(i % 7))):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0.001)
             inside -= 1
 
-    await asyncio.gather(*(held() for _ in range(100)))
+    await asyncio.gather(*(held(i) for i in range(100)))
     assert most == 4
+
+
+@pytest.mark.parametrize("size", [LARGE, None])
+async def test_places_for_documents_are_never_all_of_one_folder(parsers: Parsers, size: int | None) -> None:
+    let_go, inside = asyncio.Event(), list[str]()
+
+    async def held(folder: str) -> None:
+        async with parsers.place(size, ("b", folder)):
+            inside.append(folder)
+            await let_go.wait()
+
+    flood = [asyncio.create_task(held("flood")) for _ in range(100)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(HANG_S), parsers.place(size, ("b", "other")):
+        assert set(inside) == {"flood"}
+    let_go.set()
+    await asyncio.gather(*flood)
