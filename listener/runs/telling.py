@@ -107,6 +107,7 @@ class Tale:
         self._summary: Summary | None = None
         self._final: bytes | None = None
         self._share = 0
+        self._turn = turn_of(run.bucket, run.key)
 
     async def tell(self) -> None:
         prepared = await self._once("prepare", Prepared, self._prepare)
@@ -184,21 +185,21 @@ class Tale:
             self._asked = None
             del asked, handler, planning, references
             self._waits([words])
-            await self._unless_ended(self._c.room.take(share))
+            await self._unless_ended(self._c.room.take(share, self._turn))
             self._share = share
 
     def _has_room(self, share: int) -> bool:
         if share <= self._share:
             return True
         self.leave_room()
-        if self._c.room.try_take(share):
+        if self._c.room.try_take(share, self._turn):
             self._share = share
         return self._share == share
 
     def leave_room(self) -> None:
         share, self._share = self._share, 0
         if share:
-            self._c.room.free(share)
+            self._c.room.free(share, self._turn)
 
     async def _caller(self) -> str | None:
         """Who waits to hear of the drop, although it was not understood in this life."""
@@ -234,8 +235,7 @@ class Tale:
         found: tuple[Found, ...],
     ) -> Plan:
         sizes = [item.size for reference, item in zip(references, found, strict=True) if reference.read]
-        turn = turn_of(self._run.bucket, self._run.key)
-        async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes)), turn):
+        async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes)), self._turn):
             inputs = await self._c.finder.load(references, found, self._asking)
             read = sum(len(item.content) for item in inputs.values() if item.content)
             # A long list of files takes its time, too, though nothing of them is read.
