@@ -139,12 +139,14 @@ class Engine:
         return run_id in self._told
 
     async def submit(self, run_id: str, request: Any) -> None:
-        """Records the run and starts it. The same `run_id` again changes nothing.
+        """Records the run and starts it. The same `run_id` again changes nothing, nor that of one that is leaving.
 
         Raises StoreUnavailable when it could not be recorded.
         """
         if self._run_workflow is None:
             raise RuntimeError("the engine is not started")
+        if run_id in self._leaving:
+            return
         try:
             with SetWorkflowID(run_id):
                 handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
@@ -251,13 +253,17 @@ class Engine:
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
     def _leave(self, run_id: str, why: Released) -> None:
-        """Once the end of the telling is recorded: nothing of it may be written after it was dropped."""
+        """Once the end of the telling is recorded: nothing of it may be written after it was dropped.
+
+        One that somebody else had taken over meanwhile ends as that one ends, and is not this listener's to drop.
+        """
 
         def recorded(task: asyncio.Task[Any]) -> None:
-            if not task.cancelled():
-                task.exception()
-            if self._released:
+            ended = None if task.cancelled() else task.exception()
+            if self._released and isinstance(ended, Released | SQLAlchemyError):
                 self._released(run_id, why)
+            else:
+                self._leaving.discard(run_id)
 
         self._leaving.add(run_id)
         if task := asyncio.current_task():
