@@ -103,8 +103,8 @@ class InboxLedger:
                 }
                 query = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_=again)
                 query = query.returning(inbox_table.c.bucket, inbox_table.c.key, inbox_table.c.generation)
-                fresh = {(row[0], row[1]) for row in db.execute(query, rows) if row[2] == 1}
-            return [Item(each, 1, 0) for each in told if (each.bucket, each.key) in fresh & mine]
+                fresh = {(row[0], row[1]) for row in db.execute(query, rows) if row[2] == 1} & mine
+            return [Item(each, 1, 0) for each in told if (each.bucket, each.key) in fresh]
 
         return await self._database.call(work)
 

@@ -26,8 +26,10 @@ _PATIENCE_S = 60.0
 
 _GAP_S = 0.05
 _GAP_TIMES = 4.0
+_GAP_MOST_S = 0.5
 """Between two claims lie _GAP_S at least, and so many times what one takes: one for each place that becomes free would
-keep the ledger busy while thousands wait."""
+keep the ledger busy while thousands wait. _GAP_MOST_S at most: a claim may have waited for the ledger itself.
+"""
 
 _LOOK_S = 5.0
 _RETRY_S = 2.0
@@ -46,6 +48,11 @@ async def begin_again(engine: Engine, runs: RunLedger, *, member: str, of: str) 
     await engine.drop(outdated)
     log.warning("runs_of_another_version", member=of, told_again=len(rows))
     return rows
+
+
+def gap_s(took_s: float) -> float:
+    """How long after a claim that took so long the next one is made."""
+    return min(_GAP_MOST_S, max(_GAP_S, _GAP_TIMES * took_s))
 
 
 class Starter:
@@ -111,7 +118,7 @@ class Starter:
         now = asyncio.get_running_loop().time
         began = now()
         rows = await self._runs.claim(self._member, room, overdue=self._clock() - _PATIENCE_S, bounds=bounds)
-        self._next_claim = now() + max(_GAP_S, _GAP_TIMES * (now() - began))
+        self._next_claim = now() + gap_s(now() - began)
         if rows:
             log.debug("runs_begun", keys=[row.key for row in rows])
         admission.crowded = len(rows) == room

@@ -266,3 +266,13 @@ async def test_a_delivery_that_cannot_be_recorded_is_refused_and_the_next_one_is
 def _rename(database: Database, old: str, new: str) -> None:
     with database.begin() as db:
         db.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+async def test_what_a_listing_finds_is_recorded_in_linear_time(tmp_path: Path) -> None:
+    """Every key looked up among all would take minutes, and hold up whatever else the ledger is asked."""
+    database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    await database.open()
+    async with asyncio.timeout(HANG_S / 4):
+        found = await InboxLedger(database, "m1").add([told(f"{i}.job.json") for i in range(40_000)], hold=True)
+    assert len(found) == 40_000
+    await database.close()
