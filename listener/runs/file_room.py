@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from listener.fair_shares import FairQueue, Path
+from gpu_dispatch.fair_queue import FairQueue, Path
 
 MANY = 1000
 """Files of one manifest from which on a run needs room."""
