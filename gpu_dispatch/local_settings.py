@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gpu_dispatch.sandbox import Sandbox, sandboxed
 from gpu_dispatch.task import Capability
 
 _MODULE = "gpu_dispatch.worker.child"
@@ -68,6 +69,8 @@ class LocalSettings:
     """A short job that no slot has taken for so long is done beside them, in one more."""
     express_s: float = 120.0
     """A job that is not done there by then waits for its turn after all."""
+    sandbox: Sandbox | None = None
+    """Workers run in namespaces of their own; None: only with less rights."""
     gpu: bool = field(default_factory=lambda: Path("/dev/nvidiactl").exists())
     """Where there is one, no second model is put beside the first into its memory: speech has no express slot."""
 
@@ -77,7 +80,7 @@ class LocalSettings:
 
 
 def child_command(settings: LocalSettings, work_root: Path) -> tuple[str, ...]:
-    """Without the working directory on Python's path (-P): users' files lie there."""
+    """Without the working directory on Python's path (-P): users' files lie there. Raises EngineUnavailable."""
     options: dict[str, object] = {
         "--work-root": work_root,
         "--file-root": settings.file_root,
@@ -89,7 +92,8 @@ def child_command(settings: LocalSettings, work_root: Path) -> tuple[str, ...]:
     given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
     models = [part for name, path in settings.models.items() for part in ("--model", f"{name}={path}")]
     offline = () if settings.allow_download else ("--offline",)
-    return (settings.python, "-P", "-m", _MODULE, *given, *models, *offline)
+    command = (settings.python, "-P", "-m", _MODULE, *given, *models, *offline)
+    return sandboxed(command, settings.sandbox, work_root) if settings.sandbox else command
 
 
 def child_environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:

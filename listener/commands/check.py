@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
+from gpu_dispatch.sandbox import why_unusable
 from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, trouble
@@ -157,6 +158,10 @@ async def _worker_lines(config: Config, environment: Environment) -> AsyncGenera
     for endpoint in here:
         for health in await build_local(config, environment, os.environ, endpoint.name).health():
             yield Line(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
+    if config.local.sandbox == "bubblewrap":
+        why = await asyncio.to_thread(why_unusable)
+        remedy = "Install the package bubblewrap, allow user namespaces, or set local.sandbox to none."
+        yield Line("sandbox", not why, why or "workers run in bubblewrap", remedy)
     directory = environment.model_dir or config.local.model_dir
     options = ("--model-dir", str(directory)) if directory else ()
     speech, video = await asyncio.gather(

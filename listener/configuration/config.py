@@ -102,6 +102,8 @@ class LocalBackendConfig(Section, frozen=True):
     """What the processes of one job may take. Default: half of what this machine has, three quarters for speech."""
     disk: Bytes | None = None
     """What one job may hold on the disk. Default: nine tenths of what is free when it begins."""
+    sandbox: Literal["none", "bubblewrap"] = "none"
+    """bubblewrap: workers see no process but their own, and neither state nor secrets."""
 
 
 class TriggerConfig(Section, frozen=True):

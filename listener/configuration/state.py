@@ -50,6 +50,11 @@ def state_of(config: Config) -> State:
     return _in_folder(place.folder)
 
 
+def state_folder(config: Config) -> Path | None:
+    """Where the state lies on this machine, or will; None on PostgreSQL. Raises ConfigError."""
+    return None if _on_postgresql(config) else place_of(config).folder
+
+
 @contextmanager
 def held_state(config: Config) -> Generator[State]:
     """The state, for this process alone unless it may be shared; first moved from where an earlier version kept it.

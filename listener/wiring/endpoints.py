@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,10 +15,12 @@ from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.local import LocalBackend
 from gpu_dispatch.local_settings import LocalSettings
+from gpu_dispatch.sandbox import Sandbox
 from gpu_dispatch.task import Capability
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import EndpointConfig, LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
+from listener.configuration.state import state_folder
 from listener.deploy.finding import find_endpoint_ids
 from listener.deploy.wishes import price_of
 from listener.dispatch.pool import Former, Place
@@ -129,5 +132,19 @@ def build_local(config: Config, environment: Environment, environ: Mapping[str, 
         idle_s=local.idle,
         memory=local.memory or 0,
         disk=local.disk or 0,
+        sandbox=_sandbox(config, environ) if local.sandbox == "bubblewrap" else None,
     )
     return LocalBackend(settings, environ=environ)
+
+
+def _sandbox(config: Config, environ: Mapping[str, str]) -> Sandbox:
+    """Jobs leave outputs in a folder store, and models where they are kept; state and secrets are none of theirs."""
+    state = state_folder(config)
+    secrets = [Path(value) for name, value in environ.items() if name.endswith("_FILE") and value]
+    hidden = [*([state] if state else []), Path("/run/secrets"), *secrets]
+    writable = [Path.home() / ".cache"] if config.local.download_models else []
+    if config.local.download_models and config.local.model_dir:
+        writable.append(config.local.model_dir)
+    if isinstance(config.store, FolderStoreConfig):
+        writable.append(config.store.root.absolute())
+    return Sandbox(tuple(writable), tuple(hidden))
