@@ -52,6 +52,10 @@ _MOVE = (
         updated=sa.bindparam("at"),
         error_code=sa.bindparam("code"),
         operation=sa.func.coalesce(sa.func.nullif(sa.bindparam("what"), ""), runs_table.c.operation),
+        member=sa.case(
+            (sa.or_(sa.bindparam("who", type_=sa.Text) == "", runs_table.c.member == ""), runs_table.c.member),
+            else_=sa.bindparam("who", type_=sa.Text),
+        ),
     )
 )
 """Made once: two for every run's life, and making one costs as much as carrying it out."""
@@ -187,10 +191,13 @@ class RunLedger:
         return await self._database.call(work)
 
     async def update(
-        self, run_id: str, *, state: RunState, at: float, operation: str = "", error_code: str = ""
+        self, run_id: str, *, state: RunState, at: float, operation: str = "", error_code: str = "", member: str = ""
     ) -> None:
-        """Moves a run on; one that has ended stays as it is. An empty `operation` keeps the one recorded."""
-        moved = {"id": run_id, "now": state, "at": at, "code": error_code, "what": operation}
+        """Moves a run on; one that has ended stays as it is. An empty `operation` keeps the one recorded.
+
+        `member` tells it now: it may have taken it over from the one that claimed it.
+        """
+        moved = {"id": run_id, "now": state, "at": at, "code": error_code, "what": operation, "who": member}
         await self._together.write(lambda db: db.execute(_MOVE, moved))
 
     async def note(self, run_id: str, text: str) -> None:

@@ -49,9 +49,17 @@ class RunStatus:
     """The status of one run. `move` returns at once; a task writes the newest state."""
 
     def __init__(
-        self, run: RunRequest, store: Store, ledger: RunLedger, clock: Callable[[], float], spent: Spent
+        self,
+        run: RunRequest,
+        store: Store,
+        ledger: RunLedger,
+        clock: Callable[[], float],
+        spent: Spent,
+        *,
+        member: str = "",
     ) -> None:
         self._run = run
+        self._member = member
         self._store = store
         self._fence = Fence(store, ledger)
         self._ledger = ledger
@@ -174,7 +182,11 @@ class RunStatus:
             status = replace(status, cost_usd=await self._spent(self._run.run_id))
         if self._recorded != (status.state, status.operation):
             await self._ledger.update(
-                self._run.run_id, state=status.state, at=self._clock(), operation=status.operation or ""
+                self._run.run_id,
+                state=status.state,
+                at=self._clock(),
+                operation=status.operation or "",
+                member=self._member,
             )
             self._recorded = (status.state, status.operation)
         if not await self._ledger.may_write(self._run.run_id):
@@ -192,7 +204,11 @@ class RunStatus:
 class Board:
     """The statuses of the runs this process is telling."""
 
-    def __init__(self, store: Store, ledger: RunLedger, clock: Callable[[], float], spent: Spent) -> None:
+    def __init__(
+        self, store: Store, ledger: RunLedger, clock: Callable[[], float], spent: Spent, *, member: str = ""
+    ) -> None:
+        """`member` is the listener that tells these runs."""
+        self._member = member
         self._store = store
         self._ledger = ledger
         self._clock = clock
@@ -203,7 +219,7 @@ class Board:
 
     @asynccontextmanager
     async def open(self, run: RunRequest) -> AsyncGenerator[RunStatus]:
-        status = RunStatus(run, self._store, self._ledger, self._clock, self._spent)
+        status = RunStatus(run, self._store, self._ledger, self._clock, self._spent, member=self._member)
         task = asyncio.create_task(status.keep_writing(), name=f"status {run.run_id}")
         self._open[run.run_id] = status, task
         try:

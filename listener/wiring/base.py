@@ -91,7 +91,7 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     await parsers.open()
     stack.push_async_callback(parsers.close)
     spent = spending(jobs, endpoints.places)
-    board = Board(store, runs, clock, spent)
+    board = Board(store, runs, clock, spent, member=cluster.member)
     callbacks = CallbackLedger(database)
     secret = await SecretLedger(database, clock).secret(ATTEMPTS)
     dispatch = await build_dispatch(

@@ -177,6 +177,22 @@ def test_runs_that_a_killed_one_had_claimed_are_begun_by_another(several: Severa
     assert several.runs_by_key() == {"first.job.json": 1, "second.job.json": 1, "claimed.job.json": 1}
 
 
+def test_a_run_that_is_taken_over_waits_in_the_ledger_as_well(several: Several) -> None:
+    one, two = several.add(), several.add()
+    several.start(one, two)
+    several.drops.put("w/a.job.json", MUX)
+    (teller,) = several.until(several.told_by)
+    killed = several.named(teller)
+    killed.kill()
+    heir = two if killed is one else one
+    several.until(lambda: several.logged("taken_over"))
+    several.until(lambda: several.ask("SELECT 1 FROM gpudrop_runs WHERE state = 'waiting' AND member = ''"))
+    several.put_media("w/")
+    heir.done("w/a.job.json")
+    # Nobody had lost it meanwhile.
+    assert not several.logged("run_told_again")
+
+
 def test_a_cancel_reaches_whoever_works(several: Several) -> None:
     """The first run keeps the leader busy, so that the others are told by the other one."""
     one, two = several.add(concurrent_runs=1), several.add(concurrent_runs=1)
