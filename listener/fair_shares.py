@@ -39,14 +39,17 @@ def path_of(share: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`held` are places by share, of `most` in all. One folder gets at most `allowed` of them."""
+    """`held` are places by share, of `most` in all. One folder gets at most `allowed` of them: at each depth an eighth,
+    or `kept` places, are left to others.
+    """
 
     held: Mapping[str, int]
     most: int
+    kept: int = 0
 
     def allowed(self, depth: int) -> int:
         """What a folder at `depth` may hold: 0 for a bucket, which is not bounded, 1 for a folder in it."""
-        return self.most - depth * (self.most // KEPT_FREE) if depth else self.most
+        return self.most - depth * max(self.kept, self.most // KEPT_FREE)
 
 
 class Turns:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from listener.fair_shares import Bound
 
-AT_ONCE = 16
+AT_ONCE = 6
 HOT_S = 5.0
 
 
@@ -42,7 +42,7 @@ class Admission:
         held = Counter(self._told.values())
         held.subtract(idle)
         begun = Counter(self._told[run_id] for run_id in self._begun if run_id in self._told)
-        return Bound(held, limit), Bound(begun, AT_ONCE)
+        return Bound(held, limit), Bound(begun, AT_ONCE, kept=1)
 
     def begun(self, run_id: str, share: str) -> None:
         self.told(run_id, share)
