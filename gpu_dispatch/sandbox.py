@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from manifests.errors import EngineUnavailable
 
 PROGRAM = "bwrap"
 _TRY_S = 10.0
+_PACKAGES = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ def sandboxed(command: Sequence[str], sandbox: Sandbox, work_root: Path) -> tupl
         )
     options = ["--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     options += ["--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108
+    for path in (sys.base_prefix, sys.prefix, str(_PACKAGES)):
+        options += ["--ro-bind", path, path]  # also where they lie among temporary files
     for path in sandbox.hidden:
         if path.is_dir():
             options += ["--tmpfs", str(path)]
