@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-MANIFEST = b"operation: transcribe\naudio: audio.mp3\nmodel: tiny\n"
+MANIFEST = "operation: transcribe\naudio: audio.mp3\nmodel: tiny\npath: {path}/\n"
 CLIENTS = 8
 NEVER_S = 1e9
 
@@ -100,18 +100,21 @@ class Bench:
 
         async def client() -> None:
             while left:
-                key = f"in/{left.pop():05}.job.yaml"
-                await obstore.put_async(self.bucket, key, MANIFEST)
+                name = f"{left.pop():05}"
+                key = f"in/{name}.job.yaml"
+                await obstore.put_async(self.bucket, key, MANIFEST.format(path=name).encode())
                 self.dropped[key] = time.time()
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
     async def all_sent(self) -> dict[str, float]:
-        """When each task was sent, once every drop has been."""
+        """When each task was sent, once every drop has been. Raises RuntimeError when a run has ended without it."""
         while True:
             sent: dict[str, float] = (await self.provider.told())["sent"]
             if len(sent) >= len(self.dropped):
                 return sent
+            if failed := self.logged("run_ended"):
+                raise RuntimeError(f"{len(failed)} runs failed; see {self.log}")
             await asyncio.sleep(1)
 
     def logged(self, event: str) -> dict[str, tuple[str, float]]:
