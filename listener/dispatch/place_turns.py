@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Generator, Hashable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gpu_dispatch.fair_queue import FairQueue, Path
@@ -27,6 +28,15 @@ class PlaceTurns:
     def __init__(self) -> None:
         self._queues: dict[Hashable, FairQueue[Turn]] = {}
         self._next: dict[Hashable, Turn] = {}
+
+    @contextmanager
+    def waiter(self, path: Path) -> Generator[Waiter]:
+        """A task that may come to wait inside; afterwards it has a place, or waits no longer."""
+        waiter = Waiter(self, path)
+        try:
+            yield waiter
+        finally:
+            waiter.leave()
 
     def join(self, of: Hashable, path: Path) -> Turn:
         """The last among those that wait for `of`; `path` says of which folder it is."""
@@ -52,3 +62,25 @@ class PlaceTurns:
                 return
         self._queues.pop(turn.of, None)
         del self._next[turn.of]
+
+
+class Waiter:
+    """A task that waits for one set of endpoints at a time, or for none of them. `path` says of which folder it is."""
+
+    def __init__(self, turns: PlaceTurns, path: Path) -> None:
+        self._turns = turns
+        self._path = path
+        self._turn: Turn | None = None
+
+    def turn(self, of: Hashable) -> asyncio.Event:
+        """It waits for `of`, where it keeps the turn that it has there; set once it is next."""
+        if self._turn and self._turn.of != of:
+            self.leave()
+        self._turn = self._turn or self._turns.join(of, self._path)
+        return self._turn.mine
+
+    def leave(self) -> None:
+        """It waits for none of them."""
+        if self._turn:
+            self._turns.leave(self._turn)
+        self._turn = None

@@ -13,7 +13,7 @@ from listener.clock import Clock
 from listener.dispatch.budgets import Budgets, never_enough, used_up
 from listener.dispatch.estimates import Estimates, units_of
 from listener.dispatch.link_guard import Held, LinkGuard, unsafe
-from listener.dispatch.place_turns import PlaceTurns, Turn
+from listener.dispatch.place_turns import PlaceTurns, Waiter
 from listener.dispatch.pool import Pool
 from listener.dispatch.request import JobRequest
 from listener.dispatch.starts import PACE, next_start
@@ -95,7 +95,7 @@ class Placing:
             return
         while (left := due - self._clock()) > 0:
             reasons = [f"it was sent {starts.count} times; the next try comes later"]
-            await self._sleep(request, reasons, left, asyncio.Event())
+            await self._sleep(request, reasons, left)
         self._waiting(request, ())
 
     async def place(
@@ -111,9 +111,8 @@ class Placing:
         Raises EndpointUnavailable when none is found until the request gives up, TaskRefused when none can do such a
         task, BudgetExceeded when at all that can it is dearer than a job or a day may be, and what ends the run.
         """
-        turn: Turn | None = None
         waited = False
-        try:
+        with self._turns.waiter(path_of(share_of(request.bucket, request.key))) as waiter:
             while True:
                 search = _Search()
                 placed = await self._round(request, attempt, number, avoid | never, search)
@@ -127,10 +126,7 @@ class Placing:
                 if search.too_dear and able <= search.too_dear.keys() | never:
                     raise next(iter(search.too_dear.values()))
                 waited = True
-                turn = await self._wait(request, search, turn, able - never)
-        finally:
-            if turn:
-                self._turns.leave(turn)
+                await self._wait(request, search, waiter, able - never)
 
     async def at_once(self, request: JobRequest, attempt: int, number: int, never: frozenset[str]) -> Placed | None:
         """Job `number` of an attempt at an endpoint that is not in `never`; None when no such has room now."""
@@ -204,57 +200,40 @@ class Placing:
         )
         return Placed(row, backend, self.budgets.seconds(spec, self.timeout_s))
 
-    async def _wait(self, request: JobRequest, search: _Search, turn: Turn | None, able: frozenset[str]) -> Turn | None:
+    async def _wait(self, request: JobRequest, search: _Search, waiter: Waiter, able: frozenset[str]) -> None:
         """Money is waited for as long as it takes, an endpoint until the request gives up; for one of those in `able`
-        that it may have tasks take turns. Gives the turn that the task has, or waits for.
+        that it may have tasks take turns.
         """
         if search.used_up:
-            if turn:
-                self._turns.leave(turn)
-            reasons = [used_up(request, search.used_up)]
-            await self._sleep(request, reasons, search.used_up.until - self._clock(), asyncio.Event())
-            return None
-        reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
-        reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
-        held = self._pool.able(request.task.params) & search.held.names
-        reasons += [f"{name}: {search.held.why}" for name in sorted(held)]
+            waiter.leave()
+            await self._sleep(request, [used_up(request, search.used_up)], search.used_up.until - self._clock())
+            return
+        held = able & search.held.names
+        nowhere_safe = bool(held) and held == able
+        reasons = _reasons(search, held)
         if request.given_up(self._clock):
-            if held and able <= held:
-                raise unsafe(search.held)
-            raise EndpointUnavailable(
-                f"No endpoint took the task in time: {'; '.join(reasons)}.",
-                hint="See `gpudrop endpoints`, then redrive.",
-                retryable=False,
-            )
-        if held and able <= held:
+            raise unsafe(search.held) if nowhere_safe else _not_in_time(reasons)
+        if nowhere_safe:
             # It waits for the operator, and keeps no other bucket's tasks from the place.
-            if turn:
-                self._turns.leave(turn)
-            await self._sleep(request, reasons, _FULL_S, asyncio.Event())
-            return None
-        wanted = able - held - frozenset(search.too_dear)
-        if turn and turn.of != wanted:
-            self._turns.leave(turn)
-            turn = None
-        turn = turn or self._turns.join(wanted, path_of(share_of(request.bucket, request.key)))
-        try:
-            if turn.mine.is_set():
-                await self._sleep(request, reasons, _FULL_S, self._pool.freed)
-            else:
-                left_s = request.give_up - self._clock()
-                await self._sleep(request, reasons, left_s if left_s > 0 else _FULL_S, turn.mine)
-        except BaseException:
-            self._turns.leave(turn)
-            raise
-        return turn
+            waiter.leave()
+            await self._sleep(request, reasons, _FULL_S)
+            return
+        mine = waiter.turn(able - held - frozenset(search.too_dear))
+        if mine.is_set():
+            await self._sleep(request, reasons, _FULL_S, self._pool.freed)
+        else:
+            left_s = request.give_up - self._clock()
+            await self._sleep(request, reasons, left_s if left_s > 0 else _FULL_S, mine)
 
-    async def _sleep(self, request: JobRequest, reasons: Sequence[str], for_s: float, until: asyncio.Event) -> None:
-        """Until `until` is set, or for `for_s`. Raises what ends the run."""
+    async def _sleep(
+        self, request: JobRequest, reasons: Sequence[str], for_s: float, until: asyncio.Event | None = None
+    ) -> None:
+        """For `for_s`, or until `until` is set. Raises what ends the run."""
         self._waiting(request, reasons)
         share = share_of(request.bucket, request.key)
         self._idle[share] += 1
         ended = asyncio.create_task(self._ends.wait(request.run_id))
-        come = asyncio.create_task(until.wait())
+        come = asyncio.create_task((until or asyncio.Event()).wait())
         try:
             timeout = min(max(for_s, 0.1), _LOOK_S)
             await asyncio.wait({ended, come}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -270,6 +249,21 @@ class Placing:
 def entry_of(request: JobRequest, attempt: int, number: int) -> str:
     """What job `number` of an attempt is called in the ledger."""
     return f"{request.task_id}-{attempt}-{number}"
+
+
+def _reasons(search: _Search, held: frozenset[str]) -> list[str]:
+    """Why no endpoint takes the task now, in words; links keep it from those in `held`."""
+    reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
+    reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
+    return reasons + [f"{name}: {search.held.why}" for name in sorted(held)]
+
+
+def _not_in_time(reasons: Sequence[str]) -> EndpointUnavailable:
+    return EndpointUnavailable(
+        f"No endpoint took the task in time: {'; '.join(reasons)}.",
+        hint="See `gpudrop endpoints`, then redrive.",
+        retryable=False,
+    )
 
 
 def _impossible(request: JobRequest, found: Nowhere) -> TaskRefused:
