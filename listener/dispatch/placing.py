@@ -90,10 +90,11 @@ class Placing:
     async def admit(self, request: JobRequest) -> None:
         """Waits until a task may be sent once more. Raises TooManyStarts, and what ends the run."""
         starts = await self._ledger.starts(request.task_id)
-        due = min(next_start(starts, request.waits_s), self._clock() + PACE.cap_s)
-        if due <= self._clock():
+        now = asyncio.get_running_loop().time
+        due = now() + min(next_start(starts, request.waits_s) - self._clock(), PACE.cap_s)
+        if due <= now():
             return
-        while (left := due - self._clock()) > 0:
+        while (left := due - now()) > 0:
             reasons = [f"it was sent {starts.count} times; the next try comes later"]
             await self._sleep(request, reasons, left)
         self._waiting(request, ())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -28,7 +29,7 @@ from gpu_dispatch.worker.claim import Identity, claimed
 from handlers.base import PlannedTask, TaskTarget
 from listener.dispatch.request import JobRequest, Tried
 from listener.dispatch.results import fitting
-from listener.dispatch.starts import LEAST_BOUND
+from listener.dispatch.starts import AT_ONCE, LEAST_BOUND, PACE
 from listener.dispatch.tasks import TaskMaker
 from manifests.errors import DuplicateJob, QueuedTooLong, RunCancelled, SubmitUnknown
 from support.attempts import LINK_S, Bench, Opened
@@ -261,6 +262,21 @@ async def test_a_task_that_was_sent_without_end_is_not_sent_again(opened: Opened
     tried = await bench.tried(request, LEAST_BOUND + 1, (before,))
     assert tried.error and (tried.error.code, tried.error.retryable) == ("too_many_starts", False)
     assert tried.counts and bench.provider.of("run") == []
+
+
+async def test_a_clock_that_is_set_back_makes_no_task_wait_longer(opened: Opened) -> None:
+    behind = [0.0]
+    bench = await opened(wall=lambda: time.time() - behind[0])
+    request, placing = bench.request(), bench.means.placing
+    for number in range(AT_ONCE):
+        last = time.time() - PACE.bound(1) + 2.0
+        await bench.ledger.reserve(row_of(f"{number}", task_id=request.task_id, intended=last), ANYTHING)
+    async with asyncio.timeout(30.0):
+        admitted = asyncio.create_task(placing.admit(request))
+        while not placing.parked:
+            await asyncio.sleep(0.01)
+        behind[0] = 3600.0
+        await admitted
 
 
 async def test_a_claim_leads_to_no_job_of_another_task(opened: Opened) -> None:

@@ -165,7 +165,7 @@ Opened = Callable[..., Awaitable[Bench]]
 @pytest.fixture
 async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
     """`keyed`: whether endpoints that are not configured any more can be asked; `client`: what differs in the client's
-    settings; `insist_s`: how long a cancel is tried; `one`: what differs in the spec of endpoint "one".
+    settings; `insist_s`: how long a cancel is tried; `wall`: this machine's clock; `one`: what differs in the spec of endpoint "one".
     """
     async with AsyncExitStack() as stack:
 
@@ -176,6 +176,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             keyed: bool = True,
             client: Mapping[str, Any] | None = None,
             insist_s: float = 5.0,
+            wall: Callable[[], float] = time.time,
             **one: Any,
         ) -> Bench:
             bucket = s3_store.buckets[0]
@@ -192,7 +193,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             keys = AttemptKeys(secret, ledger, time.time)
             marks = Marks(s3_store, processes, keys, clock=time.time)
             rng = random.Random(1)
-            patience, clock = Patience(rng), Clock()
+            patience, clock = Patience(rng), Clock(wall)
             places = [
                 Place(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
