@@ -11,10 +11,11 @@ from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.fair_shares import share_of
 from listener.patience import waits_told
+from listener.runs.collaborators import Collaborators
 from listener.runs.jobs import JobOutcome
 from listener.runs.request import RunRequest
 from listener.runs.steps import Released, Steps, adapter_of
-from listener.runs.telling import Collaborators, Tale
+from listener.runs.telling import Tale
 from manifests.errors import ErrorInfo, GpuDropError
 
 __all__ = ["Collaborators", "Pipeline"]

@@ -165,7 +165,8 @@ Opened = Callable[..., Awaitable[Bench]]
 @pytest.fixture
 async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
     """`keyed`: whether endpoints that are not configured any more can be asked; `client`: what differs in the client's
-    settings; `insist_s`: how long a cancel is tried; `wall`: this machine's clock; `one`: what differs in the spec of endpoint "one".
+    settings; `insist_s`: how long a cancel is tried; `wall`: this machine's clock; `one`: what differs in the spec of
+    endpoint "one".
     """
     async with AsyncExitStack() as stack:
 

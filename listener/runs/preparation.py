@@ -1,0 +1,187 @@
+"""What comes before a run's first job: its manifest understood, its inputs found, its plan made, its outputs claimed.
+
+All of it is one recorded step: until that is recorded it is done again after a crash, and writes nothing but claims.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from handlers.base import Handler, Input, Plan, Planning, Reference
+from listener.fair_shares import turn_of
+from listener.parsers import LARGE, REFERENCE_COST
+from listener.runs.board import RunStatus
+from listener.runs.collaborators import Collaborators
+from listener.runs.input_search import Asking
+from listener.runs.inputs import Found, asking_of
+from listener.runs.reading import Asked
+from listener.runs.request import RunRequest
+from manifests.error_classes import is_waited_for
+from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
+from manifests.media import output_folder
+from manifests.models import Manifest
+from manifests.sidecars import awaits_callback
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that is known before the first job is sent; with an `error`, as far as it got."""
+
+    asked: Asked | None = None
+    found: tuple[Found, ...] = ()
+    plan: Plan | None = None
+    error: ErrorInfo | None = None
+    ended: bool = False
+    """A final sidecar of this very run lies there: an earlier life ended it."""
+    callback_url: str | None = None
+    """Who is to hear of an error that came before the manifest was understood, or of an end in an earlier life."""
+
+
+class Preparation:
+    """Of one run, in one telling of it."""
+
+    def __init__(self, c: Collaborators, run: RunRequest, status: RunStatus) -> None:
+        self._c = c
+        self._run = run
+        self._status = status
+        self._share = 0
+        self._turn = turn_of(run.bucket, run.key)
+        self.asked: Asked | None = None
+        """What the run asks for, as soon as it is understood."""
+
+    async def prepare(self) -> Prepared:
+        """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""
+        self.asked = None
+        if body := await self._c.adoption.begin(self._run):
+            # Its record was lost, with the callback that waited there.
+            waits = await asyncio.to_thread(awaits_callback, body)
+            return Prepared(ended=True, callback_url=await self._caller() if waits else None)
+        try:
+            await self._c.outputs.check_sidecars(self._run)
+            asked, references = await self._understood()
+            found = await self._find(asked, references)
+            plan = await self._plan(asked, references, found)
+        except GpuDropError as e:
+            if is_waited_for(e):
+                raise
+            url = None if self.asked or isinstance(e, RunCancelled | RunSuperseded) else await self._caller()
+            return Prepared(asked=self.asked, error=e.info, callback_url=url)
+        return Prepared(asked, found, plan)
+
+    def planning(self, asked: Asked, found: tuple[Found, ...]) -> tuple[Handler[Any], Planning[Any]]:
+        """All a plan depends on but the content of its inputs, which only `prepare` reads."""
+        handler = self._c.registry.get(asked.operation)
+        manifest = handler.model.model_validate(asked.fields)
+        planning = Planning(
+            manifest=manifest,
+            name=self._run.name,
+            bucket=self._run.bucket,
+            folder=self._output_folder(asked, manifest),
+            inputs={item.role: Input(item.media, item.size) for item in found},
+        )
+        return handler, planning
+
+    async def claim(self, asked: Asked, keys: Sequence[str], folder: str) -> None:
+        """Makes `keys` this run's, whose outputs belong into `folder`. Raises OutputTaken and OutOfReach."""
+        by_operator = folder if "path" in asked.operators else None
+        await self._c.finder.check_outputs(self._asking(asked), keys, by_operator=by_operator)
+        await self._unless_ended(self._c.outputs.secure(self._run, keys, lambda why: self._waits([why])))
+
+    def leave_room(self) -> None:
+        share, self._share = self._share, 0
+        if share:
+            self._c.room.free(share, self._turn)
+
+    async def _understood(self) -> tuple[Asked, tuple[Reference, ...]]:
+        """What is asked for. Where it names very many files, nothing of it is kept while others have the room."""
+        while True:
+            asked = self.asked = await self._read()
+            handler, planning = self.planning(asked, ())
+            self._status.move("accepted", operation=asked.operation)
+            references = handler.references(planning.manifest)
+            share = self._c.room.share_of(len(references))
+            if self._has_room(share):
+                return asked, references
+            words = f"room for a list of {len(references):,} files"
+            self.asked = None
+            del asked, handler, planning, references
+            self._waits([words])
+            await self._unless_ended(self._c.room.take(share, self._turn))
+            self._share = share
+
+    def _has_room(self, share: int) -> bool:
+        if share <= self._share:
+            return True
+        self.leave_room()
+        if self._c.room.try_take(share, self._turn):
+            self._share = share
+        return self._share == share
+
+    async def _caller(self) -> str | None:
+        """Who waits to hear of the drop, although it was not understood in this life."""
+        return await self._c.reader.callback_url(self._run)
+
+    async def _read(self) -> Asked:
+        self._status.move("accepted")
+        self._c.ends.check(self._run.run_id)
+        asking = asking_of(self._run, ())
+        await self._c.finder.check_link(asking, asking.drop, "")
+        age = self._c.clock.age_s(self._run.fresh)
+        if age > self._run.trigger.max_event_age_s:
+            raise EventTooOld(f"The event came {age:.0f} s ago.", hint="Drop the file again, or raise max_event_age.")
+        return await self._c.reader.read(self._run)
+
+    async def _find(self, asked: Asked, references: tuple[Reference, ...]) -> tuple[Found, ...]:
+        crowded = self._c.admission.is_crowded
+        finding = self._c.finder.find(references, self._asking(asked), waiting=self._waits, crowded=crowded)
+        return await self._unless_ended(finding)
+
+    async def _plan(self, asked: Asked, references: tuple[Reference, ...], found: tuple[Found, ...]) -> Plan:
+        handler, planning = self.planning(asked, found)
+        sizes = [item.size for reference, item in zip(references, found, strict=True) if reference.read]
+        async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes)), self._turn):
+            inputs = await self._c.finder.load(references, found, self._asking(asked))
+            read = sum(len(item.content) for item in inputs.values() if item.content)
+            # A long list of files takes its time, too, though nothing of them is read.
+            read = max(read, min(len(references) * REFERENCE_COST, LARGE - 1))
+            plan = await self._c.parsers.run(read, handler.plan, replace(planning, inputs=inputs))
+            del inputs
+        targets = [target.key for task in plan.tasks for target in task.outputs]
+        await self.claim(asked, (*targets, *plan.writes), planning.folder)
+        return plan
+
+    def _output_folder(self, asked: Asked, manifest: Manifest) -> str:
+        """A trigger's template is the operator's, and may lead up; a manifest may not.
+
+        Raises InvalidPath and OutOfReach.
+        """
+        may_climb = self._run.trigger.manifest is not None
+        folder = output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb)
+        if "path" not in asked.operators:
+            self._run.trigger.reach.check_output(self._asking(asked).drop, folder, "path")
+        return folder
+
+    def _asking(self, asked: Asked) -> Asking:
+        return asking_of(self._run, asked.operators)
+
+    def _waits(self, words: Sequence[str]) -> None:
+        self._c.admission.waits(self._run.run_id)
+        self._status.move("waiting", waiting_for=words)
+
+    async def _unless_ended(self, work: Awaitable[T]) -> T:
+        """`work`, unless the run is to end first: then RunCancelled or RunSuperseded."""
+        task = asyncio.ensure_future(work)
+        ended = asyncio.ensure_future(self._c.ends.wait(self._run.run_id))
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._c.ends.check(self._run.run_id)
+            return await task
+        finally:
+            ended.cancel()
+            task.cancel()
