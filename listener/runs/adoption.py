@@ -21,9 +21,7 @@ from listener.runs.board import Board
 from listener.runs.fence import Fence
 from listener.runs.request import RunRequest
 from listener.runs.seal import UNSEALED, Seal
-from listener.store import ObjectMeta, Store
 from manifests.endings import Ending, ending_from_bytes, may_tell_of
-from manifests.errors import ObjectDenied, UnusableKey
 from manifests.names import Sidecar
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
@@ -36,7 +34,6 @@ class Adoption:
 
     def __init__(
         self,
-        store: Store,
         objects: ObjectLedger,
         runs: RunLedger,
         board: Board,
@@ -45,7 +42,6 @@ class Adoption:
         clock: Callable[[], float],
         seal: Seal = UNSEALED,
     ) -> None:
-        self._store = store
         self._objects = objects
         self._runs = runs
         self._board = board
@@ -103,7 +99,7 @@ class Adoption:
 
     async def _adopt(self, run: RunRequest, ending: Ending) -> None:
         await self._board.close(run.run_id)
-        metas = [meta for key in ending.outputs if (meta := await self._head(run.bucket, key))]
+        metas = [meta for key in ending.outputs if (meta := await self._fence.there(run, key))]
         told = [meta for meta in metas if may_tell_of(run.key, meta.key) or meta.run_id == run.run_id]
         # Of all others the ledger tells whether the run had claimed them.
         await self._objects.wrote(run.bucket, metas, run.run_id)
@@ -112,10 +108,3 @@ class Adoption:
         state = state_after(ending.error_code)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=ending.error_code)
         log.info("run_found_ended", run_id=run.run_id, key=run.key, state=state)
-
-    async def _head(self, bucket: str, key: str) -> ObjectMeta | None:
-        """None also where nothing of a run can lie."""
-        try:
-            return await self._store.head(bucket, key)
-        except (ObjectDenied, UnusableKey):
-            return None

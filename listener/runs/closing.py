@@ -30,11 +30,9 @@ from manifests.documents import CONTENT_TYPE, JobNote
 from manifests.errors import (
     ErrorInfo,
     GpuDropError,
-    ObjectDenied,
     OutputMissing,
     OutputReplaced,
     RunSuperseded,
-    UnusableKey,
 )
 from manifests.names import Sidecar, dlq_key
 from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
@@ -228,7 +226,7 @@ class Closer:
         for kind in ("status", "done", "error"):
             await self._fence.take_back(run, kind)
         for key, print_ in await self._objects.written_by(run.bucket, run.run_id):
-            now = await self._there(run.bucket, key)
+            now = await self._fence.there(run, key)
             if now is not None and (fingerprint(now) == print_ or now.run_id == run.run_id):
                 await self._store.delete(run.bucket, key)
         await self._settle(run)
@@ -262,17 +260,10 @@ class Closer:
     async def _settle(self, run: RunRequest) -> None:
         """Gives up the run's claim on keys it never wrote: whoever writes there next is a user."""
         keys = await self._objects.claimed(run.bucket, run.run_id)
-        metas = [await self._there(run.bucket, key) for key in keys]
+        metas = [await self._fence.there(run, key) for key in keys]
         mine = [m for m in metas if m and m.last_modified.timestamp() >= run.received - _SKEW_S]
         await self._objects.wrote(run.bucket, mine, run.run_id)
         await self._objects.disclaim(run.bucket, run.run_id)
-
-    async def _there(self, bucket: str, key: str) -> ObjectMeta | None:
-        """None also for what cannot be looked at for good: the run has not left it."""
-        try:
-            return await self._store.head(bucket, key)
-        except (ObjectDenied, UnusableKey):
-            return None
 
     def _resolved(self, bucket: str, fields: Mapping[str, Value]) -> dict[str, Any]:
         return {name: self._json(bucket, value) for name, value in fields.items()}

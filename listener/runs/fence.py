@@ -11,7 +11,7 @@ import asyncio
 
 from listener.ledger.runs import RunLedger
 from listener.runs.request import RunRequest
-from listener.store import Store
+from listener.store import ObjectMeta, Store
 from manifests.endings import writer_of
 from manifests.errors import InputTooLarge, ObjectDenied, RunSuperseded, StoreUnavailable, UnusableKey
 from manifests.names import Sidecar
@@ -43,6 +43,13 @@ class Fence:
             now = await self._store.head(run.bucket, key)
             expected = now.etag if now else None
         raise StoreUnavailable(f"{key!r} changes all the time.", hint="See who else writes there.", where=key)
+
+    async def there(self, run: RunRequest, key: str) -> ObjectMeta | None:
+        """What lies under `key`; None also for what cannot be looked at for good: no run has left it."""
+        try:
+            return await self._store.head(run.bucket, key)
+        except (ObjectDenied, UnusableKey):
+            return None
 
     async def own_sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
         """The sidecar of this kind, if `run` wrote it."""

@@ -84,7 +84,7 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
         fence = Fence(base.store, base.runs)
         seal = Seal(environment.callback_secret)
-        adoption = Adoption(base.store, base.objects, base.runs, base.board, fence, clock=base.clock, seal=seal)
+        adoption = Adoption(base.objects, base.runs, base.board, fence, clock=base.clock, seal=seal)
         admission = Admission(wanted.set)
         waiters = InputWaiters(
             InputWaitLedger(base.database),

@@ -108,7 +108,7 @@ async def desk(store: Any, tmp_path: Path) -> AsyncIterator[Desk]:
         closer = Closer(
             store, records.objects, records.runs, board, fence, clock=lambda: 0.0, link_s=60, spent=_free
         )  # fmt: skip
-        adoption = Adoption(store, records.objects, records.runs, board, fence, clock=lambda: 0.0)
+        adoption = Adoption(records.objects, records.runs, board, fence, clock=lambda: 0.0)
         yield Desk(store, store.buckets[0], records, board, closer, adoption)
 
 
