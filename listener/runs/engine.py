@@ -7,8 +7,9 @@ because several coroutines with recorded steps inside one workflow would get eac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -17,6 +18,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, Wo
 from dbos import error as dbos_error
 from sqlalchemy.exc import SQLAlchemyError
 
+from listener.ledger.database import chunks
 from listener.ledger.files import prepare_sqlite
 from listener.runs.engine_setup import quieten, refuse_pickle, silence, start_error
 from listener.runs.steps import DurableSteps, Jobs, Released, Steps
@@ -38,7 +40,6 @@ _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _BATCH = 200
 _THREADS = 8
 """For the engine's database and every `to_thread`. More of them only wait for one another: 32 cost a fifth more."""
-
 
 Fate = Literal["going on", "over", "broken"]
 """How a run stands in the engine: its story goes on, has come to its end, or was broken off and will not go on."""
@@ -147,12 +148,8 @@ class Engine:
             raise RuntimeError("the engine is not started")
         if run_id in self._leaving:
             return
-        try:
-            with SetWorkflowID(run_id):
-                handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
-        except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            hint = "Check disk space, and that its database answers."
-            raise StoreUnavailable(f"The engine cannot record a run: {e}.", hint=hint) from e
+        with _asked_to("record a run", hint="Check disk space, and that its database answers."), SetWorkflowID(run_id):
+            handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
         # There is no task where the run was known already: it is told elsewhere, or has been.
         task: asyncio.Future[Any] | None = getattr(handle, "task", None)
         if task is not None and not task.done():
@@ -173,13 +170,9 @@ class Engine:
     async def fates(self, run_ids: Sequence[str]) -> dict[str, Fate]:
         """What has become of runs; one that is not among them is unknown here. Raises StoreUnavailable."""
         found: list[WorkflowStatus] = []
-        try:
-            for i in range(0, len(run_ids), _BATCH):
-                found += await DBOS.list_workflows_async(
-                    workflow_ids=list(run_ids[i : i + _BATCH]), load_input=False, load_output=False
-                )
-        except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
+        with _asked_to("list its runs"):
+            for some in chunks(run_ids):
+                found += await DBOS.list_workflows_async(workflow_ids=some, load_input=False, load_output=False)
         leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
         return {**{w.workflow_id: _fate(w) for w in found}, **leaving}
 
@@ -192,34 +185,27 @@ class Engine:
 
         Raises StoreUnavailable.
         """
-        try:
-            for i in range(0, len(run_ids), _BATCH):
-                await DBOS.delete_workflows_async(list(run_ids[i : i + _BATCH]), delete_children=True)
-        except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            raise StoreUnavailable(f"The engine cannot forget runs: {e}.", hint="Check its database.") from e
+        with _asked_to("forget runs"):
+            for some in chunks(run_ids):
+                await DBOS.delete_workflows_async(some, delete_children=True)
 
     async def adopt(self, executor_id: str) -> int:
         """Takes over what a process that is gone for certain left unfinished, jobs included; returns how many.
 
         Each goes on where it was, in this process or another one that adopts. Raises StoreUnavailable.
         """
-        found = [
-            w.workflow_id for w in await self._unfinished() if w.executor_id == executor_id and not _is_outdated(w)
-        ]
-        try:
-            for i in range(0, len(found), _BATCH):
-                await DBOS.resume_workflows_async(found[i : i + _BATCH], queue_name=_ADOPTED)
-        except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            raise StoreUnavailable(f"The engine cannot take over runs: {e}.", hint="Check its database.") from e
+        unfinished = await self._unfinished()
+        found = [w.workflow_id for w in unfinished if w.executor_id == executor_id and not _is_outdated(w)]
+        with _asked_to("take over runs"):
+            for some in chunks(found):
+                await DBOS.resume_workflows_async(some, queue_name=_ADOPTED)
         return len(found)
 
     async def _unfinished(self) -> list[WorkflowStatus]:
         """What is being told. What waits to be adopted is somebody's only when its version is gone: nobody takes it."""
-        try:
+        with _asked_to("list its runs"):
             found = await DBOS.list_workflows_async(status=["PENDING", "ENQUEUED"], load_input=False, load_output=False)
-            return [w for w in found if w.status == "PENDING" or _is_outdated(w)]
-        except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            raise StoreUnavailable(f"The engine cannot list its runs: {e}.", hint="Check its database.") from e
+        return [w for w in found if w.status == "PENDING" or _is_outdated(w)]
 
     async def forget(self, before: float) -> int:
         """Deletes runs that ended before `before` (epoch seconds), jobs included, some at a time; returns how many.
@@ -227,14 +213,12 @@ class Engine:
         Raises StoreUnavailable.
         """
         moment = datetime.fromtimestamp(before, UTC).isoformat()
-        try:
+        with _asked_to("delete old runs"):
             found = await DBOS.list_workflows_async(
                 name=_RUN, status=_ENDED, completed_before=moment, limit=_BATCH, load_input=False, load_output=False
             )
             if found:
                 await DBOS.delete_workflows_async([w.workflow_id for w in found], delete_children=True)
-        except (SQLAlchemyError, dbos_error.DBOSException) as e:
-            raise StoreUnavailable(f"The engine cannot delete old runs: {e}.", hint="Check its database.") from e
         return len(found)
 
     async def close(self) -> None:
@@ -295,6 +279,15 @@ class Engine:
                     self._ended()
 
         self._run_workflow = run
+
+
+@contextmanager
+def _asked_to(do: str, *, hint: str = "Check its database.") -> Generator[None]:
+    """What the engine raises inside becomes StoreUnavailable, with what it cannot `do`."""
+    try:
+        yield
+    except (SQLAlchemyError, dbos_error.DBOSException) as e:
+        raise StoreUnavailable(f"The engine cannot {do}: {e}.", hint=hint) from e
 
 
 def _is_outdated(workflow: WorkflowStatus) -> bool:
