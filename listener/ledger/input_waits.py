@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from listener.fair_shares import Turns
 from listener.ledger.database import Database, chunks, tables
 from listener.ledger.fair_claims import claim_fairly, counts_by_share
+from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED
-from listener.ledger.runs import RunRow, runs_table
 
 awaited_table = sa.Table(
     "gpudrop_awaited",

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from listener.ledger.database import Database
 from listener.ledger.job_rows import DAY_S, OPEN, JobRow, JobState, job_row, jobs_table
 from listener.ledger.reserving import RESERVED, Limits, Refusal, Tally
-from listener.ledger.runs import ENDED, runs_table
+from listener.ledger.run_rows import runs_table
+from listener.ledger.run_states import ENDED
 from listener.ledger.together import Together
 
 __all__ = ["KEEP_S", "JobLedger", "JobRow", "JobState", "Limits", "Refusal", "Starts"]

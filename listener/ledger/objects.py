@@ -9,7 +9,8 @@ from typing import get_args
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, tables
-from listener.ledger.runs import ENDED, RunState, runs_table
+from listener.ledger.run_rows import runs_table
+from listener.ledger.run_states import ENDED, RunState
 from listener.store import ObjectMeta
 from listener.triggers import Written
 

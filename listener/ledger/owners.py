@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database
 from listener.ledger.objects import UNFINISHED, outputs_table, seen_table
-from listener.ledger.runs import runs_table
+from listener.ledger.run_rows import runs_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from listener.fair_shares import Bound, Turns
-from listener.ledger.database import Database, chunks, tables
+from listener.ledger.database import Database, chunks
 from listener.ledger.fair_claims import claim_fairly, counts_by_share
+from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED, EndReason, RunState
 from listener.ledger.together import Together
 
 __all__ = ["ENDED", "EndReason", "RunLedger", "RunRow", "RunState", "runs_table"]
-
-runs_table = sa.Table(
-    "gpudrop_runs",
-    tables,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("bucket", sa.Text, nullable=False),
-    sa.Column("key", sa.Text, nullable=False),
-    sa.Column("trigger", sa.Text, nullable=False),
-    sa.Column("operation", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("error_code", sa.Text, nullable=False),
-    sa.Column("cancel", sa.Text, nullable=False),
-    sa.Column("member", sa.Text, nullable=False, server_default=""),
-    sa.Column("accepted", sa.Float, nullable=False),
-    sa.Column("updated", sa.Float, nullable=False),
-    sa.Column("request", sa.JSON, nullable=False),
-    sa.Column("note", sa.Text, nullable=False, server_default=""),
-    sa.Column("share", sa.Text, nullable=False, server_default=""),
-    sa.Column("due", sa.Float, nullable=False, server_default=sa.text("0")),
-    sa.Index("gpudrop_runs_by_key", "bucket", "key"),
-    sa.Index("gpudrop_runs_by_time", "accepted"),
-    sa.Index("gpudrop_runs_by_state", "state", "member"),
-    sa.Index("gpudrop_runs_by_share", "state", "member", "share", "accepted"),
-    sa.Index("gpudrop_runs_by_due", "state", "member", "share", "due"),
-)
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
 _OPEN = runs_table.c.state == "accepted"
@@ -59,36 +35,6 @@ _MOVE = (
     )
 )
 """Made once: two for every run's life, and making one costs as much as carrying it out."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """One run. Times are seconds since the epoch; `request` is what the engine is given, as JSON data.
-
-    `member` is the listener that handed it to its engine; "" while it waits for one with room. `note` says in words
-    what an unfinished run waits for. `share` is the one of listener.fair_shares that it is part of; `due` is when one
-    that waits for its inputs, and is told nowhere meanwhile, is looked at again.
-    """
-
-    run_id: str
-    bucket: str
-    key: str
-    trigger: str
-    state: RunState
-    accepted: float
-    updated: float
-    request: Any
-    operation: str = ""
-    error_code: str = ""
-    cancel: str = ""
-    member: str = ""
-    note: str = ""
-    share: str = ""
-    due: float = 0.0
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
 
 
 class RunLedger:

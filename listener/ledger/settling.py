@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from listener.ledger.database import Database, chunks
 from listener.ledger.inbox import Item, inbox_table
 from listener.ledger.objects import UNSEEN, Seen, outputs_table, seen_table
-from listener.ledger.runs import ENDED, RunRow, runs_table
+from listener.ledger.run_rows import RunRow, runs_table
+from listener.ledger.run_states import ENDED
 from listener.ledger.sidecars import release_names, with_names
 from listener.triggers import Written
 

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database, chunks, tables
 from listener.ledger.objects import seen_table
-from listener.ledger.runs import ENDED, RunRow, runs_table
+from listener.ledger.run_rows import RunRow, runs_table
+from listener.ledger.run_states import ENDED
 from manifests.names import namesakes, sidecar_names
 
 sidecars_table = sa.Table(
