@@ -50,18 +50,17 @@ class TaskMaker:
             max_input_bytes=self.max_input_bytes,
             trusted_hosts=(*self.store.trusted_hosts, *self.private_hosts),
         )  # fmt: skip
-        if claims:
-            put_url, get_url = await self.marks.answer_urls(request, attempt, links)
-            task = replace(
-                task,
-                claim=await self.marks.claim_urls(request, attempt, links),
-                answer_url=put_url,
-                answer_get_url=get_url,
-                secret=await self.marks.secret(request, attempt),
-                outputs=await self.uploads.prepare(request, task.outputs, links),
-            )
         if not claims:
             return replace(task, share=share_of(request.bucket, request.key), short=is_short(planned))
+        put_url, get_url = await self.marks.answer_urls(request, attempt, links)
+        task = replace(
+            task,
+            claim=await self.marks.claim_urls(request, attempt, links),
+            answer_url=put_url,
+            answer_get_url=get_url,
+            secret=await self.marks.secret(request, attempt),
+            outputs=await self.uploads.prepare(request, task.outputs, links),
+        )
         if _roughly(task) < LARGE:
             return task
         return replace(task, stored_at=await self.marks.keep_task(request, attempt, task_to_wire(task), links))

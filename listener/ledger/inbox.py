@@ -35,7 +35,8 @@ inbox_table = sa.Table(
     sa.Index("gpudrop_inbox_by_share", "member", "share", "received"),
 )
 
-_AT = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k"))
+AT = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k"))
+"""One key's row: its bucket is "b", its key "k"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class Item:
     told: Told
     generation: int
     attempts: int
+
+    @property
+    def at(self) -> tuple[str, str]:
+        """The bucket and the key."""
+        return self.told.bucket, self.told.key
 
 
 MAX_PAUSE_S = 600.0
@@ -116,7 +122,7 @@ class InboxLedger:
         """
         due = sa.or_(inbox_table.c.not_before <= now, inbox_table.c.not_before > now + MAX_PAUSE_S)
         waits = (inbox_table.c.member == "", due)
-        mine = sa.update(inbox_table).where(*_AT).values(member=self._member)
+        mine = sa.update(inbox_table).where(*AT).values(member=self._member)
 
         def work() -> list[Item]:
             found: list[Item] = []
@@ -150,8 +156,10 @@ class InboxLedger:
 
     async def postpone(self, items: Sequence[Item], not_before: float) -> None:
         """Looks that failed are tried again, by whoever comes first after `not_before`."""
-        rows = [{"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=_at)]
-        query = sa.update(inbox_table).where(*_AT)
+        rows = [
+            {"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=lambda item: item.at)
+        ]
+        query = sa.update(inbox_table).where(*AT)
 
         def work() -> None:
             with self._database.begin() as db:
@@ -205,10 +213,6 @@ def _row(told: Told, share: str, member: str) -> dict[str, Any]:
         "etag": told.etag,
         "share": share,
     }
-
-
-def _at(item: Item) -> tuple[str, str]:
-    return item.told.bucket, item.told.key
 
 
 def _item(row: sa.RowMapping) -> Item:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, chunks
-from listener.ledger.inbox import Item, inbox_table
+from listener.ledger.inbox import AT, Item, inbox_table
 from listener.ledger.objects import UNSEEN, Seen, outputs_table, seen_table
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED
@@ -87,7 +87,7 @@ class Settling:
         def work() -> Settled:
             with self._database.begin() as db:
                 stale = _stale(db, settlements)
-                fit = [s for s in settlements if _at(s.item) not in stale]
+                fit = [s for s in settlements if s.item.at not in stale]
                 self._take_in(db, fit)
                 started = self._record(db, fit)
                 superseded = _supersede(db, started)
@@ -144,7 +144,7 @@ def _stale(db: sa.Connection, settlements: Sequence[Settlement]) -> set[tuple[st
 
     Locks the keys' rows in the inbox, so that nobody else settles them now.
     """
-    judged = {_at(s.item): s.before for s in settlements if s.before is not None}
+    judged = {s.item.at: s.before for s in settlements if s.before is not None}
     found: dict[tuple[str, str], Seen] = {}
     for bucket in {at[0] for at in judged}:
         for chunk in chunks(sorted(key for of, key in judged if of == bucket)):
@@ -174,13 +174,12 @@ def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
 
 
 def _remove(db: sa.Connection, items: Sequence[Item]) -> None:
-    done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in sorted(items, key=_at)]
+    done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in sorted(items, key=lambda item: item.at)]
     if not done:
         return
-    same = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k"))
     untold = inbox_table.c.generation == sa.bindparam("g")
-    if db.execute(sa.delete(inbox_table).where(*same, untold), done).rowcount != len(done):
-        db.execute(sa.update(inbox_table).where(*same, sa.not_(untold)).values(member=""), done)
+    if db.execute(sa.delete(inbox_table).where(*AT, untold), done).rowcount != len(done):
+        db.execute(sa.update(inbox_table).where(*AT, sa.not_(untold)).values(member=""), done)
 
 
 def _put_back(db: sa.Connection, keys: Collection[tuple[str, str]]) -> None:
@@ -195,10 +194,6 @@ def _seen(row: sa.Row[Any]) -> Seen:
 
 def _place(item: Item) -> dict[str, str]:
     return {"bucket": item.told.bucket, "key": item.told.key}
-
-
-def _at(item: Item) -> tuple[str, str]:
-    return item.told.bucket, item.told.key
 
 
 def _of(table: sa.Table, bucket: str, keys: Sequence[str]) -> sa.Select[Any]:

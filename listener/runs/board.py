@@ -241,7 +241,7 @@ class Board:
 
     async def end(self) -> None:
         """The program ends: no write goes on, not even one that its run has stopped waiting for."""
-        tasks = [*(task for _, task in self._open.values()), *self._late]
+        tasks = [*(task for _, task in self._open.values()), *self._late, *self._notes]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
