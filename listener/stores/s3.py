@@ -39,11 +39,11 @@ from listener.stores.s3_errors import (
 )
 from listener.stores.s3_keys import is_marker, refuse_marker, too_large
 from listener.stores.s3_link_probe import LinkProbe
-from listener.stores.s3_links import LinkMaker, S3JobLinks, Signer
+from listener.stores.s3_links import LinkMaker, S3JobLinks
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
 from listener.stores.s3_metadata import RUN_METADATA, attributes_of, etag_of
 from listener.stores.s3_parts import PartSigner
-from listener.stores.s3_presign import signing_time
+from listener.stores.s3_presign import Signer, signing_time
 from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
 from manifests.error_groups import gathered
 from manifests.errors import GpuDropError

@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import Literal, ParamSpec, TypeVar
 
 import structlog
 
 from listener.configuration.credentials import AccessKeys
 from listener.store import JobObjects, UploadInParts
-from listener.stores.s3_clients import S3Settings, object_address
+from listener.stores.s3_clients import S3Settings
 from listener.stores.s3_keys import refuse_marker
 from listener.stores.s3_parts import PartSigner
 from listener.stores.s3_policies import PolicyKind, Right, groups_of, policy_of, rights_of
-from listener.stores.s3_presign import presigned
+from listener.stores.s3_presign import Signer
 from listener.stores.s3_sts import PolicyTooLarge, StsAbsent, StsClient, TemporaryKeys, refused
 from listener.stores.s3_sts_settings import StsSettings
 from manifests.errors import ObjectDenied, StoreDenied
@@ -39,38 +40,6 @@ KEPT = 4096
 AGAIN_S = 600.0
 SOON_S = 60.0
 """How long a store that gives no temporary keys is not asked again: after a refusal, after what may pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """Signs for whoever holds `keys`, from now (epoch seconds) until `until` at most."""
-
-    settings: S3Settings
-    keys: AccessKeys
-    until: float
-    now: Callable[[], float]
-
-    def url(
-        self,
-        method: str,
-        bucket: str,
-        key: str,
-        lives_s: float,
-        *,
-        query: Mapping[str, str] | None = None,
-        content_type: str = "",
-    ) -> str:
-        now_s = self.now()
-        return presigned(
-            method,
-            object_address(self.settings, bucket, key),
-            self.keys,
-            region=self.settings.region,
-            expires_s=max(1, int(min(lives_s, self.until - now_s))),
-            now_s=now_s,
-            query=query,
-            headers={"content-type": content_type} if content_type else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +134,7 @@ class LinkMaker:
             # One at a time, so that a job of thousands of objects does not keep others from their few.
             given = await self._in_thread(self._given, keys, group, lives_s)
             if given is None:
-                own = Signer(settings, keys, float("inf"), self._now)
+                own = Signer(settings, keys, inf, self._now)
                 return S3JobLinks(dict.fromkeys(rights, own), lives_s, False, self._parts)
             temporary |= given
         signers = {right: Signer(settings, each.keys, each.until, self._now) for right, each in temporary.items()}

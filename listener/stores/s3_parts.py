@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import replace
 from html import unescape
+from math import inf
 from typing import TypeVar
 
 import urllib3
-from minio import Minio
-from minio.error import MinioException
 from urllib3.exceptions import HTTPError
 
 from gpu_dispatch.task import PartUrls
 from listener.store import UploadInParts
-from listener.stores.s3_clients import S3Settings, connections, listing_client
+from listener.stores.s3_clients import S3Settings, connections
 from listener.stores.s3_errors import code_in, from_code, translate
-from manifests.errors import TransferFailed
+from listener.stores.s3_presign import Signer, signing_time
+from manifests.errors import GpuDropError, TransferFailed
 from manifests.media import check_key
 
 _T = TypeVar("_T")
@@ -31,23 +30,15 @@ MIN_PART_BYTES = 5 * 2**20
 Sign = Callable[[str, Mapping[str, str]], str]
 """Gives the presigned address of the upload's key, for a method and a query."""
 
+_ASKED_WITHIN_S = 900
 _UPLOAD_ID = re.compile(r"<UploadId>([^<]{1,2000})</UploadId>")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    bucket: str
-    key: str
-    expires: timedelta
-
-
 class PartSigner:
-    """Begins and ends with minio's client: obstore knows no upload. Blocks, so everything runs in a thread."""
+    """Begins and ends uploads by requests of its own: obstore knows none. They block, so all of it runs in a thread."""
 
     def __init__(self, settings: S3Settings) -> None:
-        self._endpoint = settings.endpoint
-        self._timeout_s = settings.timeout_s
-        self._here = listing_client(settings)
+        self._settings = replace(settings, public_endpoint=None)
         self._http = connections(settings)
 
     async def begin(
@@ -66,50 +57,49 @@ class PartSigner:
                 where=key,
                 retryable=False,
             )
-        place = _Place(bucket, check_key(key), timedelta(minutes=15))
-        return await self._run(
-            bucket, f"begin the upload of {key!r}", lambda: self._begin(place, count, part_bytes, content_type, sign)
-        )
+        check_key(key)
+        doing = f"begin the upload of {key!r}"
+        headers = {"Content-Type": content_type or "application/octet-stream"}
+
+        def begin() -> UploadInParts:
+            answer = self._ask("POST", bucket, key, {"uploads": ""}, headers)
+            text = answer.data.decode(errors="replace")
+            found = _UPLOAD_ID.search(text)
+            if answer.status != 200 or not found:
+                raise self._refused(answer, text, doing, bucket)
+            upload_id = unescape(found[1])
+            numbers = range(1, count + 1)
+            parts = tuple(sign("PUT", {"partNumber": str(each), "uploadId": upload_id}) for each in numbers)
+            return UploadInParts(upload_id, PartUrls(part_bytes, parts, sign("POST", {"uploadId": upload_id})))
+
+        return await self._run(bucket, doing, begin)
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
-        place = _Place(bucket, check_key(key), timedelta(minutes=15))
+        check_key(key)
         doing = f"end the upload of {key!r}"
-        await self._run(bucket, doing, lambda: self._abort(place, upload_id, doing))
 
-    def _begin(self, place: _Place, count: int, part_bytes: int, content_type: str, sign: Sign) -> UploadInParts:
-        doing = f"begin the upload of {place.key!r}"
-        headers = {"Content-Type": content_type or "application/octet-stream"}
-        url = _signed(self._here, "POST", place, {"uploads": ""})
-        answer = self._http.request("POST", url, headers=headers, body=b"")
-        text = answer.data.decode(errors="replace")
-        found = _UPLOAD_ID.search(text)
-        if answer.status != 200 or not found:
-            raise from_code(
-                code_in(text), answer.status, text, doing=doing, bucket=place.bucket, endpoint=self._endpoint
-            )
-        upload_id = unescape(found[1])
-        parts = tuple(sign("PUT", {"partNumber": str(number), "uploadId": upload_id}) for number in range(1, count + 1))
-        complete = sign("POST", {"uploadId": upload_id})
-        return UploadInParts(upload_id, PartUrls(part_bytes, parts, complete))
+        def abort() -> None:
+            answer = self._ask("DELETE", bucket, key, {"uploadId": upload_id})
+            text = answer.data.decode(errors="replace")
+            if answer.status not in (200, 204) and code_in(text) != "NoSuchUpload":
+                raise self._refused(answer, text, doing, bucket)
 
-    def _abort(self, place: _Place, upload_id: str, doing: str) -> None:
-        url = _signed(self._here, "DELETE", place, {"uploadId": upload_id})
-        answer: urllib3.BaseHTTPResponse = self._http.request("DELETE", url)
-        text = answer.data.decode(errors="replace")
-        code = code_in(text)
-        if answer.status not in (200, 204) and code != "NoSuchUpload":
-            raise from_code(code, answer.status, text, doing=doing, bucket=place.bucket, endpoint=self._endpoint)
+        await self._run(bucket, doing, abort)
+
+    def _ask(
+        self, method: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        signer = Signer(self._settings, self._settings.keys(), inf, signing_time)
+        url = signer.url(method, bucket, key, _ASKED_WITHIN_S, query=query)
+        return self._http.request(method, url, headers=headers, body=b"" if method == "POST" else None)
+
+    def _refused(self, answer: urllib3.BaseHTTPResponse, text: str, doing: str, bucket: str) -> GpuDropError:
+        endpoint = self._settings.endpoint
+        return from_code(code_in(text), answer.status, text, doing=doing, bucket=bucket, endpoint=endpoint)
 
     async def _run(self, bucket: str, doing: str, work: Callable[[], _T]) -> _T:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._settings.timeout_s):
                 return await asyncio.to_thread(work)
-        except (MinioException, HTTPError, TimeoutError, ValueError) as e:
-            raise translate(e, doing=doing, bucket=bucket, endpoint=self._endpoint) from e
-
-
-def _signed(client: Minio, method: str, place: _Place, query: dict[str, str]) -> str:
-    """Only the host is signed."""
-    return client.get_presigned_url(
-        method, place.bucket, place.key, expires=place.expires, extra_query_params=dict(query)
-    )
+        except (HTTPError, TimeoutError) as e:
+            raise translate(e, doing=doing, bucket=bucket, endpoint=self._settings.endpoint) from e

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
 from listener.configuration.credentials import AccessKeys
+from listener.stores.s3_clients import S3Settings, object_address
 from manifests.hosts import ascii_host
 
 MAX_EXPIRES_S = 7 * 86400
@@ -20,6 +22,38 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 def signing_time() -> float:
     """Epoch seconds, read as boto3 reads them for what it signs: both are right or wrong together."""
     return datetime.now(UTC).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs for whoever holds `keys`, from now (epoch seconds) until `until` at most."""
+
+    settings: S3Settings
+    keys: AccessKeys
+    until: float
+    now: Callable[[], float]
+
+    def url(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        lives_s: float,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "",
+    ) -> str:
+        now_s = self.now()
+        return presigned(
+            method,
+            object_address(self.settings, bucket, key),
+            self.keys,
+            region=self.settings.region,
+            expires_s=max(1, int(min(lives_s, self.until - now_s))),
+            now_s=now_s,
+            query=query,
+            headers={"content-type": content_type} if content_type else None,
+        )
 
 
 def presigned(
