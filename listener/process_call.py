@@ -53,6 +53,8 @@ def read(path: Path) -> Any:
 def outcome_of(folder: Path) -> tuple[str, Any]:
     try:
         function, args, kwargs = read(folder / "call")
+    except MemoryError:
+        return "no_memory", ""
     except Exception:  # noqa: BLE001 - a module that is not found here, or does anything at all when it is imported
         return "not_portable", traceback.format_exc()
     try:

@@ -40,6 +40,8 @@ async def test_one_that_takes_too_much_memory_or_time_is_refused(parsers: Parser
     with pytest.raises(DocumentTooCostly, match="needs more memory") as told:
         await parsers.run(LARGE, process_calls.hungry)
     assert told.value.info.hint and not told.value.retryable
+    with pytest.raises(DocumentTooCostly, match="needs more memory"):
+        await parsers.run(LARGE, len, [process_calls.Swelling()])
     with pytest.raises(DocumentTooCostly, match="was not done after 2 s of a core"):
         await parsers.run(LARGE, process_calls.busy)
 

@@ -38,6 +38,13 @@ def hungry() -> int:
     return len([bytearray(2**20) for _ in range(100_000)])
 
 
+class Swelling:
+    """What takes more memory as soon as it is unpacked than any process may have."""
+
+    def __reduce__(self) -> tuple[type[bytearray], tuple[int]]:
+        return bytearray, (2**45,)
+
+
 def refusing() -> None:
     raise NoSpeech("Nobody says a word.", hint="Speak.", where="audio")
 
