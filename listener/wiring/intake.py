@@ -67,7 +67,7 @@ class BuiltIntake:
 async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
     """Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
     earlier = EarlierOutputs(needs.store, needs.objects)
-    await earlier.begin(needs.store.buckets)
+    await earlier.begin()
     reconcile = _reconcile(needs, earlier)
     for_sources = SourceNeeds(needs.config, needs.environment, needs.triggers, reconcile)
     sources = [build_source(each, for_sources) for each in sources_of(needs.config)]

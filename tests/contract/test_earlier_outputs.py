@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from listener.configuration.credentials import AccessKeys
 from listener.ledger.inbox import InboxLedger, Told
 from listener.ledger.objects import Seen
 from listener.ledger.settling import Settlement, Settling
@@ -17,6 +19,7 @@ from listener.runs.request import run_id_of
 from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
+from listener.stores.s3_clients import S3Settings
 from manifests.endings import is_beside
 from support.held_store import RunRecords, run_records
 
@@ -45,11 +48,31 @@ async def test_an_event_before_the_first_listing_hides_nothing(
     if not first:
         await take_in(records, bucket, "known.mp3")
     earlier = EarlierOutputs(folder_store, records.objects)
-    await earlier.begin([bucket])
+    await earlier.begin()
     await take_in(records, bucket, "new.mp3")
     await earlier.learn(bucket, [""], None)
     written = await records.objects.written(bucket, "talk.mp4")
     assert (written is not None and written.run_id == "r1") == first
+
+
+@pytest.mark.minio
+async def test_nor_does_one_where_the_buckets_have_no_names_in_the_configuration(
+    s3_store: S3Store, s3_settings: S3Settings, records: RunRecords
+) -> None:
+    (bucket,) = s3_store.buckets
+    await s3_store.put(bucket, "talk.mp3.done.json", json.dumps(DONE).encode(), content_type="application/json")
+    await s3_store.put(bucket, "talk.mp4", b"film", content_type="video/mp4")
+    earlier = EarlierOutputs(S3Store(replace(s3_settings, buckets=())), records.objects)
+    await earlier.begin()
+    await take_in(records, bucket, "new.mp3")
+    await earlier.learn(bucket, [""], None)
+    assert await records.objects.written(bucket, "talk.mp4")
+
+
+async def test_a_store_that_is_away_keeps_nobody_from_beginning(records: RunRecords) -> None:
+    keys = AccessKeys("key", "word", "")
+    gone = S3Store(S3Settings("http://127.0.0.1:1", (), lambda: keys, timeout_s=1.0))
+    await EarlierOutputs(gone, records.objects).begin()
 
 
 def ended(key: str, run_id: str, *outputs: str, version: str = "v1") -> bytes:
@@ -84,7 +107,7 @@ async def test_a_sidecar_makes_nothing_its_drops_that_lies_elsewhere(store: Any,
         await store.put(bucket, key, body, content_type="application/json")
     await store.put(bucket, "mine/drop.job.json", b"{}", content_type="application/json")
     earlier = EarlierOutputs(store, records.objects)
-    await earlier.begin([bucket])
+    await earlier.begin()
     await earlier.learn(bucket, [""], None)
     every = [*put, *sidecars, "mine/drop.job.json"]
     known = {key: found.run_id for key in every if (found := await records.objects.written(bucket, key))}
@@ -107,7 +130,7 @@ async def test_a_sidecar_that_names_what_no_store_holds_stops_no_listing(
     await store.put(bucket, "a.mp3.done.json", ended("a.mp3", "r", key), content_type="application/json")
     await store.put(bucket, "b.mp3.done.json", ended("b.mp3", "r", key, "good.mp4"), content_type="application/json")
     earlier = EarlierOutputs(store, records.objects)
-    await earlier.begin([bucket])
+    await earlier.begin()
     await earlier.learn(bucket, [""], None)
     assert await records.objects.written(bucket, "good.mp4")
 

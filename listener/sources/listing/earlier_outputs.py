@@ -19,7 +19,7 @@ import structlog
 from listener.runs.request import run_id_of
 from listener.store import ObjectMeta, Store
 from manifests.endings import Ending, ending_from_bytes, is_beside, may_tell_of
-from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
+from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
 from manifests.names import sidecar_parts
 from manifests.sidecars import MAX_BYTES
 
@@ -48,8 +48,16 @@ class EarlierOutputs:
         self._wanted: dict[str, bool] = {}
         self._gate = asyncio.Semaphore(AT_ONCE)
 
-    async def begin(self, buckets: Sequence[str]) -> None:
-        """Before anything is taken in: a bucket that is new now is new to the first listing, whatever comes first."""
+    async def begin(self) -> None:
+        """Before anything is taken in: a bucket that is new now is new to the first listing, whatever comes first.
+
+        Raises what the ledger raises. Where the store cannot name its buckets yet, each is judged when it is listed.
+        """
+        try:
+            buckets = await self._store.find_buckets()
+        except (StoreUnavailable, StoreDenied) as e:
+            log.info("buckets_not_named", code=e.info.code, error=str(e))
+            return
         for bucket in buckets:
             self._wanted[bucket] = await self._outputs.is_new(bucket)
 
