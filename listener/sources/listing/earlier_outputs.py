@@ -19,6 +19,7 @@ import structlog
 from listener.runs.request import run_id_of
 from listener.store import ObjectMeta, Store
 from manifests.endings import Ending, ending_from_bytes, is_beside, may_tell_of
+from manifests.error_groups import gathered
 from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
 from manifests.names import sidecar_parts
 from manifests.sidecars import MAX_BYTES
@@ -81,10 +82,10 @@ class EarlierOutputs:
             log.info("earlier_outputs_found", bucket=bucket, runs=found)
 
     async def _learn(self, bucket: str, keys: Sequence[str]) -> int:
-        endings = await asyncio.gather(*(self._ending(bucket, key) for key in keys))
+        endings = await gathered(self._ending(bucket, key) for key in keys)
         known = [ending for ending in endings if ending and ending.outputs]
         for ending in known:
-            metas = await asyncio.gather(*(self._head(bucket, key) for key in _told(bucket, ending)))
+            metas = await gathered(self._head(bucket, key) for key in _told(bucket, ending))
             left = [meta for meta in metas if meta and _is_left(ending, meta)]
             await self._outputs.found(bucket, left, ending.run_id, owner=ending.key)
         return len(known)

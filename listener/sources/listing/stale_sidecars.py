@@ -18,6 +18,7 @@ import structlog
 from listener.ledger.runs import RunRow
 from listener.store import ObjectMeta, Store
 from manifests.endings import writer_of
+from manifests.error_groups import gathered
 from manifests.errors import GpuDropError, InputTooLarge
 from manifests.names import Sidecar, sidecar_parts
 from manifests.sidecars import MAX_BYTES
@@ -90,7 +91,7 @@ class StaleSidecars:
                 except GpuDropError as e:
                     log.info("sidecar_not_swept", bucket=bucket, key=key, code=e.info.code, error=str(e))
 
-        await asyncio.gather(*(quietly(meta.key, partial(self._learn, bucket, meta)) for meta in statuses))
+        await gathered(quietly(meta.key, partial(self._learn, bucket, meta)) for meta in statuses)
         try:
             writers = {meta.key: self._writers.get((bucket, meta.key), ("", ""))[1] for meta in statuses}
             rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
@@ -98,10 +99,9 @@ class StaleSidecars:
             log.info("sidecars_not_swept", bucket=bucket, code=e.info.code, error=str(e))
             return
         closed = [key for key, run_id in writers.items() if run_id and not (run_id in rows and not rows[run_id].ended)]
-        await asyncio.gather(
-            *(quietly(key, partial(self._status, bucket, key, writers[key], rows.get(writers[key]))) for key in closed),
-            *(quietly(path, partial(self._finals, bucket, path)) for path in both),
-        )
+        works = [(key, partial(self._status, bucket, key, writers[key], rows.get(writers[key]))) for key in closed]
+        works += [(path, partial(self._finals, bucket, path)) for path in both]
+        await gathered(quietly(key, work) for key, work in works)
 
     async def _learn(self, bucket: str, meta: ObjectMeta) -> None:
         at = (bucket, meta.key)
