@@ -70,51 +70,25 @@ class Base:
 async def build_base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> Base:
     """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
     called = callback_settings(config, environment)
-    cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
-    await cluster.open()
-    stack.push_async_callback(cluster.close)
+    cluster = await _cluster(state, stack)
     store = build_store(config, environment)
     stack.push_async_callback(store.close)
-    database = Database(state.ledger_url)
-    await asyncio.to_thread(prepare_sqlite, state.ledger_url, "The ledger's database")
-    await database.open()
-    stack.push_async_callback(database.close)
+    database = await _database(state, stack)
     runs, ends = RunLedger(database), Ends()
     patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
     jobs = JobLedger(database, clock)
     link_s = min(link_seconds(config.task_timeout), store.longest_link_s)
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_s, stack=stack)
-    pool = ProcessPool(os.environ)
-    await pool.open()
-    stack.push_async_callback(pool.close)
-    parsers = Parsers(os.environ)
-    await parsers.open()
-    stack.push_async_callback(parsers.close)
+    pool, parsers = await _processes(stack)
     spent = spending(jobs, endpoints.places)
     board = Board(store, runs, clock, spent, member=cluster.member)
     callbacks = CallbackLedger(database)
     secret = await SecretLedger(database, clock).secret(ATTEMPTS)
-    dispatch = await build_dispatch(
-        DispatchNeeds(
-            config,
-            environment,
-            store,
-            jobs,
-            secret,
-            ends,
-            patience,
-            clock,
-            endpoints,
-            pool,
-            board.progress,
-            board.waiting,
-        ),
-        stack,
+    needs = DispatchNeeds(
+        config, store, jobs, secret, ends, patience, clock, endpoints, pool, board.progress, board.waiting, link_s
     )
-    split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
-    registry = load_registry(img2vid=split)
-    for problem in registry.problems:
-        log.error("handler_unusable", code=problem.code, error=problem.message, hint=problem.hint)
+    dispatch = await build_dispatch(needs, stack)
+    notes, rng = CallbackNotes(store, runs), random.Random()  # noqa: S311 - jitter
     return Base(
         config=config,
         environment=environment,
@@ -124,18 +98,11 @@ async def build_base(config: Config, environment: Environment, state: State, sta
         objects=ObjectLedger(database),
         runs=runs,
         callbacks=callbacks,
-        outbox=Outbox(
-            callbacks,
-            CallbackNotes(store, runs),
-            called,
-            member=cluster.member,
-            clock=clock,
-            rng=random.Random(),  # noqa: S311 - jitter
-        ),
+        outbox=Outbox(callbacks, notes, called, member=cluster.member, clock=clock, rng=rng),
         board=board,
         dispatch=dispatch,
         spent=spent,
-        registry=registry,
+        registry=_registry(config),
         arrivals=Arrivals(),
         ends=ends,
         patience=patience,
@@ -143,3 +110,37 @@ async def build_base(config: Config, environment: Environment, state: State, sta
         pool=pool,
         parsers=parsers,
     )
+
+
+async def _cluster(state: State, stack: AsyncExitStack) -> Cluster:
+    cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
+    await cluster.open()
+    stack.push_async_callback(cluster.close)
+    return cluster
+
+
+async def _database(state: State, stack: AsyncExitStack) -> Database:
+    database = Database(state.ledger_url)
+    await asyncio.to_thread(prepare_sqlite, state.ledger_url, "The ledger's database")
+    await database.open()
+    stack.push_async_callback(database.close)
+    return database
+
+
+async def _processes(stack: AsyncExitStack) -> tuple[ProcessPool, Parsers]:
+    pool = ProcessPool(os.environ)
+    await pool.open()
+    stack.push_async_callback(pool.close)
+    parsers = Parsers(os.environ)
+    await parsers.open()
+    stack.push_async_callback(parsers.close)
+    return pool, parsers
+
+
+def _registry(config: Config) -> Registry:
+    """A handler that cannot be used is told of, and done without."""
+    split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
+    registry = load_registry(img2vid=split)
+    for problem in registry.problems:
+        log.error("handler_unusable", code=problem.code, error=problem.message, hint=problem.hint)
+    return registry

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from listener.clock import Clock
 from listener.configuration.config import Config
-from listener.configuration.environment import Environment
 from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.budgets import Budgets
@@ -18,7 +17,6 @@ from listener.dispatch.estimates import Estimates
 from listener.dispatch.late_claims import LateClaims
 from listener.dispatch.legs import Means, Tell
 from listener.dispatch.link_guard import LinkGuard
-from listener.dispatch.lives import link_seconds
 from listener.dispatch.marks import Marks
 from listener.dispatch.placing import Placing
 from listener.dispatch.pool import Place, Pool
@@ -41,10 +39,12 @@ _LEARNED_FROM = 500
 
 @dataclass(frozen=True, slots=True)
 class DispatchNeeds:
-    """What the way out is built from. `waiting` is told why a task waits, `tell` how its jobs stand."""
+    """What the way out is built from. `waiting` is told why a task waits, `tell` how its jobs stand.
+
+    `link_s`: no link of a job works longer.
+    """
 
     config: Config
-    environment: Environment
     store: Store
     jobs: JobLedger
     secret: Secret
@@ -55,6 +55,7 @@ class DispatchNeeds:
     pool: ProcessPool
     tell: Tell
     waiting: Callable[[JobRequest, Sequence[str]], None]
+    link_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     """Starts the endpoints; `stack` ends them."""
     config, store = needs.config, needs.store
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
-    link_s = min(link_seconds(config.task_timeout), store.longest_link_s)
-    jobs = needs.jobs
+    link_s, jobs = needs.link_s, needs.jobs
     estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
     keys = AttemptKeys(needs.secret, jobs, needs.clock)
     marks = Marks(store, needs.pool, keys, clock=needs.clock)
