@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
-import threading
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, open_file, steps_to
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
-from listener.stores.folder_files import GONE, check_makeable, ignores_case, new_file, remove_stale, translated
-from listener.stores.folder_paths import Walk, is_private, meta_of, path_of, real_key
-from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
-from manifests.names import is_reserved
+from listener.stores.folder_objects import FolderObjects
+from listener.stores.folder_paths import Walk, path_of, real_key
+from manifests.errors import GpuDropError, ObjectDenied
 
 PAGE = 500
 
@@ -52,7 +47,7 @@ class FolderStore:
     def __init__(self, root: Path, bucket: str = "drop") -> None:
         self._root = Path(os.path.realpath(root))
         self._bucket = bucket
-        self._one_writer = threading.Lock()
+        self._objects = FolderObjects(self._root)
 
     @property
     def root(self) -> Path:
@@ -79,40 +74,40 @@ class FolderStore:
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
         """Raises ObjectDenied for a link that leads out of the folder, as `read` and `sign` do."""
-        return await self._run(bucket, f"look up {key!r}", lambda: self._head(key))
+        return await self._run(bucket, f"look up {key!r}", lambda: self._objects.head(key))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
         found = await self.get(bucket, key, max_bytes=max_bytes)
         return found.content if found else None
 
     async def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
-        return await self._run(bucket, f"read {key!r}", lambda: self._get(key, max_bytes))
+        return await self._run(bucket, f"read {key!r}", lambda: self._objects.get(key, max_bytes))
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
         del content_type, run_id
-        return await self._run(bucket, f"write {key!r}", lambda: self._write(key, data))
+        return await self._run(bucket, f"write {key!r}", lambda: self._objects.write(key, data))
 
     async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> None:
         await self.write(bucket, key, data, content_type=content_type, run_id=run_id)
 
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
         del content_type
-        return await self._run(bucket, f"write {key!r}", lambda: self._create(key, data))
+        return await self._run(bucket, f"write {key!r}", lambda: self._objects.create(key, data))
 
     async def replace(
         self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
     ) -> str | None:
         """Looks right before the file is moved into its place: another program may write in that moment."""
         del content_type, run_id
-        return await self._run(bucket, f"write {key!r}", lambda: self._replace(key, data, expected))
+        return await self._run(bucket, f"write {key!r}", lambda: self._objects.replace(key, data, expected))
 
     async def check_writable(self, bucket: str, key: str) -> None:
         """Also for a name that is too long here, a file where a folder would be, and a link that leads out."""
-        await self._run(bucket, f"write {key!r}", lambda: self._check_writable(key))
+        await self._run(bucket, f"write {key!r}", lambda: self._objects.check_writable(key))
 
     async def delete(self, bucket: str, key: str) -> None:
         """A link is deleted, not what it leads to. Folders stay."""
-        await self._run(bucket, f"delete {key!r}", lambda: self._delete(key))
+        await self._run(bucket, f"delete {key!r}", lambda: self._objects.delete(key))
 
     async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
         found = Walk(self._root).objects(prefix)
@@ -124,7 +119,7 @@ class FolderStore:
         self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
     ) -> str:
         del expires_s, content_type
-        return await self._run(bucket, f"sign {key!r}", lambda: self._signed(method, key))
+        return await self._run(bucket, f"sign {key!r}", lambda: self._objects.signed(method, key))
 
     async def links(self, objects: JobObjects, *, lives_s: int) -> FolderLinks:
         del objects, lives_s
@@ -151,12 +146,12 @@ class FolderStore:
         return True
 
     async def reach(self) -> None:
-        await self._run(self._bucket, "list", self._look)
+        await self._run(self._bucket, "list", self._objects.look)
 
     async def check(self) -> Mapping[str, str]:
         """Also removes unfinished files of ours that a crash left, once they are a day old."""
         try:
-            await self._run(self._bucket, "write", self._check)
+            await self._run(self._bucket, "write", self._objects.check)
         except GpuDropError as e:
             return {self._bucket: f"{e} {e.info.hint}".strip()}
         return {}
@@ -174,143 +169,7 @@ class FolderStore:
             )
 
         def told() -> _T:
-            with self._told(doing):
+            with self._objects.told(doing):
                 return work()
 
         return await asyncio.to_thread(told)
-
-    def _head(self, key: str) -> ObjectMeta | None:
-        path = self._usable(key)
-        if path is None:
-            return None
-        try:
-            status = look_at(self._root, path)
-        except GONE:
-            self._require_root()
-            return None
-        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
-
-    def _get(self, key: str, max_bytes: int) -> StoredObject | None:
-        path = self._usable(key)
-        if path is None:
-            return None
-        try:
-            handle = open_file(self._root, path)
-        except GONE:
-            self._require_root()
-            return None
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(handle)
-            size = status.st_size
-            # A file that grows while it is read is too large, too.
-            data = file.read(max_bytes + 1) if size <= max_bytes else b""
-        if max(size, len(data)) > max_bytes:
-            raise InputTooLarge(
-                f"{key!r} has {size} bytes; at most {max_bytes} are read.",
-                hint="Make it smaller, or split it.",
-                where=key,
-            )
-        return StoredObject(meta_of(key, status), data)
-
-    def _write(self, key: str, data: bytes) -> ObjectMeta:
-        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
-            os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
-            os.fsync(folder)
-        return meta_of(key, new.status)
-
-    def _create(self, key: str, data: bytes) -> bool:
-        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
-            try:
-                os.link(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder, follow_symlinks=False)
-            except FileExistsError:
-                return False
-            os.fsync(folder)
-        return True
-
-    def _replace(self, key: str, data: bytes, expected: str | None) -> str | None:
-        with self._place_of(key) as (folder, name), new_file(self._root, data) as new, self._one_writer:
-            if self._etag(key) != expected:
-                return None
-            os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
-            os.fsync(folder)
-        return meta_of(key, new.status).etag
-
-    def _etag(self, key: str) -> str | None:
-        """None: nothing is there, or a link that leads out: that is no object, and is replaced."""
-        try:
-            now = self._head(key)
-        except LeadsOut:
-            return None
-        return now.etag if now else None
-
-    @contextmanager
-    def _place_of(self, key: str) -> Generator[tuple[int, str]]:
-        """The open folder where `key` is written, made where it is missing, and the file's name in it."""
-        path = self._writable(key)
-        self._require_root()
-        with folder_at(self._root, steps_to(self._root, path.parent), make=True) as folder:
-            yield folder, path.name
-
-    def _check_writable(self, key: str) -> None:
-        path = self._writable(key)
-        self._require_root()
-        if not is_reserved(key) and is_reserved(key.lower()) and ignores_case(self._root):
-            raise UnusableKey(
-                f"The key {key!r} is one of gpudrop's own here, where capitals make no difference.",
-                hint="Choose another name.",
-                where=key,
-            )
-        check_makeable(self._root, (*steps_to(self._root, path.parent), path.name))
-
-    def _delete(self, key: str) -> None:
-        path = self._usable(key)
-        if path is None:
-            return
-        with suppress(*GONE, IsADirectoryError), folder_at(self._root, steps_to(self._root, path.parent)) as folder:
-            os.unlink(path.name, dir_fd=folder)
-
-    def _signed(self, method: Literal["GET", "PUT"], key: str) -> str:
-        path = self._writable(key)
-        steps_to(self._root, path if method == "GET" else path.parent)
-        return path.as_uri()
-
-    def _check(self) -> None:
-        self._look()
-        with new_file(self._root, b""):
-            pass
-        remove_stale(self._root)
-
-    def _look(self) -> None:
-        self._require_root()
-        with os.scandir(self._root) as entries:
-            next(entries, None)
-
-    def _usable(self, key: str) -> Path | None:
-        """The path of a key that may name a file; None for a folder and for what is private."""
-        path = path_of(self._root, key)
-        return None if key.endswith("/") or is_private(key) else path
-
-    def _writable(self, key: str) -> Path:
-        path = self._usable(key)
-        if path is None:
-            raise UnusableKey(
-                f"The key {key!r} names no file of the store.", hint=f"Name a file outside {PRIVATE}/.", where=key
-            )
-        return path
-
-    def _require_root(self) -> None:
-        """A root that is missing is not created here: it may be a disk that is not mounted."""
-        if not self._root.is_dir():
-            raise StoreDenied(
-                f"The folder {self._root} does not exist.", hint="Create it, or correct store.root in config.yaml."
-            )
-
-    @contextmanager
-    def _told(self, doing: str) -> Generator[None]:
-        try:
-            yield
-        except FileNotFoundError as e:
-            self._require_root()
-            raise StoreUnavailable(f"Could not {doing}: {e.strerror}.", hint="It is tried again later.") from e
-        except OSError as e:
-            raise translated(e, doing, self._root) from e

@@ -1,0 +1,166 @@
+"""A folder's files as objects: looked at, read, written and removed by blocking calls."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, open_file, steps_to
+from listener.store import ObjectMeta, StoredObject
+from listener.stores.folder_files import GONE, check_makeable, ignores_case, new_file, remove_stale, translated
+from listener.stores.folder_paths import is_private, meta_of, path_of
+from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
+from manifests.names import is_reserved
+
+
+class FolderObjects:
+    """The objects below `root`, which is resolved. Blocks: for use in a thread.
+
+    Raises what the operating system says, where `told` makes errors of ours of it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._one_writer = threading.Lock()
+
+    def head(self, key: str) -> ObjectMeta | None:
+        path = self._usable(key)
+        if path is None:
+            return None
+        try:
+            status = look_at(self._root, path)
+        except GONE:
+            self._require_root()
+            return None
+        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+
+    def get(self, key: str, max_bytes: int) -> StoredObject | None:
+        path = self._usable(key)
+        if path is None:
+            return None
+        try:
+            handle = open_file(self._root, path)
+        except GONE:
+            self._require_root()
+            return None
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            size = status.st_size
+            # A file that grows while it is read is too large, too.
+            data = file.read(max_bytes + 1) if size <= max_bytes else b""
+        if max(size, len(data)) > max_bytes:
+            raise InputTooLarge(
+                f"{key!r} has {size} bytes; at most {max_bytes} are read.",
+                hint="Make it smaller, or split it.",
+                where=key,
+            )
+        return StoredObject(meta_of(key, status), data)
+
+    def write(self, key: str, data: bytes) -> ObjectMeta:
+        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
+            os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
+            os.fsync(folder)
+        return meta_of(key, new.status)
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
+            try:
+                os.link(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder, follow_symlinks=False)
+            except FileExistsError:
+                return False
+            os.fsync(folder)
+        return True
+
+    def replace(self, key: str, data: bytes, expected: str | None) -> str | None:
+        with self._place_of(key) as (folder, name), new_file(self._root, data) as new, self._one_writer:
+            if self._etag(key) != expected:
+                return None
+            os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
+            os.fsync(folder)
+        return meta_of(key, new.status).etag
+
+    def _etag(self, key: str) -> str | None:
+        """None: nothing is there, or a link that leads out: that is no object, and is replaced."""
+        try:
+            now = self.head(key)
+        except LeadsOut:
+            return None
+        return now.etag if now else None
+
+    @contextmanager
+    def _place_of(self, key: str) -> Generator[tuple[int, str]]:
+        """The open folder where `key` is written, made where it is missing, and the file's name in it."""
+        path = self._writable(key)
+        self._require_root()
+        with folder_at(self._root, steps_to(self._root, path.parent), make=True) as folder:
+            yield folder, path.name
+
+    def check_writable(self, key: str) -> None:
+        path = self._writable(key)
+        self._require_root()
+        if not is_reserved(key) and is_reserved(key.lower()) and ignores_case(self._root):
+            raise UnusableKey(
+                f"The key {key!r} is one of gpudrop's own here, where capitals make no difference.",
+                hint="Choose another name.",
+                where=key,
+            )
+        check_makeable(self._root, (*steps_to(self._root, path.parent), path.name))
+
+    def delete(self, key: str) -> None:
+        path = self._usable(key)
+        if path is None:
+            return
+        with suppress(*GONE, IsADirectoryError), folder_at(self._root, steps_to(self._root, path.parent)) as folder:
+            os.unlink(path.name, dir_fd=folder)
+
+    def signed(self, method: Literal["GET", "PUT"], key: str) -> str:
+        path = self._writable(key)
+        steps_to(self._root, path if method == "GET" else path.parent)
+        return path.as_uri()
+
+    def check(self) -> None:
+        self.look()
+        with new_file(self._root, b""):
+            pass
+        remove_stale(self._root)
+
+    def look(self) -> None:
+        self._require_root()
+        with os.scandir(self._root) as entries:
+            next(entries, None)
+
+    def _usable(self, key: str) -> Path | None:
+        """The path of a key that may name a file; None for a folder and for what is private."""
+        path = path_of(self._root, key)
+        return None if key.endswith("/") or is_private(key) else path
+
+    def _writable(self, key: str) -> Path:
+        path = self._usable(key)
+        if path is None:
+            raise UnusableKey(
+                f"The key {key!r} names no file of the store.", hint=f"Name a file outside {PRIVATE}/.", where=key
+            )
+        return path
+
+    def _require_root(self) -> None:
+        """A root that is missing is not created here: it may be a disk that is not mounted."""
+        if not self._root.is_dir():
+            raise StoreDenied(
+                f"The folder {self._root} does not exist.", hint="Create it, or correct store.root in config.yaml."
+            )
+
+    @contextmanager
+    def told(self, doing: str) -> Generator[None]:
+        """What the operating system says meanwhile, in our errors."""
+        try:
+            yield
+        except FileNotFoundError as e:
+            self._require_root()
+            raise StoreUnavailable(f"Could not {doing}: {e.strerror}.", hint="It is tried again later.") from e
+        except OSError as e:
+            raise translated(e, doing, self._root) from e
