@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
-from math import inf
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import obstore
@@ -26,7 +25,6 @@ from listener.stores.s3_clients import (
     listing_client,
     object_address,
     read_ca,
-    trusted_host,
 )
 from listener.stores.s3_conditions import ConditionalWrites
 from listener.stores.s3_errors import (
@@ -43,7 +41,7 @@ from listener.stores.s3_links import LinkMaker, S3JobLinks
 from listener.stores.s3_listing import Listing, bucket_names, meta_of
 from listener.stores.s3_metadata import RUN_METADATA, attributes_of, etag_of
 from listener.stores.s3_parts import PartSigner
-from listener.stores.s3_presign import Signer, signing_time
+from listener.stores.s3_presign import Signer
 from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
 from manifests.error_groups import gathered
 from manifests.errors import GpuDropError
@@ -72,7 +70,7 @@ class S3Store:
         self._ca_pem = read_ca(settings)
         self._minio = listing_client(self._settings)
         self._parts = PartSigner(self._settings)
-        self._links = LinkMaker(self._settings, settings.sts, self._parts, signing_time)
+        self._links = LinkMaker(self._settings, self._parts)
         self._http = connections(self._settings)
         self._clients: dict[str, Bucket] = {}
         self._conditions = ConditionalWrites()
@@ -88,8 +86,7 @@ class S3Store:
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
-        ends = (self._settings.endpoint, self._settings.seen_endpoint)
-        return tuple(dict.fromkeys(trusted_host(each) for each in ends))
+        return self._settings.trusted_hosts
 
     @property
     def longest_link_s(self) -> float:
@@ -195,7 +192,6 @@ class S3Store:
             await self._within(lambda: obstore.delete_async(client, path))
         except FileNotFoundError as e:
             check_bucket(e, bucket, self._settings.endpoint)
-            return
         except (BaseError, TimeoutError) as e:
             raise await self._told(e, f"delete {key!r}", bucket) from e
 
@@ -208,7 +204,7 @@ class S3Store:
         """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
         del content_type
         refuse_marker(key)
-        signer = Signer(self._settings, await asyncio.to_thread(self._keys), inf, signing_time)
+        signer = Signer(self._settings, await asyncio.to_thread(self._keys))
         return signer.url(method, bucket, check_key(key), expires_s)
 
     async def links(self, objects: JobObjects, *, lives_s: int) -> S3JobLinks:

@@ -58,6 +58,11 @@ class S3Settings:
         """The endpoint as users and workers see it."""
         return self.public_endpoint or self.endpoint
 
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        """host:port of both endpoints."""
+        return tuple(dict.fromkeys(trusted_host(each) for each in (self.endpoint, self.seen_endpoint)))
+
 
 class LentKeys:
     """Gives out keys, and knows which it gave last."""

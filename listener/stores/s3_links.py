@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import inf
 from typing import Literal, ParamSpec, TypeVar
 
 import structlog
@@ -20,9 +19,8 @@ from listener.stores.s3_clients import S3Settings
 from listener.stores.s3_keys import refuse_marker
 from listener.stores.s3_parts import PartSigner
 from listener.stores.s3_policies import PolicyKind, Right, groups_of, policy_of, rights_of
-from listener.stores.s3_presign import Signer
+from listener.stores.s3_presign import Signer, signing_time
 from listener.stores.s3_sts import PolicyTooLarge, StsAbsent, StsClient, TemporaryKeys, refused
-from listener.stores.s3_sts_settings import StsSettings
 from manifests.errors import ObjectDenied, StoreDenied
 from manifests.media import check_key
 
@@ -100,9 +98,9 @@ class LinkMaker:
     objects. A store that has given temporary keys once is never again taken for one that has none.
     """
 
-    def __init__(self, settings: S3Settings, sts: StsSettings, parts: PartSigner, now: Callable[[], float]) -> None:
+    def __init__(self, settings: S3Settings, parts: PartSigner, now: Callable[[], float] = signing_time) -> None:
         self._settings = settings
-        self._sts = sts
+        self._sts = sts = settings.sts
         self._parts = parts
         self._client = StsClient(settings, sts, now)
         amazon = sts.of_amazon
@@ -134,7 +132,7 @@ class LinkMaker:
             # One at a time, so that a job of thousands of objects does not keep others from their few.
             given = await self._in_thread(self._given, keys, group, lives_s)
             if given is None:
-                own = Signer(settings, keys, inf, self._now)
+                own = Signer(settings, keys, now=self._now)
                 return S3JobLinks(dict.fromkeys(rights, own), lives_s, False, self._parts)
             temporary |= given
         signers = {right: Signer(settings, each.keys, each.until, self._now) for right, each in temporary.items()}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html import unescape
-from math import inf
 from typing import TypeVar
 
 import urllib3
@@ -17,7 +16,7 @@ from gpu_dispatch.task import PartUrls
 from listener.store import UploadInParts
 from listener.stores.s3_clients import S3Settings, connections
 from listener.stores.s3_errors import code_in, from_code, translate
-from listener.stores.s3_presign import Signer, signing_time
+from listener.stores.s3_presign import Signer
 from manifests.errors import GpuDropError, TransferFailed
 from manifests.media import check_key
 
@@ -89,7 +88,7 @@ class PartSigner:
     def _ask(
         self, method: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> urllib3.BaseHTTPResponse:
-        signer = Signer(self._settings, self._settings.keys(), inf, signing_time)
+        signer = Signer(self._settings, self._settings.keys())
         url = signer.url(method, bucket, key, _ASKED_WITHIN_S, query=query)
         return self._http.request(method, url, headers=headers, body=b"" if method == "POST" else None)
 

@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from urllib.parse import quote, urlsplit
 
 from listener.configuration.credentials import AccessKeys
@@ -30,8 +31,8 @@ class Signer:
 
     settings: S3Settings
     keys: AccessKeys
-    until: float
-    now: Callable[[], float]
+    until: float = inf
+    now: Callable[[], float] = signing_time
 
     def url(
         self,

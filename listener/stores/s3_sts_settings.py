@@ -7,8 +7,6 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 WEEK_S = 7 * 86400
-ROLE_S = 12 * 3600
-"""The longest that AWS lets anybody have a role."""
 
 
 @dataclass(frozen=True, slots=True)
