@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from listener.commands.ledger import ledger_database
 from listener.configuration.config import Config
-from listener.configuration.state import state_of
 from listener.configuration.triggers import triggers_of
 from listener.ledger.costs import By, Cost, CostLedger, Today
-from listener.ledger.database import Database
 from listener.ledger.reserving import Spending
 
 _SHOWN = 100
@@ -35,13 +34,9 @@ class Budget:
 
 async def show_costs(config: Config, by: By, days: int, *, as_json: bool, console: Console, now: float) -> None:
     """`now` in epoch seconds. Plain JSON goes to the console's file, unformatted by it."""
-    database = Database(state_of(config).ledger_url)
-    await database.open()
-    try:
+    async with ledger_database(config) as database:
         ledger = CostLedger(database)
         costs, today = await ledger.costs(by, days=days, now=now), await ledger.today(now)
-    finally:
-        await database.close()
     budgets = _budgets(config, today)
     if as_json:
         print(json.dumps(_document(by, days, costs, today, budgets), ensure_ascii=False, indent=2), file=console.file)

@@ -9,14 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from listener.commands.ledger import ledger_database
 from listener.configuration.config import Config
 from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
-from listener.configuration.state import state_of
 from listener.deploy.finding import find_endpoint_ids
 from listener.deploy.looking import Look, calling, look_at
 from listener.deploy.wishes import price_of, runpod_endpoints
-from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
 from manifests.errors import ConfigError
 
@@ -75,12 +74,8 @@ def _runpod(config: Config, name: str) -> RunPodEndpoint:
 
 
 async def _open_jobs(config: Config) -> Mapping[str, int]:
-    database = Database(state_of(config).ledger_url)
-    await database.open()
-    try:
+    async with ledger_database(config) as database:
         return await JobLedger(database, time.time).open_jobs()
-    finally:
-        await database.close()
 
 
 def _cells(endpoint: LocalEndpoint | RunPodEndpoint, look: Look | None, jobs: int, config: Config) -> tuple[str, ...]:
