@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +81,10 @@ class S3JobLinks:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of the store's STS. `works`: it has given keys, and nobody goes without any more."""
+    """What is known of the store's STS. `works`: it has given keys, and nobody goes without any more.
+
+    `ask_again`: when one that gives none is asked next, by the monotonic clock.
+    """
 
     works: bool = False
     absent: StsAbsent | None = None
@@ -169,7 +173,7 @@ class LinkMaker:
             kept = known.given.get((keys.access_key, policy))
             if kept and kept.until - now_s >= lives_s:
                 return kept
-            if known.absent and now_s < known.ask_again:
+            if known.absent and time.monotonic() < known.ask_again:
                 return known.absent
         answer = self._client.assume(keys, policy, lives_s + SPARE_S)
         with known.lock:
@@ -177,7 +181,7 @@ class LinkMaker:
                 known.works, known.absent = True, None
                 self._keep((keys.access_key, policy), answer, now_s)
             elif isinstance(answer, StsAbsent) and not known.works and self._sts.mode == "auto":
-                self._note(answer, now_s)
+                self._note(answer)
         return answer
 
     def _keep(self, name: tuple[str, str], given: TemporaryKeys, now_s: float) -> None:
@@ -187,10 +191,10 @@ class LinkMaker:
         while known.given and (len(known.given) > KEPT or next(iter(known.given.values())).until < now_s):
             known.given.popitem(last=False)
 
-    def _note(self, absent: StsAbsent, now_s: float) -> None:
+    def _note(self, absent: StsAbsent) -> None:
         if self._known.absent is None or self._known.absent.why != absent.why:
             log.info(
                 "no_temporary_keys", reason=absent.why, consequence="links of jobs are signed with the listener's keys"
             )
         self._known.absent = absent
-        self._known.ask_again = now_s + (SOON_S if absent.passing else AGAIN_S)
+        self._known.ask_again = time.monotonic() + (SOON_S if absent.passing else AGAIN_S)
