@@ -18,7 +18,7 @@ from listener.commands.logs import configure
 from listener.configuration.config import Config
 from listener.configuration.loading import load
 from manifests.errors import GpuDropError
-from manifests.printable import printable
+from manifests.printable import printable, printable_json
 
 app = typer.Typer(
     name="gpudrop",
@@ -83,7 +83,7 @@ def validate(
     from listener.commands.validate import validate_file
 
     fields = validate_file(file, load(config) if config.exists() else Config())
-    typer.echo(json.dumps(fields, ensure_ascii=False, indent=2))
+    typer.echo(printable_json(json.dumps(fields, ensure_ascii=False, indent=2)))
 
 
 @app.command()

@@ -18,6 +18,11 @@ def printable(text: str, *, keep: str = "") -> str:
     return _ACTING.sub(lambda found: found[0] if found[0] in keep else _shown(found[0]), text)
 
 
+def printable_json(document: str) -> str:
+    """JSON with escapes in place of those characters: it means the same to whoever reads it. Line breaks stay."""
+    return _ACTING.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", document)
+
+
 def _shown(character: str) -> str:
     code = ord(character)
     if code < 0x20:

@@ -16,6 +16,7 @@ from listener.configuration.config import Config
 from listener.configuration.triggers import triggers_of
 from listener.ledger.costs import By, Cost, CostLedger, Today
 from listener.ledger.reserving import Spending
+from manifests.printable import printable_json
 
 _SHOWN = 100
 """Lines of a table; the dearest runs. JSON has all."""
@@ -39,7 +40,8 @@ async def show_costs(config: Config, by: By, days: int, *, as_json: bool, consol
         costs, today = await ledger.costs(by, days=days, now=now), await ledger.today(now)
     budgets = _budgets(config, today)
     if as_json:
-        print(json.dumps(_document(by, days, costs, today, budgets), ensure_ascii=False, indent=2), file=console.file)
+        document = json.dumps(_document(by, days, costs, today, budgets), ensure_ascii=False, indent=2)
+        print(printable_json(document), file=console.file)
         return
     if costs:
         console.print(_costs_table(by, costs), "")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from manifests.printable import printable
+from manifests.printable import printable, printable_json
 from manifests.shown import without_queries
 
 
@@ -23,7 +24,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         _cut_queries,
     ]
     last: list[Processor] = (
-        [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [structlog.processors.JSONRenderer(_json, ensure_ascii=False)]
         if form == "json"
         else [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
     )
@@ -52,11 +53,16 @@ _OF_SEVERAL_LINES = ("exception", "stack")
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A key or a worker's text may hold what acts on the terminal; JSON has escapes for it."""
+    """A key or a worker's text may hold what acts on the terminal."""
     return {
         name: printable(value, keep="\n" if name in _OF_SEVERAL_LINES else "") if isinstance(value, str) else value
         for name, value in event.items()
     }
+
+
+def _json(event: EventDict, **options: Any) -> str:
+    """The same in JSON, which has escapes for it."""
+    return printable_json(json.dumps(event, **options))
 
 
 def _cut_queries(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
