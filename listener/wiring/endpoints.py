@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,15 +14,14 @@ from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.local import LocalBackend
 from gpu_dispatch.local_settings import LocalSettings
-from gpu_dispatch.sandbox import Sandbox
 from gpu_dispatch.task import Capability
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import EndpointConfig, LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
-from listener.configuration.state import state_folder
 from listener.deploy.finding import find_endpoint_ids
 from listener.deploy.wishes import price_of
 from listener.dispatch.pool import Former, Place
+from listener.wiring.sandbox import build_sandbox
 from manifests.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,31 +118,19 @@ def spec_of(endpoint: EndpointConfig, config: Config) -> EndpointSpec:
 def build_local(config: Config, environment: Environment, environ: Mapping[str, str], name: str) -> LocalBackend:
     local = config.local
     root = config.store.root.absolute() if isinstance(config.store, FolderStoreConfig) else None
-    ffmpeg = environment.ffmpeg or local.ffmpeg
+    ffmpeg, model_dir = environment.ffmpeg or local.ffmpeg, environment.model_dir or local.model_dir
+    confined = local.sandbox == "bubblewrap"
     settings = LocalSettings(
         name=name,
         slots={"whisper": local.whisper_slots, "nvenc": local.nvenc_slots},
         file_root=root,
-        model_dir=environment.model_dir or local.model_dir,
+        model_dir=model_dir,
         models=local.models,
         allow_download=local.download_models,
         ffmpeg=str(ffmpeg) if ffmpeg else None,
         idle_s=local.idle,
         memory=local.memory or 0,
         disk=local.disk or 0,
-        sandbox=_sandbox(config, environ) if local.sandbox == "bubblewrap" else None,
+        sandbox=build_sandbox(config, environment, environ, ffmpeg=ffmpeg, model_dir=model_dir) if confined else None,
     )
     return LocalBackend(settings, environ=environ)
-
-
-def _sandbox(config: Config, environ: Mapping[str, str]) -> Sandbox:
-    """Jobs leave outputs in a folder store, and models where they are kept; state and secrets are none of theirs."""
-    state = state_folder(config)
-    secrets = [Path(value) for name, value in environ.items() if name.endswith("_FILE") and value]
-    hidden = [*([state] if state else []), Path("/run/secrets"), *secrets]
-    writable = [Path.home() / ".cache"] if config.local.download_models else []
-    if config.local.download_models and config.local.model_dir:
-        writable.append(config.local.model_dir)
-    if isinstance(config.store, FolderStoreConfig):
-        writable.append(config.store.root.absolute())
-    return Sandbox(tuple(writable), tuple(hidden))
