@@ -9,7 +9,7 @@ from typing import cast
 from manifests.errors import TooManyImages, UnknownField
 from manifests.models import MAX_IMAGES, Image, Manifest
 from manifests.nearest import did_you_mean
-from manifests.tree import Tree, printable, shorten
+from manifests.tree import Tree, escaped, shorten
 
 _MAX_UNKNOWN = 200
 """Unknown names of which a model may still tell; beyond that the first one has to do."""
@@ -40,5 +40,5 @@ def _check_names(names: Iterable[tuple[str, str]], known: Iterable[str], owner: 
         raise UnknownField(
             f"{shorten(place)} is no field of {owner}{did_you_mean(name, valid)}. And {_MAX_UNKNOWN} more.",
             hint=f"The fields are: {', '.join(sorted(valid))}.",
-            where=printable(place[:60]),
+            where=escaped(place[:60]),
         )

@@ -19,7 +19,7 @@ from manifests.keys import climbs
 from manifests.models import MODELS, Manifest
 from manifests.nearest import did_you_mean
 from manifests.syntax import parse_fields
-from manifests.tree import Tree, printable, shorten
+from manifests.tree import Tree, escaped, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +119,5 @@ def _check_names(
             raise UnknownField(
                 f"In {place}: {shorten(name)} is no field of {owner}{did_you_mean(name, [*names, *sections])}.",
                 hint=f"The fields are: {', '.join(sorted(names))}.",
-                where=f"{place}: {printable(name[:60])}",
+                where=f"{place}: {escaped(name[:60])}",
             )

@@ -20,7 +20,7 @@ from manifests.errors import (
     UnknownField,
 )
 from manifests.nearest import did_you_mean, nearest
-from manifests.tree import printable, shorten
+from manifests.tree import escaped, shorten
 
 MAX_PROBLEMS = 8
 """Problems told in one message; the rest is counted."""
@@ -110,7 +110,7 @@ def _problem(error: ErrorDetails, model: type[BaseModel], operation: str) -> _Pr
 
 def spell(loc: Loc) -> str:
     """("images", 3, "duration") as images[3].duration."""
-    text = "".join(f"[{p}]" if isinstance(p, int) else f".{printable(p[:60])}" for p in loc)
+    text = "".join(f"[{p}]" if isinstance(p, int) else f".{escaped(p[:60])}" for p in loc)
     return text.removeprefix(".")
 
 

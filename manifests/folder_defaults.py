@@ -10,7 +10,7 @@ from manifests.defaults import Defaults
 from manifests.errors import AddressNotAllowed, InvalidPath
 from manifests.keys import output_folder
 from manifests.names import drop_folder
-from manifests.tree import Tree, printable, shorten
+from manifests.tree import Tree, escaped, shorten
 
 _OF_ADDRESSES = re.compile(
     r"(?:^|_)(?:url|urls|uri|uris|webhook|callback|header|headers|secret|secrets|token|password|authorization)$"
@@ -88,7 +88,7 @@ def _check_path(path: Tree, folder: str, key: str) -> None:
 def _addressed(fields: Mapping[str, Tree]) -> Iterator[str]:
     for name, value in fields.items():
         if name != _ECHOED and (_OF_ADDRESSES.search(name) or _holds_address(value)):
-            yield printable(name[:60])
+            yield escaped(name[:60])
 
 
 def _holds_address(value: Tree) -> bool:

@@ -17,7 +17,7 @@ from manifests.legacy import modernise
 from manifests.models import MODELS, Manifest
 from manifests.nearest import did_you_mean, nearest
 from manifests.syntax import parse_fields
-from manifests.tree import Tree, printable, shorten
+from manifests.tree import Tree, escaped, shorten
 
 _BY_MEDIA: dict[frozenset[str], str] = {
     frozenset({"audio"}): "transcribe",
@@ -166,7 +166,7 @@ def _incomplete(fields: Mapping[str, Tree], media: frozenset[str], origin: str) 
             return UnknownField(
                 f"{shorten(name)} is no field of a manifest (did you mean '{meant}'?).",
                 hint=_WAYS,
-                where=printable(name[:60]),
+                where=escaped(name[:60]),
             )
     said = f"The manifest names only {_listed(media)}" if media else "The manifest names no media"
     return MissingField(f"{said}; {_INCOMPLETE[media]} is missing.", hint=_WAYS, where=origin)

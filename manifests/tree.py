@@ -68,7 +68,7 @@ def shorten(value: object, limit: int = 60) -> str:
         return "null"
     if isinstance(value, str):
         value = shown(value)
-        return f"'{printable(value)}'" if len(value) <= limit else f"'{printable(value[:limit])}…'"
+        return f"'{escaped(value)}'" if len(value) <= limit else f"'{escaped(value[:limit])}…'"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -77,6 +77,6 @@ def shorten(value: object, limit: int = 60) -> str:
     return "a list" if isinstance(value, list | tuple) else "an object"
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """`text` on one line: control characters as their escapes."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
