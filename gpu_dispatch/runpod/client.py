@@ -30,8 +30,8 @@ from gpu_dispatch.runpod.troubles import (
     unknown_endpoint,
     why_broken,
 )
-from gpu_dispatch.transfer.limits import shown
 from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable
+from manifests.shown import shown
 
 _LONG = 2**18
 """Bytes of an answer from which on it is read beside the event loop."""

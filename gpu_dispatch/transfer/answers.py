@@ -7,9 +7,10 @@ import socket
 
 import aiohttp
 
-from gpu_dispatch.transfer.limits import TransferLimits, shown
+from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import GpuDropError, InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
+from manifests.shown import shown
 
 REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308}), "POST": frozenset({307, 308})}
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from manifests.errors import InputTooLarge
-from manifests.shown import shown
-
-__all__ = ["Budget", "TransferLimits", "shown"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from xml.sax.saxutils import escape
 
 from gpu_dispatch.task import PartUrls
 from gpu_dispatch.transfer.bodies import Moved
-from gpu_dispatch.transfer.limits import shown
 from gpu_dispatch.transfer.together import all_of
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import TransferFailed
+from manifests.shown import shown
 
 _MAX_ANSWER = 2**16
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")

@@ -28,9 +28,10 @@ from gpu_dispatch.transfer.answers import (
     reason_of,
 )
 from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, read_some, save
-from gpu_dispatch.transfer.limits import Budget, TransferLimits, shown
+from gpu_dispatch.transfer.limits import Budget, TransferLimits
 from manifests.errors import InputDenied, InvalidPath, StoreDenied, TransferFailed
 from manifests.hosts import parse_web_address
+from manifests.shown import shown
 
 
 @dataclass(frozen=True, slots=True)

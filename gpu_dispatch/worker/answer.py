@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from gpu_dispatch.seals import key_from_text, signed, verified
 from gpu_dispatch.task import GpuResult, GpuTask, result_from_json, result_to_wire
-from gpu_dispatch.transfer.limits import TransferLimits, shown
+from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import GpuDropError
+from manifests.shown import shown
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 _TOTAL_S = 300.0

@@ -6,7 +6,6 @@ import json
 import re
 from typing import Any, cast
 
-from gpu_dispatch.transfer.limits import shown
 from manifests.errors import (
     GpuDropError,
     MediaUnreadable,
@@ -16,6 +15,7 @@ from manifests.errors import (
     WorkerCrashed,
     WorkerError,
 )
+from manifests.shown import shown
 
 MAX_CHARACTERS = 500
 FIRST_LINE = 80

@@ -19,7 +19,7 @@ from yarl import URL
 
 from gpu_dispatch.task import TaskInput, TaskOutput
 from gpu_dispatch.transfer.address import is_trusted
-from gpu_dispatch.transfer.limits import TransferLimits, shown
+from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
 from manifests.errors import (
     AddressNotAllowed,
@@ -32,6 +32,7 @@ from manifests.errors import (
     StoreDenied,
     TransferFailed,
 )
+from manifests.shown import shown
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
