@@ -6,6 +6,7 @@ pytest_plugins = (
     "support.requirements",
     "support.stores",
     "support.servers",
+    "support.databases",
     "support.telling",
     "support.models",
     "support.media",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,18 +29,6 @@ from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S
 
 SAW = Seen("e1@1")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    else:
-        url = "postgresql+psycopg://" + request.getfixturevalue("postgres_url").partition("://")[2]
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def told(key: str, *, created: bool = True, received: float = 1.0) -> Told:

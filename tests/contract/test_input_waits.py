@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.input_waits import LEASE_S, MAX_PAUSE_S, InputWait, InputWaitLedger
 from listener.ledger.runs import RunLedger, RunRow
-from support.servers import create_database
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres_server")
-        url = create_database(server).replace("postgresql://", "postgresql+psycopg://")
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def waiting(database: Database, *names: str, due: float = 10.0) -> InputWaitLedger:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -37,25 +36,10 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    return "postgresql+psycopg://" + request.getfixturevalue("postgres_url").partition("://")[2]
-
-
 @pytest.fixture
-async def database(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def other(url: str, database: Database) -> AsyncIterator[Database]:
+async def other(ledger_url: str, database: Database) -> AsyncIterator[Database]:
     """Another listener's, on the same tables."""
-    other = Database(url)
+    other = Database(ledger_url)
     await other.open()
     yield other
     await other.close()
@@ -300,8 +284,10 @@ async def test_an_answer_is_given_only_when_the_other_listener_sees_it(
         assert (await only(theirs, entry)).state == "ended"
 
 
-async def test_calls_that_come_at_once_share_a_few_transactions(postgres_url: str, clock: Clock) -> None:
-    database = Database("postgresql+psycopg://" + postgres_url.partition("://")[2])
+async def test_calls_that_come_at_once_share_a_few_transactions(
+    postgres_url: str, postgres_ledger: str, clock: Clock
+) -> None:
+    database = Database(postgres_ledger)
     await database.open()
     ledger = JobLedger(database, clock)
     await asyncio.gather(*(ledger.reserve(job(f"{i}"), ANYTHING) for i in range(400)))
@@ -354,10 +340,10 @@ async def test_a_reservation_nobody_waited_for_is_given_back(database: Database,
 
 
 async def test_a_database_that_is_away_is_told_to_every_caller(
-    jobs: JobLedger, url: str, request: pytest.FixtureRequest
+    jobs: JobLedger, ledger_url: str, request: pytest.FixtureRequest
 ) -> None:
     await jobs.reserve(job("a"), ANYTHING)
-    with away(url, request):
+    with away(ledger_url, request):
         asked = [jobs.reserve(job(f"b{i}"), ANYTHING) for i in range(30)]
         answers = await asyncio.gather(*asked, jobs.ended("a", outcome="done"), return_exceptions=True)
     assert all(isinstance(answer, StoreUnavailable) for answer in answers)
@@ -393,10 +379,9 @@ def renamed_table(url: str) -> Generator[None]:
 
 
 async def test_a_listener_that_freezes_while_it_reserves_does_not_stop_the_others(
-    postgres_url: str, clock: Clock
+    postgres_ledger: str, clock: Clock
 ) -> None:
-    url = "postgresql+psycopg://" + postgres_url.partition("://")[2]
-    frozen, database = Database(url), Database(url)
+    frozen, database = Database(postgres_ledger), Database(postgres_ledger)
     await frozen.open()
     await database.open()
     wake_up = await frozen.call(lambda: stop_in_the_middle(frozen))

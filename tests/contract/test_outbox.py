@@ -38,17 +38,9 @@ SETTINGS = CallbackSettings(private_hosts=frozenset({"127.0.0.1"}), timeout_s=2.
 NOW = 1_700_000_000.0
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    return request.getfixturevalue("postgres_url").replace("postgresql://", "postgresql+psycopg://")
-
-
 @pytest.fixture
-async def ledger(url: str) -> AsyncIterator[CallbackLedger]:
-    async with opened(url) as database:
-        yield CallbackLedger(database)
+def ledger(database: Database) -> CallbackLedger:
+    return CallbackLedger(database)
 
 
 @asynccontextmanager
@@ -134,8 +126,8 @@ async def test_a_clock_that_was_set_back_holds_nothing_up(ledger: CallbackLedger
     assert await claimed(ledger) == ["r1"]
 
 
-async def test_those_that_are_over_are_not_looked_through(url: str) -> None:
-    async with opened(url) as database:
+async def test_those_that_are_over_are_not_looked_through(ledger_url: str) -> None:
+    async with opened(ledger_url) as database:
         asked: list[tuple[str, Any]] = []
 
         def explain() -> str:
@@ -157,9 +149,8 @@ async def test_those_that_are_over_are_not_looked_through(url: str) -> None:
     assert not re.search("Seq Scan on gpudrop_callbacks|SCAN gpudrop_callbacks(?! USING)", plan)
 
 
-async def test_two_listeners_never_hold_the_same(postgres_url: str) -> None:
-    url = postgres_url.replace("postgresql://", "postgresql+psycopg://")
-    async with opened(url) as one, opened(url) as other:
+async def test_two_listeners_never_hold_the_same(postgres_ledger: str) -> None:
+    async with opened(postgres_ledger) as one, opened(postgres_ledger) as other:
         ledgers = [CallbackLedger(one), CallbackLedger(other)]
         for n in range(60):
             await ledgers[0].add(row_of(f"r{n}"), b"1")
@@ -213,12 +204,12 @@ async def running(
         yield listeners
 
 
-async def test_a_deaf_receiver_holds_nobody_up(url: str, tmp_path: Path, receiver: Receiver) -> None:
+async def test_a_deaf_receiver_holds_nobody_up(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
     with ExitStack() as stack:
         deaf = stack.enter_context(listening())
         deaf.otherwise = Answer(fault="hang")
         patient = replace(SETTINGS, timeout_s=30.0)
-        async with running(url, tmp_path, "m1", settings=patient) as (listener,):
+        async with running(ledger_url, tmp_path, "m1", settings=patient) as (listener,):
             for n in range(60):
                 await listener.outbox.add(f"deaf-{n}", deaf.url, b"{}")
             for n in range(20):
@@ -231,9 +222,9 @@ async def test_a_deaf_receiver_holds_nobody_up(url: str, tmp_path: Path, receive
             await listener.until([f"deaf-{n}" for n in range(60)])
 
 
-async def test_faults_of_receivers_are_outlived_and_told(url: str, tmp_path: Path, receiver: Receiver) -> None:
+async def test_faults_of_receivers_are_outlived_and_told(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers += [Answer(fault="reset"), PAGE, Answer(500), Answer(409, b"is running already"), Answer(204, b"")]
-    async with running(url, tmp_path, "m1") as (listener,):
+    async with running(ledger_url, tmp_path, "m1") as (listener,):
         await listener.outbox.add("r1", receiver.url, b'{"a": 1}')
         row = (await listener.until(["r1"]))["r1"]
     assert (row.attempts, row.last_error, row.hint) == (5, "", "")
@@ -242,9 +233,9 @@ async def test_faults_of_receivers_are_outlived_and_told(url: str, tmp_path: Pat
     assert Counter(each.headers["X-Gpudrop-Callback-Id"] for each in receiver.heard) == {"callback-r1": 5}
 
 
-async def test_retry_after_is_heeded(url: str, tmp_path: Path, receiver: Receiver) -> None:
+async def test_retry_after_is_heeded(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers += [Answer(429, headers={"Retry-After": "2000"})]
-    async with running(url, tmp_path, "m1") as (listener,):
+    async with running(ledger_url, tmp_path, "m1") as (listener,):
         began = time.time()
         await listener.outbox.add("r1", receiver.url, b"{}")
         async with asyncio.timeout(HANG_S):
@@ -262,9 +253,9 @@ async def test_retry_after_is_heeded(url: str, tmp_path: Path, receiver: Receive
     ],
 )  # fmt: skip
 async def test_what_keeps_a_callback_from_going_out_is_said(
-    url: str, tmp_path: Path, receiver: Receiver, address: str, error: str
+    ledger_url: str, tmp_path: Path, receiver: Receiver, address: str, error: str
 ) -> None:
-    async with running(url, tmp_path, "m1", settings=replace(SETTINGS, max_attempts=1)) as (listener,):
+    async with running(ledger_url, tmp_path, "m1", settings=replace(SETTINGS, max_attempts=1)) as (listener,):
         await listener.outbox.add("r1", address.replace("HOST", receiver.host), b"{}")
         row = (await listener.until(["r1"], "given_up"))["r1"]
     assert error.lower() in row.last_error.lower()
@@ -272,24 +263,23 @@ async def test_what_keeps_a_callback_from_going_out_is_said(
 
 
 @pytest.mark.parametrize("address", ["http://h:99999/", "http://[::1/", "http://10.0.0.5:5678/x", "http://[fec0::1]/"])
-async def test_an_address_that_may_not_be_called(url: str, tmp_path: Path, address: str) -> None:
-    async with running(url, tmp_path, "m1") as (listener,):
+async def test_an_address_that_may_not_be_called(ledger_url: str, tmp_path: Path, address: str) -> None:
+    async with running(ledger_url, tmp_path, "m1") as (listener,):
         await listener.outbox.add("r1", address, b"{}")
         row = (await listener.until(["r1"], "refused"))["r1"]
     assert ("10.0.0.5" in address) == ('callbacks.private_hosts: ["10.0.0.5:5678"]' in row.hint)
 
 
-async def test_a_defect_is_a_failed_attempt(url: str, tmp_path: Path, receiver: Receiver) -> None:
-    async with running(url, tmp_path, "m1", settings=replace(SETTINGS, max_attempts=2)) as (listener,):
+async def test_a_defect_is_a_failed_attempt(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    async with running(ledger_url, tmp_path, "m1", settings=replace(SETTINGS, max_attempts=2)) as (listener,):
         await listener.outbox.add("no\nheader", receiver.url, b"{}")
         row = (await listener.until(["no\nheader"], "given_up"))["no\nheader"]
     assert (row.attempts, row.last_error, receiver.heard) == (2, DEFECT.message, [])
 
 
-async def test_several_listeners_post_each_once(postgres_url: str, tmp_path: Path, receiver: Receiver) -> None:
-    url = postgres_url.replace("postgresql://", "postgresql+psycopg://")
+async def test_several_listeners_post_each_once(postgres_ledger: str, tmp_path: Path, receiver: Receiver) -> None:
     run_ids = [f"r{n}" for n in range(80)]
-    async with running(url, tmp_path, "m1", "m2", "m3") as listeners:
+    async with running(postgres_ledger, tmp_path, "m1", "m2", "m3") as listeners:
         for n, run_id in enumerate(run_ids):
             await listeners[n % 3].outbox.add(run_id, receiver.url, run_id.encode())
         await listeners[0].until(run_ids)
@@ -315,21 +305,21 @@ async def noted(url: str, folder: Path, receiver: Receiver, *newer: RunRequest, 
     return json.loads((folder / "a.done.json").read_bytes())
 
 
-async def test_the_runs_own_sidecar_tells_of_it(url: str, tmp_path: Path, receiver: Receiver) -> None:
-    found = await noted(url, tmp_path, receiver)
+async def test_the_runs_own_sidecar_tells_of_it(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    found = await noted(ledger_url, tmp_path, receiver)
     assert found == {
         "code": 200, "run_id": "r1", "metadata": {},
         "callback": {"state": "delivered", "attempts": 1, "last_error": "", "hint": ""},
     }  # fmt: skip
 
 
-async def test_no_other_runs_sidecar_does(url: str, tmp_path: Path, receiver: Receiver) -> None:
+async def test_no_other_runs_sidecar_does(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
     newer = replace(REQUEST, run_id="r2", version="v2")
-    assert await noted(url, tmp_path, receiver, newer) == json.loads(DONE)
+    assert await noted(ledger_url, tmp_path, receiver, newer) == json.loads(DONE)
 
 
-async def test_a_sidecar_that_is_another_runs_stays(url: str, tmp_path: Path, receiver: Receiver) -> None:
-    assert await noted(url, tmp_path, receiver, lies_there=b'{"run_id": "r2"}') == {"run_id": "r2"}
+async def test_a_sidecar_that_is_another_runs_stays(ledger_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    assert await noted(ledger_url, tmp_path, receiver, lies_there=b'{"run_id": "r2"}') == {"run_id": "r2"}
 
 
 @pytest.mark.minio

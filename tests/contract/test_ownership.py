@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,21 +21,6 @@ from listener.store import ObjectMeta
 
 ONE, TWO = Claim("r1", "one.mp3", 0), Claim("r2", "two.mp3", 0)
 KEYS = ["out/a.srt", "out/b.srt"]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    return "postgresql+psycopg://" + request.getfixturevalue("postgres_url").partition("://")[2]
-
-
-@pytest.fixture
-async def database(url: str) -> AsyncIterator[Database]:
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def run(key: str, run_id: str = "", **changes: Any) -> RunRow:
@@ -119,9 +102,9 @@ async def test_an_output_that_is_a_drop_itself_stays_its_runs(database: Database
     assert await owners.claim("bucket", ["clip.mp4"], replace(ONE, run_id="r1 again")) == ()
 
 
-async def test_of_two_listeners_one_gets_the_keys(url: str, database: Database) -> None:
+async def test_of_two_listeners_one_gets_the_keys(ledger_url: str, database: Database) -> None:
     """Wherever several may work on one ledger."""
-    others = [Database(url) for _ in range(4)]
+    others = [Database(ledger_url) for _ in range(4)]
     for each in others:
         await each.open()
     claims = [Claim(f"r{n}", f"{n}.mp3", 0) for n in range(len(others))]
@@ -165,12 +148,12 @@ async def test_a_name_is_free_once_its_drop_is_gone_and_its_runs_are_over(databa
     assert await dropped(database, "w.job.yml") == {"w.job.yml": "w"}
 
 
-async def test_a_name_that_is_released_in_that_moment_is_taken(url: str, database: Database) -> None:
-    if url.startswith("sqlite"):
+async def test_a_name_that_is_released_in_that_moment_is_taken(ledger_url: str, database: Database) -> None:
+    if ledger_url.startswith("sqlite"):
         pytest.skip("one transaction at a time")
     await dropped(database, "w.job.json")
     await ended(database, "w.job.json")
-    other = Database(url)
+    other = Database(ledger_url)
     await other.open()
 
     released: list[str] = []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
@@ -14,21 +11,8 @@ from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Told
 from listener.ledger.input_waits import InputWait, InputWaitLedger
 from listener.ledger.runs import RunLedger, RunRow
-from support.servers import create_database
 
 SHARES = 3
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres_server")
-        url = create_database(server).replace("postgresql://", "postgresql+psycopg://")
-    database = Database(url)
-    await database.open()
-    yield database
-    await database.close()
 
 
 class Plans:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-
-import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.secrets import SECRET_BYTES, SecretLedger
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    return "postgresql+psycopg://" + request.getfixturevalue("postgres_url").partition("://")[2]
-
-
-async def test_all_listeners_have_the_same_secret_for_ever(url: str) -> None:
-    databases = [Database(url) for _ in range(4)]
+async def test_all_listeners_have_the_same_secret_for_ever(ledger_url: str) -> None:
+    databases = [Database(ledger_url) for _ in range(4)]
     for database in databases:
         await database.open()
     ledgers = [SecretLedger(database, lambda at=float(i): at) for i, database in enumerate(databases)]
