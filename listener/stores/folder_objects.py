@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -127,6 +128,8 @@ class FolderObjects:
         self.look()
         with new_file(self._root, b""):
             pass
+        if not os.access(self._root, os.W_OK | os.X_OK):  # the folder within, where files are made, may be ours alone
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         remove_stale(self._root)
 
     def look(self) -> None:
