@@ -10,49 +10,38 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import json
-import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import obstore
-import psutil
-import yaml
-from minio import Minio
+from ground import (
+    HANG_S,
+    ROOT,
+    Listener,
+    client_config,
+    disk,
+    environment,
+    keys_of,
+    listening,
+    minio,
+    percentiles,
+    store_of,
+)
 from obstore.store import S3Store as Bucket
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
 MANIFEST = "operation: transcribe\naudio: audio.mp3\nmodel: tiny\npath: {path}/\n"
 CLIENTS = 8
 NEVER_S = 1e9
-
-
-def load_servers() -> Any:
-    sys.path.append(str(ROOT / "scripts"))
-    spec = importlib.util.spec_from_file_location("bench_servers", ROOT / "scripts" / "servers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_servers"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
 @dataclass
@@ -91,8 +80,7 @@ class Bench:
 
     bucket: Bucket
     provider: Provider
-    log: Path
-    process: psutil.Process
+    listener: Listener
     dropped: dict[str, float] = field(default_factory=dict[str, float])
 
     async def drop_all(self, drops: int) -> None:
@@ -108,88 +96,69 @@ class Bench:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
     async def all_sent(self) -> dict[str, float]:
-        """When each task was sent, once every drop has been. Raises RuntimeError when a run has ended without it."""
-        while True:
-            sent: dict[str, float] = (await self.provider.told())["sent"]
-            if len(sent) >= len(self.dropped):
-                return sent
-            if failed := self.logged("run_ended"):
-                raise RuntimeError(f"{len(failed)} runs failed; see {self.log}")
+        """When each task was sent, once every drop has been."""
+        sent: dict[str, float] = {}
+        deadline = time.monotonic() + HANG_S
+        while len(sent) < len(self.dropped):
             await asyncio.sleep(1)
+            self.expect_no_failure()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{len(sent)} of {len(self.dropped)} jobs were sent within {HANG_S:.0f} s")
+            sent = (await self.provider.told())["sent"]
+        return sent
+
+    async def all_done(self) -> dict[str, tuple[str, float]]:
+        def look() -> dict[str, tuple[str, float]] | None:
+            self.expect_no_failure()
+            done = self.logged("run_done")
+            return done if len(done) >= len(self.dropped) else None
+
+        return await self.listener.until(look, "the runs", pause_s=1.0)
+
+    def expect_no_failure(self) -> None:
+        """Raises RuntimeError when a run has failed, or the listener has ended."""
+        if failed := self.listener.entries('"run_ended"'):
+            raise RuntimeError(f"{len(failed)} runs failed; the first: {failed[0]}")
+        self.listener.expect_running()
 
     def logged(self, event: str) -> dict[str, tuple[str, float]]:
         """Run id to key and time, of every line about `event`."""
-        found: dict[str, tuple[str, float]] = {}
-        for line in self.log.read_text("utf-8").splitlines():
-            if f'"{event}"' in line:
-                entry = json.loads(line)
-                found[entry["run_id"]] = entry["key"], datetime.fromisoformat(entry["timestamp"]).timestamp()
-        return found
-
-    def busy_s(self) -> float:
-        times = self.process.cpu_times()
-        return times.user + times.system
-
-    @property
-    def memory(self) -> str:
-        return f"{self.process.memory_info().rss / 1e6:.0f} MB"
+        return {
+            entry["run_id"]: (entry["key"], datetime.fromisoformat(entry["timestamp"]).timestamp())
+            for entry in self.listener.entries(f'"{event}"')
+        }
 
 
 @asynccontextmanager
 async def bench(after_s: float, *, concurrent_runs: int) -> AsyncIterator[Bench]:
-    servers = load_servers()
     async with contextlib.AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp"))))
-        server = servers.start("minio", folder / "minio")
-        stack.callback(servers.stop, server)
-        Minio(server.host, server.access_key, server.secret_key, secure=False, region="us-east-1").make_bucket("bench")
-        keys: Any = {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
-        s3: Any = {"endpoint": server.endpoint, "region": "us-east-1", **keys}
-        bucket = Bucket("bench", config=s3, client_options={"allow_http": True})
+        folder = stack.enter_context(disk())
+        server = stack.enter_context(minio(folder, "bench"))
+        bucket = Bucket("bench", config=client_config(server), client_options={"allow_http": True})
         await obstore.put_async(bucket, "in/audio.mp3", b"not really audio")
         runpod = await stack.enter_async_context(provider(after_s))
-        log, process = start_listener(folder, server, runpod, concurrent_runs)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        while '"ready"' not in (text := log.read_text("utf-8")) or "stream_connected" not in text:
-            if process.poll() is not None:
-                raise RuntimeError(f"the listener ended:\n{text}")
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(2)
-        yield Bench(bucket, runpod, log, psutil.Process(process.pid))
-
-
-def start_listener(folder: Path, server: Any, runpod: Provider, limit: int) -> tuple[Path, subprocess.Popen[bytes]]:
-    config = {
-        "store": {"kind": "s3", "endpoint": server.endpoint, "buckets": ["bench"]},
-        "state": str(folder / "state"),
-        "log": {"format": "json"},
-        "concurrent_runs": limit,
-        "runpod": {"api": runpod.url},
-        "endpoints": [{"kind": "runpod", "name": "bench", "id": "bench", "capabilities": ["whisper"]}],
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    log = folder / "log"
-    environ = environment(
-        GPUDROP_S3_ACCESS_KEY=server.access_key,
-        GPUDROP_S3_SECRET_KEY=server.secret_key,
-        GPUDROP_RUNPOD_API_KEY=runpod.key,
-    )
-    with log.open("wb") as out:
-        command = [sys.executable, "-m", "listener", "run", "--config", str(folder / "config.yaml")]
-        return log, subprocess.Popen(command, stderr=out, stdout=out, cwd=folder, env=environ)
+        config = {
+            "store": store_of(server, "bench"),
+            "log": {"format": "json"},
+            "concurrent_runs": concurrent_runs,
+            "runpod": {"api": runpod.url},
+            "endpoints": [{"kind": "runpod", "name": "bench", "id": "bench", "capabilities": ["whisper"]}],
+        }
+        keys = {**keys_of(server), "GPUDROP_RUNPOD_API_KEY": runpod.key}
+        listener = await stack.enter_async_context(listening(folder, config, ('"ready"', "stream_connected"), **keys))
+        yield Bench(bucket, runpod, listener)
 
 
 async def submit(drops: int, after_s: float, limit: int) -> list[tuple[str, str]]:
     async with bench(after_s, concurrent_runs=limit) as it:
-        began, busy = time.time(), it.busy_s()
+        began, busy = time.time(), it.listener.busy_s()
         await it.drop_all(drops)
         put = time.time() - began
         sent = await it.all_sent()
-        taken, busy = max(sent.values()) - began, it.busy_s() - busy
+        taken, busy = max(sent.values()) - began, it.listener.busy_s() - busy
         accepted = it.logged("run_accepted")
         at = {accepted[task.rpartition("-j")[0]][0]: when for task, when in sent.items()}
-        p50, p99 = _percentiles([at[key] - when for key, when in it.dropped.items()])
+        p50, p99 = percentiles([at[key] - when for key, when in it.dropped.items()])
         last = max(when for _, when in accepted.values()) - began
         rows = [
             ("PUTs a second", f"{drops / put:.0f}"),
@@ -198,15 +167,13 @@ async def submit(drops: int, after_s: float, limit: int) -> list[tuple[str, str]
             ("from PUT returned to job sent, p50 / p99", f"{p50:.1f} s / {p99:.1f} s"),
             ("the listener, of one core, until the last was sent", f"{busy / taken:.0%}"),
             ("processor time of the listener a job", f"{1000 * busy / drops:.1f} ms"),
-            ("memory of the listener", it.memory),
+            ("memory of the listener", f"{it.listener.memory_mb:.0f} MB"),
         ]
         if after_s < NEVER_S:
-            while len(done := it.logged("run_done")) < drops:
-                await asyncio.sleep(1)
-            ended = max(when for _, when in done.values()) - began
+            ended = max(when for _, when in (await it.all_done()).values()) - began
             rows.append(("runs done a second, to the last sidecar", f"{drops / ended:.1f}"))
             rows.append(("status calls", str((await it.provider.told())["calls"].get("status", 0))))
-            rows.append(("memory of the listener at the end", it.memory))
+            rows.append(("memory of the listener at the end", f"{it.listener.memory_mb:.0f} MB"))
         return rows
 
 
@@ -215,15 +182,15 @@ async def waiting(jobs: int, settle_s: float, seconds: float) -> list[tuple[str,
         await it.drop_all(jobs)
         await it.all_sent()
         await asyncio.sleep(settle_s)
-        before, busy, began = (await it.provider.told())["calls"], it.busy_s(), time.time()
+        before, busy, began = (await it.provider.told())["calls"], it.listener.busy_s(), time.time()
         await asyncio.sleep(seconds)
-        taken, busy, after = time.time() - began, it.busy_s() - busy, (await it.provider.told())["calls"]
+        taken, busy, after = time.time() - began, it.listener.busy_s() - busy, (await it.provider.told())["calls"]
         calls = after.get("status", 0) - before.get("status", 0)
         return [
             ("jobs in flight", str(jobs)),
             ("the listener, of one core", f"{busy / taken:.1%}"),
-            ("memory of the listener", it.memory),
-            ("threads of the listener", str(it.process.num_threads())),
+            ("memory of the listener", f"{it.listener.memory_mb:.0f} MB"),
+            ("threads of the listener", str(it.listener.process.num_threads())),
             ("status calls a second", f"{calls / taken:.1f}"),
         ]
 
@@ -272,7 +239,7 @@ async def main():
         async with gate:
             await engine.submit(f"run-{i}", {"a": "b" * 500})
     await asyncio.gather(*(submit(i) for i in range(runs)))
-    await story.over.wait()
+    await asyncio.wait_for(story.over.wait(), 3600)
     print(runs / (time.perf_counter() - began))
     await engine.close()
 
@@ -282,17 +249,13 @@ asyncio.run(main())
 
 async def engine_alone(runs: int) -> float:
     """Workflows of two recorded steps a second."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+    with disk() as folder:
         command = [sys.executable, "-c", ENGINE_ALONE, f"{folder}/engine.sqlite", str(runs)]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment())
         out, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError("the engine alone failed")
         return float(out)
-
-
-def _percentiles(seconds: Sequence[float]) -> tuple[float, float]:
-    """p50 and p99."""
-    found = statistics.quantiles(seconds, n=100, method="inclusive")
-    return found[49], found[98]
 
 
 def show(title: str, rows: Sequence[tuple[str, str]]) -> None:

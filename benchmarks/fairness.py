@@ -13,11 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,17 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-import psutil
-import yaml
-from dispatch import ROOT, environment, load_servers
-from minio import Minio
+from ground import ROOT, Listener, client_config, disk, keys_of, listening, minio, store_of
 from obstore.store import LocalStore, S3Store
 from rich.console import Console
 from rich.table import Table
 
 MEDIA = ROOT / "examples" / "samples" / "media"
 CLIENTS = 8
-HANG_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +65,7 @@ class Times:
 @dataclass
 class Bench:
     bucket: Any
-    log: Path
-    process: psutil.Process
+    listener: Listener
     drops: int = 0
 
     async def drop(self) -> Times:
@@ -82,12 +74,10 @@ class Bench:
         key = f"other/{self.drops}.job.json"
         await obstore.put_async(self.bucket, key, b'{"video": "clip.mp4", "audio": "chord.ogg"}')
         began = time.time()
-        while (done := self.logged("run_done", key)) is None:
-            if time.time() - began > HANG_S:
-                raise RuntimeError(f"{key} is not done")
-            await asyncio.sleep(0.2)
-        accepted = self.logged("run_accepted", key)
-        return Times((accepted or done) - began, done - began)
+        said = await self.listener.until(lambda: self._over(key), key, pause_s=0.2)
+        if "run_done" not in said:
+            raise RuntimeError(f"{key} failed:\n{self.listener.text()[-5000:]}")
+        return Times(said.get("run_accepted", said["run_done"]) - began, said["run_done"] - began)
 
     async def flood(self, drops: list[tuple[str, bytes]]) -> None:
         left = list(reversed(drops))
@@ -99,47 +89,31 @@ class Bench:
 
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
-    def logged(self, event: str, key: str) -> float | None:
-        """When the listener said so."""
-        command = ["grep", "-F", f'"key": "{key}"', str(self.log)]
+    def _over(self, key: str) -> dict[str, float] | None:
+        """When the listener said what of a drop, by event; None before its run has ended."""
+        said: dict[str, float] = {}
+        command = ["grep", "-F", f'"key": "{key}"', str(self.listener.log)]
         for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
             entry = json.loads(line)
-            if entry["event"] == event:
-                return datetime.fromisoformat(entry["timestamp"]).timestamp()
-        return None
+            said.setdefault(entry["event"], datetime.fromisoformat(entry["timestamp"]).timestamp())
+        return said if {"run_done", "run_ended"} & said.keys() else None
 
     def count(self, event: str) -> int:
-        command = ["grep", "-c", "-F", f'"event": "{event}"', str(self.log)]
+        command = ["grep", "-c", "-F", f'"event": "{event}"', str(self.listener.log)]
         return int(subprocess.run(command, capture_output=True, text=True, check=False).stdout or 0)
-
-    @property
-    def memory_mb(self) -> float:
-        return self.process.memory_info().rss / 1e6
 
 
 @asynccontextmanager
 async def bench(kind: str) -> AsyncGenerator[Bench]:
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp"))))
+        folder = stack.enter_context(disk())
         bucket, config, keys = _minio(folder, stack) if kind == "minio" else _folder(folder)
         for name in ("clip.mp4", "chord.ogg"):
             await obstore.put_async(bucket, f"other/{name}", (MEDIA / name).read_bytes())
         for i in range(5):
             await obstore.put_async(bucket, f"flood/{i}/picture.jpg", (MEDIA / "dawn.jpg").read_bytes())
-        config |= {"state": str(folder / "state"), "log": {"format": "json", "level": "debug"}}
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        log = folder / "log"
-        command = [sys.executable, "-m", "listener", "run", "--config", str(folder / "config.yaml")]
-        with log.open("wb") as out:
-            process = subprocess.Popen(command, stderr=out, stdout=out, cwd=folder, env=environment(**keys))
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        while '"ready"' not in log.read_text("utf-8"):
-            if process.poll() is not None:
-                raise RuntimeError(f"the listener ended:\n{log.read_text('utf-8')}")
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(2)
-        yield Bench(bucket, log, psutil.Process(process.pid))
+        config |= {"log": {"format": "json", "level": "debug"}}
+        yield Bench(bucket, await stack.enter_async_context(listening(folder, config, ('"ready"',), **keys)))
 
 
 def _folder(folder: Path) -> tuple[Any, dict[str, Any], dict[str, str]]:
@@ -148,22 +122,16 @@ def _folder(folder: Path) -> tuple[Any, dict[str, Any], dict[str, str]]:
 
 
 def _minio(folder: Path, stack: AsyncExitStack) -> tuple[Any, dict[str, Any], dict[str, str]]:
-    servers = load_servers()
-    server = servers.start("minio", folder / "minio")
-    stack.callback(servers.stop, server)
-    Minio(server.host, server.access_key, server.secret_key, secure=False, region="us-east-1").make_bucket("bench")
-    keys: Any = {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
-    s3: Any = {"endpoint": server.endpoint, "region": "us-east-1", **keys}
-    config = {"store": {"kind": "s3", "endpoint": server.endpoint, "buckets": ["bench"]}}
-    environ = {"GPUDROP_S3_ACCESS_KEY": server.access_key, "GPUDROP_S3_SECRET_KEY": server.secret_key}
-    return S3Store("bench", config=s3, client_options={"allow_http": True}), config, environ
+    server = stack.enter_context(minio(folder, "bench"))
+    bucket = S3Store("bench", config=client_config(server), client_options={"allow_http": True})
+    return bucket, {"store": store_of(server, "bench")}, keys_of(server)
 
 
 async def measure(kind: str, flood: Flood) -> list[tuple[str, str]]:
     async with bench(kind) as it:
         await it.drop()
         alone = [await it.drop() for _ in range(3)]
-        memory = it.memory_mb
+        memory = it.listener.memory_mb
         drops = flood.drops()
         began = time.time()
         flooding = asyncio.create_task(it.flood(drops))
@@ -183,7 +151,7 @@ async def measure(kind: str, flood: Flood) -> list[tuple[str, str]]:
             ("drops measured beside it", str(len(beside))),
             ("manifests of the flood a second", f"{len(drops) / put_s:.0f}"),
             ("accepted by the end of the last drop", f"{it.count('run_accepted')} of {len(drops) + it.drops}"),
-            ("memory before, at the end", f"{memory:.0f} MB / {it.memory_mb:.0f} MB"),
+            ("memory before, at the end", f"{memory:.0f} MB / {it.listener.memory_mb:.0f} MB"),
         ]
 
 

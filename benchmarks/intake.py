@@ -8,28 +8,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import io
 import json
 import multiprocessing
-import os
 import socket
-import statistics
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import obstore
-import psutil
-import yaml
+from ground import (
+    HANG_S,
+    ROOT,
+    Listener,
+    client_config,
+    disk,
+    keys_of,
+    listening,
+    minio,
+    percentiles,
+    store_of,
+)
 from minio import Minio
 from obstore.store import S3Store as Bucket
 from rich.console import Console
@@ -48,7 +51,6 @@ from listener.sources.base import Condition
 from listener.sources.listen.source import MinioListen, MinioListenSettings
 from listener.triggers import MANIFESTS, TriggerBook
 
-ROOT = Path(__file__).parents[1]
 RECORD = json.loads((ROOT / "tests/events/minio-listen-put.json").read_text())
 BUCKET = RECORD["Records"][0]["s3"]["bucket"]["name"]
 OURS, THEIRS = 20_000, 1_000
@@ -117,7 +119,7 @@ async def our_reader() -> float:
         source = MinioListen(MinioListenSettings(endpoint, (BUCKET,)), lambda: AccessKeys("k", "s"))
         began = time.perf_counter()
         task = asyncio.create_task(source.run(inbox))
-        await inbox.full.wait()
+        await asyncio.wait_for(inbox.full.wait(), HANG_S)
         taken = time.perf_counter() - began
         task.cancel()
     return OURS / taken
@@ -136,7 +138,7 @@ def their_reader() -> float:
 
 async def inbox_alone() -> list[tuple[str, float]]:
     """Events a second into the durable inbox on SQLite, its file on disk."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+    with disk() as folder:
         database = Database(f"sqlite:///{folder}/ledger.sqlite")
         await database.open()
         board = SourceBoard(SourceLedger(database), "m1", time.time)
@@ -164,80 +166,45 @@ async def inbox_alone() -> list[tuple[str, float]]:
     return figures
 
 
-def load_servers() -> Any:
-    sys.path.append(str(ROOT / "scripts"))
-    spec = importlib.util.spec_from_file_location("bench_servers", ROOT / "scripts" / "servers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_servers"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @dataclass
 class Bench:
     """MinIO, `gpudrop run` on it, and the raw stream beside it."""
 
     bucket: Bucket
     raw: Counting
-    log: Path
-    process: subprocess.Popen[bytes]
+    listener: Listener
     dropped: dict[str, float] = field(default_factory=dict[str, float])
 
     async def drop(self, key: str) -> None:
         await obstore.put_async(self.bucket, key, io.BytesIO(WAITING))
         self.dropped[key] = time.time()
 
-    def accepted(self) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for line in self.log.read_text("utf-8").splitlines():
-            if '"run_accepted"' in line:
-                entry = json.loads(line)
-                found[entry["key"]] = datetime.fromisoformat(entry["timestamp"]).timestamp()
-        return found
-
     async def all_accepted(self) -> dict[str, float]:
-        while len(found := await asyncio.to_thread(self.accepted)) < len(self.dropped):
-            await asyncio.sleep(0.5)
-        return found
+        def look() -> dict[str, float] | None:
+            entries = self.listener.entries('"run_accepted"')
+            return {e["key"]: _moment(e) for e in entries} if len(entries) >= len(self.dropped) else None
+
+        return await self.listener.until(look, "the runs")
+
+
+def _moment(entry: dict[str, Any]) -> float:
+    return datetime.fromisoformat(entry["timestamp"]).timestamp()
 
 
 @asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
-    servers = load_servers()
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as name:
-        folder = Path(name)
-        server = servers.start("minio", folder / "minio")
-        keys = {"GPUDROP_S3_ACCESS_KEY": server.access_key, "GPUDROP_S3_SECRET_KEY": server.secret_key}
-        Minio(server.host, server.access_key, server.secret_key, secure=False, region="us-east-1").make_bucket("bench")
-        store = {"kind": "s3", "endpoint": server.endpoint, "buckets": ["bench"]}
-        config = {"store": store, "state": str(folder / "state"), "log": {"format": "json"}}
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        log = folder / "log"
-        with log.open("wb") as out:
-            command = [sys.executable, "-m", "listener", "run", "--config", str(folder / "config.yaml")]
-            environ = {**os.environ, **keys, "PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(command, stderr=out, cwd=folder, env=environ)
+    with disk() as folder, minio(folder, "bench") as server:
         raw = Counting()
         listen = MinioListenSettings(server.endpoint, ("bench",), ping_s=1)
         source = MinioListen(listen, lambda: AccessKeys(server.access_key, server.secret_key))
         reading = asyncio.create_task(source.run(raw))
+        config = {"store": store_of(server, "bench"), "log": {"format": "json"}}
         try:
-            while log.read_text("utf-8").count("stream_connected") < 1:
-                await asyncio.sleep(0.1)
-            await asyncio.sleep(3)
-            config_s3: Any = {
-                "endpoint": server.endpoint,
-                "access_key_id": server.access_key,
-                "secret_access_key": server.secret_key,
-                "region": "us-east-1",
-            }
-            yield Bench(Bucket("bench", config=config_s3, client_options={"allow_http": True}), raw, log, process)
+            async with listening(folder, config, ("stream_connected",), **keys_of(server)) as listener:
+                bucket = Bucket("bench", config=client_config(server), client_options={"allow_http": True})
+                yield Bench(bucket, raw, listener)
         finally:
             reading.cancel()
-            process.kill()
-            servers.stop(server)
 
 
 async def latency(seconds: int) -> list[tuple[str, float, float]]:
@@ -249,9 +216,9 @@ async def latency(seconds: int) -> list[tuple[str, float, float]]:
         accepted = await it.all_accepted()
         came = it.raw.came
         return [
-            ("the raw stream's line", *_percentiles([came[k] - at for k, at in it.dropped.items()])),
-            ("the run accepted", *_percentiles([accepted[k] - at for k, at in it.dropped.items()])),
-            ("between the two", *_percentiles([accepted[k] - came[k] for k in it.dropped])),
+            ("the raw stream's line", *_percentiles_ms([came[k] - at for k, at in it.dropped.items()])),
+            ("the run accepted", *_percentiles_ms([accepted[k] - at for k, at in it.dropped.items()])),
+            ("between the two", *_percentiles_ms([accepted[k] - came[k] for k in it.dropped])),
         ]
 
 
@@ -268,20 +235,18 @@ async def burst(drops: int, clients: int) -> list[tuple[str, str]]:
         put = time.time() - began
         accepted = await it.all_accepted()
         taken = max(accepted.values()) - began
-        p50, p99 = _percentiles([accepted[k] - at for k, at in it.dropped.items()])
-        memory = psutil.Process(it.process.pid).memory_info().rss / 1e6
+        p50, p99 = _percentiles_ms([accepted[k] - at for k, at in it.dropped.items()])
         return [
             ("PUTs a second", f"{drops / put:.0f}"),
             ("runs accepted a second", f"{drops / taken:.0f}"),
             ("from PUT returned to run accepted, p50 / p99", f"{p50:.0f} ms / {p99:.0f} ms"),
-            ("memory of the listener", f"{memory:.0f} MB"),
+            ("memory of the listener", f"{it.listener.memory_mb:.0f} MB"),
         ]
 
 
-def _percentiles(seconds: Sequence[float]) -> tuple[float, float]:
-    """p50 and p99, in milliseconds."""
-    found = statistics.quantiles(seconds, n=100, method="inclusive")
-    return found[49] * 1000, found[98] * 1000
+def _percentiles_ms(seconds: Sequence[float]) -> tuple[float, float]:
+    p50, p99 = percentiles(seconds)
+    return p50 * 1000, p99 * 1000
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

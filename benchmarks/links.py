@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import secrets
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -22,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from minio import Minio, MinioAdmin
+from ground import ROOT, minio
+from minio import MinioAdmin
 from minio.credentials import StaticProvider
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +32,6 @@ from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
 from listener.stores.s3_sts_settings import StsSettings
 
-ROOT = Path(__file__).parents[1]
 BUCKET = "media"
 AT_ONCE = 8
 LIVES_S = 26_000
@@ -48,17 +46,6 @@ class Cost:
     server: float
     grown: int
     link: int
-
-
-def load_servers() -> Any:
-    sys.path.append(str(ROOT / "scripts"))
-    spec = importlib.util.spec_from_file_location("bench_servers", ROOT / "scripts" / "servers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_servers"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def objects(job: int, images: int) -> JobObjects:
@@ -101,7 +88,6 @@ async def measured(pid: int, jobs: int, one: Callable[[int], Awaitable[int]]) ->
 
 
 async def compare(server: Any, jobs: int, console: Console) -> None:
-    Minio(server.host, server.access_key, server.secret_key, secure=False).make_bucket(BUCKET)
     admin = MinioAdmin(
         endpoint=server.host,
         credentials=StaticProvider(server.access_key, server.secret_key),
@@ -140,13 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="?", type=int, default=3000)
     jobs = parser.parse_args().jobs
-    servers = load_servers()
-    with tempfile.TemporaryDirectory(prefix="gpudrop-links-") as folder:
-        server = servers.start("minio", Path(folder))
-        try:
-            asyncio.run(compare(server, jobs, Console(width=140)))
-        finally:
-            servers.stop(server)
+    with tempfile.TemporaryDirectory(prefix="gpudrop-links-") as folder, minio(Path(folder), BUCKET) as server:
+        asyncio.run(compare(server, jobs, Console(width=140)))
 
 
 if __name__ == "__main__":
