@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store as Bucket
 
-from listener.stores.s3_errors import error_code
+from listener.stores.s3_errors import error_code, is_interrupted
 from listener.stores.s3_metadata import etag_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,30 @@ class ConditionalWrites:
     async def put_if(
         self, client: Bucket, path: str, data: bytes, attributes: Attributes, expected: str | None
     ) -> str | None:
-        """Writes `data` if the ETag at `path` is `expected` (None: nothing is there); the new ETag, None: it is not."""
+        """Writes `data` if the ETag at `path` is `expected` (None: nothing is there); the new ETag, None: it is not.
+
+        Where a connection breaks, nobody knows what became of the write, and one that the client sends again by itself
+        is refused by its own first: so what lies there is compared with `data`. MinIO closes the connection after a
+        refused condition, and the next write may have gone out on it: that one did nothing and is sent again.
+        """
+        try:
+            etag = await self._put_if(client, path, data, attributes, expected)
+        except BaseError as e:
+            if not is_interrupted(e):
+                raise
+            if (found := await _etag_at(client, path)) == expected:
+                etag = await self._put_if(client, path, data, attributes, expected)
+            elif found == _etag_for(data):
+                etag = found
+            else:
+                raise
+        if etag is None and await _etag_at(client, path) == _etag_for(data):
+            return _etag_for(data)
+        return etag
+
+    async def _put_if(
+        self, client: Bucket, path: str, data: bytes, attributes: Attributes, expected: str | None
+    ) -> str | None:
         mode: PutMode = "create" if expected is None else {"e_tag": f'"{expected}"'}
         if self._unknown:
             mode = "overwrite"
@@ -41,4 +65,17 @@ class ConditionalWrites:
             if code != "NotImplemented" or self._unknown:
                 raise
         self._unknown = True
-        return await self.put_if(client, path, data, attributes, expected)
+        return await self._put_if(client, path, data, attributes, expected)
+
+
+def _etag_for(data: bytes) -> str:
+    """What most servers give an object that was written in one piece; others give one that no write is known by."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+async def _etag_at(client: Bucket, path: str) -> str | None:
+    """None: nothing is there."""
+    try:
+        return ((await obstore.head_async(client, path))["e_tag"] or "").strip('"')
+    except FileNotFoundError:
+        return None

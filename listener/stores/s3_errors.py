@@ -69,6 +69,11 @@ def status_in(error: BaseException) -> int:
     return int(found[1]) if found else 0
 
 
+def is_interrupted(error: BaseException) -> bool:
+    """Whether the connection broke while the request was under way: nobody knows what became of it."""
+    return status_in(error) == 0 and "kind: Interrupted" in str(error)
+
+
 def is_conflict(error: BaseException) -> bool:
     return status_in(error) == HTTPStatus.CONFLICT
 

@@ -39,9 +39,6 @@ CALLS: dict[str, Call] = {
     "list": listed,
     "reach": lambda s, _: s.reach(),
 }
-MAY_BE_UNMET = ("replace nothing", "replace")
-"""A conflict means to these that their condition does not hold: None, and whoever asked looks again."""
-
 CUTS: tuple[Way, ...] = ("away", "cut_request", "cut_answer", "lost_answer")
 
 
@@ -62,10 +59,8 @@ async def store(proxy: StoreProxy, minio_server: Any, minio_bucket: str) -> Asyn
 @pytest.mark.parametrize(("status", "code"), REFUSALS, ids=[f"{status} {code}" for status, code in REFUSALS])
 async def test_a_refusal_for_now(store: S3Store, proxy: StoreProxy, minio_bucket: str, status: int, code: str) -> None:
     proxy.faults = [StoreFault("refuse", status=status, code=code)]
-    unmet = MAY_BE_UNMET if status == 409 else ()
-    assert {name: await came_of(call, store, minio_bucket) for name, call in CALLS.items()} == {
-        name: "unmet" if name in unmet else "waited for" for name in CALLS
-    }
+    came = {name: await came_of(call, store, minio_bucket) for name, call in CALLS.items()}
+    assert came == dict.fromkeys(CALLS, "waited for")
 
 
 @pytest.mark.parametrize("way", CUTS)

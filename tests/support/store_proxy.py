@@ -17,9 +17,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import aiohttp
@@ -84,6 +84,8 @@ class StoreProxy:
         """Without: writes that carry one are refused, as servers do that know none."""
         self.held: set[str] = set()
         """Requests that are kept waiting now, as "METHOD key"."""
+        self.cut_once: Literal["before", "after"] | None = None
+        """The next conditional write's connection is cut before it is passed on, or before it is answered."""
         self._refusal: tuple[Refusal, Match] | None = None
         self._holds: list[re.Pattern[str]] = []
         self._go = asyncio.Event()
@@ -134,7 +136,14 @@ class StoreProxy:
         key = unquote(URL(request.raw_path, encoded=True).raw_path.lstrip("/").partition("/")[2])
         if any(pattern.match(f"{request.method} {key}") for pattern in self._holds):
             await self._kept_waiting(f"{request.method} {key}")
-        if not self.takes_conditions and {"If-Match", "If-None-Match"} & set(request.headers):
+        conditional = bool({"If-Match", "If-None-Match"} & set(request.headers))
+        if conditional and self.cut_once:
+            if self.cut_once == "after":
+                async with self._upstream(request, await request.read()) as answer:
+                    await answer.read()
+            self.cut_once = None
+            return _cut(request)
+        if not self.takes_conditions and conditional:
             self.refused[f"{request.method} {key}"] += 1
             await request.read()
             return NO_CONDITIONS.answer(request)  # type: ignore[arg-type]
@@ -160,20 +169,21 @@ class StoreProxy:
             self.held.discard(what)
 
     async def _passed_on(self, request: web.BaseRequest) -> web.StreamResponse:
-        url = URL(self.upstream + request.raw_path, encoded=True)
-        headers = CIMultiDict((k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP)
         try:
-            async with self._session.request(
-                request.method,
-                url,
-                headers=headers,
-                data=await request.read() or None,
-                allow_redirects=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            ) as answer:
+            async with self._upstream(request, await request.read()) as answer:
                 return await self._streamed(request, answer)
         except (aiohttp.ClientError, ConnectionError):
             return _cut(request)
+
+    def _upstream(self, request: web.BaseRequest, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.request(
+            request.method,
+            URL(self.upstream + request.raw_path, encoded=True),
+            headers=CIMultiDict((k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP),
+            data=body or None,
+            allow_redirects=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
 
     async def _streamed(self, request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
