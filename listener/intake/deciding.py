@@ -9,6 +9,7 @@ from listener.intake.versions import SECOND_NS, is_same, may_return, seen_now
 from listener.ledger.inbox import Told
 from listener.ledger.objects import UNSEEN, Seen, fingerprint
 from listener.ledger.settling import Known
+from listener.run_request import RunRequest, run_id_of
 from listener.store import ObjectMeta
 from listener.triggers import CancelRequest, Ignored, Skip, Trigger, TriggerBook, guard_loop
 
@@ -85,6 +86,21 @@ def decide(told: Told, meta: ObjectMeta | None, known: Known, triggers: TriggerB
     if is_same(told, meta, known.seen):
         return Nothing(SAME_AGAIN) if seen == known.seen else TakenIn(meta, SAME_AGAIN, seen)
     return _drop(meta, seen, known, found.trigger, max_lineage)
+
+
+def request_of(told: Told, run: Run) -> RunRequest:
+    """The run of the version that HEAD tells of: whoever looks at it, in whatever life, comes to the same id."""
+    return RunRequest(
+        run_id=run_id_of(told.bucket, told.key, run.meta.version),
+        bucket=told.bucket,
+        key=told.key,
+        version=run.meta.version,
+        trigger=run.trigger,
+        received=told.received,
+        object_time=run.meta.last_modified.timestamp(),
+        source=told.source,
+        lineage=run.lineage,
+    )
 
 
 def _gone(told: Told, known: Known) -> Gone | Nothing:

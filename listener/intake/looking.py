@@ -11,12 +11,23 @@ import structlog
 
 from listener.clock import Clock
 from listener.intake.backlog import Backlog
-from listener.intake.deciding import PHANTOM, Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, must_look
-from listener.intake.recording import request_of, returned, run_row
+from listener.intake.deciding import (
+    PHANTOM,
+    Cancel,
+    Gone,
+    Nothing,
+    Outcome,
+    Run,
+    TakenIn,
+    decide,
+    must_look,
+    request_of,
+)
 from listener.intake.source_board import SourceBoard
 from listener.ledger.inbox import InboxLedger, Item
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Known, Settlement, Settling
+from listener.run_request import returned, run_row
 from listener.signals import Ends
 from listener.store import ObjectMeta, Store
 from listener.triggers import TriggerBook

@@ -17,9 +17,9 @@ import structlog
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.run_states import state_after
 from listener.ledger.runs import RunLedger
+from listener.run_request import RunRequest
 from listener.runs.board import Board
 from listener.runs.fence import Fence
-from listener.runs.request import RunRequest
 from listener.runs.seal import UNSEALED, Seal
 from manifests.endings import Ending, ending_from_bytes, may_tell_of
 from manifests.names import Sidecar

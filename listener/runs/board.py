@@ -16,8 +16,8 @@ import structlog
 from gpu_dispatch.backend import JobRef, JobStatus
 from listener.dispatch.request import JobRequest
 from listener.ledger.runs import RunLedger
+from listener.run_request import RunRequest
 from listener.runs.fence import Fence
-from listener.runs.request import RunRequest
 from listener.runs.steps import Released
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote

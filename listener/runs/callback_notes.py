@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from listener.ledger.callbacks import CallbackRow
 from listener.ledger.runs import RunLedger
-from listener.runs.request import RunRequest
+from listener.run_request import RunRequest
 from listener.store import Store, StoredObject
 from manifests.documents import CONTENT_TYPE
 from manifests.errors import InputTooLarge

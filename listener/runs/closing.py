@@ -16,13 +16,13 @@ from handlers.base import Link, Plan, Value
 from listener.ledger.objects import ObjectLedger, fingerprint
 from listener.ledger.run_states import RunState, state_after
 from listener.ledger.runs import RunLedger
+from listener.run_request import RunRequest
 from listener.runs.board import Board
 from listener.runs.fence import Fence
 from listener.runs.finish import Output, Outputs
 from listener.runs.jobs import Attempt
 from listener.runs.letters import dead_letter
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from listener.runs.seal import UNSEALED, Seal
 from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes

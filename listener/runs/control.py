@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import structlog
 
-from listener.intake.recording import redriven
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
 from listener.ledger.settling import Settling
+from listener.run_request import redriven
 from listener.signals import Ends
 from manifests.errors import StoreUnavailable
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from listener.ledger.runs import RunLedger
-from listener.runs.request import RunRequest
+from listener.run_request import RunRequest
 from listener.store import ObjectMeta, Store
 from manifests.endings import writer_of
 from manifests.errors import InputTooLarge, ObjectDenied, RunSuperseded, StoreUnavailable, UnusableKey

@@ -19,9 +19,9 @@ from pydantic import TypeAdapter
 from listener.clock import Clock
 from listener.ledger.input_waits import InputWait, InputWaitLedger, WaitingRun
 from listener.ledger.runs import RunRow
+from listener.run_request import RunRequest
 from listener.runs.engine import Engine
 from listener.runs.input_search import InputsAwaited
-from listener.runs.request import RunRequest
 from listener.runs.steps import Released
 from listener.signals import Arrivals
 from listener.store import Store

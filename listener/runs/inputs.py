@@ -12,10 +12,10 @@ from handlers.base import Input, Reference
 from listener.clock import Clock
 from listener.fair_gate import FairGate
 from listener.fair_shares import turn_of
+from listener.run_request import RunRequest
 from listener.runs.fetching import Fetcher
 from listener.runs.input_search import Asking, Growth, InputsAwaited, Look, Search, Wanted, missing
 from listener.runs.refusals import Refusals
-from listener.runs.request import RunRequest
 from listener.signals import Arrivals
 from listener.store import ObjectMeta, Store
 from manifests.error_groups import task_group

@@ -14,7 +14,7 @@ from listener.dispatch.attempts import Attempts
 from listener.dispatch.request import JobRequest, Tried
 from listener.ledger.runs import RunLedger
 from listener.patience import Patience
-from listener.runs.request import RunRequest
+from listener.run_request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Ends
 from manifests.errors import ErrorInfo

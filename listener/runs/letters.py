@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from listener.run_request import RunRequest
 from listener.runs.jobs import Attempt
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from manifests.dead_letters import AttemptNote, DeadLetter
 from manifests.documents import JobNote, iso
 from manifests.errors import ErrorInfo

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from handlers.base import ANY
 from listener.ledger.owners import Claim, OutputOwners, Owned
-from listener.runs.request import RunRequest
+from listener.run_request import RunRequest
 from listener.store import Store
 from manifests.errors import InvalidPath, OutputTaken
 from manifests.names import is_reserved

@@ -11,9 +11,9 @@ from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.fair_shares import share_of
 from listener.patience import waits_told
+from listener.run_request import RunRequest
 from listener.runs.collaborators import Collaborators
 from listener.runs.jobs import JobOutcome
-from listener.runs.request import RunRequest
 from listener.runs.steps import Released, Steps, adapter_of
 from listener.runs.telling import Tale
 from manifests.errors import ErrorInfo, GpuDropError

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from handlers.base import Handler, Input, Plan, Planning, Reference
 from listener.fair_shares import turn_of
 from listener.parsers import LARGE, REFERENCE_COST
+from listener.run_request import RunRequest
 from listener.runs.board import RunStatus
 from listener.runs.collaborators import Collaborators
 from listener.runs.input_search import Asking
 from listener.runs.inputs import Found, asking_of
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
 from manifests.media import output_folder

@@ -10,10 +10,10 @@ from typing import Any
 
 from listener.fair_shares import turn_of
 from listener.parsers import LARGE, Parsers
+from listener.run_request import REDRIVE, RunRequest
 from listener.runs.folder_defaults import MAX_BYTES as MAX_DEFAULTS_BYTES
 from listener.runs.folder_defaults import MAX_LEVELS, MAX_TOGETHER, DefaultsReader
 from listener.runs.refusals import REFUSED_S, Refusals
-from listener.runs.request import REDRIVE, RunRequest
 from listener.store import Store, StoredObject
 from listener.triggers import Trigger
 from manifests.callback_urls import callback_url_of, caller_fields, default_caller_fields

@@ -16,9 +16,9 @@ from listener.cluster.base import Cluster
 from listener.defects import DEFECT
 from listener.ledger.run_states import state_after
 from listener.ledger.runs import RunLedger, RunRow
+from listener.run_request import RunRequest
 from listener.runs.adoption import Adoption
 from listener.runs.engine import Engine, Fate
-from listener.runs.request import RunRequest
 from manifests.errors import GpuDropError, RunSuperseded
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.recovery")

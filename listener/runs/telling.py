@@ -17,6 +17,7 @@ from gpu_dispatch.task import GpuResult
 from handlers.base import Plan
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
+from listener.run_request import RunRequest
 from listener.runs.board import RunStatus
 from listener.runs.closing import Summary
 from listener.runs.collaborators import Collaborators
@@ -24,7 +25,6 @@ from listener.runs.finish import Finish, Outputs, made_outputs
 from listener.runs.jobs import Attempt, JobOutcome, job_requests
 from listener.runs.preparation import Preparation, Prepared
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from listener.runs.steps import Steps, adapter_of, recalled
 from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, RunSuperseded
 from manifests.sidecars import without_callback

@@ -15,7 +15,7 @@ from listener.configuration.credentials import AccessKeys
 from listener.ledger.inbox import InboxLedger, Told
 from listener.ledger.objects import Seen
 from listener.ledger.settling import Settlement, Settling
-from listener.runs.request import run_id_of
+from listener.run_request import run_id_of
 from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store

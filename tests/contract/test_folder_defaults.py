@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from listener.parsers import Parsers
+from listener.run_request import RunRequest
 from listener.runs.folder_defaults import MAX_BYTES, MAX_LEVELS, DefaultsReader
 from listener.runs.reading import ManifestReader
-from listener.runs.request import RunRequest
 from listener.store import Store
 from listener.triggers import Trigger
 from manifests.errors import ManifestAliases, ManifestTooDeep, ManifestTooLarge, UnknownField

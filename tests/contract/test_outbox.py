@@ -18,14 +18,13 @@ import pytest
 from sqlalchemy import event
 
 from listener.defects import DEFECT
-from listener.intake.recording import run_row
 from listener.ledger.callbacks import CLOCK_STEP_S, CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger
+from listener.run_request import RunRequest, run_row
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackSettings
 from listener.runs.outbox import PER_HOST, Outbox
-from listener.runs.request import RunRequest
 from listener.store import Store
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store

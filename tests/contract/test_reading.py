@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from listener.run_request import REDRIVE, RunRequest
 from listener.runs.reading import ManifestReader
-from listener.runs.request import REDRIVE, RunRequest
 from listener.store import ObjectMeta, Store
 from listener.triggers import Trigger
 from manifests.errors import RunCancelled, RunSuperseded

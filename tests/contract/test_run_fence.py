@@ -20,6 +20,7 @@ from listener.ledger.objects import Seen
 from listener.ledger.owners import Claim, OutputOwners
 from listener.ledger.runs import RunRow
 from listener.ledger.settling import Settlement, Settling
+from listener.run_request import RunRequest
 from listener.runs import board as board_module
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board
@@ -27,7 +28,6 @@ from listener.runs.closing import Closer
 from listener.runs.fence import Fence
 from listener.runs.finish import in_memory
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded
 from manifests.sidecars import Done, Failed, done_bytes, failed_bytes
 from support.deadlines import HANG_S

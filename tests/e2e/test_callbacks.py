@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from listener.runs.request import run_id_of
+from listener.run_request import run_id_of
 from listener.stores.folder import FolderStore
 from support.installation import SAMPLES, FolderDrops, Installation
 from support.receiver import FINISHED, PAGE, RUNNING, Answer, Receiver

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger, RunRow, runs_table
-from listener.runs.request import RunRequest
+from listener.run_request import RunRequest
 from listener.triggers import Trigger
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from listener.runs.request import run_id_of
+from listener.run_request import run_id_of
 from listener.store import ObjectMeta, Store
 from manifests.endings import Ending, ending_from_bytes, is_beside, may_tell_of
 from manifests.error_groups import gathered

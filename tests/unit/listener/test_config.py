@@ -15,8 +15,8 @@ from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
 from listener.configuration.loading import load, parse
 from listener.configuration.triggers import triggers_of
+from listener.run_request import RunRequest
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from listener.triggers import MANIFESTS
 from listener.wiring.parts import defaults_folders
 from manifests.errors import ConfigError, InputTooLarge

@@ -11,12 +11,12 @@ from typing import Literal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from listener.intake.deciding import Gone, Run, TakenIn, decide, latest, must_look
-from listener.intake.recording import request_of, returned, run_row
+from listener.intake.deciding import Gone, Run, TakenIn, decide, latest, must_look, request_of
 from listener.ledger.inbox import Told
 from listener.ledger.objects import UNSEEN, Seen, fingerprint
 from listener.ledger.runs import RunRow
 from listener.ledger.settling import Known
+from listener.run_request import returned, run_row
 from listener.store import ObjectMeta
 from listener.triggers import MANIFESTS, TriggerBook
 

@@ -1,0 +1,109 @@
+"""A run as it is recorded when its event is accepted, and the ledger's row of it.
+
+Intake records runs and the engine works on them: neither imports the other, both import this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from listener.fair_shares import share_of
+from listener.ledger.objects import Seen
+from listener.ledger.runs import RunRow
+from listener.triggers import Trigger
+from manifests.names import Sidecar, drop_folder, drop_name, drop_path
+
+REDRIVE = "redrive"
+"""The source of a run that a user has driven again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Everything that a run needs to be worked on from the top."""
+
+    run_id: str
+    bucket: str
+    key: str
+    version: str
+    trigger: Trigger
+    """The trigger as it was when the event came."""
+    received: float
+    """When the event came, in epoch seconds."""
+    object_time: float
+    """When the object was written, in epoch seconds."""
+    source: str
+    lineage: int = 0
+    """How many runs led here by their outputs."""
+    sidecars: str = ""
+    """What the keys of its sidecars begin with; "": the folder and name of the drop."""
+    waited: float = 0.0
+    """Until when it waited for its inputs in the ledger, in epoch seconds; 0: it has not."""
+
+    @property
+    def fresh(self) -> float:
+        """The moment from which its age counts: to wait for inputs makes no run older."""
+        return max(self.received, min(self.waited, self.received + self.trigger.wait_for_inputs_s))
+
+    @property
+    def folder(self) -> str:
+        """Where the drop lies: "" or ending in "/"."""
+        return drop_folder(self.key)
+
+    @property
+    def name(self) -> str:
+        return drop_name(self.key)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no run of this version came before it: its id is told by the version alone."""
+        return self.run_id == run_id_of(self.bucket, self.key, self.version)
+
+    def sidecar(self, kind: Sidecar) -> str:
+        """Where its `kind` of sidecar lies. Another drop's may never lie there."""
+        return f"{self.sidecars or drop_path(self.key)}.{kind}.json"
+
+
+def run_id_of(bucket: str, key: str, version: str, *, redrive: int = 0, written: str = "") -> str:
+    """The same version of the same object always has the same id; a redrive is another run of it.
+
+    `written` tells versions apart that HEAD does not.
+    """
+    parts = [bucket, key, version] + ([f"redrive {redrive}"] if redrive else [])
+    parts += [f"written {written}"] if written else []
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+_REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+
+
+def run_row(request: RunRequest, now: float) -> RunRow:
+    """A new run's row, waiting to be started."""
+    data: Any = _REQUEST.dump_python(request, mode="json")
+    return RunRow(
+        run_id=request.run_id,
+        bucket=request.bucket,
+        key=request.key,
+        trigger=request.trigger.name,
+        state="accepted",
+        accepted=now,
+        updated=now,
+        request=data,
+        share=share_of(request.bucket, request.key),
+    )
+
+
+def returned(request: RunRequest, seen: Seen) -> RunRequest:
+    """The run of a version that HEAD cannot tell from an earlier one, and that is another one."""
+    written = str(seen.moment) if seen.exact else f"{request.received:.6f}"
+    return replace(request, run_id=run_id_of(request.bucket, request.key, request.version, written=written))
+
+
+def redriven(row: RunRow, number: int, now: float) -> RunRow:
+    """An ended run again, as a new one: the same `number` makes the same run."""
+    old = _REQUEST.validate_python(row.request)
+    run_id = run_id_of(old.bucket, old.key, old.version, redrive=number)
+    return run_row(replace(old, run_id=run_id, received=now, source=REDRIVE), now)
