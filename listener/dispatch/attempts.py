@@ -8,103 +8,89 @@ and it never will.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.task import CaptionParams
 from listener.defects import DEFECT
-from listener.dispatch.course import Course
-from listener.dispatch.legs import Means
-from listener.dispatch.request import NOBODY_BEGAN, JobRequest, Tried, not_served
-from listener.dispatch.sending import Sent
-from manifests.errors import ErrorInfo, GpuDropError, JobLost, SubmitUnknown
+from listener.dispatch.claims import ClaimStore
+from listener.dispatch.dispatcher import Dispatcher
+from listener.dispatch.request import NOBODY_BEGAN, AttemptResult, JobRequest, not_served
+from listener.dispatch.supervisor import AttemptSupervisor
+from listener.dispatch.task_builder import MultipartUploads
+from listener.dispatch.tracked_jobs import ActiveAttempt
+from manifests.errors import ErrorInfo, GpuDropError, JobLost
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 
 class Attempts:
-    def __init__(self, means: Means) -> None:
-        self._means = means
+    """Carries out attempts at tasks."""
 
-    async def carry_out(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> Tried:
-        """Attempt number `attempt`, after those that failed `before`. Never raises for the attempt's own failure."""
-        started = self._means.clock()
-        course = Course(self._means, request, attempt)
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        supervisor: AttemptSupervisor,
+        claims: ClaimStore,
+        uploads: MultipartUploads,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives epoch seconds."""
+        self._dispatcher = dispatcher
+        self._supervisor = supervisor
+        self._claims = claims
+        self._uploads = uploads
+        self._clock = clock
+
+    async def execute(self, request: JobRequest, number: int, before: tuple[AttemptResult, ...]) -> AttemptResult:
+        """Attempt `number`, after those that failed `before`. Never raises for the attempt's own failure."""
+        started = self._clock()
+        attempt = ActiveAttempt(request, number)
         try:
-            for sent in await self._begun(request, attempt, before):
-                course.add(sent)
-            result = await course.result()
+            jobs = await self._dispatcher.begin(request, number, before)
+            result = await self._supervisor.result(attempt, jobs)
         except GpuDropError as e:
-            return await self._failed(course, started, e.info)
+            return await self._failed(attempt, started, e.info)
         except Exception:
             # The supervisor of an attempt: a defect ends it, and the other jobs of its run hear of it.
-            log.exception("attempt_defect", run_id=request.run_id, task=request.task_id, attempt=attempt)
-            return await self._failed(course, started, DEFECT)
-        await self._means.uploads.end(request)
-        at = self._means.clock()
-        return Tried(
-            started, at, course.last, result=result, usd=course.usd, marks=course.claims, alone=course.alone
-        )  # fmt: skip
+            log.exception("attempt_defect", run_id=request.run_id, task=request.task_id, attempt=number)
+            return await self._failed(attempt, started, DEFECT)
+        await self._uploads.end(request)
+        return AttemptResult(
+            started,
+            self._clock(),
+            _job_of(attempt),
+            result=result,
+            usd=attempt.usd,
+            marks=attempt.claims,
+            alone=attempt.alone,
+        )
 
-    async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
-        """Its outcome is on record: its answer alone stays in the store. For `alone` see `Tried`.
-
-        False: its job still holds the claim, and would work again but for the answer.
-        """
-        try:
-            await self._means.marks.clear(request, attempt, task=isinstance(request.task.params, CaptionParams))
-        except GpuDropError as e:
-            # The sweep finds it.
-            log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
-            return False
-        if alone:
-            self._means.late.add(request, attempt)
-        return True
-
-    async def drop_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
-        """The run has ended: nobody asks any more. `claimed`: but a job that still holds its claim, until that is
-        withdrawn."""
-        try:
-            if claimed:
-                await self._means.marks.withdraw(bucket, task_id, attempt)
-            await self._means.marks.drop(bucket, task_id, attempt, "answer")
-        except GpuDropError as e:
-            log.info("answer_left", task=task_id, code=e.info.code, error=str(e))
-
-    async def _begun(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> tuple[Sent, ...]:
-        sender = self._means.sender
-        # First: of a run that is to end, what was sent in an earlier life has to be cancelled.
-        if known := await sender.resume(request, attempt):
-            return known
-        self._means.ends.check(request.run_id)
-        last = before[-1] if before else None
-        if last:
-            await self._means.patiently(self._means.placing.admit, request)
-        if last and last.job and last.error and not last.nobody_began:
-            again = await sender.again(request, attempt, last.job)
-            if again:
-                return (again,)
-        # A process that was started again is no worse a place than before.
-        restarted = last and last.error and last.error.code == JobLost.code and not last.counts
-        avoid = frozenset({last.job.backend} if last and last.job and not restarted else ())
-        try:
-            return (await sender.send(request, attempt, 1, avoid),)
-        except SubmitUnknown:
-            return await sender.resume(request, attempt)
-
-    async def _failed(self, course: Course, started: float, error: ErrorInfo) -> Tried:
-        await self._means.uploads.end(course.request)
-        unserved = course.last is not None and not_served(error, course.request)
-        if unserved and course.claims:
+    async def _failed(self, attempt: ActiveAttempt, started: float, error: ErrorInfo) -> AttemptResult:
+        await self._uploads.end(attempt.request)
+        unserved = attempt.last is not None and not_served(error, attempt.request)
+        if unserved and attempt.claims:
             # Whoever may not write this may not be served either: another attempt would be paid for in vain.
-            await self._means.patiently(self._means.marks.revoke, course.request, course.attempt)
-        at = self._means.clock()
-        counts = self._counts(error, course)
-        return Tried(started, at, course.last, error=error, usd=course.usd, counts=counts, unserved=unserved)
+            await self._claims.revoke(attempt.request, attempt.number)
+        return AttemptResult(
+            started,
+            self._clock(),
+            _job_of(attempt),
+            error=error,
+            usd=attempt.usd,
+            counts=_counts(error, attempt),
+            unserved=unserved,
+        )
 
-    def _counts(self, error: ErrorInfo, course: Course) -> bool:
-        job: JobRef | None = course.last
-        if error.code == JobLost.code and job is not None:
-            backend = self._means.pool.backend(job.backend)
-            return backend is None or backend.durable
-        return error.code not in NOBODY_BEGAN
+
+def _job_of(attempt: ActiveAttempt) -> JobRef | None:
+    return attempt.last.submitted.job if attempt.last else None
+
+
+def _counts(error: ErrorInfo, attempt: ActiveAttempt) -> bool:
+    """Whether it is one of the attempts that a task may have."""
+    if error.code == JobLost.code and attempt.last is not None:
+        return attempt.last.submitted.backend.durable
+    return error.code not in NOBODY_BEGAN

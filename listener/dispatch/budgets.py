@@ -1,4 +1,4 @@
-"""What jobs may cost, and what is said of one that would cost more. Pure; money is in US dollars."""
+"""What jobs are expected to cost and may cost, and what is said of one that costs more. Money is in US dollars."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.task import GpuResult
+from listener.dispatch.estimates import Estimates
 from listener.dispatch.request import JobRequest
 from listener.ledger.jobs import JobRow, Limits, Refusal
 from manifests.errors import BudgetExceeded, ErrorInfo, TaskTimedOut
@@ -18,10 +19,12 @@ _NEARLY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """None: no limit."""
+    """The operator's limits."""
 
     per_job: float | None = None
+    """None: no limit."""
     per_day: float | None = None
+    """None: no limit."""
 
     def limits(self, request: JobRequest, spec: EndpointSpec) -> Limits:
         """What a job at `spec` must stay below; one that costs nothing has no budget."""
@@ -55,6 +58,18 @@ class Budgets:
             f"The job was ended at {row.endpoint} after {dollars(usd)}; a job may cost {dollars(cap)}.",
             hint="Use a shorter input or a cheaper endpoint, or raise budgets.per_job in config.yaml.",
         ).info
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """What jobs are expected to cost, learned from those that were done, and what they may cost."""
+
+    estimates: Estimates
+    budgets: Budgets
+
+    def estimate_usd(self, request: JobRequest, spec: EndpointSpec, units: float) -> float:
+        """What the task is expected to cost at `spec`; `units` is the amount of work."""
+        return self.estimates.seconds(request.operation, request.detail, spec.name, units) * spec.usd_per_s
 
 
 def cost_usd(execution_ms: int, usd_per_s: float) -> float:

@@ -25,39 +25,43 @@ WATCH_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Endpoints that get no task now, and why; none where `names` is empty."""
+class LinkBlock:
+    """Endpoints that get no task of a bucket now, and why."""
 
     names: frozenset[str] = frozenset()
+    """Empty: all get tasks."""
     why: str = ""
     hint: str = ""
 
 
-_NOBODY = Held()
+_NOBODY = LinkBlock()
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    """`again`: when to try once more."""
+class _LinkCheck:
+    """What a try of a bucket's links found."""
 
     report: LinkReport
     again: float
+    """When to try once more, on the guard's clock."""
 
 
 class LinkGuard:
-    """`remote` names the endpoints whose workers are not on this machine; `trusted`: the operator trusts them with the
-    whole store. `now` is a clock that never goes back. What is safe with temporary keys is not tried again: a store
-    that has given them once makes no link without.
+    """Tries each bucket's links, and keeps its tasks from remote endpoints while they are not safe.
+
+    `remote` names the endpoints whose workers are not on this machine; `trusted`: the operator trusts them with the
+    whole store. `now` is a monotonic clock. What is safe with temporary keys is not tried again: a store that has given
+    them once makes no link without.
     """
 
     def __init__(self, store: Store, remote: frozenset[str], *, trusted: bool, now: Callable[[], float]) -> None:
         self._store = store
         self._remote = frozenset[str]() if trusted else remote
         self._now = now
-        self._tried: dict[str, _Tried] = {}
+        self._tried: dict[str, _LinkCheck] = {}
         self._one_at_a_time = asyncio.Lock()
 
-    async def held(self, bucket: str) -> Held:
+    async def blocked(self, bucket: str) -> LinkBlock:
         """Whom a run of `bucket` must not go to now. Tries the links first where nobody has."""
         if not self._remote:
             return _NOBODY
@@ -67,26 +71,26 @@ class LinkGuard:
                 if self._tried.get(bucket) is tried:
                     await self._try(bucket, tried)
         report = self._tried[bucket].report
-        return _NOBODY if report.safe else Held(self._remote, report.detail, report.remedy)
+        return _NOBODY if report.safe else LinkBlock(self._remote, report.detail, report.remedy)
 
     async def watch(self) -> None:
         """Until cancelled: tries the links of the configured buckets before anybody needs them."""
         while True:
             for bucket in self._store.buckets:
-                await self.held(bucket)
+                await self.blocked(bucket)
             due_s = [tried.again - self._now() for bucket in self._store.buckets if (tried := self._tried.get(bucket))]
             await asyncio.sleep(max(SOON_S, min([WATCH_S, *due_s])))
 
-    async def _try(self, bucket: str, before: _Tried | None) -> None:
+    async def _try(self, bucket: str, before: _LinkCheck | None) -> None:
         try:
             report = await self._store.try_links(bucket)
         except GpuDropError as e:
             detail = f"whether links open more than a job's objects is not known: {e}"
-            self._tried[bucket] = _Tried(LinkReport(None, False, detail, e.info.hint), self._now() + SOON_S)
+            self._tried[bucket] = _LinkCheck(LinkReport(None, False, detail, e.info.hint), self._now() + SOON_S)
             if before is None or before.report.detail != detail:
                 log.warning("links_not_tried", bucket=bucket, code=e.info.code, error=str(e), hint=e.info.hint)
             return
-        self._tried[bucket] = _Tried(report, self._now() + _lasts_s(report))
+        self._tried[bucket] = _LinkCheck(report, self._now() + _lasts_s(report))
         if report.safe and before and before.report.safe:
             return
         if report.safe:
@@ -108,8 +112,8 @@ def _lasts_s(report: LinkReport) -> float:
     return inf if report.narrowed else SAFE_S
 
 
-def unsafe(held: Held) -> LinksUnsafe:
+def unsafe(block: LinkBlock) -> LinksUnsafe:
     return LinksUnsafe(
-        f"No task was sent to {', '.join(sorted(held.names))}: {held.why}.",
-        hint=held.hint or "See `gpudrop check`.",
+        f"No task was sent to {', '.join(sorted(block.names))}: {block.why}.",
+        hint=block.hint or "See `gpudrop check`.",
     )

@@ -1,4 +1,4 @@
-"""What is asked of the dispatcher, and what it tells of every attempt. Recorded by the engine."""
+"""What is asked of the dispatcher, and what comes of every attempt. The engine records both."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One task of a run: `index` of `count`. `give_up` (epoch seconds) is when it stops waiting for an endpoint.
-
-    `day_usd` is what the runs of `trigger` may cost a day. `received` (epoch seconds): when its event came.
-    """
+    """One task of a run: `index` of `count`."""
 
     run_id: str
     bucket: str
@@ -32,8 +29,11 @@ class JobRequest:
     trigger: str
     operation: str
     give_up: float
+    """When it stops waiting for an endpoint, in epoch seconds."""
     day_usd: float | None = None
+    """What the runs of `trigger` may cost a day; None: no limit."""
     received: float = 0.0
+    """When its event came, in epoch seconds."""
 
     @property
     def task_id(self) -> str:
@@ -56,25 +56,27 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """What came of one attempt: a result with a payload, or an error. `usd` is what all its jobs cost, `at` its end.
-
-    `job` is the one that worked, or the last one sent; None when none was taken. `counts`: whether it is one of the
-    attempts a task may have; one that no worker ever began, or whose process went away, is not. `marks`: it left a
-    claim and an answer in the store; `alone`: and one job only can ever have carried it. `unserved`: the store did not
-    serve its worker.
-    """
+class AttemptResult:
+    """What came of one attempt: a result with a payload, or an error."""
 
     started: float
+    """Epoch seconds."""
     at: float
+    """When it ended, in epoch seconds."""
     job: JobRef | None = None
+    """The job that worked, or the last one sent; None when none was taken."""
     result: GpuResult | None = None
     error: ErrorInfo | None = None
     usd: float = 0.0
+    """What all its jobs cost."""
     counts: bool = True
+    """Whether it is one of the attempts that a task may have: not if no worker began it, or its process went away."""
     marks: bool = False
+    """Whether it left a claim and an answer in the store."""
     alone: bool = False
+    """Whether one job only can ever have carried its claim."""
     unserved: bool = False
+    """Whether the store did not serve its worker."""
 
     @property
     def nobody_began(self) -> bool:

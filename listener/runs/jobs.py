@@ -11,7 +11,8 @@ from gpu_dispatch.task import GpuResult
 from gpu_dispatch.waiting import Backoff
 from handlers.base import Plan
 from listener.dispatch.attempts import Attempts
-from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.claim_reaper import ClaimReaper
+from listener.dispatch.request import AttemptResult, JobRequest
 from listener.ledger.runs import RunLedger
 from listener.patience import Patience
 from listener.run_request import RunRequest
@@ -85,21 +86,24 @@ def job_requests(run: RunRequest, operation: str, plan: Plan) -> list[JobRequest
 
 
 class JobRunner:
-    def __init__(self, attempts: Attempts, ends: Ends, runs: RunLedger, patience: Patience) -> None:
+    def __init__(
+        self, attempts: Attempts, reaper: ClaimReaper, ends: Ends, runs: RunLedger, patience: Patience
+    ) -> None:
         self._attempts = attempts
+        self._reaper = reaper
         self._ends = ends
         self._runs = runs
         self._patience = patience
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
         """Never raises for the job's own failure: the outcome tells."""
-        tries: tuple[Tried, ...] = ()
+        tries: tuple[AttemptResult, ...] = ()
         claimed: frozenset[int] = frozenset()
         while True:
             number = len(tries) + 1
             tried = await self._try(request, number, tries, steps)
             tries = (*tries, tried)
-            if tried.marks and not await self._attempts.forget(request, number, alone=tried.alone):
+            if tried.marks and not await self._reaper.retire(request, number, alone=tried.alone):
                 claimed |= {number}
             if tried.result is not None:
                 return _outcome(request, tries, claimed)
@@ -118,7 +122,7 @@ class JobRunner:
         """The run that needed these has ended. What cannot be removed now is swept later."""
         for attempt in attempts:
             if attempt.answered:
-                await self._attempts.drop_answer(bucket, attempt.task_id, attempt.number, claimed=attempt.claimed)
+                await self._reaper.delete_answer(bucket, attempt.task_id, attempt.number, claimed=attempt.claimed)
 
     async def _end_others(self, request: JobRequest) -> None:
         """Without this job's part the run fails: what the others still cost would be for nothing.
@@ -128,13 +132,15 @@ class JobRunner:
         await self._patience.patiently(self._runs.request_end, request.run_id, "incomplete")
         self._ends.request(request.run_id, "incomplete")
 
-    async def _try(self, request: JobRequest, number: int, before: tuple[Tried, ...], steps: Steps) -> Tried:
+    async def _try(
+        self, request: JobRequest, number: int, before: tuple[AttemptResult, ...], steps: Steps
+    ) -> AttemptResult:
         return await steps.once(
-            f"attempt {number}", Tried, lambda: self._attempts.carry_out(request, number, before)
-        )  # fmt: skip
+            f"attempt {number}", AttemptResult, lambda: self._attempts.execute(request, number, before)
+        )
 
 
-def counted(tries: tuple[Tried, ...], give_up: float) -> int:
+def counted(tries: tuple[AttemptResult, ...], give_up: float) -> int:
     """How many of the attempts a task may have are gone.
 
     One that no worker began cost nothing, and is none before `give_up` (epoch seconds): an endpoint may be away for
@@ -152,7 +158,7 @@ def backoff(task_id: str, attempt: int) -> float:
     return BACKOFF.delay(attempt, random.Random(f"{task_id} {attempt}"))  # noqa: S311 - jitter
 
 
-def _outcome(request: JobRequest, tries: tuple[Tried, ...], claimed: frozenset[int]) -> JobOutcome:
+def _outcome(request: JobRequest, tries: tuple[AttemptResult, ...], claimed: frozenset[int]) -> JobOutcome:
     """`claimed`: numbers of attempts whose claim could not be withdrawn."""
     attempts = tuple(
         Attempt(

@@ -107,9 +107,9 @@ async def running(config: Config, environment: Environment, *, config_file: Path
             wanted,
             member=base.cluster.member,
             limit=config.concurrent_runs,
-            parked=lambda: base.dispatch.parked() + base.patience.waiting,
+            parked=lambda: base.dispatch.parked.total + base.patience.waiting,
             admission=admission,
-            idle=base.dispatch.idle,
+            idle=lambda: base.dispatch.parked.by_share,
         )
         recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=base.clock)
         work = [*intake.work, *base.dispatch.work, starter.run(), recovery.run(), waiters.run(engine)]
@@ -147,7 +147,7 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption, admission: Admission
                 grows=isinstance(config.store, FolderStoreConfig),
                 real_key=real_key_of(config, base.store),
             ),
-            runner=JobRunner(base.dispatch.attempts, base.ends, base.runs, base.patience),
+            runner=JobRunner(base.dispatch.attempts, base.dispatch.reaper, base.ends, base.runs, base.patience),
             closer=Closer(
                 base.store,
                 base.objects,

@@ -19,7 +19,7 @@ from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
 from listener.dispatch.attempt_keys import NAME as ATTEMPTS
-from listener.dispatch.lives import link_seconds
+from listener.dispatch.limits import longest_link_s
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
@@ -77,10 +77,10 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     runs, ends = RunLedger(database), Ends()
     patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
     jobs = JobLedger(database, clock)
-    link_s = min(link_seconds(config.task_timeout), store.longest_link_s)
+    link_s = min(longest_link_s(config.task_timeout), store.longest_link_s)
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_s, stack=stack)
     pool, parsers = await _processes(stack)
-    spent = spending(jobs, endpoints.places)
+    spent = spending(jobs, endpoints.endpoints)
     board = Board(store, runs, clock, spent, member=cluster.member)
     callbacks = CallbackLedger(database)
     secret = await SecretLedger(database, clock).secret(ATTEMPTS)

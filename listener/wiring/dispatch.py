@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -12,19 +12,21 @@ from listener.clock import Clock
 from listener.configuration.config import Config
 from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.attempts import Attempts
-from listener.dispatch.budgets import Budgets
+from listener.dispatch.budgets import Budgets, CostModel
+from listener.dispatch.claim_reaper import ClaimReaper, sweep_claims
+from listener.dispatch.claims import ClaimStore
+from listener.dispatch.dispatcher import Dispatcher
+from listener.dispatch.endpoint_pool import EndpointPool, PooledEndpoint
 from listener.dispatch.estimates import Estimates
-from listener.dispatch.late_claims import LateClaims
-from listener.dispatch.legs import Means, Tell
+from listener.dispatch.limits import Deadlines
 from listener.dispatch.link_guard import LinkGuard
-from listener.dispatch.marks import Marks
-from listener.dispatch.placing import Placing
-from listener.dispatch.pool import Place, Pool
-from listener.dispatch.request import JobRequest
-from listener.dispatch.sending import Sender
-from listener.dispatch.sweeping import sweep_marks
-from listener.dispatch.tasks import TaskMaker
-from listener.dispatch.uploads import Uploads
+from listener.dispatch.parked_tasks import ParkedTasks, WaitObserver
+from listener.dispatch.scheduler import Scheduler
+from listener.dispatch.submission import JobRecovery, Submitter
+from listener.dispatch.supervisor import AttemptSupervisor
+from listener.dispatch.task_builder import MultipartUploads, TaskBuilder
+from listener.dispatch.tracked_jobs import JobObserver, JobTracker
+from listener.dispatch.watchdog import JobWatchdog
 from listener.ledger.jobs import JobLedger
 from listener.ledger.secrets import Secret
 from listener.patience import Patience
@@ -39,10 +41,7 @@ _LEARNED_FROM = 500
 
 @dataclass(frozen=True, slots=True)
 class DispatchNeeds:
-    """What the way out is built from. `waiting` is told why a task waits, `tell` how its jobs stand.
-
-    `link_s`: no link of a job works longer.
-    """
+    """What the way out is built from."""
 
     config: Config
     store: Store
@@ -53,80 +52,73 @@ class DispatchNeeds:
     clock: Clock
     endpoints: BuiltEndpoints
     pool: ProcessPool
-    tell: Tell
-    waiting: Callable[[JobRequest, Sequence[str]], None]
+    observer: JobObserver
+    """Hears how jobs stand."""
+    wait_observer: WaitObserver
+    """Hears why tasks wait."""
     link_s: float
+    """No link of a job works longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltDispatch:
-    """`work` has to be run, each in a task of its own. `parked` counts tasks that wait for an endpoint or a budget,
-    `idle` the same by share.
-    """
+    """What runs use of the way out."""
 
     attempts: Attempts
-    parked: Callable[[], int]
-    idle: Callable[[], Mapping[str, int]]
+    reaper: ClaimReaper
+    parked: ParkedTasks
     work: list[Work]
+    """Has to be run, each in a task of its own."""
 
 
 async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDispatch:
     """Starts the endpoints; `stack` ends them."""
-    config, store = needs.config, needs.store
+    config, store, jobs, patience, clock = needs.config, needs.store, needs.jobs, needs.patience, needs.clock
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
-    link_s, jobs = needs.link_s, needs.jobs
-    estimates = Estimates(await jobs.done_lately(_LEARNED_FROM))
-    keys = AttemptKeys(needs.secret, jobs, needs.clock)
-    marks = Marks(store, needs.pool, keys, clock=needs.clock)
-    late = LateClaims(marks, now=time.monotonic)
-    pool = Pool(needs.endpoints.places, needs.endpoints.former, now=time.monotonic, rng=rng)
-    await pool.start()
-    stack.push_async_callback(pool.close)
-    remote = frozenset(place.spec.name for place in needs.endpoints.places if place.dialect)
-    guard = LinkGuard(store, remote, trusted=config.store.trust_workers, now=time.monotonic)
-    placing = Placing(
-        pool,
-        jobs,
-        estimates,
-        Budgets(config.budgets.per_job, config.budgets.per_day),
-        needs.ends,
-        guard,
-        timeout_s=config.task_timeout,
-        clock=needs.clock,
-        waiting=needs.waiting,
-    )
-    uploads = Uploads(store)
-    private_hosts = tuple(sorted(config.store.private_hosts))
-    maker = TaskMaker(store, marks, uploads, link_s, private_hosts, config.task_max_input)
-    means = Means(
-        sender=Sender(placing, pool, jobs, marks, maker, needs.patience),
-        placing=placing,
-        pool=pool,
-        ledger=jobs,
-        marks=marks,
-        late=late,
-        uploads=uploads,
-        estimates=estimates,
-        ends=needs.ends,
-        clock=needs.clock,
-        now=time.monotonic,
-        rng=rng,
-        patience=needs.patience,
-        tell=needs.tell,
-        limit_s=link_s,
-    )
+    now = time.monotonic
+    budgets = Budgets(config.budgets.per_job, config.budgets.per_day)
+    costs = CostModel(Estimates(await jobs.done_lately(_LEARNED_FROM)), budgets)
+    deadlines = Deadlines(config.task_timeout, needs.link_s)
+    keys = AttemptKeys(needs.secret, jobs, clock)
+    claims = ClaimStore(store, needs.pool, keys, patience, clock=clock)
+    pool = await _pool(needs.endpoints, rng, stack)
+    guard = _guard(needs)
+    parked = ParkedTasks(needs.ends, needs.wait_observer)
+    scheduler = Scheduler(pool, jobs, costs, guard, parked, deadlines=deadlines, clock=clock)
+    uploads = MultipartUploads(store)
+    hosts = tuple(sorted(config.store.private_hosts))
+    tasks = TaskBuilder(store, claims, uploads, needs.link_s, hosts, config.task_max_input)
+    submitter = Submitter(pool, jobs, tasks, patience, deadlines=deadlines)
+    recovery = JobRecovery(pool, jobs, claims, submitter, patience)
+    dispatcher = Dispatcher(pool, scheduler, submitter, recovery, patience)
+    tracker = JobTracker(pool, jobs, claims, costs, patience, observer=needs.observer, clock=clock, now=now, rng=rng)
+    watchdog = JobWatchdog(pool, scheduler, dispatcher, recovery, tracker, deadlines=deadlines)
+    supervisor = AttemptSupervisor(tracker, watchdog, recovery, claims, needs.ends)
+    reaper = ClaimReaper(claims, now=now)
     work: list[Work] = [
         pool.watch(),
-        late.run(),
+        reaper.run(),
         guard.watch(),
-        sweep_marks(store, jobs, link_s=link_s, clock=needs.clock),
+        sweep_claims(store, jobs, link_s=needs.link_s, clock=clock),
     ]
-    return BuiltDispatch(Attempts(means), lambda: placing.parked, lambda: placing.idle, work)
+    return BuiltDispatch(Attempts(dispatcher, supervisor, claims, uploads, clock=clock), reaper, parked, work)
 
 
-def spending(jobs: JobLedger, places: tuple[Place, ...]) -> Callable[[str], Awaitable[float | None]]:
+async def _pool(built: BuiltEndpoints, rng: random.Random, stack: AsyncExitStack) -> EndpointPool:
+    pool = EndpointPool(built.endpoints, built.removed, now=time.monotonic, rng=rng)
+    await pool.start()
+    stack.push_async_callback(pool.close)
+    return pool
+
+
+def _guard(needs: DispatchNeeds) -> LinkGuard:
+    remote = frozenset(each.spec.name for each in needs.endpoints.endpoints if each.dialect)
+    return LinkGuard(needs.store, remote, trusted=needs.config.store.trust_workers, now=time.monotonic)
+
+
+def spending(jobs: JobLedger, endpoints: tuple[PooledEndpoint, ...]) -> Callable[[str], Awaitable[float | None]]:
     """Tells what a run's jobs have cost so far in US dollars; None where nothing has a price."""
-    return jobs.spent_by_run if any(place.spec.usd_per_s > 0 for place in places) else _free
+    return jobs.spent_by_run if any(each.spec.usd_per_s > 0 for each in endpoints) else _free
 
 
 async def _free(run_id: str) -> None:

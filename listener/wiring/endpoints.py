@@ -20,7 +20,7 @@ from listener.configuration.endpoints import EndpointConfig, LocalEndpoint, RunP
 from listener.configuration.environment import Environment
 from listener.deploy.finding import find_endpoint_ids
 from listener.deploy.wishes import price_of
-from listener.dispatch.pool import Former, Place
+from listener.dispatch.endpoint_pool import PooledEndpoint, RemovedEndpoint
 from listener.wiring.sandbox import build_sandbox
 from manifests.errors import ConfigError
 
@@ -34,12 +34,11 @@ _LOCAL: frozenset[Capability] = frozenset({"whisper", "nvenc"})
 
 @dataclass(frozen=True, slots=True)
 class BuiltEndpoints:
-    """One place for each endpoint of the configuration, none started. `former` gives whom to ask about the jobs of an
-    endpoint that is not configured any more.
-    """
+    """The endpoints of the configuration, none started."""
 
-    places: tuple[Place, ...]
-    former: Callable[[Former], GpuBackend]
+    endpoints: tuple[PooledEndpoint, ...]
+    removed: Callable[[RemovedEndpoint], GpuBackend]
+    """Whom to ask about the jobs of an endpoint that is not configured any more."""
 
 
 async def build_endpoints(
@@ -61,8 +60,8 @@ async def build_endpoints(
     if runpod and remote:
         ids = await find_endpoint_ids(config, environment.runpod_key)
         backends |= {each.name: runpod.configured(each, ids[each.name], link_s) for each in remote}
-    places = tuple(_place(each, backends[each.name], config) for each in config.endpoints)
-    return BuiltEndpoints(places, runpod.former if runpod else _forgotten)
+    endpoints = tuple(_pooled(each, backends[each.name], config) for each in config.endpoints)
+    return BuiltEndpoints(endpoints, runpod.removed if runpod else _removed)
 
 
 def _may_use_runpod(config: Config, environment: Environment) -> None:
@@ -82,14 +81,14 @@ async def _runpod(config: Config, environment: Environment, stack: AsyncExitStac
     return await build_runpod(config.runpod, environment, stack)
 
 
-def _place(endpoint: EndpointConfig, backend: GpuBackend, config: Config) -> Place:
+def _pooled(endpoint: EndpointConfig, backend: GpuBackend, config: Config) -> PooledEndpoint:
     spec = spec_of(endpoint, config)
     if isinstance(endpoint, LocalEndpoint):
-        return Place(spec, backend)
-    return Place(spec, backend, endpoint.dialect, endpoint.resubmit_unknown)
+        return PooledEndpoint(spec, backend)
+    return PooledEndpoint(spec, backend, endpoint.dialect, endpoint.resubmit_unknown)
 
 
-def _forgotten(endpoint: Former) -> GpuBackend:
+def _removed(endpoint: RemovedEndpoint) -> GpuBackend:
     """Without a key nobody can be asked. Workers of no dialect, or of our own, claim what they do."""
     log.warning(
         "endpoint_gone",

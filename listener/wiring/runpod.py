@@ -21,7 +21,7 @@ from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from gpu_dispatch.runpod.webhook import HintsServer
 from listener.configuration.endpoints import HintsConfig, RunPodConfig, RunPodEndpoint
 from listener.configuration.environment import Environment
-from listener.dispatch.pool import Former
+from listener.dispatch.endpoint_pool import RemovedEndpoint
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
@@ -46,7 +46,7 @@ class RunPod:
             )
         )
 
-    def former(self, endpoint: Former) -> GpuBackend:
+    def removed(self, endpoint: RemovedEndpoint) -> GpuBackend:
         """Follows the jobs that are there to their end, as long as the key opens the endpoint."""
         dialect = DIALECTS.get(endpoint.dialect)
         if dialect is None:

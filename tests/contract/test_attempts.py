@@ -27,12 +27,11 @@ from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
 from gpu_dispatch.worker.claim import Identity, claimed
 from handlers.base import PlannedTask, TaskTarget
-from listener.dispatch.request import JobRequest, Tried
-from listener.dispatch.results import fitting
-from listener.dispatch.starts import AT_ONCE, LEAST_BOUND, PACE
-from listener.dispatch.tasks import TaskMaker
+from listener.dispatch.limits import AT_ONCE, LEAST_BOUND, PACE
+from listener.dispatch.outcomes import fitting
+from listener.dispatch.request import AttemptResult, JobRequest
 from manifests.errors import DuplicateJob, QueuedTooLong, RunCancelled, SubmitUnknown
-from support.attempts import LINK_S, Bench, Opened
+from support.attempts import Bench, Opened
 from support.jobs import ANYTHING
 from support.jobs import job as row_of
 from support.odd_worker import transcript
@@ -80,12 +79,12 @@ async def test_an_attempt_goes_on_from(opened: Opened, found: Found) -> None:
         await bench.claim(request, found.holder)
     if found.then == "never":
         with pytest.raises(SubmitUnknown) as caught:
-            await bench.means.sender.resume(request, 1)
+            await bench.recovery.resume(request, 1)
         assert caught.value.retryable
         assert await bench.withdrawn(request)
         assert [row.state for row in await bench.ledger.of_attempt(request.task_id, 1)] == ["ended"]
         return
-    known = await bench.means.sender.resume(request, 1)
+    known = await bench.recovery.resume(request, 1)
     assert [sent.job.job_id for sent in known] == ([found.then] if found.then else [])
     rows = await bench.ledger.of_attempt(request.task_id, 1)
     assert [row.job_id for row in rows] == ([found.then] if found.then else []), "its id is on record"
@@ -109,8 +108,7 @@ async def test_either_a_worker_begins_or_the_listener_withdraws_and_never_both(o
 
 async def begins(bench: Bench, request: JobRequest, *, after_s: float) -> bool:
     """Whether a worker that is given the task then does it."""
-    maker = TaskMaker(bench.store, bench.marks, bench.means.uploads, LINK_S)
-    task = await maker.task(request, 1, timeout_s=60.0, claims=True)
+    task = await bench.tasks.task(request, 1, timeout_s=60.0, claims=True)
     await asyncio.sleep(after_s)
     try:
         async with claimed(task, Identity("j1", "one", "w"), TransferLimits()):
@@ -121,7 +119,7 @@ async def begins(bench: Bench, request: JobRequest, *, after_s: float) -> bool:
 
 async def settled(bench: Bench, request: JobRequest, *, after_s: float) -> Claim | None:
     await asyncio.sleep(after_s)
-    return await bench.marks.settle(request, 1)
+    return await bench.claims.settle(request, 1)
 
 
 def planted(bench: Bench, request: JobRequest, what: str) -> bytes:
@@ -141,9 +139,9 @@ async def test_a_claim_that_somebody_planted_leads_nowhere_and_is_withdrawn(open
     await bench.row(request, state="unknown")
     data = planted(bench, request, what)
     await bench.store.put(request.bucket, bench.claim_key(request), data, content_type="")
-    assert await bench.marks.claim(request, 1) is None
+    assert await bench.claims.holder(request, 1) is None
     with pytest.raises(SubmitUnknown) as caught:
-        await bench.means.sender.resume(request, 1)
+        await bench.recovery.resume(request, 1)
     assert caught.value.retryable and await bench.withdrawn(request)
     assert not await begins(bench, request, after_s=0.0)
 
@@ -156,9 +154,9 @@ async def test_an_answer_that_somebody_planted_is_none(opened: Opened) -> None:
     true = result_bytes(GpuResult(request.task_id, transcript("true")), own)
     for data in (planted(bench, request, "answer"), true[:-1], b"", result_bytes(GpuResult("other", None), own)):
         await bench.store.put(request.bucket, key, data, content_type="")
-        assert await bench.marks.answer(request, 1) is None
+        assert await bench.claims.answer(request, 1) is None
     await bench.store.put(request.bucket, key, true, content_type="")
-    found = await bench.marks.answer(request, 1)
+    found = await bench.claims.answer(request, 1)
     assert found and isinstance(found.payload, Transcript) and found.payload.text == "true"
 
 
@@ -167,15 +165,14 @@ async def test_what_was_sent_before_there_were_keys_comes_to_its_end(opened: Ope
     request = bench.request()
     row = row_of(f"{request.task_id}-1-1", task_id=request.task_id, endpoint="one", endpoint_id="one", intended=1.0)
     await bench.ledger.reserve(row, ANYTHING)
-    maker = TaskMaker(bench.store, bench.marks, bench.means.uploads, LINK_S)
-    assert (await maker.task(request, 1, timeout_s=60.0, claims=True)).secret == ""
+    assert (await bench.tasks.task(request, 1, timeout_s=60.0, claims=True)).secret == ""
     await bench.store.put(request.bucket, bench.claim_key(request), planted(bench, request, "old"), content_type="")
-    (found,) = await bench.means.sender.resume(request, 1)
+    (found,) = await bench.recovery.resume(request, 1)
     assert found.job.job_id == "j9"
     answer = bench.claim_key(request).replace("claim", "answer")
     await bench.store.put(request.bucket, answer, planted(bench, request, "answer"), content_type="")
-    assert await bench.marks.answer(request, 1)
-    await bench.marks.revoke(request, 1)
+    assert await bench.claims.answer(request, 1)
+    await bench.claims.revoke(request, 1)
     assert not await begins(bench, request, after_s=0.0)
 
 
@@ -256,7 +253,7 @@ async def test_of_a_lost_job_the_store_tells(opened: Opened, answered: bool) -> 
 async def test_a_task_that_was_sent_without_end_is_not_sent_again(opened: Opened) -> None:
     bench = await opened()
     request = bench.request()
-    before = Tried(0.0, 1.0, error=QueuedTooLong("no").info, counts=False)
+    before = AttemptResult(0.0, 1.0, error=QueuedTooLong("no").info, counts=False)
     for number in range(LEAST_BOUND):
         await bench.ledger.reserve(row_of(f"{number}", task_id=request.task_id, intended=1.0), ANYTHING)
     tried = await bench.tried(request, LEAST_BOUND + 1, (before,))
@@ -267,13 +264,13 @@ async def test_a_task_that_was_sent_without_end_is_not_sent_again(opened: Opened
 async def test_a_clock_that_is_set_back_makes_no_task_wait_longer(opened: Opened) -> None:
     behind = [0.0]
     bench = await opened(wall=lambda: time.time() - behind[0])
-    request, placing = bench.request(), bench.means.placing
+    request = bench.request()
     for number in range(AT_ONCE):
         last = time.time() - PACE.bound(1) + 2.0
         await bench.ledger.reserve(row_of(f"{number}", task_id=request.task_id, intended=last), ANYTHING)
     async with asyncio.timeout(30.0):
-        admitted = asyncio.create_task(placing.admit(request))
-        while not placing.parked:
+        admitted = asyncio.create_task(bench.scheduler.admit(request, first=False))
+        while not bench.parked.total:
             await asyncio.sleep(0.01)
         behind[0] = 3600.0
         await admitted
@@ -286,7 +283,7 @@ async def test_a_claim_leads_to_no_job_of_another_task(opened: Opened) -> None:
     await bench.row(request, state="unknown")
     await bench.claim(request, "others")
     with pytest.raises(SubmitUnknown) as caught:
-        await bench.means.sender.resume(request, 1)
+        await bench.recovery.resume(request, 1)
     assert caught.value.retryable and await bench.withdrawn(request)
     assert [row.job_id for row in await bench.ledger.of_attempt(other.task_id, 1)] == ["others"]
 
@@ -298,7 +295,7 @@ async def test_a_claim_leads_to_no_other_endpoint(opened: Opened) -> None:
     claim = Claim(request.task_id, "j9", "somebody-elses", "w", 1.0)
     await bench.store.put(request.bucket, bench.claim_key(request), claim_bytes(claim), content_type="")
     with pytest.raises(SubmitUnknown):
-        await bench.means.sender.resume(request, 1)
+        await bench.recovery.resume(request, 1)
     assert await bench.withdrawn(request) and not bench.provider.of("status")
 
 

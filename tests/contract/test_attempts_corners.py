@@ -14,10 +14,8 @@ import pytest
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import task_to_wire
 from listener.clock import Clock
-from listener.dispatch.budgets import Budgets
-from listener.dispatch.request import JobRequest, Tried
-from listener.dispatch.sweeping import sweep_marks
-from listener.dispatch.tasks import TaskMaker
+from listener.dispatch.claim_reaper import sweep_claims
+from listener.dispatch.request import AttemptResult, JobRequest
 from listener.ledger.jobs import Limits
 from manifests.errors import JobLost, UnusableKey
 from support.attempts import LINK_S, Bench, Opened
@@ -50,22 +48,21 @@ Queued = tuple[Bench, JobRequest, Any]
 @pytest.fixture
 async def queued(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Queued:
     """A job of an earlier life that waits for a worker at endpoint "one", and is looked at often."""
-    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.watchdog.LOOK_S", 0.1)
     bench = await opened()
     request = bench.request()
     return bench, request, await sent_before(bench, request)
 
 
 async def _task(bench: Bench, request: JobRequest) -> Any:
-    maker = TaskMaker(bench.store, bench.marks, bench.means.uploads, LINK_S)
-    return task_to_wire(await maker.task(request, 1, timeout_s=60.0, claims=True))
+    return task_to_wire(await bench.tasks.task(request, 1, timeout_s=60.0, claims=True))
 
 
 async def test_a_run_that_was_cancelled_while_nobody_listened_has_its_job_cancelled(opened: Opened) -> None:
     bench = await opened()
     request = bench.request()
     job = await sent_before(bench, request)
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "cancelled"
     assert job.status == "CANCELLED"
@@ -85,7 +82,7 @@ async def test_a_second_job_of_unknown_fate_is_sent_once_and_never_works_after_t
     tried = await running
     assert tried.result
     if tried.marks:
-        await bench.attempts.forget(request, 1, alone=tried.alone)
+        await bench.reaper.retire(request, 1, alone=tried.alone)
     late = await bench.take("two")
     assert await bench.work("two", late, told=False) == "cancelled", "the claim is withdrawn once the work is done"
     assert await open_rows(bench) == []
@@ -104,7 +101,7 @@ async def test_a_second_job_of_unknown_fate_that_begins_is_followed(opened: Open
 
 async def test_a_second_job_waits_for_no_place_and_goes_to_no_endpoint_twice(opened: Opened) -> None:
     bench = await opened(hedge_after_s=0.1)
-    places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
+    places = bench.pool._places  # pyright: ignore[reportPrivateUsage]
     places["two"] = replace(places["two"], spec=replace(places["two"].spec, concurrency=1))
     other = bench.request("other")
     row = replace(await bench.row(other, state="sent", job_id="x"), entry="elsewhere", endpoint="two", task_id="o")
@@ -123,7 +120,7 @@ async def test_a_task_that_cannot_be_made_leaves_no_row(opened: Opened, monkeypa
     async def unusable(*_: object) -> Any:
         raise UnusableKey("no")
 
-    monkeypatch.setattr(type(bench.marks), "claim_urls", unusable)
+    monkeypatch.setattr(type(bench.claims), "claim_urls", unusable)
     tried = await bench.tried(bench.request())
     assert tried.error and tried.error.code == "unusable_key"
     assert await open_rows(bench) == []
@@ -137,7 +134,7 @@ async def test_a_job_at_an_endpoint_that_nobody_can_ask_is_not_done_twice(opened
     taken = await bench.take("one")
     if answered:
         assert await bench.work("one", taken, told=False) == ""
-    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(request)
     assert await open_rows(bench) == []
     assert not bench.at["two"].jobs
@@ -153,7 +150,7 @@ async def test_a_job_that_runs_at_an_endpoint_not_configured_any_more_is_followe
     request = bench.request(model="base")
     job = await sent_before(bench, request)
     await bench.take("one")
-    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
     running = asyncio.create_task(bench.tried(request))
     await asyncio.sleep(2.0)
     bench.at["one"].report("worker-one", job.id, {"output": TOLD})
@@ -167,7 +164,7 @@ async def test_a_job_still_queued_at_an_endpoint_not_configured_any_more_goes_el
     bench = await opened("whisper-hub")
     request = bench.request(model="base")
     job = await sent_before(bench, request)
-    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
     assert job.status == "CANCELLED"
@@ -181,7 +178,7 @@ async def test_of_a_job_that_nothing_tells_of_no_second_one_is_sent(opened: Open
     bench = await opened("whisper-hub", keyed=False)
     request = bench.request(model="base")
     job = await sent_before(bench, request)
-    del bench.means.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "job_lost" and not tried.error.retryable
     assert job.id in tried.error.message and "console" in tried.error.hint
@@ -192,7 +189,7 @@ async def test_a_name_that_stands_for_another_endpoint_now_does_not_hide_the_job
     request = bench.request(model="base")
     job = await sent_before(bench, request)
     await bench.take("one")
-    places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
+    places = bench.pool._places  # pyright: ignore[reportPrivateUsage]
     places["one"] = places.pop("two")
     running = asyncio.create_task(bench.tried(request))
     await asyncio.sleep(1.0)
@@ -205,7 +202,7 @@ async def test_a_job_keeps_its_place_in_the_queue_of_an_endpoint_that_is_called_
     queued: Queued,
 ) -> None:
     bench, request, job = queued
-    pool = bench.means.pool
+    pool = bench.pool
     places, standings = pool._places, pool._standings  # pyright: ignore[reportPrivateUsage]
     place = places.pop("one")
     places["uno"] = replace(place, spec=replace(place.spec, name="uno"))
@@ -222,7 +219,7 @@ async def test_a_job_in_the_queue_of_an_endpoint_whose_name_stands_for_another_n
     queued: Queued,
 ) -> None:
     bench, request, job = queued
-    places = bench.means.pool._places  # pyright: ignore[reportPrivateUsage]
+    places = bench.pool._places  # pyright: ignore[reportPrivateUsage]
     two = places.pop("two")
     places["one"] = replace(two, spec=replace(two.spec, name="one"))
     tried = await bench.tried(request)
@@ -245,9 +242,8 @@ async def test_a_second_job_cut_off_leaves_no_open_row(opened: Opened) -> None:
 
 
 async def test_what_is_too_dear_at_one_endpoint_waits_for_a_cheaper_one(opened: Opened) -> None:
-    bench = await opened(usd_per_s=1.0)
-    placing, pool = bench.means.placing, bench.means.pool
-    placing.budgets = Budgets(per_job=0.001)
+    bench = await opened(usd_per_s=1.0, per_job=0.001)
+    pool = bench.pool
     pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
     request = bench.request()
     request = replace(request, task=replace(request.task, inputs=(replace(request.task.inputs[0], size=None),)))
@@ -261,17 +257,16 @@ async def test_what_is_too_dear_at_one_endpoint_waits_for_a_cheaper_one(opened: 
 
 async def test_what_waits_for_one_endpoint_keeps_nobody_from_another(opened: Opened) -> None:
     """What is too dear here was there first: whoever can pay does not wait behind it when a place is free again."""
-    bench = await opened(usd_per_s=1.0, concurrency=1)
-    placing, pool = bench.means.placing, bench.means.pool
-    placing.budgets = Budgets(per_job=20.0)
+    bench = await opened(usd_per_s=1.0, concurrency=1, per_job=20.0)
+    pool = bench.pool
     pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
     first, dear, cheap = (bench.request(run_id) for run_id in ("first", "dear", "cheap"))
     dear = replace(dear, task=replace(dear.task, inputs=(replace(dear.task.inputs[0], size=None),)))
-    running: list[asyncio.Task[Tried]] = []
+    running: list[asyncio.Task[AttemptResult]] = []
     for parked, request in enumerate((first, dear, cheap)):
         running.append(asyncio.create_task(bench.tried(request)))
         async with asyncio.timeout(HANG_S):
-            while not bench.at["one"].jobs or placing.parked < parked:
+            while not bench.at["one"].jobs or bench.parked.total < parked:
                 await asyncio.sleep(0.02)
     assert await bench.work("one", await bench.take("one")) == ""
     async with asyncio.timeout(20.0):
@@ -279,17 +274,17 @@ async def test_what_waits_for_one_endpoint_keeps_nobody_from_another(opened: Ope
     assert (await running[2]).result and not running[1].done()
     running[1].cancel()
     await asyncio.wait({running[1]})
-    assert not placing.parked
+    assert not bench.parked.total
 
 
 async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened: Opened) -> None:
     bench = await opened()
-    pool = bench.means.pool
+    pool = bench.pool
     bench.provider.faults.on("run", Fault(400), endpoint="one")
     pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
     running = asyncio.create_task(bench.tried(bench.request()))
     async with asyncio.timeout(HANG_S):
-        while not bench.means.placing.parked:
+        while not bench.parked.total:
             await asyncio.sleep(0.05)
     pool._standings["two"] = pool._standings["two"].told("well")  # pyright: ignore[reportPrivateUsage]
     assert await bench.work("two", await bench.take("two")) == ""
@@ -300,13 +295,13 @@ async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened
 async def test_one_task_beside_many_of_another_folder_is_soon_next(opened: Opened) -> None:
     """One has its turn already when it comes, and one of them is before it."""
     bench = await opened(concurrency=1)
-    del bench.means.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
     keys = [f"flood/{i}" for i in range(5)] + ["other/1"]
-    placing, trying = bench.means.placing, list[asyncio.Task[Tried]]()
+    trying = list[asyncio.Task[AttemptResult]]()
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         for i, key in enumerate(keys):
             trying.append(group.create_task(bench.tried(replace(bench.request(f"r{i}"), key=key))))
-            while placing.parked < i:
+            while bench.parked.total < i:
                 await asyncio.sleep(0.01)
         order: list[str] = []
         for _ in keys:
@@ -318,9 +313,8 @@ async def test_one_task_beside_many_of_another_folder_is_soon_next(opened: Opene
 
 
 async def test_what_is_too_dear_everywhere_fails_at_once(opened: Opened) -> None:
-    bench = await opened(usd_per_s=1.0)
-    bench.means.placing.budgets = Budgets(per_job=1e-9)
-    del bench.means.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
+    bench = await opened(usd_per_s=1.0, per_job=1e-9)
+    del bench.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(bench.request())
     assert tried.error and tried.error.code == "budget_exceeded"
 
@@ -332,7 +326,7 @@ async def test_of_a_job_that_ended_while_nobody_listened_for_long_the_store_tell
     assert await bench.work("one", await bench.take("one"), told=False) == ""
     bench.provider.faults.on("status", too_many("1"), times=10_000)
     began, late = time.time(), Clock(lambda: time.time() + LINK_S + 60.0)
-    bench.means = replace(bench.means, clock=late, now=lambda: began + 30.0 * (time.time() - began))
+    bench.clock, bench.now = late, lambda: began + 30.0 * (time.time() - began)
     tried = await bench.tried(request)
     assert tried.result, tried.error
 
@@ -342,7 +336,7 @@ async def test_a_job_whose_links_would_end_before_its_work_could_is_sent_again(o
     request = bench.request()
     await sent_before(bench, request)
     began, late = time.time(), Clock(lambda: time.time() + LINK_S - 60.0 - 600.0 + 30.0)
-    bench.means = replace(bench.means, clock=late, now=lambda: began + 30.0 * (time.time() - began))
+    bench.clock, bench.now = late, lambda: began + 30.0 * (time.time() - began)
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
     assert await bench.withdrawn(request)
@@ -350,7 +344,7 @@ async def test_a_job_whose_links_would_end_before_its_work_could_is_sent_again(o
 
 async def test_a_task_whose_process_was_started_again_stays_where_it_was(opened: Opened) -> None:
     bench = await opened()
-    lost = Tried(0.0, 0.0, JobRef("one", "one", "gone"), error=JobLost("gone").info, counts=False)
+    lost = AttemptResult(0.0, 0.0, JobRef("one", "one", "gone"), error=JobLost("gone").info, counts=False)
     running = asyncio.create_task(bench.tried(bench.request(), 2, (lost,)))
     assert await bench.work("one", await bench.take("one")) == ""
     assert (await running).result
@@ -381,7 +375,7 @@ async def test_the_sweep_keeps_what_is_left_of_jobs_that_are_not_over(opened: Op
     assert await bench.ledger.reserve(again, Limits(None, None, None)) is None
     await bench.claim(request, "j")
     await bench.claim(other, "j")
-    sweeping = asyncio.create_task(sweep_marks(bench.store, bench.ledger, link_s=LINK_S, clock=lambda: late))
+    sweeping = asyncio.create_task(sweep_claims(bench.store, bench.ledger, link_s=LINK_S, clock=lambda: late))
     async with asyncio.timeout(HANG_S):
         while await bench.store.head(other.bucket, bench.claim_key(other)):
             await asyncio.sleep(0.05)

@@ -12,6 +12,7 @@ import pytest
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.worker.job import Ended
 from gpu_dispatch.worker.serverless import wire
+from listener.clock import Clock
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger, RunRow
 from listener.ledger.settling import Settling
@@ -55,7 +56,7 @@ async def test_a_job_ends_though_its_cancel_is_answered_with(opened: Opened, fau
     job = await bench.take("one")
     working = asyncio.create_task(bench.work("one", job))
     bench.provider.faults.on("cancel", fault, times=None)
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and (tried.error.code, tried.error.message) == ("cancelled", "The run was cancelled.")
     assert bench.provider.of("cancel")
@@ -71,7 +72,7 @@ async def test_a_cancel_is_repeated_until_it_is_taken(opened: Opened) -> None:
     faults = [failing(500), html(502), reset(), hang()]
     for fault in faults:
         bench.provider.faults.on("cancel", fault)
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     await running
     assert bench.at["one"].job().status == "CANCELLED"
     assert len(bench.provider.of("cancel")) == len(faults) + 1
@@ -83,7 +84,7 @@ async def test_of_a_job_that_nothing_ends_the_user_is_told(opened: Opened) -> No
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
     bench.provider.faults.on("cancel", failing(500), times=None)
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and tried.error.code == "cancelled"
     assert job.id in tried.error.hint and "console" in tried.error.hint
@@ -114,21 +115,21 @@ async def test_a_status_that_comes_after_every_deadline_is_asked_for_until_it_co
 
 
 async def test_a_defect_leaves_no_job_behind(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listener.dispatch.course.ENDING_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.supervisor.ENDING_S", 0.1)
     bench = await opened()
     request = bench.request(model="patient")
 
     def broken(*_: object) -> None:
         raise KeyError("a defect")
 
-    bench.means = replace(bench.means, tell=broken)
+    bench.observer = broken
     tried = await bench.tried(request)
     assert tried.error and (tried.error.code, tried.error.retryable) == ("worker_error", False)
     assert "listener's log" in tried.error.hint
     assert bench.at["one"].job().status == "CANCELLED"
     assert await bench.withdrawn(request)
     assert await outcomes(bench) == [("ended", "worker_error")]
-    assert bench.means.pool._open["one"] == 0  # pyright: ignore[reportPrivateUsage]
+    assert bench.pool._open["one"] == 0  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["", "whose threads are gone already"])
@@ -142,7 +143,7 @@ async def test_a_program_that_ends_leaves_its_jobs_as_they_are(opened: Opened, b
         if broken:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
-    bench.means = replace(bench.means, tell=told)
+    bench.observer = told
     running = asyncio.create_task(bench.tried(request))
     await asyncio.wait_for(heard.wait(), HANG_S)
     await asyncio.sleep(0.2)
@@ -158,7 +159,7 @@ async def test_a_program_that_ends_leaves_its_jobs_as_they_are(opened: Opened, b
 async def test_a_clock_that_jumps_ends_no_job_and_costs_nothing(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
-    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.watchdog.LOOK_S", 0.1)
     bench = await opened(usd_per_s=1.0, max_queue_s=600.0)
     jumped, heard = 0.0, asyncio.Event()
 
@@ -167,14 +168,14 @@ async def test_a_clock_that_jumps_ends_no_job_and_costs_nothing(
         if status.state == "running":
             heard.set()
 
-    bench.means = replace(bench.means, clock=lambda: time.time() + jumped, tell=told)
+    bench.clock, bench.observer = Clock(lambda: time.time() + jumped), told
     request = bench.request()
     running = asyncio.create_task(bench.tried(request))
     await bench.take("one")
     await asyncio.wait_for(heard.wait(), HANG_S)
     jumped = jump_s
     await asyncio.sleep(1.5)
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and tried.error.code == "cancelled", "nothing else had ended it"
     (row,) = await bench.ledger.of_attempt(request.task_id, 1)
@@ -197,17 +198,17 @@ async def test_an_end_that_was_asked_for_and_forgotten_leaves_nobody_turning_in_
     def told(*_: object) -> None:
         heard.set()
 
-    bench.means = replace(bench.means, now=now, tell=told)
+    bench.now, bench.observer = now, told
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
     await asyncio.wait_for(heard.wait(), HANG_S)
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     if not at_once:
         await asyncio.sleep(0)
-    bench.means.ends.forget(request.run_id)
+    bench.ends.forget(request.run_id)
     await asyncio.sleep(0.5)
     assert looks < 20
-    bench.means.ends.request(request.run_id, "cancelled")
+    bench.ends.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and tried.error.code == "cancelled"
     assert job.status == "CANCELLED"
@@ -221,14 +222,14 @@ async def test_a_run_told_from_the_top_finds_results_that_the_provider_has_forgo
     job = await bench.take("one")
     assert await bench.work("one", job) == ""
     first = await running
-    await bench.attempts.forget(request, 1, alone=first.alone)
+    await bench.reaper.retire(request, 1, alone=first.alone)
     bench.at["one"].expire(job)
     again = await bench.tried(request)
     assert again.result and first.result and again.result.payload == first.result.payload
     assert len(bench.provider.of("run")) == 1
     assert await bench.work("one", job, told=False) == "cancelled", "its claim stays withdrawn"
-    await bench.attempts.drop_answer(request.bucket, request.task_id, 1, claimed=False)
-    assert await bench.marks.answer(request, 1) is None
+    await bench.reaper.delete_answer(request.bucket, request.task_id, 1, claimed=False)
+    assert await bench.claims.answer(request, 1) is None
 
 
 async def test_when_the_job_that_holds_the_claim_fails_nobody_waits_for_a_queued_one(opened: Opened) -> None:
@@ -245,7 +246,7 @@ async def test_when_the_job_that_holds_the_claim_fails_nobody_waits_for_a_queued
 async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_good(opened: Opened) -> None:
     """It may be between two attempts then, or at work: both are over at once, and stay so."""
     here = await opened()
-    there = replace(here, means=replace(here.means, ends=Ends()))
+    there = replace(here, ends=Ends())
     runs = RunLedger(here.database)
     await runs.add(RunRow("run", here.store.buckets[0], "k", "t", "queued", time.time(), time.time(), {}))
     commands = asyncio.create_task(
@@ -253,7 +254,7 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
             runs,
             RedriveLedger(here.database),
             Settling(here.database),
-            there.means.ends,
+            there.ends,
             accepted=lambda: None,
             clock=time.time,
         )
@@ -270,15 +271,15 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
     assert outcome.error and outcome.error.code == "cancelled" and "Another job" in outcome.error.message
     assert await working == "cancelled"
     for _ in range(4):
-        there.means.ends.keep((await runs.ends_requested()).keys())
-    assert there.means.ends.reason("run") == "incomplete", "a part that waits for its next attempt must hear of it, too"
+        there.ends.keep((await runs.ends_requested()).keys())
+    assert there.ends.reason("run") == "incomplete", "a part that waits for its next attempt must hear of it, too"
     (again,) = await runs.reclaim(["run"], "me")
     assert again.cancel == "", "told from the top it is a run like any other"
     commands.cancel()
 
 
 def runner(bench: Bench, runs: RunLedger) -> JobRunner:
-    return JobRunner(bench.attempts, bench.means.ends, runs, bench.means.patience)
+    return JobRunner(bench.attempts, bench.reaper, bench.ends, runs, bench.patience)
 
 
 async def test_an_attempt_that_the_store_did_not_serve_is_over_once_the_store_takes_a_write(opened: Opened) -> None:

@@ -25,8 +25,8 @@ Silence = Callable[[Bench, Job], None]
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_dispatch.watch.LOOK_S", 0.3)
-    monkeypatch.setattr("listener.dispatch.timing.LOOK_S", 0.1)
-    monkeypatch.setattr("listener.dispatch.timing.DUE_S", 0.3)
+    monkeypatch.setattr("listener.dispatch.watchdog.LOOK_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.watchdog.DUE_S", 0.3)
 
 
 def confused(bench: Bench, job: Job) -> None:
@@ -66,7 +66,7 @@ async def test_what_somebody_plants_beside_a_job_is_neither_delivered_nor_ends_i
     job = await bench.take("one")
     broken(bench, job)
     working = asyncio.create_task(bench.work("one", job, told=False))
-    while not await bench.marks.claim(request, 1):
+    while not await bench.claims.holder(request, 1):
         await asyncio.sleep(0.05)
     planted = {
         "answer": result_bytes(GpuResult(request.task_id, transcript("planted"))),

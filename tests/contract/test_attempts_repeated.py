@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from listener.dispatch.marks import Marks
+from listener.dispatch.claims import ClaimStore
 from listener.ledger.runs import RunLedger
 from listener.runs.jobs import JobRunner
 from listener.stores.s3 import S3Store
@@ -25,13 +25,12 @@ pytestmark = pytest.mark.minio
 
 
 @asynccontextmanager
-async def refused_marks(bench: Bench, server: Any) -> AsyncGenerator[tuple[Bench, StoreProxy]]:
-    """The bench, but what the listener does about marks can be refused; what its workers do cannot."""
+async def refused_claims(bench: Bench, server: Any) -> AsyncGenerator[tuple[Bench, StoreProxy]]:
+    """The bench, but what the listener does about claims can be refused; what its workers do cannot."""
     with store_proxy(server) as proxy:
         store = S3Store(settings_for(server, *bench.store.buckets, endpoint=proxy.endpoint))
-        pool = bench.marks._pool  # pyright: ignore[reportPrivateUsage]
-        marks = Marks(store, pool, bench.keys, clock=time.time)
-        yield replace(bench, means=replace(bench.means, marks=marks)), proxy
+        claims = ClaimStore(store, bench.processes, bench.keys, bench.patience, clock=time.time)
+        yield replace(bench, claims=claims), proxy
         await store.close()
 
 
@@ -46,9 +45,9 @@ async def test_nothing_is_done_twice_though_a_claim_could_not_be_withdrawn(
     """The answer keeps the job from being done as long as its claim does not."""
     works = tmp_path / "works"
     monkeypatch.setenv("ODD_WORKS", str(works))
-    async with refused_marks(await opened(), minio_server) as (bench, proxy), asyncio.timeout(HANG_S):
+    async with refused_claims(await opened(), minio_server) as (bench, proxy), asyncio.timeout(HANG_S):
         request = bench.request()
-        runner = JobRunner(bench.attempts, bench.means.ends, RunLedger(bench.database), bench.means.patience)
+        runner = JobRunner(bench.attempts, bench.reaper, bench.ends, RunLedger(bench.database), bench.patience)
         running = asyncio.create_task(runner.run(request, Told()))
         job = await bench.take("one")
         with proxy.refusing(DENIED, of_claims):
@@ -60,6 +59,6 @@ async def test_nothing_is_done_twice_though_a_claim_could_not_be_withdrawn(
         if mended:
             await runner.forget(request.bucket, outcome.attempts)
         assert await bench.work("one", job, told=False) == ("cancelled" if mended else "")
-    assert works.read_text().splitlines() == ["transcribe"]
-    assert await bench.withdrawn(request) is mended
-    assert (await bench.marks.answer(request, 1) is None) is mended
+        assert works.read_text().splitlines() == ["transcribe"]
+        assert await bench.withdrawn(request) is mended
+        assert (await bench.claims.answer(request, 1) is None) is mended

@@ -232,11 +232,11 @@ async def test_a_store_that_was_away_is_tried_again_at_once(minio_server: Any, m
     moments = [0.0]
     store = S3Store(settings_for(minio_server, "there-is-none-yet"))
     guard = LinkGuard(store, frozenset({"far"}), trusted=False, now=lambda: moments[0])
-    held = await guard.held("there-is-none-yet")
+    held = await guard.blocked("there-is-none-yet")
     assert held.names and "does not exist" in held.why
     await asyncio.to_thread(new_bucket, minio_server, "there-is-none-yet")
     moments[0] = 6.0
-    assert not (await guard.held("there-is-none-yet")).names
+    assert not (await guard.blocked("there-is-none-yet")).names
 
 
 async def test_workers_elsewhere_get_nothing_until_links_are_safe(minio_server: Any, minio_bucket: str) -> None:
@@ -245,14 +245,14 @@ async def test_workers_elsewhere_get_nothing_until_links_are_safe(minio_server: 
     settings = settings_for(minio_server, minio_bucket, sts=StsSettings(mode="off"))
     store = S3Store(settings)
     guard = LinkGuard(store, remote, trusted=False, now=lambda: moments[0])
-    held = await guard.held(minio_bucket)
+    held = await guard.blocked(minio_bucket)
     assert held.names == remote and "read every object" in held.why and "trust_workers" in held.hint
-    assert (await LinkGuard(store, remote, trusted=True, now=lambda: 0.0).held(minio_bucket)).names == frozenset()
+    assert (await LinkGuard(store, remote, trusted=True, now=lambda: 0.0).blocked(minio_bucket)).names == frozenset()
     # Somebody has acted: found out by itself, a while later.
     store._links = S3Store(replace(settings, sts=StsSettings()))._links
-    assert (await guard.held(minio_bucket)).names == remote
+    assert (await guard.blocked(minio_bucket)).names == remote
     moments[0] = 61.0
-    assert (await guard.held(minio_bucket)).names == frozenset()
+    assert (await guard.blocked(minio_bucket)).names == frozenset()
 
 
 async def test_other_keys_of_the_listener_are_tried_anew(minio_server: Any, minio_bucket: str) -> None:
@@ -263,10 +263,10 @@ async def test_other_keys_of_the_listener_are_tried_anew(minio_server: Any, mini
     given = [await asyncio.to_thread(users.user, policy)]
     async with store_of(minio_server, minio_bucket, keys=lambda: given[0], sts=StsSettings(mode="off")) as store:
         guard = LinkGuard(store, frozenset({"far"}), trusted=False, now=lambda: moments[0])
-        assert not (await guard.held(minio_bucket)).names
+        assert not (await guard.blocked(minio_bucket)).names
         given[0] = await asyncio.to_thread(users.user, listener_policy(minio_bucket))
         moments[0] = 3601.0
-        assert (await guard.held(minio_bucket)).names == {"far"}
+        assert (await guard.blocked(minio_bucket)).names == {"far"}
         given[0] = AccessKeys("nobody", "knows")
         moments[0] = 3700.0
-        assert (await guard.held(minio_bucket)).names == {"far"}
+        assert (await guard.blocked(minio_bucket)).names == {"far"}

@@ -9,7 +9,7 @@ import pytest
 from gpu_dispatch.task import AddAudioParams, TaskOutput
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.request import JobRequest
-from listener.dispatch.uploads import Uploads
+from listener.dispatch.task_builder import MultipartUploads
 from listener.store import JobLinks, JobObjects
 from listener.stores.s3 import S3Store
 from manifests.media import ObjectRef
@@ -45,7 +45,7 @@ async def test_large_inputs_get_addresses_for_parts_and_small_ones_do_not(
     s3_store: S3Store, minio_server: object
 ) -> None:
     bucket = s3_store.buckets[0]
-    uploads, links = Uploads(s3_store, single_put_bytes=400 * 2**20), await links_of(s3_store)
+    uploads, links = MultipartUploads(s3_store, single_put_bytes=400 * 2**20), await links_of(s3_store)
     assert await uploads.prepare(request(bucket, 90 * 2**20), (OUTPUT,), links) == (OUTPUT,)
     assert await uploads.prepare(request(bucket, None), (OUTPUT,), links) == (OUTPUT,)
     assert left_open(minio_server, bucket) == []
@@ -59,7 +59,7 @@ async def test_large_inputs_get_addresses_for_parts_and_small_ones_do_not(
 
 async def test_uploads_that_nobody_completed_are_ended(s3_store: S3Store, minio_server: object) -> None:
     bucket = s3_store.buckets[0]
-    uploads, links = Uploads(s3_store, single_put_bytes=1000), await links_of(s3_store)
+    uploads, links = MultipartUploads(s3_store, single_put_bytes=1000), await links_of(s3_store)
     asked = request(bucket, 2000)
     for _ in range(2):
         await uploads.prepare(asked, (OUTPUT,), links)

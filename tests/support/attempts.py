@@ -30,18 +30,22 @@ from handlers.base import PlannedTask, TaskFile
 from listener.clock import Clock
 from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.attempts import Attempts
-from listener.dispatch.budgets import Budgets
+from listener.dispatch.budgets import Budgets, CostModel
+from listener.dispatch.claim_reaper import ClaimReaper
+from listener.dispatch.claims import ClaimStore
+from listener.dispatch.dispatcher import Dispatcher
+from listener.dispatch.endpoint_pool import EndpointPool, PooledEndpoint, RemovedEndpoint
 from listener.dispatch.estimates import Estimates
-from listener.dispatch.late_claims import LateClaims
-from listener.dispatch.legs import Means
+from listener.dispatch.limits import Deadlines
 from listener.dispatch.link_guard import LinkGuard
-from listener.dispatch.marks import Marks
-from listener.dispatch.placing import Placing
-from listener.dispatch.pool import Former, Place, Pool
-from listener.dispatch.request import JobRequest, Tried
-from listener.dispatch.sending import Sender
-from listener.dispatch.tasks import TaskMaker
-from listener.dispatch.uploads import Uploads
+from listener.dispatch.parked_tasks import ParkedTasks
+from listener.dispatch.request import AttemptResult, JobRequest
+from listener.dispatch.scheduler import Scheduler
+from listener.dispatch.submission import JobRecovery, Submitter
+from listener.dispatch.supervisor import AttemptSupervisor
+from listener.dispatch.task_builder import MultipartUploads, TaskBuilder
+from listener.dispatch.tracked_jobs import JobObserver, JobTracker
+from listener.dispatch.watchdog import JobWatchdog
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, JobRow
 from listener.ledger.secrets import SecretLedger
@@ -61,26 +65,74 @@ from support.runpod_endpoints import QUICK, client_of, settings
 T = TypeVar("T")
 
 LINK_S = 7200
+DEADLINES = Deadlines(60.0, LINK_S)
+
+
+def _ignored(*_: object) -> None:
+    pass
 
 
 @dataclass
 class Bench:
-    """Endpoints "one" and "two", with workers of `dialect`; `at` is the provider's side of each."""
+    """Endpoints "one" and "two", with workers of `dialect`; `at` is the provider's side of each.
+
+    What dispatches is put together anew at each use, from what the fields hold then.
+    """
 
     provider: Provider
     at: dict[str, Endpoint]
     store: S3Store
     database: Database
     ledger: JobLedger
-    marks: Marks
+    processes: ProcessPool
+    claims: ClaimStore
     keys: AttemptKeys
-    means: Means
+    pool: EndpointPool
+    costs: CostModel
+    guard: LinkGuard
+    parked: ParkedTasks
+    uploads: MultipartUploads
+    ends: Ends
+    patience: Patience
+    clock: Clock
     folder: Path
     dialect: str
+    now: Callable[[], float] = time.monotonic
+    observer: JobObserver = _ignored
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return Scheduler(
+            self.pool, self.ledger, self.costs, self.guard, self.parked, deadlines=DEADLINES, clock=self.clock
+        )  # fmt: skip
+
+    @property
+    def tasks(self) -> TaskBuilder:
+        return TaskBuilder(self.store, self.claims, self.uploads, LINK_S)
+
+    @property
+    def submitter(self) -> Submitter:
+        return Submitter(self.pool, self.ledger, self.tasks, self.patience, deadlines=DEADLINES)
+
+    @property
+    def recovery(self) -> JobRecovery:
+        return JobRecovery(self.pool, self.ledger, self.claims, self.submitter, self.patience)
+
+    @property
+    def reaper(self) -> ClaimReaper:
+        return ClaimReaper(self.claims, now=self.now)
 
     @property
     def attempts(self) -> Attempts:
-        return Attempts(self.means)
+        scheduler, recovery = self.scheduler, self.recovery
+        dispatcher = Dispatcher(self.pool, scheduler, self.submitter, recovery, self.patience)
+        tracker = JobTracker(
+            self.pool, self.ledger, self.claims, self.costs, self.patience,
+            observer=self.observer, clock=self.clock, now=self.now, rng=random.Random(1),
+        )  # fmt: skip
+        watchdog = JobWatchdog(self.pool, scheduler, dispatcher, recovery, tracker, deadlines=DEADLINES)
+        supervisor = AttemptSupervisor(tracker, watchdog, recovery, self.claims, self.ends)
+        return Attempts(dispatcher, supervisor, self.claims, self.uploads, clock=self.clock)
 
     def request(self, run_id: str = "run", model: str = "quick") -> JobRequest:
         bucket = self.store.buckets[0]
@@ -91,9 +143,11 @@ class Bench:
             operation="transcribe", give_up=time.time() + HANG_S,
         )  # fmt: skip
 
-    async def tried(self, request: JobRequest, attempt: int = 1, before: tuple[Tried, ...] = ()) -> Tried:
+    async def tried(
+        self, request: JobRequest, attempt: int = 1, before: tuple[AttemptResult, ...] = ()
+    ) -> AttemptResult:
         async with asyncio.timeout(HANG_S):
-            return await self.attempts.carry_out(request, attempt, before)
+            return await self.attempts.execute(request, attempt, before)
 
     async def row(self, request: JobRequest, **changes: Any) -> JobRow:
         row = row_of(
@@ -155,18 +209,14 @@ class Told:
         raise AssertionError(requests)
 
 
-def _ignored(*_: object) -> None:
-    pass
-
-
 Opened = Callable[..., Awaitable[Bench]]
 
 
 @pytest.fixture
 async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
     """`keyed`: whether endpoints that are not configured any more can be asked; `client`: what differs in the client's
-    settings; `insist_s`: how long a cancel is tried; `wall`: this machine's clock; `one`: what differs in the spec of
-    endpoint "one".
+    settings; `insist_s`: how long a cancel is tried; `wall`: this machine's clock; `per_job`: what a job may cost;
+    `one`: what differs in the spec of endpoint "one".
     """
     async with AsyncExitStack() as stack:
 
@@ -178,6 +228,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             client: Mapping[str, Any] | None = None,
             insist_s: float = 5.0,
             wall: Callable[[], float] = time.time,
+            per_job: float | None = None,
             **one: Any,
         ) -> Bench:
             bucket = s3_store.buckets[0]
@@ -192,11 +243,10 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             stack.push_async_callback(processes.close)
             ledger, secret = JobLedger(database, time.time), await SecretLedger(database, time.time).secret("attempts")
             keys = AttemptKeys(secret, ledger, time.time)
-            marks = Marks(s3_store, processes, keys, clock=time.time)
             rng = random.Random(1)
-            patience, clock = Patience(rng), Clock(wall)
-            places = [
-                Place(
+            patience = Patience(rng)
+            endpoints = [
+                PooledEndpoint(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
                     RunPodEndpoint(
                         settings(dialect, name=name, endpoint_id=name, insist_s=insist_s),
@@ -209,26 +259,34 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 for order, name in enumerate(("one", "two"))
             ]
 
-            def former(endpoint: Former) -> GpuBackend:
+            def removed(endpoint: RemovedEndpoint) -> GpuBackend:
                 if not keyed:
                     return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=dialect == "gpudrop")
                 gone = replace(settings(endpoint.dialect), name=endpoint.name, endpoint_id=endpoint.endpoint_id)
                 return RunPodEndpoint(gone, session, shared=Shared(QUICK))
 
-            pool = Pool(places, former, now=time.monotonic, rng=rng)
+            pool = EndpointPool(endpoints, removed, now=time.monotonic, rng=rng)
             stack.push_async_callback(pool.close)
-            ends, estimates = Ends(), Estimates([])
-            guard = LinkGuard(s3_store, pool.names, trusted=False, now=time.monotonic)
-            placing = Placing(
-                pool, ledger, estimates, Budgets(), ends, guard, timeout_s=60.0, clock=clock, waiting=_ignored
+            ends = Ends()
+            return Bench(
+                serving,
+                {name: serving.endpoint(name) for name in ("one", "two")},
+                s3_store,
+                database,
+                ledger,
+                processes,
+                ClaimStore(s3_store, processes, keys, patience, clock=time.time),
+                keys,
+                pool,
+                CostModel(Estimates([]), Budgets(per_job)),
+                LinkGuard(s3_store, pool.names, trusted=False, now=time.monotonic),
+                ParkedTasks(ends, _ignored),
+                MultipartUploads(s3_store),
+                ends,
+                patience,
+                Clock(wall),
+                tmp_path,
+                dialect,
             )
-            uploads = Uploads(s3_store)
-            sender = Sender(placing, pool, ledger, marks, TaskMaker(s3_store, marks, uploads, LINK_S), patience)
-            means = Means(
-                sender, placing, pool, ledger, marks, LateClaims(marks, now=time.monotonic), uploads, estimates, ends,
-                clock=clock, now=time.monotonic, rng=rng, patience=patience, tell=_ignored, limit_s=LINK_S,
-            )  # fmt: skip
-            at = {name: serving.endpoint(name) for name in ("one", "two")}
-            return Bench(serving, at, s3_store, database, ledger, marks, keys, means, tmp_path, dialect)
 
         yield open_bench

@@ -13,7 +13,7 @@ from gpu_dispatch.runpod.answers import answer_from
 from gpu_dispatch.runpod.dialects.ours import Gpudrop
 from gpu_dispatch.runpod.readings import reading_of
 from gpu_dispatch.task import GpuResult, Progress, Segment, Transcript, VideoFile, Videos, Word, result_to_wire
-from listener.dispatch.results import result_of
+from listener.dispatch.outcomes import result_of
 from manifests.error_classes import WORKER_CODES
 from manifests.errors import ErrorInfo, GpuDropError
 

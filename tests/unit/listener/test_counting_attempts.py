@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_dispatch.task import TranscribeParams
 from handlers.base import PlannedTask, TaskFile
-from listener.dispatch.request import JobRequest, Tried, not_served
+from listener.dispatch.request import AttemptResult, JobRequest, not_served
 from listener.runs.jobs import MAX_UNCOUNTED, MAX_UNSERVED, counted
 from manifests.errors import (
     GpuDropError,
@@ -22,8 +22,8 @@ from manifests.media import ObjectRef, UrlRef
 LATE = 1000.0
 
 
-def tried(error: type[GpuDropError], *, at: float = 1.0, counts: bool = False) -> Tried:
-    return Tried(0.0, at, error=error("no").info, counts=counts)
+def tried(error: type[GpuDropError], *, at: float = 1.0, counts: bool = False) -> AttemptResult:
+    return AttemptResult(0.0, at, error=error("no").info, counts=counts)
 
 
 def test_what_no_worker_began_is_free_until_the_task_stops_waiting() -> None:
@@ -39,7 +39,7 @@ def test_a_task_that_ends_its_process_again_and_again_is_not_begun_for_ever() ->
 
 
 def test_attempts_that_the_store_did_not_serve_are_free_a_few_times() -> None:
-    unserved = Tried(0.0, 1.0, error=StoreDenied("no").info, unserved=True)
+    unserved = AttemptResult(0.0, 1.0, error=StoreDenied("no").info, unserved=True)
     assert counted((unserved,) * MAX_UNSERVED, LATE) == 0
     assert counted((unserved,) * (MAX_UNSERVED + 3), LATE) == 3
 

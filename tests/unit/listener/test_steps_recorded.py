@@ -10,10 +10,10 @@ from pydantic_core import to_json
 
 from gpu_dispatch.packed import PACKED_FROM, packed
 from gpu_dispatch.task import GpuResult, Segment, Transcript, Word
-from listener.dispatch.request import Tried
+from listener.dispatch.request import AttemptResult
 from listener.runs.steps import adapter_of, recalled
 
-TRIED = adapter_of(Tried)
+TRIED = adapter_of(AttemptResult)
 LARGE = PACKED_FROM // 50
 
 
@@ -25,11 +25,11 @@ def result(words: int) -> GpuResult:
 
 @pytest.mark.parametrize("value", [result(2), packed(result(LARGE)), result(LARGE)], ids=["small", "packed", "earlier"])
 def test_a_value_comes_back_as_it_was(value: GpuResult) -> None:
-    tried = Tried(1.0, 2.0, result=value)
+    tried = AttemptResult(1.0, 2.0, result=value)
     recorded = {"value": TRIED.dump_python(tried, mode="json")}
     assert recalled(TRIED, json.loads(json.dumps(recorded))) == tried
 
 
 def test_a_value_that_was_recorded_as_text_is_read() -> None:
-    tried = Tried(1.0, 2.0, result=result(LARGE))
+    tried = AttemptResult(1.0, 2.0, result=result(LARGE))
     assert recalled(TRIED, {"json": to_json(tried, inf_nan_mode="constants").decode()}) == tried

@@ -21,8 +21,9 @@ from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes,
 from gpu_dispatch.seals import sealed, verified
 from gpu_dispatch.task import ClaimUrls, GpuResult
 from listener.dispatch.attempt_keys import AttemptKeys
+from listener.dispatch.outcomes import read_result
 from listener.dispatch.request import JobRequest
-from listener.dispatch.results import read_result
+from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.store import JobLinks, JobObjects, Store
 from manifests.errors import InputTooLarge, StoreUnavailable
@@ -36,14 +37,29 @@ MAX_ANSWER = 128 * 2**20 + 256
 _TRIES = 8
 _TYPE = "application/json"
 
+Kind = Literal["claim", "answer", "task"]
 
-class Marks:
-    """`clock` gives epoch seconds. `pool` reads large answers."""
 
-    def __init__(self, store: Store, pool: ProcessPool, keys: AttemptKeys, *, clock: Callable[[], float]) -> None:
+class ClaimStore:
+    """Reads and writes the claims, answers and large tasks of attempts.
+
+    What an attempt cannot go on without (`holder`, `settle`, `revoke`, `answer`) waits while the store is away.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: ProcessPool,
+        keys: AttemptKeys,
+        patience: Patience,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """`pool` reads large answers; `clock` gives epoch seconds."""
         self._store = store
         self._pool = pool
         self._keys = keys
+        self._patience = patience
         self._clock = clock
 
     async def claim_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> ClaimUrls:
@@ -55,7 +71,7 @@ class Marks:
         key = _key(request.task_id, attempt, "answer")
         return await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key)
 
-    async def keep_task(self, request: JobRequest, attempt: int, wire: Any, links: JobLinks) -> str:
+    async def store_task(self, request: JobRequest, attempt: int, wire: Any, links: JobLinks) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""
         key = _key(request.task_id, attempt, "task")
         data = await asyncio.to_thread(sealed, to_json(wire), self._keys.of(request.task_id, attempt), "task")
@@ -68,21 +84,35 @@ class Marks:
             return ""
         return self._keys.of(request.task_id, attempt).hex()
 
-    async def claim(self, request: JobRequest, attempt: int) -> Claim | None:
+    async def holder(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is; None while nobody has begun, and when it is ours."""
-        claim = await self._claim(request, attempt)
+        claim = await self._patience.patiently(self._claim, request, attempt)
         return None if claim and claim.withdrawn else claim
-
-    async def revoke(self, request: JobRequest, attempt: int) -> None:
-        """No job of this attempt begins after this, and one that works notices and stops."""
-        await self.withdraw(request.bucket, request.task_id, attempt)
-
-    async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
-        """As `revoke`, for who has no request any more."""
-        await self._store.put(bucket, _key(task_id, attempt, "claim"), self._ours(task_id, attempt), content_type=_TYPE)
 
     async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""
+        return await self._patience.patiently(self._settle, request, attempt)
+
+    async def revoke(self, request: JobRequest, attempt: int) -> None:
+        """No job of this attempt begins after this, and one that works notices and stops."""
+        await self._patience.patiently(self.withdraw, request.bucket, request.task_id, attempt)
+
+    async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
+        """What the worker left; None while it has left nothing, or nothing about this task."""
+        return await self._patience.patiently(self._answer, request, attempt)
+
+    async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
+        """As `revoke`, tried once, for who has no request any more."""
+        key, ours = _key(task_id, attempt, "claim"), self._ours(task_id, attempt)
+        await self._store.put(bucket, key, ours, content_type=_TYPE)
+
+    async def delete(self, bucket: str, task_id: str, attempt: int, kind: Kind) -> None:
+        await self._store.delete(bucket, _key(task_id, attempt, kind))
+
+    def _ours(self, task_id: str, attempt: int) -> bytes:
+        return claim_bytes(withdrawal(task_id, self._clock()), self._keys.of(task_id, attempt))
+
+    async def _settle(self, request: JobRequest, attempt: int) -> Claim | None:
         key, ours = _key(request.task_id, attempt, "claim"), self._ours(request.task_id, attempt)
         for _ in range(_TRIES):
             if await self._store.create(request.bucket, key, ours, content_type=_TYPE):
@@ -100,8 +130,7 @@ class Marks:
                 return None
         raise StoreUnavailable(f"{key!r} changes all the time.", hint="See who else writes there.", where=key)
 
-    async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
-        """What the worker left; None while it has left nothing, or nothing about this task."""
+    async def _answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
         key = _key(request.task_id, attempt, "answer")
         data = await self._read(request, key, MAX_ANSWER)
         if not data:
@@ -117,22 +146,6 @@ class Marks:
             log.warning("answer_not_believed", run_id=request.run_id, key=key, task=plain(result.task_id, 200))
             return None
         return result
-
-    async def clear(self, request: JobRequest, attempt: int, *, task: bool) -> None:
-        """For an attempt whose outcome is on record. `task`: it may have kept its task here.
-
-        The claim stays, withdrawn: a provider may yet run a job again that is long done. So does the answer: a run told
-        from the top asks for it, when the provider has forgotten its own.
-        """
-        await self.revoke(request, attempt)
-        if task:
-            await self._store.delete(request.bucket, _key(request.task_id, attempt, "task"))
-
-    async def drop(self, bucket: str, task_id: str, attempt: int, what: Literal["claim", "answer"]) -> None:
-        await self._store.delete(bucket, _key(task_id, attempt, what))
-
-    def _ours(self, task_id: str, attempt: int) -> bytes:
-        return claim_bytes(withdrawal(task_id, self._clock()), self._keys.of(task_id, attempt))
 
     async def _claim(self, request: JobRequest, attempt: int) -> Claim | None:
         """Ours, too; None: nothing is there, or nothing that is believed."""
@@ -152,13 +165,12 @@ class Marks:
             return None
 
 
-def claimed_places(request: JobRequest, attempt: int) -> JobObjects:
+def claim_objects(request: JobRequest, attempt: int) -> JobObjects:
     """What of all this a worker of the attempt reads and writes."""
-    claim, answer, task = [
-        (request.bucket, _key(request.task_id, attempt, what)) for what in ("claim", "answer", "task")
-    ]
+    kinds: tuple[Kind, ...] = ("claim", "answer", "task")
+    claim, answer, task = [(request.bucket, _key(request.task_id, attempt, kind)) for kind in kinds]
     return JobObjects(reads=(claim, answer, task), writes=(claim, answer))
 
 
-def _key(task_id: str, attempt: int, what: str) -> str:
-    return f"{FOLDER}{task_id}/{attempt}.{what}"
+def _key(task_id: str, attempt: int, kind: Kind) -> str:
+    return f"{FOLDER}{task_id}/{attempt}.{kind}"

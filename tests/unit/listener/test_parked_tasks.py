@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from listener.dispatch.place_turns import PlaceTurns, Turn
+from listener.dispatch.parked_tasks import PlaceTurns, Turn
 
 
 def joined(turns: PlaceTurns, *folders: str) -> list[Turn]:

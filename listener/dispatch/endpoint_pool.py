@@ -1,4 +1,4 @@
-"""The endpoints of the configuration at work: how each stands, and which one a task goes to now."""
+"""The endpoints of the configuration: how each stands, and which one a task goes to now."""
 
 from __future__ import annotations
 
@@ -23,44 +23,45 @@ HEALTH_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """`dialect` is what its workers speak, "" on this machine.
-
-    `resubmits`: a task may be sent again although nobody knows whether it was taken, and no claim protects it.
-    """
+class PooledEndpoint:
+    """An endpoint of the configuration and the backend that reaches it."""
 
     spec: EndpointSpec
     backend: GpuBackend
     dialect: str = ""
+    """What its workers speak; "" on this machine."""
     resubmits: bool = False
+    """Whether a task is sent again although nobody knows whether it was taken, and no claim protects it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
-    """An endpoint that is on record and not, or no longer so, in the configuration: its name, the provider's id."""
+class RemovedEndpoint:
+    """An endpoint that is on record and not, or no longer so, in the configuration."""
 
     name: str
     endpoint_id: str
+    """The provider's id."""
     dialect: str
 
 
-class Pool:
-    """`now` is a clock that never goes back. `former` gives whom to ask about jobs at an endpoint that is not among
-    `places`. Belongs to one event loop.
+class EndpointPool:
+    """Knows every endpoint's backend and health, and chooses among them. Belongs to one event loop.
+
+    `removed` gives whom to ask about jobs at an endpoint that is not among `places`; `now` is a monotonic clock.
     """
 
     def __init__(
         self,
-        places: Sequence[Place],
-        former: Callable[[Former], GpuBackend],
+        places: Sequence[PooledEndpoint],
+        removed: Callable[[RemovedEndpoint], GpuBackend],
         *,
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
         self._places = {place.spec.name: place for place in places}
         self._standings = {name: Standing() for name in self._places}
-        self._former: dict[Former, GpuBackend] = {}
-        self._build_former = former
+        self._removed: dict[RemovedEndpoint, GpuBackend] = {}
+        self._build_removed = removed
         self._open = Counter[str]()
         self._now = now
         self._rng = rng
@@ -117,10 +118,10 @@ class Pool:
         for place in self._places.values():
             if endpoint_id and place.backend.endpoint_id == endpoint_id:
                 return place.backend
-        endpoint = Former(name, endpoint_id, dialect)
-        if endpoint not in self._former:
-            self._former[endpoint] = self._build_former(endpoint)
-        return self._former[endpoint]
+        endpoint = RemovedEndpoint(name, endpoint_id, dialect)
+        if endpoint not in self._removed:
+            self._removed[endpoint] = self._build_removed(endpoint)
+        return self._removed[endpoint]
 
     def choose(self, params: TaskParams, avoid: frozenset[str]) -> EndpointSpec | Nowhere:
         """`avoid` names endpoints that must not get this task."""
@@ -162,17 +163,17 @@ class Pool:
             await place.backend.start()
 
     async def close(self) -> None:
-        backends = [*(place.backend for place in self._places.values()), *self._former.values()]
+        backends = [*(place.backend for place in self._places.values()), *self._removed.values()]
         await gathered(backend.close() for backend in backends)
 
     async def watch(self) -> None:
         """Until cancelled: asks endpoints that outlive this process how they are."""
         remote = [place for place in self._places.values() if place.backend.durable]
         while True:
-            await gathered(self._ask(place) for place in remote)
+            await gathered(self._check_health(place) for place in remote)
             await asyncio.sleep(HEALTH_S)
 
-    async def _ask(self, place: Place) -> None:
+    async def _check_health(self, place: PooledEndpoint) -> None:
         name = place.spec.name
         verdict, complaint = _verdict(await place.backend.health())
         before = self._standings[name]

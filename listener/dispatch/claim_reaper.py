@@ -1,0 +1,123 @@
+"""Claims, answers and tasks in the store, removed once nobody needs them; jobs' rows, much later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from gpu_dispatch.task import CaptionParams
+from listener.dispatch.claims import FOLDER, ClaimStore
+from listener.dispatch.request import JobRequest
+from listener.ledger.jobs import KEEP_S, JobLedger
+from listener.store import ObjectMeta, Store
+from manifests.errors import GpuDropError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+_sweeps: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sweeping")
+
+LATE_S = 600.0
+"""A queue gives a job to another worker when it has heard nothing of the first for a few minutes: a claim that is done
+with stays so long."""
+
+LATE_EVERY_S = 15.0
+SWEEP_EVERY_S = 6 * 3600.0
+_SPARE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Names alone: a request may hold megabytes of captions."""
+
+    at: float
+    bucket: str
+    task_id: str
+    attempt: int
+
+
+class ClaimReaper:
+    """Removes what attempts leave in the store, each part when it has served. What a crash makes it forget is swept.
+
+    `now` is a monotonic clock.
+    """
+
+    def __init__(self, claims: ClaimStore, *, now: Callable[[], float]) -> None:
+        self._claims = claims
+        self._now = now
+        self._due: deque[_Due] = deque()
+
+    async def retire(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
+        """Leaves the answer alone in the store: the attempt's outcome is on record. For `alone` see `AttemptResult`.
+
+        The claim stays for a while, withdrawn: a provider may yet run a job again that is long done. So does the
+        answer: a run told from the top asks for it, when the provider has forgotten its own. False: its job still holds
+        the claim, and would work again but for the answer.
+        """
+        bucket, task_id = request.bucket, request.task_id
+        try:
+            await self._claims.withdraw(bucket, task_id, attempt)
+            if isinstance(request.task.params, CaptionParams):
+                await self._claims.delete(bucket, task_id, attempt, "task")
+        except GpuDropError as e:
+            # The sweep finds it.
+            log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
+            return False
+        if alone:
+            self._due.append(_Due(self._now() + LATE_S, bucket, task_id, attempt))
+        return True
+
+    async def delete_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
+        """The run has ended: nobody asks any more. But a job that still holds its claim (`claimed`), until that is
+        withdrawn.
+        """
+        try:
+            if claimed:
+                await self._claims.withdraw(bucket, task_id, attempt)
+            await self._claims.delete(bucket, task_id, attempt, "answer")
+        except GpuDropError as e:
+            log.info("answer_left", task=task_id, code=e.info.code, error=str(e))
+
+    async def run(self) -> None:
+        """Until cancelled: deletes the claims of attempts that are done, each after a while."""
+        while True:
+            await asyncio.sleep(LATE_EVERY_S)
+            while self._due and self._due[0].at <= self._now():
+                due = self._due.popleft()
+                try:
+                    await self._claims.delete(due.bucket, due.task_id, due.attempt, "claim")
+                except GpuDropError as e:
+                    log.info("claim_left", task=due.task_id, code=e.info.code, error=str(e))
+
+
+async def sweep_claims(store: Store, jobs: JobLedger, *, link_s: float, clock: Callable[[], float]) -> None:
+    """Until cancelled, at once and then every few hours: removes what nobody cleared and no worker's link reaches.
+
+    `link_s`: how long links work.
+    """
+    while True:
+        try:
+            await jobs.give_up(clock() - link_s)
+            await jobs.forget(clock() - KEEP_S)
+            # However old: after a long pause of ours they are all that is left of paid work.
+            wanted = frozenset(row.task_id for row in await jobs.open_rows())
+            for bucket in await store.find_buckets():
+                await _sweep(store, bucket, clock() - link_s - _SPARE_S, wanted)
+        except GpuDropError as e:
+            _sweeps.warning("marks_not_swept", code=e.info.code, error=str(e), hint=e.info.hint)
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
+async def _sweep(store: Store, bucket: str, before: float, wanted: frozenset[str]) -> None:
+    """`wanted`: tasks whose claims and answers stay."""
+    removed = 0
+    async for item in store.list(bucket, FOLDER):
+        if not isinstance(item, ObjectMeta) or item.last_modified.timestamp() >= before:
+            continue
+        if item.key.removeprefix(FOLDER).partition("/")[0] not in wanted:
+            await store.delete(bucket, item.key)
+            removed += 1
+    if removed:
+        _sweeps.info("marks_swept", bucket=bucket, objects=removed)

@@ -1,0 +1,120 @@
+"""Begins an attempt: with the jobs it has had already, or with one that an endpoint takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gpu_dispatch.backend import JobRef
+from listener.dispatch.endpoint_pool import EndpointPool
+from listener.dispatch.request import AttemptResult, JobRequest
+from listener.dispatch.scheduler import Scheduler
+from listener.dispatch.submission import JobRecovery, SubmittedJob, Submitter
+from listener.patience import Patience
+from manifests.errors import EndpointDenied, EndpointUnavailable, JobLost, SubmitUnknown, TaskRefused
+
+
+class Dispatcher:
+    """Places and submits an attempt's jobs, again and again until an endpoint takes one."""
+
+    def __init__(
+        self,
+        pool: EndpointPool,
+        scheduler: Scheduler,
+        submitter: Submitter,
+        recovery: JobRecovery,
+        patience: Patience,
+    ) -> None:
+        self._pool = pool
+        self._scheduler = scheduler
+        self._submitter = submitter
+        self._recovery = recovery
+        self._patience = patience
+
+    async def begin(
+        self, request: JobRequest, attempt: int, before: tuple[AttemptResult, ...]
+    ) -> tuple[SubmittedJob, ...]:
+        """The jobs of an attempt, after those attempts that failed `before`.
+
+        Raises what `Scheduler.place` raises, and SubmitUnknown when nobody can say whether a task was taken.
+        """
+        # First: of a run that is to end, what was sent in an earlier life has to be cancelled.
+        if known := await self._recovery.resume(request, attempt):
+            return known
+        last = before[-1] if before else None
+        await self._patience.patiently(self._scheduler.admit, request, first=last is None)
+        if last and last.job and last.error and not last.nobody_began:
+            restarted = await self._restart(request, attempt, last.job)
+            if restarted:
+                return (restarted,)
+        # A process that was started again is no worse a place than before.
+        same_place = last and last.error and last.error.code == JobLost.code and not last.counts
+        avoid = frozenset({last.job.backend} if last and last.job and not same_place else ())
+        try:
+            return (await self._send(request, attempt, avoid),)
+        except SubmitUnknown:
+            return await self._recovery.resume(request, attempt)
+
+    async def second(self, request: JobRequest, attempt: int, used: frozenset[str]) -> SubmittedJob | None:
+        """Another job beside one that waits, for the same claim, at an endpoint that is not in `used`.
+
+        None when there is no room for it now. Raises what `GpuBackend.submit` raises. Should it have been taken all
+        the same, the claim tells once it begins.
+        """
+        never = used | self._pool.unclaimed
+        placement = await self._patience.patiently(self._scheduler.place_now, request, attempt, 2, never)
+        if placement is None:
+            return None
+        try:
+            return replace(await self._submitter.submit(request, attempt, placement), alone=False)
+        except SubmitUnknown:
+            await self._submitter.abandon(placement.row)
+            raise
+
+    async def _send(self, request: JobRequest, attempt: int, avoid: frozenset[str]) -> SubmittedJob:
+        """The first job of an attempt, taken by an endpoint; by one in `avoid` only when no other takes it now."""
+        refusing: frozenset[str] = frozenset()
+        while True:
+            sent = await self._patience.patiently(self._try_once, request, attempt, avoid, refusing)
+            if isinstance(sent, SubmittedJob):
+                return sent
+            refusing |= sent
+
+    async def _try_once(
+        self, request: JobRequest, attempt: int, avoid: frozenset[str], refusing: frozenset[str]
+    ) -> SubmittedJob | frozenset[str]:
+        """The job, or endpoints that refuse such a task.
+
+        Raises what the store says of its links: that is waited for without a place, which others may have meanwhile.
+        """
+        placement = await self._scheduler.place(request, attempt, 1, avoid, refusing)
+        try:
+            return await self._submitter.submit(request, attempt, placement)
+        except (EndpointUnavailable, EndpointDenied):
+            return frozenset()
+        except TaskRefused:
+            refused = frozenset({placement.row.endpoint})
+            if not self._pool.able(request.task.params) - refusing - refused:
+                raise
+            return refused
+
+    async def _restart(self, request: JobRequest, attempt: int, failed: JobRef) -> SubmittedJob | None:
+        """The job of an earlier attempt, started once more by its endpoint; None where that cannot be.
+
+        On record before it is asked for: should nobody be able to say whether it was started, the job itself tells.
+        """
+        backend = self._pool.backend(failed.backend)
+        if backend is None or backend.claims or not backend.durable:
+            return None
+        others = self._pool.names - {failed.backend}
+        placement = await self._patience.patiently(self._scheduler.place, request, attempt, 1, others)
+        if placement.row.endpoint == failed.backend:
+            job = await self._submitter.record(placement.row, backend, failed)
+            try:
+                if await backend.again(failed):
+                    return job
+            except EndpointUnavailable:
+                return job
+            except EndpointDenied as e:
+                self._pool.refused(failed.backend, e)
+        await self._submitter.withdraw(placement)
+        return None

@@ -1,0 +1,144 @@
+"""Tasks that wait for an endpoint or a budget: they take turns by their folders, one at a time asks for a place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from gpu_dispatch.fair_queue import FairQueue, Path
+from listener.dispatch.request import JobRequest
+from listener.fair_shares import path_of, share_of
+from listener.signals import Ends
+
+LONGEST_S = 60.0
+"""A budget may be raised, a job may end cheaper than thought: nobody waits longer without asking again."""
+
+WaitObserver = Callable[[JobRequest, Sequence[str]], None]
+"""Is told why a task waits, in words, and () when it goes on."""
+
+
+class ParkedTasks:
+    """Counts the tasks that wait, by share, and wakes each when its time has come or its run is to end."""
+
+    def __init__(self, ends: Ends, observer: WaitObserver) -> None:
+        self._ends = ends
+        self._observer = observer
+        self._counts = Counter[str]()
+        self._turns = PlaceTurns()
+
+    @property
+    def total(self) -> int:
+        return self._counts.total()
+
+    @property
+    def by_share(self) -> Mapping[str, int]:
+        return self._counts
+
+    def check(self, request: JobRequest) -> None:
+        """Raises what ends the run."""
+        self._ends.check(request.run_id)
+
+    def resumed(self, request: JobRequest) -> None:
+        """It waits no longer."""
+        self._observer(request, ())
+
+    @contextmanager
+    def waiter(self, request: JobRequest) -> Generator[Waiter]:
+        """A task that may come to wait inside; afterwards it has a place, or waits no longer."""
+        waiter = Waiter(self._turns, path_of(share_of(request.bucket, request.key)))
+        try:
+            yield waiter
+        finally:
+            waiter.leave()
+
+    async def sleep(
+        self, request: JobRequest, reasons: Sequence[str], for_s: float, until: asyncio.Event | None = None
+    ) -> None:
+        """Waits for `for_s`, or until `until` is set. Raises what ends the run."""
+        self._observer(request, reasons)
+        share = share_of(request.bucket, request.key)
+        self._counts[share] += 1
+        ended = asyncio.create_task(self._ends.wait(request.run_id))
+        come = asyncio.create_task((until or asyncio.Event()).wait())
+        try:
+            timeout = min(max(for_s, 0.1), LONGEST_S)
+            await asyncio.wait({ended, come}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            come.cancel()
+            self._counts[share] -= 1
+            if not self._counts[share]:
+                del self._counts[share]
+        self.check(request)
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A task's place among those that wait for the same endpoints."""
+
+    of: Hashable
+    """The endpoints."""
+    mine: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is next."""
+    given_up: bool = False
+
+
+class PlaceTurns:
+    """Lets whoever is next ask until it has a place or waits no longer; then it is the next one's turn.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[Hashable, FairQueue[Turn]] = {}
+        self._next: dict[Hashable, Turn] = {}
+
+    def join(self, of: Hashable, path: Path) -> Turn:
+        """The last among those that wait for `of`; `path` says of which folder it is."""
+        turn = Turn(of)
+        if of in self._next:
+            self._queues.setdefault(of, FairQueue()).push(path, turn)
+        else:
+            self._next[of] = turn
+            turn.mine.set()
+        return turn
+
+    def leave(self, turn: Turn) -> None:
+        """It has a place, or waits no longer."""
+        turn.given_up = True
+        if self._next.get(turn.of) is not turn:
+            return
+        queue = self._queues.get(turn.of)
+        while queue:
+            following = queue.pop()
+            if not following.given_up:
+                self._next[turn.of] = following
+                following.mine.set()
+                return
+        self._queues.pop(turn.of, None)
+        del self._next[turn.of]
+
+
+class Waiter:
+    """A task that waits for one set of endpoints at a time, or for none of them. `path` says of which folder it is."""
+
+    def __init__(self, turns: PlaceTurns, path: Path) -> None:
+        self._turns = turns
+        self._path = path
+        self._turn: Turn | None = None
+
+    def turn(self, of: Hashable) -> asyncio.Event:
+        """It waits for `of`, where it keeps the turn that it has there; set once it is next."""
+        if self._turn and self._turn.of != of:
+            self.leave()
+        self._turn = self._turn or self._turns.join(of, self._path)
+        return self._turn.mine
+
+    def leave(self) -> None:
+        """It waits for none of them."""
+        if self._turn:
+            self._turns.leave(self._turn)
+        self._turn = None

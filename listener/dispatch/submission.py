@@ -1,0 +1,196 @@
+"""A task on its way to an endpoint: written down before it is sent, and never sent again blindly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from gpu_dispatch.backend import GpuBackend, JobRef
+from gpu_dispatch.claims import Claim
+from listener.dispatch.claims import ClaimStore
+from listener.dispatch.endpoint_pool import EndpointPool
+from listener.dispatch.limits import Deadlines
+from listener.dispatch.request import JobRequest
+from listener.dispatch.scheduler import Placement
+from listener.dispatch.task_builder import TaskBuilder
+from listener.ledger.jobs import JobLedger, JobRow
+from listener.patience import Patience
+from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
+
+_LAST_S = 2.0
+"""The engine lets go of a story that ends in 3 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedJob:
+    """A job that is known, and where to ask for it."""
+
+    row: JobRow
+    """As it stands in the ledger."""
+    backend: GpuBackend
+    job: JobRef
+    alone: bool = True
+    """Whether no other job was ever meant for its claim."""
+
+
+class Submitter:
+    """Hands a task over to the endpoint where it has a place, with its row in the ledger before and after."""
+
+    def __init__(
+        self, pool: EndpointPool, ledger: JobLedger, tasks: TaskBuilder, patience: Patience, *, deadlines: Deadlines
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._tasks = tasks
+        self._patience = patience
+        self._deadlines = deadlines
+
+    async def submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
+        """The job that the endpoint has taken.
+
+        Raises what `GpuBackend.submit` raises, and what keeps a task from being made. No row is left of one that was
+        not taken. Where no claim tells later whether a task was taken, this process, asked to end, hears the answer
+        first.
+        """
+        if placement.backend.claims or not placement.backend.durable:
+            return await self._submit(request, attempt, placement)
+        submitting = asyncio.create_task(self._submit(request, attempt, placement))
+        try:
+            return await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            await asyncio.wait({submitting}, timeout=_LAST_S)
+            submitting.cancel()
+            raise
+
+    async def record(self, row: JobRow, backend: GpuBackend, job: JobRef) -> SubmittedJob:
+        """Puts the job's id on record, before anything else happens."""
+        await self._patience.patiently(self._ledger.sent, row.entry, endpoint_id=job.endpoint, job_id=job.job_id)
+        return SubmittedJob(replace(row, endpoint_id=job.endpoint, job_id=job.job_id, state="sent"), backend, job)
+
+    async def withdraw(self, placement: Placement) -> None:
+        """Nothing was sent for it, or it was not taken, for certain: its row goes."""
+        await self._patience.patiently(self._ledger.drop, placement.row.entry)
+
+    async def abandon(self, row: JobRow, usd: float = 0.0) -> None:
+        """Nobody can say whether it was taken: should it have been, its claim tells once it begins."""
+        await self._patience.patiently(self._ledger.ended, row.entry, outcome=SubmitUnknown.code, usd=usd)
+
+    async def _submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
+        name = placement.row.endpoint
+        self._pool.trying(name)
+        try:
+            job = await self._send(request, attempt, placement)
+        except SubmitUnknown as e:
+            self._pool.refused(name, e)
+            await self._patience.patiently(self._ledger.unknown, placement.row.entry)
+            raise
+        except GpuDropError as e:
+            await self.withdraw(placement)
+            if isinstance(e, EndpointUnavailable | EndpointDenied):
+                self._pool.refused(name, e)
+            raise
+        self._pool.took(name)
+        return await self.record(placement.row, placement.backend, job)
+
+    async def _send(self, request: JobRequest, attempt: int, placement: Placement) -> JobRef:
+        queue_s = self._deadlines.queue_s(self._pool.spec(placement.row.endpoint), attempt)
+        task = await self._tasks.task(
+            request,
+            attempt,
+            timeout_s=placement.timeout_s,
+            claims=placement.backend.claims,
+            lives_s=self._deadlines.life_s(queue_s, placement.timeout_s),
+        )
+        return await placement.backend.submit(task)
+
+
+class JobRecovery:
+    """Finds the jobs that an attempt has had already, by the ledger's rows and the attempt's claim."""
+
+    def __init__(
+        self, pool: EndpointPool, ledger: JobLedger, claims: ClaimStore, submitter: Submitter, patience: Patience
+    ) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._claims = claims
+        self._submitter = submitter
+        self._patience = patience
+
+    async def resume(self, request: JobRequest, attempt: int) -> tuple[SubmittedJob, ...]:
+        """The jobs an attempt has already had; none: it has not begun.
+
+        Raises SubmitUnknown: retryable when it is certain that no job of the attempt will do any work.
+        """
+        rows = await self._patience.patiently(self._ledger.of_attempt, request.task_id, attempt)
+        known = tuple(replace(self._known(row), alone=len(rows) == 1) for row in rows if row.job_id)
+        doubtful = [row for row in rows if not row.job_id and row.state != "ended"]
+        if rows and not known:
+            return (await self._settle(request, attempt, doubtful or rows),)
+        for row in doubtful:
+            # A second job, cut off.
+            await self._submitter.abandon(row)
+        return known
+
+    async def claimed(self, request: JobRequest, attempt: int) -> SubmittedJob | None:
+        """The job that holds the attempt's claim; None while no job does that it can be meant for."""
+        claim = await self._claims.holder(request, attempt)
+        rows = await self._patience.patiently(self._ledger.of_attempt, request.task_id, attempt)
+        return await self._adopt(rows, claim) if claim else None
+
+    async def _settle(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> SubmittedJob:
+        """The job of an attempt that has none on record, if it has begun; otherwise it never will."""
+        row = rows[0]
+        backend = self._backend(row)
+        if backend.claims:
+            claim = await self._claims.settle(request, attempt)
+            if claim is not None:
+                if adopted := await self._adopt(rows, claim):
+                    log.info("job_found_again", run_id=row.run_id, task=row.task_id, job=claim.job_id)
+                    return adopted
+                # It names a job that this attempt cannot have: whoever works under it is stopped.
+                await self._claims.revoke(request, attempt)
+            certain = True
+        else:
+            certain = not backend.durable or self._pool.resubmits(row.endpoint)
+        for each in rows:
+            await self._submitter.abandon(each, 0.0 if certain else each.estimate_usd)
+        raise _nobody_knows(row.endpoint, certain=certain)
+
+    async def _adopt(self, rows: Sequence[JobRow], claim: Claim) -> SubmittedJob | None:
+        """The job that a claim names, if one of the attempt's endpoints may have it, and no other task."""
+        mine = [row for row in rows if row.job_id == claim.job_id]
+        there = [row for row in rows if claim.endpoint_id in ("", row.endpoint_id)]
+        row = next(iter(mine or [row for row in there if not row.job_id] or there), None)
+        if row is None or await self._patience.patiently(self._ledger.is_anothers, claim.job_id, row.task_id):
+            log.warning("claim_not_believed", task=claim.task_id, job=claim.job_id, endpoint=claim.endpoint_id)
+            return None
+        backend = self._backend(row)
+        job = JobRef(backend.name, row.endpoint_id, claim.job_id, row.task_id)
+        return await self._submitter.record(row, backend, job)
+
+    def _known(self, row: JobRow) -> SubmittedJob:
+        backend = self._backend(row)
+        return SubmittedJob(row, backend, JobRef(backend.name, row.endpoint_id, row.job_id, row.task_id))
+
+    def _backend(self, row: JobRow) -> GpuBackend:
+        return self._pool.asked(row.endpoint, row.endpoint_id, row.dialect)
+
+
+def _nobody_knows(endpoint: str, *, certain: bool) -> SubmitUnknown:
+    """`certain`: that no job of the attempt will do any work."""
+    if certain:
+        return SubmitUnknown(
+            f"Nobody can say whether {endpoint} took the task; should it have, it will do nothing.",
+            hint="It is sent again by itself.",
+            retryable=True,
+        )
+    return SubmitUnknown(
+        f"Nobody can say whether {endpoint} took the task.",
+        hint="Look for the job in the provider's console, then redrive; or set resubmit_unknown on the endpoint.",
+        retryable=False,
+    )
