@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from gpu_dispatch.transfer.address import PublicResolver, check_literal
-from manifests.address_ranges import SPECIAL_RANGES, is_public
+from gpu_dispatch.net.resolver import PublicResolver, check_literal
 from manifests.errors import AddressNotAllowed, InvalidPath
-from manifests.hosts import is_allowed_host, is_private_host, is_public_address
+from manifests.hosts import SPECIAL_RANGES, is_allowed_host, is_private_host, is_public, is_public_address
 from manifests.media import ReferencePolicy, UrlRef, resolve
 
 SPECIAL_V4 = [

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.address_ranges import is_public
-from manifests.hosts import is_private_host, parse_web_address
+from manifests.hosts import is_private_host, is_public, parse_web_address
 
 PRIVATE = [
     "localhost", "LOCALHOST.", "a.localhost", "printer.local", "metadata.google.internal", "nas.lan", "minio", "n8n",
