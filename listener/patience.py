@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.net.retries import RUN_STEP, Failure, Retries
 from manifests.error_classes import is_waited_for
 from manifests.errors import GpuDropError, StoreUnavailable
 
@@ -35,7 +35,6 @@ REPEAT_S = 60.0
 WAKE_S = 1.0
 """Those that wait ask again within this, once one of them was served."""
 
-_BACKOFF = Backoff(base_s=0.5, cap_s=30.0)
 _hearer: ContextVar[Hearer | None] = ContextVar("hearer", default=None)
 
 
@@ -83,35 +82,39 @@ class Patience:
         return await self._waited(work, lambda _: give_up_s)
 
     async def _waited(self, work: Callable[[], Awaitable[T]], limit_s: Callable[[GpuDropError], float | None]) -> T:
-        began, attempt, said = self._now(), 0, ""
         heard = _hearer.get()
-        while True:
-            try:
-                result = await work()
-            except GpuDropError as e:
-                limit = limit_s(e)
-                began = began if attempt else self._now()
-                if not is_waited_for(e) or (limit is not None and self._now() - began > limit):
-                    raise
-                attempt += 1
-                words = f"{e} {e.info.hint}".strip()
-                if heard and words != said:
-                    heard(words)
-                said = words
-                await self._wait(e, _BACKOFF.delay(attempt, self._rng))
-                continue
-            if attempt:
-                self._served()
-                if heard:
-                    heard("")
-            return result
+        began: float | None = None
+        said = ""
 
-    async def _wait(self, error: GpuDropError, at_most_s: float) -> None:
-        outage = self._outage(error)
+        def waits(error: Exception) -> bool:
+            nonlocal began
+            if not isinstance(error, GpuDropError) or not is_waited_for(error):
+                return False
+            began = self._now() if began is None else began
+            limit = limit_s(error)
+            return limit is None or self._now() - began <= limit
+
+        def told(failure: Failure) -> None:
+            nonlocal said
+            words = f"{failure.known} {failure.known.info.hint}".strip()
+            if heard and words != said:
+                heard(words)
+            said = words
+
+        retries = Retries(RUN_STEP, rng=self._rng)
+        result = await retries.call(work, on=waits, told=told, wait=self._wait)
+        if began is not None:
+            self._served()
+            if heard:
+                heard("")
+        return result
+
+    async def _wait(self, failure: Failure) -> None:
+        outage = self._outage(failure.known)
         outage.waiting += 1
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(at_most_s):
+                async with asyncio.timeout(failure.wait_s):
                     await outage.over.wait()
                     await asyncio.sleep(self._rng.uniform(0.0, WAKE_S))
         finally:

@@ -1,1 +1,1 @@
-"""The network as this project meets it."""
+"""The one network room: what every way out needs, and the way in for strangers, each once."""

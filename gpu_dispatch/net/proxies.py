@@ -1,4 +1,4 @@
-"""Which proxy leads to RunPod."""
+"""Which proxy leads to an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a connection may go: to public addresses, and to the hosts a task trusts."""
+"""Where a connection may go: to public addresses, and to hosts that are trusted."""
 
 from __future__ import annotations
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
+from gpu_dispatch.net.bodies import BodyTooLong, read_whole
+from gpu_dispatch.net.failures import BROKEN
+from gpu_dispatch.net.proxies import proxy_of_environment
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import sole_ca_context
 from gpu_dispatch.runpod.answers import Answer, EndpointAnswer, answer_from, endpoint_answer_from
 from gpu_dispatch.runpod.gates import Gates
 from gpu_dispatch.runpod.limits import Kind
-from gpu_dispatch.runpod.proxies import proxy_of_environment
 from gpu_dispatch.runpod.settings import ClientSettings
 from gpu_dispatch.runpod.troubles import (
     BrokenOff,
@@ -30,7 +33,7 @@ from gpu_dispatch.runpod.troubles import (
     unknown_endpoint,
     why_broken,
 )
-from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable
+from manifests.errors import EndpointDenied, EndpointUnavailable
 from manifests.shown import shown
 
 _LONG = 2**18
@@ -58,16 +61,10 @@ class RunPodClient:
     async def start(self) -> None:
         """Raises ConfigError when the certificates cannot be read."""
         settings = self._settings
-        trusted = await asyncio.to_thread(_certificates, settings.ca_file)
+        trusted = await asyncio.to_thread(sole_ca_context, settings.ca_file, where="runpod.ca_file")
         self._proxy = settings.proxy or proxy_of_environment(self._api)
-        self._session = aiohttp.ClientSession(
-            # The default reads no hosts file where aiodns happens to be installed.
-            connector=aiohttp.TCPConnector(
-                ssl=trusted, limit=settings.connections, resolver=aiohttp.ThreadedResolver()
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "gpudrop", "Accept": "application/json"},
-            trust_env=False,
+        self._session = http_session(
+            tls=trusted, connections=settings.connections, compressed=True, headers={"Accept": "application/json"}
         )
 
     async def close(self) -> None:
@@ -159,7 +156,7 @@ class RunPodClient:
                     allow_redirects=False,
                 ) as response:
                     reply = Reply(response.status, await self._whole(response), _retry_after(response), key)
-            except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            except BROKEN as e:
                 raise not_sent(e, shown(self._api)) or BrokenOff(why_broken(e)) from e
         if reply.status == 429:
             self.gates.pause(endpoint_id, kind, reply.retry_after_s or _PAUSE_S)
@@ -174,12 +171,10 @@ class RunPodClient:
         return self._session, key
 
     async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._settings.answer_bytes:
-                raise BrokenOff(f"its answer is longer than {self._settings.answer_bytes:,} bytes")
-        return bytes(body)
+        try:
+            return await read_whole(response.content, self._settings.answer_bytes)
+        except BodyTooLong as e:
+            raise BrokenOff(f"its answer is longer than {self._settings.answer_bytes:,} bytes") from e
 
 
 async def _answer(body: bytes) -> Answer | None:
@@ -192,10 +187,3 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return min(max(float(response.headers.get("Retry-After", "")), 0.0), _LONGEST_PAUSE_S)
     except ValueError:
         return None
-
-
-def _certificates(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as e:
-        raise ConfigError(f"The certificates in {ca_file} cannot be read.", where="runpod.ca_file") from e

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from gpu_dispatch.backend import JobRef
+from gpu_dispatch.net.retries import RUNPOD_QUESTION, RUNPOD_RESTART, Retries
 from gpu_dispatch.runpod.answers import Answer
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.troubles import mistaken
-from gpu_dispatch.runpod.watching import AFTER_TROUBLE, now
-from gpu_dispatch.waiting import Deadline
 from manifests.errors import EndpointUnavailable
-
-_ATTEMPTS = 3
 
 
 class Insisting:
@@ -23,7 +20,7 @@ class Insisting:
     def __init__(self, client: RunPodClient, rng: random.Random, within_s: float) -> None:
         self._client = client
         self._rng = rng
-        self._within_s = within_s
+        self._policy = replace(RUNPOD_QUESTION, total_s=within_s)
 
     async def cancel(self, job: JobRef) -> bool:
         """Whether RunPod says that `job` is cancelled now."""
@@ -41,19 +38,17 @@ class Insisting:
             return False
         if before.state not in ("failed", "timed_out"):
             return True
-        attempt = 0
-        while True:
-            attempt += 1
+
+        async def again() -> bool:
             try:
                 taken = await self._client.retry(job.endpoint, job.job_id)
             except EndpointUnavailable:
                 if await self._differs(job, before):
                     return True
-                if attempt == _ATTEMPTS:
-                    raise
-                await asyncio.sleep(AFTER_TROUBLE.delay(attempt, self._rng))
-            else:
-                return taken is not None or await self._differs(job, before)
+                raise
+            return taken is not None or await self._differs(job, before)
+
+        return await Retries(RUNPOD_RESTART, rng=self._rng).call(again, on=_is_unavailable)
 
     async def _differs(self, job: JobRef, before: Answer) -> bool:
         answer = await self._status(job)
@@ -63,16 +58,14 @@ class Insisting:
         return await self._insist(job, lambda: self._client.status(job.endpoint, job.job_id))
 
     async def _insist(self, job: JobRef, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
-        deadline = Deadline.after(self._within_s, now())
-        failures = 0
-        while True:
-            try:
-                answer = await ask()
-                if answer and not answer.about(job.job_id):
-                    raise mistaken(job.endpoint, job.job_id)
-                return answer
-            except EndpointUnavailable:
-                failures += 1
-                if deadline.over(now()):
-                    raise
-                await asyncio.sleep(min(AFTER_TROUBLE.delay(failures, self._rng), deadline.left(now())))
+        async def asked() -> Answer | None:
+            answer = await ask()
+            if answer and not answer.about(job.job_id):
+                raise mistaken(job.endpoint, job.job_id)
+            return answer
+
+        return await Retries(self._policy, rng=self._rng).call(asked, on=_is_unavailable)
+
+
+def _is_unavailable(error: Exception) -> bool:
+    return isinstance(error, EndpointUnavailable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpu_dispatch.runpod.dialects.base import Dialect
 
@@ -18,7 +19,8 @@ class ClientSettings:
 
     api: str = "https://api.runpod.ai/v2"
     proxy: str | None = None
-    ca_file: str | None = None
+    ca_file: Path | None = None
+    """The authorities that are trusted instead of the system's."""
     connect_s: float = 10.0
     submit_s: float = 60.0
     ask_s: float = 30.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from gpu_dispatch.net.tls_failures import tls_failure
 from gpu_dispatch.runpod.answers import plain_error
-from gpu_dispatch.transfer.tls import tls_failure
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
 from manifests.words import plain
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import re
-import socket
 
 import aiohttp
 
-from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.transfer.tls import tls_failure
-from manifests.errors import GpuDropError, InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
+from gpu_dispatch.net.bodies import compression_of, read_said
+from gpu_dispatch.net.tls_failures import tls_failure
+from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
 from manifests.shown import shown
-
-REDIRECTS = {"GET": frozenset({301, 302, 303, 307, 308}), "PUT": frozenset({307, 308}), "POST": frozenset({307, 308})}
-
-BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
-"""How a transfer breaks off: always one of these."""
 
 _AGAIN = frozenset({408, 425, 429, 499})
 _AWAY = frozenset({500, 502, 503, 504})
-_COMPRESSED = frozenset({"gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd"})
 _ERROR_BODY = 4096
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
 _PASSING = frozenset(
@@ -36,7 +29,7 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
         return
     if status in (200, 204):
         raise InputEmpty(f"{shown(url)} is empty.", hint="Upload the file again.", where=name)
-    body = await response.content.read(_ERROR_BODY)
+    body = await read_said(response.content, _ERROR_BODY)
     if status in (404, 410) and _code(body) not in _PASSING:
         raise InputMissing(f"{shown(url)} does not exist ({status}).", hint="Check the file's name.", where=name)
     if status in (401, 403):
@@ -53,12 +46,8 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
 
 
 def check_plain(response: aiohttp.ClientResponse, url: str, name: str) -> None:
-    """Raises TransferFailed for what comes compressed: it was asked for as it is, and a little may inflate to anything.
-
-    Other codings that stores name, such as aws-chunked, say how a file came to them, not how it leaves.
-    """
-    given = response.headers.get("Content-Encoding", "").lower().split(",")
-    if coding := next((word.strip() for word in given if word.strip() in _COMPRESSED), None):
+    """Raises TransferFailed for what comes compressed: a little may inflate to anything."""
+    if coding := compression_of(response.headers):
         raise TransferFailed(
             f"{shown(url)} comes compressed ({coding}), though it was asked for as it is.",
             hint="Store the file without Content-Encoding, or name a server that serves it as it is.",
@@ -72,7 +61,7 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
     status = response.status
     if 200 <= status < 300:
         return
-    body = await response.content.read(_ERROR_BODY)
+    body = await read_said(response.content, _ERROR_BODY)
     if status in (401, 403):
         expired = _expired(body)
         raise StoreDenied(
@@ -98,31 +87,11 @@ def check_granted(status: int, body: bytes, name: str) -> None:
         raise StoreDenied(f"{name} is refused ({status}).", where=name)
 
 
-def is_passing(error: GpuDropError, *, trusted: bool) -> bool:
+def is_passing(error: Exception, *, trusted: bool) -> bool:
     """Whether the same request may be granted later. A trusted host may take a refusal back: keys are mended."""
     if isinstance(error, InputDenied | StoreDenied):
         return trusted and not error.retryable
-    return error.retryable
-
-
-def reason_of(e: BaseException, limits: TransferLimits) -> tuple[str, bool, str]:
-    """What broke a transfer, whether another attempt can help, and a hint. The library's own words would show URLs."""
-    if isinstance(e, aiohttp.ClientSSLError) and (failure := tls_failure(str(e))):
-        return failure.reason, not failure.lasting, failure.hint
-    if isinstance(e, aiohttp.InvalidURL):
-        return "it is no usable address", False, "Check its spelling."
-    if isinstance(e, aiohttp.ClientConnectorDNSError):
-        unknown = isinstance(e.os_error, socket.gaierror) and e.os_error.errno == socket.EAI_NONAME
-        return "its host name is unknown", not unknown, "Check the host's name."
-    if isinstance(e, TimeoutError):
-        return (
-            f"the other side was silent for {limits.idle_s:g} s",
-            True,
-            "The server is slow or overloaded; try again later.",
-        )
-    if isinstance(e, aiohttp.ClientConnectorError):
-        return f"no connection ({e.os_error.strerror or 'refused'})", True, "Is the server running and reachable?"
-    return "the connection broke off before the end", True, "Check the network and the server's log."
+    return isinstance(error, TransferFailed) and error.retryable
 
 
 def _expired(body: bytes) -> bool:

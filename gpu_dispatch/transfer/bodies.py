@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import aiohttp
 
+from gpu_dispatch.net.bodies import BodyTooLong, read_whole
 from gpu_dispatch.transfer.limits import Budget
 from manifests.errors import InputEmpty, InputTooLarge, TransferFailed
 
@@ -76,20 +77,11 @@ async def chunks(path: Path, offset: int, size: int, sent: Moved) -> AsyncIterat
         file.close()
 
 
-async def read_some(response: aiohttp.ClientResponse, name: str, max_bytes: int) -> bytes:
-    """The body of an answer, one byte over `max_bytes` at most."""
-    del name
-    body = await response.content.read(max_bytes + 1)
-    while len(body) <= max_bytes and (more := await response.content.read(max_bytes + 1 - len(body))):
-        body += more
-    return body
-
-
 async def read_all(response: aiohttp.ClientResponse, name: str, max_bytes: int) -> bytes:
     """The body of an answer that is no file. Raises InputTooLarge."""
-    body = await read_some(response, name, max_bytes)
-    if len(body) > max_bytes:
+    try:
+        return await read_whole(response.content, max_bytes)
+    except BodyTooLong as e:
         raise InputTooLarge(
             f"{name} is larger than the {max_bytes:,} bytes that are read.", hint="Make it smaller.", where=name
-        )
-    return body
+        ) from e

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gpu_dispatch.net.retries import TRANSFER, TRUSTED_TRANSFER, RetryPolicy
 from manifests.errors import InputTooLarge
 
 
 @dataclass(frozen=True, slots=True)
 class TransferLimits:
-    """Seconds, but for the counts. `idle_s` is the longest silence of the other side, `total_s` one file's whole time.
-
-    Between attempts the wait is uniform in 0 to min(`backoff_cap_s`, `backoff_s` * 2^n). Hosts that a task trusts, the
-    store above all, get `trusted_attempts`, a minute and more of them: what cannot be left there was paid for.
-    """
+    """What bounds one file's way. Times are seconds."""
 
     connect_s: float = 10.0
     idle_s: float = 60.0
+    """The longest silence of the other side."""
     total_s: float = 3600.0
-    attempts: int = 5
-    trusted_attempts: int = 14
-    backoff_s: float = 0.5
-    backoff_cap_s: float = 15.0
+    """One file's whole time, attempts and waits together."""
+    retries: RetryPolicy = TRANSFER
+    trusted_retries: RetryPolicy = TRUSTED_TRANSFER
+    """For hosts that a task trusts."""
     redirects: int = 5
 
 

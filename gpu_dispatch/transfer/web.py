@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
-from yarl import URL
 
-from gpu_dispatch.transfer.address import PublicResolver, SystemResolver, check_literal, is_trusted
+from gpu_dispatch.net.bodies import read_beginning
+from gpu_dispatch.net.failures import BROKEN, connection_failure
+from gpu_dispatch.net.guarded import Body, GuardedClient, Method, web_url
+from gpu_dispatch.net.retries import Retries
 from gpu_dispatch.transfer.answers import (
-    BROKEN,
-    REDIRECTS,
     check_able,
     check_granted,
     check_plain,
     check_received,
     check_stored,
     is_passing,
-    reason_of,
 )
-from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, read_some, save
+from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, save
 from gpu_dispatch.transfer.limits import Budget, TransferLimits
-from manifests.errors import InputDenied, InvalidPath, StoreDenied, TransferFailed
-from manifests.hosts import parse_web_address
+from manifests.errors import StoreDenied, TransferFailed
 from manifests.shown import shown
 
 
@@ -44,18 +42,15 @@ class Answer:
 
 
 class WebClient:
-    """Two ways out: a free one for the hosts the task trusts, a guarded one (public addresses only) for the rest.
-
-    Neither looks at proxy variables or keeps cookies. Every attempt starts from the first byte.
-    """
+    """Moves files and short documents by the guarded way out. Every attempt starts from the first byte."""
 
     def __init__(self, trusted_hosts: tuple[str, ...], limits: TransferLimits, rng: random.Random) -> None:
-        self._trusted = trusted_hosts
         self._limits = limits
         self._rng = rng
-        # Never aiohttp's own choice: with aiodns installed it asks name servers past /etc/hosts.
-        self._free = self._session(SystemResolver())
-        self._guarded = self._session(PublicResolver())
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=limits.connect_s, sock_connect=limits.connect_s, sock_read=limits.idle_s
+        )
+        self._http = GuardedClient(trusted_hosts, timeout=timeout, redirects=limits.redirects)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,8 +58,7 @@ class WebClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
-        await self._free.close()
-        await self._guarded.close()
+        await self._http.__aexit__(kind, e, tb)
 
     async def get(self, url: str, path: Path, *, name: str, budget: Budget, moved: Moved) -> None:
         """Fetches `url` into `path`. Raises InputMissing, InputDenied, InputEmpty, InputTooLarge, TransferFailed."""
@@ -104,7 +98,7 @@ class WebClient:
 
     async def ask(
         self,
-        method: Literal["GET", "PUT", "POST"],
+        method: Method,
         url: str,
         *,
         name: str,
@@ -129,7 +123,10 @@ class WebClient:
                 async with self._answer(method, url, name, {**(headers or {}), **length}, sent) as response:
                     check_able(response.status, b"", url, name)
                     check_plain(response, url, name)
-                    content = await (read_all if whole else read_some)(response, name, max_bytes)
+                    if whole:
+                        content = await read_all(response, name, max_bytes)
+                    else:
+                        content = await read_beginning(response.content, max_bytes + 1)
                     check_able(response.status, content, url, name)
                     found = Answer(response.status, response.headers.get("ETag", ""), content)
                     check_granted(response.status, content, name)
@@ -144,17 +141,21 @@ class WebClient:
         moved(part)
 
     async def _persist(self, once: Callable[[], Awaitable[None]], url: str, what: str, name: str) -> None:
-        trusted = is_trusted(_parse(url, name), self._trusted)
-        attempts = self._limits.trusted_attempts if trusted else self._limits.attempts
+        trusted = self._http.trusts(web_url(url, name))
+
+        async def attempt() -> None:
+            try:
+                await once()
+            except BROKEN as e:
+                failure = connection_failure(e, self._limits.idle_s)
+                raise TransferFailed(
+                    f"{what}: {failure.reason}.", hint=failure.hint, where=name, retryable=failure.retryable
+                ) from e
+
+        retries = Retries(self._limits.trusted_retries if trusted else self._limits.retries, rng=self._rng)
         try:
             async with asyncio.timeout(self._limits.total_s):
-                for attempt in range(attempts):
-                    if attempt:
-                        cap = min(self._limits.backoff_cap_s, self._limits.backoff_s * 2.0**attempt)
-                        await asyncio.sleep(self._rng.uniform(0.0, cap))
-                    last = attempt + 1 == attempts
-                    if await self._attempt(once, what, name, trusted=trusted, last=last):
-                        return
+                await retries.call(attempt, on=partial(is_passing, trusted=trusted))
         except TimeoutError as e:
             raise TransferFailed(
                 f"{what}: it took longer than {self._limits.total_s:g} s.",
@@ -162,87 +163,7 @@ class WebClient:
                 where=name,
             ) from e
 
-    async def _attempt(
-        self, once: Callable[[], Awaitable[None]], what: str, name: str, *, trusted: bool, last: bool
-    ) -> bool:
-        """Whether it went through; False when another attempt may help."""
-        try:
-            await once()
-        except (TransferFailed, InputDenied, StoreDenied) as e:
-            if last or not is_passing(e, trusted=trusted):
-                raise
-            return False
-        except BROKEN as e:
-            reason, retryable, hint = reason_of(e, self._limits)
-            if last or not retryable:
-                raise TransferFailed(f"{what}: {reason}.", hint=hint, where=name, retryable=retryable) from e
-            return False
-        return True
-
-    @asynccontextmanager
-    async def _answer(
-        self,
-        method: str,
-        url: str,
-        name: str,
-        headers: dict[str, str] | None = None,
-        body: Callable[[], AsyncIterator[bytes]] | None = None,
-    ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """The answer at the end of the redirects. Trust ends at the first hop to a host that has none."""
-        hop = _parse(url, name)
-        trusted = True
-        for _ in range(self._limits.redirects + 1):
-            trusted = trusted and is_trusted(hop, self._trusted)
-            if not trusted:
-                check_literal(hop)
-            session = self._free if trusted else self._guarded
-            data = body() if body else None
-            async with session.request(method, hop, data=data, headers=headers, allow_redirects=False) as response:
-                location = response.headers.get("Location")
-                if response.status not in REDIRECTS[method] or not location:
-                    yield response
-                    return
-                hop = _joined(hop, location, name)
-        raise TransferFailed(
-            f"{shown(url)} leads through more than {self._limits.redirects} redirects.",
-            hint="Name the file's final address.",
-            where=name,
-            retryable=False,
-        )
-
-    def _session(self, resolver: AbstractResolver) -> aiohttp.ClientSession:
-        limits = self._limits
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=8),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # What comes compressed all the same is refused, see `check_plain`: inflated it may be of any size.
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=limits.connect_s, sock_connect=limits.connect_s, sock_read=limits.idle_s
-            ),
-            headers={"Accept-Encoding": "identity", "User-Agent": "gpudrop"},
-            trust_env=False,
-        )
-
-
-def _joined(hop: URL, location: str, name: str) -> URL:
-    try:
-        leads_to = str(hop.join(URL(location, encoded=_is_quoted(location))))
-    except ValueError as e:
-        raise InvalidPath(
-            f"{shown(str(hop))} leads to no usable address.", hint="Name the file's final address.", where=name
-        ) from e
-    return _parse(leads_to, name)
-
-
-def _parse(url: str, name: str) -> URL:
-    """An address that can be sent as it is, is: a signature holds for exactly that. Else it is quoted."""
-    if url.partition(":")[0].lower() not in ("http", "https"):
-        raise InvalidPath(f"{shown(url)} is no http address.", hint="Use http:// or https://.", where=name)
-    if (address := parse_web_address(url)) is None:
-        raise InvalidPath(f"{shown(url)} is no usable address.", hint="Check its spelling.", where=name)
-    return URL(url if _is_quoted(url) else address.url, encoded=True)
-
-
-def _is_quoted(url: str) -> bool:
-    return url.isascii() and url.isprintable() and not any(c in url for c in ' "<>\\^`{|}')
+    def _answer(
+        self, method: Method, url: str, name: str, headers: Mapping[str, str] | None = None, body: Body | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.answer(method, web_url(url, name), name, headers=headers, body=body)

@@ -18,8 +18,11 @@ from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 from yarl import URL
 
+from gpu_dispatch.net.bodies import BodyTooLong, read_whole
+from gpu_dispatch.net.failures import BROKEN
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import ca_context
 from listener.bucket_events.troubles import error_code, unreachable
-from listener.sources.listen.calling import tls_context
 from listener.stores.s3_clients import S3Settings, bucket_address
 from manifests.errors import ServerMisbehaves
 
@@ -59,7 +62,6 @@ class NotificationApi:
         self._settings = settings
         self._session = session
         self._now = now
-        self._tls = tls_context(settings.ca_file)
 
     async def get(self, bucket: str) -> Answer:
         return await self._ask("GET", bucket, self._url(bucket))
@@ -103,13 +105,12 @@ class NotificationApi:
                     URL(url, encoded=True),
                     data=body or None,
                     headers=headers,
-                    ssl=self._tls,
                     allow_redirects=False,
                 ) as response,
             ):
                 headers = {name: ", ".join(response.headers.getall(name)) for name in response.headers}
                 return Answer(response.status, headers, await _whole(response))
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+        except BROKEN as e:
             raise unreachable(e, bucket=bucket, endpoint=settings.endpoint) from e
 
     async def _signed(self, method: str, url: str, body: bytes) -> dict[str, str]:
@@ -142,17 +143,16 @@ class NotificationApi:
 @asynccontextmanager
 async def asking(settings: S3Settings) -> AsyncGenerator[NotificationApi]:
     """Raises ConfigError when the file with the store's certificates cannot be read."""
-    async with aiohttp.ClientSession() as session:
+    tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
+    async with http_session(tls=tls, compressed=True) as session:
         yield NotificationApi(settings, session)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER:
-            raise ServerMisbehaves(
-                "The server's answer about notification rules does not end.",
-                hint="Check that store.endpoint is the S3 endpoint itself.",
-            )
-    return bytes(body)
+    try:
+        return await read_whole(response.content, _MAX_ANSWER)
+    except BodyTooLong as e:
+        raise ServerMisbehaves(
+            "The server's answer about notification rules does not end.",
+            hint="Check that store.endpoint is the S3 endpoint itself.",
+        ) from e

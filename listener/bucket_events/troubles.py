@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gpu_dispatch.transfer.tls import tls_failure
+from gpu_dispatch.net.tls_failures import tls_failure
 from listener.bucket_events.entries import Entry, spelled_out
 from listener.bucket_events.merging import Change
 from listener.filters import overlap

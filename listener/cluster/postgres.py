@@ -18,10 +18,10 @@ from typing import Any
 
 import structlog
 
-from gpu_dispatch.waiting import Backoff
-from listener.cluster.connecting import Pace, connect
+from gpu_dispatch.net.retries import CLUSTER_PLACE, Retries, is_known
+from listener.cluster.connecting import HINT, Pace, connect
 from listener.cluster.session import Lock, Session, SessionEnded
-from manifests.errors import ConfigError, GpuDropError
+from manifests.errors import ConfigError, StoreUnavailable
 
 PLACES = 64
 
@@ -53,7 +53,6 @@ class PostgresCluster:
         self._url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
         self._rng = rng
         self._pace = pace or Pace()
-        self._backoff = Backoff(0.2, 2.0)
         self._mark = uuid.uuid4().hex
         self._place = 0
         self._open_session: Session | None = None
@@ -169,22 +168,23 @@ class PostgresCluster:
 
     async def _back(self) -> Session | None:
         """A new session that holds our place; None when it is somebody else's."""
-        failures = 0
-        while True:
-            try:
-                session = Session(await connect(self._url, self._pace), self._pace)
-                standing = _Standing.UNCLEAR
-                try:
-                    standing = await self._standing(session)
-                finally:
-                    if standing is not _Standing.KEPT:
-                        await session.close()
-                if standing is not _Standing.UNCLEAR:
-                    return session if standing is _Standing.KEPT else None
-            except GpuDropError as e:
-                log.debug("not_back_yet", error=str(e))
-            failures += 1
-            await asyncio.sleep(self._backoff.delay(failures, self._rng))
+        retries = Retries(CLUSTER_PLACE, rng=self._rng)
+        return await retries.call(
+            self._come_back, on=is_known, told=lambda failure: log.debug("not_back_yet", error=str(failure.error))
+        )
+
+    async def _come_back(self) -> Session | None:
+        """As `_back`, once. Raises GpuDropError when it cannot be told now."""
+        session = Session(await connect(self._url, self._pace), self._pace)
+        standing = _Standing.UNCLEAR
+        try:
+            standing = await self._standing(session)
+        finally:
+            if standing is not _Standing.KEPT:
+                await session.close()
+        if standing is _Standing.UNCLEAR:
+            raise StoreUnavailable("Whose the place is cannot be told yet.", hint=HINT)
+        return session if standing is _Standing.KEPT else None
 
     async def _standing(self, session: Session) -> _Standing:
         got = await session.try_lock(Lock(_PLACE, self._place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -121,7 +122,7 @@ class RunPodConfig(Section, frozen=True):
     management: WebUrl = "https://api.runpod.io/v2"
     proxy: WebUrl | None = None
     """Default: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment."""
-    ca_file: str | None = None
+    ca_file: Path | None = None
     hints: HintsConfig | None = None
 
 

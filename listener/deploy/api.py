@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncGenerator, Mapping, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
-from gpu_dispatch.runpod.proxies import proxy_of_environment
-from gpu_dispatch.transfer.tls import tls_failure
+from gpu_dispatch.net.bodies import BodyTooLong, read_whole
+from gpu_dispatch.net.failures import BROKEN
+from gpu_dispatch.net.proxies import proxy_of_environment
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import sole_ca_context
+from gpu_dispatch.net.tls_failures import tls_failure
 from listener.configuration.endpoints import RunPodConfig
 from listener.deploy import wire
 from listener.deploy.model import Account, Endpoint, Settings, Template
@@ -67,7 +70,7 @@ class Management:
                 method, address, json=body, headers=self._headers, proxy=self._proxy, allow_redirects=False
             ) as answer:
                 text = await _text(answer)
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+        except BROKEN as e:
             failure = tls_failure(str(e), ca_setting="runpod.ca_file in config.yaml")
             hint = "Check the network, and runpod.management and runpod.proxy in config.yaml; then run this again."
             why = failure.reason if failure else _words(e)
@@ -86,35 +89,19 @@ async def management(config: RunPodConfig, key: str, *, timeout_s: float = 60.0)
     """A session for as long as the block runs. Raises EndpointDenied without a key."""
     if not key:
         raise EndpointDenied("There is no key for RunPod.", hint=_NEW_KEY, where="GPUDROP_RUNPOD_API_KEY")
-    connector = aiohttp.TCPConnector(
-        ssl=await asyncio.to_thread(_trust, config.ca_file), resolver=aiohttp.ThreadedResolver()
-    )
+    trusted = await asyncio.to_thread(sole_ca_context, config.ca_file, where="runpod.ca_file")
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    # Cloudflare, in front of the API, turns away clients that do not say who they are.
-    headers = {"User-Agent": "gpudrop", "Accept": "application/json"}
     proxy = config.proxy or proxy_of_environment(config.management)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers, trust_env=False) as session:
+    headers = {"Accept": "application/json"}
+    async with http_session(tls=trusted, timeout=timeout, compressed=True, headers=headers) as session:
         yield Management(session, config.management, key, proxy=proxy)
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as e:
-        raise ConfigError(
-            f"{ca_file} cannot be read as certificates: {e.strerror or e}.",
-            hint="Give a PEM file.",
-            where="runpod.ca_file",
-        ) from e
-
-
 async def _text(answer: aiohttp.ClientResponse) -> str:
-    whole = bytearray()
-    async for part in answer.content.iter_any():
-        whole += part
-        if len(whole) > _MOST_BYTES:
-            return ""
-    return whole.decode("utf-8", "replace")
+    try:
+        return (await read_whole(answer.content, _MOST_BYTES)).decode("utf-8", "replace")
+    except BodyTooLong:
+        return ""
 
 
 def _json(text: str) -> Any:

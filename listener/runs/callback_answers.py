@@ -6,11 +6,10 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from gpu_dispatch.transfer.tls import tls_failure
+from gpu_dispatch.net.failures import retry_after
+from gpu_dispatch.net.tls_failures import tls_failure
 from gpu_dispatch.waiting import Backoff
 from listener.ledger.callbacks import CallbackRow
 
@@ -75,17 +74,6 @@ def after(
         return replace(told, state="given_up")
     wait = max(_BACKOFF.delay(row.attempts, rng), min(outcome.retry_after_s, RETRY_AFTER_MAX_S))
     return replace(told, due=min(now + wait, row.until))
-
-
-def retry_after(value: str, now: float) -> float:
-    """The seconds that a Retry-After header asks for: a number of them, or a date; 0 where it asks for nothing."""
-    if re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII):
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def _is_page(content_type: str, text: str) -> bool:

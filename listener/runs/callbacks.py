@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
-from gpu_dispatch.transfer.address import PublicResolver, SystemResolver, check_literal, is_trusted
-from gpu_dispatch.transfer.answers import BROKEN, reason_of
-from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.net.bodies import read_said
+from gpu_dispatch.net.failures import BROKEN, connection_failure
+from gpu_dispatch.net.guarded import GuardedClient
 from listener.runs.callback_answers import CallbackOutcome, outcome_of
 from listener.runs.callback_signatures import CallbackSigner
 from manifests.errors import AddressNotAllowed
@@ -54,22 +54,19 @@ class CallbackClient:
                 " have it sent with `gpudrop callback`.",
             )
         except BROKEN as e:
-            reason, _, hint = reason_of(e, TransferLimits(idle_s=self._settings.timeout_s))
-            return CallbackOutcome("failed", f"Not delivered: {reason}.", hint)
+            failure = connection_failure(e, self._settings.timeout_s)
+            return CallbackOutcome("failed", f"Not delivered: {failure.reason}.", failure.hint)
 
     async def _post(self, address: WebAddress, body: bytes, run_id: str, attempt: int) -> CallbackOutcome:
         url = URL(address.url, encoded=True)
         headers = self._headers(url, body, run_id, attempt)
-        trusted = is_trusted(url, self._settings.private_hosts)
-        if not trusted:
-            check_literal(url)
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
-        connector = aiohttp.TCPConnector(resolver=SystemResolver() if trusted else PublicResolver())
+        trusted = tuple(self._settings.private_hosts)
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.post(url, data=io.BytesIO(body), headers=headers, allow_redirects=False) as response,
+            GuardedClient(trusted, timeout=timeout) as http,
+            http.answer("POST", url, "callback_url", headers=headers, body=lambda: _pieces(body)) as response,
         ):
-            text = await _beginning(response)
+            text = (await read_said(response.content, _ANSWER_BYTES)).decode("utf-8", "replace")
             return outcome_of(response.status, response.headers, text, time.time())
 
     def _headers(self, url: URL, body: bytes, run_id: str, attempt: int) -> dict[str, str]:
@@ -86,9 +83,5 @@ class CallbackClient:
         }
 
 
-async def _beginning(response: aiohttp.ClientResponse) -> str:
-    """What an answer begins with. A body that breaks off, or cannot be unpacked, does not unsay the status."""
-    try:
-        return (await response.content.read(_ANSWER_BYTES)).decode("utf-8", "replace")
-    except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, TimeoutError):
-        return ""
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from gpu_dispatch.net.retries import TRANSFER
 from gpu_dispatch.task import TaskInput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
 
-LIMITS = TransferLimits(total_s=120.0, attempts=4)
+LIMITS = TransferLimits(total_s=120.0, retries=replace(TRANSFER, attempts=4))
 
 
 class Fetcher:

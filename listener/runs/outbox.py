@@ -7,9 +7,11 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from gpu_dispatch.net.retries import CALLBACK_RECORD, Retries
 from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow, ClaimedCallback
 from listener.runs.callback_answers import CallbackOutcome, after
@@ -29,7 +31,6 @@ _NOTE_WITHIN_S = 7 * 86400.0
 """A sidecar that cannot be written for so long is left as it is."""
 _LEASE_S = 30.0
 """What a lease has beyond the time of an attempt: for the ledger and the sidecar."""
-_RECORD_S = 1.0
 
 
 class Outbox:
@@ -136,16 +137,9 @@ class Outbox:
         tell = log.warning if row.state in ("refused", "given_up") else log.info
         event = "callback_failed" if row.state == "waiting" else f"callback_{row.state}"
         tell(event, run_id=row.run_id, attempt=row.attempts, error=row.last_error, hint=row.hint)
-        began = self._clock()
-        while True:
-            try:
-                await self._ledger.record(row)
-                return row
-            except StoreUnavailable:
-                # What was heard and is not recorded would be posted again.
-                if not 0 <= self._clock() - began < _LEASE_S:
-                    raise
-            await asyncio.sleep(_RECORD_S)
+        # What was heard and is not recorded would be posted again.
+        await Retries(CALLBACK_RECORD).call(partial(self._ledger.record, row), on=_is_away)
+        return row
 
     async def _note(self, row: CallbackRow) -> None:
         """Has the run's sidecar tell how its callback stands, and gives the lease back. Raises StoreUnavailable."""
@@ -162,3 +156,7 @@ class Outbox:
                 await self._ledger.put_off(row, later)
                 return
         await self._ledger.noted(row, row.state)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, StoreUnavailable)

@@ -1,38 +1,21 @@
-"""Delivering to the inbox without losing anything, and how long to wait between attempts."""
+"""Delivering to the inbox without losing anything."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
-from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.net.retries import INBOX, Failure, Retries
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
 from manifests.errors import GpuDropError, StoreUnavailable
 
 _SLOW_S = 5.0
-_CAP_S = 30.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
-
-
-class Retries:
-    """Failures in a row, and how long to wait after each. Seconds, with full jitter."""
-
-    def __init__(self, base_s: float, cap_s: float) -> None:
-        self._backoff = Backoff(base_s, cap_s)
-        self._rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
-        self._failures = 0
-
-    def next_s(self) -> float:
-        self._failures += 1
-        return self._backoff.delay(self._failures, self._rng)
-
-    def reset(self) -> None:
-        self._failures = 0
 
 
 async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -> bool:
@@ -57,12 +40,12 @@ async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -
 
 
 async def _insist(inbox: Inbox, events: Sequence[ObjectEvent], source: str) -> None:
-    backoff = Retries(0.2, _CAP_S)
-    while True:
-        try:
-            return await inbox.accept(events)
-        except StoreUnavailable as e:
-            wait_s = backoff.next_s()
-            told = {"events": len(events), "error": str(e), "retry_s": round(wait_s, 2)}
-            log.warning("events_not_accepted", source=source, **told)
-            await asyncio.sleep(wait_s)
+    def told(failure: Failure) -> None:
+        about = {"events": len(events), "error": str(failure.error), "retry_s": round(failure.wait_s, 2)}
+        log.warning("events_not_accepted", source=source, **about)
+
+    await Retries(INBOX).call(partial(inbox.accept, events), on=_is_away, told=told)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, StoreUnavailable)

@@ -11,12 +11,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
 
+from gpu_dispatch.net.retries import LISTING, Failure, Retries, is_known
 from listener.sources.base import Inbox
-from listener.sources.delivery import Retries
 from listener.sources.listing.differences import Differences
 from listener.sources.listing.differences import Known as KnownVersions
 from listener.sources.listing.earlier_outputs import EarlierOutputs
@@ -28,14 +29,12 @@ from listener.sources.listing.stale_sidecars import StaleSidecars
 from listener.sources.listing.standing import Standing
 from listener.store import Store
 from manifests.error_groups import task_group
-from manifests.errors import GpuDropError
 
 __all__ = ["Known", "Reconcile", "ReconcileSettings"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
 LISTINGS_AT_ONCE = 4
-_BACKOFF_CAP_S = 60.0
 
 
 class Known(KnownVersions, Expected, Protocol):
@@ -139,20 +138,22 @@ class Reconcile:
             await self._follow_buckets(_Round(inbox, group))
 
     async def _follow_buckets(self, round_: _Round) -> None:
-        backoff = Retries(1.0, _BACKOFF_CAP_S)
         standing = round_.standing
-        while True:
+
+        def told(failure: Failure) -> None:
+            error = failure.known
+            log.error("buckets_unknown", code=error.info.code, error=str(error), hint=error.info.hint)
+            round_.inbox.report(self.name, standing.failed("", error))
+
+        async def names() -> Sequence[str]:
             self._look_for_buckets.clear()
-            try:
-                names = await self._buckets() if self._buckets else self._store.buckets
-            except GpuDropError as e:
-                log.error("buckets_unknown", code=e.info.code, error=str(e), hint=e.info.hint)
-                round_.inbox.report(self.name, standing.failed("", e))
-                await _set_or_later(self._look_for_buckets, backoff.next_s())
-                continue
-            backoff.reset()
+            return await self._buckets() if self._buckets else self._store.buckets
+
+        while True:
+            wait = partial(_set_or_late, self._look_for_buckets)
+            found = await Retries(LISTING).call(names, on=is_known, told=told, wait=wait)
             standing.gone("")
-            self._take_up(names, round_)
+            self._take_up(found, round_)
             await _set_or_later(self._look_for_buckets, self._settings.interval_s if self._buckets else None)
 
     def _take_up(self, names: Sequence[str], round_: _Round) -> None:
@@ -168,20 +169,21 @@ class Reconcile:
 
     async def _repeat(self, bucket: str, round_: _Round) -> None:
         wanted = self._wanted[bucket]
-        backoff = Retries(1.0, _BACKOFF_CAP_S)
+
+        def told(failure: Failure) -> None:
+            error = failure.known
+            about = {"bucket": bucket, "code": error.info.code, "error": str(error), "hint": error.info.hint}
+            log.error("listing_failed", **about, retry_s=round(failure.wait_s, 2))
+            round_.inbox.report(self.name, round_.standing.failed(bucket, error))
+
+        async def listed() -> Passed:
+            async with round_.gate:
+                wanted.clear()
+                return await self._list(bucket, round_)
+
         while True:
-            try:
-                async with round_.gate:
-                    wanted.clear()
-                    passed = await self._list(bucket, round_)
-            except GpuDropError as e:
-                wait_s = backoff.next_s()
-                told = {"bucket": bucket, "code": e.info.code, "error": str(e), "hint": e.info.hint}
-                log.error("listing_failed", **told, retry_s=round(wait_s, 2))
-                round_.inbox.report(self.name, round_.standing.failed(bucket, e))
-                await _set_or_later(wanted, wait_s)
-                continue
-            backoff.reset()
+            wait = partial(_set_or_late, wanted)
+            passed = await Retries(LISTING).call(listed, on=is_known, told=told, wait=wait)
             round_.inbox.report(self.name, round_.standing.listed(bucket, passed.listed))
             if passed.news or passed.gone:
                 log.info("listing_found", bucket=bucket, objects=passed.news, gone=passed.gone)
@@ -209,3 +211,7 @@ async def _set_or_later(event: asyncio.Event, at_most_s: float | None) -> None:
             await event.wait()
     except TimeoutError:
         return
+
+
+async def _set_or_late(event: asyncio.Event, failure: Failure) -> None:
+    await _set_or_later(event, failure.wait_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from minio.credentials.providers import Provider
 from obstore.store import S3Store as Bucket
 from urllib3.exceptions import HTTPError
 
+from gpu_dispatch.net.tls import ca_context
 from listener import skew
 from listener.configuration.credentials import AccessKeys, Keys
 from listener.stores.s3_sts_settings import NO_ROLE, StsSettings
@@ -199,8 +199,5 @@ def connections(settings: S3Settings) -> urllib3.PoolManager:
     # MinIO asks for 60 s in its first moments ("Retry-After"), and is there in one.
     again = [500, 502, 503, 504]
     retries = urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=again, respect_retry_after_header=False)
-    if settings.ca_file is None:
-        return urllib3.PoolManager(maxsize=AT_ONCE, timeout=timeout, retries=retries)
-    context = ssl.create_default_context()
-    context.load_verify_locations(settings.ca_file)
-    return urllib3.PoolManager(maxsize=AT_ONCE, timeout=timeout, retries=retries, ssl_context=context)
+    trusted = ca_context(settings.ca_file, where="store.ca_file")
+    return urllib3.PoolManager(maxsize=AT_ONCE, timeout=timeout, retries=retries, ssl_context=trusted)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-from gpu_dispatch.transfer.tls import tls_failure
+from gpu_dispatch.net.tls_failures import tls_failure
 from listener import skew
 from manifests.bucket_names import remedy
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey

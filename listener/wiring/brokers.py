@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpu_dispatch.net.tls import TlsFiles
 from listener.configuration.environment import SourceSecrets
 from listener.configuration.sources import (
     AmqpSourceConfig,
@@ -12,7 +13,6 @@ from listener.configuration.sources import (
     TlsConfig,
 )
 from listener.sources.brokers.consuming import Broker
-from listener.sources.brokers.tls import TlsFiles
 from manifests.errors import ConfigError
 
 BrokerConfig = NatsSourceConfig | RedisSourceConfig | AmqpSourceConfig | KafkaSourceConfig | MqttSourceConfig

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import structlog
 
+from gpu_dispatch.net.retries import READINESS, Failure, Retries, is_known
 from listener.sources.base import Opening
-from listener.sources.delivery import Retries
 from listener.store import Store
 from listener.stores.folder import FolderStore
-from manifests.errors import ConfigError, GpuDropError
+from manifests.errors import ConfigError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
@@ -49,14 +49,11 @@ async def require_folder(root: Path) -> None:
 
 async def tell_when_ready(store: Store, **told: object) -> None:
     """Logs `ready`, with what is `told`, once the store has answered with the keys in force; until then, why not."""
-    retries = Retries(0.5, 15.0)
-    while True:
-        try:
-            await store.reach()
-        except GpuDropError as e:
-            wait_s = retries.next_s()
-            log.warning("not_ready", code=e.info.code, error=str(e), hint=e.info.hint, retry_s=round(wait_s, 2))
-            await asyncio.sleep(wait_s)
-        else:
-            log.info("ready", buckets=list(store.buckets), **told)
-            return
+
+    def not_ready(failure: Failure) -> None:
+        error = failure.known
+        about = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
+        log.warning("not_ready", **about, retry_s=round(failure.wait_s, 2))
+
+    await Retries(READINESS).call(store.reach, on=is_known, told=not_ready)
+    log.info("ready", buckets=list(store.buckets), **told)

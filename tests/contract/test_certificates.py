@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import urllib3
 
+from gpu_dispatch.net.tls import ca_context, sole_ca_context
 from listener.configuration.credentials import AccessKeys
 from listener.sources.listen.probing import probe
 from listener.sources.listen.source import MinioListen, MinioListenSettings
@@ -94,7 +96,25 @@ async def test_the_stream_trusts_the_same_authority(tls_server: tuple[Any, Path]
     await store.close()
 
 
-def test_a_certificate_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    settings = S3Settings("https://127.0.0.1:1", ("a",), lambda: AccessKeys("k", "s"), ca_file=tmp_path / "none.pem")
-    with pytest.raises(ConfigError, match=r"none\.pem"):
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_certificate_file_that_cannot_be_used_is_told(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "none.pem"
+    if content is not None:
+        path.write_bytes(content)
+    settings = S3Settings("https://127.0.0.1:1", ("a",), lambda: AccessKeys("k", "s"), ca_file=path)
+    with pytest.raises(ConfigError, match=r"none\.pem") as e:
         S3Store(settings)
+    assert e.value.info.where == "store.ca_file"
+
+
+def test_runpods_authority_is_trusted_alone_and_a_stores_beside_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, system = tmp_path / "ca.pem", tmp_path / "system.pem"
+    for path in (own, system):
+        trustme.CA().cert_pem.write_to_path(str(path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    alone, beside = sole_ca_context(own, where="a"), ca_context(own, where="b")
+    assert alone and len(alone.get_ca_certs()) == 1
+    assert beside and len(beside.get_ca_certs()) == 2

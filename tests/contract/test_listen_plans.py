@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -163,7 +164,7 @@ class Loopback(AbstractResolver):
     async def close(self) -> None: ...
 
 
-def on_this_machine() -> aiohttp.ClientSession:
+def on_this_machine(_: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=Loopback()))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.task import PartUrls, TaskOutput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.minio
 
 PART = 5 * 2**20
 KEY = "out/a film (1) é.mp4"
-QUICK = TransferLimits(connect_s=5, idle_s=10, total_s=60, attempts=3, trusted_attempts=3, backoff_s=0.01)
+THREE = RetryPolicy(0.02, 0.02, attempts=3)
+QUICK = TransferLimits(connect_s=5, idle_s=10, total_s=60, retries=THREE, trusted_retries=THREE)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from listener.sources.brokers.tls import TlsFiles
+from gpu_dispatch.net.tls import TlsFiles
 from support.brokers import KafkaBench, message
 from support.sources import Recorder, running
 

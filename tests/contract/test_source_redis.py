@@ -15,10 +15,10 @@ import trustme
 from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
+from gpu_dispatch.net.tls import TlsFiles
 from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import BrokerSource
 from listener.sources.brokers.redis import RedisBroker, RedisSettings
-from listener.sources.brokers.tls import TlsFiles
 from support.queues import eventually, lines, minio_item, program
 from support.servers import servers
 from support.sources import Proxy, Recorder, running

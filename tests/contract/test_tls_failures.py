@@ -13,10 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gpu_dispatch.net.retries import RetryPolicy
+from gpu_dispatch.net.tls_failures import tls_failure
 from gpu_dispatch.runpod.troubles import not_sent
 from gpu_dispatch.task import TaskInput, TaskOutput
 from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.transfer.tls import tls_failure
 from gpu_dispatch.transfer.transfer import Transfer
 from listener.configuration.credentials import AccessKeys
 from listener.runs.callbacks import CallbackClient, CallbackSettings
@@ -143,7 +144,7 @@ async def test_calls_to_runpod_say_what_is_wrong(problem: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("problem", ["plain_http", "https_expected"])
 async def test_a_transfer_says_whether_there_is_tls(problem: str, tmp_path: Path) -> None:
-    limits = TransferLimits(connect_s=2, idle_s=2, attempts=2, backoff_s=0.01)
+    limits = TransferLimits(connect_s=2, idle_s=2, retries=RetryPolicy(0.02, 0.02, attempts=2))
     (tmp_path / "a").write_bytes(b"1")
     async with faulty(problem, tmp_path) as (url, _):
         host = url.partition("://")[2]

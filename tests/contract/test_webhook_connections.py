@@ -13,10 +13,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gpu_dispatch.net.tls import ServerCertificate
 from listener.events import ObjectEvent
 from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
-from listener.sources.webhook.tls import Certificate
 from manifests.errors import ConfigError
 from support.deadlines import HANG_S
 from support.sources import Recorder, running
@@ -296,7 +296,7 @@ async def test_over_tls_a_secret_beside_certificates_is_asked_for_too(tmp_path: 
 async def test_a_renewed_certificate_is_shown_to_new_clients(tmp_path: Path) -> None:
     first, second = Authority.at(tmp_path / "first"), Authority.at(tmp_path / "second")
     tls = first.server()
-    certificate = Certificate(tls)
+    certificate = ServerCertificate(tls)
     assert not certificate.renew()
     cert, key = second.issue("server")
     cert.replace(tls.cert_file)

@@ -13,11 +13,11 @@ from aiormq import exceptions
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from yarl import URL
 
+from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.amqp_troubles import CLOSED, told
 from listener.sources.brokers.consuming import MOST, Batch, Session
 from listener.sources.brokers.mailbox import Mailbox
-from listener.sources.brokers.tls import TlsFiles, client_context
 from listener.sources.brokers.troubles import unavailable
 from manifests.errors import ConfigError
 

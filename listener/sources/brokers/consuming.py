@@ -7,23 +7,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
 
+from gpu_dispatch.net.retries import BROKER, BROKER_REFUSED, Failure, Retries, is_known
 from listener.decoding.messages import Channel, decode
 from listener.events import ObjectEvent
 from listener.sources.base import Condition, Inbox
-from listener.sources.delivery import Retries, deliver
-from manifests.errors import GpuDropError
+from listener.sources.delivery import deliver
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.brokers")
 
 MOST = 500
 """Messages in one batch: one transaction of the inbox, one acknowledgement."""
 
-_PASSING_S = (0.5, 15.0)
-_LASTING_S = (5.0, 60.0)
 _LAST_S = 3.0
 
 
@@ -85,33 +84,31 @@ class BrokerSource:
 
     async def run(self, inbox: Inbox) -> None:
         """Connects again after every end of the connection, for ever. Never raises but when cancelled."""
-        passing, lasting = Retries(*_PASSING_S), Retries(*_LASTING_S)
-        while True:
-            error = await self._listen(inbox, passing, lasting)
-            _heed_cancel()
-            inbox.report(self._name, Condition.trouble(error))
-            wait_s = (passing if error.retryable else lasting).next_s()
-            told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "retry_s": round(wait_s, 2)}
-            (log.warning if error.retryable else log.error)("broker_lost", source=self._name, **told)
-            await asyncio.sleep(wait_s)
+        retries = Retries(BROKER, lasting=BROKER_REFUSED)
 
-    async def _listen(self, inbox: Inbox, *backoffs: Retries) -> GpuDropError:
-        """One connection from its making to its end; returns why it ended."""
+        def lost(failure: Failure) -> None:
+            _heed_cancel()
+            error = failure.known
+            inbox.report(self._name, Condition.trouble(error))
+            told = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
+            tell = log.warning if error.retryable else log.error
+            tell("broker_lost", source=self._name, retry_s=round(failure.wait_s, 2), **told)
+
+        await retries.call(partial(self._listen, inbox, retries.served), on=is_known, told=lost)
+
+    async def _listen(self, inbox: Inbox, served: Callable[[], None]) -> None:
+        """One connection from its making to its end; raises why it ended."""
         place = self._broker.place
-        try:
-            async with self._broker.session() as session:
+        async with self._broker.session() as session:
+            _heed_cancel()
+            inbox.report(self._name, Condition(True, f"listening to {place}"))
+            # Stores without a queue of their own drop what they cannot publish, and a new queue holds nothing old.
+            inbox.gap(self._name, f"connected to {place}")
+            log.info("broker_connected", source=self._name, place=place)
+            while True:
+                await self._take(await session.collect(), inbox)
                 _heed_cancel()
-                inbox.report(self._name, Condition(True, f"listening to {place}"))
-                # Stores without a queue of their own drop what they cannot publish, and a new queue holds nothing old.
-                inbox.gap(self._name, f"connected to {place}")
-                log.info("broker_connected", source=self._name, place=place)
-                while True:
-                    await self._take(await session.collect(), inbox)
-                    _heed_cancel()
-                    for each in backoffs:
-                        each.reset()
-        except GpuDropError as e:
-            return e
+                served()
 
     async def _take(self, batch: Batch, inbox: Inbox) -> None:
         if not batch.bodies:

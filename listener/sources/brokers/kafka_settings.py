@@ -8,8 +8,8 @@ from typing import Literal
 
 from confluent_kafka import KafkaError
 
+from gpu_dispatch.net.tls import TlsFiles
 from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.tls import TlsFiles
 
 
 @dataclass(frozen=True, slots=True)

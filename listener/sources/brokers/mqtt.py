@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session
 from listener.sources.brokers.mqtt_wire import Wire
-from listener.sources.brokers.tls import TlsFiles, client_context
 from listener.sources.brokers.troubles import broken, unavailable
 from manifests.errors import ConfigError
 

@@ -16,10 +16,10 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
+from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
 from listener.sources.brokers.nats_troubles import NatsTroubles, check_consumer
-from listener.sources.brokers.tls import TlsFiles, client_context
 from manifests.errors import SourceDenied
 
 _CONNECT_S = 10.0

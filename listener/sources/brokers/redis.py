@@ -22,10 +22,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
 from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
 from listener.sources.brokers.redis_errors import translate
-from listener.sources.brokers.tls import TlsFiles, client_context
 from manifests.errors import ConfigError
 
 _CONNECT_S = 5.0

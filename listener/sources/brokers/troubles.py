@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gpu_dispatch.transfer.tls import tls_failure
+from gpu_dispatch.net.tls_failures import tls_failure
 from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable
 
 LOGIN_HINT = "Check GPUDROP_<NAME>_USER and GPUDROP_<NAME>_PASSWORD, and what this user may do on the broker."

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 from watchfiles import Change
 
+from gpu_dispatch.net.retries import FOLDER_WATCH, Failure, Retries
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Condition, Inbox
-from listener.sources.delivery import Retries, deliver
+from listener.sources.delivery import deliver
 from listener.sources.folder.settling import Settling
 from listener.sources.folder.tree import key_of, look, look_around
 from listener.sources.folder.watching import Changes, changes
 from manifests.errors import SourceUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.folder")
-
-_HEALTHY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,25 @@ class FolderWatch:
         self._begun = False
 
     async def run(self, inbox: Inbox) -> None:
-        backoff = Retries(1.0, 30.0)
-        loop = asyncio.get_running_loop()
-        while True:
-            self._begun = False
-            started = loop.time()
-            try:
-                await self._follow(inbox)
-            except (OSError, RuntimeError) as e:
-                if not self._begun and not self._polling and await asyncio.to_thread(self._root.is_dir):
-                    self._poll_from_now_on(e)
-                    continue
-                if loop.time() - started > _HEALTHY_S:
-                    backoff.reset()
-                wait_s = backoff.next_s()
-                hint = "It must be there, and this program must be allowed to read it."
-                lost = SourceUnavailable(f"The folder {self._root} cannot be watched: {e}.", hint=hint)
-                inbox.report(self.name, Condition.trouble(lost))
-                log.error("folder_not_watched", root=str(self._root), error=str(e), retry_s=round(wait_s, 2))
-                await asyncio.sleep(wait_s)
+        def told(failure: Failure) -> None:
+            inbox.report(self.name, Condition.trouble(failure.known))
+            why, wait_s = str(failure.error.__cause__), round(failure.wait_s, 2)
+            log.error("folder_not_watched", root=str(self._root), error=why, retry_s=wait_s)
+
+        watched = partial(self._watched, inbox)
+        await Retries(FOLDER_WATCH).call(watched, on=lambda e: isinstance(e, SourceUnavailable), told=told)
+
+    async def _watched(self, inbox: Inbox) -> None:
+        """One watch from its beginning to its end. Raises SourceUnavailable."""
+        self._begun = False
+        try:
+            await self._follow(inbox)
+        except (OSError, RuntimeError) as e:
+            if not self._begun and not self._polling and await asyncio.to_thread(self._root.is_dir):
+                self._poll_from_now_on(e)
+                return await self._watched(inbox)
+            hint = "It must be there, and this program must be allowed to read it."
+            raise SourceUnavailable(f"The folder {self._root} cannot be watched: {e}.", hint=hint) from e
 
     def _poll_from_now_on(self, error: Exception) -> None:
         self._polling = True

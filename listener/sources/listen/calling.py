@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from listener.decoding.messages import EVENT_NAMES
 from listener.sources.listen.connection import ListenRequest, chunks
 from listener.sources.listen.planning import Stream
 from listener.sources.listen.signing import signed_get
-from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
+from manifests.errors import GpuDropError, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,12 @@ class MinioListenSettings:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`keys` is asked on a thread; `now` gives UTC; `tls` True: the authorities this machine trusts."""
+    """`keys` is asked on a thread; `now` gives UTC; `session` trusts the authorities of `settings`."""
 
     settings: MinioListenSettings
     keys: Keys
     now: Callable[[], datetime]
     session: aiohttp.ClientSession
-    tls: ssl.SSLContext | bool
 
     async def current_keys(self) -> AccessKeys:
         """Raises a GpuDropError, whatever went wrong."""
@@ -66,7 +64,7 @@ class Caller:
         url = listen_url(settings, stream)
         headers = signed_get(url, keys=keys, region=settings.region, now=self.now())
         request = ListenRequest(settings.endpoint, stream.bucket, url, headers, settings.ping_s + settings.slack_s)
-        return chunks(self.session, request, self.tls)
+        return chunks(self.session, request)
 
 
 def listen_url(settings: MinioListenSettings, stream: Stream) -> str:
@@ -79,17 +77,3 @@ def listen_url(settings: MinioListenSettings, stream: Stream) -> str:
     query += [("prefix", stream.filter.prefix)] if stream.filter.prefix else []
     query += [("suffix", stream.filter.suffix)] if stream.filter.suffix else []
     return f"{parts.scheme}://{host}/{path}?{urlencode(query, quote_via=quote, safe='')}"
-
-
-def tls_context(ca_file: Path | None) -> ssl.SSLContext | bool:
-    """The system's authorities, and those in `ca_file`. Raises ConfigError when it cannot be read."""
-    if ca_file is None:
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(str(ca_file))
-    except OSError as e:
-        raise ConfigError(
-            f"The certificates in {ca_file} cannot be read: {e}.", hint="Give a PEM file.", where="store.ca_file"
-        ) from e
-    return context

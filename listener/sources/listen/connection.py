@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
+from gpu_dispatch.net.bodies import read_said
 from listener import skew
 from listener.sources.listen import errors
 from manifests.errors import GpuDropError, ServerMisbehaves, StoreUnavailable
@@ -31,16 +31,14 @@ class ListenRequest:
     """Longest wait for the next byte; for the first one it starts with the request."""
 
 
-async def chunks(
-    session: aiohttp.ClientSession, request: ListenRequest, tls: ssl.SSLContext | bool
-) -> AsyncGenerator[bytes, None]:
+async def chunks(session: aiohttp.ClientSession, request: ListenRequest) -> AsyncGenerator[bytes, None]:
     """What the stream sends, keep-alives included, as it comes. Raises what ended it, and never just ends.
 
     StoreUnavailable passes by itself; ServerMisbehaves, StoreDenied and ConfigError need somebody to act.
     """
     try:
         first_by = asyncio.get_running_loop().time() + request.silence_s
-        async with await _open(session, request, tls, first_by) as response:
+        async with await _open(session, request, first_by) as response:
             await _check(response, request, first_by)
             first = await _next(response, first_by, _silence(request))
             _check_first(first, request)
@@ -58,9 +56,7 @@ async def chunks(
     raise _broken(request, "the server closed it")
 
 
-async def _open(
-    session: aiohttp.ClientSession, request: ListenRequest, tls: ssl.SSLContext | bool, until: float
-) -> aiohttp.ClientResponse:
+async def _open(session: aiohttp.ClientSession, request: ListenRequest, until: float) -> aiohttp.ClientResponse:
     """The answer's headers. MinIO sends them only with the first byte of the stream. `until` is the loop's time."""
     try:
         async with asyncio.timeout_at(until):
@@ -68,7 +64,6 @@ async def _open(
                 URL(request.url, encoded=True),
                 headers=request.headers,
                 allow_redirects=False,
-                ssl=tls,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_S, request.silence_s / 2)),
                 read_bufsize=_BUFFER_BYTES,
             )
@@ -82,7 +77,7 @@ async def _check(response: aiohttp.ClientResponse, request: ListenRequest, until
     if response.status != 200:
         try:
             async with asyncio.timeout_at(until):
-                body = await response.content.read(_MAX_REFUSAL_BYTES)
+                body = await read_said(response.content, _MAX_REFUSAL_BYTES)
         except TimeoutError:
             body = b""
         ahead_s = skew.between(request.headers.get("x-amz-date"), response.headers.get("Date"))

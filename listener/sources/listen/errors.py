@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gpu_dispatch.transfer.tls import tls_failure
+from gpu_dispatch.net.tls_failures import tls_failure
 from listener import skew
 from manifests.bucket_names import remedy
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied, StoreUnavailable

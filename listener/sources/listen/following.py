@@ -6,14 +6,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
+from gpu_dispatch.net.retries import STREAM, STREAM_REFUSED, Failure, Retries
 from listener.configuration.credentials import AccessKeys
 from listener.decoding.messages import Channel, decode
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
-from listener.sources.delivery import Retries, deliver
+from listener.sources.delivery import deliver
 from listener.sources.listen.calling import Caller
 from listener.sources.listen.lines import LineSplitter
 from listener.sources.listen.planning import Stream
@@ -22,9 +24,6 @@ from manifests.errors import GpuDropError, StoreDenied
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.minio")
 
-_HEALTHY_S = 10.0
-_BACKOFF_CAP_S = 30.0
-_FIRST_PROBE_S = 15.0
 _KEYS_LOOK_S = 1.0
 """Whoever was refused for its keys looks this often whether there are others."""
 _MAX_LINE_BYTES = 4 * 2**20
@@ -46,45 +45,39 @@ class Follower:
 
     async def follow(self) -> None:
         """Returns when the stream is no longer wanted."""
-        backoff = Retries(0.5, _BACKOFF_CAP_S)
-        loop = asyncio.get_running_loop()
-        probe_s = _FIRST_PROBE_S
-        while True:
-            began = loop.time()
-            error = await self._listen()
-            if self._ended(self._stream, error):
-                log.info("other_plan", source=self._name, stream=str(self._stream), why=str(error))
-                return
-            self._standing.failed(self._stream, error)
-            if error.retryable:
-                if loop.time() - began > _HEALTHY_S:
-                    backoff.reset()
-                probe_s, wait_s = _FIRST_PROBE_S, backoff.next_s()
-                told = {"error": str(error), "retry_s": round(wait_s, 2)}
-                log.warning("stream_ended", source=self._name, stream=str(self._stream), **told)
-            else:
-                wait_s = min(probe_s, self._caller.settings.probe_s)
-                probe_s *= 2
-                told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "probe_s": wait_s}
-                log.error("no_stream", source=self._name, stream=str(self._stream), **told)
-                self._inbox.gap(self._name, f"no event stream of {self._stream}: {error.info.code}")
-            await self._wait(wait_s, error)
+        probes = replace(STREAM_REFUSED, longest_s=self._caller.settings.probe_s)
+        try:
+            await Retries(STREAM, lasting=probes).call(
+                self._listen, on=self._is_wanted_after, told=self._failed, wait=self._wait
+            )
+        except GpuDropError as e:
+            log.info("other_plan", source=self._name, stream=str(self._stream), why=str(e))
 
-    async def _listen(self) -> GpuDropError:
-        """One connection from its request to its end; returns why it ended."""
+    def _is_wanted_after(self, error: Exception) -> bool:
+        return isinstance(error, GpuDropError) and not self._ended(self._stream, error)
+
+    def _failed(self, failure: Failure) -> None:
+        error, wait_s = failure.known, round(failure.wait_s, 2)
+        self._standing.failed(self._stream, error)
+        told = {"source": self._name, "stream": str(self._stream), "error": str(error)}
+        if error.retryable:
+            log.warning("stream_ended", **told, retry_s=wait_s)
+        else:
+            log.error("no_stream", **told, code=error.info.code, hint=error.info.hint, probe_s=wait_s)
+            self._inbox.gap(self._name, f"no event stream of {self._stream}: {error.info.code}")
+
+    async def _listen(self) -> None:
+        """One connection from its request to its end; raises why it ended."""
         splitter = LineSplitter(_MAX_LINE_BYTES)
         established = False
-        try:
-            self._used = None
-            self._used = await self._caller.current_keys()
-            async with aclosing(self._caller.listen(self._stream, self._used)) as stream:
-                async for chunk in stream:
-                    if not established:
-                        established = True
-                        self._connected()
-                    await self._take(splitter, chunk)
-        except GpuDropError as e:
-            return e
+        self._used = None
+        self._used = await self._caller.current_keys()
+        async with aclosing(self._caller.listen(self._stream, self._used)) as stream:
+            async for chunk in stream:
+                if not established:
+                    established = True
+                    self._connected()
+                await self._take(splitter, chunk)
         raise AssertionError("the stream ended without a reason")
 
     def _connected(self) -> None:
@@ -118,11 +111,11 @@ class Follower:
             self._inbox.count(self._name, reason, n)
         return events
 
-    async def _wait(self, seconds: float, error: GpuDropError) -> None:
-        """For `seconds`, or until there are other keys when those used were none, or no good."""
+    async def _wait(self, failure: Failure) -> None:
+        """Until it is time, or until there are other keys when those used were none, or no good."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        looking = self._used is None or isinstance(error, StoreDenied)
+        until = loop.time() + failure.wait_s
+        looking = self._used is None or isinstance(failure.error, StoreDenied)
         while (left := until - loop.time()) > 0:
             await asyncio.sleep(min(left, _KEYS_LOOK_S) if looking else left)
             if looking and await self._has_other_keys():

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
 import aiohttp
 
+from gpu_dispatch.net.tls import ca_context
 from listener.configuration.credentials import AccessKeys, Keys
 from listener.sources.base import Condition
-from listener.sources.listen.calling import Caller, MinioListenSettings, tls_context
+from listener.sources.listen.calling import Caller, MinioListenSettings
 from listener.sources.listen.errors import other_plan_may_do
 from listener.sources.listen.planning import Stream, anything, plan
 from listener.sources.listen.source import new_session, utc_now
@@ -22,7 +24,7 @@ async def probe(
     settings: MinioListenSettings,
     keys: Keys,
     *,
-    session_factory: Callable[[], aiohttp.ClientSession] = new_session,
+    session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
     now: Callable[[], datetime] = utc_now,
 ) -> Condition:
     """Whether events would arrive, and if not what to do.
@@ -30,9 +32,9 @@ async def probe(
     Takes `ping_s` when they would; `ping_s + slack_s` at most, twice that when every bucket needs its own stream.
     """
     try:
-        tls = await asyncio.to_thread(tls_context, settings.ca_file)
-        async with session_factory() as session:
-            caller = Caller(settings, keys, now, session, tls)
+        tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
+        async with session_factory(tls) as session:
+            caller = Caller(settings, keys, now, session)
             return await _heard(caller)
     except GpuDropError as e:
         return Condition.trouble(e)

@@ -7,14 +7,17 @@ announced to the inbox as a gap, and a listing finds the rest.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
 
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import ca_context
 from listener.configuration.credentials import Keys
 from listener.sources.base import Inbox
-from listener.sources.listen.calling import Caller, MinioListenSettings, tls_context
+from listener.sources.listen.calling import Caller, MinioListenSettings
 from listener.sources.listen.errors import other_plan_may_do
 from listener.sources.listen.following import Follower
 from listener.sources.listen.planning import Filters, Stream, anything, plan
@@ -25,8 +28,8 @@ from manifests.errors import GpuDropError
 __all__ = ["MinioListen", "MinioListenSettings"]
 
 
-def new_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=aiohttp.ThreadedResolver()))
+def new_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    return http_session(tls=tls, connections=0)
 
 
 def utc_now() -> datetime:
@@ -48,7 +51,7 @@ class MinioListen:
         keys: Keys,
         *,
         filters: Filters = anything,
-        session_factory: Callable[[], aiohttp.ClientSession] = new_session,
+        session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._settings = settings
@@ -70,10 +73,10 @@ class MinioListen:
     async def run(self, inbox: Inbox) -> None:
         """Raises ConfigError when `ca_file` cannot be read; every later trouble is outlived."""
         settings = self._settings
-        tls = await asyncio.to_thread(tls_context, settings.ca_file)
+        tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
         self._by_bucket = False
-        async with self._session_factory() as session, task_group() as group:
-            caller = Caller(settings, self._keys, self._now, session, tls)
+        async with self._session_factory(tls) as session, task_group() as group:
+            caller = Caller(settings, self._keys, self._now, session)
             standing = Standing(inbox, self.name)
             following: dict[Stream, asyncio.Task[None]] = {}
             while True:

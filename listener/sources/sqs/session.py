@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
+from gpu_dispatch.net.retries import QUEUE, QUEUE_DELETE, Failure, Retries
 from listener.decoding.messages import Channel, decode
 from listener.events import ObjectEvent
 from listener.sources.base import Condition, Inbox
-from listener.sources.delivery import Retries, deliver
+from listener.sources.delivery import deliver
 from listener.sources.sqs.holding import Held
 from listener.sources.sqs.queue import BATCH, Message, Queue, SqsSettings
 from listener.sources.sqs.threads import on_thread
@@ -23,7 +25,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.sqs")
 
 _CALL_S = 15.0
 _CLOSE_S = 1.0
-_DELETE_ATTEMPTS = 6
 _SHORT_WAIT_S = 1
 _MANY = BATCH // 2
 
@@ -42,17 +43,13 @@ class Session:
         self._busy = asyncio.Event()
         self._told = False
 
-    async def run(self) -> GpuDropError:
-        """Receives until something happens that does not pass by itself; returns it."""
-        try:
-            async with task_group() as group:
-                group.create_task(self._keep_hidden())
-                group.create_task(self._wait_and_take())
-                for _ in range(self._settings.receivers - 1):
-                    group.create_task(self._help())
-        except GpuDropError as ended:
-            return ended
-        raise AssertionError
+    async def run(self) -> None:
+        """Receives until something happens that does not pass by itself; raises it."""
+        async with task_group() as group:
+            group.create_task(self._keep_hidden())
+            group.create_task(self._wait_and_take())
+            for _ in range(self._settings.receivers - 1):
+                group.create_task(self._help())
 
     async def close(self) -> None:
         """Gives back what was received and not recorded, if that can be done quickly: else it comes back by itself."""
@@ -69,20 +66,21 @@ class Session:
 
     async def _wait_and_take(self) -> None:
         """A missing server is outlived here; everything else ends the session."""
-        backoff = Retries(0.5, 30.0)
         wait_s = 0
+
+        def told(failure: Failure) -> None:
+            nonlocal wait_s
+            wait_s = 0
+            self._inbox.report(self._name, Condition.trouble(failure.known))
+            about = {"error": str(failure.error), "retry_s": round(failure.wait_s, 2)}
+            log.warning("queue_unavailable", source=self._name, **about)
+
+        async def next_round() -> None:
+            await self._round(wait_s)
+
         while True:
-            try:
-                await self._round(wait_s)
-            except SourceUnavailable as e:
-                retry_s = backoff.next_s()
-                self._inbox.report(self._name, Condition.trouble(e))
-                log.warning("queue_unavailable", source=self._name, error=str(e), retry_s=round(retry_s, 2))
-                wait_s = 0
-                await asyncio.sleep(retry_s)
-            else:
-                backoff.reset()
-                wait_s = self._settings.wait_s
+            await Retries(QUEUE).call(next_round, on=_is_away, told=told)
+            wait_s = self._settings.wait_s
 
     async def _round(self, wait_s: int) -> None:
         loop = asyncio.get_running_loop()
@@ -143,21 +141,26 @@ class Session:
 
     async def _delete(self, messages: Sequence[Message]) -> None:
         """What cannot be deleted comes again, and is known by then."""
-        backoff = Retries(0.2, 5.0)
-        for _ in range(_DELETE_ATTEMPTS):
+        left = messages
+
+        async def rest() -> None:
+            nonlocal left
             try:
-                failed = await self._call(lambda batch=messages: self._queue.delete(batch))
+                failed = await self._call(partial(self._queue.delete, left))
             except SourceUnavailable as e:
-                log.warning("messages_not_deleted", source=self._name, messages=len(messages), error=str(e))
-            else:
-                for each in failed:
-                    log.warning("message_not_deleted", source=self._name, message=each.message.id, code=each.code)
-                messages = [each.message for each in failed if not each.ours]
-                self._count("not_deleted", len(failed) - len(messages))
-            if not messages:
-                return
-            await asyncio.sleep(backoff.next_s())
-        self._count("not_deleted", len(messages))
+                log.warning("messages_not_deleted", source=self._name, messages=len(left), error=str(e))
+                raise
+            for each in failed:
+                log.warning("message_not_deleted", source=self._name, message=each.message.id, code=each.code)
+            left = [each.message for each in failed if not each.ours]
+            self._count("not_deleted", len(failed) - len(left))
+            if left:
+                raise SourceUnavailable(f"{self._settings.queue_url} did not delete {len(left)} messages.")
+
+        try:
+            await Retries(QUEUE_DELETE).call(rest, on=_is_away)
+        except SourceUnavailable:
+            self._count("not_deleted", len(left))
 
     async def _keep_hidden(self) -> None:
         """Failing is no reason to stop: the worst is that a message is told twice."""
@@ -194,3 +197,7 @@ class Session:
     def _count(self, what: str, n: int) -> None:
         if n:
             self._inbox.count(self._name, what, n)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, SourceUnavailable)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from gpu_dispatch.net.bodies import BodyTooLong, pieces
+
 
 class Refused(Exception):
     """A post that is answered with `status`; `reason` names the cause in the counts."""
@@ -23,7 +25,7 @@ async def read_body(
 ) -> bytes:
     """The whole body, as it was sent. Raises Refused; of a body that is too long no more than `max_bytes` is kept.
 
-    `grown` is told the bytes of each part.
+    `grown` is told the bytes of each piece.
     """
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
@@ -32,21 +34,19 @@ async def read_body(
     if (request.content_length or 0) > max_bytes:
         raise Refused(413, "too_large")
     await _continue(request)
-    parts: list[bytes] = []
-    length = 0
+    body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
-            while part := await request.content.readany():
-                length += len(part)
-                if length > max_bytes:
-                    raise Refused(413, "too_large")
-                parts.append(part)
-                grown(len(part))
+            async for piece in pieces(request.content, max_bytes):
+                body += piece
+                grown(len(piece))
+    except BodyTooLong as e:
+        raise Refused(413, "too_large") from e
     except TimeoutError as e:
         raise Refused(408, "too_slow") from e
     except web.RequestPayloadError as e:
         raise Refused(400, "not_http") from e
-    return b"".join(parts)
+    return bytes(body)
 
 
 async def _continue(request: web.BaseRequest) -> None:

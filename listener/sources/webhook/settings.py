@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from gpu_dispatch.net.tls import ServerTls
 from manifests.errors import ConfigError
 
 _IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTls:
-    """PEM files. With `client_ca_file` only clients that show a certificate of that authority get a connection."""
-
-    cert_file: Path
-    key_file: Path
-    client_ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
+from gpu_dispatch.net.bodies import read_beginning
+from gpu_dispatch.net.failures import BROKEN
 from listener.decoding.messages import SnsConfirmation
 from listener.sources.webhook.sns_messages import confirms, is_signed, may_call, read_sns_message
 from manifests.errors import SourceDenied, SourceUnavailable
@@ -89,9 +91,9 @@ class Sns:
                 asyncio.timeout(self._timeout_s),
                 self._session.get(address, allow_redirects=False) as response,
             ):
-                body = await response.content.read(_MAX_BYTES)
+                body = await read_beginning(response.content, _MAX_BYTES)
                 status = response.status
-        except (aiohttp.ClientError, OSError) as e:
+        except BROKEN as e:
             raise SourceUnavailable(f"{address.host} cannot be reached: {type(e).__name__}.", where="sns") from e
         if status == 429 or status >= 500:
             raise SourceUnavailable(f"{address.host} cannot answer now ({status}).", where="sns")

@@ -9,23 +9,23 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
-import aiohttp
 import structlog
 
 from gpu_dispatch.net.http_server import HttpServer, Limits
+from gpu_dispatch.net.retries import WEBHOOK_ADDRESS, Failure, Retries, is_known
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import ServerCertificate
 from listener.sources.base import Condition, Inbox, Opening
-from listener.sources.delivery import Retries
 from listener.sources.webhook.auth import build_gate
 from listener.sources.webhook.posts import Posts
 from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.sns import Sns
-from listener.sources.webhook.tls import Certificate
 from manifests.errors import ConfigError, GpuDropError, SourceDenied, SourceUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
 
-_BACKOFF_CAP_S = 30.0
 _HANDSHAKE_S = 10.0
 _BACKLOG = 1024
 
@@ -46,23 +46,24 @@ class WebhookReceiver:
     async def run(self, inbox: Inbox) -> None:
         """Raises ConfigError when the certificate cannot be read; every later trouble is outlived."""
         tls = self._settings.tls
-        certificate = await asyncio.to_thread(Certificate, tls) if tls else None
-        backoff = Retries(0.5, _BACKOFF_CAP_S)
-        async with aiohttp.ClientSession() as session:
+        certificate = await asyncio.to_thread(ServerCertificate, tls) if tls else None
+        async with http_session(compressed=True) as session:
             now = asyncio.get_running_loop().time
             sns = Sns(session, self._settings.sns_hosts, now, self._settings.sns_timeout_s)
             posts = Posts(self._settings, self._gate, sns, inbox)
-            while True:
-                try:
-                    async with self._listening(posts, inbox, certificate and certificate.context):
-                        await self._renewing(inbox, certificate)
-                except GpuDropError as e:
-                    self.opening.failed(e)
-                    inbox.report(self.name, Condition.trouble(e))
-                    wait_s = backoff.next_s()
-                    told = {"error": str(e), "hint": e.info.hint, "retry_s": round(wait_s, 2)}
-                    log.warning("not_listening", source=self.name, **told)
-                    await asyncio.sleep(wait_s)
+            serving = partial(self._serve, posts, inbox, certificate)
+            await Retries(WEBHOOK_ADDRESS).call(serving, on=is_known, told=partial(self._failed, inbox))
+
+    async def _serve(self, posts: Posts, inbox: Inbox, certificate: ServerCertificate | None) -> None:
+        async with self._listening(posts, inbox, certificate and certificate.context):
+            await self._renewing(inbox, certificate)
+
+    def _failed(self, inbox: Inbox, failure: Failure) -> None:
+        error = failure.known
+        self.opening.failed(error)
+        inbox.report(self.name, Condition.trouble(error))
+        told = {"error": str(error), "hint": error.info.hint, "retry_s": round(failure.wait_s, 2)}
+        log.warning("not_listening", source=self.name, **told)
 
     @asynccontextmanager
     async def _listening(self, posts: Posts, inbox: Inbox, tls: ssl.SSLContext | None) -> AsyncGenerator[None]:
@@ -95,7 +96,7 @@ class WebhookReceiver:
             listening.close()
             await server.close(settings.grace_s)
 
-    async def _renewing(self, inbox: Inbox, certificate: Certificate | None) -> None:
+    async def _renewing(self, inbox: Inbox, certificate: ServerCertificate | None) -> None:
         """Never returns. A certificate that is replaced is shown to those who connect later."""
         while True:
             await asyncio.sleep(self._settings.renew_s)

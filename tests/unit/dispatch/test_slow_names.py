@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import WebClient
 from listener.runs.callbacks import CallbackClient, CallbackSettings
@@ -46,7 +47,8 @@ async def call_back(host: str, settings: CallbackSettings) -> None:
 
 
 async def fetch(host: str, trusted: tuple[str, ...]) -> None:
-    limits = TransferLimits(connect_s=1.0, idle_s=1.0, attempts=1, trusted_attempts=1)
+    once = RetryPolicy(1.0, 1.0, attempts=1)
+    limits = TransferLimits(connect_s=1.0, idle_s=1.0, retries=once, trusted_retries=once)
     async with WebClient(trusted, limits, random.Random(1)) as web:
         with pytest.raises(TransferFailed):
             await web.ask("GET", f"http://{host}/", name="a")

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from gpu_dispatch.net.resolver import is_trusted
+from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.task import TaskInput, TaskOutput
-from gpu_dispatch.transfer.address import is_trusted
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
 from manifests.errors import (
@@ -36,9 +37,8 @@ from manifests.shown import shown
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-QUICK = TransferLimits(
-    connect_s=5, idle_s=1, total_s=30, attempts=3, trusted_attempts=3, backoff_s=0.01, backoff_cap_s=0.02
-)
+THREE = RetryPolicy(0.02, 0.02, attempts=3)
+QUICK = TransferLimits(connect_s=5, idle_s=1, total_s=30, retries=THREE, trusted_retries=THREE)
 MEDIA = bytes(random.Random(1).randbytes(3 * 2**20 + 17))
 SIGNED = "?X-Amz-Signature=topsecret"
 
@@ -174,7 +174,7 @@ async def test_trouble_that_stays_ends_in_a_retryable_error(server: Server, tmp_
     with pytest.raises(TransferFailed) as caught:
         await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
     assert caught.value.retryable
-    assert len(server.seen) == QUICK.attempts
+    assert len(server.seen) == THREE.attempts
     assert "topsecret" not in str(caught.value.info)
 
 
@@ -227,7 +227,7 @@ async def test_a_refusal_that_stays_is_told_as_one(server: Server, tmp_path: Pat
     with pytest.raises(InputDenied) as caught:
         await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
     assert not caught.value.retryable and caught.value.info.hint
-    assert len(server.seen) == QUICK.trusted_attempts
+    assert len(server.seen) == THREE.attempts
 
 
 async def test_an_empty_body_without_a_length_is_an_empty_input(server: Server, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ async def test_the_limit_counts_all_inputs_and_failed_attempts_give_theirs_back(
 
 async def test_a_file_that_takes_too_long_is_given_up(server: Server, tmp_path: Path) -> None:
     server.answers = [endless]
-    limits = TransferLimits(total_s=0.3, attempts=3)
+    limits = TransferLimits(total_s=0.3, retries=THREE)
     with pytest.raises(TransferFailed, match="longer than"):
         await download(transfer(server.host, most=2**50, limits=limits), server.url(), tmp_path / "a")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.watch import follow
 from manifests.errors import EndpointDenied, StoreDenied, StoreUnavailable
 from support.media import Media
@@ -63,7 +63,7 @@ class Shaky:
 
 async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: Place) -> None:
     job = await place.backend.submit(place.odd("fine"))
-    quick = Backoff(0.001, 0.01)
+    quick = RetryPolicy(0.001, 0.01)
 
     told: list[bool] = []
 
@@ -74,7 +74,7 @@ async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: P
             job,
             on_status=lambda _: None,
             rng=random.Random(1),
-            backoff=quick,
+            policy=quick,
             on_look=told.append,
         )
 

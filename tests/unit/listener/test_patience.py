@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
+from gpu_dispatch.net.retries import RetryPolicy
 from listener import patience as module
 from listener.patience import REFUSED_FOR_S, Patience, waits_told
 from manifests.errors import GpuDropError, InputMissing, StoreDenied, StoreUnavailable
@@ -40,7 +41,7 @@ def failing(*errors: GpuDropError) -> Work:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BACKOFF", module.Backoff(base_s=0.001, cap_s=0.002))
+    monkeypatch.setattr(module, "RUN_STEP", RetryPolicy(first_s=0.001, longest_s=0.002))
 
 
 @pytest.mark.usefixtures("quick")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gpu_dispatch.runpod.proxies import proxy_of_environment
+from gpu_dispatch.net.proxies import proxy_of_environment
+from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.task import TaskInput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
@@ -51,7 +52,7 @@ async def redirecting() -> AsyncIterator[tuple[list[str], str]]:
 async def test_a_redirect_to_nowhere(redirecting: tuple[list[str], str], url: str, tmp_path: Path) -> None:
     locations, host = redirecting
     locations.append(url)
-    limits = TransferLimits(connect_s=2, idle_s=2, attempts=1)
+    limits = TransferLimits(connect_s=2, idle_s=2, retries=RetryPolicy(1.0, 1.0, attempts=1))
     async with Transfer(file_root=None, trusted_hosts=(host,), max_input_bytes=10, limits=limits) as transfer:
         with pytest.raises(InvalidPath, match="address"):
             await transfer.download(TaskInput("audio", f"http://{host}/a"), tmp_path / "a", lambda _: None)

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes, withdrawal
+from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.seals import KEY_BYTES
 from gpu_dispatch.task import (
     AddAudioParams,
@@ -30,9 +31,8 @@ from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.job import Ended, Workplace, finish_job
 from manifests.errors import DuplicateJob, EncodeFailed
 
-QUICK = TransferLimits(
-    connect_s=2, idle_s=5, total_s=20, attempts=3, trusted_attempts=3, backoff_s=0.01, backoff_cap_s=0.02
-)
+THREE = RetryPolicy(0.02, 0.02, attempts=3)
+QUICK = TransferLimits(connect_s=2, idle_s=5, total_s=20, retries=THREE, trusted_retries=THREE)
 KEY = b"k" * KEY_BYTES
 SIGNED = "?X-Amz-Signature=topsecret"
 MINE = Identity("job", "ep", "w1")
@@ -128,7 +128,7 @@ async def test_no_work_is_done_when_the_claim_cannot_be_reached(keeper: Keeper, 
     done: list[str] = []
     ended = await work(keeper.task(), tmp_path, done)
     assert code(ended) == "transfer_failed" and ended.result.error and ended.result.error.retryable
-    assert done == [] and keeper.asked == ["GET /claim"] * QUICK.attempts
+    assert done == [] and keeper.asked == ["GET /claim"] * THREE.attempts
     assert "topsecret" not in str(ended.result)
 
 
@@ -328,7 +328,7 @@ async def test_while_nobody_can_say_whether_a_job_was_done_it_is_not_done_again(
     ended = await work(keeper.task(), tmp_path, done, AGAIN)
     assert code(ended) == "transfer_failed" and ended.result.error and ended.result.error.retryable
     assert done == ["worked"] and keeper.objects == left
-    assert keeper.asked.count("GET /answer") == QUICK.trusted_attempts
+    assert keeper.asked.count("GET /answer") == THREE.attempts
 
 
 async def test_an_answer_that_is_found_at_last_counts(keeper: Keeper, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ async def test_an_answer_that_is_found_at_last_counts(keeper: Keeper, tmp_path: 
 
     def away(request: web.Request) -> web.Response | None:
         asked = keeper.asked.count("GET /answer")
-        return web.Response(status=503) if request.path == "/answer" and asked < QUICK.trusted_attempts else None
+        return web.Response(status=503) if request.path == "/answer" and asked < THREE.attempts else None
 
     keeper.trouble = away
     assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == ["worked"]
