@@ -18,7 +18,7 @@ from handlers.caption import CaptionHandler
 from handlers.img2vid import DEFAULT_SPLIT, Img2VidHandler, SplitLimits
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import ConfigError, ErrorInfo, UnknownOperation
-from manifests.models import MODELS, Manifest
+from manifests.models import Manifest
 
 GROUP = "gpudrop.handlers"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -48,8 +48,8 @@ class Registry:
 
     @property
     def models(self) -> Mapping[str, type[Manifest]]:
-        """What a manifest may ask for, for manifests.reader; `get` then says what of it is not available."""
-        return {**MODELS, **{name: handler.model for name, handler in self.handlers.items()}}
+        """What a manifest may ask for, for manifests.reader."""
+        return {name: handler.model for name, handler in self.handlers.items()}
 
     def get(self, operation: str) -> AnyHandler:
         """Raises UnknownOperation."""
@@ -57,11 +57,7 @@ class Registry:
         if handler is not None:
             return handler
         known = ", ".join(sorted(self.handlers))
-        if operation in MODELS:
-            message = f"The operation {operation!r} is not available in this version."
-        else:
-            message = f"There is no operation {operation!r}."
-        raise UnknownOperation(message, hint=f"Use one of {known}.", where="operation")
+        raise UnknownOperation(f"There is no operation {operation!r}.", hint=f"Use one of {known}.", where="operation")
 
 
 def own_handlers(img2vid: SplitLimits = DEFAULT_SPLIT) -> tuple[AnyHandler, ...]:

@@ -158,9 +158,7 @@ def deploy(
 
 @app.command()
 def schema(
-    operation: Annotated[
-        str, typer.Argument(help="transcribe, caption, img2vid, addaudio, render; omitted: any.")
-    ] = "",
+    operation: Annotated[str, typer.Argument(help="transcribe, caption, img2vid, addaudio; omitted: any.")] = "",
 ) -> None:
     """Print the JSON Schema of manifests, for editors and other programs."""
     from handlers.registry import load_registry

@@ -1,4 +1,4 @@
-"""The five operations as a user may ask for them. References stay text here; `manifests.media` says what they mean.
+"""The operations as a user may ask for them. References stay text here; `manifests.media` says what they mean.
 
 The descriptions are the users' reference: the JSON Schemas are made from them.
 """
@@ -112,9 +112,9 @@ class Manifest(_Model, frozen=True):
     )
 
 
-def _reference(description: str, **more: Any) -> Any:
+def _reference(description: str) -> Any:
     ways = "relative to the manifest, from the bucket's root with a leading '/', s3://bucket/key or https://…"
-    return Field(description=f"{description}: {ways}.", **more)
+    return Field(description=f"{description}: {ways}.")
 
 
 def _quality(description: str = "Constant quality, 0 to 51; lower is better and larger.") -> Any:
@@ -236,23 +236,10 @@ class AddAudio(Manifest, frozen=True):
     quality: int = _quality("Constant quality, 0 to 51; used only when the video's codec cannot live in MP4.")
 
 
-class Render(Manifest, _Motion, frozen=True):
-    """Images, audio and captions into one finished video."""
-
-    operation: Literal["render"] = Field(default="render", description="Omitted: known from `images` and `audio`.")
-    images: Images = Field(description="The pictures, in order.")
-    audio: Reference = _reference("The sound of the video")
-    srt: Reference | None = _reference("Subtitles as SRT, VTT, ASS or words.json", default=None)
-    captions: Literal["none", "auto"] = Field(default="none", description="auto: captions are made from the audio.")
-    style: CaptionStyle = Field(default="plain", description="Of the captions: plain, fill, pop or box.")
-    output_filename: VideoName | None = Field(default=None, description="File name. Omitted: NAME.mp4.")
-
-
 MODELS: dict[str, type[Manifest]] = {
     "transcribe": Transcribe,
     "caption": Caption,
     "img2vid": Img2Vid,
     "addaudio": AddAudio,
-    "render": Render,
 }
 """The operations of this project by name; a reader may know more."""

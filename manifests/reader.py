@@ -24,23 +24,17 @@ _BY_MEDIA: dict[frozenset[str], str] = {
     frozenset({"video", "srt"}): "caption",
     frozenset({"images"}): "img2vid",
     frozenset({"video", "audio"}): "addaudio",
-    frozenset({"images", "audio"}): "render",
-    frozenset({"images", "audio", "srt"}): "render",
 }
 _INCOMPLETE: dict[frozenset[str], str] = {
     frozenset(): "audio, video or images",
     frozenset({"video"}): "srt or audio",
     frozenset({"srt"}): "video",
-    frozenset({"audio", "srt"}): "video or images",
-    frozenset({"images", "srt"}): "audio",
 }
 """What is missing beside media that tell no operation."""
 
 _MEDIA = ("audio", "video", "srt", "images")
-_WAYS = (
-    "audio makes transcribe; video and srt make caption; images make img2vid;"
-    " video and audio make addaudio; images and audio make render."
-)
+_WAYS = "audio makes transcribe; video and srt make caption; images make img2vid; video and audio make addaudio."
+_FILM = "Nothing makes one video of them: img2vid makes clips of images, addaudio then gives a video its sound."
 _PLACEHOLDER = re.compile(r"\{(file|stem)\}")
 
 
@@ -154,9 +148,8 @@ def _operation(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]],
         return told
     if media in _INCOMPLETE:
         raise _incomplete(fields, media, origin)
-    raise UnknownOperation(
-        f"{_listed(media)} together do not tell the operation.", hint=f"Add operation. {_WAYS}", where=where
-    )
+    hint = f"{_FILM} {_WAYS}" if "images" in media else f"Add operation. {_WAYS}"
+    raise UnknownOperation(f"{_listed(media)} together do not tell the operation.", hint=hint, where=where)
 
 
 def _incomplete(fields: Mapping[str, Tree], media: frozenset[str], origin: str) -> ManifestError:

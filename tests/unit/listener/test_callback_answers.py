@@ -114,7 +114,7 @@ OTHER = {"callback_url": "https://other.example/"}
         ({"input": {"audio": 7}, "webhook": URL}, [OTHER], URL),
         ({"input": {"callback_url": URL}, "webhook": "https://outer.example"}, [], URL),
         ({"input": {"audio": 7}, "stranger": 1}, [OTHER], OTHER["callback_url"]),
-        ({"operation": "render"}, [OTHER, {"render": {"callback_url": URL}, **OTHER}], URL),
+        ({"operation": "caption"}, [OTHER, {"caption": {"callback_url": URL}, **OTHER}], URL),
         ({}, [OTHER, {"callback_url": URL}], URL), ({}, [{"callback_url": URL}, {"language": "pt"}], URL),
         ({"callback_url": None}, [OTHER], None), ({"callback_url": "ftp://x"}, [OTHER], None),
         ({"callback_url": "http://h:99999/"}, [OTHER], None), ({"callback_url": [URL]}, [OTHER], None),

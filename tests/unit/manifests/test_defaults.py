@@ -8,7 +8,7 @@ import pytest
 
 from manifests.defaults import Defaults, defaults_from, read_defaults
 from manifests.errors import ManifestError
-from manifests.models import AddAudio, Caption, Img2Vid, Render, Transcribe
+from manifests.models import AddAudio, Caption, Img2Vid, Transcribe
 from manifests.reader import from_template, read
 
 SOURCE = "config.yaml: triggers.audio"
@@ -55,10 +55,11 @@ def test_empty_defaults(text: str) -> None:
         ("modle: turbo", "unknown_field", "a/_gpudrop.yaml: modle", "did you mean 'model'?"),
         ("transcrib: {model: turbo}", "unknown_field", "a/_gpudrop.yaml: transcrib", "did you mean 'transcribe'?"),
         ("transcribe: {fps: 30}", "unknown_field", "a/_gpudrop.yaml: transcribe: fps", "no field of transcribe"),
+        ("render: {fps: 30}", "unknown_field", "a/_gpudrop.yaml: render", "no field of any operation"),
         ("operation: caption", "unknown_field", "a/_gpudrop.yaml: operation", "cannot be a default"),
         ("transcribe: {operation: caption}", "unknown_field", "a/_gpudrop.yaml: transcribe: operation", "default"),
         ("path: ../x", "invalid_path", "a/_gpudrop.yaml: path", "'..'"),
-        ("render: {path: a/../../x}", "invalid_path", "a/_gpudrop.yaml: path", "'..'"),
+        ("img2vid: {path: a/../../x}", "invalid_path", "a/_gpudrop.yaml: path", "'..'"),
         ("a: b: c", "manifest_syntax", "a/_gpudrop.yaml, line 1, column 5", "YAML"),
         ("- model", "manifest_invalid", "a/_gpudrop.yaml", "named fields"),
         ("a: &x 1", "manifest_aliases", "a/_gpudrop.yaml, line 1, column 4", "anchors"),
@@ -90,8 +91,6 @@ def test_a_bad_value_is_blamed_on_the_defaults_it_came_from() -> None:
         ({"operation": "addaudio", "video": "/intro.mp4"}, AddAudio(video="/intro.mp4", audio="./a {b}.mp3")),
         ({"images": [{"image": "{file}", "duration": 5}], "path": "{stem}/"},
          Img2Vid.model_validate({"images": [{"image": "./a {b}.mp3", "duration": 5}], "path": "a {b}/"})),
-        ({"operation": "render", "images": [{"image": "/logo.png", "duration": 5}]},
-         Render.model_validate({"images": [{"image": "/logo.png", "duration": 5}], "audio": "./a {b}.mp3"})),
     ],
 )  # fmt: skip
 def test_templates(template: dict[str, Any], expected: object) -> None:
@@ -110,7 +109,8 @@ def test_templates(template: dict[str, Any], expected: object) -> None:
         ({"operation": "transcribe", "model": "ü"}, "manifest_invalid", f"{SOURCE}: model"),
         ({"operation": "transcribe", "audio": "x.mp3"}, "missing_field", SOURCE),
         ({"operation": "img2vid", "images": [{"duration": 5}]}, "missing_field", SOURCE),
-        ({"operation": "render"}, "missing_field", "images"),
+        ({"operation": "img2vid"}, "missing_field", SOURCE),
+        ({"operation": "caption"}, "missing_field", "srt"),
     ],
 )
 def test_templates_refused_by_their_own_name(template: dict[str, Any], code: str, where: str) -> None:

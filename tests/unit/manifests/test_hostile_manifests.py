@@ -61,7 +61,7 @@ FIELDS = (
     *("temperature_increment_on_fallback", "suppress_tokens", "offset", "callback_url", "output_filename", "formats"),
     *("operation", "input", "webhook", "transcription", "language", "patience", "zoom_to", "enable_vad", "translate"),
 )
-OPERATIONS = ("transcribe", "caption", "img2vid", "addaudio", "render")
+OPERATIONS = ("transcribe", "caption", "img2vid", "addaudio")
 
 _scalars = st.sampled_from([*NUMBERS, "true", "null", "[]", "{}"]) | st.sampled_from(TEXTS + OPERATIONS).map(
     lambda text: '"' + text.replace("\0", "\\u0000").replace("\ud800", "\\ud800") + '"'

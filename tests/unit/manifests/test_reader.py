@@ -40,8 +40,6 @@ def refusal(text: str | bytes, suffix: str = ".job.json") -> ManifestError:
         ({"video": "v.mp4", "srt": "s.srt"}, "caption"),
         ({"images": [{"image": "i.jpg", "duration": 1}]}, "img2vid"),
         ({"video": "v.mp4", "audio": "a.mp3"}, "addaudio"),
-        ({"images": [{"image": "i.jpg", "duration": 1}], "audio": "a.mp3"}, "render"),
-        ({"images": [{"image": "i.jpg", "duration": 1}], "audio": "a.mp3", "srt": "s.srt"}, "render"),
         ({"audio": "a.mp3", "video": None, "images": None}, "transcribe"),
         ({"operation": "addaudio", "video": "v.mp4", "audio": "a.mp3"}, "addaudio"),
     ],
@@ -51,6 +49,18 @@ def test_the_media_tell_the_operation(fields: Any, operation: str) -> None:
     assert manifest.model_dump()["operation"] == operation
     assert type(manifest) is MODELS[operation]
     assert type(manifest).model_validate(manifest.model_dump(mode="json")) == manifest
+
+
+@pytest.mark.parametrize("more", [{"audio": "a.mp3"}, {"audio": "a.mp3", "srt": "s.srt"}, {"srt": "s.srt"}])
+def test_images_and_more_are_told_what_there_is_instead(more: dict[str, str]) -> None:
+    images: Any = {"images": [{"image": "i.jpg", "duration": 1}]}
+    error = refusal(json.dumps({**images, **more}))
+    assert (error.info.code, error.info.where) == ("unknown_operation", "operation")
+    assert error.info.message == f"{' and '.join([*more, 'images'])} together do not tell the operation."
+    assert "img2vid makes clips of images, addaudio then gives a video its sound" in error.info.hint
+    named = refusal(json.dumps({**images, **more, "operation": "render"}))
+    assert (named.info.code, named.info.where) == ("unknown_operation", "operation")
+    assert named.info.hint == "The operations are transcribe, caption, img2vid, addaudio."
 
 
 @pytest.mark.parametrize(

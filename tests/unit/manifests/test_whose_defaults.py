@@ -61,7 +61,7 @@ def test_fields_of_other_handlers_are_known_by_their_names(name: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/victim", "/team", "/team/other/", "/team/inside/", "/./victim/", "/team/./x"])
 def test_outputs_stay_in_the_folder_of_the_document(path: str) -> None:
-    for text in (f"path: {path}", f"render: {{path: {path}}}"):
+    for text in (f"path: {path}", f"addaudio: {{path: {path}}}"):
         with pytest.raises(GpuDropError) as caught:
             check(text, addresses=True)
         assert (caught.value.info.code, caught.value.info.where) == ("invalid_path", f"{KEY}: path")
