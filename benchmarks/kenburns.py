@@ -21,7 +21,7 @@ from gpu_dispatch.task import Clip, Img2VidParams
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
-from gpu_dispatch.worker.video.kenburns import KenBurns
+from gpu_dispatch.worker.video.img2vid import KenBurns
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "samples" / "media" / "dawn.jpg"
 
@@ -29,7 +29,7 @@ SAMPLE = Path(__file__).parents[1] / "examples" / "samples" / "media" / "dawn.jp
 def ours(image: Path, folder: Path, frames: int) -> None:
     (folder / "image").write_bytes(image.read_bytes())
     program = FFmpeg(find_ffmpeg(None))
-    params = Img2VidParams((Clip("image", "ours.mp4", frames),))
+    params = Img2VidParams(clips=(Clip("image", "ours.mp4", frames),))
     asyncio.run(KenBurns(program, Encoder(program), parallel=1)(params, Job(folder, lambda _: None)))
 
 

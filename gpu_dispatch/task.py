@@ -1,7 +1,8 @@
 """The wire contract with a worker: what it is asked, what it reports, what it answers.
 
-Frozen dataclasses on both sides; pydantic checks them where bytes come in (`task_from_json` and its siblings).
-Times are seconds unless a name ends in `_ms`; sizes are bytes.
+Frozen on both sides; pydantic checks it where bytes come in (`task_from_wire` and its siblings). Fields that the reader
+does not know are left out, those that are missing have their defaults. Times are seconds unless a name ends in `_ms`;
+sizes are bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from manifests.errors import ErrorInfo
+from manifests.options import AudioMix, ImageMotion, RecognitionOptions, VideoEncoding
 
 T = TypeVar("T")
 
@@ -73,29 +75,9 @@ class ClaimUrls:
     get_url: str
 
 
-@dataclass(frozen=True, slots=True)
-class TranscribeParams:
+class TranscribeParams(RecognitionOptions, frozen=True):
     audio: str
     """Name of the input to listen to; its audio track when it is a video."""
-    model: str = "base"
-    engine: str | None = None
-    """faster-whisper or openai-whisper; None: the first one installed, in that order."""
-    language: str | None = None
-    translate: bool = False
-    temperature: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Tried in order until a segment is good enough; one value means no fallback."""
-    beam_size: int = 5
-    best_of: int = 5
-    patience: float = 1.0
-    length_penalty: float | None = None
-    initial_prompt: str | None = None
-    condition_on_previous_text: bool = False
-    compression_ratio_threshold: float | None = 2.4
-    logprob_threshold: float | None = -1.0
-    no_speech_threshold: float | None = 0.6
-    suppress_tokens: tuple[int, ...] = (-1,)
-    vad: bool = True
-    word_timestamps: bool = True
     operation: Literal["transcribe"] = "transcribe"
 
     @property
@@ -112,8 +94,7 @@ class CaptionLayout:
     ass: str
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionParams:
+class CaptionParams(VideoEncoding, frozen=True):
     """Burn the layout nearest to the video's shape; with `soft_srt`, add a subtitle track and copy the rest."""
 
     video: str
@@ -122,7 +103,6 @@ class CaptionParams:
     soft_srt: str | None = None
     language: str | None = None
     """ISO 639 code of the soft track."""
-    quality: int = 23
     operation: Literal["caption"] = "caption"
 
     @property
@@ -139,15 +119,8 @@ class Clip:
     frames: int
 
 
-@dataclass(frozen=True, slots=True)
-class Img2VidParams:
+class Img2VidParams(VideoEncoding, ImageMotion, frozen=True):
     clips: tuple[Clip, ...]
-    fps: int = 24
-    width: int = 1920
-    height: int = 1080
-    zoom_from: float = 1.0
-    zoom_to: float = 1.324
-    quality: int = 23
     operation: Literal["img2vid"] = "img2vid"
 
     @property
@@ -155,20 +128,18 @@ class Img2VidParams:
         return "nvenc"
 
 
-Fit = Literal["shortest", "video", "audio"]
+class AddAudioParams(VideoEncoding, AudioMix, frozen=True):
+    """On the wire the option `offset` is called `offset_s`."""
 
-
-@dataclass(frozen=True, slots=True)
-class AddAudioParams:
-    """`fit`: "shortest" ends with the shorter one; "video" keeps the video's length (audio padded with silence or cut);
-    "audio" keeps the audio's length (video looped or cut). `offset_s` delays the audio; negative skips its start."""
+    model_config = ConfigDict(
+        alias_generator=lambda name: "offset_s" if name == "offset" else name,
+        validate_by_name=True,
+        serialize_by_alias=True,
+    )
 
     video: str
     audio: str
     output: str
-    fit: Fit = "shortest"
-    offset_s: float = 0.0
-    quality: int = 23
     operation: Literal["addaudio"] = "addaudio"
 
     @property

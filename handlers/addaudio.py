@@ -6,6 +6,7 @@ from gpu_dispatch.task import AddAudioParams, GpuResult
 from handlers.base import Finished, Plan, PlannedTask, Planning, Reference, TaskTarget
 from handlers.files import VIDEO_TYPE, one_video, output_keys, stem, task_file
 from manifests.models import AddAudio
+from manifests.options import AudioMix, VideoEncoding
 
 DONE = "Video addaudio completed and uploaded to S3 successfully"
 OUTPUT = "output.mp4"
@@ -27,9 +28,8 @@ class AddAudioHandler:
             video=video.name,
             audio=audio.name,
             output=OUTPUT,
-            fit=asked.fit,
-            offset_s=asked.offset,
-            quality=asked.quality,
+            **AudioMix.of(asked),
+            **VideoEncoding.of(asked),
         )
         return Plan(self.operation, (PlannedTask(params, (video, audio), (TaskTarget(OUTPUT, key, VIDEO_TYPE),)),))
 

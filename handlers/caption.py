@@ -12,6 +12,7 @@ from handlers.subtitles.parse import parse_subtitles
 from handlers.subtitles.srt import write_srt
 from manifests.errors import InputMissing
 from manifests.models import Caption
+from manifests.options import VideoEncoding
 
 DONE = "Video caption completed and uploaded to S3 successfully"
 OUTPUT = "captioned.mp4"
@@ -46,16 +47,14 @@ class CaptionHandler:
         layouts: tuple[CaptionLayout, ...] = ()
         if asked.burn:
             most = MAX_LAYOUT_CHARACTERS
-            layouts = tuple(
-                CaptionLayout(w, h, write_ass(subtitles.cues, asked.style, w, h, most=most)) for w, h in SHAPES
-            )
+            layouts = tuple(CaptionLayout(w, h, write_ass(subtitles.cues, asked, w, h, most=most)) for w, h in SHAPES)
         params = CaptionParams(
             video=video.name,
             output=OUTPUT,
             layouts=layouts,
             soft_srt=None if asked.burn else write_srt(subtitles.cues),
             language=(asked.language or subtitles.language).partition("-")[0].lower() or None,
-            quality=asked.quality,
+            **VideoEncoding.of(asked),
         )
         return Plan(self.operation, (PlannedTask(params, (video,), (TaskTarget(OUTPUT, key, VIDEO_TYPE),)),))
 

@@ -12,6 +12,7 @@ from handlers.files import VIDEO_TYPE, missing_output, output_keys, payload_of, 
 from manifests.errors import InvalidDuration
 from manifests.media import MediaRef
 from manifests.models import Image, Img2Vid
+from manifests.options import ImageMotion, VideoEncoding
 
 DONE = "Images converted to videos and uploaded to S3 successfully"
 
@@ -46,13 +47,7 @@ class Img2VidHandler:
         tasks: list[PlannedTask] = []
         for part in shares(frames, self._split):
             params = Img2VidParams(
-                clips=tuple(clips[i] for i in part),
-                fps=asked.fps,
-                width=asked.width,
-                height=asked.height,
-                zoom_from=asked.zoom_from,
-                zoom_to=asked.zoom_to,
-                quality=asked.quality,
+                clips=tuple(clips[i] for i in part), **ImageMotion.of(asked), **VideoEncoding.of(asked)
             )
             inputs = tuple(dict.fromkeys(files[i] for i in part))
             outputs = tuple(TaskTarget(_video(i), keys[i], VIDEO_TYPE) for i in part)

@@ -19,9 +19,11 @@ from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import write_words_json
 from manifests.errors import NoSpeech
 from manifests.models import SubtitleFormat, Transcribe
+from manifests.options import CaptionStyle, RecognitionOptions
 
 DONE = "Transcription completed successfully"
 SILENT = f"{DONE}: no speech was found, so the files hold no text"
+KARAOKE = CaptionStyle(style="fill")
 
 _FIXED: dict[SubtitleFormat, str] = {
     "srt": "segments.srt",
@@ -57,26 +59,7 @@ class TranscribeHandler:
     def plan(self, planning: Planning[Transcribe]) -> Plan:
         asked = planning.manifest
         audio = task_file("audio", planning.inputs["audio"])
-        params = TranscribeParams(
-            audio=audio.name,
-            model=asked.model,
-            engine=asked.engine,
-            language=asked.language,
-            translate=asked.translate,
-            temperature=asked.temperature,
-            beam_size=asked.beam_size,
-            best_of=asked.best_of,
-            patience=asked.patience,
-            length_penalty=asked.length_penalty,
-            initial_prompt=asked.initial_prompt,
-            condition_on_previous_text=asked.condition_on_previous_text,
-            compression_ratio_threshold=asked.compression_ratio_threshold,
-            logprob_threshold=asked.logprob_threshold,
-            no_speech_threshold=asked.no_speech_threshold,
-            suppress_tokens=asked.suppress_tokens,
-            vad=asked.vad,
-            word_timestamps=asked.word_timestamps,
-        )
+        params = TranscribeParams(audio=audio.name, **RecognitionOptions.of(asked))
         spoken_in = "en" if asked.translate else asked.language
         writes = dict.fromkeys(_keys(planning, spoken_in or ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))
@@ -125,7 +108,7 @@ class TranscribeHandler:
                 case "vtt":
                     text = write_vtt(cues)
                 case "ass":
-                    text = write_ass(cues, "fill", 1920, 1080)
+                    text = write_ass(cues, KARAOKE, 1920, 1080)
                 case "lrc":
                     text = write_lrc(cues, duration_ms=speech.duration_ms, timed=speech.timed)
                 case "json":

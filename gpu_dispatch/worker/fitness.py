@@ -70,7 +70,7 @@ async def check_whisper(operations: Operations, work_root: Path, model: str) -> 
     with tempfile.TemporaryDirectory(prefix="fitness-", dir=work_root) as folder:
         await asyncio.to_thread(_write_tone, Path(folder) / _TONE)
         params = TranscribeParams(
-            _TONE, model=model, language="en", temperature=(0.0,), beam_size=1, vad=False, word_timestamps=False
+            audio=_TONE, model=model, language="en", temperature=(0.0,), beam_size=1, vad=False, word_timestamps=False
         )
         heard = await operations(params, Job(Path(folder), lambda _: None))
     assert isinstance(heard, Transcript)

@@ -88,12 +88,12 @@ class Operations:
 
     @cached_property
     def _img2vid(self) -> Operation[Img2VidParams]:
-        from gpu_dispatch.worker.video.kenburns import KenBurns
+        from gpu_dispatch.worker.video.img2vid import KenBurns
 
         return KenBurns(self._ffmpeg, self._encoder)
 
     @cached_property
     def _addaudio(self) -> Operation[AddAudioParams]:
-        from gpu_dispatch.worker.video.mux import ReplaceAudio
+        from gpu_dispatch.worker.video.addaudio import ReplaceAudio
 
         return ReplaceAudio(self._ffmpeg, self._encoder)

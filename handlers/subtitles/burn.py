@@ -11,7 +11,7 @@ from handlers.subtitles.cues import Room, fit_words, pack, wrap
 from handlers.subtitles.model import Cue, TimedWord
 from handlers.subtitles.reading import unreadable
 from handlers.subtitles.text import cells, needs_space, right_to_left
-from manifests.models import CaptionStyle
+from manifests.options import CaptionStyle, StyleName
 
 _GOLD = "&H0000D7FF"
 _BOX = "&H003C14DC"
@@ -46,7 +46,7 @@ def geometry(width: int, height: int, style: CaptionStyle) -> Geometry:
     else:
         unit, size, outline, side, vertical, words = height / 1080, 72, 4, width / 10, height * 86 / 1080, None
     size = max(8, round(size * unit))
-    columns = int((width - 2 * side) / (size / 2) * (0.9 if style == "pop" else 1) + 1e-6)
+    columns = int((width - 2 * side) / (size / 2) * (0.9 if style.style == "pop" else 1) + 1e-6)
     return Geometry(
         width=width,
         height=height,
@@ -55,7 +55,7 @@ def geometry(width: int, height: int, style: CaptionStyle) -> Geometry:
         shadow=max(1, round(2 * unit)),
         side=round(side),
         vertical=round(vertical),
-        room=Room(cells=max(4, columns), words=None if style == "plain" else words),
+        room=Room(cells=max(4, columns), words=None if style.style == "plain" else words),
     )
 
 
@@ -66,7 +66,7 @@ def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int,
     the captions have more than `most` characters: a word that pops repeats its whole cue.
     """
     sizes = geometry(width, height, style)
-    styles, draw = _STYLES[style]
+    styles, draw = _STYLES[style.style]
     events: list[Event] = []
     clock = size = 0
     for cue in (part for whole in cues for part in refit(whole, sizes.room)):
@@ -76,7 +76,9 @@ def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int,
         events += drawn
         size += sum(len(event.text) + _EVENT_CELLS for event in drawn)
         if most is not None and size > most:
-            raise unreadable(f"in the style {style} they make captions of more than {most} characters", 1, "fewer")
+            raise unreadable(
+                f"in the style {style.style} they make captions of more than {most} characters", 1, "fewer"
+            )
     rtl = any(right_to_left(cue.text) for cue in cues)
     return document(width, height, [_sized(s, sizes) for s in styles], events, rtl=rtl)
 
@@ -152,7 +154,7 @@ def _turns(cue: Cue, start: int, end: int) -> Iterator[tuple[int, int, int]]:
 
 _Draw = Callable[[Cue, int, int], Iterator[Event]]
 _TEXT = Style("Plain", 72)
-_STYLES: dict[CaptionStyle, tuple[tuple[Style, ...], _Draw]] = {
+_STYLES: dict[StyleName, tuple[tuple[Style, ...], _Draw]] = {
     "plain": ((_TEXT,), _plain),
     "fill": ((Style("Fill", 72, primary=_GOLD),), _fill),
     "pop": ((Style("Pop", 72),), _pop),

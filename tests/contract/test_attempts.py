@@ -305,7 +305,7 @@ async def test_a_claim_leads_to_no_other_endpoint(opened: Opened) -> None:
 async def test_an_answer_to_something_else_is_the_workers_error(opened: Opened, payload: Payload) -> None:
     bench = await opened()
     request = bench.request()
-    film = Img2VidParams((Clip("a.jpg", "b.mp4", 1),))
+    film = Img2VidParams(clips=(Clip("a.jpg", "b.mp4", 1),))
     task = PlannedTask(film, request.task.inputs, (TaskTarget("b.mp4", "b.mp4", "video/mp4"),))
     for planned in (request.task, task):
         if isinstance(planned.params, TranscribeParams) != isinstance(payload, Transcript):

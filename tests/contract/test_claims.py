@@ -44,7 +44,7 @@ class Place:
 
         urls = ClaimUrls(await at("PUT", "claim"), await at("GET", "claim"))
         answer = await at("PUT", "answer")
-        params = AddAudioParams("v.mp4", "a.wav", "out.mp4")
+        params = AddAudioParams(video="v.mp4", audio="a.wav", output="out.mp4")
         return GpuTask(key, params, (), trusted_hosts=self.store.trusted_hosts, claim=urls, answer_url=answer)
 
     async def lies(self, task: GpuTask, what: str = "claim") -> bytes | None:

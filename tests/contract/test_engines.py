@@ -130,7 +130,7 @@ async def test_nobody_speaks_in_noise(bench: Bench, media: Media) -> None:
 def test_a_window_too_short_for_word_times_is_harmless(recognizer: Recognizer, samples: int) -> None:
     """Sound of a tenth of a second and less, and the model made to say something: it can be no word with a time."""
     noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
-    params = TranscribeParams("a", no_speech_threshold=None, logprob_threshold=None, **GREEDY)
+    params = TranscribeParams(audio="a", no_speech_threshold=None, logprob_threshold=None, **GREEDY)
     segments = recognizer.recognise(noise, Request(params, "en", None, lambda _: None))
     assert all(word.end <= 1.0 for segment in segments for word in segment.words)
 

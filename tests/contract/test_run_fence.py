@@ -66,7 +66,7 @@ class Desk:
         keys = [output.key for output in finished.outputs]
         assert await OutputOwners(self.records.database).claim(run.bucket, keys, claim) == ()
         summary = await self.closer.write(
-            run, Plan("transcribe", (PlannedTask(TranscribeParams("a"), ()),)), results, in_memory(finished), []
+            run, Plan("transcribe", (PlannedTask(TranscribeParams(audio="a"), ()),)), results, in_memory(finished), []
         )
         return await self.closer.done(run, ASKED, summary)
 
@@ -322,7 +322,7 @@ async def test_what_is_no_sidecar_of_the_run_is_cleared_away(desk: Desk, key: st
 async def test_an_output_that_a_late_worker_of_an_older_run_wrote_over_is_not_delivered(desk: Desk, size: int) -> None:
     run = await desk.run("r")
     target = TaskTarget("video_1.mp4", "clips/video_1.mp4", "video/mp4")
-    plan = Plan("img2vid", (PlannedTask(Img2VidParams(()), (), (target,)),))
+    plan = Plan("img2vid", (PlannedTask(Img2VidParams(clips=()), (), (target,)),))
     result = GpuResult("t", Videos((VideoFile("video_1.mp4", size, 1.0, 320, 180, 24),), "libx264"))
     await desk.put(target.key, b"older")
     if size == 5:

@@ -62,9 +62,9 @@ async def test_a_job_is_told_its_time_in_milliseconds(there: Provider, idle: End
 
 async def test_what_the_workers_cannot_do_is_not_sent(there: Provider, idle: Endpoint) -> None:
     async with endpoint_of(there.url) as endpoint:
-        assert endpoint.refusal(Img2VidParams(())) and not endpoint.refusal(task().params)
+        assert endpoint.refusal(Img2VidParams(clips=())) and not endpoint.refusal(task().params)
         with pytest.raises(TaskRefused):
-            await endpoint.submit(task(params=Img2VidParams(())))
+            await endpoint.submit(task(params=Img2VidParams(clips=())))
     assert there.calls == []
 
 

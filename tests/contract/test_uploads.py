@@ -23,7 +23,9 @@ OUTPUT = TaskOutput("out.mp4", "https://store/out.mp4?signed", "video/mp4")
 def request(bucket: str, size: int | None) -> JobRequest:
     files = (TaskFile("v.mp4", ObjectRef(bucket, "v.mp4"), size), TaskFile("a.wav", ObjectRef(bucket, "a.wav"), 1000))
     task = PlannedTask(
-        AddAudioParams("v.mp4", "a.wav", "out.mp4"), files, (TaskTarget("out.mp4", "films/out.mp4", "video/mp4"),)
+        AddAudioParams(video="v.mp4", audio="a.wav", output="out.mp4"),
+        files,
+        (TaskTarget("out.mp4", "films/out.mp4", "video/mp4"),),
     )
     return JobRequest(
         run_id="r", bucket=bucket, key="k", index=0, count=1, task=task, max_attempts=1, trigger="t",

@@ -79,12 +79,12 @@ async def desk() -> AsyncIterator[Desk]:
 
 def film(media: Media, frames: int = 48, *, timeout_s: float = 600.0) -> GpuTask:
     image = base64.b64encode(media.image(suffix=".jpg").read_bytes()).decode()
-    params = Img2VidParams((Clip("i.jpg", "clip.mp4", frames),), width=320, height=180)
+    params = Img2VidParams(clips=(Clip("i.jpg", "clip.mp4", frames),), width=320, height=180)
     return GpuTask("film", params, (TaskInput("i.jpg", f"data:;base64,{image}"),), timeout_s=timeout_s)
 
 
 def hang(timeout_s: float) -> GpuTask:
-    return GpuTask("hang", TranscribeParams("a", model="hang"), (), timeout_s=timeout_s)
+    return GpuTask("hang", TranscribeParams(audio="a", model="hang"), (), timeout_s=timeout_s)
 
 
 def given(task: GpuTask) -> Any:
@@ -135,7 +135,7 @@ async def test_jobs_of_every_kind_end_as_the_dispatcher_expects(desk: Desk, medi
         error = result(await desk.done(given(missing))).error
         assert error and error.code == "address_not_allowed"
 
-        other = await desk.done(given(GpuTask("speech", TranscribeParams("a"), ())))
+        other = await desk.done(given(GpuTask("speech", TranscribeParams(audio="a"), ())))
         error = result(other).error
         assert error and error.code == "engine_unavailable" and "whisper" in error.message
         assert "topsecret" not in worker.log and "Traceback" not in worker.log
@@ -209,7 +209,7 @@ async def test_no_progress_arrives_after_the_result(desk: Desk) -> None:
     """Each of these reports twenty thousand times in no time at all."""
     async with desk.endpoint.worker("odd"):
         for _ in range(5):
-            job = await desk.done(given(GpuTask("rush", TranscribeParams("a", model="rush"), ())))
+            job = await desk.done(given(GpuTask("rush", TranscribeParams(audio="a", model="rush"), ())))
             told = len(job.progress)
             await asyncio.sleep(0.3)
             assert job.status == "COMPLETED" and len(job.progress) == told <= 3
@@ -225,7 +225,7 @@ async def test_a_worker_with_a_thread_that_hangs_answers_and_is_replaced(desk: D
     async with desk.endpoint.worker("sdk", restart=True, GPUDROP_STOP_GRACE_S="0.5") as worker:
         job = await desk.done(given(hang(1.0)))
         assert job.status == "FAILED" and job.output["result"]["error"]["code"] == "task_timed_out"
-        fine = await desk.done(given(replace(hang(60.0), params=TranscribeParams("a", model="fine"))))
+        fine = await desk.done(given(replace(hang(60.0), params=TranscribeParams(audio="a", model="fine"))))
         assert fine.status == "COMPLETED" and fine.worker != job.worker
         assert worker.started == 2
 
@@ -236,7 +236,7 @@ async def test_a_cancelled_job_whose_thread_hangs_takes_its_worker_with_it(desk:
         job = await desk.send(given(hang(600.0)))
         await desk.until(job, lambda job: job.progress)
         await desk.cancel(job)
-        fine = await desk.done(given(replace(hang(60.0), params=TranscribeParams("a", model="fine"))))
+        fine = await desk.done(given(replace(hang(60.0), params=TranscribeParams(audio="a", model="fine"))))
         assert fine.status == "COMPLETED" and fine.worker != job.executions[0].worker
         assert worker.started == 2
 
@@ -244,7 +244,7 @@ async def test_a_cancelled_job_whose_thread_hangs_takes_its_worker_with_it(desk:
 async def test_a_worker_whose_loop_stands_still_ends_when_the_job_is_overdue(desk: Desk) -> None:
     desk.endpoint.after_crash = "fail"
     async with desk.endpoint.worker("odd", restart=True, GPUDROP_STOP_GRACE_S="0.5") as worker:
-        stubborn = GpuTask("s", TranscribeParams("a", model="stubborn"), (), timeout_s=1.0)
+        stubborn = GpuTask("s", TranscribeParams(audio="a", model="stubborn"), (), timeout_s=1.0)
         before = worker.pids[0]
         job = await desk.done(given(stubborn))
         assert job.status == "FAILED" and job.executions[0].outcome == "crashed"

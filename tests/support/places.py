@@ -80,20 +80,20 @@ class Place:
         """Quick: one second of picture and sound put together."""
         return self._task(
             "join",
-            AddAudioParams("v.mp4", "a.wav", "out.mp4"),
+            AddAudioParams(video="v.mp4", audio="a.wav", output="out.mp4"),
             {"v.mp4": self.media.video(1.0), "a.wav": self.media.tone(1.0)},
             {"out.mp4": name},
         )
 
     def film(self, *, frames: int, timeout_s: float = 600.0, name: str = "film.mp4") -> GpuTask:
         """An image in motion; a hundred thousand frames take far longer than any test."""
-        params = Img2VidParams((Clip("i.jpg", "clip.mp4", frames),), width=320, height=180)
+        params = Img2VidParams(clips=(Clip("i.jpg", "clip.mp4", frames),), width=320, height=180)
         image = {"i.jpg": self.media.image(suffix=".jpg")}
         return self._task("film", params, image, {"clip.mp4": name}, timeout_s)
 
     def films(self, names: list[str]) -> GpuTask:
         """One clip for each of `names`."""
-        params = Img2VidParams(tuple(Clip("i.jpg", name, 24) for name in names))
+        params = Img2VidParams(clips=tuple(Clip("i.jpg", name, 24) for name in names))
         return self._task("films", params, {"i.jpg": self.media.image(suffix=".jpg")}, {n: n for n in names})
 
     def _task(

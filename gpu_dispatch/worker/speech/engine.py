@@ -11,9 +11,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_dispatch.task import Segment, TranscribeParams
+from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.models import ModelStore
-from manifests.errors import EngineUnavailable, GpuDropError, WorkerCrashed, WorkerError
+from manifests.errors import EngineUnavailable, GpuDropError, ModelUnavailable, WorkerCrashed, WorkerError
+from manifests.options import RecognitionOptions
 
 SAMPLE_RATE = 16_000
 """Samples a second, everywhere in this package; Whisper knows no other."""
@@ -36,7 +37,7 @@ class Spoken:
 class Request:
     """How to recognise one block of sound. `prompt` is what was said before it, or the user's own prompt."""
 
-    params: TranscribeParams
+    options: RecognitionOptions
     language: str
     prompt: str | None
     heard: Callable[[float], None]
@@ -123,3 +124,9 @@ def failure(error: Exception, *, engine: str, device: Device) -> GpuDropError:
             hint="Match the CUDA and cuDNN libraries of the image to the driver.",
         )
     return WorkerError(f"{engine} failed: {text}.", hint="The worker's log holds the details.")
+
+
+def load_failure(error: Exception, damaged: ModelUnavailable, *, engine: str, device: Device) -> GpuDropError:
+    """What a model that could not be loaded means: `damaged`, unless the engine or the machine is to blame."""
+    translated = failure(error, engine=engine, device=device)
+    return damaged if translated.info.code == WorkerError.code else translated

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_dispatch.worker.speech.engine import Device, Engine, Recognizer
-from gpu_dispatch.worker.speech.faster import FasterWhisper
+from gpu_dispatch.worker.speech.faster_whisper import FasterWhisper
 from gpu_dispatch.worker.speech.models import ModelStore, unavailable
-from gpu_dispatch.worker.speech.openai import OpenAIWhisper
+from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper
 from manifests.errors import EngineUnavailable
 
 ENGINES: tuple[Engine, ...] = (FasterWhisper(), OpenAIWhisper())

@@ -6,18 +6,19 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_dispatch.task import CaptionLayout, CaptionParams, Progress, VideoFile, Videos
+from gpu_dispatch.task import CaptionLayout, CaptionParams, Videos
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.video.containers import audio_args, can_copy_video, copy_video_args
-from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName, video_args
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
+from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
 from gpu_dispatch.worker.video.fonts import bundled_folder, write_fontconfig
 from gpu_dispatch.worker.video.languages import iso639_2
-from gpu_dispatch.worker.video.picture import decoder_threads, frame_threads, keep_times, normalising_filters
+from gpu_dispatch.worker.video.output import describe, encode_args, reporter
+from gpu_dispatch.worker.video.picture import decoder_threads
 from gpu_dispatch.worker.video.probe import Media, VideoTrack, probe
 from manifests.errors import FontMissing
 
@@ -46,31 +47,25 @@ class BurnOrMux:
             frames, encoder = await self._burn(params, job, media, track)
         else:
             raise ValueError("caption parameters with neither layouts nor soft_srt")
-        output = job.path(params.output)
-        made = await probe(self.ffmpeg, output)
-        shape = made.require_video()
-        file = VideoFile(params.output, output.stat().st_size, made.duration, shape.width, shape.height, frames)
-        return Videos((file,), encoder)
+        return Videos((await describe(self.ffmpeg, job, params.output, frames),), encoder)
 
     async def _burn(self, params: CaptionParams, job: Job, media: Media, track: VideoTrack) -> tuple[int, EncoderName]:
         layout = nearest_layout(params.layouts, track)
         job.path(ASS_NAME).write_text(_without_attachments(layout.ass), encoding="utf-8")
         env = {**os.environ, "FONTCONFIG_FILE": str(write_fontconfig(job.folder, self.fonts).absolute())}
-        filters = [*normalising_filters(track), f"ass={ASS_NAME}{self._fonts_option(job)}"]
+        drawn = f"ass={ASS_NAME}{self._fonts_option(job)}"
         glyphs = _MissingGlyphs()
 
         async def attempt(encoder: EncoderName) -> int:
             done = await self.ffmpeg.run(
                 [
                     *untrusted_input(job.path(params.video), *decoder_threads(track)),
-                    *("-map", "0:V:0", "-vf", ",".join(filters)),
-                    *video_args(encoder, quality=params.quality, fps=track.fps, threads=frame_threads(track)),
-                    *keep_times(track),
+                    *("-map", "0:V:0", *encode_args(track, encoder, params, drawn)),
                     *_rest(params, job, media),
                 ],
                 name=params.video,
                 doing="burning the captions in",
-                on_tick=_reporter(job, media.duration),
+                on_tick=reporter(job, media.duration),
                 on_stderr=glyphs,
                 cwd=job.folder,
                 env=env,
@@ -109,14 +104,13 @@ class BurnOrMux:
                 ],
                 name=params.video,
                 doing="adding the subtitle track",
-                on_tick=_reporter(job, media.duration),
+                on_tick=reporter(job, media.duration),
                 largest=job.largest(params.video),
             )
             return done.frames
 
         async def attempt(encoder: EncoderName) -> int:
-            codec = video_args(encoder, quality=params.quality, fps=track.fps, threads=frame_threads(track))
-            return await mux(["-vf", ",".join(normalising_filters(track)), *codec, *keep_times(track)])
+            return await mux(encode_args(track, encoder, params))
 
         if can_copy_video(track):
             return await mux(copy_video_args(track)), "copy"
@@ -131,14 +125,6 @@ def nearest_layout(layouts: Sequence[CaptionLayout], track: VideoTrack) -> Capti
 
 def _rest(params: CaptionParams, job: Job, media: Media) -> list[str]:
     return [*audio_args(media.audio), *FASTSTART, str(job.path(params.output).absolute())]
-
-
-def _reporter(job: Job, duration: float) -> Callable[[Tick], None]:
-    def report(tick: Tick) -> None:
-        if duration > 0:
-            job.report(Progress(min(100.0, 100.0 * tick.seconds / duration), "encode"))
-
-    return report
 
 
 def _without_attachments(ass: str) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from gpu_dispatch.worker.video.failure import telling_line
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import EncodeFailed, TaskTimedOut
+from manifests.options import VideoEncoding
 
 EncoderName = Literal["h264_nvenc", "libx264"]
 T = TypeVar("T")
@@ -64,7 +65,8 @@ class Encoder:
 
     async def _try_nvenc(self) -> Choice:
         source = ["-f", "lavfi", "-i", "color=black:s=256x256:r=24", "-frames:v", "1"]
-        args = ["-loglevel", "level+error", *source, *video_args("h264_nvenc", quality=23, fps=24), "-f", "null", "-"]
+        codec = video_args("h264_nvenc", VideoEncoding(), fps=24)
+        args = ["-loglevel", "level+error", *source, *codec, "-f", "null", "-"]
         try:
             ended = await self._ffmpeg.ask(args, timeout_s=PROBE_TIMEOUT_S)
         except TaskTimedOut:
@@ -74,14 +76,15 @@ class Encoder:
         return Choice("libx264", telling_line(ended.stderr) or "a test frame could not be encoded")
 
 
-def video_args(name: EncoderName, *, quality: int, fps: float, threads: int = 0) -> list[str]:
-    """Output arguments for 8-bit 4:2:0 H.264 at constant `quality` (0-51, lower is better).
+def video_args(name: EncoderName, encoding: VideoEncoding, *, fps: float, threads: int = 0) -> list[str]:
+    """Output arguments for 8-bit 4:2:0 H.264.
 
     Groups of pictures are closed and at most two seconds long, so files of one kind can be joined without encoding.
     `threads` bounds libx264; 0 lets it take the machine.
     """
+    quality = str(encoding.quality)
     chosen = {
-        "h264_nvenc": ["-preset", "p4", "-rc", "vbr", "-cq", str(quality), "-b:v", "0"],
-        "libx264": ["-preset", "veryfast", "-crf", str(quality), "-threads", str(threads)],
+        "h264_nvenc": ["-preset", "p4", "-rc", "vbr", "-cq", quality, "-b:v", "0"],
+        "libx264": ["-preset", "veryfast", "-crf", quality, "-threads", str(threads)],
     }[name]
     return ["-c:v", name, *chosen, "-g", str(max(1, round(fps * KEYFRAME_SECONDS))), "-pix_fmt", "yuv420p"]

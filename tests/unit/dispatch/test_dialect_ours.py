@@ -33,7 +33,7 @@ RESULT = GpuResult("run-j0", Videos((VideoFile("video_1.mp4", 5, 1.0, 1920, 1080
 def test_the_worker_reads_the_task_it_was_sent():
     task = GpuTask(
         "run-j0",
-        AddAudioParams("v.mp4", "a.mp3", "o.mp4"),
+        AddAudioParams(video="v.mp4", audio="a.mp3", output="o.mp4"),
         (TaskInput("v.mp4", "https://s/v?X=1"), TaskInput("a.mp3", "data:,x")),
         (TaskOutput("o.mp4", "https://s/o?X=1", "video/mp4"),),
         claim=ClaimUrls("https://s/c?X=1", "https://s/c?X=2"),

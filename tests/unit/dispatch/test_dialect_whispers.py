@@ -477,7 +477,7 @@ def test_what_a_worker_cannot_do_is_refused_in_words(params, hub, faster):
 
 @BOTH
 def test_they_only_transcribe(dialect):
-    assert "only transcribe" in dialect.refusal(AddAudioParams("v", "a", "o"))
+    assert "only transcribe" in dialect.refusal(AddAudioParams(video="v", audio="a", output="o"))
 
 
 def test_the_languages_are_whispers_own():

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 def task(root: Path, *outputs: str) -> GpuTask:
     return GpuTask(
         task_id="t1",
-        params=AddAudioParams("v.mp4", "a.mp3", "out.mp4"),
+        params=AddAudioParams(video="v.mp4", audio="a.mp3", output="out.mp4"),
         inputs=(TaskInput("v.mp4", (root / "v.mp4").as_uri()), TaskInput("a.mp3", "data:;base64,YXVkaW8=")),
         outputs=tuple(TaskOutput(name, (root / "done" / name).as_uri(), "video/mp4") for name in outputs),
     )

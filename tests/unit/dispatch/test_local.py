@@ -87,7 +87,7 @@ async def test_a_crash_is_told_with_the_last_words(opened: Open, caplog: pytest.
 async def test_speech_is_recognised_by_a_model_of_the_folder(opened: Open, media: Media, model_dir: Path) -> None:
     async with opened("real", model_dir=model_dir, allow_download=False) as place:
         url = place.files.address(media.speech("The quick brown fox jumps over the lazy dog."))
-        params = TranscribeParams("a.wav", model="tiny.en", engine="faster-whisper", language="en")
+        params = TranscribeParams(audio="a.wav", model="tiny.en", engine="faster-whisper", language="en")
         status = await place.result(GpuTask("speech", params, (TaskInput("a.wav", url),)))
     text = transcript_of(status).text
     assert "quick" in text and "lazy" in text
@@ -133,8 +133,7 @@ async def test_a_defect_costs_the_job_in_hand_and_not_its_slot(opened: Open, cap
     """No line to the child can carry half a character; nothing in the way of a slot expects that."""
     async with opened("odd") as place:
         before = pid_of(await place.result(place.odd("fine")))
-        unspeakable = place.odd("fine")
-        unspeakable = replace(unspeakable, params=replace(unspeakable.params, initial_prompt="\ud800"))
+        unspeakable = replace(place.odd("fine"), trusted_hosts=("\ud800",))
         broken = await place.backend.submit(unspeakable)
         waiting = await place.backend.submit(place.odd("fine"))
         status = await place.until(broken, final=True)

@@ -18,7 +18,7 @@ NO_GPU: Mapping[str, object] = {"gpu": False, "express_after_s": 0.2}
 
 
 def waiting(name: str, share: str) -> LocalJob:
-    task = GpuTask(name, TranscribeParams("a"), (), share=share)
+    task = GpuTask(name, TranscribeParams(audio="a"), (), share=share)
     return LocalJob(JobRef("local", "whisper", name, name), task, 0.0)
 
 

@@ -48,7 +48,7 @@ def test_a_claim_names_jobs_that_can_be_asked_for(job_id: str) -> None:
 
 
 def test_a_key_is_shown_nowhere_and_is_whole_or_none() -> None:
-    task = GpuTask("t", AddAudioParams("v", "a", "o"), (), secret=KEY.hex())
+    task = GpuTask("t", AddAudioParams(video="v", audio="a", output="o"), (), secret=KEY.hex())
     assert KEY.hex() not in repr(task) and key_from_text(task.secret) == KEY
     assert key_from_text("") is None
     for wrong in ("ab", "zz", KEY.hex()[:-2]):

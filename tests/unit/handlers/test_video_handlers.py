@@ -59,7 +59,9 @@ def test_addaudio(planning, encoded):
     planned = planning(ADDAUDIO, manifest)
     assert planned.inputs["audio"].size is None
     plan = ADDAUDIO.plan(planned)
-    assert plan.tasks[0].params == AddAudioParams("video.mov", "audio.mp3", "output.mp4", fit="audio", offset_s=-1.5)
+    assert plan.tasks[0].params == AddAudioParams(
+        video="video.mov", audio="audio.mp3", output="output.mp4", fit="audio", offset=-1.5
+    )
     finished = ADDAUDIO.finish(planned, plan, encoded(plan, "copy"))
     assert finished.message == "Video addaudio completed and uploaded to S3 successfully"
     assert finished.response == {"video_url": Link("out/talk.mp4")}

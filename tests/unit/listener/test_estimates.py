@@ -24,11 +24,11 @@ def task(params: TaskParams, *sizes: int | None) -> PlannedTask:
 
 def test_work_is_counted_in_frames_or_in_bytes() -> None:
     clips = tuple(Clip("i.jpg", f"{n}.mp4", frames) for n, frames in enumerate((24, 240)))
-    assert units_of(task(Img2VidParams(clips), None)) == 264.0
-    assert units_of(task(TranscribeParams("f0"), 5000)) == 5000.0
-    assert units_of(task(CaptionParams("f0", "o"), 5000, 20)) == 5020.0
-    assert units_of(task(CaptionParams("f0", "o"), None, 20)) == UNKNOWN
-    assert units_of(task(TranscribeParams("f0"), None)) == UNKNOWN
+    assert units_of(task(Img2VidParams(clips=clips), None)) == 264.0
+    assert units_of(task(TranscribeParams(audio="f0"), 5000)) == 5000.0
+    assert units_of(task(CaptionParams(video="f0", output="o"), 5000, 20)) == 5020.0
+    assert units_of(task(CaptionParams(video="f0", output="o"), None, 20)) == UNKNOWN
+    assert units_of(task(TranscribeParams(audio="f0"), None)) == UNKNOWN
 
 
 @pytest.mark.parametrize("operation", [*GUESSES, "something-new"])

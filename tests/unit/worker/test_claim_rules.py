@@ -76,7 +76,7 @@ class Keeper:
         at = f"http://{self.host}"
         return GpuTask(
             "t",
-            AddAudioParams("v", "a", "o"),
+            AddAudioParams(video="v", audio="a", output="o"),
             (),
             trusted_hosts=(self.host,),
             claim=ClaimUrls(f"{at}/claim{SIGNED}", f"{at}/claim{SIGNED}"),

@@ -11,6 +11,7 @@ from handlers.subtitles.cues import make_cues
 from handlers.subtitles.parse import parse_subtitles
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.words import speech_of
+from manifests.options import CaptionStyle
 from support.media import ffmpeg
 from support.requirements import require
 from support.transcripts import spoken, transcript
@@ -45,7 +46,7 @@ def ink(picture):
 def caption(text, style="plain"):
     cues = make_cues(speech_of(transcript(spoken(text, each=1.0))))
     assert len(cues) == 1
-    return write_ass(cues, style, WIDTH, HEIGHT)
+    return write_ass(cues, CaptionStyle(style=style), WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_srt_text_that_looks_like_markup_survives_a_player(drawn):
 def test_the_gap_before_a_word_is_waited_for(drawn):
     """At 1.0 s the first word is filled and the second, which starts at 1.6 s, is not."""
     document = "1\n00:00:00,000 --> 00:00:03,000\nHOLD HOLD\n"
-    text = write_ass(parse_subtitles(document.encode()).cues, "fill", WIDTH, HEIGHT)
+    text = write_ass(parse_subtitles(document.encode()).cues, CaptionStyle(style="fill"), WIDTH, HEIGHT)
     text = re.sub(r"\{\\kf150\}HOLD\{\\kf150\} HOLD", r"{\\k20}{\\kf20}HOLD{\\k120}{\\kf140} HOLD", text)
     assert "\\k120" in text
 
@@ -87,7 +88,7 @@ def test_the_gap_before_a_word_is_waited_for(drawn):
 def test_pop_and_box_mark_one_word_at_a_time(drawn):
     cues = parse_subtitles(b"1\n00:00:00,000 --> 00:00:02,000\nHOLD HOLD\n").cues
     for style, channel_low in (("pop", 2), ("box", 1)):
-        document = write_ass(cues, style, WIDTH, HEIGHT)
+        document = write_ass(cues, CaptionStyle(style=style), WIDTH, HEIGHT)
         middles = []
         for at in (0.5, 1.5):
             picture = drawn(document, at)

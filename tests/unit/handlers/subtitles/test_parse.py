@@ -12,6 +12,7 @@ from handlers.subtitles.srt import write_srt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
 from manifests.errors import SubtitlesUnreadable
+from manifests.options import CaptionStyle
 from support.transcripts import SPECIAL, spoken, transcript, wild_transcripts
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\nHello\n\n2\n00:00:03,000 --> 00:00:04,000\nyou\nthere\n"
@@ -134,7 +135,7 @@ def test_without_word_times_the_cue_is_spread_over_its_words():
 @pytest.mark.parametrize("style", ["plain", "fill", "pop", "box"])
 def test_our_own_ass_reads_back(style):
     cues = make_cues(speech_of(transcript(*(spoken(f"Say {t} now.", i * 3.0) for i, t in enumerate(SPECIAL)))))
-    again = parse_subtitles(write_ass(cues, style, 1920, 1080).encode()).cues
+    again = parse_subtitles(write_ass(cues, CaptionStyle(style=style), 1920, 1080).encode()).cues
     assert [c.text for c in again] == [c.text for c in cues]
     assert [c.start_ms // 10 for c in again] == [(c.start_ms + 5) // 10 for c in cues]
     if style == "fill":
@@ -188,4 +189,4 @@ def test_nothing_but_its_own_error_comes_out_and_what_is_read_can_be_drawn(data)
         assert clock <= cue.start_ms < cue.end_ms and all(line.text.strip() and line.words for line in cue.lines)
         clock = cue.end_ms
     for style in ("plain", "fill", "pop", "box"):
-        write_ass(found.cues, style, 1080, 1920).encode()
+        write_ass(found.cues, CaptionStyle(style=style), 1080, 1920).encode()

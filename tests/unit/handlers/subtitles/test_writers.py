@@ -18,6 +18,7 @@ from handlers.subtitles.text import JOINER
 from handlers.subtitles.txt import write_txt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
+from manifests.options import CaptionStyle
 from support.requirements import require
 from support.transcripts import SPECIAL, segment, spoken, steady_transcripts, transcript, wild_transcripts
 
@@ -60,7 +61,7 @@ def test_vtt_reads_back_in_a_library(given_):
 @given(steady_transcripts)
 def test_karaoke_lengths_add_up_to_every_line_and_words_begin_on_time(given_):
     cues = make_cues(speech_of(given_))
-    lines = list(dialogues(write_ass(cues, "fill", 1920, 1080)))
+    lines = list(dialogues(write_ass(cues, CaptionStyle(style="fill"), 1920, 1080)))
     assert len(lines) == len(cues)
     for (_, start, end, _, text), cue in zip(lines, cues, strict=True):
         bare = text.replace("\\{", "").replace("\\}", "")
@@ -77,7 +78,7 @@ def test_karaoke_lengths_add_up_to_every_line_and_words_begin_on_time(given_):
 def test_every_style_shows_every_cue_without_overlap_at_any_size(given_):
     cues = make_cues(speech_of(given_))
     for style, size in (("plain", (1920, 1080)), ("fill", (1080, 1920)), ("pop", (1080, 1080)), ("box", (320, 240))):
-        shown = list(dialogues(write_ass(cues, style, *size)))
+        shown = list(dialogues(write_ass(cues, CaptionStyle(style=style), *size)))
         assert len(shown) >= len(cues)
         for layer in {entry[0] for entry in shown}:
             ends = 0
@@ -91,14 +92,14 @@ def test_every_style_shows_every_cue_without_overlap_at_any_size(given_):
 
 def test_a_portrait_picture_gets_three_to_five_words_at_a_time():
     cues = make_cues(speech_of(transcript(spoken("we choose to go to the moon in this decade and do other things"))))
-    shown = [t for *_, t in dialogues(write_ass(cues, "fill", 1080, 1920))]
+    shown = [t for *_, t in dialogues(write_ass(cues, CaptionStyle(style="fill"), 1080, 1920))]
     assert {3, 4, 5} >= {len(re.sub(r"\{[^}]*\}", "", t).replace("\\N", " ").split()) for t in shown}
 
 
 def test_right_to_left_text_sets_its_direction_and_only_then():
     hebrew = make_cues(speech_of(transcript(spoken("שלום לכולם"))))
-    assert re.search(r"^Style: .*,-1$", write_ass(hebrew, "fill", 1920, 1080), re.MULTILINE)
-    assert not re.search(r"^Style: .*,-1$", write_ass(CUES[:1], "fill", 1920, 1080), re.MULTILINE)
+    assert re.search(r"^Style: .*,-1$", write_ass(hebrew, CaptionStyle(style="fill"), 1920, 1080), re.MULTILINE)
+    assert not re.search(r"^Style: .*,-1$", write_ass(CUES[:1], CaptionStyle(style="fill"), 1920, 1080), re.MULTILINE)
 
 
 def test_lrc_rounds_before_it_divides():
@@ -117,7 +118,7 @@ def test_silence_makes_documents_that_are_not_empty():
     cues = make_cues(speech)
     assert list(srt.parse(write_srt(cues))) == [] and write_srt(cues) == "\n"
     assert webvtt.from_buffer(io.StringIO(write_vtt(cues))).captions == []
-    assert "[Events]" in write_ass(cues, "fill", 1920, 1080) and write_txt(speech) == "\n"
+    assert "[Events]" in write_ass(cues, CaptionStyle(style="fill"), 1920, 1080) and write_txt(speech) == "\n"
     assert write_lrc(cues, duration_ms=30_000) == "[length:00:30.00]\n"
 
 
@@ -127,7 +128,7 @@ def test_ffprobe_reads_every_format_with_the_right_times(tmp_path, suffix):
     written = {
         "srt": write_srt(CUES),
         "vtt": write_vtt(CUES),
-        "ass": write_ass(CUES, "fill", 1920, 1080),
+        "ass": write_ass(CUES, CaptionStyle(style="fill"), 1920, 1080),
         "lrc": write_lrc(CUES, duration_ms=60_000),
     }
     path = tmp_path / f"a.{suffix}"

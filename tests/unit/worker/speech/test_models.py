@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.worker.speech.engines import ENGINES, choose
-from gpu_dispatch.worker.speech.faster import FasterWhisper
+from gpu_dispatch.worker.speech.faster_whisper import FasterWhisper
 from gpu_dispatch.worker.speech.languages import whisper_code
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore
-from gpu_dispatch.worker.speech.openai import OpenAIWhisper
+from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper
 from gpu_dispatch.worker.speech.report import available_engines
 from manifests.errors import EngineUnavailable, LanguageUnsupported, ModelUnavailable
 from support.requirements import require

@@ -12,7 +12,7 @@ import pytest
 
 from gpu_dispatch.task import TranscribeParams
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Request
-from gpu_dispatch.worker.speech.openai import OpenAIWhisper, halve
+from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper, halve
 from support.requirements import require
 
 pytestmark = pytest.mark.openai
@@ -45,7 +45,7 @@ def test_a_window_is_encoded_once_for_language_temperatures_and_words(checkpoint
     recognizer._windows._forward = lambda mel: (encoded.append(mel), forward(mel))[1]
     sound = (np.random.default_rng(3).standard_normal(4 * SAMPLE_RATE) * 0.1).astype(np.float32)
     spoken = recognizer.detect(sound)
-    params = TranscribeParams("", temperature=(0.0, 0.5), beam_size=1, best_of=1, no_speech_threshold=None)
+    params = TranscribeParams(audio="", temperature=(0.0, 0.5), beam_size=1, best_of=1, no_speech_threshold=None)
     segments = recognizer.recognise(sound, Request(params, spoken.language, None, lambda _: None))
     assert spoken.language in recognizer.languages
     assert len(recognizer.languages) == 99

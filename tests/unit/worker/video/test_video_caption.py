@@ -51,7 +51,9 @@ async def test_words_show_only_in_their_place_and_time(
     source = put(job, make("a.mp4", *GREY, *TONE, *FAST))
     # No fonts but the package's own: what a machine without any has.
     burn = BurnOrMux(ffmpeg, encoder, fonts=(bundled_folder(),))
-    made = await burn(CaptionParams("in.mp4", "out.mp4", (layout("Ação já, verão às dez"),), quality=18), job)
+    made = await burn(
+        CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("Ação já, verão às dez"),), quality=18), job
+    )
     before, after = gray_frames(source), gray_frames(job.path("out.mp4"))
     assert len(after) == len(before) == made.files[0].frames == 72
     for index, (a, b) in enumerate(zip(before, after, strict=True)):
@@ -75,7 +77,9 @@ async def test_bold_is_a_real_bold(ffmpeg: FFmpeg, encoder: Encoder, job: Job, m
     for weight in ("-1", "0"):
         one = layout("HHHHHHHH")
         ass = one.ass.replace(",-1,0,0,0,100", f",{weight},0,0,0,100")
-        params = CaptionParams("in.mp4", f"out{weight}.mp4", (CaptionLayout(640, 360, ass),), quality=18)
+        params = CaptionParams(
+            video="in.mp4", output=f"out{weight}.mp4", layouts=(CaptionLayout(640, 360, ass),), quality=18
+        )
         await BurnOrMux(ffmpeg, encoder, fonts=(bundled_folder(),))(params, job)
         ink[weight] = int((gray_frames(job.path(f"out{weight}.mp4"))[36] > 200).sum())
     assert ink["-1"] > ink["0"] * 1.25
@@ -87,7 +91,7 @@ async def test_a_phone_video_is_upright_and_takes_the_upright_layout(
     stored = make("a.mp4", *GREY, *FAST)
     put(job, make("phone.mp4", "-display_rotation", "90", "-i", str(stored), "-c", "copy"))
     layouts = (layout("wide"), layout("up", 360, 640))
-    made = await BurnOrMux(ffmpeg, encoder)(CaptionParams("in.mp4", "out.mp4", layouts), job)
+    made = await BurnOrMux(ffmpeg, encoder)(CaptionParams(video="in.mp4", output="out.mp4", layouts=layouts), job)
     frame = gray_frames(job.path("out.mp4"))[36]
     assert frame.shape == (640, 360)
     assert (made.files[0].width, made.files[0].height) == (360, 640)
@@ -115,7 +119,7 @@ async def test_unusual_pictures_become_ordinary_ones(
     make: Callable[..., Path],
 ) -> None:
     put(job, make(f"{name}.mkv", *GREY, "-preset", "ultrafast", *options))
-    await BurnOrMux(ffmpeg, encoder)(CaptionParams("in.mp4", "out.mp4", (layout("x"),)), job)
+    await BurnOrMux(ffmpeg, encoder)(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("x"),)), job)
     with av.open(str(job.path("out.mp4"))) as container:
         stream = container.streams.video[0]
         frame = next(container.decode(stream))
@@ -134,7 +138,7 @@ async def test_hdr_becomes_bt709(
     short = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=0.5")
     hdr = f"format=yuv420p10le,setparams=colorspace=bt2020nc:color_primaries={primaries}:color_trc={transfer}:range=tv"
     put(job, make("hdr.mkv", *short, "-vf", hdr, "-c:v", "libx265", "-x265-params", "log-level=none"))
-    await BurnOrMux(ffmpeg, encoder)(CaptionParams("in.mp4", "out.mp4", (layout("x"),)), job)
+    await BurnOrMux(ffmpeg, encoder)(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("x"),)), job)
     with av.open(str(job.path("out.mp4"))) as container:
         frame = next(container.decode(video=0))
         assert (frame.format.name, frame.colorspace, frame.color_primaries, frame.color_trc) == ("yuv420p", 1, 1, 1)
@@ -152,7 +156,7 @@ async def test_a_variable_frame_rate_keeps_its_times(
         "passthrough",
     )
     source = put(job, make("vfr.mp4", *GREY, *irregular, *FAST))
-    await BurnOrMux(ffmpeg, encoder)(CaptionParams("in.mp4", "out.mp4", (layout("x"),)), job)
+    await BurnOrMux(ffmpeg, encoder)(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("x"),)), job)
     assert frame_times(job.path("out.mp4")) == pytest.approx(frame_times(source), abs=0.0005)
 
 
@@ -160,21 +164,25 @@ async def test_a_character_that_no_font_has_is_an_error(ffmpeg: FFmpeg, job: Job
     put(job, make("a.mp4", *GREY, *FAST))
     burn = BurnOrMux(ffmpeg, Encoder(ffmpeg), fonts=(bundled_folder(),))
     with pytest.raises(FontMissing, match="日"):
-        await burn(CaptionParams("in.mp4", "out.mp4", (layout("日本"),)), job)
-    await burn(CaptionParams("in.mp4", "out.mp4", (layout("C:\\\u2060New \u200bfine\ufe0f"),)), job)
+        await burn(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("日本"),)), job)
+    await burn(
+        CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("C:\\\u2060New \u200bfine\ufe0f"),)), job
+    )
 
 
 async def test_a_machine_without_any_font_is_an_error(ffmpeg: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
     put(job, make("a.mp4", *GREY, *FAST))
     burn = BurnOrMux(ffmpeg, Encoder(ffmpeg), fonts=(job.folder / "nothing",))
     with pytest.raises(FontMissing, match="no fonts at all"):
-        await burn(CaptionParams("in.mp4", "out.mp4", (layout("words"),)), job)
+        await burn(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("words"),)), job)
 
 
 async def test_fonts_inside_subtitles_are_not_loaded(bundled: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
     put(job, make("a.mp4", *GREY, *FAST))
     attached = "[Fonts]\nfontname: evil.ttf\n" + "!" * 80 + "\n"
-    await BurnOrMux(bundled, Encoder(bundled))(CaptionParams("in.mp4", "out.mp4", (layout("x", extra=attached),)), job)
+    await BurnOrMux(bundled, Encoder(bundled))(
+        CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("x", extra=attached),)), job
+    )
     written = job.path("sub.ass").read_text(encoding="utf-8")
     assert "evil" not in written and "!!!" not in written and "Dialogue:" in written and "Style: Default" in written
 
@@ -184,7 +192,9 @@ async def test_a_soft_track_leaves_the_rest_untouched(
 ) -> None:
     source = put(job, make("a.mp4", *GREY, *TONE, *FAST))
     srt = "1\n00:00:01,000 --> 00:00:02,000\nOlá, mundo\n"
-    made = await BurnOrMux(ffmpeg, encoder)(CaptionParams("in.mp4", "out.mp4", soft_srt=srt, language="pt-BR"), job)
+    made = await BurnOrMux(ffmpeg, encoder)(
+        CaptionParams(video="in.mp4", output="out.mp4", soft_srt=srt, language="pt-BR"), job
+    )
     output = job.path("out.mp4")
     assert (made.encoder, made.files[0].frames) == ("copy", 72)
     assert packets(output) == packets(source)
@@ -198,7 +208,7 @@ async def test_a_soft_track_leaves_the_rest_untouched(
 
 async def test_a_soft_track_may_be_empty(ffmpeg: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
     source = put(job, make("a.mp4", *GREY, *TONE, *FAST))
-    await BurnOrMux(ffmpeg, Encoder(ffmpeg))(CaptionParams("in.mp4", "out.mp4", soft_srt=""), job)
+    await BurnOrMux(ffmpeg, Encoder(ffmpeg))(CaptionParams(video="in.mp4", output="out.mp4", soft_srt=""), job)
     assert packets(job.path("out.mp4")) == packets(source)
 
 
@@ -206,7 +216,7 @@ async def test_a_soft_track_on_a_codec_that_mp4_cannot_hold(
     ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
 ) -> None:
     put(job, make("a.webm", *GREY, *TONE, "-t", "1", "-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libvorbis"))
-    params = CaptionParams("in.mp4", "out.mp4", soft_srt="1\n00:00:00,100 --> 00:00:00,900\nhi\n")
+    params = CaptionParams(video="in.mp4", output="out.mp4", soft_srt="1\n00:00:00,100 --> 00:00:00,900\nhi\n")
     made = await BurnOrMux(ffmpeg, encoder)(params, job)
     with av.open(str(job.path("out.mp4"))) as container:
         names = [stream.codec_context.name for stream in container.streams]
@@ -217,7 +227,7 @@ async def test_inputs_without_a_picture_are_named(bundled: FFmpeg, job: Job, mak
     burn = BurnOrMux(bundled, Encoder(bundled))
     put(job, make("a.mp3", *TONE))
     with pytest.raises(NoVideo):
-        await burn(CaptionParams("in.mp4", "out.mp4", (layout("x"),)), job)
+        await burn(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("x"),)), job)
     job.path("in.mp4").write_bytes(b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
     with pytest.raises(MediaUnreadable):
-        await burn(CaptionParams("in.mp4", "out.mp4", (layout("x"),)), job)
+        await burn(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("x"),)), job)

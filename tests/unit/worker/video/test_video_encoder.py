@@ -16,6 +16,7 @@ from gpu_dispatch.worker.video.encoder import Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from gpu_dispatch.worker.video.process import run_process
 from manifests.errors import ConfigError, EncodeFailed, EngineUnavailable, TaskTimedOut
+from manifests.options import VideoEncoding
 from support.deadlines import HANG_S
 from support.processes import Started
 
@@ -48,7 +49,7 @@ async def test_nvenc_that_fails_at_work_gives_way_to_libx264(tmp_path: Path) -> 
     output = tmp_path / "out.mp4"
 
     async def attempt(name: EncoderName) -> int:
-        codec = video_args(name, quality=23, fps=24)
+        codec = video_args(name, VideoEncoding(), fps=24)
         return (await ffmpeg.run([*CARD, *codec, str(output)], name="card", doing="encoding")).frames
 
     assert await encoder.encode(attempt) == (24, "libx264")
@@ -57,7 +58,7 @@ async def test_nvenc_that_fails_at_work_gives_way_to_libx264(tmp_path: Path) -> 
 
 async def test_the_choice_is_what_this_machine_can_do(ffmpeg: FFmpeg) -> None:
     choice = await Encoder(ffmpeg).choose()
-    done = await ffmpeg.ask([*CARD, *video_args(choice.name, quality=23, fps=24), "-f", "null", "-"], timeout_s=60)
+    done = await ffmpeg.ask([*CARD, *video_args(choice.name, VideoEncoding(), fps=24), "-f", "null", "-"], timeout_s=60)
     assert done.code == 0
     assert bool(choice.reason) == (choice.name == "libx264")
 

@@ -20,7 +20,7 @@ from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from gpu_dispatch.worker.video.image import load_rgb
-from gpu_dispatch.worker.video.kenburns import KenBurns
+from gpu_dispatch.worker.video.img2vid import KenBurns
 from gpu_dispatch.worker.video.warp import Zoom, warp
 from manifests.errors import ImageTooLarge, ImageUnreadable
 from support.deadlines import HANG_S
@@ -52,7 +52,7 @@ async def test_two_full_hd_clips_have_the_frames_and_the_format_that_players_exp
     job, reports = told
     dots(1600, 1000, (799.5, 499.5)).save(job.path("a.jpg"), quality=95)
     clips = (Clip("a.jpg", "v1.mp4", 156), Clip("a.jpg", "v2.mp4", 120))
-    made = await KenBurns(ffmpeg, encoder)(Img2VidParams(clips), job)
+    made = await KenBurns(ffmpeg, encoder)(Img2VidParams(clips=clips), job)
     assert made.encoder == (await encoder.choose()).name
     for clip, file in zip(clips, made.files, strict=True):
         path = job.path(clip.output)
@@ -107,7 +107,7 @@ async def test_other_shapes_fill_the_frame_and_keep_circles_round(
     dots(width, height, (width / 2 - 0.5, height / 2 - 0.5)).point(lambda v: 255 if v > 100 else 60).save(
         job.path("a.png")
     )
-    params = Img2VidParams((Clip("a.png", "v.mp4", 2),), width=320, height=180, zoom_to=1.0)
+    params = Img2VidParams(clips=(Clip("a.png", "v.mp4", 2),), width=320, height=180, zoom_to=1.0)
     await KenBurns(bundled, Encoder(bundled))(params, job)
     frame = gray_frames(job.path("v.mp4"))[0]
     assert frame.min() > 40
@@ -210,7 +210,7 @@ async def test_what_is_no_image_is_named(content: bytes, bundled: FFmpeg, job: J
     job.path("bad.png").write_bytes(content)
     clips = (Clip("good.png", "v1.mp4", 3), Clip("bad.png", "v2.mp4", 3))
     with pytest.raises(ImageUnreadable) as caught:
-        await KenBurns(bundled, Encoder(bundled))(Img2VidParams(clips, width=128, height=72), job)
+        await KenBurns(bundled, Encoder(bundled))(Img2VidParams(clips=clips, width=128, height=72), job)
     assert caught.value.info.where == "bad.png"
 
 
@@ -220,7 +220,7 @@ async def test_cancelling_leaves_no_process(
     job, reports = told
     dots(640, 360, (320, 180)).save(job.path("a.png"))
     clips = tuple(Clip("a.png", f"v{i}.mp4", 200_000) for i in range(3))
-    work = asyncio.create_task(KenBurns(ffmpeg, encoder)(Img2VidParams(clips, width=320, height=180), job))
+    work = asyncio.create_task(KenBurns(ffmpeg, encoder)(Img2VidParams(clips=clips, width=320, height=180), job))
     async with asyncio.timeout(HANG_S):
         while not reports:
             await asyncio.sleep(0.02)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpu_dispatch.task import AddAudioParams, Progress, VideoFile, Videos
+from gpu_dispatch.task import AddAudioParams, Videos
 from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.video.containers import AAC, can_copy_video, copy_video_args
 from gpu_dispatch.worker.video.editlist import end_video_at
-from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName, video_args
+from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
-from gpu_dispatch.worker.video.picture import decoder_threads, frame_threads, keep_times, normalising_filters
+from gpu_dispatch.worker.video.output import describe, encode_args, reporter
+from gpu_dispatch.worker.video.picture import decoder_threads
 from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack, probe
 from gpu_dispatch.worker.video.timeline import Timeline, audio_length, video_timeline
 from manifests.errors import EncodeFailed, InvalidDuration
@@ -44,10 +45,7 @@ class ReplaceAudio:
         audible = None if params.fit == "video" else await audio_length(self.ffmpeg, job.path(params.audio))
         cut = _cut(params, timeline, audible, sound)
         frames, encoder = await self._make(params, job, cut, track, timeline)
-        output = job.path(params.output)
-        shape = (await probe(self.ffmpeg, output)).require_video()
-        file = VideoFile(params.output, output.stat().st_size, cut.length, shape.width, shape.height, frames)
-        return Videos((file,), encoder)
+        return Videos((await describe(self.ffmpeg, job, params.output, frames, duration=cut.length),), encoder)
 
     async def _make(
         self, params: AddAudioParams, job: Job, cut: _Cut, track: VideoTrack, timeline: Timeline
@@ -64,18 +62,12 @@ class ReplaceAudio:
                     raise
 
         async def attempt(encoder: EncoderName) -> int:
-            codec = video_args(encoder, quality=params.quality, fps=track.fps, threads=frame_threads(track))
-            filters = ",".join(normalising_filters(track))
-            return (await self._run(params, job, cut, track, ["-vf", filters, *codec, *keep_times(track)])).frames
+            return (await self._run(params, job, cut, track, encode_args(track, encoder, params))).frames
 
         return await self.encoder.encode(attempt)
 
     async def _run(self, params: AddAudioParams, job: Job, cut: _Cut, track: VideoTrack, video: Sequence[str]) -> Tick:
         repeat = ["-stream_loop", "-1"] if cut.loop_video else []
-
-        def report(tick: Tick) -> None:
-            job.report(Progress(min(100.0, 100.0 * tick.seconds / cut.length), "encode"))
-
         return await self.ffmpeg.run(
             [
                 *untrusted_input(job.path(params.video), *repeat, *decoder_threads(track)),
@@ -86,7 +78,7 @@ class ReplaceAudio:
             ],
             name=params.video,
             doing="putting sound and video together",
-            on_tick=report,
+            on_tick=reporter(job, cut.length),
             largest=job.largest(params.video, params.audio),
         )
 
@@ -95,15 +87,15 @@ def _cut(params: AddAudioParams, timeline: Timeline, audible: float | None, soun
     """`audible`: where the sound ends by itself, in seconds; None when the video alone decides."""
     if audible is None:
         return _Cut(timeline.end, loop_video=False, end_video=False, copy_audio=False, pad_audio=True)
-    ends = audible + params.offset_s
+    ends = audible + params.offset
     if ends <= _SAME_S:
         raise InvalidDuration(
-            f"The offset of {params.offset_s:g} s skips all {audible:.2f} s of {params.audio}.",
+            f"The offset of {params.offset:g} s skips all {audible:.2f} s of {params.audio}.",
             hint="Give an offset that leaves some of the sound.",
             where="offset",
         )
     length = ends if params.fit == "audio" else min(ends, timeline.end)
-    whole = params.offset_s == 0 and length == ends
+    whole = params.offset == 0 and length == ends
     return _Cut(
         length,
         loop_video=length > timeline.end + _SAME_S,
@@ -118,10 +110,10 @@ def _audio(params: AddAudioParams, cut: _Cut) -> list[str]:
     if cut.copy_audio:
         return ["-c:a", "copy"]
     fill = "aresample=async=1:first_pts=0"
-    if params.offset_s > 0:
-        chain = [f"asetpts=PTS+{params.offset_s:.6f}/TB", fill]
-    elif params.offset_s < 0:
-        chain = [fill, f"atrim=start={-params.offset_s:.6f}", "asetpts=PTS-STARTPTS"]
+    if params.offset > 0:
+        chain = [f"asetpts=PTS+{params.offset:.6f}/TB", fill]
+    elif params.offset < 0:
+        chain = [fill, f"atrim=start={-params.offset:.6f}", "asetpts=PTS-STARTPTS"]
     else:
         chain = [fill]
     return ["-af", ",".join([*chain, *(["apad"] if cut.pad_audio else [])]), *AAC]

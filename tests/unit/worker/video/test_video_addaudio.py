@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from video_oracle import frame_times, gray_frames, packets, samples, top_boxes
 
-from gpu_dispatch.task import AddAudioParams, Fit
+from gpu_dispatch.task import AddAudioParams
 from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.video.addaudio import ReplaceAudio
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
-from gpu_dispatch.worker.video.mux import ReplaceAudio
 from manifests.errors import InvalidDuration, NoAudio, NoVideo
+from manifests.options import Fit
 
 FRAME = 1 / 24
 CARD = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=5")
@@ -67,7 +68,9 @@ async def test_lengths_are_exact_and_frames_untouched(
 ) -> None:
     source = make("v.mp4", *VIDEO)
     put(job, source, make("a.mp3", *tone(seconds)))
-    made = await ReplaceAudio(ffmpeg, encoder)(AddAudioParams("video", "audio", "out.mp4", fit, offset), job)
+    made = await ReplaceAudio(ffmpeg, encoder)(
+        AddAudioParams(video="video", audio="audio", output="out.mp4", fit=fit, offset=offset), job
+    )
     output = job.path("out.mp4")
     frames = int(np.ceil(length / FRAME - 1e-6))
     times = frame_times(output)
@@ -91,7 +94,7 @@ async def test_a_whole_aac_track_is_copied(
 ) -> None:
     audio = make("a.m4a", *tone(3.7))
     put(job, make("v.mp4", *VIDEO), audio)
-    await ReplaceAudio(ffmpeg, encoder)(AddAudioParams("video", "audio", "out.mp4"), job)
+    await ReplaceAudio(ffmpeg, encoder)(AddAudioParams(video="video", audio="audio", output="out.mp4"), job)
     ours, theirs = samples(job.path("out.mp4"))[0], samples(audio)[0]
     shared = min(len(ours), len(theirs))
     assert abs(len(ours) - len(theirs)) <= 1024
@@ -102,7 +105,9 @@ async def test_a_codec_that_mp4_cannot_hold_is_encoded(
     ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
 ) -> None:
     put(job, make("v.webm", *CARD, "-t", "2", "-c:v", "libvpx", "-deadline", "realtime"), make("a.mp3", *tone(3.7)))
-    made = await ReplaceAudio(ffmpeg, encoder)(AddAudioParams("video", "audio", "out.mp4", "audio"), job)
+    made = await ReplaceAudio(ffmpeg, encoder)(
+        AddAudioParams(video="video", audio="audio", output="out.mp4", fit="audio"), job
+    )
     assert made.encoder == (await encoder.choose()).name
     assert len(gray_frames(job.path("out.mp4"))) == made.files[0].frames == 89
 
@@ -112,7 +117,7 @@ async def test_frames_without_times_are_encoded_when_copying_fails(
 ) -> None:
     """MPEG-4 with B-frames in AVI tells when frames are decoded, not when they are shown."""
     put(job, make("v.avi", *CARD, "-t", "2", "-c:v", "mpeg4", "-bf", "2"), make("a.mp3", *tone(1.5)))
-    made = await ReplaceAudio(ffmpeg, encoder)(AddAudioParams("video", "audio", "out.mp4"), job)
+    made = await ReplaceAudio(ffmpeg, encoder)(AddAudioParams(video="video", audio="audio", output="out.mp4"), job)
     assert len(gray_frames(job.path("out.mp4"))) == pytest.approx(36, abs=1)
     assert made.files[0].duration == pytest.approx(1.5, abs=0.06)
 
@@ -122,7 +127,7 @@ async def test_a_turned_video_stays_turned(
 ) -> None:
     turned = make("turned.mp4", "-display_rotation", "90", "-i", str(make("v.mp4", *VIDEO)), "-c", "copy")
     put(job, turned, make("a.mp3", *tone(3.7)))
-    await ReplaceAudio(ffmpeg, encoder)(AddAudioParams("video", "audio", "out.mp4"), job)
+    await ReplaceAudio(ffmpeg, encoder)(AddAudioParams(video="video", audio="audio", output="out.mp4"), job)
     with av.open(str(job.path("out.mp4"))) as container:
         assert next(container.decode(video=0)).rotation == 90
 
@@ -132,11 +137,11 @@ async def test_what_is_missing_is_named(bundled: FFmpeg, job: Job, make: Callabl
     video, audio = make("v.mp4", *VIDEO), make("a.mp3", *tone(3.7))
     put(job, audio, audio)
     with pytest.raises(NoVideo) as no_video:
-        await add(AddAudioParams("video", "audio", "out.mp4"), job)
+        await add(AddAudioParams(video="video", audio="audio", output="out.mp4"), job)
     put(job, video, make("silent.mp4", *CARD, "-pix_fmt", "yuv420p"))
     with pytest.raises(NoAudio) as no_audio:
-        await add(AddAudioParams("video", "audio", "out.mp4"), job)
+        await add(AddAudioParams(video="video", audio="audio", output="out.mp4"), job)
     assert (no_video.value.info.where, no_audio.value.info.where) == ("video", "audio")
     put(job, video, audio)
     with pytest.raises(InvalidDuration):
-        await add(AddAudioParams("video", "audio", "out.mp4", offset_s=-4.0), job)
+        await add(AddAudioParams(video="video", audio="audio", output="out.mp4", offset=-4.0), job)

@@ -108,7 +108,7 @@ def _raw_input(params: Img2VidParams) -> list[str]:
 
 
 def _output(params: Img2VidParams, encoder: EncoderName, threads: int) -> list[str]:
-    codec = video_args(encoder, quality=params.quality, fps=params.fps, threads=threads)
+    codec = video_args(encoder, params, fps=params.fps, threads=threads)
     return ["-vf", "setsar=1", *codec, *BT709_TAGS, *FASTSTART]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,
@@ -19,8 +19,10 @@ from gpu_dispatch.worker.speech.engine import (
     Spoken,
     failure,
     import_module,
+    load_failure,
 )
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, unavailable
+from gpu_dispatch.worker.speech.whisper import arguments, segment_of
 from manifests.errors import ModelUnavailable
 
 NAME = "faster-whisper"
@@ -69,7 +71,7 @@ class FasterWhisper:
         try:
             loaded = module.WhisperModel(str(path), device=device, compute_type=kind, cpu_threads=self.threads)
         except (RuntimeError, ValueError, OSError) as e:
-            raise _unusable(e, model, path, device) from e
+            raise load_failure(e, _incomplete(model, path, _short(e)), engine=NAME, device=device) from e
         return FasterRecognizer(loaded, device)
 
     def devices(self) -> tuple[Device, ...]:
@@ -107,7 +109,7 @@ class FasterRecognizer:
         try:
             segments, _ = self._model.transcribe(audio, **self._options(request))
             for segment in segments:
-                found.append(_segment(segment))
+                found.append(segment_of(segment, getattr))
                 request.heard(float(segment.end))
         except (RuntimeError, ValueError) as e:
             raise failure(e, engine=NAME, device=self.device) from e
@@ -117,24 +119,15 @@ class FasterRecognizer:
         self._model.model.unload_model()
 
     def _options(self, request: Request) -> dict[str, Any]:
-        params = request.params
-        size = self._model.hf_tokenizer.get_vocab_size()
+        penalty = request.options.length_penalty
         return {
-            "language": request.language,
-            "task": "translate" if params.translate and self._model.model.is_multilingual else "transcribe",
-            "beam_size": params.beam_size,
-            "best_of": params.best_of,
-            # At least one candidate must remain; CTranslate2 refuses less.
-            "patience": max(params.patience, 1 / params.beam_size),
-            "length_penalty": 1.0 if params.length_penalty is None else params.length_penalty,
-            "temperature": params.temperature,
-            "compression_ratio_threshold": params.compression_ratio_threshold,
-            "log_prob_threshold": params.logprob_threshold,
-            "no_speech_threshold": params.no_speech_threshold,
-            "condition_on_previous_text": params.condition_on_previous_text,
-            "initial_prompt": request.prompt,
-            "suppress_tokens": [t for t in params.suppress_tokens if -1 <= t < size],
-            "word_timestamps": params.word_timestamps,
+            **arguments(
+                request,
+                multilingual=self._model.model.is_multilingual,
+                vocabulary=self._model.hf_tokenizer.get_vocab_size(),
+            ),
+            "length_penalty": 1.0 if penalty is None else penalty,
+            "log_prob_threshold": request.options.logprob_threshold,
         }
 
 
@@ -147,31 +140,8 @@ def _alignment(
     return find(tokenizer, tokens, encoded, frames, *more)
 
 
-def _segment(given: Any) -> Segment:
-    return Segment(
-        id=given.id,
-        start=float(given.start),
-        end=float(given.end),
-        text=given.text,
-        words=tuple(Word(w.word, float(w.start), float(w.end), float(w.probability)) for w in given.words or ()),
-        seek=given.seek,
-        tokens=tuple(given.tokens),
-        temperature=float(given.temperature or 0.0),
-        avg_logprob=float(given.avg_logprob),
-        compression_ratio=float(given.compression_ratio),
-        no_speech_prob=float(given.no_speech_prob),
-    )
-
-
 def _vendor(module: str) -> Any:
     return import_module(module, engine=NAME, remedy=REMEDY)
-
-
-def _unusable(error: Exception, model: str, path: Path, device: Device) -> Exception:
-    translated = failure(error, engine=NAME, device=device)
-    if translated.info.code != "worker_error":
-        return translated
-    return _incomplete(model, path, _short(error))
 
 
 def _incomplete(model: str, path: Path, reason: str) -> ModelUnavailable:

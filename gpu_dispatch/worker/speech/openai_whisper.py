@@ -10,9 +10,19 @@ from pathlib import Path
 from pickle import PickleError
 from typing import Any
 
-from gpu_dispatch.task import Segment, Word
-from gpu_dispatch.worker.speech.engine import Device, Recognizer, Request, Samples, Spoken, failure, import_module
+from gpu_dispatch.task import Segment
+from gpu_dispatch.worker.speech.engine import (
+    Device,
+    Recognizer,
+    Request,
+    Samples,
+    Spoken,
+    failure,
+    import_module,
+    load_failure,
+)
 from gpu_dispatch.worker.speech.models import PUBLISHED, ModelStore, unavailable
+from gpu_dispatch.worker.speech.whisper import arguments, segment_of
 from manifests.errors import ModelUnavailable
 
 NAME = "openai-whisper"
@@ -62,7 +72,7 @@ class OpenAIWhisper:
                 loaded.set_alignment_heads(heads)
                 loaded.to(device)
         except (RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError, PickleError) as e:
-            raise _unusable(e, model, path, device) from e
+            raise load_failure(e, _damaged(e, model, path), engine=NAME, device=device) from e
         if device == "cuda":
             halve(loaded, torch)
         return OpenAIRecognizer(loaded, device)
@@ -111,7 +121,7 @@ class OpenAIRecognizer:
             raise failure(e, engine=NAME, device=self.device) from e
         finally:
             self._windows.listen(None)
-        return [_segment(s) for s in answer["segments"] if s["text"].strip()]
+        return [segment_of(s, dict[str, Any].get) for s in answer["segments"] if s["text"].strip()]
 
     def close(self) -> None:
         del self._model, self._windows
@@ -120,25 +130,11 @@ class OpenAIRecognizer:
             self._torch.cuda.empty_cache()
 
     def _options(self, request: Request) -> dict[str, Any]:
-        params = request.params
-        beams = params.beam_size if params.beam_size > 1 else None
-        size = self._model.dims.n_vocab
+        greedy = request.options.beam_size == 1
         return {
-            "language": request.language,
-            "task": "translate" if params.translate and self._model.is_multilingual else "transcribe",
-            "beam_size": beams,
-            # At least one candidate must remain, which is what `decode` insists on.
-            "patience": max(params.patience, 1 / beams) if beams else None,
-            "best_of": params.best_of,
-            "length_penalty": params.length_penalty,
-            "temperature": params.temperature,
-            "compression_ratio_threshold": params.compression_ratio_threshold,
-            "logprob_threshold": params.logprob_threshold,
-            "no_speech_threshold": params.no_speech_threshold,
-            "condition_on_previous_text": params.condition_on_previous_text,
-            "initial_prompt": request.prompt,
-            "suppress_tokens": [t for t in params.suppress_tokens if -1 <= t < size],
-            "word_timestamps": params.word_timestamps,
+            **arguments(request, multilingual=self._model.is_multilingual, vocabulary=self._model.dims.n_vocab),
+            **({"beam_size": None, "patience": None} if greedy else {}),
+            "logprob_threshold": request.options.logprob_threshold,
             "fp16": self.device == "cuda",
             "verbose": None,
         }
@@ -183,31 +179,11 @@ def halve(model: Any, torch: Any) -> None:
                 parameter.data = parameter.data.half()
 
 
-def _segment(given: dict[str, Any]) -> Segment:
-    words = given.get("words") or ()
-    return Segment(
-        id=given["id"],
-        start=float(given["start"]),
-        end=float(given["end"]),
-        text=given["text"],
-        words=tuple(Word(w["word"], float(w["start"]), float(w["end"]), float(w["probability"])) for w in words),
-        seek=given["seek"],
-        tokens=tuple(given["tokens"]),
-        temperature=float(given["temperature"]),
-        avg_logprob=float(given["avg_logprob"]),
-        compression_ratio=float(given["compression_ratio"]),
-        no_speech_prob=float(given["no_speech_prob"]),
-    )
-
-
 def _vendor(module: str) -> Any:
     return import_module(module, engine=NAME, remedy=REMEDY)
 
 
-def _unusable(error: Exception, model: str, path: Path, device: Device) -> Exception:
-    translated = failure(error, engine=NAME, device=device)
-    if translated.info.code != "worker_error":
-        return translated
+def _damaged(error: Exception, model: str, path: Path) -> ModelUnavailable:
     return ModelUnavailable(
         f"The speech model {model!r} cannot be loaded: {type(error).__name__}.",
         hint="Replace it with a complete checkpoint of openai-whisper.",

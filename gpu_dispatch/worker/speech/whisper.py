@@ -1,0 +1,53 @@
+"""What faster-whisper and openai-whisper have in common: the arguments of `transcribe`, and the form of a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.worker.speech.engine import Request
+
+
+def arguments(request: Request, *, multilingual: bool, vocabulary: int) -> dict[str, Any]:
+    """The arguments that both engines know by one name, for a model whose tokens are numbered up to `vocabulary`."""
+    options = request.options
+    return {
+        "language": request.language,
+        "task": "translate" if options.translate and multilingual else "transcribe",
+        "beam_size": options.beam_size,
+        "best_of": options.best_of,
+        # At least one candidate must remain; the engines refuse less.
+        "patience": max(options.patience, 1 / options.beam_size),
+        "length_penalty": options.length_penalty,
+        "temperature": options.temperature,
+        "compression_ratio_threshold": options.compression_ratio_threshold,
+        "no_speech_threshold": options.no_speech_threshold,
+        "condition_on_previous_text": options.condition_on_previous_text,
+        "initial_prompt": request.prompt,
+        "suppress_tokens": [token for token in options.suppress_tokens if -1 <= token < vocabulary],
+        "word_timestamps": options.word_timestamps,
+    }
+
+
+def segment_of(given: Any, get: Callable[[Any, str], Any]) -> Segment:
+    """An engine's own segment as ours; `get` reads a field of it, or of one of its words, by name."""
+    return Segment(
+        id=get(given, "id"),
+        start=float(get(given, "start")),
+        end=float(get(given, "end")),
+        text=get(given, "text"),
+        words=tuple(_word_of(word, get) for word in get(given, "words") or ()),
+        seek=get(given, "seek"),
+        tokens=tuple(get(given, "tokens")),
+        temperature=float(get(given, "temperature") or 0.0),
+        avg_logprob=float(get(given, "avg_logprob")),
+        compression_ratio=float(get(given, "compression_ratio")),
+        no_speech_prob=float(get(given, "no_speech_prob")),
+    )
+
+
+def _word_of(given: Any, get: Callable[[Any, str], Any]) -> Word:
+    return Word(
+        get(given, "word"), float(get(given, "start")), float(get(given, "end")), float(get(given, "probability"))
+    )

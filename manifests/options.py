@@ -1,0 +1,141 @@
+"""What a recogniser, an encoder, a caption, a picture's motion and a sound mix take: one frozen type each.
+
+The manifest of an operation and the parameters of its task derive from the types that the operation takes, so that
+every option stands flat in the document and flat on the wire, and an engine is given all of them as they are. A new
+option is a field here, with its limits and its description, and the line that uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+Engine = Literal["faster-whisper", "openai-whisper"]
+StyleName = Literal["plain", "fill", "pop", "box"]
+Fit = Literal["shortest", "video", "audio"]
+
+
+def whole_number_as_text(value: Any) -> Any:
+    """A whole number as the text of its digits."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def one_or_many(value: Any) -> Any:
+    """A single text or number as the list of one that it stands for."""
+    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+def _tokens(value: Any) -> Any:
+    """Whisper's own spelling too: "-1", "1,2", and nothing for none."""
+    if isinstance(value, str):
+        return [part for part in value.replace(" ", "").split(",") if part]
+    return one_or_many(value)
+
+
+AsText = BeforeValidator(whole_number_as_text)
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+_Temperature = Annotated[float, Field(ge=0, le=1)]
+_Temperatures = Annotated[tuple[_Temperature, ...], Field(min_length=1, max_length=16)]
+Temperatures = Annotated[
+    _Temperatures, BeforeValidator(one_or_many, json_schema_input_type=_Temperature | _Temperatures)
+]
+_TokenIds = Annotated[tuple[int, ...], Field(max_length=1000)]
+TokenIds = Annotated[_TokenIds, BeforeValidator(_tokens, json_schema_input_type=_TokenIds | int | str)]
+Quality = Annotated[int, Field(ge=0, le=51)]
+
+
+class Options(BaseModel, frozen=True):
+    """What one part of the work takes. Its defaults are what a manifest that says nothing asks for."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, holder: Self) -> dict[str, Any]:
+        """The options of this type, by name, as `holder`, which derives from it, has them."""
+        return {name: getattr(holder, name) for name in cls.model_fields}
+
+
+class RecognitionOptions(Options, frozen=True):
+    """How speech becomes text."""
+
+    model: ModelName = Field(
+        default="base",
+        description="Whisper model: tiny, base, small, medium, large-v3, turbo, … or a folder of GPUDROP_MODEL_DIR.",
+    )
+    engine: Engine | None = Field(default=None, description="Omitted: the one the machine has.")
+    language: Language | None = Field(
+        default=None, description="Language code such as pt, en or pt-BR. Omitted: detected."
+    )
+    translate: bool = Field(default=False, description="Translate into English.")
+    temperature: Temperatures = Field(
+        default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        description="0 to 1. A list is tried in order until a segment is good enough; one number: no second try.",
+    )
+    beam_size: int = Field(default=5, ge=1, le=32, description="Hypotheses kept at temperature 0.")
+    best_of: int = Field(default=5, ge=1, le=32, description="Samples drawn at a temperature above 0.")
+    patience: float = Field(default=1.0, gt=0, le=10, description="How long beam search goes on; 1 is usual.")
+    length_penalty: float | None = Field(
+        default=None, ge=0, le=1, description="Exponent of a hypothesis's length. Omitted: the engine's default."
+    )
+    initial_prompt: Annotated[str, StringConstraints(max_length=10_000), AsText] | None = Field(
+        default=None, description="Names and terms that occur, in a sentence or two."
+    )
+    condition_on_previous_text: bool = Field(
+        default=False, description="Show the model what it recognised before; smoother, but errors can repeat."
+    )
+    compression_ratio_threshold: float | None = Field(
+        default=2.4, description="A segment that compresses better than this repeats itself and is tried again."
+    )
+    logprob_threshold: float | None = Field(
+        default=-1.0, description="A segment less probable than this on average is tried again."
+    )
+    no_speech_threshold: float | None = Field(
+        default=0.6, description="Above this probability of silence an improbable segment is dropped."
+    )
+    suppress_tokens: TokenIds = Field(
+        default=(-1,), description="Token ids never produced; -1: those the model suppresses by itself."
+    )
+    vad: bool = Field(default=True, description="Skip what is not speech before recognising it.")
+    word_timestamps: bool = Field(default=True, description="Times of single words; karaoke needs them.")
+
+
+class CaptionStyle(Options, frozen=True):
+    """How captions look that are drawn into the picture."""
+
+    style: StyleName = Field(
+        default="plain", description="plain, or word by word: fill (karaoke), pop (the word grows), box (behind it)."
+    )
+
+
+class VideoEncoding(Options, frozen=True):
+    """How video is encoded, where it is."""
+
+    quality: Quality = Field(default=23, description="Constant quality, 0 to 51; lower is better and larger.")
+
+
+class ImageMotion(Options, frozen=True):
+    """The slow zoom that makes a clip of a picture, and the shape of the clip."""
+
+    fps: int = Field(default=24, ge=1, le=60, description="Frames a second.")
+    width: int = Field(default=1920, ge=64, le=3840, multiple_of=2, description="Of the video, in pixels.")
+    height: int = Field(default=1080, ge=64, le=3840, multiple_of=2, description="Of the video, in pixels.")
+    zoom_from: float = Field(default=1.0, ge=1, le=4, description="Zoom of a clip's first frame; 1 shows it all.")
+    zoom_to: float = Field(default=1.324, ge=1, le=4, description="Zoom of a clip's last frame.")
+
+
+class AudioMix(Options, frozen=True):
+    """How a sound and a video that were made apart are put together."""
+
+    fit: Fit = Field(
+        default="shortest", description="Whose length the result has: the shorter one's, the video's or the audio's."
+    )
+    offset: float = Field(
+        default=0.0,
+        ge=-3600,
+        le=3600,
+        description="Seconds of delay before the audio; negative skips its start.",
+    )
