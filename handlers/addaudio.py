@@ -28,8 +28,8 @@ class AddAudioHandler:
             video=video.name,
             audio=audio.name,
             output=OUTPUT,
-            **AudioMix.of(asked),
-            **VideoEncoding.of(asked),
+            **AudioMix.fields_of(asked),
+            **VideoEncoding.fields_of(asked),
         )
         return Plan(self.operation, (PlannedTask(params, (video, audio), (TaskTarget(OUTPUT, key, VIDEO_TYPE),)),))
 

@@ -54,7 +54,7 @@ class CaptionHandler:
             layouts=layouts,
             soft_srt=None if asked.burn else write_srt(subtitles.cues),
             language=(asked.language or subtitles.language).partition("-")[0].lower() or None,
-            **VideoEncoding.of(asked),
+            **VideoEncoding.fields_of(asked),
         )
         return Plan(self.operation, (PlannedTask(params, (video,), (TaskTarget(OUTPUT, key, VIDEO_TYPE),)),))
 

@@ -47,7 +47,7 @@ class Img2VidHandler:
         tasks: list[PlannedTask] = []
         for part in shares(frames, self._split):
             params = Img2VidParams(
-                clips=tuple(clips[i] for i in part), **ImageMotion.of(asked), **VideoEncoding.of(asked)
+                clips=tuple(clips[i] for i in part), **ImageMotion.fields_of(asked), **VideoEncoding.fields_of(asked)
             )
             inputs = tuple(dict.fromkeys(files[i] for i in part))
             outputs = tuple(TaskTarget(_video(i), keys[i], VIDEO_TYPE) for i in part)

@@ -59,7 +59,7 @@ class TranscribeHandler:
     def plan(self, planning: Planning[Transcribe]) -> Plan:
         asked = planning.manifest
         audio = task_file("audio", planning.inputs["audio"])
-        params = TranscribeParams(audio=audio.name, **RecognitionOptions.of(asked))
+        params = TranscribeParams(audio=audio.name, **RecognitionOptions.fields_of(asked))
         spoken_in = "en" if asked.translate else asked.language
         writes = dict.fromkeys(_keys(planning, spoken_in or ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))

@@ -54,7 +54,7 @@ class Options(BaseModel, frozen=True):
     model_config = ConfigDict(allow_inf_nan=False)
 
     @classmethod
-    def of(cls, holder: Self) -> dict[str, Any]:
+    def fields_of(cls, holder: Self) -> dict[str, Any]:
         """The options of this type, by name, as `holder`, which derives from it, has them."""
         return {name: getattr(holder, name) for name in cls.model_fields}
 

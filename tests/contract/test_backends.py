@@ -9,7 +9,7 @@ import pytest
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.packed import unpacked
-from gpu_dispatch.task import Transcript, Videos
+from gpu_dispatch.task import TranscribeParams, Transcript, Videos
 from manifests.errors import EndpointUnavailable
 from support.deadlines import HANG_S
 from support.media import ffmpeg
@@ -125,7 +125,7 @@ async def test_a_huge_result_arrives_whole(odd_place: Place) -> None:
 
 async def test_a_huge_task_arrives_whole(odd_place: Place) -> None:
     task = odd_place.odd("fine")
-    huge = replace(task, trusted_hosts=("ü" * 15_000_000,))
+    huge = replace(task, params=TranscribeParams(audio="ü" * 15_000_000, model="fine"))
     assert (await odd_place.result(odd_place.stored(huge))).state == "completed"
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
@@ -70,7 +69,7 @@ async def test_what_the_workers_cannot_do_is_not_sent(there: Provider, idle: End
 
 async def test_a_task_larger_than_the_provider_takes_goes_by_way_of_the_store(there: Provider, idle: Endpoint) -> None:
     stored_at = "https://store.example/task?X-Amz-Signature=1"
-    large = replace(task().params, initial_prompt="ü" * 6_000_000)
+    large = task().params.model_copy(update={"initial_prompt": "ü" * 6_000_000})
     async with endpoint_of(there.url, settings("gpudrop")) as endpoint:
         await endpoint.submit(task("big", params=large, stored_at=stored_at, trusted_hosts=("store.example",)))
         await endpoint.submit(task("small", stored_at=stored_at))
@@ -81,7 +80,7 @@ async def test_a_task_larger_than_the_provider_takes_goes_by_way_of_the_store(th
 
 @pytest.mark.parametrize("dialect", ["gpudrop", "worker-faster_whisper"])
 async def test_a_task_that_is_too_large_for_every_way_is_refused(there: Provider, idle: Endpoint, dialect: str) -> None:
-    huge = task(params=replace(task().params, initial_prompt="x" * 11_000_000))
+    huge = task(params=task().params.model_copy(update={"initial_prompt": "x" * 11_000_000}))
     async with endpoint_of(there.url, settings(dialect)) as endpoint:
         with pytest.raises(TaskRefused):
             await endpoint.submit(huge)

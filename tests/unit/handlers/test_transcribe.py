@@ -8,6 +8,7 @@ from handlers.base import Link
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import NoSpeech, OutputOverwritesInput, WorkerError
 from manifests.models import Transcribe
+from manifests.options import RecognitionOptions
 from support.transcripts import spoken, transcript
 
 ALL = ("srt", "ass", "json", "vtt", "lrc", "txt")
@@ -39,6 +40,7 @@ def test_every_option_reaches_the_worker(planning):
         "vad": False,
         "word_timestamps": False,
     }
+    assert asked.keys() == RecognitionOptions.model_fields.keys()
     (task,) = HANDLER.plan(planning(HANDLER, Transcribe(audio="a.MP3", **asked))).tasks
     assert task.params == TranscribeParams(audio="audio.mp3", **asked)
     assert [(f.name, str(f.media)) for f in task.inputs] == [("audio.mp3", "s3://media/in/a.MP3")]
