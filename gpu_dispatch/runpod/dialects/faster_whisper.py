@@ -27,6 +27,15 @@ ENGINE = "faster-whisper"
 
 ONE_TRY = 2.0
 """An increment of the temperature beyond its end: the worker always counts up to 1."""
+_HEEDED = frozenset(
+    {
+        *("translate", "temperature", "beam_size", "best_of", "patience", "length_penalty", "initial_prompt"),
+        *("condition_on_previous_text", "compression_ratio_threshold", "logprob_threshold", "no_speech_threshold"),
+        *("vad", "word_timestamps"),
+    }
+)
+"""All that workers of this kind can be told; an option that is not here is refused unless it is the usual one."""
+
 NEVER = 1e9
 """A compression ratio that no text reaches: the worker takes no null for a threshold that is switched off."""
 
@@ -47,7 +56,7 @@ class FasterWhisper:
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):
             return f"{NAME} workers only transcribe"
-        reasons = cannot(params, engine=ENGINE, fixed=("suppress_tokens",))
+        reasons = cannot(params, engine=ENGINE, heeded=_HEEDED)
         if _increment(params.temperature) is None:
             reasons.append("try temperatures other than in equal steps up to 1")
         if params.logprob_threshold is None:

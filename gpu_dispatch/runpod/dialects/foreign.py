@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Set
 from typing import Any
 
 from gpu_dispatch.runpod.dialects.languages import whisper_code
@@ -11,12 +11,16 @@ from gpu_dispatch.runpod.dialects.troubles import trouble
 from gpu_dispatch.runpod.dialects.values import fields_of
 from gpu_dispatch.task import GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
+from manifests.options import RecognitionOptions
 
 USUAL = TranscribeParams(audio="")
 """What a manifest asks for that asks for nothing in particular: no worker refuses that."""
 
 MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "turbo"})
 """Those that both published workers let through."""
+
+_OF_EVERY_WORKER = frozenset({"model", "engine", "language"})
+"""Options that are judged by their values."""
 
 _SAME_MODEL = {"large": "large-v3", "large-v3-turbo": "turbo"}
 
@@ -30,8 +34,8 @@ def language_code(params: TranscribeParams) -> str | None:
     return None if params.language is None else whisper_code(params.language, model_name(params))
 
 
-def cannot(params: TranscribeParams, *, engine: str, fixed: Iterable[str]) -> list[str]:
-    """What workers that run `engine` cannot do of `params`; `fixed` names the fields that they cannot be told."""
+def cannot(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> list[str]:
+    """What workers that run `engine` cannot do of `params`; of options that are not in `heeded` they cannot be told."""
     reasons: list[str] = []
     if params.engine not in (None, engine):
         reasons.append(f"run {params.engine}")
@@ -39,6 +43,7 @@ def cannot(params: TranscribeParams, *, engine: str, fixed: Iterable[str]) -> li
         reasons.append(f"load the model {params.model!r}")
     elif params.language is not None and language_code(params) is None:
         reasons.append(f"recognise {params.language!r} with the model {params.model!r}")
+    fixed = (name for name in RecognitionOptions.model_fields if name not in heeded | _OF_EVERY_WORKER)
     return reasons + [f"take another {name}" for name in fixed if getattr(params, name) != getattr(USUAL, name)]
 
 

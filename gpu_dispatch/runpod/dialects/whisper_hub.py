@@ -23,14 +23,14 @@ NAME = "whisper-hub"
 ENGINE = "openai-whisper"
 MAX_BEAM = 10
 
-_FIXED = (
-    "best_of",
-    "patience",
-    "length_penalty",
-    "compression_ratio_threshold",
-    "logprob_threshold",
-    "no_speech_threshold",
-    "suppress_tokens",
+_HEEDED = frozenset(
+    {
+        "temperature",
+        "beam_size",
+        "word_timestamps",
+        *("translate", "initial_prompt"),  # refused below, in words of their own
+        *("vad", "condition_on_previous_text"),  # the worker's own choice will do
+    }
 )
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
@@ -49,7 +49,7 @@ class WhisperHub:
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):
             return f"{NAME} workers only transcribe"
-        reasons = cannot(params, engine=ENGINE, fixed=_FIXED)
+        reasons = cannot(params, engine=ENGINE, heeded=_HEEDED)
         if params.translate:
             reasons.append("translate")
         if params.initial_prompt:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisper, _increment
+from gpu_dispatch.runpod.dialects.foreign import cannot
 from gpu_dispatch.runpod.dialects.known import DIALECTS
 from gpu_dispatch.runpod.dialects.languages import CODES
 from gpu_dispatch.runpod.dialects.transcripts import place
@@ -32,6 +33,7 @@ from gpu_dispatch.task import (
 )
 from handlers.subtitles.words import speech_of
 from manifests.errors import TaskRefused
+from manifests.options import RecognitionOptions
 
 HUB, FASTER = WhisperHub(), FasterWhisper()
 BOTH = pytest.mark.parametrize("dialect", [HUB, FASTER], ids=lambda d: d.name)
@@ -473,6 +475,49 @@ def test_what_a_worker_cannot_do_is_refused_in_words(params, hub, faster):
             with pytest.raises(TaskRefused) as caught:
                 dialect.request(task(**params))
             assert refusal in caught.value.info.message
+
+
+OTHERWISE = {
+    "model": "small",
+    "engine": "whisper",
+    "language": "pt",
+    "translate": True,
+    "temperature": (0.5,),
+    "beam_size": 2,
+    "best_of": 2,
+    "patience": 2.0,
+    "length_penalty": 0.5,
+    "initial_prompt": "Kennedy",
+    "condition_on_previous_text": True,
+    "compression_ratio_threshold": 2.0,
+    "logprob_threshold": -0.5,
+    "no_speech_threshold": 0.9,
+    "suppress_tokens": (1, 2),
+    "vad": False,
+    "word_timestamps": False,
+}
+"""Every option, asked for as nobody does who asks for nothing in particular."""
+THEIR_OWN_CHOICE = {HUB.name: {"vad", "condition_on_previous_text"}, FASTER.name: set()}
+
+
+@BOTH
+def test_no_option_is_lost_on_the_way_to_a_worker_of_others(dialect):
+    """They are told of it, or the task is refused; also of an option that is added one day."""
+    assert OTHERWISE.keys() == RecognitionOptions.model_fields.keys()
+    usual = dialect.request(task())
+    lost = set()
+    for name, value in OTHERWISE.items():
+        params = TranscribeParams(audio="audio.flac").model_copy(update={name: value})
+        given = GpuTask("t", params, (TaskInput("audio.flac", SIGNED),))
+        if not dialect.refusal(params) and dialect.request(given) == usual:
+            lost.add(name)
+    assert lost == THEIR_OWN_CHOICE[dialect.name]
+
+
+def test_an_option_that_a_dialect_does_not_name_is_refused():
+    params = TranscribeParams(audio="a").model_copy(update=OTHERWISE)
+    refused = {reason.removeprefix("take another ") for reason in cannot(params, engine="whisper", heeded=frozenset())}
+    assert refused == OTHERWISE.keys() - {"model", "engine", "language"}
 
 
 @BOTH
