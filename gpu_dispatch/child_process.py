@@ -17,6 +17,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from gpu_dispatch.cgroups import Breach, Cgroup
 from gpu_dispatch.lines import MAX_LINE, Order, Ready, Report, order_line, report_from_line
 from manifests.errors import EngineUnavailable
 from manifests.words import plain
@@ -36,31 +37,43 @@ _LONG = 2**18
 class Child:
     """One process group. It ends with `end`, whatever happened before."""
 
-    def __init__(self, process: Process, transport: asyncio.SubprocessTransport, work_root: Path) -> None:
+    def __init__(
+        self, process: Process, transport: asyncio.SubprocessTransport, work_root: Path, group: Cgroup | None
+    ) -> None:
         self._process = process
         self._transport = transport
         self._work_root = work_root
+        self._group = group
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._ending: asyncio.Task[None] | None = None
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, command: Sequence[str], *, environ: Mapping[str, str], work_root: Path) -> Self:
-        """Returns once the child takes jobs. Raises EngineUnavailable when it cannot start."""
+    async def start(
+        cls, command: Sequence[str], *, environ: Mapping[str, str], work_root: Path, group: Cgroup | None = None
+    ) -> Self:
+        """Returns once the child takes jobs. Raises EngineUnavailable when it cannot start.
+
+        All it starts is in `group`, which ends with it.
+        """
         try:
             await asyncio.to_thread(work_root.mkdir, mode=0o700, parents=True, exist_ok=True)
             # asyncio.create_subprocess_exec keeps the transport to itself, and `end` has to close it.
             loop = asyncio.get_running_loop()
             transport, protocol = await loop.subprocess_exec(
                 lambda: SubprocessStreamProtocol(MAX_LINE, loop),
-                *command,
+                *(group.entering(command) if group else command),
                 env=dict(environ),
                 cwd=work_root,
                 start_new_session=True,
             )
-        except OSError as e:
-            raise _cannot_start(f"{command[0]}: {e.strerror}", retryable=e.errno in _PASSING) from e
-        child = cls(Process(transport, protocol, loop), transport, work_root)
+        except BaseException as e:
+            if group:
+                group.remove()  # at once: nothing runs in it
+            if isinstance(e, OSError):
+                raise _cannot_start(f"{command[0]}: {e.strerror}", retryable=e.errno in _PASSING) from e
+            raise
+        child = cls(Process(transport, protocol, loop), transport, work_root, group)
         ready, late = False, True
         try:
             with suppress(TimeoutError):
@@ -79,6 +92,11 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def breach(self) -> Breach | None:
+        """The limit that the kernel has had to enforce on it."""
+        return self._group.breach() if self._group else None
 
     @property
     def work_root(self) -> Path:
@@ -109,9 +127,12 @@ class Child:
             return None
 
     def kill(self) -> None:
-        """Ends the whole group now. The group's number stays taken while any member lives."""
+        """Ends the whole process group now, and all in its control group. The number of the former stays taken while
+        any member lives."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        if self._group:
+            self._group.kill()
 
     async def end(self) -> None:
         """Kills what is left, waits until it is gone, removes its folder. Whoever asks waits for all of it, also when
@@ -133,6 +154,8 @@ class Child:
                 await self._process.wait()
                 await self._listening
         self._listening.cancel()
+        if self._group:
+            await asyncio.to_thread(self._group.remove)
         await asyncio.to_thread(shutil.rmtree, self._work_root, ignore_errors=True)
 
     async def _listen(self) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_dispatch.backend import Health, JobRef, JobStatus
+from gpu_dispatch.cgroups import Delegation, groups_here
 from gpu_dispatch.child_process import Child
 from gpu_dispatch.lines import Cancel, Done, Moved, Run
-from gpu_dispatch.local_job import LocalJob, answered, cancelled, defect, ended, why_silent
-from gpu_dispatch.local_limits import LOOK_S, Limits, default_memory, excess, free_disk, usage
+from gpu_dispatch.local_job import LocalJob, answered, cancelled, defect, ended, health_of, why_silent
+from gpu_dispatch.local_limits import LOOK_S, Limits, Usage, excess, group_for, limits_of, usage
 from gpu_dispatch.local_queue import JobQueue
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
@@ -69,6 +70,7 @@ class LocalBackend:
         self._trouble: dict[Capability, str] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._room: Workroom | None = None
+        self._groups = Delegation()
 
     def refusal(self, params: TaskParams) -> str:
         return "" if self._settings.slots.get(params.capability) else f"no {params.capability} slots on this machine"
@@ -76,6 +78,7 @@ class LocalBackend:
     async def start(self) -> None:
         parent = self._settings.work_parent or Path(tempfile.gettempdir())
         self._room = await asyncio.to_thread(Workroom, parent)
+        self._groups = await asyncio.to_thread(groups_here)
         for capability, count in self._settings.slots.items():
             self._queues[capability] = JobQueue()
             self._serving += [asyncio.create_task(self._serve(capability, self._room.path)) for _ in range(count)]
@@ -205,7 +208,9 @@ class LocalBackend:
         try:
             folder = room / uuid.uuid4().hex
             environ = child_environment(self._environ, self._settings.threads_of(capability))
-            child = await Child.start(child_command(self._settings, folder), environ=environ, work_root=folder)
+            command = child_command(self._settings, folder)
+            group = await asyncio.to_thread(group_for, self._settings, capability, self._groups, room)
+            child = await Child.start(command, environ=environ, work_root=folder, group=group)
         except EngineUnavailable as e:
             self._trouble[capability] = e.info.message
             self._finish(job, ended(job, e))
@@ -222,17 +227,20 @@ class LocalBackend:
         watch = asyncio.create_task(self._watch(job, child))
         try:
             result = await self._converse(job, child)
+            breach = child.breach
+            if breach and not job.excess:
+                job.excess = excess(Usage(), await self._limits(job, child), breach)
             if result is None:
                 await child.end()
         finally:
             overdue.cancel()
             watch.cancel()
             del self._children[job.ref.job_id]
-        if result is None:
+        if result is None or (result.error and job.excess):
             self._finish(job, ended(job, why_silent(job, child.last_words), delay_ms))
             return False
         self._finish(job, answered(job.status, result, delay_ms))
-        return result.error is None or result.error.code != WorkerError.code
+        return not breach and (result.error is None or result.error.code != WorkerError.code)
 
     async def _converse(self, job: LocalJob, child: Child) -> GpuResult | None:
         """The worker's answer; None when it ended without one."""
@@ -244,14 +252,15 @@ class LocalBackend:
                 return report.result
         return None
 
+    async def _limits(self, job: LocalJob, child: Child) -> Limits:
+        return await asyncio.to_thread(limits_of, self._settings, job.task.params.capability, child.work_root)
+
     async def _watch(self, job: LocalJob, child: Child) -> None:
         """Ends a job that takes more of the machine than it may. Nobody else on the machine is to pay for it."""
-        settings = self._settings
-        disk = settings.disk or await asyncio.to_thread(free_disk, child.work_root)
-        limits = Limits(settings.memory or default_memory(job.task.params.capability), disk, settings.processes)
+        limits = await self._limits(job, child)
         while job.excess is None:
             await asyncio.sleep(LOOK_S)
-            job.excess = excess(await asyncio.to_thread(usage, child.pid, child.work_root), limits)
+            job.excess = excess(await asyncio.to_thread(usage, child.pid, child.work_root), limits, child.breach)
         _LOG.warning("%s (task %s)", job.excess.info.message, job.task.task_id)
         child.kill()
 
@@ -284,14 +293,7 @@ class LocalBackend:
             self._jobs.pop(self._over.popleft(), None)
 
     def _health_of(self, capability: Capability) -> Health:
-        mine = [job for job in self._jobs.values() if job.ref.endpoint == capability]
-        running = sum(job.status.state == "running" for job in mine)
-        queued = sum(job.status.state == "queued" for job in mine)
-        slots = self._settings.slots[capability]
-        detail = f"{slots} slot{'s' if slots != 1 else ''}, {running} running, {queued} queued"
-        trouble = self._trouble.get(capability)
-        if trouble:
-            return Health(
-                f"{self.name} {capability}", False, f"{detail}. {trouble}", "Mend the installation; see the log."
-            )
-        return Health(f"{self.name} {capability}", True, detail)
+        jobs = [job for job in self._jobs.values() if job.ref.endpoint == capability]
+        return health_of(
+            f"{self.name} {capability}", jobs, self._settings.slots[capability], self._trouble.get(capability)
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.backend import Health, JobRef, JobStatus
 from gpu_dispatch.task import GpuResult, GpuTask, Progress, State
 from manifests.errors import (
     ErrorInfo,
@@ -98,6 +99,16 @@ def defect(e: Exception) -> WorkerError:
         f"The worker on this machine failed unexpectedly ({type(e).__name__}).",
         hint="This is a defect: the listener's log holds its traceback.",
     )
+
+
+def health_of(name: str, jobs: Sequence[LocalJob], slots: int, trouble: str | None) -> Health:
+    """How the slots of a kind stand. `trouble`: why no child of theirs starts."""
+    running = sum(job.status.state == "running" for job in jobs)
+    queued = sum(job.status.state == "queued" for job in jobs)
+    detail = f"{slots} slot{'s' if slots != 1 else ''}, {running} running, {queued} queued"
+    if trouble:
+        return Health(name, False, f"{detail}. {trouble}", "Mend the installation; see the log.")
+    return Health(name, True, detail)
 
 
 def cancelled() -> RunCancelled:

@@ -7,6 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_dispatch.cgroup_mounts import lies_in_memory
+from gpu_dispatch.cgroups import Breach, Cgroup, Delegation, make
+from gpu_dispatch.local_settings import LocalSettings
 from gpu_dispatch.task import Capability
 from manifests.errors import ResourceExhausted
 
@@ -34,9 +37,9 @@ class Limits:
 class Usage:
     """`memory`: bytes that are the processes' own, without files that the system could drop from it."""
 
-    memory: int
-    disk: int
-    processes: int
+    memory: int = 0
+    disk: int = 0
+    processes: int = 0
 
 
 def default_memory(capability: Capability) -> int:
@@ -57,15 +60,30 @@ def free_disk(folder: Path) -> int:
     return int(shutil.disk_usage(folder).free * _DISK_SHARE)
 
 
+def limits_of(settings: LocalSettings, capability: Capability, folder: Path) -> Limits:
+    """Of one job whose files lie below `folder`."""
+    memory = settings.memory or default_memory(capability)
+    return Limits(memory, settings.disk or free_disk(folder), settings.processes)
+
+
+def group_for(settings: LocalSettings, capability: Capability, where: Delegation, folder: Path) -> Cgroup | None:
+    """A control group that keeps a worker to its limits, where one can be made. Files in memory count there."""
+    if not where.folders:
+        return None
+    limits = limits_of(settings, capability, folder)
+    files = limits.disk if lies_in_memory(folder) else 0
+    return make(where, memory=limits.memory + files, processes=limits.processes)
+
+
 def usage(session: int, folder: Path) -> Usage:
     """What the processes of `session` take, and what lies in `folder`. Where there is no /proc, the latter alone."""
     members = _members(session)
     return Usage(sum(map(_own_memory, members)), _size(folder), len(members))
 
 
-def excess(used: Usage, limits: Limits) -> ResourceExhausted | None:
-    """The error of a job that takes more than it may."""
-    if limits.memory and used.memory > limits.memory:
+def excess(used: Usage, limits: Limits, breach: Breach | None = None) -> ResourceExhausted | None:
+    """The error of a job that takes more than it may. `breach`: what the kernel has already kept it from."""
+    if breach == "memory" or (limits.memory and used.memory > limits.memory):
         return ResourceExhausted(
             f"The job took more than the {limits.memory // 2**20} MiB of memory it may have, and was ended.",
             hint="Scale the media down or cut it, use a smaller model, or raise local.memory in config.yaml.",
@@ -75,7 +93,7 @@ def excess(used: Usage, limits: Limits) -> ResourceExhausted | None:
             f"The job filled more than the {limits.disk // 2**20} MiB of disk it may have, and was ended.",
             hint="Cut the media into shorter pieces, give the machine more disk, or raise local.disk in config.yaml.",
         )
-    if limits.processes and used.processes > limits.processes:
+    if breach == "processes" or (limits.processes and used.processes > limits.processes):
         return ResourceExhausted(
             f"The job started more than the {limits.processes} processes it may have, and was ended.",
             hint="This is a defect, or an attack by what was dropped: look at the file before it is tried again.",

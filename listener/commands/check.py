@@ -7,15 +7,17 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from gpu_dispatch.cgroups import find
 from gpu_dispatch.sandbox import why_unusable
 from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
-from listener.commands.check_lines import Line, trouble
+from listener.commands.check_lines import Line, limits_line, trouble
 from listener.commands.check_sources import listing_lines, source_lines
 from listener.commands.check_state import state_line
 from listener.commands.terminal import Terminal
@@ -158,6 +160,7 @@ async def _worker_lines(config: Config, environment: Environment) -> AsyncGenera
     for endpoint in here:
         for health in await build_local(config, environment, os.environ, endpoint.name).health():
             yield Line(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
+    yield limits_line(await asyncio.to_thread(partial(find, prepare=False)))
     if config.local.sandbox == "bubblewrap":
         why = await asyncio.to_thread(why_unusable)
         remedy = "Install the package bubblewrap, allow user namespaces, or set local.sandbox to none."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gpu_dispatch.cgroups import Delegation
+from gpu_dispatch.local_limits import LOOK_S
 from manifests.errors import GpuDropError
 
 
@@ -19,3 +21,12 @@ class Line:
 
 def trouble(subject: str, error: GpuDropError) -> Line:
     return Line(subject, False, str(error), error.info.hint)
+
+
+def limits_line(where: Delegation) -> Line:
+    """How workers on this machine are kept to what they may take."""
+    if where.holds_memory:
+        return Line("limits", True, f"control groups (version {where.version}) hold each worker process to its memory")
+    why = where.why or "the controller memory is not there"
+    detail = f"workers' memory is looked at every {LOOK_S:g} s; no control group holds it: {why}"
+    return Line("limits", None, detail, "With systemd, set Delegate=yes for the service. A job is ended all the same.")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gpu_dispatch.cgroups import find
+from listener.commands.check_lines import limits_line
 from support.installation import SAMPLES, Installation
 from support.scripts import ROOT
 
@@ -79,6 +81,7 @@ def test_check_tells_what_is_well(install: Installation, model_dir: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     for word in ("configuration", "store", "endpoint", "faster-whisper", "tiny.en", "ffmpeg", "encoder", "fonts"):
         assert word in done.stdout, done.stdout
+    assert limits_line(find(prepare=False)).detail in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize(

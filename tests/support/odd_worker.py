@@ -51,9 +51,11 @@ def words(count: int) -> tuple[Word, ...]:
 
 def films(params: Img2VidParams, job: Job) -> Videos:
     """One small file for every clip, with the clip's name in it: many outputs, without the work."""
+    swollen = int(os.environ.get("ODD_SWELL", "0"))
     for clip in params.clips:
-        job.path(clip.output).write_text(clip.output)
-    files = [VideoFile(c.output, len(c.output), c.frames / 24, 320, 180, c.frames) for c in params.clips]
+        job.path(clip.output).write_text(clip.output.ljust(swollen))
+    sizes = {clip.output: job.path(clip.output).stat().st_size for clip in params.clips}
+    files = [VideoFile(c.output, sizes[c.output], c.frames / 24, 320, 180, c.frames) for c in params.clips]
     return Videos(tuple(files), "libx264")
 
 
@@ -74,6 +76,18 @@ async def hoard_of(what: str, job: Job) -> None:
     script = f"import subprocess, time\nheld = []\nfor _ in range(1000):\n    {more}\n    time.sleep(0.01)\n"
     subprocess.Popen([sys.executable, "-c", script], cwd=job.folder)
     await asyncio.sleep(1000)
+
+
+def burst_of(what: str) -> None:
+    """Takes much of the machine at once, "here" in this process, else in one that ends with it."""
+    if what == "here":
+        assert len(b"x" * 2**30)
+        return
+    script = {
+        "memory": "b'x' * 2**30",
+        "processes": "import subprocess\nfor p in [subprocess.Popen(['sleep', '1']) for _ in range(60)]: p.wait()",
+    }[what]
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def spied() -> dict[str, str]:
@@ -146,6 +160,10 @@ async def odd(params: TaskParams, job: Job) -> Payload:
             )
         case hoard if hoard.startswith("hoard-"):
             await hoard_of(hoard.removeprefix("hoard-"), job)
+        case burst if burst.startswith("burst-"):
+            burst_of(burst.removeprefix("burst-"))
+        case "escape":
+            return transcript(str(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid))
         case "break":
             raise KeyError("a defect")
         case wait if wait.startswith("wait-"):
