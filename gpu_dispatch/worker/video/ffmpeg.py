@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
 from gpu_dispatch.worker.file_limit import exceeded
-from gpu_dispatch.worker.video.failure import failure
+from gpu_dispatch.worker.video.failure import failure, telling_line
 from gpu_dispatch.worker.video.process import Exit, Feed, LineSplitter, run_process
 from manifests.errors import ConfigError, EngineUnavailable
 
@@ -120,7 +120,9 @@ class FFmpeg:
             largest=largest,
         )
         if ended.code != 0:
-            raise exceeded(ended.code, largest, name) or failure(ended.stderr, name=name, doing=doing)
+            raise exceeded(ended.code, largest, name, silent=not telling_line(ended.stderr)) or failure(
+                ended.stderr, name=name, doing=doing
+            )
         return progress.last
 
     async def read_lines(self, args: Sequence[str], *, name: str, on_line: Callable[[str], None]) -> None:

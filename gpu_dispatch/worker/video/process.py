@@ -69,7 +69,7 @@ async def run_process(
     """
     process, write_end = await _start(argv, cwd, env, feeding=feed is not None)
     assert process.stdout and process.stderr
-    impose(process.pid, largest)
+    impose(process.pid, largest, timeout_s)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def keep(line: str) -> None:
