@@ -70,7 +70,7 @@ class Place:
         return self.backend
 
     def odd(self, what: str, *, timeout_s: float = 60.0) -> GpuTask:
-        return self._task(f"odd-{what}", TranscribeParams(audio="a", model=what), timeout_s=timeout_s)
+        return self.task(f"odd-{what}", TranscribeParams(audio="a", model=what), timeout_s=timeout_s)
 
     def stored(self, task: GpuTask) -> GpuTask:
         """`task`, also where a worker can fetch it when it is too large to be handed over."""
@@ -78,7 +78,7 @@ class Place:
 
     def join(self, name: str = "joined.mp4") -> GpuTask:
         """Quick: one second of picture and sound put together."""
-        return self._task(
+        return self.task(
             "join",
             AddAudioParams(video="v.mp4", audio="a.wav", output="out.mp4"),
             {"v.mp4": self.media.video(1.0), "a.wav": self.media.tone(1.0)},
@@ -89,14 +89,14 @@ class Place:
         """An image in motion; a hundred thousand frames take far longer than any test."""
         params = Img2VidParams(clips=(Clip("i.jpg", "clip.mp4", frames),), width=320, height=180)
         image = {"i.jpg": self.media.image(suffix=".jpg")}
-        return self._task("film", params, image, {"clip.mp4": name}, timeout_s)
+        return self.task("film", params, image, {"clip.mp4": name}, timeout_s)
 
     def films(self, names: list[str]) -> GpuTask:
         """One clip for each of `names`."""
         params = Img2VidParams(clips=tuple(Clip("i.jpg", name, 24) for name in names))
-        return self._task("films", params, {"i.jpg": self.media.image(suffix=".jpg")}, {n: n for n in names})
+        return self.task("films", params, {"i.jpg": self.media.image(suffix=".jpg")}, {n: n for n in names})
 
-    def _task(
+    def task(
         self,
         task_id: str,
         params: Any,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 
 from gpu_dispatch.worker.video.image import load_rgb
 from manifests.errors import ImageTooLarge
+from support.bombs import tiny_png
 
 PEAK = """
 import resource, sys, warnings
@@ -26,22 +25,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 MOST_MIB = 800
 """100 million pixels are 400 MB in Pillow; the rest is what was made of them, and a band at a time."""
-
-
-def tiny_png(path: Path, width: int, height: int, colour: int) -> Path:
-    """A picture whose data end after its first row: decoders take what is missing for black."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    body = (
-        chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(bytes(1 + width * {4: 2, 6: 4}[colour])))
-        + chunk(b"IEND", b"")
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    return path
 
 
 @pytest.mark.parametrize(("colour", "size"), [(6, (10_000, 10_000)), (4, (6000, 16_000))])
