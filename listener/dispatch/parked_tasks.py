@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -36,6 +36,11 @@ class ParkedTasks:
     @property
     def by_share(self) -> Mapping[str, int]:
         return self._counts
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Endpoints that tasks wait for: what becomes free there is theirs."""
+        return self._turns.wanted
 
     def check(self, request: JobRequest) -> None:
         """Raises what ends the run."""
@@ -79,7 +84,7 @@ class ParkedTasks:
 class Turn:
     """A task's place among those that wait for the same endpoints."""
 
-    of: Hashable
+    of: frozenset[str]
     """The endpoints."""
     mine: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is next."""
@@ -93,10 +98,15 @@ class PlaceTurns:
     """
 
     def __init__(self) -> None:
-        self._queues: dict[Hashable, FairQueue[Turn]] = {}
-        self._next: dict[Hashable, Turn] = {}
+        self._queues: dict[frozenset[str], FairQueue[Turn]] = {}
+        self._next: dict[frozenset[str], Turn] = {}
 
-    def join(self, of: Hashable, path: Path) -> Turn:
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The endpoints that somebody waits for."""
+        return frozenset[str]().union(*self._next)
+
+    def join(self, of: frozenset[str], path: Path) -> Turn:
         """The last among those that wait for `of`; `path` says of which folder it is."""
         turn = Turn(of)
         if of in self._next:
@@ -130,7 +140,7 @@ class Waiter:
         self._path = path
         self._turn: Turn | None = None
 
-    def turn(self, of: Hashable) -> asyncio.Event:
+    def turn(self, of: frozenset[str]) -> asyncio.Event:
         """It waits for `of`, where it keeps the turn that it has there; set once it is next."""
         if self._turn and self._turn.of != of:
             self.leave()

@@ -69,6 +69,11 @@ class Scheduler:
         self._clock = clock
         self._priced = frozenset(name for name in pool.names if (spec := pool.spec(name)) and spec.usd_per_s > 0)
 
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Endpoints that tasks wait for."""
+        return self._parked.wanted
+
     async def admit(self, request: JobRequest, *, first: bool) -> None:
         """Waits until a task may be sent: the `first` time at once. Raises TooManyStarts, and what ends the run."""
         self._parked.check(request)
@@ -117,8 +122,9 @@ class Scheduler:
     async def place_now(
         self, request: JobRequest, attempt: int, number: int, never: frozenset[str]
     ) -> Placement | None:
-        """Job `number` of an attempt at an endpoint that is not in `never`; None when no such has room now."""
-        return await self._reserve(request, attempt, number, never, _Search())
+        """Job `number` of an attempt at an endpoint that is not in `never`, and that nobody waits for; None when no
+        such has room now."""
+        return await self._reserve(request, attempt, number, never | self._parked.wanted, _Search())
 
     async def has_room(self, request: JobRequest, used: frozenset[str]) -> bool:
         """Whether an endpoint that is not in `used` would take the task now."""

@@ -112,7 +112,7 @@ class JobWatchdog:
         request = attempt.request
         if attempt.hedged or not job.claims:
             return None
-        if not await self._scheduler.has_room(request, used | self._pool.unclaimed):
+        if not await self._scheduler.has_room(request, used | self._pool.unclaimed | self._scheduler.wanted):
             return None
         attempt.hedged = True
         try:

@@ -56,3 +56,19 @@ async def test_a_task_that_the_store_refuses_keeps_no_place(opened: Opened, prox
     assert (await bench.take("one")).input["task"]["outputs"][0]["in_parts"]
     waiting.cancel()
     await asyncio.wait({waiting})
+
+
+async def test_a_second_job_takes_no_place_that_somebody_waits_for(opened: Opened) -> None:
+    """It asked past those in the queue, and had what became free before the next of them looked."""
+    bench = await opened(concurrency=1)
+    placing, elsewhere = bench.means.placing, frozenset({"two"})
+    first = await placing.place(bench.request("first"), 1, 1, frozenset(), elsewhere)
+    waiting = asyncio.create_task(placing.place(bench.request("waiting"), 1, 1, frozenset(), elsewhere))
+    async with asyncio.timeout(HANG_S):
+        while not placing.parked:
+            await asyncio.sleep(0.02)
+        await bench.ledger.ended(first.row.entry, outcome="done")
+        assert await placing.at_once(bench.request("hedged"), 1, 2, elsewhere) is None
+        placed = await waiting
+    await bench.ledger.ended(placed.row.entry, outcome="done")
+    assert await placing.at_once(bench.request("hedged"), 1, 2, elsewhere)

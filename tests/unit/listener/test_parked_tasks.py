@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from listener.dispatch.parked_tasks import PlaceTurns, Turn
 
+GPU, CPU = frozenset({"gpu"}), frozenset({"cpu", "other"})
+
 
 def joined(turns: PlaceTurns, *folders: str) -> list[Turn]:
-    return [turns.join("gpu", ("b", folder)) for folder in folders]
+    return [turns.join(GPU, ("b", folder)) for folder in folders]
 
 
 def next_of(turns: list[Turn]) -> list[int]:
@@ -35,7 +37,7 @@ def test_who_gives_up_while_it_waits_is_passed_over() -> None:
 
 def test_those_who_wait_for_other_endpoints_do_not_wait_for_each_other() -> None:
     turns = PlaceTurns()
-    here, there = turns.join("gpu", ("b", "a")), turns.join("cpu", ("b", "a"))
+    here, there = turns.join(GPU, ("b", "a")), turns.join(CPU, ("b", "a"))
     assert here.mine.is_set() and there.mine.is_set()
     turns.leave(here)
-    assert turns.join("gpu", ("b", "c")).mine.is_set()
+    assert turns.join(GPU, ("b", "c")).mine.is_set()
