@@ -183,6 +183,8 @@ class GpuTask:
     """BUCKET/FOLDER of the drop, for a backend that keeps a queue of its own: folders take turns in it."""
     short: bool = False
     """Whether its inputs are so small that it should soon be done."""
+    max_output_bytes: int = 0
+    """Of any output, should its inputs allow more (`gpu_dispatch.output_sizes`); 0: what they allow."""
 
 
 @dataclass(frozen=True, slots=True)

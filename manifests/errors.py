@@ -223,7 +223,7 @@ class WorkerCrashed(GpuDropError):
 
 
 class ResourceExhausted(GpuDropError):
-    """A job took more memory, disk or processes than one may have: it would again, so it is not tried again."""
+    """A job took more memory, disk or processes than one may have, or left a larger output: it is not tried again."""
 
     code = "resource_exhausted"
 

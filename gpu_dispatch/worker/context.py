@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from gpu_dispatch.output_sizes import largest_clip, largest_from
 from gpu_dispatch.task import Payload, Progress
 
 P = TypeVar("P")
-
-SMALLEST_LIMIT = 2**28
-"""Bytes any output may have."""
-GROWTH = 64
-"""How many times as large as its inputs an output may be beyond that: speech at 6 kbit/s, kept as AAC, grows 32 times.
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job's private folder (inputs lie in it under their names, outputs are left in it) and its way to report.
 
-    `report` may be called from any thread, as often as one likes; it never blocks and never raises.
+    `report` may be called from any thread, as often as one likes; it never blocks and never raises. `most`: bytes any
+    output may have, 0 for what its inputs allow.
     """
 
     folder: Path
     report: Callable[[Progress], None]
+    most: int = 0
 
     def path(self, name: str) -> Path:
         """The file `name` in the job's folder. Names are the planner's; one with a folder in it is a defect."""
@@ -36,7 +33,11 @@ class Job:
 
     def largest(self, *inputs: str) -> int:
         """How many bytes may come out of these inputs."""
-        return SMALLEST_LIMIT + GROWTH * sum(self.path(name).stat().st_size for name in inputs)
+        return largest_from(sum(self.path(name).stat().st_size for name in inputs), self.most)
+
+    def largest_clip(self, frames: int, width: int, height: int) -> int:
+        """How many bytes a video of so many frames may have."""
+        return largest_clip(frames, width, height, self.most)
 
 
 Operation = Callable[[P, Job], Awaitable[Payload]]

@@ -197,7 +197,7 @@ class _Errand:
                 max_input_bytes=task.max_input_bytes,
                 limits=place.limits,
             ) as transfer:
-                job = Job(folder, partial(meter.tell, OPERATE))
+                job = Job(folder, partial(meter.tell, OPERATE), task.max_output_bytes)
                 await _download(task.inputs, job, transfer, meter)
                 payload = await place.operations(task.params, job)
                 if claim is not None:

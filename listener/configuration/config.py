@@ -200,6 +200,8 @@ class Config(Section, frozen=True):
     """The longest a worker may take for one job."""
     task_max_input: Bytes = MAX_INPUT_BYTES
     """The most that the inputs of one job may hold together."""
+    task_max_output: Bytes | None = None
+    """The most that one output of a worker may hold. Default: 256 MiB, and 64 times its inputs or a clip's frames."""
     prices: dict[str, Usd] = Field(default_factory=dict[str, Usd])
     """US dollars a second, by GPU; those given here are added to RunPod's pools."""
     budgets: BudgetsConfig = BudgetsConfig()

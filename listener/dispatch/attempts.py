@@ -16,6 +16,7 @@ from gpu_dispatch.backend import JobRef
 from listener.defects import DEFECT
 from listener.dispatch.claims import ClaimStore
 from listener.dispatch.dispatcher import Dispatcher
+from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.request import NOBODY_BEGAN, AttemptResult, JobRequest, not_served
 from listener.dispatch.supervisor import AttemptSupervisor
 from listener.dispatch.task_builder import MultipartUploads
@@ -34,6 +35,7 @@ class Attempts:
         supervisor: AttemptSupervisor,
         claims: ClaimStore,
         uploads: MultipartUploads,
+        outputs: OutputSizes,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -42,6 +44,7 @@ class Attempts:
         self._supervisor = supervisor
         self._claims = claims
         self._uploads = uploads
+        self._outputs = outputs
         self._clock = clock
 
     async def execute(self, request: JobRequest, number: int, before: tuple[AttemptResult, ...]) -> AttemptResult:
@@ -51,6 +54,7 @@ class Attempts:
         try:
             jobs = await self._dispatcher.begin(request, number, before)
             result = await self._supervisor.result(attempt, jobs)
+            await self._outputs.check(request, attempt.since)
         except GpuDropError as e:
             return await self._failed(attempt, started, e.info)
         except Exception:
@@ -70,6 +74,8 @@ class Attempts:
 
     async def _failed(self, attempt: ActiveAttempt, started: float, error: ErrorInfo) -> AttemptResult:
         await self._uploads.end(attempt.request)
+        if attempt.last:
+            await self._outputs.clean(attempt.request, attempt.since)
         unserved = attempt.last is not None and not_served(error, attempt.request)
         if unserved and attempt.claims:
             # Whoever may not write this may not be served either: another attempt would be paid for in vain.

@@ -101,6 +101,8 @@ class TaskBuilder:
     """Hosts beside the store's that workers may reach."""
     max_input_bytes: int = MAX_INPUT_BYTES
     """Of all inputs of a task together."""
+    max_output_bytes: int = 0
+    """Of any output; 0: what its inputs allow."""
 
     async def task(
         self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool, lives_s: float = inf
@@ -143,6 +145,7 @@ class TaskBuilder:
             outputs=tuple(outputs),
             timeout_s=timeout_s,
             max_input_bytes=self.max_input_bytes,
+            max_output_bytes=self.max_output_bytes,
             trusted_hosts=(*self.store.trusted_hosts, *self.private_hosts),
         )
 

@@ -99,6 +99,11 @@ class ActiveAttempt:
         return next(reversed(self.jobs.values()), None)
 
     @property
+    def since(self) -> float:
+        """When the first of its jobs was meant to be sent, in epoch seconds."""
+        return min(job.submitted.row.intended for job in self.jobs.values())
+
+    @property
     def claims(self) -> bool:
         """Whether it has left a claim in the store, or may have."""
         return any(job.claims for job in self.jobs.values())

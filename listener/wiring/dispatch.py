@@ -20,6 +20,7 @@ from listener.dispatch.endpoint_pool import EndpointPool, PooledEndpoint
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.limits import Deadlines
 from listener.dispatch.link_guard import LinkGuard
+from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.parked_tasks import ParkedTasks, WaitObserver
 from listener.dispatch.scheduler import Scheduler
 from listener.dispatch.submission import JobRecovery, Submitter
@@ -85,9 +86,9 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     guard = _guard(needs)
     parked = ParkedTasks(needs.ends, needs.wait_observer)
     scheduler = Scheduler(pool, jobs, costs, guard, parked, deadlines=deadlines, clock=clock)
-    uploads = MultipartUploads(store)
+    uploads, most = MultipartUploads(store), config.task_max_output or 0
     hosts = tuple(sorted(config.store.private_hosts))
-    tasks = TaskBuilder(store, claims, uploads, needs.link_s, hosts, config.task_max_input)
+    tasks = TaskBuilder(store, claims, uploads, needs.link_s, hosts, config.task_max_input, most)
     submitter = Submitter(pool, jobs, tasks, patience, deadlines=deadlines)
     recovery = JobRecovery(pool, jobs, claims, submitter, patience)
     dispatcher = Dispatcher(pool, scheduler, submitter, recovery, patience)
@@ -95,13 +96,15 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     watchdog = JobWatchdog(pool, scheduler, dispatcher, recovery, tracker, deadlines=deadlines)
     supervisor = AttemptSupervisor(tracker, watchdog, recovery, claims, needs.ends)
     reaper = ClaimReaper(claims, now=now)
+    outputs = OutputSizes(store, patience, most, config.task_max_input)
+    attempts = Attempts(dispatcher, supervisor, claims, uploads, outputs, clock=clock)
     work: list[Work] = [
         pool.watch(),
         reaper.run(),
         guard.watch(),
         sweep_claims(store, jobs, link_s=needs.link_s, clock=clock),
     ]
-    return BuiltDispatch(Attempts(dispatcher, supervisor, claims, uploads, clock=clock), reaper, parked, work)
+    return BuiltDispatch(attempts, reaper, parked, work)
 
 
 async def _pool(built: BuiltEndpoints, rng: random.Random, stack: AsyncExitStack) -> EndpointPool:

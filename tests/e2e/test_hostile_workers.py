@@ -40,3 +40,22 @@ def test_whatever_a_worker_says_its_run_ends_with_a_word_and_few_jobs(rp: RunPod
             assert len(text) < 30_000 and not any(each in text for each in ("\\u001b", "\\u0000", "\u202e"))
     log = rp.install.log_text()
     assert "so it is said" in log and "\x1b[2J" not in log and "x" * 5000 not in log
+
+
+def test_an_output_ten_times_too_large_is_removed_and_ends_its_run_alone(rp: RunPodInstallation) -> None:
+    """A presigned PUT takes any size: the worker left what it liked, and the run was done."""
+    liar = rp.work(ODD_SWELL=str(10 * 2**20))
+    rp.install.start(task_max_output="1MiB")
+    drops = rp.install.drops
+    drops.put("i.jpg", b"picture")
+    asked = {"images": [{"image": "i.jpg", "duration": 1.0}], "path": "film/"}
+    drops.put("film.job.json", json.dumps(asked).encode())
+    ended = rp.install.failed("film.job.json")
+    assert ended["code"] == "resource_exhausted" and "film/video_1.mp4" in json.dumps(ended)
+    assert not [key for key in drops.listing() if key.startswith("film/")]
+    assert len(rp.there.jobs(rp.endpoint.id)) == 1
+    rp.of(lambda _: liar.kill())
+    rp.work()
+    drops.put("honest.job.json", json.dumps({**asked, "path": "honest/"}).encode())
+    assert rp.install.done("honest.job.json")["videos"]
+    assert drops.get("honest/video_1.mp4")

@@ -38,6 +38,7 @@ from listener.dispatch.endpoint_pool import EndpointPool, PooledEndpoint, Remove
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.limits import Deadlines
 from listener.dispatch.link_guard import LinkGuard
+from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.parked_tasks import ParkedTasks
 from listener.dispatch.request import AttemptResult, JobRequest
 from listener.dispatch.scheduler import Scheduler
@@ -132,7 +133,8 @@ class Bench:
         )  # fmt: skip
         watchdog = JobWatchdog(self.pool, scheduler, dispatcher, recovery, tracker, deadlines=DEADLINES)
         supervisor = AttemptSupervisor(tracker, watchdog, recovery, self.claims, self.ends)
-        return Attempts(dispatcher, supervisor, self.claims, self.uploads, clock=self.clock)
+        outputs = OutputSizes(self.store, self.patience)
+        return Attempts(dispatcher, supervisor, self.claims, self.uploads, outputs, clock=self.clock)
 
     def request(self, run_id: str = "run", model: str = "quick") -> JobRequest:
         bucket = self.store.buckets[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpu_dispatch.task import Clip, Img2VidParams, Progress, VideoFile, Videos
-from gpu_dispatch.worker.context import SMALLEST_LIMIT, Job
+from gpu_dispatch.worker.context import Job
 from gpu_dispatch.worker.video.encoder import BT709_TAGS, FASTSTART, Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from gpu_dispatch.worker.video.image import load_rgb
@@ -68,7 +68,7 @@ class KenBurns:
 
             async def attempt(encoder: EncoderName) -> int:
                 args = [*_raw_input(params), *_output(params, encoder, threads), str(output.absolute())]
-                largest = SMALLEST_LIMIT + clip.frames * params.width * params.height * 3 // 2
+                largest = job.largest_clip(clip.frames, params.width, params.height)
                 feed = _feeder(job.path(clip.image), clip, params, count)
                 done = await self.ffmpeg.run(
                     args, name=clip.image, doing="encoding the clip", feed=feed, largest=largest
