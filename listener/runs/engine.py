@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
 from dbos import error as dbos_error
@@ -20,8 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from listener.ledger.database import chunks
 from listener.ledger.files import prepare_sqlite
+from listener.runs.engine_base import Fate, Story
 from listener.runs.engine_setup import quieten, refuse_pickle, silence, start_error
-from listener.runs.steps import DurableSteps, Jobs, Released, Steps
+from listener.runs.steps import DurableSteps, Jobs, Released
 from listener.runs.stories import Stories
 from manifests.errors import StoreUnavailable
 
@@ -40,17 +41,6 @@ _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _BATCH = 200
 _THREADS = 8
 """For the engine's database and every `to_thread`. More of them only wait for one another: 32 cost a fifth more."""
-
-Fate = Literal["going on", "over", "broken"]
-"""How a run stands in the engine: its story goes on, has come to its end, or was broken off and will not go on."""
-
-
-class Story(Protocol):
-    """What the engine runs. Both calls are started again from the top after a crash; only `Steps` remembers."""
-
-    async def run(self, request: Any, steps: Steps) -> None: ...
-
-    async def job(self, request: Any, steps: Steps) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

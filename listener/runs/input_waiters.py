@@ -20,7 +20,7 @@ from listener.clock import Clock
 from listener.ledger.input_waits import InputWait, InputWaitLedger, WaitingRun
 from listener.ledger.runs import RunRow
 from listener.run_request import RunRequest
-from listener.runs.engine import Engine
+from listener.runs.engine_base import RunEngine
 from listener.runs.input_search import InputsAwaited
 from listener.runs.steps import Released
 from listener.signals import Arrivals
@@ -79,7 +79,7 @@ class InputWaiters:
                 self._growing[run_id] = dict.fromkeys(why.growing, "")
             self._arrivals.any.set()
 
-    async def run(self, engine: Engine) -> None:
+    async def run(self, engine: RunEngine) -> None:
         """Until cancelled."""
         now = asyncio.get_running_loop().time
         last, tidied = now(), False
@@ -107,7 +107,7 @@ class InputWaiters:
         except TimeoutError:
             pass
 
-    async def _begin(self, engine: Engine) -> None:
+    async def _begin(self, engine: RunEngine) -> None:
         """What has left the engine waits in the ledger; the engine forgets it first.
 
         Cut off in between, a run is one that the engine has lost, and is told again.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.waiting import Backoff
 from handlers.base import Plan
-from listener.dispatch.attempts import Attempts
-from listener.dispatch.claim_reaper import ClaimReaper
 from listener.dispatch.request import AttemptResult, JobRequest
 from listener.ledger.runs import RunLedger
 from listener.patience import Patience
@@ -85,9 +84,23 @@ def job_requests(run: RunRequest, operation: str, plan: Plan) -> list[JobRequest
     ]
 
 
+class TaskAttempts(Protocol):
+    """What a run asks of dispatch; `listener.dispatch.attempts.Attempts` is it."""
+
+    async def execute(self, request: JobRequest, number: int, before: tuple[AttemptResult, ...]) -> AttemptResult: ...
+
+
+class EndedAttempts(Protocol):
+    """What becomes of claims and answers afterwards; `listener.dispatch.claim_reaper.ClaimReaper` sees to it."""
+
+    async def retire(self, request: JobRequest, attempt: int, *, alone: bool) -> bool: ...
+
+    async def delete_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None: ...
+
+
 class JobRunner:
     def __init__(
-        self, attempts: Attempts, reaper: ClaimReaper, ends: Ends, runs: RunLedger, patience: Patience
+        self, attempts: TaskAttempts, reaper: EndedAttempts, ends: Ends, runs: RunLedger, patience: Patience
     ) -> None:
         self._attempts = attempts
         self._reaper = reaper

@@ -18,7 +18,7 @@ from listener.ledger.run_states import state_after
 from listener.ledger.runs import RunLedger, RunRow
 from listener.run_request import RunRequest
 from listener.runs.adoption import Adoption
-from listener.runs.engine import Engine, Fate
+from listener.runs.engine_base import Fate, RunEngine
 from manifests.errors import GpuDropError, RunSuperseded
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.recovery")
@@ -34,7 +34,7 @@ class Recovery:
     """`clock` gives epoch seconds."""
 
     def __init__(
-        self, engine: Engine, runs: RunLedger, adoption: Adoption, cluster: Cluster, *, clock: Callable[[], float]
+        self, engine: RunEngine, runs: RunLedger, adoption: Adoption, cluster: Cluster, *, clock: Callable[[], float]
     ) -> None:
         self._engine = engine
         self._runs = runs

@@ -11,7 +11,7 @@ import structlog
 
 from listener.ledger.runs import RunLedger, RunRow
 from listener.runs.admission import Admission
-from listener.runs.engine import Engine
+from listener.runs.engine_base import RunEngine
 from manifests.error_groups import gathered
 from manifests.errors import StoreUnavailable
 
@@ -35,7 +35,7 @@ _LOOK_S = 5.0
 _RETRY_S = 2.0
 
 
-async def begin_again(engine: Engine, runs: RunLedger, *, member: str, of: str) -> list[RunRow]:
+async def begin_again(engine: RunEngine, runs: RunLedger, *, member: str, of: str) -> list[RunRow]:
     """Claims for `member` what `of`, who is gone, left unfinished under another version of the recorded steps.
 
     Submitted again, these are told from the top: what matters of their past, jobs above all, is in the ledger. Claimed
@@ -65,7 +65,7 @@ class Starter:
     def __init__(
         self,
         runs: RunLedger,
-        engine: Engine,
+        engine: RunEngine,
         wanted: asyncio.Event,
         *,
         member: str,

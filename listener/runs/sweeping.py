@@ -9,7 +9,7 @@ import structlog
 
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.runs import RunLedger
-from listener.runs.engine import Engine
+from listener.runs.engine_base import RunEngine
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sweeping")
@@ -18,7 +18,7 @@ EVERY_S = 3600.0
 
 
 async def sweep_old_runs(
-    engine: Engine, runs: RunLedger, callbacks: CallbackLedger, *, keep_s: float, clock: Callable[[], float]
+    engine: RunEngine, runs: RunLedger, callbacks: CallbackLedger, *, keep_s: float, clock: Callable[[], float]
 ) -> None:
     """At once, and then every hour, until cancelled. `clock` gives epoch seconds."""
     while True:

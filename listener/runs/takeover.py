@@ -9,7 +9,7 @@ import structlog
 from listener.cluster.base import Cluster
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.runs import RunLedger
-from listener.runs.engine import Engine
+from listener.runs.engine_base import RunEngine
 from listener.runs.starting import begin_again
 from manifests.errors import StoreUnavailable
 
@@ -22,7 +22,7 @@ GRACE_S = 6.0
 _WATCH_S = 0.2
 
 
-async def take_over(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxLedger) -> None:
+async def take_over(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
     """Until cancelled. Runs go on where they were, keys are looked at by whoever claims them first."""
     while True:
         try:
@@ -43,7 +43,7 @@ async def _calm(cluster: Cluster, for_s: float) -> None:
             until = now() + GRACE_S
 
 
-async def _look(cluster: Cluster, engine: Engine, runs: RunLedger, inbox: InboxLedger) -> None:
+async def _look(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
     busy = await engine.executors() | await runs.members() | await inbox.holders()
     others = busy - {cluster.member, ""}
     if not others:

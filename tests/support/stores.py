@@ -19,6 +19,7 @@ from minio.deleteobjects import DeleteObject
 
 from listener.configuration.credentials import AccessKeys
 from listener.stores.folder import FolderStore
+from listener.stores.memory import MemoryStore
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
 from support.deadlines import HANG_S
@@ -134,6 +135,11 @@ async def s3_store(s3_settings: S3Settings) -> AsyncIterator[S3Store]:
     store = S3Store(s3_settings)
     yield store
     await store.close()
+
+
+@pytest.fixture
+def memory_store() -> MemoryStore:
+    return MemoryStore()
 
 
 @pytest.fixture

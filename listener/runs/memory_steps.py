@@ -1,0 +1,133 @@
+"""Recorded steps in this process's memory: for tests of what runs do, told and told again in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from listener.runs.steps import Steps, adapter_of, recalled
+from manifests.error_groups import gathered
+from manifests.errors import ErrorInfo, GpuDropError
+
+T = TypeVar("T")
+JobStory = Callable[[Any, Steps], Awaitable[Any]]
+Sleep = Callable[[float], Awaitable[None]]
+
+_ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """What one story has done so far; it outlives the tellings, and answers whoever tells the story from the top."""
+
+    steps: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Name and outcome of each, as JSON, in order."""
+    children: dict[int, StepRecord] = field(default_factory=dict[int, "StepRecord"])
+    """By their number."""
+    answer: str | None = None
+    """A child's, as JSON; None: it has not ended."""
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.steps]
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far a telling has come in its record."""
+
+    record: StepRecord
+    next: int = 0
+
+
+class MemorySteps:
+    """`Steps` of one telling of the story that `record` belongs to.
+
+    `job` is how a child is told. `sleep` waits; what it does not wait for, no test has to. `clock` gives epoch seconds.
+    """
+
+    def __init__(
+        self,
+        record: StepRecord | None = None,
+        job: JobStory | None = None,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._place = _Place(StepRecord() if record is None else record)
+        self._job = job
+        self._sleep = sleep
+        self._clock = clock
+        self._resumed = False
+
+    @property
+    def resumed(self) -> bool:
+        return self._resumed
+
+    async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
+        """Raises RuntimeError when another step was recorded here: the story has changed since it was told."""
+        adapter: TypeAdapter[T] = adapter_of(kind)
+        recorded = self._recall(name)
+        if recorded is None:
+            try:
+                value = await work()
+            except GpuDropError as e:
+                self._record(name, {"error": _ERROR.dump_python(e.info, mode="json")})
+                raise GpuDropError.from_info(e.info) from e
+            self._record(name, {"value": adapter.dump_python(value, mode="json")})
+            return value
+        self._resumed = True
+        if "error" in recorded:
+            raise GpuDropError.from_info(_ERROR.validate_python(recorded["error"]))
+        return recalled(adapter, recorded)
+
+    async def pause(self, seconds: float) -> None:
+        recorded = self._recall("pause")
+        until = self._clock() + seconds if recorded is None else float(recorded["value"])
+        if recorded is None:
+            self._record("pause", {"value": until})
+        await self._sleep(max(0.0, until - self._clock()))
+
+    async def children(self, requests: Sequence[Any]) -> list[Any]:
+        if self._job is None:
+            raise RuntimeError("a job has no children")
+        if len(requests) == 1:
+            return [await self._job(requests[0], self._inside())]
+        job, record = self._job, self._place.record
+        told = (
+            self._child(job, request, record.children.setdefault(i, StepRecord())) for i, request in enumerate(requests)
+        )
+        return await gathered(told)
+
+    def _inside(self) -> MemorySteps:
+        """Steps of the only child: they join this story's own."""
+        steps = MemorySteps(self._place.record, sleep=self._sleep, clock=self._clock)
+        steps._place = self._place
+        return steps
+
+    async def _child(self, job: JobStory, request: Any, record: StepRecord) -> Any:
+        if record.answer is None:
+            answer = await job(request, MemorySteps(record, sleep=self._sleep, clock=self._clock))
+            record.answer = json.dumps(answer)
+        return json.loads(record.answer)
+
+    def _recall(self, name: str) -> Any:
+        """What was recorded of the step that comes next; None: nothing yet."""
+        place = self._place
+        if place.next >= len(place.record.steps):
+            return None
+        known, text = place.record.steps[place.next]
+        if known != name:
+            raise RuntimeError(f"the step {known!r} was recorded where {name!r} comes now")
+        place.next += 1
+        return json.loads(text)
+
+    def _record(self, name: str, document: Any) -> None:
+        self._place.record.steps.append((name, json.dumps(document)))
+        self._place.next += 1
