@@ -16,5 +16,6 @@ pytest_plugins = (
     "support.installation",
     "support.receiver",
     "support.attempts",
+    "support.runs",
     "support.runpod.fixtures",
 )

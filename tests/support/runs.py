@@ -1,0 +1,336 @@
+"""Runs told in this process: a store and steps in memory, a real ledger, and attempts that end as a test says.
+
+    run = await bench.drop("talk", {"audio": "a.mp3"})    # the manifest lies there, the run is accepted
+    await bench.tell(run)                                 # one life, to the end of the story
+    bench.document(run, "done")
+
+Nobody waits for the wall clock: `bench.moment` is what all parts take for the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import TypeAdapter
+
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
+from handlers.img2vid import SplitLimits
+from handlers.registry import load_registry
+from listener.clock import Clock
+from listener.dispatch.request import JobRequest, Tried
+from listener.ledger.callbacks import CallbackLedger
+from listener.ledger.database import Database
+from listener.ledger.objects import ObjectLedger
+from listener.ledger.owners import OutputOwners
+from listener.ledger.runs import RunLedger, RunRow
+from listener.parsers import Parsers
+from listener.patience import Patience
+from listener.process_pool import ProcessPool
+from listener.runs.admission import Admission
+from listener.runs.adoption import Adoption
+from listener.runs.board import Board
+from listener.runs.callback_notes import CallbackNotes
+from listener.runs.callbacks import CallbackSettings
+from listener.runs.closing import Closer
+from listener.runs.collaborators import Collaborators
+from listener.runs.fence import Fence
+from listener.runs.fetching import Fetcher
+from listener.runs.file_room import FileRoom
+from listener.runs.inputs import InputFinder
+from listener.runs.jobs import JobRunner
+from listener.runs.memory_steps import MemorySteps, StepRecord
+from listener.runs.outbox import Outbox
+from listener.runs.outputs import OutputKeys
+from listener.runs.pipeline import Pipeline
+from listener.runs.reading import ManifestReader
+from listener.runs.request import RunRequest, run_id_of
+from listener.runs.seal import UNSEALED, Seal
+from listener.signals import Arrivals, Ends
+from listener.stores.memory import MemoryStore
+from listener.triggers import Trigger
+from manifests.errors import GpuDropError
+from manifests.media import ReferencePolicy
+from manifests.names import Sidecar
+from support.deadlines import HANG_S
+from support.transcripts import spoken, transcript
+
+BUCKET = "drop"
+NOW = 1_800_000_000.0
+SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZXNlIHRlc3RzIGFsb25l"
+
+_REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+
+Call = Literal["head", "read", "get", "write", "put", "create", "replace", "delete", "list", "sign"]
+
+
+class Unhurried(random.Random):
+    """Every wait that chance may shorten is none."""
+
+    def random(self) -> float:
+        return 0.0
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(a, b)
+
+
+@dataclass
+class Moment:
+    """The time, in epoch seconds, until somebody sets it."""
+
+    now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TroubledStore(MemoryStore):
+    """Fails when it is told to: `trouble("head", "a.mp3", error, times=2)`; the key "" stands for every one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__((BUCKET,), **options)
+        self.calls: list[tuple[str, str]] = []
+        self.before: dict[tuple[str, str], Callable[[], Any]] = {}
+        self._troubles: dict[tuple[str, str], tuple[GpuDropError, int]] = {}
+
+    def trouble(self, call: Call, key: str, error: GpuDropError, *, times: int = 1) -> None:
+        self._troubles[call, key] = error, times
+
+    async def _met(self, call: Call, key: str) -> None:
+        self.calls.append((call, key))
+        if work := self.before.pop((call, key), None):
+            await work()
+        for at in ((call, key), (call, "")):
+            error, left = self._troubles.get(at, (None, 0))
+            if error and left:
+                self._troubles[at] = error, left - 1
+                raise error
+
+    async def head(self, bucket: str, key: str) -> Any:
+        await self._met("head", key)
+        return await super().head(bucket, key)
+
+    async def get(self, bucket: str, key: str, *, max_bytes: int) -> Any:
+        await self._met("get", key)
+        return await super().get(bucket, key, max_bytes=max_bytes)
+
+    async def write(self, bucket: str, key: str, data: bytes, **options: Any) -> Any:
+        await self._met("write", key)
+        return await super().write(bucket, key, data, **options)
+
+    async def replace(self, bucket: str, key: str, data: bytes, **options: Any) -> Any:
+        await self._met("replace", key)
+        return await super().replace(bucket, key, data, **options)
+
+    async def delete(self, bucket: str, key: str) -> None:
+        await self._met("delete", key)
+        await super().delete(bucket, key)
+
+
+@dataclass
+class ScriptedAttempts:
+    """Dispatch, as a run knows it: attempts end as `ends` says, by job and attempt; the others do their work."""
+
+    store: MemoryStore
+    clock: Callable[[], float]
+    ends: dict[tuple[int, int], Tried | GpuDropError | Callable[[JobRequest], Any]] = field(
+        default_factory=dict[Any, Any]
+    )
+    made: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    forgotten: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    dropped: list[tuple[str, int, bool]] = field(default_factory=list[tuple[str, int, bool]])
+    forgets: bool = True
+
+    async def carry_out(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> Tried:
+        assert len(before) == attempt - 1
+        self.made.append((request.index, attempt))
+        end = self.ends.get((request.index, attempt))
+        if callable(end):
+            end = await end(request)
+        if isinstance(end, Tried):
+            return end
+        now, job = self.clock(), JobRef("gpu", "gpu", f"job-{request.index}-{attempt}")
+        if end is not None:
+            return Tried(now, now, job, error=end.info, usd=0.5, marks=True)
+        return Tried(now, now, job, result=await self.worked(request), usd=0.5, marks=True, alone=True)
+
+    async def worked(self, request: JobRequest) -> GpuResult:
+        """What a worker leaves, and answers."""
+        for target in request.task.outputs:
+            await self.store.put(request.bucket, target.key, target.name.encode(), content_type=target.content_type)
+        match request.task.params:
+            case TranscribeParams():
+                return GpuResult(request.task_id, payload=transcript(spoken("so it is said")), execution_ms=1000)
+            case Img2VidParams(clips=clips):
+                files = [VideoFile(c.output, len(c.output), c.frames / 24, 320, 180, c.frames) for c in clips]
+                return GpuResult(request.task_id, payload=Videos(tuple(files), "libx264"), execution_ms=1000)
+            case params:
+                files = [VideoFile(t.name, len(t.name), 1.0, 320, 180, 24) for t in request.task.outputs]
+                assert files, params
+                return GpuResult(request.task_id, payload=Videos(tuple(files), "libx264"), execution_ms=1000)
+
+    async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
+        del alone
+        self.forgotten.append((request.task_id, attempt))
+        return self.forgets
+
+    async def drop_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
+        assert bucket == BUCKET
+        self.dropped.append((task_id, attempt, claimed))
+
+
+@dataclass
+class RunBench:
+    store: TroubledStore
+    database: Database
+    runs: RunLedger
+    objects: ObjectLedger
+    callbacks: CallbackLedger
+    attempts: ScriptedAttempts
+    parts: Collaborators
+    moment: Moment
+    arrivals: Arrivals
+    fence: Fence
+    records: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
+    slept: list[float] = field(default_factory=list[float])
+
+    @property
+    def story(self) -> Pipeline:
+        return Pipeline(self.parts)
+
+    async def put(self, key: str, data: bytes | Mapping[str, Any] = b"sound", *, run_id: str = "") -> None:
+        text = data if isinstance(data, bytes) else json.dumps(data).encode()
+        await self.store.write(BUCKET, key, text, content_type="", run_id=run_id)
+
+    async def get(self, key: str) -> bytes | None:
+        return await self.store.read(BUCKET, key, max_bytes=2**30)
+
+    async def keys(self, prefix: str = "") -> set[str]:
+        return {each.key async for each in self.store.list(BUCKET, prefix)}
+
+    async def drop(self, name: str, manifest: bytes | Mapping[str, Any], **changes: Any) -> RunRequest:
+        """`changes` are the trigger's, or the run's."""
+        key = name if "." in name else f"{name}.job.json"
+        await self.put(key, manifest)
+        return await self.accept(key, **changes)
+
+    async def accept(self, key: str, **changes: Any) -> RunRequest:
+        """A run of what lies under `key`."""
+        meta = await self.store.head(BUCKET, key)
+        assert meta
+        of_run = {name: changes.pop(name) for name in RunRequest.__slots__ if name in changes}
+        given: dict[str, Any] = {"name": "manifests", **changes}
+        trigger = Trigger(**given)
+        now = self.moment()
+        run = RunRequest(
+            run_id_of(BUCKET, key, meta.version), BUCKET, key, meta.version, trigger, now, now, "test"
+        )  # fmt: skip
+        run = replace(run, **of_run)
+        request = _REQUEST.dump_python(run, mode="json")
+        row = RunRow(run.run_id, BUCKET, key, trigger.name, "accepted", now, now, request, member="m1")
+        assert await self.runs.add(row)
+        return run
+
+    def steps(self, run: RunRequest) -> MemorySteps:
+        record = self.records.setdefault(run.run_id, StepRecord())
+        return MemorySteps(record, self.story.job, sleep=self._sleep, clock=self.moment)
+
+    async def tell(self, run: RunRequest) -> None:
+        """The run's story from the top, answered by what is recorded of it."""
+        async with asyncio.timeout(HANG_S):
+            await self.story.run(_REQUEST.dump_python(run, mode="json"), self.steps(run))
+
+    async def document(self, run: RunRequest, kind: Sidecar) -> dict[str, Any] | None:
+        data = await self.get(run.sidecar(kind))
+        return json.loads(data) if data else None
+
+    async def done(self, run: RunRequest) -> dict[str, Any]:
+        document = await self.document(run, "done")
+        assert document, await self.document(run, "error")
+        return document
+
+    async def failed(self, run: RunRequest) -> dict[str, Any]:
+        document = await self.document(run, "error")
+        assert document, await self.document(run, "done")
+        return document
+
+    async def state(self, run: RunRequest) -> str:
+        row = await self.runs.find(run.run_id)
+        assert row
+        return row.state
+
+    async def until(self, look: Callable[[], Any]) -> None:
+        async with asyncio.timeout(HANG_S):
+            while not (found := look()) or (asyncio.iscoroutine(found) and not await found):
+                await asyncio.sleep(0.001)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.moment.now += seconds
+
+
+async def opened(
+    folder: Path, stack: AsyncExitStack, *, secret: str = "", grows: bool = False, split: int = 2, **parts: Any
+) -> RunBench:
+    """`secret` signs callbacks; `grows`: objects may be half-written; `parts` replace single collaborators."""
+    database = Database(f"sqlite:///{folder / 'ledger.sqlite'}")
+    await database.open()
+    stack.push_async_callback(database.close)
+    moment = Moment()
+    store = TroubledStore(clock=moment)
+    clock = Clock(moment, moment)
+    runs, objects, callbacks = RunLedger(database), ObjectLedger(database), CallbackLedger(database)
+    ends, arrivals, rng = Ends(), Arrivals(), Unhurried()
+    patience = Patience(rng)
+    board = Board(store, runs, clock, _spent, member="m1")
+    stack.push_async_callback(board.end)
+    fence = Fence(store, runs)
+    seal = Seal(secret) if secret else UNSEALED
+    parsers = Parsers()
+    stack.push_async_callback(parsers.close)
+    registry = load_registry(img2vid=SplitLimits(split, 3))
+    attempts = ScriptedAttempts(store, clock)
+    admission = Admission(lambda: None)
+    notes = CallbackNotes(store, runs)
+    settings = CallbackSettings(secret, frozenset({"127.0.0.1"}))
+    collaborators = Collaborators(
+        reader=ManifestReader(store, registry.models, (), parsers=parsers),
+        registry=registry,
+        finder=InputFinder(store, Fetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
+        runner=JobRunner(attempts, ends, runs, patience),
+        closer=Closer(store, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
+        adoption=Adoption(objects, runs, board, fence, clock=clock, seal=seal),
+        outbox=Outbox(callbacks, notes, settings, member="m1", clock=clock, rng=rng),
+        board=board,
+        outputs=OutputKeys(store, OutputOwners(database)),
+        ends=ends,
+        clock=clock,
+        patience=patience,
+        pool=ProcessPool(os.environ, parent=folder),
+        parsers=parsers,
+        room=FileRoom(),
+        admission=admission,
+    )
+    return RunBench(
+        store, database, runs, objects, callbacks, attempts, replace(collaborators, **parts), moment, arrivals, fence
+    )  # fmt: skip
+
+
+async def _spent(run_id: str) -> float | None:
+    del run_id
+    return 1.25
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[RunBench]:
+    async with AsyncExitStack() as stack:
+        yield await opened(tmp_path, stack)
