@@ -13,7 +13,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,13 +217,13 @@ class RunBench:
     async def keys(self, prefix: str = "") -> set[str]:
         return {each.key async for each in self.store.list(BUCKET, prefix)}
 
-    async def drop(self, name: str, manifest: bytes | Mapping[str, Any], **changes: Any) -> RunRequest:
+    async def drop(self, name: str, manifest: bytes | Mapping[str, Any], /, **changes: Any) -> RunRequest:
         """`changes` are the trigger's, or the run's."""
         key = name if "." in name else f"{name}.job.json"
         await self.put(key, manifest)
         return await self.accept(key, **changes)
 
-    async def accept(self, key: str, **changes: Any) -> RunRequest:
+    async def accept(self, key: str, /, **changes: Any) -> RunRequest:
         """A run of what lies under `key`."""
         meta = await self.store.head(BUCKET, key)
         assert meta
@@ -268,10 +268,16 @@ class RunBench:
         assert row
         return row.state
 
-    async def until(self, look: Callable[[], Any]) -> None:
+    async def until(self, look: Callable[[], object]) -> None:
         async with asyncio.timeout(HANG_S):
-            while not (found := look()) or (asyncio.iscoroutine(found) and not await found):
+            while not look():
                 await asyncio.sleep(0.001)
+
+    async def eventually(self, look: Callable[[], Awaitable[bool]]) -> None:
+        """As `until`, for what has to be asked."""
+        async with asyncio.timeout(HANG_S):
+            while not await look():
+                await asyncio.sleep(0.005)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -279,39 +285,46 @@ class RunBench:
 
 
 async def opened(
-    folder: Path, stack: AsyncExitStack, *, secret: str = "", grows: bool = False, split: int = 2, **parts: Any
+    folder: Path,
+    stack: AsyncExitStack,
+    *,
+    secret: str = "",
+    grows: bool = False,
+    split: int = 2,
+    store: type[TroubledStore] = TroubledStore,
+    **parts: Any,
 ) -> RunBench:
     """`secret` signs callbacks; `grows`: objects may be half-written; `parts` replace single collaborators."""
     database = Database(f"sqlite:///{folder / 'ledger.sqlite'}")
     await database.open()
     stack.push_async_callback(database.close)
     moment = Moment()
-    store = TroubledStore(clock=moment)
+    there = store(clock=moment)
     clock = Clock(moment, moment)
     runs, objects, callbacks = RunLedger(database), ObjectLedger(database), CallbackLedger(database)
     ends, arrivals, rng = Ends(), Arrivals(), Unhurried()
     patience = Patience(rng)
-    board = Board(store, runs, clock, _spent, member="m1")
+    board = Board(there, runs, clock, _spent, member="m1")
     stack.push_async_callback(board.end)
-    fence = Fence(store, runs)
+    fence = Fence(there, runs)
     seal = Seal(secret) if secret else UNSEALED
     parsers = Parsers()
     stack.push_async_callback(parsers.close)
     registry = load_registry(img2vid=SplitLimits(split, 3))
-    attempts = ScriptedAttempts(store, clock)
+    attempts = ScriptedAttempts(there, clock)
     admission = Admission(lambda: None)
-    notes = CallbackNotes(store, runs)
+    notes = CallbackNotes(there, runs)
     settings = CallbackSettings(secret, frozenset({"127.0.0.1"}))
     collaborators = Collaborators(
-        reader=ManifestReader(store, registry.models, (), parsers=parsers),
+        reader=ManifestReader(there, registry.models, (), parsers=parsers),
         registry=registry,
-        finder=InputFinder(store, Fetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
+        finder=InputFinder(there, Fetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
         runner=JobRunner(attempts, ends, runs, patience),
-        closer=Closer(store, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
+        closer=Closer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
         adoption=Adoption(objects, runs, board, fence, clock=clock, seal=seal),
         outbox=Outbox(callbacks, notes, settings, member="m1", clock=clock, rng=rng),
         board=board,
-        outputs=OutputKeys(store, OutputOwners(database)),
+        outputs=OutputKeys(there, OutputOwners(database)),
         ends=ends,
         clock=clock,
         patience=patience,
@@ -321,7 +334,7 @@ async def opened(
         admission=admission,
     )
     return RunBench(
-        store, database, runs, objects, callbacks, attempts, replace(collaborators, **parts), moment, arrivals, fence
+        there, database, runs, objects, callbacks, attempts, replace(collaborators, **parts), moment, arrivals, fence
     )  # fmt: skip
 
 
