@@ -28,6 +28,7 @@ from handlers.img2vid import SplitLimits
 from handlers.registry import load_registry
 from listener.clock import Clock
 from listener.dispatch.request import JobRequest, Tried
+from listener.fair_shares import share_of
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
@@ -62,6 +63,7 @@ from manifests.errors import GpuDropError
 from manifests.media import ReferencePolicy
 from manifests.names import Sidecar
 from support.deadlines import HANG_S
+from support.held_store import RunRecords
 from support.transcripts import spoken, transcript
 
 BUCKET = "drop"
@@ -224,10 +226,11 @@ class RunBench:
         return await self.accept(key, **changes)
 
     async def accept(self, key: str, /, **changes: Any) -> RunRequest:
-        """A run of what lies under `key`."""
+        """A run of what lies under `key`; `member` has claimed it."""
         meta = await self.store.head(BUCKET, key)
         assert meta
         of_run = {name: changes.pop(name) for name in RunRequest.__slots__ if name in changes}
+        member: str = changes.pop("member", "m1")
         given: dict[str, Any] = {"name": "manifests", **changes}
         trigger = Trigger(**given)
         now = self.moment()
@@ -236,7 +239,10 @@ class RunBench:
         )  # fmt: skip
         run = replace(run, **of_run)
         request = _REQUEST.dump_python(run, mode="json")
-        row = RunRow(run.run_id, BUCKET, key, trigger.name, "accepted", now, now, request, member="m1")
+        share = share_of(BUCKET, key)
+        row = RunRow(
+            run.run_id, BUCKET, key, trigger.name, "accepted", now, now, request, member=member, share=share
+        )  # fmt: skip
         assert await self.runs.add(row)
         return run
 
@@ -267,6 +273,10 @@ class RunBench:
         row = await self.runs.find(run.run_id)
         assert row
         return row.state
+
+    async def set_back(self, run: RunRequest) -> None:
+        """As if the end of the run had not been recorded."""
+        await RunRecords(self.database, self.runs, self.objects).set_back(run.run_id)
 
     async def until(self, look: Callable[[], object]) -> None:
         async with asyncio.timeout(HANG_S):
