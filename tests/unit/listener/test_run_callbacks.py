@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.runs.callback_answers import CallbackOutcome
@@ -118,10 +119,11 @@ async def test_a_receiver_that_is_not_there_is_called_again(bench: RunBench, run
     assert (row.state, row.host) == ("waiting", "127.0.0.1:1")
 
 
-async def test_an_answer_that_breaks_off_has_been_heard() -> None:
+@pytest.mark.parametrize("headers", [b"Content-Length: 100", b"Content-Encoding: gzip\r\nContent-Length: 2"])
+async def test_an_answer_that_breaks_off_or_cannot_be_unpacked_has_been_heard(headers: bytes) -> None:
     async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"{}")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\nok")
         await writer.drain()
         writer.close()
 
@@ -248,3 +250,65 @@ async def test_a_ledger_that_is_away_ends_nothing(bench: RunBench, ledger: Callb
     assert not done
     working.cancel()
     await asyncio.wait({working})
+
+
+class Troubled(CallbackLedger):
+    """Fails once at what `at` names, with `error`."""
+
+    def __init__(self, database: Database, at: str, error: Exception) -> None:
+        super().__init__(database)
+        self._at = at
+        self._error: Exception | None = error
+
+    def _met(self, call: str) -> None:
+        if call == self._at and (error := self._error):
+            self._error = None
+            raise error
+
+    async def record(self, row: CallbackRow) -> None:
+        self._met("record")
+        await super().record(row)
+
+    async def noted(self, row: CallbackRow, state: str) -> None:
+        self._met("noted")
+        await super().noted(row, state)
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [
+        ("record", StoreUnavailable("It is away.")),
+        ("noted", StoreUnavailable("It is away.")),
+        ("noted", KeyError("a defect")),
+    ],
+)
+async def test_what_cannot_be_recorded_is_not_posted_again(
+    bench: RunBench, run: RunRequest, receiver: Receiver, at: str, error: Exception
+) -> None:
+    ledger = Troubled(bench.database, at, error)
+    notes = CallbackNotes(bench.store, bench.runs)
+    settings = CallbackSettings(private_hosts=HERE)
+    outbox = Outbox(ledger, notes, settings, member="m1", clock=bench.parts.clock, rng=random.Random(1))
+    await outbox.add(run.run_id, receiver.url, b"{}")
+    working = asyncio.ensure_future(outbox.run())
+
+    async def told() -> bool:
+        return "callback" in await bench.done(run)
+
+    await bench.eventually(told)
+    # Its lease ends; whoever has it then finds that it was heard.
+    bench.moment.now += 120.0
+    working.cancel()
+    await asyncio.wait({working})
+    assert (await noted(bench, run, outbox)).state == "delivered"
+    assert len(receiver.heard) == 1
+
+
+async def test_a_defect_is_an_attempt_that_failed(bench: RunBench, run: RunRequest, receiver: Receiver) -> None:
+    nonsense: Any = None
+    notes = CallbackNotes(bench.store, bench.runs)
+    settings = CallbackSettings(private_hosts=nonsense)
+    outbox = Outbox(bench.callbacks, notes, settings, member="m1", clock=bench.parts.clock, rng=random.Random(1))
+    await outbox.add(run.run_id, receiver.url, b"{}")
+    row = await noted(bench, run, outbox)
+    assert (row.state, row.attempts, row.last_error) == ("waiting", 1, DEFECT.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,12 +30,15 @@ ASKED = Asked("transcribe", {"operation": "transcribe"}, None)
 class Others(Alone):
     """A listener among others, of whom `gone` are gone."""
 
-    def __init__(self, *gone: str) -> None:
+    def __init__(self, *gone: str, look: Callable[[], None]) -> None:
+        """`look` is called before the others are told of."""
         super().__init__()
         self._gone = gone
+        self._look = look
 
     @asynccontextmanager
     async def orphans(self, among: Collection[str]) -> AsyncGenerator[tuple[str, ...]]:
+        self._look()
         yield tuple(member for member in self._gone if member in among)
 
 
@@ -70,8 +73,11 @@ async def test_every_run_comes_to_its_end_whatever_was_lost(bench: RunBench) -> 
     records = recorded(broken, "broken") | recorded(going_on, "going on")
     for run in (said, silent, replaced):
         records |= recorded(run, "over")
+    # One that the engine gets to know while it is looked at goes on.
+    arriving = await run_of(bench, "arriving", member="m2")
     engine = MemoryEngine(bench.story, records, clock=bench.moment)
-    recovery = Recovery(engine, bench.runs, bench.parts.adoption, Others("m2"), clock=bench.moment)
+    cluster = Others("m2", look=lambda: records.update(recorded(arriving, "going on")))
+    recovery = Recovery(engine, bench.runs, bench.parts.adoption, cluster, clock=bench.moment)
     task = asyncio.ensure_future(recovery.run())
     told = {"lost": lost, "broken": broken, "gone": gone}
 
@@ -88,8 +94,8 @@ async def test_every_run_comes_to_its_end_whatever_was_lost(bench: RunBench) -> 
         "replaced": ("superseded", RunSuperseded.code),
     }
     assert await bench.done(said) == sidecar
-    assert await states(bench, elsewhere=elsewhere, going_on=going_on) == dict.fromkeys(
-        ("elsewhere", "going_on"), ("running", "")
+    assert await states(bench, elsewhere=elsewhere, going_on=going_on, arriving=arriving) == dict.fromkeys(
+        ("elsewhere", "going_on", "arriving"), ("running", "")
     )
     row = await bench.runs.find(gone.run_id)
     assert row and row.member == "m1"

@@ -214,3 +214,25 @@ async def test_when_the_program_ends_no_write_goes_on(bench: RunBench, run: RunR
         await began.wait()
         await bench.parts.board.end()
     assert await bench.document(run, "status") is None
+
+
+async def test_a_state_that_stays_is_recorded_once(bench: RunBench, run: RunRequest) -> None:
+    job = jobs_of(run, 1)[0]
+    async with bench.parts.board.open(run) as status:
+        status.move("running", operation="transcribe")
+
+        async def recorded() -> bool:
+            row = await bench.runs.find(run.run_id)
+            return bool(row and row.state == "running")
+
+        await bench.eventually(recorded)
+        # Whoever sets it back meanwhile is not overruled by a percentage.
+        await bench.runs.update(run.run_id, state="queued", at=bench.moment())
+        bench.parts.board.progress(job, 1, JOB, at("running", 40))
+
+        async def told() -> bool:
+            document = await bench.document(run, "status")
+            return bool(document and document["percent"] == 40.0)
+
+        await bench.eventually(told)
+    assert await bench.state(run) == "queued"
