@@ -15,7 +15,7 @@ from Crypto.Cipher import AES
 
 KEY_BYTES = 32
 
-Kind = Literal["claim", "answer", "task"]
+Kind = Literal["claim", "answer", "task", "secret"]
 
 _MAC_BYTES = 32
 _NONCE_BYTES = 12

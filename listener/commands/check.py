@@ -18,14 +18,16 @@ from gpu_dispatch.sandbox import why_unusable
 from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
 from listener.commands.check_lines import Line, limits_line, trouble
+from listener.commands.check_secret import secret_line
 from listener.commands.check_sources import listing_lines, source_lines
 from listener.commands.check_state import state_line
 from listener.commands.terminal import Terminal
-from listener.configuration.config import Config, FolderStoreConfig
+from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
 from listener.configuration.environment import Environment
 from listener.configuration.loading import load
 from listener.configuration.triggers import triggers_of
+from listener.installation_secret import operators_secret
 from listener.runs.reading import check_templates
 from listener.store import Store
 from listener.wiring.endpoints import build_local
@@ -67,6 +69,10 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
         callback_settings(config, environment)
     except GpuDropError as e:
         yield trouble("callbacks", e)
+    try:
+        operators_secret(environment)
+    except GpuDropError as e:
+        yield trouble("secret", e)
     for problem in load_registry().problems:
         yield Line("handlers", False, problem.message, problem.hint)
     async for line in _store_lines(config, environment):
@@ -101,11 +107,18 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
             yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
             if not problem and (refused := await _defaults_line(store, bucket, config)):
                 yield refused
-            if not problem and any(isinstance(endpoint, RunPodEndpoint) for endpoint in config.endpoints):
+            if not problem and _is_remote(config):
                 yield await _claims_line(store, bucket)
                 yield await _links_line(store, bucket, trusted=config.store.trust_workers)
+        if not problems and _is_remote(config) and isinstance(config.store, S3StoreConfig):
+            yield await secret_line(store, environment)
     finally:
         await store.close()
+
+
+def _is_remote(config: Config) -> bool:
+    """Whether tasks go to workers that are paid, and reach the store by links."""
+    return any(isinstance(endpoint, RunPodEndpoint) for endpoint in config.endpoints)
 
 
 async def _defaults_line(store: Store, bucket: str, config: Config) -> Line | None:

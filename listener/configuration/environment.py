@@ -11,7 +11,7 @@ from listener.configuration.credentials import KeyRing
 from listener.configuration.secret_files import read_together
 
 _OF_THE_STORE = "S3_(?:ACCESS_KEY|SECRET_KEY|SESSION_TOKEN)_FILE"
-_SECRET_FILE = re.compile(rf"(GPUDROP_(?!{_OF_THE_STORE})\w+_(?:USER|PASSWORD|TOKEN|SECRET|KEY))_FILE")
+_SECRET_FILE = re.compile(rf"(GPUDROP_(?:SECRET|(?!{_OF_THE_STORE})\w+_(?:USER|PASSWORD|TOKEN|SECRET|KEY)))_FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Environment:
     """
 
     keys: KeyRing = field(default_factory=lambda: KeyRing({}), repr=False)
+    secret: str = field(default="", repr=False)
     callback_secret: str = field(default="", repr=False)
     runpod_key: str = field(default="", repr=False)
     model_dir: Path | None = None
@@ -63,6 +64,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
 
     return Environment(
         keys=KeyRing(environ),
+        secret=variables.get("GPUDROP_SECRET", "").strip(),
         callback_secret=variables.get("GPUDROP_CALLBACK_SECRET", ""),
         runpod_key=(variables.get("GPUDROP_RUNPOD_API_KEY") or settings.get("RUNPOD_API_KEY", "")).strip(),
         model_dir=path("GPUDROP_MODEL_DIR"),

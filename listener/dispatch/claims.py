@@ -74,7 +74,7 @@ class ClaimStore:
     async def store_task(self, request: JobRequest, attempt: int, wire: Any, links: JobLinks) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""
         key = _key(request.task_id, attempt, "task")
-        data = await asyncio.to_thread(sealed, to_json(wire), self._keys.of(request.task_id, attempt), "task")
+        data = await asyncio.to_thread(sealed, to_json(wire), await self._keys.of(request.task_id, attempt), "task")
         await self._store.put(request.bucket, key, data, content_type="application/octet-stream")
         return await links.sign("GET", request.bucket, key)
 
@@ -82,7 +82,7 @@ class ClaimStore:
         """What the attempt's workers sign with; "" where the first of them were told nothing of it."""
         if await self._keys.is_older(request.task_id, attempt):
             return ""
-        return self._keys.of(request.task_id, attempt).hex()
+        return (await self._keys.of(request.task_id, attempt)).hex()
 
     async def holder(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is; None while nobody has begun, and when it is ours."""
@@ -103,17 +103,17 @@ class ClaimStore:
 
     async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
         """As `revoke`, tried once, for who has no request any more."""
-        key, ours = _key(task_id, attempt, "claim"), self._ours(task_id, attempt)
+        key, ours = _key(task_id, attempt, "claim"), await self._ours(task_id, attempt)
         await self._store.put(bucket, key, ours, content_type=_TYPE)
 
     async def delete(self, bucket: str, task_id: str, attempt: int, kind: Kind) -> None:
         await self._store.delete(bucket, _key(task_id, attempt, kind))
 
-    def _ours(self, task_id: str, attempt: int) -> bytes:
-        return claim_bytes(withdrawal(task_id, self._clock()), self._keys.of(task_id, attempt))
+    async def _ours(self, task_id: str, attempt: int) -> bytes:
+        return claim_bytes(withdrawal(task_id, self._clock()), await self._keys.of(task_id, attempt))
 
     async def _settle(self, request: JobRequest, attempt: int) -> Claim | None:
-        key, ours = _key(request.task_id, attempt, "claim"), self._ours(request.task_id, attempt)
+        key, ours = _key(request.task_id, attempt, "claim"), await self._ours(request.task_id, attempt)
         for _ in range(_TRIES):
             if await self._store.create(request.bucket, key, ours, content_type=_TYPE):
                 return None
@@ -135,7 +135,7 @@ class ClaimStore:
         data = await self._read(request, key, MAX_ANSWER)
         if not data:
             return None
-        vouched = await asyncio.to_thread(verified, data, self._keys.of(request.task_id, attempt), "answer")
+        vouched = await asyncio.to_thread(verified, data, await self._keys.of(request.task_id, attempt), "answer")
         if vouched is None and await self._keys.is_older(request.task_id, attempt):
             vouched = data
         if vouched is None:
@@ -152,7 +152,7 @@ class ClaimStore:
         data = await self._read(request, _key(request.task_id, attempt, "claim"), MAX_BYTES)
         if not data:
             return None
-        claim = claim_from_bytes(data, self._keys.of(request.task_id, attempt))
+        claim = claim_from_bytes(data, await self._keys.of(request.task_id, attempt))
         if claim is None and await self._keys.is_older(request.task_id, attempt):
             claim = claim_from_bytes(data)
         return claim if claim and claim.task_id == request.task_id else None

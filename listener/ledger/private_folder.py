@@ -17,8 +17,11 @@ from manifests.errors import StateError
 
 DATABASES = ("engine.sqlite", "ledger.sqlite")
 LOCK = "lock"
+SECRET = "secret"  # noqa: S105 - the name of a file
+"""A copy of the installation's secret, for the case that the ledger is lost."""
 _BESIDE = ("", "-wal", "-shm", "-journal")
-FILES = frozenset({LOCK, *(name + end for name in DATABASES for end in _BESIDE)})
+_NEW = ".new"
+FILES = frozenset({LOCK, SECRET, SECRET + _NEW, *(name + end for name in DATABASES for end in _BESIDE)})
 """All that a state's folder holds."""
 
 _MOST_LINKS = 40
@@ -59,6 +62,29 @@ def make_private_file(path: Path) -> None:
             _tighten(each)
 
 
+def read_private(path: Path, most_bytes: int) -> bytes | None:
+    """What a file holds that is this user's alone; None: it is missing, or longer. Raises StateError and OSError."""
+    try:
+        _tighten(path)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        data = file.read(most_bytes + 1)
+    return data if len(data) <= most_bytes else None
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """All of `data` or nothing appears at `path`, for this user alone. Raises OSError."""
+    new = path.with_name(path.name + _NEW)
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
 def check_private(folder: Path) -> None:
     """Raises StateError when somebody else can write in `folder`, or put another in its place. Changes nothing.
 
@@ -72,7 +98,7 @@ def check_private(folder: Path) -> None:
         elif stat.S_ISLNK(status.st_mode):
             continue
         else:
-            trouble = _writers(step, status, sticky=step != folder)
+            trouble = writers(step, status, sticky=step != folder)
         if trouble:
             raise StateError(
                 f"The state folder {folder} is not safe: {step} {trouble}, who could replace what lies there.",
@@ -111,7 +137,7 @@ def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             here = Path(left.pop())
 
 
-def _writers(step: Path, status: os.stat_result, *, sticky: bool) -> str:
+def writers(step: Path, status: os.stat_result, *, sticky: bool) -> str:
     """Who else may write, as a part of a sentence. In a sticky folder nobody replaces what is another's."""
     if sticky and status.st_mode & stat.S_ISVTX:
         return ""

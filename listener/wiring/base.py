@@ -18,8 +18,8 @@ from listener.cluster.base import Cluster
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
-from listener.dispatch.attempt_keys import NAME as ATTEMPTS
 from listener.dispatch.limits import longest_link_s
+from listener.installation_secret import InstallationSecret, operators_secret
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
@@ -37,7 +37,7 @@ from listener.signals import Arrivals, Ends
 from listener.store import Store
 from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, spending
 from listener.wiring.endpoints import build_endpoints
-from listener.wiring.parts import build_cluster, build_store, callback_settings
+from listener.wiring.parts import build_cluster, build_store, callback_settings, secret_copies
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
@@ -69,7 +69,7 @@ class Base:
 
 async def build_base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> Base:
     """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
-    called = callback_settings(config, environment)
+    called, operators = callback_settings(config, environment), operators_secret(environment)
     cluster = await _cluster(state, stack)
     store = build_store(config, environment)
     stack.push_async_callback(store.close)
@@ -83,7 +83,8 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     spent = spending(jobs, endpoints.endpoints)
     board = Board(store, runs, clock, spent, member=cluster.member)
     callbacks = CallbackLedger(database)
-    secret = await SecretLedger(database, clock).secret(ATTEMPTS)
+    copies = secret_copies(config, environment, state, store)
+    secret = InstallationSecret(SecretLedger(database, clock), operators, copies, clock())
     needs = DispatchNeeds(
         config, store, jobs, secret, ends, patience, clock, endpoints, pool, board.progress, board.waiting, link_s
     )

@@ -28,8 +28,8 @@ from listener.dispatch.supervisor import AttemptSupervisor
 from listener.dispatch.task_builder import MultipartUploads, TaskBuilder
 from listener.dispatch.tracked_jobs import JobObserver, JobTracker
 from listener.dispatch.watchdog import JobWatchdog
+from listener.installation_secret import InstallationSecret
 from listener.ledger.jobs import JobLedger
-from listener.ledger.secrets import Secret
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.signals import Ends
@@ -47,7 +47,7 @@ class DispatchNeeds:
     config: Config
     store: Store
     jobs: JobLedger
-    secret: Secret
+    secret: InstallationSecret
     ends: Ends
     patience: Patience
     clock: Clock
@@ -80,7 +80,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     budgets = Budgets(config.budgets.per_job, config.budgets.per_day)
     costs = CostModel(Estimates(await jobs.done_lately(_LEARNED_FROM)), budgets)
     deadlines = Deadlines(config.task_timeout, needs.link_s)
-    keys = AttemptKeys(needs.secret, jobs, clock)
+    keys = AttemptKeys(needs.secret.all, jobs, clock)
     claims = ClaimStore(store, needs.pool, keys, patience, clock=clock)
     pool = await _pool(needs.endpoints, rng, stack)
     guard = _guard(needs)
@@ -102,6 +102,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
         pool.watch(),
         reaper.run(),
         guard.watch(),
+        needs.secret.keep(),
         sweep_claims(store, jobs, link_s=needs.link_s, clock=clock),
     ]
     return BuiltDispatch(attempts, reaper, parked, work)

@@ -16,6 +16,7 @@ from listener.configuration.environment import Environment
 from listener.configuration.state import State
 from listener.runs.callback_signatures import secret_key
 from listener.runs.callbacks import CallbackSettings
+from listener.secret_copies import Copy, FileCopy, StoreCopy
 from listener.store import Store
 from manifests.defaults import Defaults, defaults_from
 from manifests.folder_defaults import DefaultsFolder, DefaultsFolders
@@ -54,6 +55,12 @@ def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
         ca_file=s3.ca_file,
         sts=sts_settings(s3.sts),
     )
+
+
+def secret_copies(config: Config, environment: Environment, state: State, store: Store) -> tuple[Copy, ...]:
+    """Where the installation's secret is kept beside the ledger, the nearest first."""
+    near = (FileCopy(state.folder),) if state.folder else ()
+    return (*near, StoreCopy(store, environment.keys.current)) if isinstance(config.store, S3StoreConfig) else near
 
 
 def sts_settings(sts: StsConfig) -> StsSettings:

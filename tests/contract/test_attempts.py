@@ -122,11 +122,11 @@ async def settled(bench: Bench, request: JobRequest, *, after_s: float) -> Claim
     return await bench.claims.settle(request, 1)
 
 
-def planted(bench: Bench, request: JobRequest, what: str) -> bytes:
+async def planted(bench: Bench, request: JobRequest, what: str) -> bytes:
     """What somebody puts there who may write in the bucket; "old": as workers of earlier releases do."""
     if what == "answer":
         return result_bytes(GpuResult(request.task_id, transcript("planted")))
-    other = bench.keys.of(request.task_id, 2)
+    other = await bench.keys.of(request.task_id, 2)
     claims = {"old": claim_bytes(Claim(request.task_id, "j9", "one", "w", 1.0))}
     claims |= {"other": claim_bytes(Claim(request.task_id, "j9", "one", "w", 1.0), other)}
     return {**claims, "withdrawn": claim_bytes(withdrawal(request.task_id, 1.0)), "large": b"x" * 5000}[what]
@@ -137,7 +137,7 @@ async def test_a_claim_that_somebody_planted_leads_nowhere_and_is_withdrawn(open
     bench = await opened()
     request = bench.request()
     await bench.row(request, state="unknown")
-    data = planted(bench, request, what)
+    data = await planted(bench, request, what)
     await bench.store.put(request.bucket, bench.claim_key(request), data, content_type="")
     assert await bench.claims.holder(request, 1) is None
     with pytest.raises(SubmitUnknown) as caught:
@@ -150,9 +150,9 @@ async def test_an_answer_that_somebody_planted_is_none(opened: Opened) -> None:
     bench = await opened()
     request = bench.request()
     key = bench.claim_key(request).replace("claim", "answer")
-    own = bench.keys.of(request.task_id, 1)
+    own = await bench.keys.of(request.task_id, 1)
     true = result_bytes(GpuResult(request.task_id, transcript("true")), own)
-    for data in (planted(bench, request, "answer"), true[:-1], b"", result_bytes(GpuResult("other", None), own)):
+    for data in (await planted(bench, request, "answer"), true[:-1], b"", result_bytes(GpuResult("other", None), own)):
         await bench.store.put(request.bucket, key, data, content_type="")
         assert await bench.claims.answer(request, 1) is None
     await bench.store.put(request.bucket, key, true, content_type="")
@@ -166,11 +166,13 @@ async def test_what_was_sent_before_there_were_keys_comes_to_its_end(opened: Ope
     row = row_of(f"{request.task_id}-1-1", task_id=request.task_id, endpoint="one", endpoint_id="one", intended=1.0)
     await bench.ledger.reserve(row, ANYTHING)
     assert (await bench.tasks.task(request, 1, timeout_s=60.0, claims=True)).secret == ""
-    await bench.store.put(request.bucket, bench.claim_key(request), planted(bench, request, "old"), content_type="")
+    await bench.store.put(
+        request.bucket, bench.claim_key(request), await planted(bench, request, "old"), content_type=""
+    )
     (found,) = await bench.recovery.resume(request, 1)
     assert found.job.job_id == "j9"
     answer = bench.claim_key(request).replace("claim", "answer")
-    await bench.store.put(request.bucket, answer, planted(bench, request, "answer"), content_type="")
+    await bench.store.put(request.bucket, answer, await planted(bench, request, "answer"), content_type="")
     assert await bench.claims.answer(request, 1)
     await bench.claims.revoke(request, 1)
     assert not await begins(bench, request, after_s=0.0)

@@ -89,7 +89,7 @@ async def test_a_worker_that_says_it_worked_for_weeks_costs_what_it_can_have_cos
     broken(bench, job)
     told = GpuResult(request.task_id, transcript("lied"), execution_ms=30 * 86_400_000)
     key = bench.claim_key(request).replace("claim", "answer")
-    data = result_bytes(told, bench.keys.of(request.task_id, 1))
+    data = result_bytes(told, await bench.keys.of(request.task_id, 1))
     await bench.store.put(request.bucket, key, data, content_type="application/json")
     tried = await running
     assert tried.result and 0.0 <= tried.usd <= HANG_S
@@ -126,7 +126,7 @@ async def test_an_answer_of_another_task_in_the_store_is_not_this_tasks(opened: 
     request = bench.request()
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
-    stray = result_bytes(GpuResult("another-task", transcript("stray")), bench.keys.of(request.task_id, 1))
+    stray = result_bytes(GpuResult("another-task", transcript("stray")), await bench.keys.of(request.task_id, 1))
     key = bench.claim_key(request).replace("claim", "answer")
     await bench.store.put(request.bucket, key, stray, content_type="application/json")
     bench.at["one"].lose(job)

@@ -1,24 +1,229 @@
-"""Secrets of an installation, on each database: drawn once, whoever asks at once, and seen nowhere."""
+"""Secrets of an installation, on each database: drawn once, whoever asks at once, found again, and seen nowhere."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pytest
+from structlog.testing import capture_logs
+
+from listener.configuration.credentials import AccessKeys
+from listener.configuration.environment import Environment
+from listener.dispatch.attempt_keys import AttemptKeys
+from listener.installation_secret import NAME, InstallationSecret, operators_secret
 from listener.ledger.database import Database
-from listener.ledger.secrets import SECRET_BYTES, SecretLedger
+from listener.ledger.jobs import JobLedger
+from listener.ledger.secrets import FORMER_S, SECRET_BYTES, Secret, SecretLedger, drawn
+from listener.secret_copies import KEY, Copy, FileCopy, StoreCopy
+from listener.stores.s3 import S3Store
+from manifests.errors import ConfigError, StateError
+from support.deadlines import HANG_S
+from support.jobs import ANYTHING, job
+from support.servers import create_database
+from support.stores import settings_for
+
+FIRST = AccessKeys("user", "the first secret key")
+SECOND = AccessKeys("user", "the second secret key")
+ROLE = AccessKeys("role", "of an hour", "token")
 
 
-async def test_all_listeners_have_the_same_secret_for_ever(ledger_url: str) -> None:
-    databases = [Database(ledger_url) for _ in range(4)]
-    for database in databases:
-        await database.open()
-    ledgers = [SecretLedger(database, lambda at=float(i): at) for i, database in enumerate(databases)]
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@asynccontextmanager
+async def opened(url: str, count: int = 1) -> AsyncGenerator[list[Database]]:
+    databases = [Database(url) for _ in range(count)]
     try:
-        drawn = await asyncio.gather(*(ledger.secret("attempts") for ledger in ledgers for _ in range(5)))
-        other = await ledgers[0].secret("other")
+        for database in databases:
+            await database.open()
+        yield databases
     finally:
         for database in databases:
             await database.close()
-    assert len(set(drawn)) == 1 and len(drawn[0].value) == SECRET_BYTES
-    assert other.value != drawn[0].value
-    assert drawn[0].value.hex() not in repr(drawn[0]) and str(drawn[0].value) not in repr(drawn[0])
+
+
+async def kept(secret: InstallationSecret, copies: tuple[Copy, ...]) -> Secret:
+    """The secret, once a copy of it is wherever one can be."""
+    async with asyncio.timeout(HANG_S):
+        found = (await secret.all())[0]
+        keeping = asyncio.create_task(secret.keep())
+        while not keeping.done() and [await copy.read() for copy in copies] != [found] * len(copies):
+            await asyncio.sleep(0.01)
+        keeping.cancel()
+    return found
+
+
+async def installed(url: str, *copies: Copy, operators: bytes | None = None, at: float = 5.0) -> Secret:
+    """What a listener on the database `url` takes for the secret, once it has seen to the copies."""
+    async with opened(url) as (database,):
+        return await kept(InstallationSecret(SecretLedger(database, lambda: at), operators, copies, at), copies)
+
+
+async def test_all_listeners_have_the_same_secret_for_ever(ledger_url: str) -> None:
+    async with opened(ledger_url, 4) as databases:
+        ledgers = [SecretLedger(database, float) for database in databases]
+        assert await ledgers[0].known("attempts") == ()
+        found = await asyncio.gather(*(ledger.secret("attempts", drawn(1.0)) for ledger in ledgers for _ in range(5)))
+        (other,) = await ledgers[0].secret("other", drawn(1.0))
+    ((secret,),) = set(found)
+    assert len(secret.value) == SECRET_BYTES
+    assert other.value != secret.value
+    assert secret.value.hex() not in repr(secret) and str(secret.value) not in repr(secret)
+
+
+async def test_an_attempt_keeps_the_key_that_its_first_job_was_sent_with(database: Database) -> None:
+    clock = Clock()
+    secrets, jobs = SecretLedger(database, clock), JobLedger(database, clock)
+    await secrets.secret(NAME, drawn(1000.0))
+    keys = AttemptKeys(lambda: secrets.known(NAME), jobs, clock)
+    before = await keys.of("t", 1)
+    await jobs.reserve(job("t-1-1", task_id="t", intended=1001.0), ANYTHING)
+    clock.now_s = 1002.0
+    operators = Secret(b"o" * SECRET_BYTES, 1002.0)
+    changed = await secrets.change(NAME, operators)
+    assert [each.created for each in changed] == [1002.0, 1000.0]
+    assert await secrets.change(NAME, replace(operators, created=1003.0)) == changed
+    assert await keys.of("t", 1) == before
+    assert await keys.of("t", 2) != before
+    assert not await keys.is_older("t", 1)
+    clock.now_s += FORMER_S + 1
+    assert await secrets.known(NAME) == changed[:1]
+    assert await keys.of("t", 1) != before
+
+
+@pytest.fixture
+def lost_url(ledger_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A second database of the same kind, as empty as one that was lost."""
+    if ledger_url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path / 'lost.sqlite'}"
+    return create_database(request.getfixturevalue("postgres_server")).replace("postgresql://", "postgresql+psycopg://")
+
+
+async def test_the_store_keeps_a_copy_for_a_ledger_that_is_lost(
+    ledger_url: str, lost_url: str, s3_store: S3Store
+) -> None:
+    copy = StoreCopy(s3_store, lambda: FIRST)
+    secret = await installed(ledger_url, copy)
+    bucket = s3_store.buckets[0]
+    data = await s3_store.read(bucket, KEY, max_bytes=1000)
+    assert data and secret.value not in data and secret.value.hex().encode() not in data
+    # Two that begin at once on a database that was made anew.
+    async with opened(lost_url, 2) as databases:
+        both = [InstallationSecret(SecretLedger(each, lambda: 9.0), None, (copy,), 9.0) for each in databases]
+        assert await asyncio.gather(*(each.all() for each in both)) == [(secret,), (secret,)]
+
+
+async def test_two_that_begin_at_once_without_a_copy_agree(ledger_url: str, s3_store: S3Store) -> None:
+    copy = StoreCopy(s3_store, lambda: FIRST)
+    async with opened(ledger_url, 2) as databases:
+        both = [InstallationSecret(SecretLedger(each, lambda: 9.0), None, (copy,), 9.0) for each in databases]
+        one, other = await asyncio.gather(*(kept(each, (copy,)) for each in both))
+    assert one == other == await copy.read()
+
+
+async def test_a_copy_that_is_forged_counts_for_nothing_and_is_written_anew(tmp_path: Path, s3_store: S3Store) -> None:
+    bucket, copy = s3_store.buckets[0], StoreCopy(s3_store, lambda: FIRST)
+    urls = iter(f"sqlite:///{tmp_path / str(n)}.sqlite" for n in range(99))
+    mine = next(urls)
+    secret = await installed(mine, copy)
+    own = await s3_store.read(bucket, KEY, max_bytes=1000)
+    stranger = StoreCopy(s3_store, lambda: SECOND)
+    await s3_store.delete(bucket, KEY)
+    await installed(next(urls), stranger)
+    forged = await s3_store.read(bucket, KEY, max_bytes=1000)
+    assert own and forged
+    for data in (forged, own[:-1], own[:-1] + bytes([own[-1] ^ 1]), b"", b"x" * 5000):
+        await s3_store.put(bucket, KEY, data, content_type="")
+        assert await copy.read() is None
+        with capture_logs() as logs:
+            assert await installed(mine, copy) == secret
+            assert await installed(mine, copy) == secret
+        assert [entry["event"] for entry in logs] == ["secret_copy_not_believed"]
+        assert await copy.read() == secret
+
+
+async def test_a_copy_of_another_bucket_is_none_of_this_one(
+    s3_store: S3Store, tmp_path: Path, minio_server: Any, minio_client: Any
+) -> None:
+    copy = StoreCopy(s3_store, lambda: FIRST)
+    await installed(f"sqlite:///{tmp_path}/ledger.sqlite", copy)
+    data = await s3_store.read(s3_store.buckets[0], KEY, max_bytes=1000)
+    name = f"{s3_store.buckets[0]}-b"
+    minio_client.make_bucket(name)
+    other = S3Store(settings_for(minio_server, name))
+    try:
+        await other.put(name, KEY, data or b"", content_type="")
+        assert await StoreCopy(other, lambda: FIRST).read() is None
+        # Of several, the first by name has it.
+        both = S3Store(settings_for(minio_server, name, s3_store.buckets[0]))
+        assert await StoreCopy(both, lambda: FIRST).read() == await copy.read() is not None
+        await both.close()
+    finally:
+        await other.delete(name, KEY)
+        await other.close()
+        minio_client.remove_bucket(name)
+
+
+async def test_keys_that_are_replaced_seal_it_anew_and_temporary_ones_seal_none(
+    tmp_path: Path, s3_store: S3Store
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    secret = await installed(url, StoreCopy(s3_store, lambda: FIRST))
+    rotated = StoreCopy(s3_store, lambda: SECOND)
+    assert await rotated.look() == "foreign"
+    assert await installed(url, rotated) == secret
+    assert await installed(f"sqlite:///{tmp_path}/lost.sqlite", rotated) == secret
+    await s3_store.delete(s3_store.buckets[0], KEY)
+    role = StoreCopy(s3_store, lambda: ROLE)
+    await role.keep(secret)
+    assert await role.read() is None
+    assert await role.look() == "temporary keys"
+    assert await s3_store.head(s3_store.buckets[0], KEY) is None
+
+
+async def test_a_copy_in_the_states_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    copy, file = FileCopy(folder), folder / "secret"
+    secret = await installed(f"sqlite:///{folder}/ledger.sqlite", copy)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert await installed(f"sqlite:///{folder}/lost.sqlite", copy) == secret
+    for garbage in (b"", b"x" * 40, b"x" * 5000):
+        file.write_bytes(garbage)
+        assert await installed(f"sqlite:///{folder}/ledger.sqlite", copy) == secret
+        assert await copy.read() == secret
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError):
+        await copy.read()
+
+
+async def test_the_operators_secret_comes_first_and_needs_no_copy(ledger_url: str, lost_url: str) -> None:
+    former = await installed(ledger_url)
+    given = operators_secret(Environment(secret="0123456789abcdef" * 2))
+    assert given and len(given) == SECRET_BYTES
+    with capture_logs() as logs:
+        first = await installed(ledger_url, operators=given, at=7.0)
+    assert first.value == given != former.value
+    assert [entry["event"] for entry in logs] == ["secret_changed"]
+    assert (await installed(lost_url, operators=given)).value == given
+    # Once it is the ledger's it stays so.
+    assert await installed(ledger_url) == first
+
+
+def test_an_operators_secret_that_could_be_guessed_is_refused() -> None:
+    assert operators_secret(Environment()) is None
+    with pytest.raises(ConfigError, match="at least 32") as caught:
+        operators_secret(Environment(secret="x" * 31))
+    assert caught.value.info.where == "GPUDROP_SECRET"
+    assert "openssl" in caught.value.info.hint

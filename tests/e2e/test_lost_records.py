@@ -22,6 +22,7 @@ MEDIA_TRIGGER = {
 }
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
 CLOSER = "listener.runs.closing:Closer"
+SECRET = ".gpudrop/secret"
 LEDGER = "listener.ledger.jobs:JobLedger"
 
 
@@ -117,6 +118,27 @@ def test_the_state_is_lost(rp: RunPodInstallation) -> None:
     rp.install.until(lambda: len(rp.install.logged("run_found_ended")) == 4)
     assert rp.install.document(key, "done") == again
     assert rp.runs(key) == 2
+
+
+@pytest.mark.parametrize("lost", ["the ledger", "the state"])
+def test_a_job_that_is_under_way_is_known_again_by_a_listener_that_lost(rp: RunPodInstallation, lost: str) -> None:
+    """By the copy of the secret that lies beside the ledger, and by the one in the store."""
+    rp.work()
+    rp.install.start()
+    rp.install.until(lambda: rp.install.drops.get(SECRET) is not None)
+    key = rp.drop("kept", "wait-2")
+    job = rp.running(key)
+    rp.install.kill()
+    if lost == "the state":
+        shutil.rmtree(state_of(rp.install))
+    for path in state_of(rp.install).glob("ledger.sqlite*"):
+        path.unlink()
+    rp.install.start()
+    rp.install.done(key)
+    rp.quiet(key)
+    assert [e.outcome for e in rp.worked(key)] == ["completed"]
+    assert [e.outcome for e in job.executions] == ["completed"]
+    assert rp.install.logged("secret_recovered")
 
 
 def change(install: Installation, database: str, statement: str) -> None:

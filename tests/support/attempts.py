@@ -49,7 +49,7 @@ from listener.dispatch.tracked_jobs import JobObserver, JobTracker
 from listener.dispatch.watchdog import JobWatchdog
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger, JobRow
-from listener.ledger.secrets import SecretLedger
+from listener.ledger.secrets import SecretLedger, drawn
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
 from listener.signals import Ends
@@ -168,7 +168,7 @@ class Bench:
 
     async def claim(self, request: JobRequest, job_id: str) -> None:
         claim = Claim(request.task_id, job_id, "one", "w", time.time())
-        data = claim_bytes(claim, self.keys.of(request.task_id, 1))
+        data = claim_bytes(claim, await self.keys.of(request.task_id, 1))
         await self.store.put(request.bucket, self.claim_key(request), data, content_type="application/json")
 
     def claim_key(self, request: JobRequest) -> str:
@@ -176,7 +176,7 @@ class Bench:
 
     async def withdrawn(self, request: JobRequest) -> bool:
         data = await self.store.read(request.bucket, self.claim_key(request), max_bytes=4096)
-        claim = claim_from_bytes(data, self.keys.of(request.task_id, 1)) if data else None
+        claim = claim_from_bytes(data, await self.keys.of(request.task_id, 1)) if data else None
         return claim is not None and claim.withdrawn
 
     async def take(self, name: str) -> Job:
@@ -243,8 +243,9 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             processes = ProcessPool(os.environ, parent=tmp_path / "work")
             await processes.open()
             stack.push_async_callback(processes.close)
-            ledger, secret = JobLedger(database, time.time), await SecretLedger(database, time.time).secret("attempts")
-            keys = AttemptKeys(secret, ledger, time.time)
+            ledger, secrets = JobLedger(database, time.time), SecretLedger(database, time.time)
+            await secrets.secret("attempts", drawn(time.time()))
+            keys = AttemptKeys(lambda: secrets.known("attempts"), ledger, time.time)
             rng = random.Random(1)
             patience = Patience(rng)
             endpoints = [

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from listener.runs.request import RunRequest, run_id_of
 from pydantic import TypeAdapter
 
 from gpu_dispatch.backend import JobRef
@@ -54,7 +55,6 @@ from listener.runs.outbox import Outbox
 from listener.runs.outputs import OutputKeys
 from listener.runs.pipeline import Pipeline
 from listener.runs.reading import ManifestReader
-from listener.runs.request import RunRequest, run_id_of
 from listener.runs.seal import UNSEALED, Seal
 from listener.signals import Arrivals, Ends
 from listener.stores.memory import MemoryStore

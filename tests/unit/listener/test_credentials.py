@@ -206,7 +206,7 @@ def test_no_text_is_too_odd_for_lines(text: str) -> None:
 
 
 def test_every_other_secret_may_lie_in_a_file(tmp_path: Path) -> None:
-    for name, text in (("token", "of-the-file\n"), ("secret", "signs\n")):
+    for name, text in (("token", "of-the-file\n"), ("secret", "signs\n"), ("installation", "vouches\n")):
         (tmp_path / name).write_text(text)
     lines = tmp_path / "env"
     lines.write_text("GPUDROP_QUEUE_PASSWORD=of-the-lines\nGPUDROP_MODEL_DIR=/models\nAWS_X=1\n")
@@ -217,16 +217,20 @@ def test_every_other_secret_may_lie_in_a_file(tmp_path: Path) -> None:
             "GPUDROP_QUEUE_TOKEN_FILE": str(tmp_path / "token"),
             "GPUDROP_QUEUE_PASSWORD": "of-the-variable",
             "GPUDROP_CALLBACK_SECRET_FILE": str(tmp_path / "secret"),
+            "GPUDROP_SECRET_FILE": str(tmp_path / "installation"),
         }
     )
     assert found.of_source("queue").token == "of-the-file"
     assert found.of_source("queue").password == "of-the-lines"
     assert found.callback_secret == "signs"
+    assert found.secret == "vouches"
     assert found.model_dir == Path("/models")
-    assert not any(text in repr(found) for text in ("of-the-file", "of-the-lines", "signs"))
+    assert not any(text in repr(found) for text in ("of-the-file", "of-the-lines", "signs", "vouches"))
 
 
-@pytest.mark.parametrize("name", ["GPUDROP_CALLBACK_SECRET_FILE", "GPUDROP_WEBHOOK_TOKEN_FILE", "GPUDROP_ENV_FILE"])
+@pytest.mark.parametrize(
+    "name", ["GPUDROP_CALLBACK_SECRET_FILE", "GPUDROP_SECRET_FILE", "GPUDROP_WEBHOOK_TOKEN_FILE", "GPUDROP_ENV_FILE"]
+)
 def test_a_file_that_is_not_there_is_told_by_its_variable(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as e:
         read_environment({name: str(tmp_path / "none")})

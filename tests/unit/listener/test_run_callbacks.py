@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listener.runs.request import RunRequest
 
 from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
@@ -21,7 +22,6 @@ from listener.runs.callbacks import CallbackClient, CallbackSettings
 from listener.runs.closing import Summary
 from listener.runs.outbox import Outbox
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from manifests.errors import StoreUnavailable
 from manifests.sidecars import MAX_BYTES
 from support.receiver import PAGE, Answer, Receiver

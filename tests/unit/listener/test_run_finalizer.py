@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listener.runs.request import RunRequest
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
@@ -19,7 +20,6 @@ from listener.runs.closing import Summary, WrittenFile
 from listener.runs.finish import Output, Outputs
 from listener.runs.jobs import Attempt
 from listener.runs.reading import Asked
-from listener.runs.request import RunRequest
 from manifests.errors import (
     EncodeFailed,
     ErrorInfo,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from listener.runs.request import REDRIVE
 
 from listener.runs.refusals import Refusals
-from listener.runs.request import REDRIVE
 from manifests.errors import (
     GpuDropError,
     ManifestTooDeep,

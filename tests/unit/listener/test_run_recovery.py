@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from listener.runs.request import RunRequest
 
 from listener.cluster.alone import Alone
 from listener.defects import DEFECT
@@ -18,7 +19,6 @@ from listener.runs.engine_base import Fate
 from listener.runs.memory_engine import MemoryEngine, RecordedRun
 from listener.runs.reading import Asked
 from listener.runs.recovery import Recovery
-from listener.runs.request import RunRequest
 from listener.runs.seal import Seal
 from listener.runs.sweeping import sweep_old_runs
 from manifests.errors import RunSuperseded, StoreUnavailable

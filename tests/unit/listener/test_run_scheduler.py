@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from listener.runs.request import RunRequest
 
 from listener.fair_shares import share_of
 from listener.ledger.input_waits import InputWaitLedger
@@ -16,7 +17,6 @@ from listener.runs.admission import Admission
 from listener.runs.engine_base import Story
 from listener.runs.input_waiters import InputWaiters
 from listener.runs.memory_engine import MemoryEngine, RecordedRun, Records
-from listener.runs.request import RunRequest
 from listener.runs.starting import Starter
 from listener.runs.steps import Steps
 from manifests.errors import InputMissing, StoreUnavailable

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listener.runs.request import RunRequest
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import Progress, TranscribeParams
@@ -17,7 +18,6 @@ from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger
 from listener.runs.board import Board, RunStatus
 from listener.runs.jobs import job_requests
-from listener.runs.request import RunRequest
 from listener.runs.steps import Released
 from manifests.errors import StoreUnavailable
 from support.runs import RunBench

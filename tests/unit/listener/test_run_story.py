@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from listener.runs.request import RunRequest
 
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest, Tried
 from listener.runs.input_search import InputsAwaited
 from listener.runs.memory_steps import StepRecord
-from listener.runs.request import RunRequest
 from manifests.errors import (
     GpuDropError,
     InputMissing,

@@ -1,0 +1,99 @@
+"""The secret from which the keys of attempts are made: found where it was, or drawn where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from listener.configuration.environment import Environment
+from listener.ledger.secrets import Secret, SecretLedger, drawn
+from listener.secret_copies import Copy, derived
+from listener.sources.delivery import Retries
+from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.secret")
+
+NAME = "attempts"
+"""The secret's, in the ledger."""
+VARIABLE = "GPUDROP_SECRET"
+SHORTEST = 32
+
+_EVERY_S = 3600.0
+
+
+def operators_secret(environment: Environment) -> bytes | None:
+    """What the operator gives; None: nothing. Raises ConfigError for what could be guessed."""
+    given = environment.secret
+    if given and len(given) < SHORTEST:
+        raise ConfigError(
+            f"{VARIABLE} has {len(given)} characters; it needs at least {SHORTEST}.",
+            hint="Make one with `openssl rand -hex 32`, the same for all listeners on one state.",
+            where=VARIABLE,
+        )
+    return derived(given, "gpudrop secret of the installation") if given else None
+
+
+class InstallationSecret:
+    """The operator's, the ledger's, a copy's, or a new one: the first of these that there is.
+
+    `copies` are asked in their order, and only where the ledger has none: so what others do to them changes nothing.
+    `now_s`: when this listener began, in epoch seconds. A secret that is new in the ledger counts from then on, though
+    it be asked for after the first job was meant to be sent.
+    """
+
+    def __init__(self, ledger: SecretLedger, operators: bytes | None, copies: Sequence[Copy], now_s: float) -> None:
+        self._ledger = ledger
+        self._now_s = now_s
+        self._operators = operators
+        self._copies = copies
+        self._known: tuple[Secret, ...] = ()
+        self._lock = asyncio.Lock()
+
+    async def all(self) -> tuple[Secret, ...]:
+        """The one in force, then those that it replaced lately. Raises StoreUnavailable while nobody can tell."""
+        async with self._lock:
+            if not self._known:
+                self._known = await self._found()
+            return self._known
+
+    async def keep(self) -> None:
+        """Sees to the copies, at once and every hour, until cancelled. What prevents that is told once."""
+        retries, told = Retries(1.0, 60.0), ""
+        while True:
+            wait_s, trouble = _EVERY_S, ""
+            for copy in self._copies:
+                try:
+                    await copy.keep((await self.all())[0])
+                except GpuDropError as e:
+                    wait_s = retries.next_s() if e.retryable else wait_s
+                    trouble = str(e)
+                    if trouble != told:
+                        log.warning("secret_copy_not_kept", code=e.info.code, error=trouble, hint=e.info.hint)
+            if not trouble:
+                retries.reset()
+            told = trouble
+            await asyncio.sleep(wait_s)
+
+    async def _found(self) -> tuple[Secret, ...]:
+        known = await self._ledger.known(NAME)
+        if self._operators is not None:
+            if known and known[0].value != self._operators:
+                log.warning("secret_changed", because=f"{VARIABLE} is another one", hint="Give it to all listeners.")
+            return await self._ledger.change(NAME, Secret(self._operators, self._now_s))
+        return known or await self._ledger.secret(NAME, await self._recovered() or drawn(self._now_s))
+
+    async def _recovered(self) -> Secret | None:
+        for copy in self._copies:
+            try:
+                found = await copy.read()
+            except StoreUnavailable:
+                raise
+            except GpuDropError as e:
+                log.warning("secret_copy_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
+                continue
+            if found:
+                log.warning("secret_recovered", consequence="jobs that were sent before the ledger was lost are known")
+                return found
+        return None

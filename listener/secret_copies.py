@@ -1,0 +1,153 @@
+"""Copies of the installation's secret beside the ledger: with one that is lost, jobs that are paid for would be, too.
+
+In the store a copy is sealed with a key that comes from the listener's own secret key there: whoever else may write in
+the bucket can neither read nor make one. On this machine it lies in the state's folder, for this user alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+from Crypto.Hash import SHA256
+from Crypto.Protocol.KDF import HKDF
+
+from gpu_dispatch.seals import KEY_BYTES, sealed, unsealed
+from listener.configuration.credentials import Keys
+from listener.ledger.files import folder_error
+from listener.ledger.private_folder import SECRET, read_private, write_private
+from listener.ledger.secrets import SECRET_BYTES, Secret
+from listener.store import Store
+from manifests.errors import ConfigError, InputTooLarge, StoreUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.secret")
+
+KEY = ".gpudrop/secret"
+"""The copy's key in the store."""
+
+Standing = Literal["ours", "missing", "foreign", "temporary keys"]
+
+_LAYOUT = struct.Struct(f">{SECRET_BYTES}sd")
+_MOST_BYTES = 1024
+_TRIES = 4
+
+
+class Copy(Protocol):
+    """Where the secret is kept beside the ledger."""
+
+    async def read(self) -> Secret | None:
+        """None: there is none that is believed. Raises StoreUnavailable, and what says that there will be none."""
+        ...
+
+    async def keep(self, secret: Secret) -> None:
+        """Sees to it that what lies there is `secret`. Raises as `read` does."""
+        ...
+
+
+class FileCopy:
+    """In `folder`, which is the state's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def read(self) -> Secret | None:
+        data = await asyncio.to_thread(self._read)
+        return unpacked(data) if data else None
+
+    async def keep(self, secret: Secret) -> None:
+        if await self.read() != secret:
+            await asyncio.to_thread(self._write, packed(secret))
+
+    def _read(self) -> bytes | None:
+        try:
+            return read_private(self._folder / SECRET, _MOST_BYTES)
+        except OSError as e:
+            raise folder_error(e, self._folder) from e
+
+    def _write(self, data: bytes) -> None:
+        try:
+            write_private(self._folder / SECRET, data)
+        except OSError as e:
+            raise folder_error(e, self._folder) from e
+
+
+class StoreCopy:
+    """In the first of the store's buckets, by name. Without keys that last there is none: `keys` are the store's."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def read(self) -> Secret | None:
+        bucket = await self._bucket()
+        key = await self._sealing_key(bucket)
+        try:
+            data = await self._store.read(bucket, KEY, max_bytes=_MOST_BYTES) if key else None
+        except InputTooLarge:
+            return None
+        return opened(data, key) if data and key else None
+
+    async def keep(self, secret: Secret) -> None:
+        bucket = await self._bucket()
+        key = await self._sealing_key(bucket)
+        if key is None:
+            return
+        for _ in range(_TRIES):
+            there = await self._store.head(bucket, KEY)
+            if there and there.size <= _MOST_BYTES:
+                found = await self._store.get(bucket, KEY, max_bytes=_MOST_BYTES)
+                if found and opened(found.content, key) == secret:
+                    return
+                there = found.meta if found else None
+            if await self._put(bucket, sealed(packed(secret), key, "secret"), there.etag if there else None):
+                return
+        raise StoreUnavailable(f"{KEY!r} changes all the time.", hint="See who else writes there.", where=KEY)
+
+    async def look(self) -> Standing:
+        """How it stands. Temporary keys, as roles are given, seal nothing that the next ones open."""
+        bucket = await self._bucket()
+        if await self._sealing_key(bucket) is None:
+            return "temporary keys"
+        if await self._store.head(bucket, KEY) is None:
+            return "missing"
+        return "ours" if await self.read() else "foreign"
+
+    async def _put(self, bucket: str, data: bytes, etag: str | None) -> bool:
+        kind = "application/octet-stream"
+        if etag is None:
+            return await self._store.create(bucket, KEY, data, content_type=kind)
+        hint = "Expected after the store's keys or the secret were changed; otherwise see who else writes there."
+        log.warning("secret_copy_not_believed", bucket=bucket, key=KEY, consequence="it is written anew", hint=hint)
+        return await self._store.replace(bucket, KEY, data, content_type=kind, expected=etag) is not None
+
+    async def _bucket(self) -> str:
+        buckets = await self._store.find_buckets()
+        if not buckets:
+            raise ConfigError("The store has no buckets.", hint="Make one.", where="store.buckets")
+        return min(buckets)
+
+    async def _sealing_key(self, bucket: str) -> bytes | None:
+        keys = await asyncio.to_thread(self._keys)
+        return None if keys.session_token else derived(keys.secret_key, f"gpudrop copy of the secret in {bucket}")
+
+
+def derived(secret: str, purpose: str) -> bytes:
+    """A key for one purpose alone, which tells nothing of `secret`."""
+    return HKDF(secret.encode(), KEY_BYTES, b"", SHA256, context=purpose.encode())
+
+
+def packed(secret: Secret) -> bytes:
+    return _LAYOUT.pack(secret.value, secret.created)
+
+
+def unpacked(data: bytes) -> Secret | None:
+    return Secret(*_LAYOUT.unpack(data)) if len(data) == _LAYOUT.size else None
+
+
+def opened(data: bytes, key: bytes) -> Secret | None:
+    """The secret that was sealed with `key`; None for everything else."""
+    found = unsealed(data, key, "secret")
+    return unpacked(found) if found else None
