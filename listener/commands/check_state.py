@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from listener.commands.check_lines import Line, trouble
 from listener.configuration.config import Config
-from listener.configuration.state_place import holds_state, is_on_server, place_of
+from listener.configuration.state_move import check_former
+from listener.configuration.state_place import is_on_server, place_of, was_used
 from listener.ledger.private_folder import check_private
 from manifests.errors import GpuDropError
 
@@ -20,8 +21,12 @@ def state_line(config: Config) -> Line:
         return trouble("state", e)
     if place.former is None:
         return Line("state", True, f"{place.folder}, for this user alone")
-    if holds_state(place.folder):
+    if was_used(place.folder):
         detail = f"{place.folder} is used; an earlier version's still lies in {place.former.folder}"
         return Line("state", None, detail, "Remove that one, once nothing else needs it.")
+    try:
+        check_former(place.former, place.folder)
+    except GpuDropError as e:
+        return trouble("state", e)
     detail = f"lies in {place.former.folder}, where an earlier version kept it"
     return Line("state", None, detail, f"`gpudrop run` moves it to {place.folder}.")

@@ -13,8 +13,8 @@ import structlog
 
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.drop_lock import sole_use
-from listener.configuration.state_move import move_state
-from listener.configuration.state_place import StatePlace, holds_state, is_on_server, place_of
+from listener.configuration.state_move import check_former, move_state
+from listener.configuration.state_place import StatePlace, is_on_server, place_of, was_used
 from listener.ledger.files import folder_error, make_folder
 from listener.ledger.private_folder import LOCK, make_private_file
 from manifests.errors import ConfigError, StateError
@@ -41,7 +41,8 @@ def state_of(config: Config) -> State:
     if state := _on_postgresql(config):
         return state
     place = place_of(config)
-    if place.former and not holds_state(place.folder):
+    if place.former and not was_used(place.folder):
+        check_former(place.former, place.folder)
         raise StateError(
             f"The state lies where an earlier version kept it, in {place.former.folder}.",
             hint=f"Start `gpudrop run`: it moves the state to {place.folder}.",
@@ -77,7 +78,7 @@ def held_state(config: Config) -> Generator[State]:
 def _settle(place: StatePlace) -> None:
     if place.former is None:
         return
-    if holds_state(place.folder):
+    if was_used(place.folder):
         hint = "It is not used. Remove it, unless another configuration needs it: that one needs a `state` of its own."
         log.warning("state_left_behind", folder=str(place.former.folder), used=str(place.folder), hint=hint)
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from listener.configuration.config import Config, FolderStoreConfig
-from listener.ledger.private_folder import DATABASES, check_private
+from listener.ledger.private_folder import DATABASES, SECRET, check_private
 from manifests.errors import ConfigError, StateError
 
 OWN = ".gpudrop"
@@ -56,6 +56,11 @@ def holds_state(folder: Path) -> bool:
     return all(os.path.lexists(folder / name) for name in DATABASES)
 
 
+def was_used(folder: Path) -> bool:
+    """Whether a listener of this version, or of one that kept its state there, has used `folder`, whatever was lost."""
+    return holds_state(folder) or os.path.lexists(folder / SECRET)
+
+
 def _default(config: Config) -> Path:
     """Beside config.yaml, or this user's own folder for such things where that cannot be."""
     beside = config.file.parent / OWN if config.file else None
@@ -66,7 +71,7 @@ def _default(config: Config) -> Path:
     elsewhere = _of_this_user(config)
     if elsewhere is not None and _is_in_drop(elsewhere, config):
         elsewhere = None
-    if beside is None or (elsewhere is not None and holds_state(elsewhere)):
+    if beside is None or (elsewhere is not None and was_used(elsewhere)):
         return elsewhere or _nowhere()
     if os.access(beside.parent, os.W_OK | os.X_OK) and _is_private(beside):
         return beside

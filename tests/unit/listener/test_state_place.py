@@ -198,6 +198,68 @@ def test_a_move_that_was_cut_off_is_begun_anew(root: Path, home: Path) -> None:
     assert not (folder / "ledger.sqlite.moving").exists()
 
 
+@pytest.mark.parametrize(
+    "writable", ["drop", "drop/.gpudrop", "drop/.gpudrop/state", "drop/.gpudrop/state/ledger.sqlite"]
+)
+def test_a_state_that_others_may_have_planted_is_not_believed(
+    root: Path, home: Path, tmp_path: Path, writable: str
+) -> None:
+    before = root / ".gpudrop" / "state"
+    used(before, 7)
+    (tmp_path / writable).chmod(0o777)
+    config = config_at(home / "config.yaml", root)
+    for look in (held, state_of):
+        with pytest.raises(StateError, match="others may have put it there") as caught:
+            look(config)
+        assert f"mv {before}/* {home / '.gpudrop'}/" in caught.value.info.hint
+    assert state_line(config).ok is False
+    assert not (home / ".gpudrop" / "ledger.sqlite").exists()
+    # As the hint says, on purpose.
+    for file in before.iterdir():
+        file.rename(home / ".gpudrop" / file.name)
+    if (tmp_path / writable).exists():
+        (tmp_path / writable).chmod(0o755)
+    assert value_in(held(config), "ledger") == [7]
+
+
+def test_no_secret_is_taken_from_a_state_in_the_drop(root: Path, home: Path) -> None:
+    before = root / ".gpudrop" / "state"
+    used(before, 7)
+    with closing(sqlite3.connect(before / "ledger.sqlite", isolation_level=None)) as db:
+        db.execute("CREATE TABLE gpudrop_secrets (name TEXT NOT NULL PRIMARY KEY, secret BLOB NOT NULL)")
+        db.execute("INSERT INTO gpudrop_secrets VALUES ('attempts', 'planted')")
+    folder = held(config_at(home / "config.yaml", root))
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
+        assert db.execute("SELECT * FROM gpudrop_secrets").fetchall() == []
+    assert value_in(folder, "ledger") == [7]
+    assert {file.name for file in folder.iterdir()} <= {
+        "lock",
+        "ledger.sqlite",
+        "engine.sqlite",
+        "engine.sqlite-wal",
+        "engine.sqlite-shm",
+    }
+
+
+def test_a_ledger_that_would_act_by_itself_is_not_moved(root: Path, home: Path) -> None:
+    before = root / ".gpudrop" / "state"
+    used(before, 7)
+    with closing(sqlite3.connect(before / "ledger.sqlite", isolation_level=None)) as db:
+        db.execute("CREATE TRIGGER planted AFTER INSERT ON t BEGIN DELETE FROM t; END")
+    with pytest.raises(StateError, match="triggers"):
+        held(config_at(home / "config.yaml", root))
+    assert not (home / ".gpudrop" / "ledger.sqlite").exists()
+
+
+def test_a_state_in_the_drop_is_none_of_an_installation_that_lost_its_own(root: Path, home: Path) -> None:
+    config = config_at(home / "config.yaml", root)
+    (held(config) / "secret").write_bytes(b"as every listener leaves one")
+    used(root / ".gpudrop" / "state", 7)
+    with structlog.testing.capture_logs() as logs:
+        assert not (held(config) / "ledger.sqlite").exists()
+    assert [entry["event"] for entry in logs] == ["state_left_behind"]
+
+
 def test_nothing_is_moved_while_an_earlier_version_runs(root: Path, home: Path) -> None:
     config = config_at(home / "config.yaml", root)
     before = root / ".gpudrop" / "state"
