@@ -129,6 +129,14 @@ def callback(
 
 
 @app.command()
+def rebind(config: ConfigOption = CONFIG) -> None:
+    """Say that the store which this state belongs to has moved: it belongs to the configuration's from now on."""
+    from listener.commands.rebind import rebind_state
+
+    sys.exit(asyncio.run(rebind_state(load(config))))
+
+
+@app.command()
 def costs(
     by: Annotated[CostsBy, typer.Option(help="What to sum up by.")] = "day",
     days: Annotated[int, typer.Option(min=1, max=400, help="How many days (UTC), today included.")] = 30,

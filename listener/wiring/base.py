@@ -18,6 +18,7 @@ from listener.cluster.base import Cluster
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
 from listener.configuration.state import State
+from listener.configuration.store_identity import identity_of
 from listener.dispatch.limits import longest_link_s
 from listener.installation_secret import InstallationSecret, operators_secret
 from listener.ledger.callbacks import CallbackLedger
@@ -25,6 +26,7 @@ from listener.ledger.database import Database
 from listener.ledger.files import prepare_sqlite
 from listener.ledger.jobs import JobLedger
 from listener.ledger.objects import ObjectLedger
+from listener.ledger.owner import require_owner
 from listener.ledger.runs import RunLedger
 from listener.ledger.secrets import SecretLedger
 from listener.parsers import Parsers
@@ -74,6 +76,7 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     store = build_store(config, environment)
     stack.push_async_callback(store.close)
     database = await _database(state, stack)
+    await require_owner(database, state, identity_of(config, state.folder))
     runs, ends = RunLedger(database), Ends()
     patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
     jobs = JobLedger(database, clock)

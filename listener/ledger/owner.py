@@ -1,0 +1,56 @@
+"""Which store the ledger belongs to, recorded by its first listener beside the installation's secrets."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+
+from listener.configuration.state import State
+from listener.configuration.store_identity import StoreIdentity, identity_from, is_same
+from listener.ledger.database import Database
+from listener.ledger.secrets import secrets_table
+from manifests.errors import StateError
+
+_NAME = "store"
+"""The row's. It is no secret, but it belongs to the installation as they do."""
+
+_c = secrets_table.c
+
+
+async def require_owner(database: Database, state: State, now: StoreIdentity) -> None:
+    """Records `now` where nothing is recorded. Raises StateError where the ledger belongs to another store."""
+    recorded = await _recorded(database, now)
+    if recorded is None or recorded == now:
+        return
+    if not is_same(now, recorded, shared=state.shared):
+        raise StateError(
+            f"The state in {state.folder or 'PostgreSQL'} belongs to {recorded}; this configuration is for {now}.",
+            hint="Give each configuration a `state` of its own. If the store was moved, run `gpudrop rebind` once.",
+            where="state",
+        )
+    if not state.shared:
+        await rebind(database, now)
+
+
+async def rebind(database: Database, now: StoreIdentity) -> None:
+    """Records that the ledger belongs to `now`, whatever it belonged to."""
+
+    def work() -> None:
+        with database.begin() as db:
+            database.upsert(db, secrets_table, [_row(now)])
+
+    await database.call(work)
+
+
+async def _recorded(database: Database, now: StoreIdentity) -> StoreIdentity | None:
+    def work() -> bytes:
+        with database.begin() as db:
+            db.execute(database.insert(secrets_table).on_conflict_do_nothing().values(_row(now)))
+            return bytes(db.execute(sa.select(_c.secret).where(_c.name == _NAME)).scalar_one())
+
+    return identity_from(await database.call(work))
+
+
+def _row(identity: StoreIdentity) -> dict[str, object]:
+    return {"name": _NAME, "secret": identity.model_dump_json().encode(), "created": time.time()}
