@@ -119,7 +119,10 @@ class StoreCopy:
         kind = "application/octet-stream"
         if etag is None:
             return await self._store.create(bucket, KEY, data, content_type=kind)
-        hint = "Expected after the store's keys or the secret were changed; otherwise see who else writes there."
+        hint = (
+            "Expected once after the store's keys were changed. Where several listeners have keys of their own, set "
+            "GPUDROP_SECRET. Otherwise see who else writes there."
+        )
         log.warning("secret_copy_not_believed", bucket=bucket, key=KEY, consequence="it is written anew", hint=hint)
         return await self._store.replace(bucket, KEY, data, content_type=kind, expected=etag) is not None
 

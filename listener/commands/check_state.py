@@ -1,4 +1,4 @@
-"""What `gpudrop check` says of the state: where it lies, and whether somebody else could write it."""
+"""What `gpudrop check` says of the state: where it lies, and whether somebody else could write it, or has it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from listener.commands.check_lines import Line, trouble
 from listener.configuration.config import Config
 from listener.configuration.state_move import check_former
 from listener.configuration.state_place import is_on_server, place_of, was_used
+from listener.configuration.store_identity import identity_of
+from listener.ledger.owner import check_owner
 from listener.ledger.private_folder import check_private
 from manifests.errors import GpuDropError
 
@@ -17,6 +19,7 @@ def state_line(config: Config) -> Line:
     try:
         place = place_of(config)
         check_private(place.folder)
+        check_owner(place.folder, identity_of(config, place.folder))
     except GpuDropError as e:
         return trouble("state", e)
     if place.former is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -24,13 +27,29 @@ async def require_owner(database: Database, state: State, now: StoreIdentity) ->
     if recorded is None or recorded == now:
         return
     if not is_same(now, recorded, shared=state.shared):
-        raise StateError(
-            f"The state in {state.folder or 'PostgreSQL'} belongs to {recorded}; this configuration is for {now}.",
-            hint="Give each configuration a `state` of its own. If the store was moved, run `gpudrop rebind` once.",
-            where="state",
-        )
+        raise _anothers(state.folder, now, recorded)
     if not state.shared:
         await rebind(database, now)
+
+
+def check_owner(folder: Path, now: StoreIdentity) -> None:
+    """As `require_owner`, for who only looks at a state in `folder`: records nothing, tells of nothing damaged."""
+    try:
+        with closing(sqlite3.connect(f"{(folder / 'ledger.sqlite').as_uri()}?mode=ro", uri=True)) as db:
+            row = db.execute("SELECT secret FROM gpudrop_secrets WHERE name = ?", (_NAME,)).fetchone()
+    except sqlite3.Error:
+        return
+    recorded = identity_from(row[0]) if row and isinstance(row[0], bytes) else None
+    if recorded and not is_same(now, recorded, shared=False):
+        raise _anothers(folder, now, recorded)
+
+
+def _anothers(folder: Path | None, now: StoreIdentity, recorded: StoreIdentity) -> StateError:
+    return StateError(
+        f"The state in {folder or 'PostgreSQL'} belongs to {recorded}; this configuration is for {now}.",
+        hint="Give each configuration a `state` of its own. If the store was moved, run `gpudrop rebind` once.",
+        where="state",
+    )
 
 
 async def rebind(database: Database, now: StoreIdentity) -> None:

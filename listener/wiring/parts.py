@@ -58,9 +58,13 @@ def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
 
 
 def secret_copies(config: Config, environment: Environment, state: State, store: Store) -> tuple[Copy, ...]:
-    """Where the installation's secret is kept beside the ledger, the nearest first."""
+    """Where the installation's secret is kept beside the ledger, the nearest first. What the operator gives needs none
+    in the store: listeners there may have keys of their own, and each could open only what it wrote itself.
+    """
     near = (FileCopy(state.folder),) if state.folder else ()
-    return (*near, StoreCopy(store, environment.keys.current)) if isinstance(config.store, S3StoreConfig) else near
+    if environment.secret or not isinstance(config.store, S3StoreConfig):
+        return near
+    return (*near, StoreCopy(store, environment.keys.current))
 
 
 def sts_settings(sts: StsConfig) -> StsSettings:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from listener.commands.check_state import state_line
 from listener.commands.rebind import rebind_state
 from listener.configuration.config import Config
 from listener.configuration.loading import parse
@@ -40,6 +41,9 @@ async def test_two_configurations_of_one_folder_do_not_share_a_ledger(tmp_path: 
     state = tmp_path / ".gpudrop"
     for _ in range(2):
         await start(of_folder(tmp_path / "one"), state)
+    assert state_line(of_folder(tmp_path / "one", str(state))).ok
+    line = state_line(of_folder(tmp_path / "other", str(state)))
+    assert line.ok is False and "gpudrop rebind" in line.remedy
     for other in (of_folder(tmp_path / "other"), of_s3("http://127.0.0.1:9", "one")):
         with pytest.raises(StateError, match=r"belongs to the folder .*/one; this configuration is for") as caught:
             await start(other, state)

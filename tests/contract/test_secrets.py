@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from listener.configuration.credentials import AccessKeys
+from listener.commands.check_secret import secret_line
+from listener.configuration.credentials import AccessKeys, KeyRing
 from listener.configuration.environment import Environment
 from listener.dispatch.attempt_keys import AttemptKeys
 from listener.installation_secret import NAME, InstallationSecret, operators_secret
@@ -189,6 +190,27 @@ async def test_keys_that_are_replaced_seal_it_anew_and_temporary_ones_seal_none(
     assert await role.read() is None
     assert await role.look() == "temporary keys"
     assert await s3_store.head(s3_store.buckets[0], KEY) is None
+
+
+def environment(keys: AccessKeys, secret: str = "") -> Environment:
+    names = {"ACCESS_KEY": keys.access_key, "SECRET_KEY": keys.secret_key, "SESSION_TOKEN": keys.session_token or ""}
+    return Environment(KeyRing({f"GPUDROP_S3_{name}": value for name, value in names.items()}), secret)
+
+
+async def test_check_says_whether_jobs_would_be_known_again(tmp_path: Path, s3_store: S3Store) -> None:
+    async def told(keys: AccessKeys, secret: str = "") -> tuple[bool | None, str]:
+        line = await secret_line(s3_store, environment(keys, secret))
+        assert line.ok or "openssl rand -hex 32" in line.remedy
+        return line.ok, line.detail
+
+    assert await told(FIRST) == (True, "`gpudrop run` leaves a copy in the bucket, sealed with the store's keys")
+    await installed(f"sqlite:///{tmp_path}/ledger.sqlite", StoreCopy(s3_store, lambda: FIRST))
+    assert await told(FIRST) == (True, "the bucket holds a copy, sealed with the store's keys")
+    for keys, words in ((SECOND, "cannot be opened"), (ROLE, "temporary")):
+        ok, detail = await told(keys)
+        assert ok is None and words in detail
+        ok, detail = await told(keys, "x" * 32)
+        assert ok and "GPUDROP_SECRET is set" in detail
 
 
 async def test_a_copy_in_the_states_folder(tmp_path: Path) -> None:

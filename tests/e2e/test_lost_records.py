@@ -120,25 +120,31 @@ def test_the_state_is_lost(rp: RunPodInstallation) -> None:
     assert rp.runs(key) == 2
 
 
-@pytest.mark.parametrize("lost", ["the ledger", "the state"])
-def test_a_job_that_is_under_way_is_known_again_by_a_listener_that_lost(rp: RunPodInstallation, lost: str) -> None:
-    """By the copy of the secret that lies beside the ledger, and by the one in the store."""
+@pytest.mark.parametrize("found", ["beside the ledger", "in the store", "in the environment"])
+def test_a_listener_that_lost_its_ledger_knows_a_job_under_way_by_its_secret(
+    rp: RunPodInstallation, found: str
+) -> None:
+    if found == "in the environment":
+        rp.install.environ["GPUDROP_SECRET"] = "0123456789abcdef" * 2
     rp.work()
     rp.install.start()
-    rp.install.until(lambda: rp.install.drops.get(SECRET) is not None)
+    if found == "in the store":
+        rp.install.until(lambda: rp.install.drops.get(SECRET) is not None)
     key = rp.drop("kept", "wait-2")
     job = rp.running(key)
     rp.install.kill()
-    if lost == "the state":
+    if found == "beside the ledger":
+        for path in state_of(rp.install).glob("ledger.sqlite*"):
+            path.unlink()
+    else:
         shutil.rmtree(state_of(rp.install))
-    for path in state_of(rp.install).glob("ledger.sqlite*"):
-        path.unlink()
     rp.install.start()
     rp.install.done(key)
     rp.quiet(key)
     assert [e.outcome for e in rp.worked(key)] == ["completed"]
     assert [e.outcome for e in job.executions] == ["completed"]
-    assert rp.install.logged("secret_recovered")
+    assert len(rp.install.logged("secret_recovered")) == (found != "in the environment")
+    assert (rp.install.drops.get(SECRET) is None) == (found == "in the environment")
 
 
 def change(install: Installation, database: str, statement: str) -> None:
