@@ -6,20 +6,27 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import structlog
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from listener.store import JobObjects, LinkReport
+from listener.store import JobObjects, LinkReport, ObjectMeta
 from listener.stores.s3_links import LinkMaker, S3JobLinks
 from listener.stores.s3_parts import MIN_PART_BYTES, PartSigner
 from listener.stores.s3_policies import deny_copies
+from manifests.errors import GpuDropError
 
 if TYPE_CHECKING:
     from listener.stores.s3 import S3Store
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.stores")
+
 FOLDER = ".gpudrop/link-check/"
+STALE_S = 3600.0
+"""What lies there for longer was left by a probe that was cut off."""
 
 _CANARY = b"Nobody's job may read this."
 _OWN = b"What the job itself has written."
@@ -52,6 +59,7 @@ class LinkProbe:
 
     async def report(self, bucket: str) -> LinkReport:
         """Raises StoreUnavailable and StoreDenied where the listener's own keys do not reach so far."""
+        await self._sweep(bucket)
         folder = f"{FOLDER}{uuid.uuid4().hex}/"
         canary, output = f"{folder}canary", f"{folder}output"
         await self._store.put(bucket, canary, _CANARY, content_type="text/plain")
@@ -63,6 +71,16 @@ class LinkProbe:
             for key in (canary, output):
                 await self._store.delete(bucket, key)
         return judged(seen, bucket, narrowed=links.narrowed, absence=self._maker.absence)
+
+    async def _sweep(self, bucket: str) -> None:
+        """Removes what earlier probes left. Whoever may not list here goes on without."""
+        before = datetime.now(UTC) - timedelta(seconds=STALE_S)
+        try:
+            async for item in self._store.list(bucket, FOLDER):
+                if isinstance(item, ObjectMeta) and item.last_modified < before:
+                    await self._store.delete(bucket, item.key)
+        except GpuDropError as e:
+            log.info("link_checks_left", bucket=bucket, code=e.info.code, error=str(e))
 
     async def _tried(self, links: S3JobLinks, bucket: str, canary: str, output: str) -> _Seen:
         source = {"x-amz-copy-source": f"/{bucket}/{canary}"}

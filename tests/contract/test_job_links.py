@@ -18,6 +18,7 @@ from listener.dispatch.link_guard import LinkGuard
 from listener.store import JobLinks, JobObjects
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
+from listener.stores.s3_link_probe import FOLDER
 from listener.stores.s3_policies import deny_copies
 from listener.stores.s3_sts_settings import StsSettings
 from manifests.errors import StoreDenied
@@ -270,3 +271,15 @@ async def test_other_keys_of_the_listener_are_tried_anew(minio_server: Any, mini
         given[0] = AccessKeys("nobody", "knows")
         moments[0] = 3700.0
         assert (await guard.blocked(minio_bucket)).names == {"far"}
+
+
+async def test_what_a_probe_that_was_cut_off_left_is_removed_by_the_next(
+    s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, left = s3_store.buckets[0], f"{FOLDER}cut-off/canary"
+    await s3_store.put(bucket, left, b"left", content_type="text/plain")
+    assert (await s3_store.try_links(bucket)).safe
+    assert await s3_store.head(bucket, left), "another listener may be at work there"
+    monkeypatch.setattr("listener.stores.s3_link_probe.STALE_S", -60.0)
+    assert (await s3_store.try_links(bucket)).safe
+    assert [item async for item in s3_store.list(bucket, FOLDER)] == []
