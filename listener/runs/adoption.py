@@ -10,7 +10,7 @@ unless the ledger or the object itself says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -21,10 +21,15 @@ from listener.run_request import RunRequest
 from listener.runs.board import Board
 from listener.runs.fence import Fence
 from listener.runs.seal import UNSEALED, Seal
+from listener.store import ObjectMeta
 from manifests.endings import Ending, ending_from_bytes, may_tell_of
+from manifests.error_groups import task_group
 from manifests.names import Sidecar
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
+
+LOOKS_AT_ONCE = 8
+"""Outputs of an adopted run that are looked at together."""
 
 _FINAL: tuple[Sidecar, ...] = ("done", "error")
 
@@ -99,7 +104,7 @@ class Adoption:
 
     async def _adopt(self, run: RunRequest, ending: Ending) -> None:
         await self._board.close(run.run_id)
-        metas = [meta for key in ending.outputs if (meta := await self._fence.there(run, key))]
+        metas = await self._there(run, ending.outputs)
         told = [meta for meta in metas if may_tell_of(run.key, meta.key) or meta.run_id == run.run_id]
         # Of all others the ledger tells whether the run had claimed them.
         await self._objects.wrote(run.bucket, metas, run.run_id)
@@ -108,3 +113,16 @@ class Adoption:
         state = state_after(ending.error_code)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=ending.error_code)
         log.info("run_found_ended", run_id=run.run_id, key=run.key, state=state)
+
+    async def _there(self, run: RunRequest, keys: Sequence[str]) -> list[ObjectMeta]:
+        """What lies under `keys`, a few looked at together: a sidecar may name thousands."""
+        left = iter(dict.fromkeys(keys))
+        found: list[ObjectMeta] = []
+
+        async def look() -> None:
+            found.extend([meta for key in left if (meta := await self._fence.there(run, key))])
+
+        async with task_group() as group:
+            for _ in range(LOOKS_AT_ONCE):
+                group.create_task(look())
+        return found

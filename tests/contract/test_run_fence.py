@@ -22,13 +22,13 @@ from listener.ledger.runs import RunRow
 from listener.ledger.settling import Settlement, Settling
 from listener.run_request import RunRequest
 from listener.runs import board as board_module
-from listener.runs.adoption import Adoption
+from listener.runs.adoption import LOOKS_AT_ONCE, Adoption
 from listener.runs.board import Board
 from listener.runs.closing import Closer
 from listener.runs.fence import Fence
 from listener.runs.finish import in_memory
 from listener.runs.reading import Asked
-from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded
+from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded, StoreUnavailable
 from manifests.sidecars import Done, Failed, done_bytes, failed_bytes
 from support.deadlines import HANG_S
 from support.held_store import HeldStore, RunRecords, run_of, run_records
@@ -270,6 +270,35 @@ async def test_outputs_of_an_adopted_end_are_known(desk: Desk) -> None:
     meta = await desk.store.head(desk.bucket, "out/segments.srt")
     assert not await desk.records.objects.unknown(desk.bucket, [meta])
     assert await desk.records.objects.written(desk.bucket, "gone.json") is None
+
+
+async def test_outputs_of_an_adopted_end_are_looked_at_together(desk: Desk) -> None:
+    run = await desk.run("r")
+    keys = [f"out/{i}.srt" for i in range(LOOKS_AT_ONCE + 1)]
+    await desk.put(DONE, done(run, *keys))
+    *held, last = [desk.store.hold("head", key) for key in keys]
+    adopting = asyncio.create_task(desk.adoption.begin(run))
+    async with asyncio.timeout(HANG_S):
+        await asyncio.gather(*(call.arrived.wait() for call in held))
+    assert not last.arrived.is_set()
+    for call in (*held, last):
+        call.go_on.set()
+    assert await adopting
+
+
+async def test_the_first_look_that_fails_ends_the_others(desk: Desk) -> None:
+    run = await desk.run("r")
+    keys = [f"out/{i}.srt" for i in range(LOOKS_AT_ONCE)]
+    await desk.put(DONE, done(run, *keys))
+    first, *held = [desk.store.hold("head", key) for key in keys]
+    adopting = asyncio.create_task(desk.adoption.begin(run))
+    async with asyncio.timeout(HANG_S):
+        await asyncio.gather(*(call.arrived.wait() for call in (first, *held)))
+        first.fails = StoreUnavailable("It is away.", hint="Wait.")
+        first.go_on.set()
+        with pytest.raises(StoreUnavailable):
+            await adopting
+    assert (row := await desk.records.runs.find("r")) and not row.ended
 
 
 async def test_a_sidecar_makes_nothing_the_runs_that_is_elsewhere_and_was_not_planned(desk: Desk) -> None:

@@ -21,6 +21,8 @@ from listener.triggers import Trigger
 class HeldCall:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    fails: Exception | None = None
+    """What it then raises, instead of being made."""
 
 
 class HeldStore:
@@ -44,6 +46,8 @@ class HeldStore:
             if held := self._held.pop((name, key), None):
                 held.arrived.set()
                 await held.go_on.wait()
+                if held.fails:
+                    raise held.fails
             return await made(bucket, key, *rest, **options)
 
         return call
