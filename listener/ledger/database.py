@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from listener.ledger.errors import at_the_start, database_error
+from listener.ledger.fair_thread import FairThread
 from listener.ledger.files import make_file
 from listener.ledger.schema import bring_forward
 from manifests.errors import StoreUnavailable
@@ -37,7 +37,7 @@ class Database:
         self._url = url
         self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
         self._name = f"The ledger's database {self._file}" if self._file else "The ledger's database"
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._thread = FairThread("ledger")
         self._engine: sa.Engine | None = None
         self._closed = False
 
@@ -51,16 +51,17 @@ class Database:
     async def close(self) -> None:
         await self.call(lambda: self._engine.dispose() if self._engine else None)
         self._closed = True
-        self._thread.shutdown(wait=False)
+        self._thread.close()
 
-    async def call(self, work: Callable[[], T]) -> T:
-        """`work` on the ledger's thread. Raises StoreUnavailable when the database cannot be used now, and StateError
-        when it is damaged.
+    async def call(self, work: Callable[[], T], *, many: bool = False) -> T:
+        """`work` on the ledger's thread, in turn; `many`: it is about hundreds of rows.
+
+        Raises StoreUnavailable when the database cannot be used now, and StateError when it is damaged.
         """
         if self._closed:
             raise StoreUnavailable("The ledger is closed: this program is ending.", hint="Start it again.")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.wrap_future(self._thread.submit(work, many=many))
         except DBAPIError as e:
             if known := database_error(e, self._name):
                 raise known from e

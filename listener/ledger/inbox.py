@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from listener.fair_shares import Turns, share_of
 from listener.ledger.database import Database, tables
-from listener.ledger.fair_claims import claim_fairly, counts_by_share
+from listener.ledger.fair_claims import ShareCounts, claim_fairly
 
 inbox_table = sa.Table(
     "gpudrop_inbox",
@@ -73,6 +73,10 @@ class Item:
 MAX_PAUSE_S = 600.0
 """Longer than a key is postponed for."""
 
+_FREE = inbox_table.c.member == ""
+_DUE = sa.or_(inbox_table.c.not_before <= sa.bindparam("now"), inbox_table.c.not_before > sa.bindparam("never"))
+_COUNTS = ShareCounts(inbox_table.c.share, [_FREE], [_DUE])
+
 
 class InboxLedger:
     """`member` names the listener on whose behalf it works: what it holds, no other one looks at."""
@@ -112,7 +116,7 @@ class InboxLedger:
                 fresh = {(row[0], row[1]) for row in db.execute(query, rows) if row[2] == 1} & mine
             return [Item(each, 1, 0) for each in told if (each.bucket, each.key) in fresh]
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def claim(self, limit: int, now: float) -> list[Item]:
         """Keys that nobody holds and whose time has come; they are this listener's now. Shares take turns, and of each
@@ -120,28 +124,27 @@ class InboxLedger:
 
         One postponed for longer than anybody does was so by a clock that has been set back since: its time has come.
         """
-        due = sa.or_(inbox_table.c.not_before <= now, inbox_table.c.not_before > now + MAX_PAUSE_S)
-        waits = (inbox_table.c.member == "", due)
         mine = sa.update(inbox_table).where(*AT).values(member=self._member)
+        times = {"now": now, "never": now + MAX_PAUSE_S}
 
         def work() -> list[Item]:
             found: list[Item] = []
             with self._database.begin() as db:
 
                 def take(share: str, count: int) -> int:
-                    first = sa.select(inbox_table).where(*waits, inbox_table.c.share == share)
+                    first = sa.select(inbox_table).where(_FREE, _DUE, inbox_table.c.share == share)
                     first = first.order_by(inbox_table.c.received).limit(count).with_for_update(skip_locked=True)
-                    items = [_item(row) for row in db.execute(first).mappings()]
+                    items = [_item(row) for row in db.execute(first, times).mappings()]
                     if items:
                         # One by one, by their keys: to SQLite a list of pairs means to read all rows.
                         db.execute(mine, [{"b": item.told.bucket, "k": item.told.key} for item in items])
                         found.extend(items)
                     return len(items)
 
-                claim_fairly(counts_by_share(db, inbox_table.c.share, *waits), limit, (), self._turns, take)
+                claim_fairly(_COUNTS.of(db, limit, **times), limit, (), self._turns, take)
             return found
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def held(self) -> list[Item]:
         """All that is in this listener's hands, oldest first."""
@@ -152,7 +155,7 @@ class InboxLedger:
                 found = db.execute(query.order_by(inbox_table.c.received)).mappings()
                 return [_item(row) for row in found]
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def postpone(self, items: Sequence[Item], not_before: float) -> None:
         """Looks that failed are tried again, by whoever comes first after `not_before`."""
@@ -166,7 +169,7 @@ class InboxLedger:
                 if rows:
                     db.execute(query.values(member="", not_before=not_before, attempts=sa.bindparam("a")), rows)
 
-        await self._database.call(work)
+        await self._database.call(work, many=True)
 
     async def release(self, members: Collection[str]) -> None:
         """What these listeners held waits for a claim again: they are gone, or have just been started."""
@@ -176,7 +179,7 @@ class InboxLedger:
                 query = sa.update(inbox_table).where(inbox_table.c.member.in_(members))
                 db.execute(query.values(member=""))
 
-        await self._database.call(work)
+        await self._database.call(work, many=True)
 
     async def waiting(self) -> int:
         """How many keys have to be looked at, whoever holds them."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from listener.fair_shares import Turns
 from listener.ledger.database import Database, chunks, tables
-from listener.ledger.fair_claims import claim_fairly, counts_by_share
+from listener.ledger.fair_claims import ShareCounts, claim_fairly
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED
 
@@ -30,6 +30,7 @@ MAX_PAUSE_S = 120.0
 
 _c = runs_table.c
 _WAITS = (_c.state == "waiting", _c.member == "")
+_COUNTS = ShareCounts(_c.share, _WAITS, (_c.due <= sa.bindparam("now"), _c.due > sa.bindparam("never")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class InputWaitLedger:
                     if rows:
                         db.execute(sa.insert(awaited_table), rows)
 
-        await self._database.call(work)
+        await self._database.call(work, many=True)
 
     async def told(self, objects: Sequence[tuple[str, str]]) -> int:
         """These objects (bucket, key) may have arrived: whoever waits for one is due. How many do."""
@@ -89,7 +90,7 @@ class InputWaitLedger:
                 rows = [{"id": run_id} for run_id in sorted(waiting)]
                 return db.execute(hurry, rows).rowcount if rows else 0
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def due(self, limit: int, now: float) -> list[WaitingRun]:
         """Runs whose time has come, for the caller to look at; nobody else does before LEASE_S is over.
@@ -111,13 +112,14 @@ class InputWaitLedger:
                         rows.extend(RunRow(**row) for row in db.execute(leased.returning(runs_table)).mappings())
                     return len(ids)
 
-                claim_fairly(counts_by_share(db, _c.share, *where), limit, (), self._turns, take)
+                waiting = _COUNTS.of(db, limit, now=now, never=now + MAX_PAUSE_S)
+                claim_fairly(waiting, limit, (), self._turns, take)
                 for chunk in chunks([row.run_id for row in rows]):
                     for row in db.execute(sa.select(awaited_table).where(awaited_table.c.run_id.in_(chunk))):
                         objects.setdefault(row.run_id, []).append((row.bucket, row.key))
             return [WaitingRun(row, tuple(objects.get(row.run_id, ()))) for row in rows]
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def looked(self, start: Mapping[str, Any], later: Mapping[str, float]) -> None:
         """Those in `start` wait to be told again, from the top, with what is requested there; the others are due when
@@ -138,7 +140,7 @@ class InputWaitLedger:
                 if rows:
                     db.execute(put_off.values(due=sa.bindparam("at")), rows)
 
-        await self._database.call(work)
+        await self._database.call(work, many=True)
 
     async def count(self) -> int:
         """How many runs wait for their inputs and are told nowhere meanwhile."""
@@ -157,4 +159,4 @@ class InputWaitLedger:
             with self._database.begin() as db:
                 db.execute(sa.delete(awaited_table).where(awaited_table.c.run_id.not_in(waiting)))
 
-        await self._database.call(work)
+        await self._database.call(work, many=True)

@@ -83,7 +83,7 @@ class ObjectLedger:
                     known.update((row[0], row[1]) for row in rows)
             return [m for m in metas if (m.key, fingerprint(m)) not in known]
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def is_new(self, bucket: str) -> bool:
         """Whether nothing of the bucket was ever taken in."""
@@ -115,7 +115,7 @@ class ObjectLedger:
             with self._database.begin() as db:
                 return [row[0] for row in db.execute(query.order_by(seen_table.c.key).limit(limit))]
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
         """Keys of runs that have not ended: the oldest, when there are very many."""
@@ -128,7 +128,7 @@ class ObjectLedger:
             with self._database.begin() as db:
                 return [row[0] for row in db.execute(query)]
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def forget(self, bucket: str, key: str) -> None:
         """`key` is gone from the store: whatever appears there next is new."""

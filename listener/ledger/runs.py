@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from listener.fair_shares import Bound, Turns
 from listener.ledger.database import Database, chunks
-from listener.ledger.fair_claims import claim_fairly, counts_by_share
+from listener.ledger.fair_claims import ShareCounts, claim_fairly
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED, EndReason, RunState
 from listener.ledger.together import Together
@@ -19,6 +19,8 @@ __all__ = ["ENDED", "EndReason", "RunLedger", "RunRow", "RunState", "runs_table"
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
 _OPEN = runs_table.c.state == "accepted"
+_WAITS = (_OPEN, runs_table.c.member == "")
+_COUNTS = ShareCounts(runs_table.c.share, _WAITS)
 
 _MOVE = (
     sa.update(runs_table)
@@ -62,14 +64,13 @@ class RunLedger:
         A run waits until the older ones of its drop have ended, unless it was accepted before `overdue`.
         """
         may_begin = sa.or_(runs_table.c.accepted < overdue, sa.not_(_older_goes_on()))
-        waits = (_OPEN, runs_table.c.member == "")
 
         def work() -> list[RunRow]:
             found: list[RunRow] = []
             with self._database.begin() as db:
 
                 def take(share: str, count: int) -> int:
-                    first = sa.select(runs_table.c.run_id).where(*waits, runs_table.c.share == share, may_begin)
+                    first = sa.select(runs_table.c.run_id).where(*_WAITS, runs_table.c.share == share, may_begin)
                     first = first.order_by(runs_table.c.accepted).limit(count)
                     ids = [row[0] for row in db.execute(first.with_for_update(of=runs_table, skip_locked=True))]
                     taken = sa.update(runs_table).where(runs_table.c.run_id.in_(ids)).values(member=member)
@@ -78,7 +79,7 @@ class RunLedger:
                         found.extend(sorted((RunRow(**row) for row in rows), key=lambda row: row.accepted))
                     return len(ids)
 
-                claim_fairly(counts_by_share(db, runs_table.c.share, *waits), limit, bounds, self._turns, take)
+                claim_fairly(_COUNTS.of(db, limit), limit, bounds, self._turns, take)
             return found
 
         return await self._database.call(work)
@@ -120,7 +121,7 @@ class RunLedger:
         """How many runs wait for a listener with room."""
 
         def work() -> int:
-            query = sa.select(sa.func.count()).select_from(runs_table).where(_OPEN, runs_table.c.member == "")
+            query = sa.select(sa.func.count()).select_from(runs_table).where(*_WAITS)
             with self._database.begin() as db:
                 return db.execute(query).scalar_one()
 

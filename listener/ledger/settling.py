@@ -76,7 +76,7 @@ class Settling:
             there = seen.keys() | written.keys() | unfinished.keys()
             return {k: Known(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def settle(self, settlements: Sequence[Settlement], *, reason: str) -> Settled:
         """All in one transaction: runs recorded, versions taken in, keys done with. `reason` is that of `cancel`.
@@ -96,7 +96,7 @@ class Settling:
                 _put_back(db, stale)
             return Settled(tuple(started), superseded, frozenset(stale))
 
-        return await self._database.call(work)
+        return await self._database.call(work, many=True)
 
     async def drive_again(self, run: RunRow) -> bool:
         """Records another run of a version; whether it is new."""

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
-from listener.fair_shares import share_of
+from listener.fair_shares import share_of, turn_of
+from listener.ledger.fair_thread import in_turn
 from listener.patience import waits_told
 from listener.run_request import RunRequest
 from listener.runs.collaborators import Collaborators
@@ -35,9 +36,10 @@ class Pipeline:
         run = _REQUEST.validate_python(request)
         self._c.admission.told(run.run_id, share_of(run.bucket, run.key))
         try:
-            async with self._c.board.open(run) as status:
-                with waits_told(lambda reason: self._c.board.held(run.run_id, reason)):
-                    await self._tell(Tale(self._c, run, steps, status), run)
+            with in_turn(turn_of(run.bucket, run.key)):
+                async with self._c.board.open(run) as status:
+                    with waits_told(lambda reason: self._c.board.held(run.run_id, reason)):
+                        await self._tell(Tale(self._c, run, steps, status), run)
         finally:
             self._c.admission.ended(run.run_id)
 
@@ -73,6 +75,7 @@ class Pipeline:
 
     async def job(self, request: Any, steps: Steps) -> Any:
         job = _JOB.validate_python(request)
-        with waits_told(lambda reason: self._c.board.held(job.run_id, reason)):
+        turn = in_turn(turn_of(job.bucket, job.key))
+        with turn, waits_told(lambda reason: self._c.board.held(job.run_id, reason)):
             outcome = await self._c.runner.run(job, steps)
         return _OUTCOME.dump_python(outcome, mode="json")

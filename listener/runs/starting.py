@@ -25,8 +25,8 @@ _PATIENCE_S = 60.0
 """So long a run waits for the end of an older one of its drop, which has been told to end: then it begins beside it."""
 
 _GAP_S = 0.05
-_GAP_TIMES = 4.0
-_GAP_MOST_S = 0.5
+_GAP_TIMES = 2.0
+_GAP_MOST_S = 0.25
 """Between two claims lie _GAP_S at least, and so many times what one takes: one for each place that becomes free would
 keep the ledger busy while thousands wait. _GAP_MOST_S at most: a claim may have waited for the ledger itself.
 """
