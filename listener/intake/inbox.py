@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from gpu_dispatch.fair_queue import FairQueue
 from listener.events import ObjectCreated, ObjectEvent
+from listener.fair_shares import path_of, share_of
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import latest
 from listener.intake.source_board import SourceBoard
@@ -23,8 +24,10 @@ from manifests.names import is_reserved
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
 
-_AT_ONCE = 2000
-"""Rows a transaction: it takes some 20 ms, and nobody waits much longer than that for its turn."""
+AT_ONCE = 250
+"""Rows a transaction: it takes some 10 ms, and nobody waits much longer than that for its turn."""
+_READ_AT_ONCE = 200
+"""Events that are read before others have their turn at the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +45,36 @@ class InboxParts:
     gap: Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Delivery:
-    told: Sequence[Told]
+    """`left` of its keys are not recorded yet."""
+
     recorded: asyncio.Future[None]
+    left: int
 
 
 class DurableInbox:
-    """Deliveries that come while one transaction is written share the next one."""
+    """Keys that come while one transaction is written share the next one. Folders take turns: of a delivery of
+    thousands in one folder so many go into each transaction as leave room for all others.
+    """
 
     def __init__(self, parts: InboxParts) -> None:
         self._p = parts
-        self._waiting: deque[_Delivery] = deque()
+        self._waiting: FairQueue[tuple[Told, _Delivery]] = FairQueue()
         self._wake = asyncio.Event()
 
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
-        told = latest(list(self._interesting(events)))
+        found: list[Told] = []
+        for i in range(0, len(events), _READ_AT_ONCE):
+            found += self._interesting(events[i : i + _READ_AT_ONCE])
+            if len(events) > _READ_AT_ONCE:
+                await asyncio.sleep(0)
+        told = latest(found)
         if not told:
             return
-        delivery = _Delivery(told, asyncio.get_running_loop().create_future())
-        self._waiting.append(delivery)
+        delivery = _Delivery(asyncio.get_running_loop().create_future(), len(told))
+        for each in told:
+            self._waiting.push(path_of(share_of(each.bucket, each.key)), (each, delivery))
         self._wake.set()
         await delivery.recorded
 
@@ -111,36 +124,29 @@ class DurableInbox:
             return f"the key {problem}"
         return "the key is reserved" if is_reserved(event.key) else ""
 
-    def _next(self) -> list[_Delivery]:
-        batch: list[_Delivery] = []
-        rows = 0
-        while self._waiting and (not batch or rows + len(self._waiting[0].told) <= _AT_ONCE):
-            delivery = self._waiting.popleft()
-            if not delivery.recorded.done():
-                batch.append(delivery)
-                rows += len(delivery.told)
+    def _next(self) -> list[tuple[Told, _Delivery]]:
+        """The keys of the next transaction; those whose delivery has failed come again with it."""
+        batch: list[tuple[Told, _Delivery]] = []
+        while self._waiting and len(batch) < AT_ONCE:
+            each = self._waiting.pop()
+            if not each[1].recorded.done():
+                batch.append(each)
         return batch
 
-    async def _record(self, batch: list[_Delivery]) -> None:
-        told = latest([each for delivery in batch for each in delivery.told])
+    async def _record(self, batch: Sequence[tuple[Told, _Delivery]]) -> None:
+        told = latest([each for each, _ in batch])
         backlog = self._p.backlog
         hold = backlog.shares_with_room((each.bucket, each.key) for each in told)
         try:
             fresh = await self._p.ledger.add(told, hold=hold)
         except StoreUnavailable as e:
             backlog.doubted()
-            for delivery in batch:
-                _tell(delivery, StoreUnavailable(str(e), hint=e.info.hint))
+            for _, delivery in batch:
+                if not delivery.recorded.done():
+                    delivery.recorded.set_exception(StoreUnavailable(str(e), hint=e.info.hint))
             return
         backlog.put(fresh, others=len(fresh) < len(told))
-        for delivery in batch:
-            _tell(delivery, None)
-
-
-def _tell(delivery: _Delivery, error: StoreUnavailable | None) -> None:
-    if delivery.recorded.done():
-        return
-    if error:
-        delivery.recorded.set_exception(error)
-    else:
-        delivery.recorded.set_result(None)
+        for _, delivery in batch:
+            delivery.left -= 1
+            if not delivery.left and not delivery.recorded.done():
+                delivery.recorded.set_result(None)

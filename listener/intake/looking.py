@@ -40,7 +40,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
 
 _BATCH = 256
 _LEAST = 32
-_BATCH_S = 0.4
+_BATCH_S = 0.25
 """Keys that are looked at together: fewer where that takes longer, for whatever comes meanwhile waits so long."""
 _PARALLEL = 32
 _LOOK_S = 5.0

@@ -14,8 +14,39 @@ from listener.sources.base import Inbox
 from manifests.errors import GpuDropError, StoreUnavailable
 
 _SLOW_S = 5.0
+MOST_UNDER_WAY = 20_000
+"""Events whose delivery has begun; those that come then wait where they come from."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
+
+
+class Deliveries:
+    """Deliveries side by side, for a source that need not know when its events are recorded: tasks of `group`."""
+
+    def __init__(self, inbox: Inbox, source: str, group: asyncio.TaskGroup, *, most: int = MOST_UNDER_WAY) -> None:
+        self._inbox = inbox
+        self._source = source
+        self._group = group
+        self._most = most
+        self._events = 0
+        self._fewer = asyncio.Event()
+
+    async def begin(self, events: Sequence[ObjectEvent]) -> None:
+        """Returns at once, or when the inbox has so many of those under way that few enough are left."""
+        if not events:
+            return
+        while self._events and self._events + len(events) > self._most:
+            self._fewer.clear()
+            await self._fewer.wait()
+        self._events += len(events)
+        self._group.create_task(self._deliver(events))
+
+    async def _deliver(self, events: Sequence[ObjectEvent]) -> None:
+        try:
+            await deliver(self._inbox, events, source=self._source)
+        finally:
+            self._events -= len(events)
+            self._fewer.set()
 
 
 async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -> bool:

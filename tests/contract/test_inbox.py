@@ -13,7 +13,7 @@ import pytest
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.fair_shares import Bound, share_of
 from listener.intake.backlog import ROOM, Backlog
-from listener.intake.inbox import DurableInbox, InboxParts
+from listener.intake.inbox import AT_ONCE, DurableInbox, InboxParts
 from listener.intake.source_board import SourceBoard
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger, Item, Told
@@ -220,6 +220,25 @@ async def test_many_deliveries_at_once_are_all_recorded(database: Database) -> N
         await asyncio.gather(*(inbox.accept([ObjectCreated("bucket", key, "test")] * 2) for key in keys))
         writing.cancel()
     assert sorted(item.told.key for item in backlog.take(2000)) == keys
+
+
+async def test_a_delivery_of_thousands_holds_up_no_other_folders(database: Database) -> None:
+    """Neither one that comes with it, nor one that comes after it."""
+    inbox = durable(database, Backlog())
+    flood = [ObjectCreated("bucket", f"flood/{i:04}.job.json", "test") for i in range(8 * AT_ONCE)]
+    others = [ObjectCreated("bucket", f"{folder}/a.job.json", "test") for folder in ("with", "after")]
+    waiting = InboxLedger(database, "m1").waiting
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
+        whole = group.create_task(inbox.accept([*flood, others[0]]))
+        writing = group.create_task(inbox.run())
+        while not await waiting():
+            await asyncio.sleep(0)
+        await inbox.accept(others[1:])
+        assert not whole.done() and await waiting() <= 4 * AT_ONCE
+        assert {item.told.key for item in await InboxLedger(database, "m1").held()} >= {each.key for each in others}
+        await whole
+        writing.cancel()
+    assert await waiting() == len(flood) + 2
 
 
 async def test_what_can_start_nothing_is_not_recorded(database: Database) -> None:

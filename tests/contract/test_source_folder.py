@@ -60,6 +60,47 @@ async def test_a_file_is_told_once_when_it_is_finished(root: Path) -> None:
     assert sorted(inbox.sizes) == [("after.mp3", 1), ("slow.mp3", 6000)]
 
 
+class Slow(Recorder):
+    """Takes its time with what is called "held"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+        self.held = asyncio.Event()
+
+    async def accept(self, events: Sequence[ObjectEvent]) -> None:
+        if any("held" in event.key for event in events):
+            self.held.set()
+            await self.go_on.wait()
+        await super().accept(events)
+
+
+async def test_a_delivery_that_takes_long_holds_up_no_other(root: Path) -> None:
+    inbox = Slow()
+    async with running(inbox, watch(root)):
+        await inbox.until(lambda: begun(inbox))
+        (root / "held.mp3").write_bytes(b"x")
+        await inbox.held.wait()
+        (root / "after.mp3").write_bytes(b"x")
+        await inbox.until(lambda: "after.mp3" in inbox.created)
+        assert "held.mp3" not in inbox.created
+        inbox.go_on.set()
+        await inbox.until(lambda: "held.mp3" in inbox.created)
+
+
+async def test_what_is_under_way_when_the_watch_ends_is_delivered(root: Path) -> None:
+    inbox = Slow()
+    async with running(inbox, watch(root)):
+        await inbox.until(lambda: begun(inbox))
+        (root / "held.mp3").write_bytes(b"x")
+        await inbox.held.wait()
+        (root / "held.mp3").unlink()
+        root.rmdir()
+        inbox.go_on.set()
+        await inbox.until(lambda: "held.mp3" in inbox.created)
+        await inbox.until(lambda: inbox.conditions[-1].ok is False)
+
+
 async def test_moves_are_followed(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / "deep" / "er").mkdir(parents=True)

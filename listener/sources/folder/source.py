@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from watchfiles import Change
 
 from gpu_dispatch.net.retries import FOLDER_WATCH, Failure, Retries
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Condition, Inbox
-from listener.sources.delivery import deliver
+from listener.sources.delivery import Deliveries
 from listener.sources.folder.settling import Settling
-from listener.sources.folder.tree import key_of, look, look_around
+from listener.sources.folder.tree import PART, in_turns, look, look_around, told
 from listener.sources.folder.watching import Changes, changes
+from manifests.error_groups import task_group
 from manifests.errors import SourceUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.folder")
@@ -75,41 +75,54 @@ class FolderWatch:
         )
 
     async def _follow(self, inbox: Inbox) -> None:
+        async with task_group() as group:
+            ended = await self._tell(inbox, Deliveries(inbox, self.name, group))
+        raise ended
+
+    async def _tell(self, inbox: Inbox, deliveries: Deliveries) -> OSError | RuntimeError:
+        """Until the watch ends; why it did."""
         settling = Settling()
-        async with aclosing(changes(self._root, polling=self._polling)) as found:
-            async for changed in found:
-                if not self._begun:
-                    self._begun = True
-                    log.info("folder_watched", root=str(self._root), polling=self._polling)
-                    inbox.report(self.name, Condition(True, f"watching {self._root}"))
-                    inbox.gap(self.name, f"watching {self._bucket} has begun")
-                events = await self._removed(changed, settling) if changed else []
-                events += await self._settled(settling)
-                await deliver(inbox, events, source=self.name)
-        raise OSError("the watch ended")
+        try:
+            async with aclosing(changes(self._root, polling=self._polling)) as found:
+                async for changed in found:
+                    if not self._begun:
+                        self._begun = True
+                        log.info("folder_watched", root=str(self._root), polling=self._polling)
+                        inbox.report(self.name, Condition(True, f"watching {self._root}"))
+                        inbox.gap(self.name, f"watching {self._bucket} has begun")
+                    if changed:
+                        await self._look_at(changed, settling, deliveries)
+                    await self._finish(settling, deliveries)
+        except (OSError, RuntimeError) as e:
+            return e
+        return OSError("the watch ended")
 
-    async def _removed(self, changed: Changes, settling: Settling) -> list[ObjectEvent]:
-        """Takes new and changed files to `settling`; returns the removals."""
-        told = [(change, key) for change, path in changed if (key := key_of(self._root, path))]
-        keys = sorted({key for _, key in told})
+    async def _look_at(self, changed: Changes, settling: Settling, deliveries: Deliveries) -> None:
+        """Takes new and changed files to `settling`, and tells of removals."""
+        told_of = await asyncio.to_thread(told, self._root, self._bucket, changed)
         # Polling tells the files of a new folder by itself.
-        added = {key for change, key in told if change is Change.added and not self._polling}
-        looks = await asyncio.to_thread(look_around, self._root, keys, added)
-        now = asyncio.get_running_loop().time()
-        removed: list[ObjectEvent] = []
-        for seen in looks:
-            if seen.stamp is not None:
-                settling.seen(seen.key, seen.stamp, now)
-            elif seen.kind == "nothing":
-                settling.gone(seen.key)
-                removed.append(ObjectRemoved(self._bucket, seen.key, self.name))
-        return removed
+        added = frozenset[str]() if self._polling else told_of.added
+        for keys in told_of.parts:
+            looks = await asyncio.to_thread(look_around, self._root, keys, added)
+            now = asyncio.get_running_loop().time()
+            removed: list[ObjectEvent] = []
+            for seen in looks:
+                if seen.stamp is not None:
+                    settling.seen(seen.key, seen.stamp, now)
+                elif seen.kind == "nothing":
+                    settling.gone(seen.key)
+                    removed.append(ObjectRemoved(self._bucket, seen.key, self.name))
+            await deliveries.begin(removed)
+            if len(told_of.parts) > 1:
+                # Whatever is finished meanwhile is not to wait for the rest of thousands.
+                await self._finish(settling, deliveries)
 
-    async def _settled(self, settling: Settling) -> list[ObjectEvent]:
+    async def _finish(self, settling: Settling, deliveries: Deliveries) -> None:
+        """Tells of the files that have stayed as they are for long enough."""
         loop = asyncio.get_running_loop()
         due = settling.due(loop.time())
-        if not due:
-            return []
-        looks = await asyncio.to_thread(look, self._root, due)
-        finished = settling.finished({seen.key: seen.stamp for seen in looks}, loop.time())
-        return [ObjectCreated(self._bucket, key, self.name) for key in finished]
+        parts = await asyncio.to_thread(in_turns, self._bucket, due) if len(due) > PART else [due] if due else []
+        for keys in parts:
+            looks = await asyncio.to_thread(look, self._root, keys)
+            finished = settling.finished({seen.key: seen.stamp for seen in looks}, loop.time())
+            await deliveries.begin([ObjectCreated(self._bucket, key, self.name) for key in finished])

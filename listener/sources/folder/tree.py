@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from watchfiles import Change
+
+from gpu_dispatch.fair_queue import FairQueue
 from gpu_dispatch.transfer.beneath import folder_at, look_at, steps_to
+from listener.fair_shares import path_of, share_of
 from listener.sources.folder.settling import Stamp
 from listener.store import ObjectMeta
 from listener.stores.folder_paths import Walk, is_ignored
 from manifests.keys import key_problem
+
+PART = 500
+"""Keys that are looked at, and delivered, together: the next ones wait no longer than that takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +32,36 @@ class Look:
     stamp: Stamp | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Keys that changed, in `parts` in which folders take turns: a few of each come before thousands of one."""
+
+    parts: tuple[tuple[str, ...], ...]
+    added: frozenset[str]
+
+
+def told(root: Path, bucket: str, changed: Iterable[tuple[Change, str]]) -> Told:
+    """Of which keys the watch has told. To read thousands of paths takes long enough for a thread."""
+    changes = [(change, key) for change, path in changed if (key := key_of(root, path))]
+    keys = sorted({key for _, key in changes})
+    return Told(in_turns(bucket, keys), frozenset(key for change, key in changes if change is Change.added))
+
+
+def in_turns(bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """`keys` in parts of at most PART; folders take turns. Of thousands this is for a thread, too."""
+    if len(keys) <= PART:
+        return (tuple(keys),) if keys else ()
+    queue: FairQueue[str] = FairQueue()
+    for key in keys:
+        queue.push(path_of(share_of(bucket, key)), key)
+    ordered = [queue.pop() for _ in keys]
+    return tuple(tuple(ordered[i : i + PART]) for i in range(0, len(ordered), PART))
+
+
 def key_of(root: Path, path: str) -> str | None:
     """The key of `path`; None for what a listing passes over too: hidden, unfinished and unusable names."""
-    try:
-        key = Path(path).relative_to(root).as_posix()
-    except ValueError:
-        return None
-    return None if key == "." or is_ignored(key) or key_problem(key) else key
+    key = path.removeprefix(f"{root}".rstrip("/") + "/")
+    return None if key == path or is_ignored(key) or key_problem(key) else key
 
 
 def look(root: Path, keys: Iterable[str]) -> list[Look]:
@@ -65,7 +95,7 @@ def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[st
         return
 
 
-def look_around(root: Path, keys: Iterable[str], added: set[str]) -> list[Look]:
+def look_around(root: Path, keys: Iterable[str], added: Set[str]) -> list[Look]:
     """At `keys`, and into every folder among the `added`: one that is moved here is told of without its files."""
     looks = look(root, keys)
     inner = [seen for one in looks if one.kind == "folder" and one.key in added for seen in _below(root, one.key)]
