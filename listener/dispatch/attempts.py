@@ -14,7 +14,7 @@ import structlog
 
 from gpu_dispatch.backend import JobRef
 from listener.defects import DEFECT
-from listener.dispatch.claims import ClaimStore
+from listener.dispatch.claims import ClaimStore, may_be_stored
 from listener.dispatch.dispatcher import Dispatcher
 from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.request import NOBODY_BEGAN, AttemptResult, JobRequest, not_served
@@ -80,6 +80,8 @@ class Attempts:
         if unserved and attempt.claims:
             # Whoever may not write this may not be served either: another attempt would be paid for in vain.
             await self._claims.revoke(attempt.request, attempt.number)
+        if attempt.claims and may_be_stored(attempt.request):
+            await self._delete_task(attempt)
         return AttemptResult(
             started,
             self._clock(),
@@ -89,6 +91,13 @@ class Attempts:
             counts=_counts(error, attempt),
             unserved=unserved,
         )
+
+    async def _delete_task(self, attempt: ActiveAttempt) -> None:
+        request = attempt.request
+        try:
+            await self._claims.delete(request.bucket, request.task_id, attempt.number, "task")
+        except GpuDropError as e:
+            log.info("task_left", run_id=request.run_id, code=e.info.code, error=str(e))
 
 
 def _job_of(attempt: ActiveAttempt) -> JobRef | None:

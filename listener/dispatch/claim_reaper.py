@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gpu_dispatch.task import CaptionParams
-from listener.dispatch.claims import FOLDER, ClaimStore
+from listener.dispatch.claims import FOLDER, ClaimStore, may_be_stored
 from listener.dispatch.request import JobRequest
 from listener.ledger.jobs import KEEP_S, JobLedger
 from listener.store import ObjectMeta, Store
@@ -59,7 +58,7 @@ class ClaimReaper:
         bucket, task_id = request.bucket, request.task_id
         try:
             await self._claims.withdraw(bucket, task_id, attempt)
-            if isinstance(request.task.params, CaptionParams):
+            if may_be_stored(request):
                 await self._claims.delete(bucket, task_id, attempt, "task")
         except GpuDropError as e:
             # The sweep finds it.

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes, withdrawal
 from gpu_dispatch.seals import sealed, verified
-from gpu_dispatch.task import ClaimUrls, GpuResult
+from gpu_dispatch.task import ClaimUrls, GpuResult, TranscribeParams
 from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.outcomes import read_result
 from listener.dispatch.request import JobRequest
@@ -170,6 +170,11 @@ def claim_objects(request: JobRequest, attempt: int) -> JobObjects:
     kinds: tuple[Kind, ...] = ("claim", "answer", "task")
     claim, answer, task = [(request.bucket, _key(request.task_id, attempt, kind)) for kind in kinds]
     return JobObjects(reads=(claim, answer, task), writes=(claim, answer))
+
+
+def may_be_stored(request: JobRequest) -> bool:
+    """Whether the task may be too large for a request, and lie here: one that names a single file is not."""
+    return not isinstance(request.task.params, TranscribeParams)
 
 
 def _key(task_id: str, attempt: int, kind: Kind) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.task import task_to_wire
+from gpu_dispatch.task import Clip, Img2VidParams, task_to_wire
+from handlers.base import PlannedTask, TaskTarget
 from listener.clock import Clock
 from listener.dispatch.claim_reaper import sweep_claims
 from listener.dispatch.request import AttemptResult, JobRequest
@@ -381,6 +382,31 @@ async def test_the_sweep_keeps_what_is_left_of_jobs_that_are_not_over(opened: Op
             await asyncio.sleep(0.05)
     sweeping.cancel()
     assert await bench.store.head(request.bucket, bench.claim_key(request))
+
+
+@pytest.mark.parametrize("ending", ["done", "failed"])
+async def test_a_task_that_was_too_large_to_be_sent_goes_with_its_attempt(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr("listener.dispatch.task_builder.LARGE", 0)
+    bench = await opened(capabilities=frozenset({"nvenc"}))
+    request = bench.request()
+    clip = Clip("a.mp3", "a.mp4", 1)
+    film = PlannedTask(Img2VidParams(clips=(clip,)), request.task.inputs, (TaskTarget("a.mp4", "a.mp4", "video/mp4"),))
+    request = replace(request, task=film)
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    folder = f".gpudrop/jobs/{request.task_id}/"
+    assert await bench.store.head(request.bucket, f"{folder}1.task")
+    if ending == "done":
+        assert await bench.work("one", job) == ""
+    else:
+        bench.at["one"].report("worker-one", job.id, {"error": "CUDA out of memory", "output": None})
+    tried = await running
+    assert (tried.error is None) == (ending == "done")
+    if tried.marks:
+        await bench.reaper.retire(request, 1, alone=tried.alone)
+    assert await bench.store.head(request.bucket, f"{folder}1.task") is None
 
 
 async def test_a_job_that_may_have_been_started_again_is_followed_and_not_sent_anew(opened: Opened) -> None:
