@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from gpu_dispatch.runpod.dialects.registry import OURS, dialects
 from gpu_dispatch.task import Capability
 from listener.configuration.kinds import Name, Seconds, Section, WebUrl
 
@@ -24,8 +25,15 @@ PRICES: dict[str, float] = {
 }
 """US dollars a second of the dearest card of each pool, as RunPod listed them in August 2026."""
 
-Dialect = Literal["gpudrop", "whisper-hub", "worker-faster_whisper"]
-"""What an endpoint's workers understand: our own image, or one of two published ones."""
+
+def _known_dialect(name: str) -> str:
+    if dialects().find(name) is None:
+        raise ValueError(f"there is no such dialect; there are {', '.join(dialects().names)}")
+    return name
+
+
+Dialect = Annotated[str, AfterValidator(_known_dialect)]
+"""What an endpoint's workers understand: our own image, or one that an installed package knows."""
 
 
 class _Endpoint(Section, frozen=True):
@@ -84,7 +92,7 @@ class RunPodEndpoint(_Endpoint, frozen=True):
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """RunPod's id of the endpoint. Omitted: it is found by its name, as `gpudrop deploy` made it."""
     capabilities: tuple[Capability, ...] = Field(min_length=1)
-    dialect: Dialect = "gpudrop"
+    dialect: Dialect = OURS
     timeout: Seconds | None = None
     """The longest a job may run there; default: `task_timeout`."""
     ttl: Seconds = 86400.0
@@ -96,8 +104,10 @@ class RunPodEndpoint(_Endpoint, frozen=True):
 
     @model_validator(mode="after")
     def _speaks_what_it_can(self) -> RunPodEndpoint:
-        if self.dialect != "gpudrop" and self.capabilities != ("whisper",):
-            raise ValueError(f"workers of dialect {self.dialect} can only do `capabilities: [whisper]`")
+        able = dialects().get(self.dialect).capabilities
+        if not able.issuperset(self.capabilities):
+            only = ", ".join(sorted(able))
+            raise ValueError(f"workers of dialect {self.dialect} can only do `capabilities: [{only}]`")
         if self.id is None and self.deploy is None:
             raise ValueError("give `id`, the endpoint's id on RunPod, or `deploy`, to have one made")
         return self

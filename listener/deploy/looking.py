@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gpu_dispatch.backend import Health
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.dialects.known import DIALECTS
+from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from listener.configuration.config import Config
@@ -113,7 +113,7 @@ async def _look(
     id = found.id if found else endpoint.id
     if id is None:
         return Look(endpoint, None, Health(endpoint.name, False, "not on RunPod yet", "Run `gpudrop deploy --apply`."))
-    settings = RunPodSettings(endpoint.name, id, DIALECTS[endpoint.dialect], settle_s=settle_s)
+    settings = RunPodSettings(endpoint.name, id, dialects().get(endpoint.dialect), settle_s=settle_s)
     (health,) = await Backend(settings, client).health()
     return told(endpoint, health, found)
 

@@ -14,6 +14,7 @@ from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.local import LocalBackend
 from gpu_dispatch.local_settings import LocalSettings
+from gpu_dispatch.runpod.dialects.registry import OURS
 from gpu_dispatch.task import Capability
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.endpoints import EndpointConfig, LocalEndpoint, RunPodEndpoint
@@ -96,7 +97,7 @@ def _removed(endpoint: RemovedEndpoint) -> GpuBackend:
         id=endpoint.endpoint_id,
         hint="Its jobs are withdrawn. Should its workers claim nothing, look for them in the provider's console.",
     )
-    return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=endpoint.dialect in ("", "gpudrop"))
+    return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=endpoint.dialect in ("", OURS))
 
 
 def spec_of(endpoint: EndpointConfig, config: Config) -> EndpointSpec:

@@ -13,7 +13,7 @@ import structlog
 from gpu_dispatch.absent import AbsentEndpoint
 from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.dialects.known import DIALECTS
+from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
 from gpu_dispatch.runpod.endpoint import Shared
 from gpu_dispatch.runpod.hints import Hints
@@ -38,7 +38,7 @@ class RunPod:
             RunPodSettings(
                 name=endpoint.name,
                 endpoint_id=endpoint_id,
-                dialect=DIALECTS[endpoint.dialect],
+                dialect=dialects().get(endpoint.dialect),
                 timeout_s=endpoint.timeout,
                 ttl_s=min(endpoint.ttl, link_s),
                 low_priority=endpoint.low_priority,
@@ -48,7 +48,7 @@ class RunPod:
 
     def removed(self, endpoint: RemovedEndpoint) -> GpuBackend:
         """Follows the jobs that are there to their end, as long as the key opens the endpoint."""
-        dialect = DIALECTS.get(endpoint.dialect)
+        dialect = dialects().find(endpoint.dialect)
         if dialect is None:
             log.warning("endpoint_gone", endpoint=endpoint.name, hint="Its jobs are withdrawn.")
             return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=True)

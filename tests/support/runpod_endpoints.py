@@ -9,7 +9,7 @@ from typing import Any
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.dialects.known import DIALECTS
+from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint, Shared
 from gpu_dispatch.runpod.polling import Pace
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
@@ -37,7 +37,7 @@ def task(name: str = "t1", **changes: Any) -> GpuTask:
 
 
 def settings(dialect: str = "whisper-hub", **changes: Any) -> RunPodSettings:
-    quick = RunPodSettings("hub", EP, DIALECTS[dialect], fresh_s=0.0, confirm_s=0.01, settle_s=0.0, insist_s=5.0)
+    quick = RunPodSettings("hub", EP, dialects().get(dialect), fresh_s=0.0, confirm_s=0.01, settle_s=0.0, insist_s=5.0)
     return replace(quick, **changes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams
+from gpu_dispatch.task import Capability, GpuResult, GpuTask, Progress, TaskParams
 
 
 class Dialect(Protocol):
@@ -16,6 +16,11 @@ class Dialect(Protocol):
     @property
     def name(self) -> str:
         """As the configuration calls it."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What its workers may be said to be capable of."""
         ...
 
     @property

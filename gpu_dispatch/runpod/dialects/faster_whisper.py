@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gpu_dispatch.runpod.dialects.foreign import (
+    HEARING,
     answered,
     audio_url,
     cannot,
@@ -50,6 +51,7 @@ class FasterWhisper:
     """
 
     name = NAME
+    capabilities = HEARING
     claims = False
     names_tasks = False
 

@@ -9,12 +9,15 @@ from gpu_dispatch.runpod.dialects.languages import whisper_code
 from gpu_dispatch.runpod.dialects.transcripts import Heard
 from gpu_dispatch.runpod.dialects.troubles import trouble
 from gpu_dispatch.runpod.dialects.values import fields_of
-from gpu_dispatch.task import GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
+from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
 from manifests.options import RecognitionOptions
 
 USUAL = TranscribeParams(audio="")
 """What a manifest asks for that asks for nothing in particular: no worker refuses that."""
+
+HEARING: frozenset[Capability] = frozenset({"whisper"})
+"""What they are capable of."""
 
 MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "turbo"})
 """Those that both published workers let through."""

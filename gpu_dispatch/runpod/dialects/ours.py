@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from gpu_dispatch.runpod.dialects.troubles import told, trouble
 from gpu_dispatch.runpod.dialects.values import fields_of, number_of, text_of
-from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams, result_from_wire, task_to_wire
+from gpu_dispatch.task import Capability, GpuResult, GpuTask, Progress, TaskParams, result_from_wire, task_to_wire
 from manifests.errors import ErrorInfo, GpuDropError
 
 NAME = "gpudrop"
@@ -20,6 +20,7 @@ _WORKER_ERROR = re.compile(r"([a-z][a-z_]{2,39}): (.+)", re.DOTALL)
 
 class Gpudrop:
     name = NAME
+    capabilities: frozenset[Capability] = frozenset(get_args(Capability))
     claims = True
     names_tasks = True
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 from gpu_dispatch.runpod.dialects.foreign import (
+    HEARING,
     USUAL,
     answered,
     audio_url,
@@ -43,6 +44,7 @@ class WhisperHub:
     """
 
     name = NAME
+    capabilities = HEARING
     claims = False
     names_tasks = False
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.runpod.dialects.known import DIALECTS
 from gpu_dispatch.runpod.dialects.ours import Gpudrop
+from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.task import (
     AddAudioParams,
     ClaimUrls,
@@ -44,7 +44,7 @@ def test_the_worker_reads_the_task_it_was_sent():
 
 
 def test_claims_are_heeded_and_nothing_is_refused():
-    assert OURS.claims and DIALECTS["gpudrop"].name == "gpudrop"
+    assert OURS.claims and dialects().get("gpudrop").name == "gpudrop"
     assert OURS.refusal(TranscribeParams(audio="a", model="tiny.en")) == ""
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisper, _increment
 from gpu_dispatch.runpod.dialects.foreign import cannot
-from gpu_dispatch.runpod.dialects.known import DIALECTS
 from gpu_dispatch.runpod.dialects.languages import CODES
+from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.dialects.transcripts import place
 from gpu_dispatch.runpod.dialects.whisper_hub import WhisperHub
 from gpu_dispatch.task import (
@@ -64,7 +64,7 @@ def failed(dialect, case) -> tuple[str, bool, str]:
 @BOTH
 def test_only_workers_of_ours_claim(dialect):
     assert not dialect.claims and dialect.progress({"percent": 50}) is None
-    assert {name: known.claims for name, known in DIALECTS.items()} == {
+    assert {name: dialects().get(name).claims for name in dialects().names} == {
         "gpudrop": True,
         "whisper-hub": False,
         "worker-faster_whisper": False,

@@ -1,0 +1,102 @@
+"""The dialects by the names that the configuration gives them: gpudrop's own, and those that packages add.
+
+A package adds one by an entry point of the group `gpudrop.dialects`, named as the configuration names it, that leads to
+a class that makes it without arguments. It is loaded when an endpoint speaks it, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+from gpu_dispatch.runpod.dialects.base import Dialect
+from gpu_dispatch.runpod.dialects.ours import NAME as OURS
+from gpu_dispatch.runpod.dialects.ours import Gpudrop
+from manifests.errors import ConfigError
+
+__all__ = ["GROUP", "OURS", "Dialects", "dialects"]
+
+GROUP = "gpudrop.dialects"
+
+_NEEDED = ("name", "claims", "names_tasks", "capabilities", "refusal", "request", "progress", "result")
+
+
+class EntryPoint(Protocol):
+    """What is used of importlib.metadata's own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def value(self) -> str: ...
+
+    def load(self) -> Any: ...
+
+
+def installed() -> Iterable[EntryPoint]:
+    """The entry points of every installed package."""
+    return entry_points(group=GROUP)
+
+
+class Dialects:
+    """`find` is asked when a name is not gpudrop's own."""
+
+    def __init__(self, find: Callable[[], Iterable[EntryPoint]] = installed) -> None:
+        self._find = find
+        self._loaded: dict[str, Dialect] = {OURS: Gpudrop()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name there is, gpudrop's own first."""
+        return (OURS, *sorted({point.name for point in self._find()} - {OURS}))
+
+    def find(self, name: str) -> Dialect | None:
+        """None: there is no such dialect. Raises ConfigError for one that cannot be used."""
+        if name not in self._loaded:
+            points = [point for point in self._find() if point.name == name]
+            if not points:
+                return None
+            if len(points) > 1:
+                raise ConfigError(
+                    f"Two packages bring the dialect {name!r}: {points[0].value} and {points[1].value}.",
+                    hint="Uninstall one of them.",
+                    where=f"{GROUP}: {name}",
+                )
+            self._loaded[name] = _load(points[0])
+        return self._loaded[name]
+
+    def get(self, name: str) -> Dialect:
+        """Raises ConfigError, also where there is no such dialect."""
+        if dialect := self.find(name):
+            return dialect
+        raise ConfigError(
+            f"There is no dialect {name!r}.", hint=f"Use one of {', '.join(self.names)}.", where="endpoints"
+        )
+
+
+@cache
+def dialects() -> Dialects:
+    """Those of the installed packages."""
+    return Dialects()
+
+
+def _load(point: EntryPoint) -> Dialect:
+    try:
+        dialect: Any = point.load()()
+        missing = [name for name in _NEEDED if not hasattr(dialect, name)]
+        problem = f"it lacks {', '.join(missing)}" if missing else ""
+    except Exception as error:
+        raise _broken(point, f"{type(error).__name__}: {error}") from error
+    if problem or dialect.name != point.name:
+        raise _broken(point, problem or f"it calls itself {dialect.name!r}")
+    return cast(Dialect, dialect)
+
+
+def _broken(point: EntryPoint, problem: str) -> ConfigError:
+    return ConfigError(
+        f"The dialect {point.name!r} ({point.value}) cannot be used: {problem}.",
+        hint="Update or uninstall the package it comes from.",
+        where=f"{GROUP}: {point.name}",
+    )
