@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import typer
 
 from listener.cli_endpoints import endpoints
-from listener.cli_events import events
 from listener.cli_options import CONFIG, ConfigOption, environment
+from listener.commands.added import WithAddedCommands
 from listener.commands.logs import configure
 from listener.configuration.config import Config
 from listener.configuration.loading import load
@@ -22,13 +22,13 @@ from manifests.printable import printable, printable_json
 
 app = typer.Typer(
     name="gpudrop",
+    cls=WithAddedCommands,
     help="Drop a file or a manifest into a bucket folder; a GPU does the work; the outputs appear next to the inputs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(events, name="events")
 app.add_typer(endpoints, name="endpoints")
 
 CostsBy = Literal["day", "trigger", "operation", "endpoint", "run"]

@@ -58,7 +58,7 @@ class _Source(Section, frozen=True):
 
 class TargetedSource(_Source, frozen=True):
     target: str | None = None
-    """What the store calls this target, an ARN: for `gpudrop events`. Default: found out."""
+    """What the store calls this target, an ARN. Default: found out."""
 
 
 class _Broker(TargetedSource, frozen=True):

@@ -17,8 +17,8 @@ import boto3
 from botocore.config import Config as BotoConfig
 from rich.console import Console
 
+from listener.bucket_events.command import Request, apply_events, remove_events, show_events
 from listener.bucket_events.entries import Entry, document_bytes, read_document
-from listener.commands.events import Request, apply_events, remove_events, show_events
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment, read_environment
 from listener.configuration.loading import parse

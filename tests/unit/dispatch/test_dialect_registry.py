@@ -75,7 +75,8 @@ def test_the_configuration_names_those_there_are() -> None:
 
 def test_only_what_is_configured_is_loaded(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom listener.configuration.loading import load\nload(Path(sys.argv[1]))\n"
+        "import sys\nfrom pathlib import Path\nfrom listener.configuration.loading import load\n"
+        "load(Path(sys.argv[1]))\n"
         "print([name for name in sorted(sys.modules) if 'whisper' in name])"
     )
     loaded: list[str] = []

@@ -18,9 +18,13 @@ from listener.configuration.loading import load
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from listener.commands.events import Request
+    from listener.bucket_events.command import Request
 
-events = typer.Typer(help="The bucket's notification rules, made from config.yaml's triggers.", no_args_is_help=True)
+events = typer.Typer(
+    help="The bucket's notification rules, made from config.yaml's triggers.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 BucketOption = Annotated[str, typer.Option("--bucket", help="Only this one of store.buckets.")]
 TargetOption = Annotated[
@@ -33,7 +37,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what wo
 @events.command("show")
 def events_show(config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None) -> None:
     """Show the rules on the server, whose they are, and what config.yaml wants."""
-    from listener.commands.events import show_events
+    from listener.bucket_events.command import show_events
 
     _on_bucket_events(show_events, config, bucket, target)
 
@@ -43,7 +47,7 @@ def events_apply(
     config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Make the server's rules match config.yaml; rules of others stay as they are."""
-    from listener.commands.events import apply_events
+    from listener.bucket_events.command import apply_events
 
     _on_bucket_events(apply_events, config, bucket, target, dry_run)
 
@@ -53,7 +57,7 @@ def events_remove(
     config: ConfigOption = CONFIG, bucket: BucketOption = "", target: TargetOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Take our rules off the server; rules of others stay as they are."""
-    from listener.commands.events import remove_events
+    from listener.bucket_events.command import remove_events
 
     _on_bucket_events(remove_events, config, bucket, target, dry_run)
 
@@ -65,7 +69,7 @@ def _on_bucket_events(
     target: list[str] | None,
     dry_run: bool = False,
 ) -> None:
-    from listener.commands.events import Request
+    from listener.bucket_events.command import Request
     from listener.commands.terminal import Terminal
 
     request = Request(bucket, tuple(target or ()), dry_run)
