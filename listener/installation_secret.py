@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 
 import structlog
 
+from gpu_dispatch.net.retries import SECRET_COPY
 from listener.configuration.environment import Environment
 from listener.ledger.secrets import Secret, SecretLedger, drawn
 from listener.secret_copies import Copy, derived
-from listener.sources.delivery import Retries
 from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.secret")
@@ -60,19 +61,21 @@ class InstallationSecret:
 
     async def keep(self) -> None:
         """Sees to the copies, at once and every hour, until cancelled. What prevents that is told once."""
-        retries, told = Retries(1.0, 60.0), ""
+        rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
+        failures, told = 0, ""
         while True:
             wait_s, trouble = _EVERY_S, ""
             for copy in self._copies:
                 try:
                     await copy.keep((await self.all())[0])
                 except GpuDropError as e:
-                    wait_s = retries.next_s() if e.retryable else wait_s
+                    failures += 1
+                    wait_s = SECRET_COPY.wait_s(failures, rng) if e.retryable else wait_s
                     trouble = str(e)
                     if trouble != told:
                         log.warning("secret_copy_not_kept", code=e.info.code, error=trouble, hint=e.info.hint)
             if not trouble:
-                retries.reset()
+                failures = 0
             told = trouble
             await asyncio.sleep(wait_s)
 

@@ -79,6 +79,8 @@ STREAM_REFUSED = RetryPolicy(15.0, 180.0, jitter=False)
 """The same for MinIO's event stream; `probe_s` of its settings is the longest wait."""
 WEBHOOK_ADDRESS = RetryPolicy(0.5, 30.0)
 """The address that the webhook listens at."""
+SECRET_COPY = RetryPolicy(1.0, 60.0)
+"""A copy of the installation's secret, written."""
 FOLDER_WATCH = RetryPolicy(1.0, 30.0, healthy_s=10.0)
 """The watch over a folder."""
 
