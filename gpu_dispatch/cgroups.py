@@ -5,6 +5,7 @@ Nothing here is an error for a job: where no group can be made, workers are watc
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -29,6 +30,7 @@ _PREFIX = "gpudrop-job-"
 _TASKS_PER_PROCESS = 40
 """pids.max counts threads, of which ffmpeg and the speech engines have several for each core."""
 _END_S = 2.0
+_MOVES = 5
 _LOCK_S = 1.0
 _PAUSE_S = 0.02
 _DELEGATED = ("trusted.delegate", "user.delegate")
@@ -176,13 +178,23 @@ def open_for_groups(parent: Path, controllers: Sequence[str]) -> None:
     missing = set(controllers).difference(control.read_text().split())
     if not missing:
         return
-    if (parent / "cgroup.type").exists():  # the machine's root has none, and may hold processes beside groups
-        leaf = parent / LEAF
-        leaf.mkdir(exist_ok=True)
-        for number in _numbers(parent / "cgroup.procs"):
-            with suppress(ProcessLookupError):
-                (leaf / "cgroup.procs").write_text(str(number))
-    control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
+    for left in reversed(range(_MOVES)):
+        if (parent / "cgroup.type").exists():  # the machine's root has none, and may hold processes beside groups
+            _make_way(parent)
+        try:
+            control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
+            return
+        except OSError as e:  # a process that was moved had just started another one
+            if e.errno != errno.EBUSY or not left:
+                raise
+
+
+def _make_way(parent: Path) -> None:
+    leaf = parent / LEAF
+    leaf.mkdir(exist_ok=True)
+    for number in _numbers(parent / "cgroup.procs"):
+        with suppress(ProcessLookupError):
+            (leaf / "cgroup.procs").write_text(str(number))
 
 
 def _left_to_us(own: Path) -> Path | None:
