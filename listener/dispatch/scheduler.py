@@ -35,7 +35,7 @@ class Placement:
 
 
 @dataclass(slots=True)
-class _Search:
+class _PlacementSearch:
     """What one round over the endpoints met."""
 
     passed: frozenset[str] = frozenset()
@@ -105,7 +105,7 @@ class Scheduler:
         waited = False
         with self._parked.waiter(request) as waiter:
             while True:
-                search = _Search()
+                search = _PlacementSearch()
                 placement = await self._reserve(request, attempt, number, avoid | never, search)
                 if placement is None and avoid:
                     placement = await self._reserve(request, attempt, number, never, search)
@@ -124,7 +124,7 @@ class Scheduler:
     ) -> Placement | None:
         """Job `number` of an attempt at an endpoint that is not in `never`, and that nobody waits for; None when no
         such has room now."""
-        return await self._reserve(request, attempt, number, never | self._parked.wanted, _Search())
+        return await self._reserve(request, attempt, number, never | self._parked.wanted, _PlacementSearch())
 
     async def has_room(self, request: JobRequest, used: frozenset[str]) -> bool:
         """Whether an endpoint that is not in `used` would take the task now."""
@@ -132,7 +132,7 @@ class Scheduler:
         return isinstance(self._pool.choose(request.task.params, used | blocked), EndpointSpec)
 
     async def _reserve(
-        self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str], search: _Search
+        self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str], search: _PlacementSearch
     ) -> Placement | None:
         """A reserved place at the first endpoint that has room and is paid for. Notes in `search` what was met."""
         search.blocked = await self._guard.blocked(request.bucket)
@@ -154,7 +154,7 @@ class Scheduler:
                 return placement
             self._note(search, placement.row, refusal)
 
-    def _note(self, search: _Search, row: JobRow, refusal: Refusal) -> None:
+    def _note(self, search: _PlacementSearch, row: JobRow, refusal: Refusal) -> None:
         """Notes why the ledger gave no place."""
         if refusal.reason == "concurrency":
             search.full |= {row.endpoint}
@@ -198,7 +198,7 @@ class Scheduler:
         )
         return Placement(row, backend, self._costs.budgets.seconds(spec, self._deadlines.work_s))
 
-    async def _wait(self, request: JobRequest, search: _Search, waiter: Waiter, able: frozenset[str]) -> None:
+    async def _wait(self, request: JobRequest, search: _PlacementSearch, waiter: Waiter, able: frozenset[str]) -> None:
         """Waits for money as long as it takes, for an endpoint until the request gives up.
 
         For one of those in `able` that it may have tasks take turns.
@@ -226,7 +226,7 @@ class Scheduler:
             await self._parked.sleep(request, reasons, left_s if left_s > 0 else _FULL_S, mine)
 
 
-def _reasons(search: _Search, blocked: frozenset[str]) -> list[str]:
+def _reasons(search: _PlacementSearch, blocked: frozenset[str]) -> list[str]:
     """Why no endpoint takes the task now, in words; links keep it from those in `blocked`."""
     reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
     reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
