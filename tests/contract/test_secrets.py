@@ -22,11 +22,13 @@ from listener.ledger.jobs import JobLedger
 from listener.ledger.secrets import FORMER_S, SECRET_BYTES, Secret, SecretLedger, drawn
 from listener.secret_copies import KEY, Copy, FileCopy, StoreCopy
 from listener.stores.s3 import S3Store
-from manifests.errors import ConfigError, StateError
+from listener.stores.s3_clients import S3Settings
+from manifests.errors import ConfigError, StateError, StoreUnavailable
 from support.deadlines import HANG_S
 from support.jobs import ANYTHING, job
 from support.servers import create_database
 from support.stores import settings_for
+from support.webhook import free_port
 
 FIRST = AccessKeys("user", "the first secret key")
 SECOND = AccessKeys("user", "the second secret key")
@@ -228,6 +230,30 @@ async def test_a_copy_in_the_states_folder(tmp_path: Path) -> None:
     file.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StateError):
         await copy.read()
+
+
+async def test_nothing_is_drawn_while_the_store_may_have_a_copy(
+    s3_store: S3Store, s3_settings: S3Settings, tmp_path: Path
+) -> None:
+    secret = await installed(f"sqlite:///{tmp_path}/ledger.sqlite", StoreCopy(s3_store, lambda: FIRST))
+    away = S3Store(replace(s3_settings, endpoint=f"http://127.0.0.1:{free_port()}", timeout_s=1.0))
+    async with opened(f"sqlite:///{tmp_path}/lost.sqlite") as (database,):
+        ledger = SecretLedger(database, lambda: 9.0)
+        with pytest.raises(StoreUnavailable):
+            await InstallationSecret(ledger, None, (StoreCopy(away, lambda: FIRST),), 9.0).all()
+        assert await ledger.known(NAME) == ()
+        found = await InstallationSecret(ledger, None, (StoreCopy(s3_store, lambda: FIRST),), 9.0).all()
+    await away.close()
+    assert found == (secret,)
+
+
+async def test_a_secret_is_as_old_as_the_listener_that_draws_it(database: Database) -> None:
+    """The first job's row stands before anybody asks for its key."""
+    jobs, clock = JobLedger(database, float), Clock()
+    installation = InstallationSecret(SecretLedger(database, clock), None, (), clock())
+    clock.now_s += 60
+    await jobs.reserve(job("t-1-1", task_id="t", intended=clock() - 1), ANYTHING)
+    assert not await AttemptKeys(installation.all, jobs, clock).is_older("t", 1)
 
 
 async def test_the_operators_secret_comes_first_and_needs_no_copy(ledger_url: str, lost_url: str) -> None:
