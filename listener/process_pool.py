@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -72,12 +72,15 @@ class ProcessPool:
         limits: CallLimits | None = None,
         threads: Executor | None = None,
         work: str = "handles a large result",
+        pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         """`parent`: where the private folders lie; None: the system's folder for temporary files.
 
         `limits`: calls that take more, or longer than `limit_s`, are not tried again. `threads`: for what cannot be
-        done in a process; None: the event loop's own. `work` says in errors what the processes do.
+        done in a process; None: the event loop's own. `work` says in errors what the processes do. `pauses_s` lie
+        between the tries, of which there is one more.
         """
+        self._pauses_s = tuple(pauses_s)
         self._limits = limits
         self._threads = threads
         self._work = work
@@ -125,7 +128,7 @@ class ProcessPool:
     async def _apart(self, function: Callable[..., T], call: object) -> T:
         why = ""
         async with self._free:
-            for pause_s in (0.0, *PAUSES_S):
+            for pause_s in (0.0, *self._pauses_s):
                 await asyncio.sleep(pause_s)
                 async with self.folder() as folder:
                     why = await self._tried(folder, call)

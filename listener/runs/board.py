@@ -205,10 +205,18 @@ class Board:
     """The statuses of the runs this process is telling."""
 
     def __init__(
-        self, store: Store, ledger: RunLedger, clock: Callable[[], float], spent: Spent, *, member: str = ""
+        self,
+        store: Store,
+        ledger: RunLedger,
+        clock: Callable[[], float],
+        spent: Spent,
+        *,
+        member: str = "",
+        close_s: float = CLOSE_S,
     ) -> None:
-        """`member` is the listener that tells these runs."""
+        """`member` is the listener that tells these runs. A write that is under way is waited for up to `close_s`."""
         self._member = member
+        self._close_s = close_s
         self._store = store
         self._ledger = ledger
         self._clock = clock
@@ -249,7 +257,7 @@ class Board:
     async def _finish(self, task: asyncio.Task[None]) -> None:
         self._late.add(task)
         task.add_done_callback(self._late.discard)
-        await asyncio.wait({task}, timeout=CLOSE_S)
+        await asyncio.wait({task}, timeout=self._close_s)
 
     def progress(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
         """What jobs report. Before a resumed run has opened its status there is nobody to tell, which is no loss."""

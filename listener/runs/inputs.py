@@ -59,11 +59,14 @@ class InputFinder:
         clock: Clock,
         grows: bool,
         real_key: Callable[[str], Awaitable[str]] | None = None,
+        growth_patience_s: float = GROWTH_PATIENCE_S,
     ) -> None:
         """`grows`: objects of this store may be seen half-written, as files are.
 
-        `real_key`: where a key leads in a store that has links; None: it has none.
+        `real_key`: where a key leads in a store that has links; None: it has none. `growth_patience_s`: so long a run
+        is told on although an input is still written to.
         """
+        self._growth_patience_s = growth_patience_s
         self._store = store
         self._fetcher = fetcher
         self._arrivals = arrivals
@@ -107,7 +110,7 @@ class InputFinder:
                 waiting(words)
             search.check(late=self._clock.age_s(asking.received) >= asking.wait_s)
             long = search.missing and (now() - began >= PATIENCE_S or crowded())
-            if long or search.grows_for(GROWTH_PATIENCE_S):
+            if long or search.grows_for(self._growth_patience_s):
                 raise InputsAwaited(_objects(search.missing), _objects(search.growing), "; ".join(search.words()))
             pause = SETTLE_POLL_S if search.growing and not search.missing else next(pauses)
             await self._arrivals.wait(_objects(search.missing), at_most_s=pause)

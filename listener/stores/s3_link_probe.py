@@ -37,7 +37,7 @@ _UNKNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class ProbeAnswers:
     """Statuses of the answers. `copied`: the canary's bytes lie where the job writes."""
 
     plain: int
@@ -82,7 +82,7 @@ class LinkProbe:
         except GpuDropError as e:
             log.info("link_checks_left", bucket=bucket, code=e.info.code, error=str(e))
 
-    async def _tried(self, links: S3JobLinks, bucket: str, canary: str, output: str) -> _Seen:
+    async def _tried(self, links: S3JobLinks, bucket: str, canary: str, output: str) -> ProbeAnswers:
         source = {"x-amz-copy-source": f"/{bucket}/{canary}"}
         put, get = await links.sign("PUT", bucket, output), await links.sign("GET", bucket, output)
         plain = await self._ask("PUT", put)
@@ -94,7 +94,7 @@ class LinkProbe:
             part = await self._ask("PUT", upload.urls.parts[0], source)
         finally:
             await self._parts.abort(bucket, output, upload.id)
-        return _Seen(
+        return ProbeAnswers(
             plain.status,
             copy.status,
             part.status,
@@ -113,7 +113,7 @@ class LinkProbe:
             return urllib3.HTTPResponse(b"", status=0)
 
 
-def judged(seen: _Seen, bucket: str, *, narrowed: bool, absence: str) -> LinkReport:
+def judged(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: str) -> LinkReport:
     """`absence`: why the links are signed with the listener's own keys; "" where they are not."""
     whose = "temporary keys of each job" if narrowed else "the listener's own keys"
     if not narrowed and absence:

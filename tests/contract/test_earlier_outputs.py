@@ -73,6 +73,8 @@ async def test_a_store_that_is_away_keeps_nobody_from_beginning(records: RunReco
     keys = AccessKeys("key", "word", "")
     gone = S3Store(S3Settings("http://127.0.0.1:1", (), lambda: keys, timeout_s=1.0))
     await EarlierOutputs(gone, records.objects).begin()
+    await take_in(records, "drop", "new.mp3")
+    assert not await records.objects.is_new("drop")
 
 
 def ended(key: str, run_id: str, *outputs: str, version: str = "v1") -> bytes:

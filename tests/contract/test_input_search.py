@@ -16,7 +16,7 @@ from listener.clock import Clock
 from listener.runs import inputs
 from listener.runs.fetching import Fetcher
 from listener.runs.input_search import SETTLE_S, Asking, InputsAwaited
-from listener.runs.inputs import Found, InputFinder
+from listener.runs.inputs import GROWTH_PATIENCE_S, Found, InputFinder
 from listener.runs.refusals import Refusals
 from listener.signals import Arrivals
 from listener.store import Store
@@ -42,7 +42,7 @@ class Told:
         self.words += [each for each in words if each not in self.words]
 
 
-def finder(store: Store, *, grows: bool = False) -> InputFinder:
+def finder(store: Store, *, grows: bool = False, growth_patience_s: float = GROWTH_PATIENCE_S) -> InputFinder:
     return InputFinder(
         store,
         Fetcher(frozenset()),
@@ -50,6 +50,7 @@ def finder(store: Store, *, grows: bool = False) -> InputFinder:
         ReferencePolicy(allowed_buckets=frozenset()),
         clock=Clock(),
         grows=grows,
+        growth_patience_s=growth_patience_s,
     )
 
 
@@ -171,10 +172,7 @@ async def test_a_file_that_is_written_to_without_end_ends_its_run_when_the_time_
 
 
 @pytest.mark.parametrize("grows", [True, False])
-async def test_what_stays_missing_or_grows_on_is_waited_for_elsewhere(
-    folder_store: FolderStore, monkeypatch: pytest.MonkeyPatch, grows: bool
-) -> None:
-    monkeypatch.setattr(inputs, "GROWTH_PATIENCE_S", SETTLE_S)
+async def test_what_stays_missing_or_grows_on_is_waited_for_elsewhere(folder_store: FolderStore, grows: bool) -> None:
     both = [SECRET, Reference("image", "image.jpg")] if grows else [SECRET]
     at = folder_store.buckets[0]
     async with AsyncExitStack() as stack:
@@ -183,7 +181,8 @@ async def test_what_stays_missing_or_grows_on_is_waited_for_elsewhere(
             await stack.enter_async_context(written_to(folder_store.root / "image.jpg"))
         await stack.enter_async_context(asyncio.timeout(HANG_S))
         with pytest.raises(InputsAwaited) as left:
-            await finder(folder_store, grows=grows).find(both, asking(folder_store, 60.0), waiting=Told())
+            search = finder(folder_store, grows=grows, growth_patience_s=SETTLE_S)
+            await search.find(both, asking(folder_store, 60.0), waiting=Told())
     assert left.value.growing == ({(at, "image.jpg")} if grows else set())
     assert left.value.missing == (set() if grows else {(at, "secret.mp3")})
     assert left.value.note == ("image.jpg (still being written)" if grows else "secret.mp3")

@@ -240,17 +240,27 @@ async def test_a_store_that_was_away_is_tried_again_at_once(minio_server: Any, m
     assert not (await guard.blocked("there-is-none-yet")).names
 
 
+class Reconfigured:
+    """A store whose settings somebody changes: `now` is the one that is asked."""
+
+    def __init__(self, store: S3Store) -> None:
+        self.now = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
+
+
 async def test_workers_elsewhere_get_nothing_until_links_are_safe(minio_server: Any, minio_bucket: str) -> None:
     moments = [0.0]
     remote = frozenset({"far"})
     settings = settings_for(minio_server, minio_bucket, sts=StsSettings(mode="off"))
-    store = S3Store(settings)
+    store = Reconfigured(S3Store(settings))
     guard = LinkGuard(store, remote, trusted=False, now=lambda: moments[0])
     held = await guard.blocked(minio_bucket)
     assert held.names == remote and "read every object" in held.why and "trust_workers" in held.hint
     assert (await LinkGuard(store, remote, trusted=True, now=lambda: 0.0).blocked(minio_bucket)).names == frozenset()
     # Somebody has acted: found out by itself, a while later.
-    store._links = S3Store(replace(settings, sts=StsSettings()))._links
+    store.now = S3Store(replace(settings, sts=StsSettings()))
     assert (await guard.blocked(minio_bucket)).names == remote
     moments[0] = 61.0
     assert (await guard.blocked(minio_bucket)).names == frozenset()

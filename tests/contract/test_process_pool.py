@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from listener import process_call, process_pool
+from listener import process_call
 from listener.process_pool import Defect, ProcessPool
 from manifests.errors import NoSpeech, WorkerCrashed
 from support import process_calls
@@ -44,13 +44,12 @@ asyncio.run(main())
 @pytest.fixture
 async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Made]:
     """`pool(limit_s)`: an open one, whose processes find the tests' modules."""
-    monkeypatch.setattr(process_pool, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setenv("PYTHONPATH", TESTS)
     monkeypatch.setenv("GPUDROP_S3_SECRET_KEY", "hidden")
     async with AsyncExitStack() as stack:
 
         async def made(limit_s: float = HANG_S) -> ProcessPool:
-            pool = ProcessPool(os.environ, parent=tmp_path / "work", limit_s=limit_s)
+            pool = ProcessPool(os.environ, parent=tmp_path / "work", limit_s=limit_s, pauses_s=(0.0, 0.0))
             await pool.open()
             stack.push_async_callback(pool.close)
             return pool

@@ -21,7 +21,6 @@ from listener.ledger.owners import Claim, OutputOwners
 from listener.ledger.runs import RunRow
 from listener.ledger.settling import Settlement, Settling
 from listener.run_request import RunRequest
-from listener.runs import board as board_module
 from listener.runs.adoption import LOOKS_AT_ONCE, Adoption
 from listener.runs.board import Board
 from listener.runs.closing import Closer
@@ -103,7 +102,7 @@ def store(request: pytest.FixtureRequest) -> HeldStore:
 @pytest.fixture
 async def desk(store: Any, tmp_path: Path) -> AsyncIterator[Desk]:
     async for records in run_records(tmp_path):
-        board = Board(store, records.runs, lambda: 0.0, _free)
+        board = Board(store, records.runs, lambda: 0.0, _free, close_s=0.1)
         fence = Fence(store, records.runs)
         closer = Closer(
             store, records.objects, records.runs, board, fence, clock=lambda: 0.0, link_s=60, spent=_free
@@ -131,8 +130,7 @@ async def test_no_status_once_an_end_is_on_record(desk: Desk) -> None:
     assert await desk.get(STATUS) is None
 
 
-async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_module, "CLOSE_S", 0.1)
+async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk) -> None:
     run = await desk.run("r")
     held = desk.store.hold("put", STATUS)
     async with desk.board.open(run) as status:
@@ -146,10 +144,7 @@ async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk, monke
     assert await desk.writer(DONE) == "r"
 
 
-async def test_no_status_is_still_being_written_when_the_program_ends(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(board_module, "CLOSE_S", 0.0)
+async def test_no_status_is_still_being_written_when_the_program_ends(desk: Desk) -> None:
     run = await desk.run("r")
     held = desk.store.hold("put", STATUS)
     async with desk.board.open(run) as status:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from listener.runs.request import RunRequest, run_id_of
 from pydantic import TypeAdapter
 
 from gpu_dispatch.backend import JobRef
@@ -38,6 +37,7 @@ from listener.ledger.runs import RunLedger, RunRow
 from listener.parsers import Parsers
 from listener.patience import Patience
 from listener.process_pool import ProcessPool
+from listener.run_request import RunRequest, run_id_of
 from listener.runs.admission import Admission
 from listener.runs.adoption import Adoption
 from listener.runs.board import Board

@@ -14,7 +14,7 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisper, _increment
+from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisper
 from gpu_dispatch.runpod.dialects.foreign import cannot
 from gpu_dispatch.runpod.dialects.languages import CODES
 from gpu_dispatch.runpod.dialects.registry import dialects
@@ -404,15 +404,20 @@ def test_faster_whisper_is_given_no_null():
     assert asked["length_penalty"] == 1.0 and asked["enable_vad"] is True
 
 
+def step_of(temperatures):
+    return FASTER.request(task(temperature=temperatures))["temperature_increment_on_fallback"]
+
+
 @given(st.integers(0, 10), st.sampled_from([0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 1.0]))
 def test_temperatures_are_counted_as_the_worker_counts_them(first, step):
     import numpy as np
 
     counted = tuple(float(t) for t in np.arange(first / 10, 1.0 + 1e-6, step))
     if len(counted) > 1:
-        assert np.arange(counted[0], 1.0 + 1e-6, _increment(counted)) == pytest.approx(counted)
-        assert _increment(counted[:-1]) is None or len(counted) == 2
-    one = np.arange(counted[0], 1.0 + 1e-6, _increment(counted[:1]))
+        assert np.arange(counted[0], 1.0 + 1e-6, step_of(counted)) == pytest.approx(counted)
+    if len(counted) > 2:
+        assert "equal steps" in FASTER.refusal(task(temperature=counted[:-1]).params)
+    one = np.arange(counted[0], 1.0 + 1e-6, step_of(counted[:1]))
     assert list(one) == [counted[0]]
 
 

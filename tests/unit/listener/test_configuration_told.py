@@ -57,7 +57,9 @@ def code() -> str:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_configuration_of_the_project_is_accepted(file: Path) -> None:
     config = load(file)
-    check_templates(triggers_of(config), load_registry().models, ())
+    triggers = triggers_of(config)
+    assert {trigger.name for trigger in triggers} >= {each.name for each in config.triggers}
+    check_templates(triggers, load_registry().models, ())
 
 
 def test_every_piece_of_configuration_in_the_readme_is_accepted() -> None:

@@ -202,7 +202,8 @@ def test_lines_are_read_as_shells_and_containers_do(line: str, value: str | None
 
 @given(st.text())
 def test_no_text_is_too_odd_for_lines(text: str) -> None:
-    parse_lines(text)
+    found = parse_lines(text)
+    assert all(name and "\n" not in name + value for name, value in found.items())
 
 
 def test_every_other_secret_may_lie_in_a_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from listener.store import JobObjects
-from listener.stores.s3_link_probe import _Seen, judged
+from listener.stores.s3_link_probe import ProbeAnswers, judged
 from listener.stores.s3_policies import (
     MAX_POLICY_BYTES,
     PolicyKind,
@@ -86,17 +86,17 @@ def test_amazon_is_told_in_ascii_alone() -> None:
 @pytest.mark.parametrize(
     ("seen", "safe"),
     [
-        (_Seen(200, 403, 403, 403, copied=False, part_copied=False), True),
-        (_Seen(200, 200, 200, 403, copied=False, part_copied=False), True),
-        (_Seen(200, 200, 403, 403, copied=True, part_copied=False), False),
-        (_Seen(200, 403, 200, 403, copied=False, part_copied=True), False),
-        (_Seen(200, 403, 403, 200, copied=False, part_copied=False), False),
-        (_Seen(403, 403, 403, 403, copied=False, part_copied=False), None),
-        (_Seen(200, 503, 403, 403, copied=False, part_copied=False), None),
-        (_Seen(200, 403, 0, 403, copied=False, part_copied=False), None),
+        (ProbeAnswers(200, 403, 403, 403, copied=False, part_copied=False), True),
+        (ProbeAnswers(200, 200, 200, 403, copied=False, part_copied=False), True),
+        (ProbeAnswers(200, 200, 403, 403, copied=True, part_copied=False), False),
+        (ProbeAnswers(200, 403, 200, 403, copied=False, part_copied=True), False),
+        (ProbeAnswers(200, 403, 403, 200, copied=False, part_copied=False), False),
+        (ProbeAnswers(403, 403, 403, 403, copied=False, part_copied=False), None),
+        (ProbeAnswers(200, 503, 403, 403, copied=False, part_copied=False), None),
+        (ProbeAnswers(200, 403, 0, 403, copied=False, part_copied=False), None),
     ],
 )
-def test_what_was_seen_is_judged(seen: _Seen, safe: bool | None) -> None:
+def test_what_was_seen_is_judged(seen: ProbeAnswers, safe: bool | None) -> None:
     report = judged(seen, "media", narrowed=True, absence="")
     assert report.safe is safe
     assert ("s3:x-amz-copy-source" in report.remedy) == (safe is False)

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from gpu_dispatch.net.retries import RetryPolicy
-from listener import patience as module
 from listener.patience import REFUSED_FOR_S, Patience, waits_told
 from manifests.errors import GpuDropError, InputMissing, StoreDenied, StoreUnavailable
+from support.runs import Unhurried
 
 Work = Callable[[], Awaitable[str]]
 
@@ -39,38 +38,30 @@ def failing(*errors: GpuDropError) -> Work:
     return work
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RUN_STEP", RetryPolicy(first_s=0.001, longest_s=0.002))
-
-
-@pytest.mark.usefixtures("quick")
 async def test_what_passes_is_waited_for_and_told() -> None:
     told: list[str] = []
     work = failing(StoreUnavailable("It is away.", hint="Start it."), StoreDenied("It says no."))
     with waits_told(told.append):
-        assert await Patience(random.Random(1)).patiently(work) == "served"
+        assert await Patience(Unhurried()).patiently(work) == "served"
     assert told == ["It is away. Start it.", "It says no.", ""]
 
 
 async def test_what_is_the_runs_own_is_raised_at_once() -> None:
     with pytest.raises(InputMissing):
-        await Patience(random.Random(1)).patiently(failing(InputMissing("no")))
+        await Patience(Unhurried()).patiently(failing(InputMissing("no")))
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_store_that_is_away_is_waited_for_without_end_and_a_refusal_for_a_week() -> None:
     hours = int(REFUSED_FOR_S / 3600) + 50
     away = failing(*[StoreUnavailable("away")] * hours)
-    assert await Patience(random.Random(1), now=Hours()).patiently(away) == "served"
+    assert await Patience(Unhurried(), now=Hours()).patiently(away) == "served"
     with pytest.raises(StoreDenied):
-        await Patience(random.Random(1), now=Hours()).patiently(failing(*[StoreDenied("no")] * hours))
+        await Patience(Unhurried(), now=Hours()).patiently(failing(*[StoreDenied("no")] * hours))
 
 
-@pytest.mark.usefixtures("quick")
 async def test_a_step_waits_as_long_as_it_may() -> None:
     with pytest.raises(StoreUnavailable):
-        await Patience(random.Random(1), now=Hours()).within(36000.0, failing(*[StoreUnavailable("away")] * 50))
+        await Patience(Unhurried(), now=Hours()).within(36000.0, failing(*[StoreUnavailable("away")] * 50))
 
 
 async def test_many_that_wait_are_one_line_of_the_log_and_wake_one_another() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from listener.runs.request import RunRequest
 
 from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
 from listener.ledger.database import Database
+from listener.run_request import RunRequest
 from listener.runs.callback_answers import CallbackOutcome
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackClient, CallbackSettings

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from listener.runs.request import RunRequest
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
 from handlers.base import Link, Plan, PlannedTask, TaskTarget
 from listener.ledger.owners import Claim, OutputOwners
+from listener.run_request import RunRequest
 from listener.runs.closing import Summary, WrittenFile
 from listener.runs.finish import Output, Outputs
 from listener.runs.jobs import Attempt

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from listener.runs.request import REDRIVE
 
+from listener.run_request import REDRIVE
 from listener.runs.refusals import Refusals
 from manifests.errors import (
     GpuDropError,

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from listener.runs.request import RunRequest
 
 from listener.cluster.alone import Alone
 from listener.defects import DEFECT
 from listener.ledger.runs import RunLedger
+from listener.run_request import RunRequest
 from listener.runs.adoption import Adoption
 from listener.runs.closing import Summary
 from listener.runs.engine_base import Fate

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from listener.runs.request import RunRequest
 
 from listener.fair_shares import share_of
 from listener.ledger.input_waits import InputWaitLedger
 from listener.ledger.runs import RunLedger, RunRow
+from listener.run_request import RunRequest
 from listener.runs.admission import Admission
 from listener.runs.engine_base import Story
 from listener.runs.input_waiters import InputWaiters

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from listener.runs.request import RunRequest
 
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.task import Progress, TranscribeParams
@@ -16,6 +15,7 @@ from handlers.base import Plan, PlannedTask
 from listener.dispatch.request import JobRequest
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger
+from listener.run_request import RunRequest
 from listener.runs.board import Board, RunStatus
 from listener.runs.jobs import job_requests
 from listener.runs.steps import Released

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from listener.runs.request import RunRequest
 
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest, Tried
+from listener.run_request import RunRequest
 from listener.runs.input_search import InputsAwaited
 from listener.runs.memory_steps import StepRecord
 from manifests.errors import (

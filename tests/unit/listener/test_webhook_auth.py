@@ -118,7 +118,7 @@ def test_a_receiver_that_lets_nobody_in_says_what_to_set() -> None:
     ],
 )
 def test_without_secrets_there_are_other_ways_in(settings: dict[str, Any]) -> None:
-    WebhookReceiver(WebhookSettings(**settings), PostSecrets())
+    assert WebhookReceiver(WebhookSettings(**settings), PostSecrets())
 
 
 def test_a_certificate_of_the_receiver_alone_lets_nobody_in() -> None:

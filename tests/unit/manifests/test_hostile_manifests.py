@@ -17,6 +17,7 @@ from manifests.callback_urls import caller_fields, default_caller_fields
 from manifests.defaults import read_defaults
 from manifests.errors import GpuDropError, ManifestError, TooManyImages, UnknownField
 from manifests.media import ReferencePolicy, output_folder, resolve
+from manifests.models import Transcribe
 from manifests.reader import read
 from support.hostile_documents import MANIFESTS
 
@@ -116,8 +117,13 @@ def test_the_largest_manifests_are_soon_dealt_with(form: str, shape: str) -> Non
 @pytest.mark.parametrize("start", [None, "nan", "-inf", -1e308])
 def test_temperatures_that_are_no_numbers_are_refused(start: Any, step: Any) -> None:
     fields = {"audio": "a.mp3", "temperature": start, "temperature_increment_on_fallback": step}
-    with suppress(ManifestError):
-        read(json.dumps(fields).encode(), "talk.job.json")
+    try:
+        asked = read(json.dumps(fields).encode(), "talk.job.json")
+    except ManifestError as e:
+        assert e.info.message
+    else:
+        assert isinstance(asked, Transcribe)
+        assert asked.temperature and all(0.0 <= each <= 1.0 for each in asked.temperature)
 
 
 def test_far_too_many_names_are_refused_before_each_is_told_of() -> None:

@@ -117,6 +117,8 @@ def test_a_drop_at_the_root_reaches_its_bucket_alone() -> None:
 
 def test_the_web_is_not_the_store() -> None:
     OWN.check_reference(DROP, UrlRef("https://web.example/team-b/a.mp3"), "audio")
+    with pytest.raises(OutOfReach):
+        OWN.check_reference(DROP, ObjectRef("b", "team-b/a.mp3"), "audio")
 
 
 OWN_FILE = f"{STORE}/b/team-a/in/a b.mp4"

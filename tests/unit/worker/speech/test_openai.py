@@ -12,7 +12,7 @@ import pytest
 
 from gpu_dispatch.task import TranscribeParams
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Request
-from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper, halve
+from gpu_dispatch.worker.speech.openai_whisper import OpenAIRecognizer, halve
 from support.requirements import require
 
 pytestmark = pytest.mark.openai
@@ -36,13 +36,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_window_is_encoded_once_for_language_temperatures_and_words(checkpoint: Path) -> None:
-    recognizer: Any = OpenAIWhisper().load(checkpoint, "random", "cpu")
+    import whisper
+
+    model = whisper.load_model(str(checkpoint), device="cpu")
     asked: list[Any] = []
     encoded: list[Any] = []
-    encoder = recognizer._model.encoder
-    remembering, forward = encoder.forward, recognizer._windows._forward
-    encoder.forward = lambda mel: (asked.append(mel), remembering(mel))[1]
-    recognizer._windows._forward = lambda mel: (encoded.append(mel), forward(mel))[1]
+    forward = model.encoder.forward
+    model.encoder.forward = lambda mel: (encoded.append(mel), forward(mel))[1]
+    recognizer = OpenAIRecognizer(model, "cpu")
+    remembering = model.encoder.forward
+    model.encoder.forward = lambda mel: (asked.append(mel), remembering(mel))[1]
     sound = (np.random.default_rng(3).standard_normal(4 * SAMPLE_RATE) * 0.1).astype(np.float32)
     spoken = recognizer.detect(sound)
     params = TranscribeParams(audio="", temperature=(0.0, 0.5), beam_size=1, best_of=1, no_speech_threshold=None)
