@@ -51,8 +51,8 @@ def _memory(process: psutil.Process) -> int:
 
 async def test_what_decodes_to_gigabytes_ends_its_own_job_alone(bounded: Place, media: Media, tmp_path: Path) -> None:
     listening = TranscribeParams(audio="a", model="tiny")
-    still = Img2VidParams((Clip("a", "out.mp4", 24),), width=320, height=180)
-    joined = AddAudioParams("a", "a.wav", "out.mp4")
+    still = Img2VidParams(clips=(Clip("a", "out.mp4", 24),), width=320, height=180)
+    joined = AddAudioParams(video="a", audio="a.wav", output="out.mp4")
     sound = {"a.wav": media.tone(1.0)}
     cases: list[tuple[str, Path, object, Mapping[str, Path]]] = [
         ("image_too_large", tiny_png(tmp_path / "vast.png", 30_000, 30_000), still, {}),

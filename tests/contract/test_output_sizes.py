@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from gpu_dispatch.task import AddAudioParams, Clip, Img2VidParams, TaskParams
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.request import JobRequest
+from listener.patience import Patience
 from listener.store import Store
 from manifests.errors import ResourceExhausted
 from manifests.media import ObjectRef, UrlRef
@@ -25,6 +27,10 @@ def store(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(f"{request.param}_store")
 
 
+def sizes_of(store: Store, *limits: int) -> OutputSizes:
+    return OutputSizes(store, Patience(random.Random(1)), *limits)
+
+
 def request(store: Store, params: TaskParams, names: Sequence[str], *files: TaskFile) -> JobRequest:
     targets = tuple(TaskTarget(name, f"films/{name}", "video/mp4") for name in names)
     return JobRequest(
@@ -34,7 +40,7 @@ def request(store: Store, params: TaskParams, names: Sequence[str], *files: Task
 
 
 def clips(*names: str) -> Img2VidParams:
-    return Img2VidParams(tuple(Clip("i", name, 24) for name in names))
+    return Img2VidParams(clips=tuple(Clip("i", name, 24) for name in names))
 
 
 async def left(store: Store, name: str, size: int) -> None:
@@ -47,7 +53,7 @@ async def there(store: Store, *names: str) -> list[str]:
 
 async def test_an_output_over_its_limit_is_removed_and_told(store: Store) -> None:
     names = ("a.mp4", "b.mp4", "c.mp4", "d.mp4")
-    asked, sizes = request(store, clips(*names), names), OutputSizes(store, MOST)
+    asked, sizes = request(store, clips(*names), names), sizes_of(store, MOST)
     began = time.time()
     for name, size in zip(names, (MOST, 10 * MOST, 1), strict=False):
         await left(store, name, size)
@@ -60,7 +66,7 @@ async def test_an_output_over_its_limit_is_removed_and_told(store: Store) -> Non
 
 async def test_a_failed_attempt_leaves_nothing_large_but_what_was_there_before(store: Store) -> None:
     names = ("old.mp4", "new.mp4")
-    asked, sizes = request(store, clips(*names), names), OutputSizes(store, MOST)
+    asked, sizes = request(store, clips(*names), names), sizes_of(store, MOST)
     await left(store, "old.mp4", 10 * MOST)
     meta = await store.head(store.buckets[0], "films/old.mp4")
     assert meta
@@ -73,15 +79,15 @@ async def test_a_failed_attempt_leaves_nothing_large_but_what_was_there_before(s
 
 async def test_limits_are_those_of_the_worker(folder_store: Store) -> None:
     """What a worker that heeds its task's limits may write is never removed."""
-    joining = AddAudioParams("v", "a", "o")
+    joining = AddAudioParams(video="v", audio="a", output="o")
     here, web = ObjectRef("b", "v"), UrlRef("https://a.example/v")
     for files, inputs in (
         ((TaskFile("v", here, 700), TaskFile("a", here, 300)), 1000),
         ((TaskFile("v", here, 700), TaskFile("a", web, None)), 5000),
     ):
-        found = OutputSizes(folder_store, 0, 5000).largest(request(folder_store, joining, ("o",), *files).task)
+        found = sizes_of(folder_store, 0, 5000).largest(request(folder_store, joining, ("o",), *files).task)
         assert found == {"o": largest_from(inputs)}
     film = request(folder_store, clips("o"), ("o",), TaskFile("i", here, 5)).task
-    assert OutputSizes(folder_store).largest(film) == {"o": largest_clip(24, 1920, 1080)}
-    assert OutputSizes(folder_store, MOST).largest(film) == {"o": MOST}
+    assert sizes_of(folder_store).largest(film) == {"o": largest_clip(24, 1920, 1080)}
+    assert sizes_of(folder_store, MOST).largest(film) == {"o": MOST}
     assert largest_from(0) == SMALLEST_LIMIT and largest_from(10, 9) == 9

@@ -27,7 +27,7 @@ from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoF
 from handlers.img2vid import SplitLimits
 from handlers.registry import load_registry
 from listener.clock import Clock
-from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.request import AttemptResult, JobRequest
 from listener.fair_shares import share_of
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
@@ -144,7 +144,7 @@ class ScriptedAttempts:
 
     store: MemoryStore
     clock: Callable[[], float]
-    ends: dict[tuple[int, int], Tried | GpuDropError | Callable[[JobRequest], Any]] = field(
+    ends: dict[tuple[int, int], AttemptResult | GpuDropError | Callable[[JobRequest], Any]] = field(
         default_factory=dict[Any, Any]
     )
     made: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
@@ -152,18 +152,18 @@ class ScriptedAttempts:
     dropped: list[tuple[str, int, bool]] = field(default_factory=list[tuple[str, int, bool]])
     forgets: bool = True
 
-    async def carry_out(self, request: JobRequest, attempt: int, before: tuple[Tried, ...]) -> Tried:
-        assert len(before) == attempt - 1
-        self.made.append((request.index, attempt))
-        end = self.ends.get((request.index, attempt))
+    async def execute(self, request: JobRequest, number: int, before: tuple[AttemptResult, ...]) -> AttemptResult:
+        assert len(before) == number - 1
+        self.made.append((request.index, number))
+        end = self.ends.get((request.index, number))
         if callable(end):
             end = await end(request)
-        if isinstance(end, Tried):
+        if isinstance(end, AttemptResult):
             return end
-        now, job = self.clock(), JobRef("gpu", "gpu", f"job-{request.index}-{attempt}")
+        now, job = self.clock(), JobRef("gpu", "gpu", f"job-{request.index}-{number}")
         if end is not None:
-            return Tried(now, now, job, error=end.info, usd=0.5, marks=True)
-        return Tried(now, now, job, result=await self.worked(request), usd=0.5, marks=True, alone=True)
+            return AttemptResult(now, now, job, error=end.info, usd=0.5, marks=True)
+        return AttemptResult(now, now, job, result=await self.worked(request), usd=0.5, marks=True, alone=True)
 
     async def worked(self, request: JobRequest) -> GpuResult:
         """What a worker leaves, and answers."""
@@ -180,12 +180,12 @@ class ScriptedAttempts:
                 assert files, params
                 return GpuResult(request.task_id, payload=Videos(tuple(files), "libx264"), execution_ms=1000)
 
-    async def forget(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
+    async def retire(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
         del alone
         self.forgotten.append((request.task_id, attempt))
         return self.forgets
 
-    async def drop_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
+    async def delete_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
         assert bucket == BUCKET
         self.dropped.append((task_id, attempt, claimed))
 
@@ -329,7 +329,7 @@ async def opened(
         reader=ManifestReader(there, registry.models, (), parsers=parsers),
         registry=registry,
         finder=InputFinder(there, Fetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
-        runner=JobRunner(attempts, ends, runs, patience),
+        runner=JobRunner(attempts, attempts, ends, runs, patience),
         closer=Closer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
         adoption=Adoption(objects, runs, board, fence, clock=clock, seal=seal),
         outbox=Outbox(callbacks, notes, settings, member="m1", clock=clock, rng=rng),

@@ -35,8 +35,8 @@ from support.runs import BUCKET, NOW, RunBench, TroubledStore, opened
 ASKED = Asked("transcribe", {"operation": "transcribe", "metadata": {"order": 7}}, "{}")
 FAILED = EncodeFailed("It cannot be encoded.", hint="Use another codec.").info
 TARGET = TaskTarget("o.mp4", "out/o.mp4", "video/mp4")
-OURS = Plan("transcribe", (PlannedTask(TranscribeParams("a"), ()),))
-WORKERS = Plan("img2vid", (PlannedTask(Img2VidParams(()), (), (TARGET,)),))
+OURS = Plan("transcribe", (PlannedTask(TranscribeParams(audio="a"), ()),))
+WORKERS = Plan("img2vid", (PlannedTask(Img2VidParams(clips=()), (), (TARGET,)),))
 
 
 def made(*keys: str, **response: Any) -> Outputs:

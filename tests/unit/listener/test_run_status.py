@@ -36,7 +36,7 @@ async def run(bench: RunBench) -> RunRequest:
 
 
 def jobs_of(run: RunRequest, count: int = 2) -> list[JobRequest]:
-    task = PlannedTask(TranscribeParams("a"), ())
+    task = PlannedTask(TranscribeParams(audio="a"), ())
     return job_requests(run, "transcribe", Plan("transcribe", (task,) * count))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from listener.defects import DEFECT
-from listener.dispatch.request import JobRequest, Tried
+from listener.dispatch.request import AttemptResult, JobRequest
 from listener.run_request import RunRequest
 from listener.runs.input_search import InputsAwaited
 from listener.runs.memory_steps import StepRecord
@@ -147,7 +147,7 @@ async def test_an_attempt_that_may_end_better_is_made_again(
 async def test_attempts_whose_process_went_away_wait_for_nothing(bench: RunBench) -> None:
     run = await talk(bench, max_attempts=1)
     now = bench.moment()
-    lost = Tried(now, now, error=JobLost("gone", retryable=True).info, counts=False)
+    lost = AttemptResult(now, now, error=JobLost("gone", retryable=True).info, counts=False)
     bench.attempts.ends |= {(0, 1): lost, (0, 2): lost}
     await bench.tell(run)
     await bench.done(run)
@@ -172,7 +172,7 @@ async def test_of_several_jobs_the_one_that_failed_tells_why(bench: RunBench) ->
 
 
 async def test_a_defect_ends_its_run_and_says_so(bench: RunBench) -> None:
-    async def broken(request: JobRequest) -> Tried:
+    async def broken(request: JobRequest) -> AttemptResult:
         raise KeyError(request.key)
 
     bench.attempts.ends[0, 1] = broken
@@ -189,10 +189,10 @@ async def meanwhile(bench: RunBench, run: RunRequest, reason: Any, *, at: str) -
         await request_end(run.run_id, reason)
         bench.parts.ends.request(run.run_id, reason)
 
-    async def worked(request: JobRequest) -> Tried:
+    async def worked(request: JobRequest) -> AttemptResult:
         await end()
         now = bench.moment()
-        return Tried(now, now, result=await bench.attempts.worked(request))
+        return AttemptResult(now, now, result=await bench.attempts.worked(request))
 
     if at == "begin":
         await end()
