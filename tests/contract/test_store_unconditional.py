@@ -32,7 +32,7 @@ async def test_it_is_written_as_it_is_and_asked_for_with_the_first_write_only(
         etag = await store.replace(bucket, key, key.encode(), content_type="text/plain", expected=expected)
         found = await store.head(bucket, key)
         assert found is not None and found.etag == etag
-    # AttemptResult a few times, like whatever a server answers with 5xx.
+    # Tried a few times, like whatever a server answers with 5xx.
     assert set(proxy.refused) == {"PUT a"}
     tries = proxy.refused.total()
     await store.replace(bucket, "a", b"c", content_type="text/plain", expected=expected)

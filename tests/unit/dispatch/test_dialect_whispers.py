@@ -159,7 +159,7 @@ def test_no_signature_gets_into_a_message(dialect):
 @pytest.mark.parametrize(
     ("error", "code", "retryable"),
     [
-        ("CUDA out of memory. AttemptResult to allocate 2.00 GiB", "worker_crashed", True),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB", "worker_crashed", True),
         ("job timed out after 1 retries", "worker_crashed", True),
         ("Failed to load model turbo: no space left", "model_unavailable", False),
         (
