@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from listener.dispatch.claims import FOLDER, ClaimStore, may_be_stored
+from listener.dispatch.claims import FOLDER, ClaimStore, may_be_stored, object_key
 from listener.dispatch.request import JobRequest
 from listener.ledger.jobs import KEEP_S, JobLedger
 from listener.store import ObjectMeta, Store
@@ -43,7 +43,8 @@ class ClaimReaper:
     `now` is a monotonic clock.
     """
 
-    def __init__(self, claims: ClaimStore, *, now: Callable[[], float]) -> None:
+    def __init__(self, store: Store, claims: ClaimStore, *, now: Callable[[], float]) -> None:
+        self._store = store
         self._claims = claims
         self._now = now
         self._due: deque[_Due] = deque()
@@ -55,17 +56,16 @@ class ClaimReaper:
         answer: a run told from the top asks for it, when the provider has forgotten its own. False: its job still holds
         the claim, and would work again but for the answer.
         """
-        bucket, task_id = request.bucket, request.task_id
         try:
-            await self._claims.withdraw(bucket, task_id, attempt)
+            await self._claims.withdraw(request.bucket, request.task_id, attempt)
             if may_be_stored(request):
-                await self._claims.delete(bucket, task_id, attempt, "task")
+                await self._claims.delete_task(request, attempt)
         except GpuDropError as e:
             # The sweep finds it.
             log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
             return False
         if alone:
-            self._due.append(_Due(self._now() + LATE_S, bucket, task_id, attempt))
+            self._due.append(_Due(self._now() + LATE_S, request.bucket, request.task_id, attempt))
         return True
 
     async def delete_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
@@ -75,7 +75,7 @@ class ClaimReaper:
         try:
             if claimed:
                 await self._claims.withdraw(bucket, task_id, attempt)
-            await self._claims.delete(bucket, task_id, attempt, "answer")
+            await self._store.delete(bucket, object_key(task_id, attempt, "answer"))
         except GpuDropError as e:
             log.info("answer_left", task=task_id, code=e.info.code, error=str(e))
 
@@ -86,7 +86,7 @@ class ClaimReaper:
             while self._due and self._due[0].at <= self._now():
                 due = self._due.popleft()
                 try:
-                    await self._claims.delete(due.bucket, due.task_id, due.attempt, "claim")
+                    await self._store.delete(due.bucket, object_key(due.task_id, due.attempt, "claim"))
                 except GpuDropError as e:
                     log.info("claim_left", task=due.task_id, code=e.info.code, error=str(e))
 

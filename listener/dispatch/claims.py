@@ -63,20 +63,24 @@ class ClaimStore:
         self._clock = clock
 
     async def claim_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> ClaimUrls:
-        key = _key(request.task_id, attempt, "claim")
+        key = object_key(request.task_id, attempt, "claim")
         return ClaimUrls(await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key))
 
     async def answer_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> tuple[str, str]:
         """Where the worker leaves its answer, and where it finds one that is there."""
-        key = _key(request.task_id, attempt, "answer")
+        key = object_key(request.task_id, attempt, "answer")
         return await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key)
 
     async def store_task(self, request: JobRequest, attempt: int, wire: Any, links: JobLinks) -> str:
         """Where a worker finds the task `wire`, which was too large to be sent."""
-        key = _key(request.task_id, attempt, "task")
+        key = object_key(request.task_id, attempt, "task")
         data = await asyncio.to_thread(sealed, to_json(wire), await self._keys.of(request.task_id, attempt), "task")
         await self._store.put(request.bucket, key, data, content_type="application/octet-stream")
         return await links.sign("GET", request.bucket, key)
+
+    async def delete_task(self, request: JobRequest, attempt: int) -> None:
+        """The task that was too large to be sent, if there is one: nobody begins it any more."""
+        await self._store.delete(request.bucket, object_key(request.task_id, attempt, "task"))
 
     async def secret(self, request: JobRequest, attempt: int) -> str:
         """What the attempt's workers sign with; "" where the first of them were told nothing of it."""
@@ -103,17 +107,14 @@ class ClaimStore:
 
     async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
         """As `revoke`, tried once, for who has no request any more."""
-        key, ours = _key(task_id, attempt, "claim"), await self._ours(task_id, attempt)
+        key, ours = object_key(task_id, attempt, "claim"), await self._ours(task_id, attempt)
         await self._store.put(bucket, key, ours, content_type=_TYPE)
-
-    async def delete(self, bucket: str, task_id: str, attempt: int, kind: Kind) -> None:
-        await self._store.delete(bucket, _key(task_id, attempt, kind))
 
     async def _ours(self, task_id: str, attempt: int) -> bytes:
         return claim_bytes(withdrawal(task_id, self._clock()), await self._keys.of(task_id, attempt))
 
     async def _settle(self, request: JobRequest, attempt: int) -> Claim | None:
-        key, ours = _key(request.task_id, attempt, "claim"), await self._ours(request.task_id, attempt)
+        key, ours = object_key(request.task_id, attempt, "claim"), await self._ours(request.task_id, attempt)
         for _ in range(_TRIES):
             if await self._store.create(request.bucket, key, ours, content_type=_TYPE):
                 return None
@@ -131,7 +132,7 @@ class ClaimStore:
         raise StoreUnavailable(f"{key!r} changes all the time.", hint="See who else writes there.", where=key)
 
     async def _answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
-        key = _key(request.task_id, attempt, "answer")
+        key = object_key(request.task_id, attempt, "answer")
         data = await self._read(request, key, MAX_ANSWER)
         if not data:
             return None
@@ -149,7 +150,7 @@ class ClaimStore:
 
     async def _claim(self, request: JobRequest, attempt: int) -> Claim | None:
         """Ours, too; None: nothing is there, or nothing that is believed."""
-        data = await self._read(request, _key(request.task_id, attempt, "claim"), MAX_BYTES)
+        data = await self._read(request, object_key(request.task_id, attempt, "claim"), MAX_BYTES)
         if not data:
             return None
         claim = claim_from_bytes(data, await self._keys.of(request.task_id, attempt))
@@ -168,7 +169,7 @@ class ClaimStore:
 def claim_objects(request: JobRequest, attempt: int) -> JobObjects:
     """What of all this a worker of the attempt reads and writes."""
     kinds: tuple[Kind, ...] = ("claim", "answer", "task")
-    claim, answer, task = [(request.bucket, _key(request.task_id, attempt, kind)) for kind in kinds]
+    claim, answer, task = [(request.bucket, object_key(request.task_id, attempt, kind)) for kind in kinds]
     return JobObjects(reads=(claim, answer, task), writes=(claim, answer))
 
 
@@ -177,5 +178,6 @@ def may_be_stored(request: JobRequest) -> bool:
     return not isinstance(request.task.params, TranscribeParams)
 
 
-def _key(task_id: str, attempt: int, kind: Kind) -> str:
+def object_key(task_id: str, attempt: int, kind: Kind) -> str:
+    """Where it lies in the run's bucket."""
     return f"{FOLDER}{task_id}/{attempt}.{kind}"

@@ -95,7 +95,7 @@ async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDi
     tracker = JobTracker(pool, jobs, claims, costs, patience, observer=needs.observer, clock=clock, now=now, rng=rng)
     watchdog = JobWatchdog(pool, scheduler, dispatcher, recovery, tracker, deadlines=deadlines)
     supervisor = AttemptSupervisor(tracker, watchdog, recovery, claims, needs.ends)
-    reaper = ClaimReaper(claims, now=now)
+    reaper = ClaimReaper(store, claims, now=now)
     outputs = OutputSizes(store, patience, most, config.task_max_input)
     attempts = Attempts(dispatcher, supervisor, claims, uploads, outputs, clock=clock)
     work: list[Work] = [

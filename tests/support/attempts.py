@@ -121,7 +121,7 @@ class Bench:
 
     @property
     def reaper(self) -> ClaimReaper:
-        return ClaimReaper(self.claims, now=self.now)
+        return ClaimReaper(self.store, self.claims, now=self.now)
 
     @property
     def attempts(self) -> Attempts:
