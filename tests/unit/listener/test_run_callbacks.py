@@ -96,6 +96,25 @@ async def test_the_sidecar_tells_what_the_receiver_made_of_it(
         assert row.due >= bench.moment() + 7.0
 
 
+async def test_what_the_sidecar_tells_already_is_not_written_again(
+    bench: RunBench, run: RunRequest, receiver: Receiver
+) -> None:
+    receiver.otherwise = Answer(503)
+    await delivered(bench, run, receiver.url)
+    told = await bench.done(run)
+    bench.moment.now += 700.0
+    working = asyncio.ensure_future(bench.parts.outbox.run())
+
+    async def again() -> bool:
+        row = (await bench.callbacks.of([run.run_id]))[run.run_id]
+        return row.attempts == 2 and row.holder == ""
+
+    await bench.eventually(again)
+    working.cancel()
+    await asyncio.wait({working})
+    assert await bench.done(run) == told
+
+
 async def test_attempts_end_with_their_number(bench: RunBench, run: RunRequest, receiver: Receiver) -> None:
     receiver.otherwise = Answer(503)
     row = await delivered(bench, run, receiver.url, max_attempts=1)
