@@ -95,7 +95,7 @@ class Attempts:
     async def _delete_task(self, attempt: ActiveAttempt) -> None:
         request = attempt.request
         try:
-            await self._claims.delete(request.bucket, request.task_id, attempt.number, "task")
+            await self._claims.delete_task(request, attempt.number)
         except GpuDropError as e:
             log.info("task_left", run_id=request.run_id, code=e.info.code, error=str(e))
 
