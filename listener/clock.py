@@ -32,8 +32,9 @@ class Clock:
     """Called, it gives epoch seconds, for what is recorded and shown. Ages and deadlines come from `age_s`.
 
     A step is noticed at the next look, logged, and forgiven: moments before it keep the age they have really. Of a
-    moment that a clock set back has shown twice, the later is taken. What happened before this process began is told
-    by the wall clock alone.
+    moment that a clock set back has shown twice, the later is taken: a deadline comes late by a step, never early.
+    Records hold the wall clock's time: a steady time of our own would stay wrong for as long as the process lives. What
+    happened before this process began is told by the wall clock alone.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:

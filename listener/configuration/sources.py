@@ -1,6 +1,7 @@
-"""The sources config.yaml can name: a kind alone, or a kind with what it needs. Secrets are not among it.
+"""The sources config.yaml can name, in one list: a kind alone, or a kind with what it needs. Secrets are not among it.
 
-A source's user, password and tokens come from the environment, under its name: see environment.SourceSecrets.
+A source's user, password and tokens come from the environment, under its name (its kind, unless given): see
+environment.SourceSecrets. Two sources of one kind differ by name.
 """
 
 from __future__ import annotations

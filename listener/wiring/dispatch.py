@@ -1,4 +1,8 @@
-"""Builds the way out: endpoints, the ledger of jobs, and the attempts that use them."""
+"""Builds the way out: endpoints, the ledger of jobs, and the attempts that use them.
+
+`ActiveAttempt` holds what is known of an attempt. The services that work on it live as long as the program and take
+three to five others each; only this module puts them together. A new concern is a new service.
+"""
 
 from __future__ import annotations
 
