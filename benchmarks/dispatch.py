@@ -215,7 +215,7 @@ async def plain_posts(posts: int) -> float:
 
 ENGINE_ALONE = """
 import asyncio, sys, time
-from listener.runs.engine import Engine, EngineSettings
+from listener.runs.engine import WorkflowEngine, EngineSettings
 
 class Story:
     left = int(sys.argv[2])
@@ -231,7 +231,7 @@ class Story:
 
 async def main():
     story = Story()
-    engine = Engine(EngineSettings(f"sqlite:///{sys.argv[1]}"), story)
+    engine = WorkflowEngine(EngineSettings(f"sqlite:///{sys.argv[1]}"), story)
     await engine.start()
     began, runs = time.perf_counter(), story.left
     gate = asyncio.Semaphore(8)

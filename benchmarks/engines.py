@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gpu_dispatch.task import TranscribeParams, Transcript
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.engines import ENGINES, is_installed
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber
@@ -39,7 +39,7 @@ async def measure(engine: str, audio: Path, model: str, model_dir: Path | None) 
         for _ in range(PASSES):
             began = time.perf_counter()
             said = await transcriber(
-                TranscribeParams(audio="audio", model=model, engine=engine), Job(Path(folder), lambda _: None)
+                TranscribeParams(audio="audio", model=model, engine=engine), JobContext(Path(folder), lambda _: None)
             )
             assert isinstance(said, Transcript)
             factors.append((time.perf_counter() - began) / said.duration)

@@ -41,14 +41,15 @@ from rich.table import Table
 from listener.configuration.credentials import AccessKeys
 from listener.events import ObjectCreated, ObjectEvent
 from listener.intake.backlog import Backlog
-from listener.intake.inbox import DurableInbox, InboxParts
-from listener.intake.source_board import SourceBoard
+from listener.intake.inbox import DurableInbox, InboxServices
+from listener.intake.source_board import SourceStatusRecorder
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.sources import SourceLedger
-from listener.signals import Arrivals
+from listener.signals import ObjectWaiters
 from listener.sources.base import Condition
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.source import MinioListen
 from listener.triggers import MANIFESTS, TriggerBook
 
 RECORD = json.loads((ROOT / "tests/events/minio-listen-put.json").read_text())
@@ -141,9 +142,11 @@ async def inbox_alone() -> list[tuple[str, float]]:
     with disk() as folder:
         database = Database(f"sqlite:///{folder}/ledger.sqlite")
         await database.open()
-        board = SourceBoard(SourceLedger(database), "m1", time.time)
+        source_status = SourceStatusRecorder(SourceLedger(database), "m1", time.time)
         book, ledger = TriggerBook([MANIFESTS]), InboxLedger(database, "m1")
-        parts = InboxParts(ledger, frozenset(), book, Arrivals(), board, Backlog(), clock=time.time, gap=lambda _: None)
+        parts = InboxServices(
+            ledger, frozenset(), book, ObjectWaiters(), source_status, Backlog(), clock=time.time, gap=lambda _: None
+        )
         inbox = DurableInbox(parts)
         writing = asyncio.create_task(inbox.run())
 

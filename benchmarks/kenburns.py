@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from gpu_dispatch.task import Clip, Img2VidParams
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
-from gpu_dispatch.worker.video.img2vid import KenBurns
+from gpu_dispatch.worker.video.img2vid import ImagesToVideo
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "samples" / "media" / "dawn.jpg"
 
@@ -30,7 +30,7 @@ def ours(image: Path, folder: Path, frames: int) -> None:
     (folder / "image").write_bytes(image.read_bytes())
     program = FFmpeg(find_ffmpeg(None))
     params = Img2VidParams(clips=(Clip("image", "ours.mp4", frames),))
-    asyncio.run(KenBurns(program, Encoder(program), parallel=1)(params, Job(folder, lambda _: None)))
+    asyncio.run(ImagesToVideo(program, Encoder(program), parallel=1)(params, JobContext(folder, lambda _: None)))
 
 
 def zoompan(image: Path, folder: Path, frames: int) -> None:

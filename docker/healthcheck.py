@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.sources import SourceLedger
@@ -18,7 +18,7 @@ DEADLINE_S = 15.0
 
 async def trouble() -> str:
     """What is wrong; empty when all is well."""
-    state = state_of(load(Path(os.environ.get("GPUDROP_CONFIG", "config.yaml"))))
+    state = state_of(load_config(Path(os.environ.get("GPUDROP_CONFIG", "config.yaml"))))
     if state.folder and not (state.folder / "ledger.sqlite").is_file():
         return f"no listener has used {state.folder} yet"
     database = Database(state.ledger_url)

@@ -9,32 +9,32 @@ import math
 from dataclasses import replace
 
 from gpu_dispatch.task import GpuResult, Payload, Progress, Segment, Transcript, Videos
-from manifests.error_classes import told_by_worker
-from manifests.words import plain, storable
+from manifests.error_classes import is_worker_code
+from manifests.words import plain_text, storable
 
 _NAME_BYTES = 256
 """Of a name: a device, a model, a stage."""
 _LONGEST_MS = 30 * 86_400_000
 
 
-def believed(result: GpuResult) -> GpuResult:
+def validated_result(result: GpuResult) -> GpuResult:
     """`result` with words that can be shown, and an error that a worker can know."""
     return replace(
         result,
         payload=_payload(result.payload),
-        error=told_by_worker(result.error) if result.error else None,
+        error=is_worker_code(result.error) if result.error else None,
         execution_ms=_milliseconds(result.execution_ms),
         delay_ms=_milliseconds(result.delay_ms),
         device=_name(result.device),
     )
 
 
-def believed_progress(progress: Progress) -> Progress:
+def validated_progress(progress: Progress) -> Progress:
     percent = progress.percent if math.isfinite(progress.percent) else 0.0
     return Progress(min(max(percent, 0.0), 100.0), _name(progress.stage))
 
 
-def believed_transcript(transcript: Transcript) -> Transcript:
+def validated_transcript(transcript: Transcript) -> Transcript:
     """Its text is the speaker's: it loses only what no document can hold."""
     segments = transcript.segments
     if not all(_is_clean(segment) for segment in segments):
@@ -51,7 +51,7 @@ def believed_transcript(transcript: Transcript) -> Transcript:
 
 def _payload(payload: Payload | None) -> Payload | None:
     if isinstance(payload, Transcript):
-        return believed_transcript(payload)
+        return validated_transcript(payload)
     if isinstance(payload, Videos):
         files = tuple(replace(file, name=_name(file.name)) for file in payload.files)
         return replace(payload, files=files, encoder=_name(payload.encoder))
@@ -68,7 +68,7 @@ def _segment(segment: Segment) -> Segment:
 
 
 def _name(text: str) -> str:
-    return plain(text, _NAME_BYTES)
+    return plain_text(text, _NAME_BYTES)
 
 
 def _milliseconds(told: int) -> int:

@@ -18,9 +18,9 @@ from typing import Self
 from pydantic import ValidationError
 
 from gpu_dispatch.cgroups import Breach, Cgroup
-from gpu_dispatch.lines import MAX_LINE, Order, Ready, Report, order_line, report_from_line
+from gpu_dispatch.lines import MAX_LINE, Order, ReadyReport, Report, order_line, report_from_line
 from manifests.errors import EngineUnavailable
-from manifests.words import plain
+from manifests.words import plain_text
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
@@ -34,7 +34,7 @@ _LONG = 2**18
 """Bytes of a line from which on it is read beside the event loop."""
 
 
-class Child:
+class WorkerProcess:
     """One process group. It ends with `end`, whatever happened before."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Child:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(START_S):
-                    ready = isinstance(await child.next(), Ready)
+                    ready = isinstance(await child.next(), ReadyReport)
                     late = False
         finally:
             if not ready:
@@ -172,7 +172,7 @@ class Child:
         self._note(held)
 
     def _note(self, line: str) -> None:
-        text = plain(line, _LONGEST_LOG_LINE)
+        text = plain_text(line, _LONGEST_LOG_LINE)
         if text:
             self._tail.append(text)
             _LOG.info("%s", text, extra={"worker_pid": self._process.pid})

@@ -65,7 +65,7 @@ class EndpointState:
 
 
 @dataclass(frozen=True, slots=True)
-class Nowhere:
+class NoEndpoint:
     """No endpoint takes a task now. `reasons`, one an endpoint, are words for a person; look again after `again_s`.
 
     `never`: waiting does not help; no endpoint of the configuration can do such a task.
@@ -85,7 +85,7 @@ class _Obstacle:
     never: bool = False
 
 
-def choose(
+def choose_endpoint(
     specs: Sequence[EndpointSpec],
     states: Mapping[str, EndpointState],
     *,
@@ -94,7 +94,7 @@ def choose(
     refusals: Mapping[str, str],
     now: float,
     draw: float,
-) -> EndpointSpec | Nowhere:
+) -> EndpointSpec | NoEndpoint:
     """Where a task goes: the lowest order with anybody who can take it now, and there by weight.
 
     One that is well is preferred to any last resort, whatever their orders. `avoid` names endpoints that must not get
@@ -115,8 +115,8 @@ def choose(
         first = min(spec.order for spec in candidates)
         return _by_weight([spec for spec in candidates if spec.order == first], draw)
     if not able:
-        return Nowhere((f"no endpoint has the capability {capability}",), LATER_S, never=True)
-    return Nowhere(
+        return NoEndpoint((f"no endpoint has the capability {capability}",), LATER_S, never=True)
+    return NoEndpoint(
         tuple(f"{name}: {obstacle.why}" for name, obstacle in obstacles),
         min(obstacle.again_s for _, obstacle in obstacles),
         never=all(obstacle.never for _, obstacle in obstacles),
@@ -151,7 +151,7 @@ def _by_weight(specs: Sequence[EndpointSpec], draw: float) -> EndpointSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CircuitBreaker:
     """What is known of one endpoint by its answers. Each method gives the standing after something happened.
 
     `failures` are submissions in a row that it did not take. From `PATIENCE` on it is left alone for a while, then one
@@ -164,23 +164,23 @@ class Standing:
     verdict: Verdict = "well"
     complaint: str = ""
 
-    def taken(self) -> Standing:
+    def taken(self) -> CircuitBreaker:
         """It took a task. What it says of its workers stays as it was: a queue takes tasks without any."""
         return replace(self, failures=0, not_before=0.0, why="")
 
-    def refused(self, why: str, now: float, *, wait_s: float = 0.0) -> Standing:
+    def refused(self, why: str, now: float, *, wait_s: float = 0.0) -> CircuitBreaker:
         """It did not take a task, for certain. `wait_s` is how long it asked to be left alone (Retry-After)."""
         failures = self.failures + 1
         pause = PAUSES.bound(failures - PATIENCE + 1) if failures >= PATIENCE else 0.0
         return replace(self, failures=failures, why=why, not_before=max(self.not_before, now + max(pause, wait_s)))
 
-    def trying(self, now: float) -> Standing:
+    def trying(self, now: float) -> CircuitBreaker:
         """A task is being sent. One that had been left alone gets no second one until this one's outcome is known."""
         if self.failures < PATIENCE:
             return self
         return replace(self, not_before=max(self.not_before, now + PAUSES.bound(self.failures - PATIENCE + 1)))
 
-    def told(self, verdict: Verdict, complaint: str = "") -> Standing:
+    def told(self, verdict: Verdict, complaint: str = "") -> CircuitBreaker:
         """It was asked for its health."""
         return replace(self, verdict=verdict, complaint=complaint if verdict != "well" else "")
 

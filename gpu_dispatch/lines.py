@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 from pydantic_core import to_json
 
-from gpu_dispatch.believed import believed, believed_progress
+from gpu_dispatch.believed import validated_progress, validated_result
 from gpu_dispatch.task import GpuResult, GpuTask, Progress
 
 MAX_LINE = 512 * 2**20
@@ -20,41 +20,41 @@ MAX_LINE = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunOrder:
     job: str
     task: GpuTask
     kind: Literal["run"] = "run"
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class CancelOrder:
     job: str
     kind: Literal["cancel"] = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyReport:
     """The child has started and takes jobs."""
 
     kind: Literal["ready"] = "ready"
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class ProgressReport:
     job: str
     progress: Progress
     kind: Literal["moved"] = "moved"
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class DoneReport:
     job: str
     result: GpuResult
     kind: Literal["done"] = "done"
 
 
-Order = Run | Cancel
-Report = Ready | Moved | Done
+Order = RunOrder | CancelOrder
+Report = ReadyReport | ProgressReport | DoneReport
 
 
 def _adapter(kinds: Any) -> TypeAdapter[Any]:
@@ -83,6 +83,6 @@ def report_line(report: Report) -> bytes:
 def report_from_line(line: bytes) -> Report:
     """As far as it is believed. Raises pydantic.ValidationError."""
     report: Report = _REPORT.validate_json(line)
-    if isinstance(report, Moved):
-        return replace(report, progress=believed_progress(report.progress))
-    return replace(report, result=believed(report.result)) if isinstance(report, Done) else report
+    if isinstance(report, ProgressReport):
+        return replace(report, progress=validated_progress(report.progress))
+    return replace(report, result=validated_result(report.result)) if isinstance(report, DoneReport) else report

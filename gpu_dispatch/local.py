@@ -14,17 +14,23 @@ from pathlib import Path
 
 from gpu_dispatch.backend import Health, JobRef, JobStatus
 from gpu_dispatch.cgroups import Delegation, groups_here
-from gpu_dispatch.child_process import Child
-from gpu_dispatch.lines import Cancel, Done, Moved, Run
-from gpu_dispatch.local_job import LocalJob, answered, cancelled, defect, ended, health_of, why_silent
-from gpu_dispatch.local_limits import LOOK_S, Limits, Usage, excess, group_for, limits_of, usage
+from gpu_dispatch.child_process import WorkerProcess
+from gpu_dispatch.lines import CancelOrder, DoneReport, ProgressReport, RunOrder
+from gpu_dispatch.local_job import (
+    LocalJob,
+    cancelled_status,
+    defect_status,
+    ended_status,
+    finished_status,
+    health_of,
+    silence_error,
+)
+from gpu_dispatch.local_limits import LOOK_S, JobLimits, JobUsage, excess, group_for, limits_of, usage
 from gpu_dispatch.local_queue import JobQueue
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
-from gpu_dispatch.workroom import Workroom
+from gpu_dispatch.workroom import ScratchFolder
 from manifests.errors import EngineUnavailable, WorkerError
-
-__all__ = ["LocalBackend", "LocalSettings"]
 
 _LOG = logging.getLogger("gpu_dispatch.local")
 
@@ -42,7 +48,7 @@ _AFTER_DEFECT_S = 0.5
 class _Slot:
     """The child that serves it and the job in hand. `worn_out`: the child is not given another job."""
 
-    child: Child | None = None
+    child: WorkerProcess | None = None
     job: LocalJob | None = None
     worn_out: bool = False
 
@@ -66,10 +72,10 @@ class LocalBackend:
         self._queues: dict[Capability, JobQueue] = {}
         self._jobs: dict[str, LocalJob] = {}
         self._over: deque[str] = deque()
-        self._children: dict[str, Child] = {}
-        self._trouble: dict[Capability, str] = {}
+        self._children: dict[str, WorkerProcess] = {}
+        self._problem: dict[Capability, str] = {}
         self._serving: list[asyncio.Task[None]] = []
-        self._room: Workroom | None = None
+        self._room: ScratchFolder | None = None
         self._groups = Delegation()
 
     def refusal(self, params: TaskParams) -> str:
@@ -77,7 +83,7 @@ class LocalBackend:
 
     async def start(self) -> None:
         parent = self._settings.work_parent or Path(tempfile.gettempdir())
-        self._room = await asyncio.to_thread(Workroom, parent)
+        self._room = await asyncio.to_thread(ScratchFolder, parent)
         self._groups = await asyncio.to_thread(groups_here)
         for capability, count in self._settings.slots.items():
             self._queues[capability] = JobQueue()
@@ -117,11 +123,11 @@ class LocalBackend:
             return
         child = self._children.get(job.job_id)
         if child is None:
-            self._finish(known, ended(known, cancelled()))
+            self._finish(known, ended_status(known, cancelled_status()))
             return
         known.stop = known.stop or "cancelled"
         self._kill_later(known, child, self._settings.cancel_grace_s)
-        await child.send(Cancel(job.job_id))
+        await child.send(CancelOrder(job.job_id))
         await known.finished()
 
     async def health(self) -> tuple[Health, ...]:
@@ -151,7 +157,7 @@ class LocalBackend:
                     _LOG.exception("A slot for %s tasks on this machine failed; it is served anew.", capability)
                     slot.worn_out = True
                     if slot.job:
-                        self._finish(slot.job, ended(slot.job, defect(e)))
+                        self._finish(slot.job, ended_status(slot.job, defect_status(e)))
                     await asyncio.sleep(_AFTER_DEFECT_S)
         finally:
             if slot.child:
@@ -162,7 +168,7 @@ class LocalBackend:
         queue, settings = self._queues[capability], self._settings
         while True:
             job = await queue.take_short(settings.express_after_s)
-            child: Child | None = None
+            child: WorkerProcess | None = None
             try:
                 child = await self._started(job, capability, room)
                 if child and not job.status.final:
@@ -172,13 +178,13 @@ class LocalBackend:
                 _LOG.info("The task %s takes longer than it seemed to; it waits for its turn.", job.task.task_id)
             except Exception as e:  # noqa: BLE001 - the supervisor of a slot
                 _LOG.exception("The express slot for %s tasks on this machine failed.", capability)
-                self._finish(job, ended(job, defect(e)))
+                self._finish(job, ended_status(job, defect_status(e)))
                 await asyncio.sleep(_AFTER_DEFECT_S)
             finally:
                 if child:
                     await child.end()
             if job.stop:
-                self._finish(job, ended(job, why_silent(job, "")))
+                self._finish(job, ended_status(job, silence_error(job, "")))
             elif not job.status.final:
                 job.update(JobStatus("queued"))
                 queue.put(job, short=False)
@@ -203,22 +209,22 @@ class LocalBackend:
         except TimeoutError:
             return None
 
-    async def _started(self, job: LocalJob, capability: Capability, room: Path) -> Child | None:
+    async def _started(self, job: LocalJob, capability: Capability, room: Path) -> WorkerProcess | None:
         """A new child; without one, `job` has failed."""
         try:
             folder = room / uuid.uuid4().hex
             environ = child_environment(self._environ, self._settings.threads_of(capability))
             command = child_command(self._settings, folder)
             group = await asyncio.to_thread(group_for, self._settings, capability, self._groups, room)
-            child = await Child.start(command, environ=environ, work_root=folder, group=group)
+            child = await WorkerProcess.start(command, environ=environ, work_root=folder, group=group)
         except EngineUnavailable as e:
-            self._trouble[capability] = e.info.message
-            self._finish(job, ended(job, e))
+            self._problem[capability] = e.info.message
+            self._finish(job, ended_status(job, e))
             return None
-        self._trouble.pop(capability, None)
+        self._problem.pop(capability, None)
         return child
 
-    async def _do(self, job: LocalJob, child: Child) -> bool:
+    async def _do(self, job: LocalJob, child: WorkerProcess) -> bool:
         """Runs `job` to its end; whether `child` can take another one."""
         delay_ms = round((time.monotonic() - job.submitted) * 1000)
         self._children[job.ref.job_id] = child
@@ -229,7 +235,7 @@ class LocalBackend:
             result = await self._converse(job, child)
             breach = child.breach
             if breach and not job.excess:
-                job.excess = excess(Usage(), await self._limits(job, child), breach)
+                job.excess = excess(JobUsage(), await self._limits(job, child), breach)
             if result is None:
                 await child.end()
         finally:
@@ -237,25 +243,25 @@ class LocalBackend:
             watch.cancel()
             del self._children[job.ref.job_id]
         if result is None or (result.error and job.excess):
-            self._finish(job, ended(job, why_silent(job, child.last_words), delay_ms))
+            self._finish(job, ended_status(job, silence_error(job, child.last_words), delay_ms))
             return False
-        self._finish(job, answered(job.status, result, delay_ms))
+        self._finish(job, finished_status(job.status, result, delay_ms))
         return not breach and (result.error is None or result.error.code != WorkerError.code)
 
-    async def _converse(self, job: LocalJob, child: Child) -> GpuResult | None:
+    async def _converse(self, job: LocalJob, child: WorkerProcess) -> GpuResult | None:
         """The worker's answer; None when it ended without one."""
-        await child.send(Run(job.ref.job_id, job.task))
+        await child.send(RunOrder(job.ref.job_id, job.task))
         while (report := await child.next()) is not None:
-            if isinstance(report, Moved) and report.job == job.ref.job_id:
+            if isinstance(report, ProgressReport) and report.job == job.ref.job_id:
                 job.move(report.progress)
-            elif isinstance(report, Done) and report.job == job.ref.job_id:
+            elif isinstance(report, DoneReport) and report.job == job.ref.job_id:
                 return report.result
         return None
 
-    async def _limits(self, job: LocalJob, child: Child) -> Limits:
+    async def _limits(self, job: LocalJob, child: WorkerProcess) -> JobLimits:
         return await asyncio.to_thread(limits_of, self._settings, job.task.params.capability, child.work_root)
 
-    async def _watch(self, job: LocalJob, child: Child) -> None:
+    async def _watch(self, job: LocalJob, child: WorkerProcess) -> None:
         """Ends a job that takes more of the machine than it may. Nobody else on the machine is to pay for it."""
         limits = await self._limits(job, child)
         while job.excess is None:
@@ -264,7 +270,7 @@ class LocalBackend:
         _LOG.warning("%s (task %s)", job.excess.info.message, job.task.task_id)
         child.kill()
 
-    def _overdue_after(self, job: LocalJob, child: Child) -> asyncio.TimerHandle:
+    def _overdue_after(self, job: LocalJob, child: WorkerProcess) -> asyncio.TimerHandle:
         """The worker keeps the deadline itself; this is for one that cannot."""
 
         def overdue() -> None:
@@ -274,7 +280,7 @@ class LocalBackend:
         after_s = job.task.timeout_s + self._settings.timeout_grace_s
         return asyncio.get_running_loop().call_later(after_s, overdue)
 
-    def _kill_later(self, job: LocalJob, child: Child, after_s: float) -> None:
+    def _kill_later(self, job: LocalJob, child: WorkerProcess, after_s: float) -> None:
         def kill() -> None:
             if not job.status.final:
                 child.kill()
@@ -295,5 +301,5 @@ class LocalBackend:
     def _health_of(self, capability: Capability) -> Health:
         jobs = [job for job in self._jobs.values() if job.ref.endpoint == capability]
         return health_of(
-            f"{self.name} {capability}", jobs, self._settings.slots[capability], self._trouble.get(capability)
+            f"{self.name} {capability}", jobs, self._settings.slots[capability], self._problem.get(capability)
         )

@@ -18,7 +18,7 @@ from manifests.errors import (
     WorkerCrashed,
     WorkerError,
 )
-from manifests.words import plain
+from manifests.words import plain_text
 
 Stop = Literal["cancelled", "timed_out"]
 """Why we ended a job ourselves."""
@@ -65,21 +65,21 @@ class LocalJob:
             await self._changed.wait()
 
 
-def answered(status: JobStatus, result: GpuResult, delay_ms: int) -> JobStatus:
+def finished_status(status: JobStatus, result: GpuResult, delay_ms: int) -> JobStatus:
     """The final status of a job whose worker answered."""
     return JobStatus(_state_of(result.error), status.progress, replace(result, delay_ms=delay_ms))
 
 
-def ended(job: LocalJob, error: GpuDropError, delay_ms: int = 0) -> JobStatus:
+def ended_status(job: LocalJob, error: GpuDropError, delay_ms: int = 0) -> JobStatus:
     """The final status of a job that has no answer, because of `error`."""
     result = GpuResult(job.task.task_id, error=error.info, delay_ms=delay_ms)
     return JobStatus(_state_of(error.info), job.status.progress, result)
 
 
-def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
+def silence_error(job: LocalJob, last_words: str) -> GpuDropError:
     """The error of a job whose worker ended without an answer."""
     if job.stop == "cancelled":
-        return cancelled()
+        return cancelled_status()
     if job.excess:
         return job.excess
     if job.stop == "timed_out":
@@ -89,11 +89,11 @@ def why_silent(job: LocalJob, last_words: str) -> GpuDropError:
         )
     return WorkerCrashed(
         "The worker on this machine ended in the middle of the task.",
-        hint=f"Its last words: {plain(last_words[-500:])}" if last_words else "It may have run out of memory.",
+        hint=f"Its last words: {plain_text(last_words[-500:])}" if last_words else "It may have run out of memory.",
     )
 
 
-def defect(e: Exception) -> WorkerError:
+def defect_status(e: Exception) -> WorkerError:
     """The error of a job in whose way this machine's backend failed."""
     return WorkerError(
         f"The worker on this machine failed unexpectedly ({type(e).__name__}).",
@@ -101,17 +101,17 @@ def defect(e: Exception) -> WorkerError:
     )
 
 
-def health_of(name: str, jobs: Sequence[LocalJob], slots: int, trouble: str | None) -> Health:
+def health_of(name: str, jobs: Sequence[LocalJob], slots: int, problem: str | None) -> Health:
     """How the slots of a kind stand. `trouble`: why no child of theirs starts."""
     running = sum(job.status.state == "running" for job in jobs)
     queued = sum(job.status.state == "queued" for job in jobs)
     detail = f"{slots} slot{'s' if slots != 1 else ''}, {running} running, {queued} queued"
-    if trouble:
-        return Health(name, False, f"{detail}. {trouble}", "Mend the installation; see the log.")
+    if problem:
+        return Health(name, False, f"{detail}. {problem}", "Mend the installation; see the log.")
     return Health(name, True, detail)
 
 
-def cancelled() -> RunCancelled:
+def cancelled_status() -> RunCancelled:
     return RunCancelled("The job was cancelled.")
 
 

@@ -25,7 +25,7 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class JobLimits:
     """Bytes, and a number of processes; 0 is no limit."""
 
     memory: int = 0
@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class JobUsage:
     """`memory`: bytes that are the processes' own, without files that the system could drop from it."""
 
     memory: int = 0
@@ -60,10 +60,10 @@ def free_disk(folder: Path) -> int:
     return int(shutil.disk_usage(folder).free * _DISK_SHARE)
 
 
-def limits_of(settings: LocalSettings, capability: Capability, folder: Path) -> Limits:
+def limits_of(settings: LocalSettings, capability: Capability, folder: Path) -> JobLimits:
     """Of one job whose files lie below `folder`."""
     memory = settings.memory or default_memory(capability)
-    return Limits(memory, settings.disk or free_disk(folder), settings.processes)
+    return JobLimits(memory, settings.disk or free_disk(folder), settings.processes)
 
 
 def group_for(settings: LocalSettings, capability: Capability, where: Delegation, folder: Path) -> Cgroup | None:
@@ -75,13 +75,13 @@ def group_for(settings: LocalSettings, capability: Capability, where: Delegation
     return make(where, memory=limits.memory + files, processes=limits.processes)
 
 
-def usage(session: int, folder: Path) -> Usage:
+def usage(session: int, folder: Path) -> JobUsage:
     """What the processes of `session` take, and what lies in `folder`. Where there is no /proc, the latter alone."""
     members = _members(session)
-    return Usage(sum(map(_own_memory, members)), _size(folder), len(members))
+    return JobUsage(sum(map(_own_memory, members)), _size(folder), len(members))
 
 
-def excess(used: Usage, limits: Limits, breach: Breach | None = None) -> ResourceExhausted | None:
+def excess(used: JobUsage, limits: JobLimits, breach: Breach | None = None) -> ResourceExhausted | None:
     """The error of a job that takes more than it may. `breach`: what the kernel has already kept it from."""
     if breach == "memory" or (limits.memory and used.memory > limits.memory):
         return ResourceExhausted(

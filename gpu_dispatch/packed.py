@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pydantic_core import to_json
 
-from gpu_dispatch.believed import believed_transcript
+from gpu_dispatch.believed import validated_transcript
 from gpu_dispatch.task import GpuResult, PackedTranscript, Transcript, uncached
 from manifests.errors import WorkerError
 
@@ -51,7 +51,7 @@ def unpacked(result: GpuResult) -> GpuResult:
         raise _unreadable(result) from e
     if transcript is None:
         raise _unreadable(result)
-    return replace(result, payload=believed_transcript(transcript))
+    return replace(result, payload=validated_transcript(transcript))
 
 
 def _unreadable(result: GpuResult) -> WorkerError:

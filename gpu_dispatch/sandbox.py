@@ -61,7 +61,7 @@ def sandboxed(command: Sequence[str], sandbox: Sandbox, work_root: Path) -> tupl
     return (program, *_NAMESPACES, *options, "--chdir", str(work_root), "--", *command)
 
 
-def why_unusable() -> str:
+def sandbox_problem() -> str:
     """Why bubblewrap does not work on this machine; "" where it does."""
     program = shutil.which(PROGRAM)
     if program is None:

@@ -12,7 +12,7 @@ _PREFIX = "gpudrop-work-"
 _LOCK = "lock"
 
 
-class Workroom:
+class ScratchFolder:
     """A folder below `parent` that its owner holds locked for as long as it lives."""
 
     def __init__(self, parent: Path) -> None:

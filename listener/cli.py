@@ -16,7 +16,7 @@ from listener.cli_options import CONFIG, ConfigOption, environment
 from listener.commands.added import WithAddedCommands
 from listener.commands.logs import configure
 from listener.configuration.config import Config
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from manifests.errors import GpuDropError
 from manifests.printable import printable, printable_json
 
@@ -46,11 +46,11 @@ def main() -> None:
 @app.command()
 def run(config: ConfigOption = CONFIG) -> None:
     """Watch the store and do what is dropped, until stopped (Ctrl-C, SIGTERM)."""
-    from listener.commands.serve import serve
+    from listener.commands.serve import run_listener
 
-    settings = load(config)
+    settings = load_config(config)
     configure(settings.log.level, settings.log.format)
-    sys.exit(asyncio.run(serve(settings, environment(), config_file=config)))
+    sys.exit(asyncio.run(run_listener(settings, environment(), config_file=config)))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def demo(
     """Drop the samples, show them being done, and tell what appeared where."""
     from listener.commands.demo import demonstrate
 
-    settings = load(config)
+    settings = load_config(config)
     configure("error", "console")
     sys.exit(asyncio.run(demonstrate(settings, environment(), model)))
 
@@ -82,7 +82,7 @@ def validate(
     """Read a manifest without running it, and show it with every default filled in."""
     from listener.commands.validate import validate_file
 
-    fields = validate_file(file, load(config) if config.exists() else Config())
+    fields = validate_file(file, load_config(config) if config.exists() else Config())
     typer.echo(printable_json(json.dumps(fields, ensure_ascii=False, indent=2)))
 
 
@@ -95,7 +95,7 @@ def status(
     """Show runs and how they stand."""
     from listener.commands.ledger import show_status
 
-    asyncio.run(show_status(load(config), what, limit))
+    asyncio.run(show_status(load_config(config), what, limit))
 
 
 @app.command()
@@ -105,7 +105,7 @@ def cancel(
     """End a run early. Deleting the dropped file, or dropping NAME.cancel, does the same."""
     from listener.commands.ledger import cancel_runs
 
-    sys.exit(asyncio.run(cancel_runs(load(config), what)))
+    sys.exit(asyncio.run(cancel_runs(load_config(config), what)))
 
 
 @app.command()
@@ -115,7 +115,7 @@ def redrive(
     """Run an ended run again. The listener takes it up at once, or when it is started next."""
     from listener.commands.ledger import redrive_run
 
-    sys.exit(asyncio.run(redrive_run(load(config), what)))
+    sys.exit(asyncio.run(redrive_run(load_config(config), what)))
 
 
 @app.command()
@@ -125,7 +125,7 @@ def callback(
     """Send an ended run's callback again: the sidecar as it was, without running anything."""
     from listener.commands.callback import send_callback
 
-    sys.exit(asyncio.run(send_callback(load(config), what)))
+    sys.exit(asyncio.run(send_callback(load_config(config), what)))
 
 
 @app.command()
@@ -133,7 +133,7 @@ def rebind(config: ConfigOption = CONFIG) -> None:
     """Say that the store which this state belongs to has moved: it belongs to the configuration's from now on."""
     from listener.commands.rebind import rebind_state
 
-    sys.exit(asyncio.run(rebind_state(load(config))))
+    sys.exit(asyncio.run(rebind_state(load_config(config))))
 
 
 @app.command()
@@ -147,7 +147,7 @@ def costs(
     from listener.commands.costs import show_costs
     from listener.commands.terminal import Terminal
 
-    asyncio.run(show_costs(load(config), by, days, as_json=as_json, console=Terminal(), now=time.time()))
+    asyncio.run(show_costs(load_config(config), by, days, as_json=as_json, console=Terminal(), now=time.time()))
 
 
 @app.command()
@@ -157,10 +157,10 @@ def deploy(
     config: ConfigOption = CONFIG,
 ) -> None:
     """Make RunPod's templates and endpoints what config.yaml says; those of others stay as they are."""
-    from listener.commands.deploy import deploy
+    from listener.commands.deploy import deploy_endpoints
     from listener.commands.terminal import Terminal
 
-    work = deploy(load(config), environment(), Terminal(), only=endpoint, apply=apply)
+    work = deploy_endpoints(load_config(config), environment(), Terminal(), only=endpoint, apply=apply)
     sys.exit(asyncio.run(work))
 
 
@@ -170,9 +170,9 @@ def schema(
 ) -> None:
     """Print the JSON Schema of manifests, for editors and other programs."""
     from handlers.registry import load_registry
-    from manifests.schema_files import render
+    from manifests.schema_files import render_schema
 
-    files = render(load_registry().models)
+    files = render_schema(load_registry().models)
     name = f"{operation or 'manifest'}.schema.json"
     if name not in files:
         known = ", ".join(sorted(n.partition(".")[0] for n in files))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from listener.cli_options import CONFIG, ConfigOption, environment
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 
 endpoints = typer.Typer(help="Where tasks run, and how each place stands.", invoke_without_command=True)
 
@@ -22,7 +22,7 @@ def endpoints_show(context: typer.Context, config: ConfigOption = CONFIG) -> Non
 
     context.obj = config
     if context.invoked_subcommand is None:
-        sys.exit(asyncio.run(show_endpoints(load(config), environment(), Terminal())))
+        sys.exit(asyncio.run(show_endpoints(load_config(config), environment(), Terminal())))
 
 
 @endpoints.command("purge")
@@ -40,5 +40,5 @@ def endpoints_purge(
         return yes or typer.confirm(question)
 
     file = context.obj if config == CONFIG else config
-    work = purge_endpoint(load(file), environment(), Terminal(), name, sure=sure)
+    work = purge_endpoint(load_config(file), environment(), Terminal(), name, sure=sure)
     sys.exit(asyncio.run(work))

@@ -29,10 +29,10 @@ def share_of(bucket: str, key: str) -> str:
 
 def turn_of(bucket: str, key: str) -> Path:
     """Whose turn it is when the run of a drop waits with others': its share's, and in that its own."""
-    return (*path_of(share_of(bucket, key)), key)
+    return (*share_path(share_of(bucket, key)), key)
 
 
-def path_of(share: str) -> Path:
+def share_path(share: str) -> Path:
     """The parts of a share's name, the bucket first."""
     return tuple(share.split("/"))
 
@@ -101,13 +101,13 @@ def _tree(waiting: Mapping[str, int], bounds: Sequence[Bound]) -> _Node:
     root = _Node(held=[0] * len(bounds))
     for share, count in waiting.items():
         node = root
-        for name in (*path_of(share), OWN):
+        for name in (*share_path(share), OWN):
             node = node.below(name, len(bounds))
             node.waiting += count
     for i, bound in enumerate(bounds):
         for share, count in bound.held.items():
             node: _Node | None = root
-            for name in (*path_of(share), OWN):
+            for name in (*share_path(share), OWN):
                 if (node := node.parts.get(name)) is None:
                     break
                 node.held[i] += count

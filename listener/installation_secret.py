@@ -10,7 +10,7 @@ import structlog
 
 from gpu_dispatch.net.retries import SECRET_COPY
 from listener.configuration.environment import Environment
-from listener.ledger.secrets import Secret, SecretLedger, drawn
+from listener.ledger.secrets import SecretLedger, SecretSpec, drawn
 from listener.secret_copies import Copy, derived
 from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
 
@@ -49,10 +49,10 @@ class InstallationSecret:
         self._now_s = now_s
         self._operators = operators
         self._copies = copies
-        self._known: tuple[Secret, ...] = ()
+        self._known: tuple[SecretSpec, ...] = ()
         self._lock = asyncio.Lock()
 
-    async def all(self) -> tuple[Secret, ...]:
+    async def all(self) -> tuple[SecretSpec, ...]:
         """The one in force, then those that it replaced lately. Raises StoreUnavailable while nobody can tell."""
         async with self._lock:
             if not self._known:
@@ -64,30 +64,30 @@ class InstallationSecret:
         rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
         failures, told = 0, ""
         while True:
-            wait_s, trouble = _EVERY_S, ""
+            wait_s, problem = _EVERY_S, ""
             for copy in self._copies:
                 try:
                     await copy.keep((await self.all())[0])
                 except GpuDropError as e:
                     failures += 1
                     wait_s = SECRET_COPY.wait_s(failures, rng) if e.retryable else wait_s
-                    trouble = str(e)
-                    if trouble != told:
-                        log.warning("secret_copy_not_kept", code=e.info.code, error=trouble, hint=e.info.hint)
-            if not trouble:
+                    problem = str(e)
+                    if problem != told:
+                        log.warning("secret_copy_not_kept", code=e.info.code, error=problem, hint=e.info.hint)
+            if not problem:
                 failures = 0
-            told = trouble
+            told = problem
             await asyncio.sleep(wait_s)
 
-    async def _found(self) -> tuple[Secret, ...]:
+    async def _found(self) -> tuple[SecretSpec, ...]:
         known = await self._ledger.known(NAME)
         if self._operators is not None:
             if known and known[0].value != self._operators:
                 log.warning("secret_changed", because=f"{VARIABLE} is another one", hint="Give it to all listeners.")
-            return await self._ledger.change(NAME, Secret(self._operators, self._now_s))
+            return await self._ledger.change(NAME, SecretSpec(self._operators, self._now_s))
         return known or await self._ledger.secret(NAME, await self._recovered() or drawn(self._now_s))
 
-    async def _recovered(self) -> Secret | None:
+    async def _recovered(self) -> SecretSpec | None:
         for copy in self._copies:
             try:
                 found = await copy.read()

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from gpu_dispatch.fair_queue import Path
 from listener.fair_gate import FairGate
-from listener.fair_shares import KEPT_FREE, Path
+from listener.fair_shares import KEPT_FREE
 from listener.process_call import CallLimits
 from listener.process_pool import CallLimitExceeded, ProcessPool
 from manifests.errors import DocumentTooCostly
@@ -39,7 +40,7 @@ _UNKNOWN_AT_ONCE = 16
 """Documents whose size is known once they are there: they may come slowly, and hold up nobody else's."""
 
 
-class Parsers:
+class DocumentParsers:
     """Belongs to one event loop. Without `environ` no process is started: threads read everything."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """Waiting for the store and the ledger: a run that was accepted outlives what they answer (`manifests.error_classes`).
 
-One `Patience` serves all runs, so that a store that is away is told once, not once a run, and whoever finds it back
+One `OutageRetry` serves all runs, so that a store that is away is told once, not once a run, and whoever finds it back
 wakes the others.
 """
 
@@ -39,7 +39,7 @@ _hearer: ContextVar[Hearer | None] = ContextVar("hearer", default=None)
 
 
 @contextmanager
-def waits_told(hearer: Hearer) -> Generator[None]:
+def report_waits(hearer: Hearer) -> Generator[None]:
     """Inside, `hearer` is told of every wait of this task and of tasks it makes."""
     token = _hearer.set(hearer)
     try:
@@ -50,7 +50,9 @@ def waits_told(hearer: Hearer) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Outage:
-    """One thing that is waited for: an error's code and remedy. `since` and `told` are times of `Patience`'s clock."""
+    """One thing that is waited for: an error's code and remedy. `since` and `told` are times of
+    `OutageRetry`'s clock.
+    """
 
     since: float
     told: float
@@ -58,7 +60,7 @@ class _Outage:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Patience:
+class OutageRetry:
     """`now` is a clock that never goes back, nor jumps. Belongs to one event loop."""
 
     def __init__(self, rng: random.Random, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -71,7 +73,7 @@ class Patience:
         """How many calls wait now."""
         return sum(outage.waiting for outage in self._outages.values())
 
-    async def patiently(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def retry(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """The outcome of `work`, done again while the store or the ledger is away, or refuses for a week at most."""
         return await self._waited(
             lambda: work(*args, **kwargs), lambda e: None if isinstance(e, StoreUnavailable) else REFUSED_FOR_S

@@ -31,7 +31,7 @@ def compile_globs(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(_expression(one) for one in plain) if plain else r"(?!)", re.DOTALL)
 
 
-def matches(patterns: tuple[str, ...], key: str) -> bool:
+def matches_any(patterns: tuple[str, ...], key: str) -> bool:
     return compile_globs(patterns).fullmatch(key) is not None
 
 

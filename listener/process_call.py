@@ -33,7 +33,7 @@ class CallLimits:
     cpu_s: int
 
 
-def write(path: Path, content: Any) -> None:
+def write_call(path: Path, content: Any) -> None:
     """Under its name lies all of it or nothing. Large bytes are not copied on the way."""
     new = path.with_suffix(".new")
     with new.open("wb") as file:
@@ -41,7 +41,7 @@ def write(path: Path, content: Any) -> None:
     new.replace(path)
 
 
-def read(path: Path) -> Any:
+def read_call(path: Path) -> Any:
     """What `write` left there. Raises PermissionError for a file that somebody else may have made."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         status = os.fstat(file.fileno())
@@ -50,9 +50,9 @@ def read(path: Path) -> Any:
         return pickle.load(file)  # noqa: S301 - written by this program, in a folder that is nobody else's
 
 
-def outcome_of(folder: Path) -> tuple[str, Any]:
+def call_outcome(folder: Path) -> tuple[str, Any]:
     try:
-        function, args, kwargs = read(folder / "call")
+        function, args, kwargs = read_call(folder / "call")
     except MemoryError:
         return "no_memory", ""
     except Exception:  # noqa: BLE001 - a module that is not found here, or does anything at all when it is imported
@@ -90,7 +90,7 @@ def main() -> None:
     if len(sys.argv) > 2:
         _limit(CallLimits(int(sys.argv[2]), int(sys.argv[3])))
     folder = Path(sys.argv[1])
-    write(folder / "outcome", outcome_of(folder))
+    write_call(folder / "outcome", call_outcome(folder))
     sys.stderr.flush()
     # The thread that reads stdin would hold up an orderly end.
     os._exit(0)

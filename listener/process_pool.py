@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from gpu_dispatch.local_settings import child_environment
-from gpu_dispatch.workroom import Workroom
+from gpu_dispatch.workroom import ScratchFolder
 from listener import process_call
 from listener.process_call import CallLimits
 from manifests.errors import GpuDropError, WorkerCrashed
@@ -88,10 +88,10 @@ class ProcessPool:
         self._parent = parent or Path(tempfile.gettempdir())
         self._limit_s = limit_s
         self._free = asyncio.Semaphore(AT_ONCE)
-        self._room: Workroom | None = None
+        self._room: ScratchFolder | None = None
 
     async def open(self) -> None:
-        self._room = await asyncio.to_thread(Workroom, self._parent)
+        self._room = await asyncio.to_thread(ScratchFolder, self._parent)
 
     async def close(self) -> None:
         room, self._room = self._room, None
@@ -188,13 +188,13 @@ class ProcessPool:
 
 def _write_call(folder: Path, call: object) -> None:
     try:
-        process_call.write(folder / "call", call)
+        process_call.write_call(folder / "call", call)
     except (pickle.PicklingError, AttributeError, TypeError) as e:
         raise _NotPortable(str(e)) from e
 
 
 def _result(folder: Path) -> Any:
-    what, content = process_call.read(folder / "outcome")
+    what, content = process_call.read_call(folder / "outcome")
     match what:
         case "value":
             return content

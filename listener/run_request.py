@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from listener.fair_shares import share_of
-from listener.ledger.objects import Seen
-from listener.ledger.runs import RunRow
+from listener.ledger.objects import SeenVersion
+from listener.ledger.run_rows import RunRow
 from listener.triggers import Trigger
 from manifests.names import Sidecar, drop_folder, drop_name, drop_path
 
@@ -96,7 +96,7 @@ def run_row(request: RunRequest, now: float) -> RunRow:
     )
 
 
-def returned(request: RunRequest, seen: Seen) -> RunRequest:
+def returned(request: RunRequest, seen: SeenVersion) -> RunRequest:
     """The run of a version that HEAD cannot tell from an earlier one, and that is another one."""
     written = str(seen.moment) if seen.exact else f"{request.received:.6f}"
     return replace(request, run_id=run_id_of(request.bucket, request.key, request.version, written=written))

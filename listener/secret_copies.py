@@ -19,7 +19,7 @@ from gpu_dispatch.seals import KEY_BYTES, sealed, unsealed
 from listener.configuration.credentials import Keys
 from listener.ledger.files import folder_error
 from listener.ledger.private_folder import SECRET, read_private, write_private
-from listener.ledger.secrets import SECRET_BYTES, Secret
+from listener.ledger.secrets import SECRET_BYTES, SecretSpec
 from listener.store import Store
 from manifests.errors import ConfigError, InputTooLarge, StoreUnavailable
 
@@ -38,11 +38,11 @@ _TRIES = 4
 class Copy(Protocol):
     """Where the secret is kept beside the ledger."""
 
-    async def read(self) -> Secret | None:
+    async def read(self) -> SecretSpec | None:
         """None: there is none that is believed. Raises StoreUnavailable, and what says that there will be none."""
         ...
 
-    async def keep(self, secret: Secret) -> None:
+    async def keep(self, secret: SecretSpec) -> None:
         """Sees to it that what lies there is `secret`. Raises as `read` does."""
         ...
 
@@ -53,11 +53,11 @@ class FileCopy:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def read(self) -> Secret | None:
+    async def read(self) -> SecretSpec | None:
         data = await asyncio.to_thread(self._read)
         return unpacked(data) if data else None
 
-    async def keep(self, secret: Secret) -> None:
+    async def keep(self, secret: SecretSpec) -> None:
         if await self.read() != secret:
             await asyncio.to_thread(self._write, packed(secret))
 
@@ -81,7 +81,7 @@ class StoreCopy:
         self._store = store
         self._keys = keys
 
-    async def read(self) -> Secret | None:
+    async def read(self) -> SecretSpec | None:
         bucket = await self._bucket()
         key = await self._sealing_key(bucket)
         try:
@@ -90,7 +90,7 @@ class StoreCopy:
             return None
         return opened(data, key) if data and key else None
 
-    async def keep(self, secret: Secret) -> None:
+    async def keep(self, secret: SecretSpec) -> None:
         bucket = await self._bucket()
         key = await self._sealing_key(bucket)
         if key is None:
@@ -142,15 +142,15 @@ def derived(secret: str, purpose: str) -> bytes:
     return HKDF(secret.encode(), KEY_BYTES, b"", SHA256, context=purpose.encode())
 
 
-def packed(secret: Secret) -> bytes:
+def packed(secret: SecretSpec) -> bytes:
     return _LAYOUT.pack(secret.value, secret.created)
 
 
-def unpacked(data: bytes) -> Secret | None:
-    return Secret(*_LAYOUT.unpack(data)) if len(data) == _LAYOUT.size else None
+def unpacked(data: bytes) -> SecretSpec | None:
+    return SecretSpec(*_LAYOUT.unpack(data)) if len(data) == _LAYOUT.size else None
 
 
-def opened(data: bytes, key: bytes) -> Secret | None:
+def opened(data: bytes, key: bytes) -> SecretSpec | None:
     """The secret that was sealed with `key`; None for everything else."""
     found = unsealed(data, key, "secret")
     return unpacked(found) if found else None

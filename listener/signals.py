@@ -11,7 +11,7 @@ _MOST_TOLD = 20_000
 """Objects told of that nobody has fetched yet; what comes beyond is a missed wake."""
 
 
-class Arrivals:
+class ObjectWaiters:
     """Wakes whoever waits for objects when one may have arrived. A missed wake costs a poll interval, no more."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Arrivals:
                     del self._waiting[item]
 
 
-class Ends:
+class Cancellations:
     """Runs that are to end early, and why: "cancelled", "superseded", or "incomplete" once a part of it has failed."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ _OURS = re.compile(_ELEMENT.format("RequestTime"))
 _THEIRS = re.compile(_ELEMENT.format("ServerTime"))
 
 
-def told_in(text: str) -> float | None:
+def in_refusal(text: str) -> float | None:
     """Seconds by which our clock is ahead, from the elements of a refusal; None where it has none."""
     ours, theirs = _OURS.search(text), _THEIRS.search(text)
     if not ours or not theirs:
@@ -27,7 +27,7 @@ def told_in(text: str) -> float | None:
         return None
 
 
-def by_header(date: str | None, now: float) -> float | None:
+def from_header(date: str | None, now: float) -> float | None:
     """Seconds by which our clock (`now`, epoch seconds) is ahead of the server's header Date; None without one."""
     try:
         return now - parsedate_to_datetime(date).timestamp() if date else None
@@ -35,10 +35,10 @@ def by_header(date: str | None, now: float) -> float | None:
         return None
 
 
-def between(sent: str | None, date: str | None) -> float | None:
+def between_headers(sent: str | None, date: str | None) -> float | None:
     """Seconds by which a request's x-amz-date is ahead of its answer's Date; None where one is missing."""
     try:
-        return by_header(date, _moment(sent).timestamp()) if sent else None
+        return from_header(date, _moment(sent).timestamp()) if sent else None
     except ValueError:
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
-from listener.patterns import literal_prefixes, matches, shortest
+from listener.patterns import literal_prefixes, matches_any, shortest
 from manifests.keys import key_problem
 from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest, is_reserved
 from manifests.reach import WHOLE_BUCKET, Reach
@@ -45,8 +45,8 @@ class Trigger:
             (not self.buckets or bucket in self.buckets)
             and key.startswith(self.prefix)
             and key.endswith(self.suffix)
-            and (not self.patterns or matches(self.patterns, key))
-            and not (self.exclude and matches(self.exclude, key))
+            and (not self.patterns or matches_any(self.patterns, key))
+            and not (self.exclude and matches_any(self.exclude, key))
         )
 
 
@@ -67,7 +67,7 @@ class CancelRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Ignored:
+class IgnoredEvent:
     reason: str
 
 
@@ -91,32 +91,32 @@ class TriggerBook:
         """`told` is called whenever other triggers are in force."""
         self._watching.append(told)
 
-    def match(self, bucket: str, key: str) -> Match | CancelRequest | Ignored:
-        return match(self._triggers, bucket, key)
+    def match(self, bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
+        return match_event(self._triggers, bucket, key)
 
     def interesting(self, bucket: str, key: str) -> bool:
         """Whether an object called `key` could start or end anything."""
-        return not isinstance(self.match(bucket, key), Ignored)
+        return not isinstance(self.match(bucket, key), IgnoredEvent)
 
     def prefixes(self, bucket: str) -> tuple[str, ...]:
         return prefixes(self._triggers, bucket)
 
 
-def match(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | CancelRequest | Ignored:
+def match_event(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
     """The first trigger that covers `key`, unless its name says that it is none of a user's drops."""
     if problem := key_problem(key):
-        return Ignored(f"the key {problem}")
+        return IgnoredEvent(f"the key {problem}")
     if is_reserved(key):
-        return Ignored("the key is reserved")
+        return IgnoredEvent("the key is reserved")
     if any(segment.startswith(".") for segment in key.split("/")):
-        return Ignored("the file is hidden")
+        return IgnoredEvent("the file is hidden")
     if target := cancel_target(key):
         return CancelRequest(target)
     manifest = is_manifest(key)
     for trigger in triggers:
         if (trigger.manifest is None) is manifest and trigger.covers(bucket, key):
             return Match(trigger)
-    return Ignored("no trigger takes manifests here" if manifest else "no trigger matches")
+    return IgnoredEvent("no trigger takes manifests here" if manifest else "no trigger matches")
 
 
 def prefixes(triggers: Sequence[Trigger], bucket: str) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def _without_suffix(start: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenKeys:
     """What the ledger knows of a key that a run wrote. `version` is "" from the intent to write until it is known."""
 
     run_id: str
@@ -158,20 +158,20 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartRun:
     """`lineage` counts the runs whose outputs led here: 0 for a user's drop."""
 
     lineage: int
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
+class SkipEvent:
     reason: str
 
 
 def guard_loop(
-    written: Written | None, *, version: str, metadata_run_id: str, chain: bool, max_lineage: int = 4
-) -> Start | Skip:
+    written: WrittenKeys | None, *, version: str, metadata_run_id: str, chain: bool, max_lineage: int = 4
+) -> StartRun | SkipEvent:
     """Whether an object may start a run, so that no output starts one for ever.
 
     `version` is the object's own, told as `written.version` tells it; `metadata_run_id` the run its metadata names as
@@ -180,16 +180,16 @@ def guard_loop(
     if written is not None and written.version in ("", version):
         return _chained(written, chain=chain, max_lineage=max_lineage)
     if not metadata_run_id:
-        return Start(0)
+        return StartRun(0)
     if written is not None and written.run_id == metadata_run_id:
         return _chained(written, chain=chain, max_lineage=max_lineage)
-    return Skip(f"run {metadata_run_id} wrote it, of which nothing is recorded for this key")
+    return SkipEvent(f"run {metadata_run_id} wrote it, of which nothing is recorded for this key")
 
 
-def _chained(written: Written, *, chain: bool, max_lineage: int) -> Start | Skip:
+def _chained(written: WrittenKeys, *, chain: bool, max_lineage: int) -> StartRun | SkipEvent:
     lineage = written.lineage + 1
     if not chain:
-        return Skip(f"run {written.run_id} wrote it, and the trigger does not chain")
+        return SkipEvent(f"run {written.run_id} wrote it, and the trigger does not chain")
     if lineage > max_lineage:
-        return Skip(f"run {written.run_id} wrote it, and the chain would be longer than {max_lineage} runs")
-    return Start(lineage)
+        return SkipEvent(f"run {written.run_id} wrote it, and the chain would be longer than {max_lineage} runs")
+    return StartRun(lineage)

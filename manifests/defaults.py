@@ -70,7 +70,7 @@ def defaults_from(
     return Defaults(source, common, sections)
 
 
-def merge(
+def merge_defaults(
     own: Mapping[str, Tree], operation: str, model: type[Manifest], defaults: Sequence[Defaults], *, origin: str = ""
 ) -> Merged:
     """`own` over `defaults`, which stand from the bucket's root down, the nearest last.

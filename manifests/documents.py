@@ -53,7 +53,7 @@ def document_bytes(fields: Mapping[str, Any]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def fields_of(body: bytes) -> dict[str, Any]:
+def document_fields(body: bytes) -> dict[str, Any]:
     """A document's fields; {} for what is none of ours: whoever may drop files may write over one."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         return {}

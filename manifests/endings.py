@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from manifests.documents import fields_of
+from manifests.documents import document_fields
 from manifests.keys import key_problem
 from manifests.names import drop_folder, drop_path, is_reserved
 
@@ -19,7 +19,7 @@ MAX_OUTPUTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class FinalSidecar:
     """`error_code` is "" for a run that is done, whose `outputs` are keys of the drop's bucket.
 
     `version` is the drop's, "" in sidecars of earlier releases.
@@ -49,16 +49,16 @@ class _Sidecar:
 _SIDECAR: TypeAdapter[_Sidecar] = TypeAdapter(_Sidecar)
 
 
-def ending_from_bytes(body: bytes) -> Ending | None:
+def final_sidecar_from_bytes(body: bytes) -> FinalSidecar | None:
     """None for what is no final sidecar."""
     found = _read(body)
     if found is None or len(found.outputs) > MAX_OUTPUTS or any(key_problem(o.key) for o in found.outputs):
         return None
     if found.code == DONE_CODE:
         outputs = tuple(output.key for output in found.outputs)
-        return Ending(found.run_id, found.key, outputs=outputs, version=found.version)
+        return FinalSidecar(found.run_id, found.key, outputs=outputs, version=found.version)
     if isinstance(found.code, str) and not key_problem(found.code):
-        return Ending(found.run_id, found.key, error_code=found.code, version=found.version)
+        return FinalSidecar(found.run_id, found.key, error_code=found.code, version=found.version)
     return None
 
 
@@ -82,7 +82,7 @@ def writer_of(body: bytes) -> str:
 def _read(body: bytes) -> _Sidecar | None:
     """Ids and codes are held to what holds for keys: no database takes any text whatsoever."""
     try:
-        found = _SIDECAR.validate_python(fields_of(body), strict=False)
+        found = _SIDECAR.validate_python(document_fields(body), strict=False)
     except ValidationError:
         return None
     return None if key_problem(found.run_id) or key_problem(found.key) else found

@@ -41,7 +41,7 @@ from manifests.errors import (
     WorkerCrashed,
     WorkerError,
 )
-from manifests.words import plain
+from manifests.words import plain_text
 
 _WAITED_FOR: tuple[type[GpuDropError], ...] = (StoreUnavailable, StoreDenied)
 _ABOUT_ONE_OBJECT: tuple[type[GpuDropError], ...] = (ObjectDenied,)
@@ -83,12 +83,14 @@ as the claim in the store bears them out.
 WORKER_CODES: Mapping[str, bool] = {kind.code: again for kind, again in _OF_WORKERS.items()}
 
 
-def told_by_worker(error: ErrorInfo) -> ErrorInfo:
+def is_worker_code(error: ErrorInfo) -> ErrorInfo:
     """What a worker says as far as it can know it, in words that can be shown; any other code is its own error."""
-    message, hint, where = plain(error.message), plain(error.hint), plain(error.where)
+    message, hint, where = plain_text(error.message), plain_text(error.hint), plain_text(error.where)
     if error.code not in WORKER_CODES:
         return WorkerError(
-            plain(f"The worker answered with an error that no worker can know ({plain(error.code, 64)}): {message}"),
+            plain_text(
+                f"The worker answered with an error that no worker can know ({plain_text(error.code, 64)}): {message}"
+            ),
             hint="Run listener and workers of the same version, from images that you trust.",
         ).info
     retryable = error.retryable and WORKER_CODES[error.code]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from manifests.errors import InvalidPath, UnusableKey
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 MAX_KEY_BYTES = 1024
 """Longest object key S3 allows, in bytes of UTF-8."""
@@ -74,7 +74,7 @@ def output_folder(path: str | None, *, folder: str, may_climb: bool = False, whe
         return folder
     if "://" in path:
         raise InvalidPath(
-            f"The output path {shown(path)!r} is an address.",
+            f"The output path {without_secrets_in(path)!r} is an address.",
             hint="Name a folder of the same bucket, relative to the manifest or from the root with a leading '/'.",
             where=where,
         )

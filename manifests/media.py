@@ -8,20 +8,8 @@ from urllib.parse import unquote
 
 from manifests.errors import AddressNotAllowed, BucketNotAllowed, InvalidPath
 from manifests.hosts import WebAddress, is_private_host, parse_web_address
-from manifests.keys import OWN_FOLDERS, check_key, join_key, key_problem, output_folder
-from manifests.shown import shown
-
-__all__ = [
-    "MediaRef",
-    "ObjectRef",
-    "ReferencePolicy",
-    "UrlRef",
-    "check_key",
-    "is_private_host",
-    "key_problem",
-    "output_folder",
-    "resolve",
-]
+from manifests.keys import OWN_FOLDERS, check_key, join_key
+from manifests.shown import without_secrets_in
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _SIGNATURE = re.compile(r"\?(?=(?:X-Amz-|AWSAccessKeyId=|versionId=|response-content-))")
@@ -45,7 +33,7 @@ class UrlRef:
     url: str
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return without_secrets_in(self.url)
 
 
 MediaRef = ObjectRef | UrlRef
@@ -64,7 +52,7 @@ class ReferencePolicy:
     private_hosts: frozenset[str] = field(default_factory=frozenset[str])
 
 
-def resolve(text: str, *, bucket: str, folder: str, policy: ReferencePolicy, where: str = "") -> MediaRef:
+def resolve_reference(text: str, *, bucket: str, folder: str, policy: ReferencePolicy, where: str = "") -> MediaRef:
     """What `text` means in a manifest that lies in `folder` ("" or ending in "/") of `bucket`.
 
     "a/b.mp3" is relative to the folder and may use "..", "/a/b.mp3" counts from the bucket's root; s3://bucket/key and
@@ -98,7 +86,7 @@ def _object(other: str, key: str, bucket: str, policy: ReferencePolicy, where: s
     if not key or key.endswith("/"):
         raise InvalidPath(f"{_shown(key)} is a folder, not a file.", hint="Name the file itself.", where=where)
     if key.partition("/")[0] in OWN_FOLDERS:
-        raise InvalidPath(f"{shown(key)!r} is gpudrop's own.", hint="Name a file of yours.", where=where)
+        raise InvalidPath(f"{without_secrets_in(key)!r} is gpudrop's own.", hint="Name a file of yours.", where=where)
     return ObjectRef(other, check_key(key, where=where))
 
 
@@ -160,4 +148,4 @@ def _raw_key(written: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(shown(text))
+    return repr(without_secrets_in(text))

@@ -10,7 +10,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from manifests.amounts import check_amounts
-from manifests.defaults import Defaults, merge
+from manifests.defaults import Defaults, merge_defaults
 from manifests.errors import ManifestError, MissingField, UnknownField, UnknownOperation
 from manifests.explain import explain
 from manifests.legacy import modernise
@@ -39,14 +39,14 @@ _PLACEHOLDER = re.compile(r"\{(file|stem)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sourced:
+class SourcedManifest:
     """A manifest; `origins` names the document each field came from where that is not the manifest itself."""
 
     manifest: Manifest
     origins: Mapping[str, str]
 
 
-def read(
+def read_manifest(
     data: bytes,
     key: str,
     *,
@@ -66,7 +66,7 @@ def read_sourced(
     *,
     models: Mapping[str, type[Manifest]] = MODELS,
     defaults: Sequence[Defaults] = (),
-) -> Sourced:
+) -> SourcedManifest:
     """As `read`, with where each field came from."""
     fields = parse_fields(data, key)
     fields.pop("$schema", None)
@@ -97,7 +97,7 @@ def template_sourced(
     source: str,
     models: Mapping[str, type[Manifest]] = MODELS,
     defaults: Sequence[Defaults] = (),
-) -> Sourced:
+) -> SourcedManifest:
     """As `from_template`, with where each field came from: `source` for the template's own."""
     name = key.rpartition("/")[2]
     fields, named = _filled(dict(template), name)
@@ -117,15 +117,15 @@ def filled_template(template: Mapping[str, Tree], key: str) -> dict[str, Tree]:
 
 def _build(
     fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults], origin: str
-) -> Sourced:
+) -> SourcedManifest:
     operation = _operation(fields, models, origin)
     model = models[operation]
     # Clients that fill in a form send null for the media they do not have.
     own = {n: v for n, v in fields.items() if v is not None or n in model.model_fields or n not in _MEDIA}
     check_amounts(own, operation, model)
-    merged = merge(own, operation, model, defaults, origin=origin)
+    merged = merge_defaults(own, operation, model, defaults, origin=origin)
     try:
-        return Sourced(model.model_validate({**merged.fields, "operation": operation}), merged.origins)
+        return SourcedManifest(model.model_validate({**merged.fields, "operation": operation}), merged.origins)
     except ValidationError as e:
         raise explain(e, model, operation, merged.origins) from e
 

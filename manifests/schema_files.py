@@ -17,16 +17,16 @@ FOLDER = Path(__file__).with_name("schema")
 _POINTER = {"type": "string", "description": "Where this schema lies; for your editor, ignored otherwise."}
 
 
-def render(models: Mapping[str, type[Manifest]] = MODELS) -> dict[str, str]:
+def render_schema(models: Mapping[str, type[Manifest]] = MODELS) -> dict[str, str]:
     """File name to text: one schema an operation, and manifest.schema.json, which takes any of them."""
     files = {f"{name}.schema.json": _operation(name, model) for name, model in models.items()}
     files["manifest.schema.json"] = _union(models)
     return {name: json.dumps(schema, ensure_ascii=False, indent=2) + "\n" for name, schema in files.items()}
 
 
-def write(folder: Path = FOLDER) -> None:
+def write_schemas(folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in render().items():
+    for name, text in render_schema().items():
         (folder / name).write_text(text, "utf-8")
 
 
@@ -58,4 +58,4 @@ def _for_editors(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    write()
+    write_schemas()

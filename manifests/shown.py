@@ -12,7 +12,7 @@ _OBJECTS = ("s3", "file")
 MOST = 200
 
 
-def shown(url: str) -> str:
+def without_secrets_in(url: str) -> str:
     """`url` fit for messages and logs, at most about 200 characters of it."""
     text = _cut(url, "")
     return text if len(text) <= MOST else text[:MOST] + "…"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, cast
 
-from manifests.documents import JobNote, document_bytes, error_fields, fields_of, iso, job_fields
+from manifests.documents import JobNote, document_bytes, document_fields, error_fields, iso, job_fields
 from manifests.errors import ErrorInfo
 from manifests.names import Sidecar
 
@@ -23,7 +23,7 @@ RunState = Literal["accepted", "waiting", "queued", "running", "writing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusSidecar:
     """NAME.status.json. `waiting_for` lists missing inputs, or says in words what else the run waits for."""
 
     run_id: str
@@ -50,7 +50,7 @@ class OutputNote:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class DoneSidecar:
     """NAME.done.json: the old API's answer, and what is new beside it.
 
     `version` is the drop's. `response` is the operation's part, links already turned into addresses: files, video_url,
@@ -74,7 +74,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ErrorSidecar:
     """NAME.error.json. `dead_letter` is the key of the dead letter, None when there is none, `version` the drop's."""
 
     run_id: str
@@ -100,7 +100,7 @@ class CallbackNote:
     hint: str = ""
 
 
-def status_bytes(status: Status) -> bytes:
+def status_bytes(status: StatusSidecar) -> bytes:
     return document_bytes(
         {
             "state": status.state,
@@ -119,7 +119,7 @@ def status_bytes(status: Status) -> bytes:
     )
 
 
-def done_bytes(done: Done) -> bytes:
+def done_bytes(done: DoneSidecar) -> bytes:
     head = {"code": 200, "message": done.message}
     ours = {
         "execution": _execution(done.started, done.ended),
@@ -139,7 +139,7 @@ def done_bytes(done: Done) -> bytes:
     return document_bytes({**head, **done.response, **head, **ours})
 
 
-def failed_bytes(failed: Failed) -> bytes:
+def failed_bytes(failed: ErrorSidecar) -> bytes:
     return document_bytes(
         {
             **error_fields(failed.error),
@@ -161,7 +161,7 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
 
     None when `body` is no sidecar of the run.
     """
-    fields = fields_of(body)
+    fields = document_fields(body)
     if fields.get("run_id") != run_id:
         return None
     told = {"state": note.state, "attempts": note.attempts, "last_error": note.last_error, "hint": note.hint}
@@ -172,13 +172,13 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
 
 def awaits_callback(body: bytes) -> bool:
     """Whether a final sidecar tells of a callback that was not heard yet."""
-    told = fields_of(body).get("callback")
+    told = document_fields(body).get("callback")
     return isinstance(told, dict) and cast("dict[str, Any]", told).get("state") == "waiting"
 
 
 def without_callback(body: bytes) -> bytes:
     """A final sidecar as it was before it told of its callback."""
-    fields = fields_of(body)
+    fields = document_fields(body)
     return document_bytes(_untold(fields, [])) if "callback" in fields else body
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from manifests.errors import ManifestError, ManifestSyntax, ManifestTooLarge
 from manifests.image_list import parse_csv
 from manifests.json_tree import parse_json
-from manifests.tree import Tree, decode, fail, shorten
+from manifests.tree import Tree, decode_document, fail, shorten
 from manifests.yaml_tree import parse_yaml
 
 MAX_BYTES = 2**20
@@ -27,7 +27,7 @@ def parse_fields(data: bytes, key: str, *, may_be_empty: bool = False) -> dict[s
             hint="Put media into files of their own and name them.",
             where=key,
         )
-    text = decode(data, key)
+    text = decode_document(data, key)
     suffix = key.lower().rpartition(".")[2]
     tree: Tree
     if not text.strip():

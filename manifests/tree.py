@@ -7,7 +7,7 @@ import math
 from typing import NoReturn, TypeAlias
 
 from manifests.errors import ManifestSyntax, ManifestTooDeep
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 MAX_DEPTH = 20
 MAX_DIGITS = 300
@@ -16,7 +16,7 @@ MAX_DIGITS = 300
 Tree: TypeAlias = "str | int | float | bool | list[Tree] | dict[str, Tree] | None"
 
 
-def decode(data: bytes, key: str) -> str:
+def decode_document(data: bytes, key: str) -> str:
     """UTF-8 with or without a byte order mark, or UTF-16 with one."""
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
@@ -67,7 +67,7 @@ def shorten(value: object, limit: int = 60) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
-        value = shown(value)
+        value = without_secrets_in(value)
         return f"'{escaped(value)}'" if len(value) <= limit else f"'{escaped(value[:limit])}…'"
     if isinstance(value, bool):
         return str(value).lower()

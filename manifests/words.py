@@ -22,7 +22,7 @@ _BREAKS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uf
 """What XML, subtitles and UTF-8 cannot hold, and terminals take for orders."""
 
 
-def plain(text: str, most: int = MOST_BYTES) -> str:
+def plain_text(text: str, most: int = MOST_BYTES) -> str:
     """`text` as one line without control characters, at most `most` bytes long."""
     text = text[: 4 * most]
     if not text.isprintable():

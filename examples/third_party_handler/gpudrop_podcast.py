@@ -17,8 +17,9 @@ from pydantic import Field
 from gpu_dispatch.task import GpuResult, Segment, TranscribeParams, Transcript
 from handlers.base import Finished, Link, OutputFile, Plan, PlannedTask, Planning, Reference, TaskFile
 from manifests.errors import NoSpeech, WorkerError
-from manifests.models import Language, Manifest, ModelName
+from manifests.models import Manifest
 from manifests.models import Reference as File
+from manifests.options import Language, ModelName
 
 TITLE_CHARACTERS = 60
 

@@ -14,7 +14,7 @@ from gpu_dispatch.net.resolver import PublicResolver, SystemResolver, check_lite
 from gpu_dispatch.net.sessions import http_session
 from manifests.errors import InvalidPath, TransferFailed
 from manifests.hosts import parse_web_address
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 Method = Literal["GET", "PUT", "POST"]
 Body = Callable[[], AsyncIterator[bytes]]
@@ -77,7 +77,7 @@ class GuardedClient:
                     return
                 hop = _joined(hop, location, name)
         raise TransferFailed(
-            f"{shown(str(url))} leads through more than {self._redirects} redirects.",
+            f"{without_secrets_in(str(url))} leads through more than {self._redirects} redirects.",
             hint="Name the file's final address.",
             where=name,
             retryable=False,
@@ -90,9 +90,9 @@ def web_url(url: str, name: str) -> URL:
     Raises InvalidPath for what is no http address.
     """
     if url.partition(":")[0].lower() not in ("http", "https"):
-        raise InvalidPath(f"{shown(url)} is no http address.", hint="Use http:// or https://.", where=name)
+        raise InvalidPath(f"{without_secrets_in(url)} is no http address.", hint="Use http:// or https://.", where=name)
     if (address := parse_web_address(url)) is None:
-        raise InvalidPath(f"{shown(url)} is no usable address.", hint="Check its spelling.", where=name)
+        raise InvalidPath(f"{without_secrets_in(url)} is no usable address.", hint="Check its spelling.", where=name)
     return URL(url if _is_quoted(url) else address.url, encoded=True)
 
 
@@ -101,7 +101,9 @@ def _joined(hop: URL, location: str, name: str) -> URL:
         leads_to = str(hop.join(URL(location, encoded=_is_quoted(location))))
     except ValueError as e:
         raise InvalidPath(
-            f"{shown(str(hop))} leads to no usable address.", hint="Name the file's final address.", where=name
+            f"{without_secrets_in(str(hop))} leads to no usable address.",
+            hint="Name the file's final address.",
+            where=name,
         ) from e
     return web_url(leads_to, name)
 

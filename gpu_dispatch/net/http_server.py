@@ -24,7 +24,7 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """What one server grants. `max_connections` is taken as far as the files that the process may open allow it."""
 
     header_timeout_s: float = 10.0
@@ -32,12 +32,12 @@ class Limits:
     max_connections: int = 4096
 
 
-class Connection(web.RequestHandler):
+class ServerConnection(web.RequestHandler):
     """One connection. A header must be complete, and an answer be taken, within `header_timeout_s`."""
 
     __slots__ = ("_cutting", "_limit_s", "_server", "busy")
 
-    def __init__(self, server: HttpServer, limits: Limits) -> None:
+    def __init__(self, server: HttpServer, limits: ServerLimits) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -129,7 +129,7 @@ class HttpServer(web.Server):
 
     _servers: ClassVar[WeakSet[HttpServer]] = WeakSet()
 
-    def __init__(self, answer: Answer, limits: Limits, count: Callable[[str], None]) -> None:
+    def __init__(self, answer: Answer, limits: ServerLimits, count: Callable[[str], None]) -> None:
         super().__init__(self._handle)
         self._answer = answer
         self._limits = limits
@@ -142,7 +142,7 @@ class HttpServer(web.Server):
         self._servers.add(self)
 
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, self._limits)
+        return ServerConnection(self, self._limits)
 
     @property
     def is_full(self) -> bool:
@@ -162,7 +162,7 @@ class HttpServer(web.Server):
         self._servers.discard(self)
         await asyncio.sleep(0)
         for connection in self.connections:
-            if isinstance(connection, Connection) and not connection.busy:
+            if isinstance(connection, ServerConnection) and not connection.busy:
                 connection.force_close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -171,7 +171,7 @@ class HttpServer(web.Server):
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         connection = request.protocol
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, ServerConnection)
         connection.begin()
         self._busy += 1
         self._quiet.clear()

@@ -27,10 +27,10 @@ def check_literal(url: URL) -> None:
     """Refuses a host that is written as a private address, in whatever notation; names are checked when resolved."""
     host = url.raw_host or ""
     if is_private_host(host):
-        raise refused(host, url.port)
+        raise address_refused(host, url.port)
 
 
-def refused(host: str, port: int | None) -> AddressNotAllowed:
+def address_refused(host: str, port: int | None) -> AddressNotAllowed:
     listed = host_and_port(host, port) if port else host
     return AddressNotAllowed(
         f"The host {host!r} has a private address and may not be contacted.",
@@ -70,7 +70,7 @@ class PublicResolver(AbstractResolver):
         found = await self._names.resolve(host, port, family)
         public = [entry for entry in found if is_public_address(entry["host"])]
         if found and not public:
-            raise refused(host, port)
+            raise address_refused(host, port)
         return public
 
     async def close(self) -> None:

@@ -43,7 +43,7 @@ Counts = Annotated[dict[str, Count], BeforeValidator(_counts)]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JobResponse:
     """What RunPod says of a job. Times are milliseconds; `output` and `error` are whatever JSON it hands on."""
 
     id: Text = ""
@@ -64,7 +64,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointAnswer:
+class EndpointResponse:
     """What an endpoint says of itself: jobs and workers by state, under RunPod's names."""
 
     jobs: Counts = field(default_factory=dict[str, int])
@@ -80,11 +80,11 @@ class _Error:
 
 
 _ERROR: TypeAdapter[_Error] = TypeAdapter(_Error)
-_ANSWER = uncached(Answer)
-_ENDPOINT: TypeAdapter[EndpointAnswer] = TypeAdapter(EndpointAnswer)
+_ANSWER = uncached(JobResponse)
+_ENDPOINT: TypeAdapter[EndpointResponse] = TypeAdapter(EndpointResponse)
 
 
-def answer_from(body: bytes) -> Answer | None:
+def job_response_from(body: bytes) -> JobResponse | None:
     """None for what is no JSON object."""
     try:
         return _ANSWER.validate_json(body)
@@ -92,7 +92,7 @@ def answer_from(body: bytes) -> Answer | None:
         return None
 
 
-def endpoint_answer_from(body: bytes) -> EndpointAnswer | None:
+def endpoint_response_from(body: bytes) -> EndpointResponse | None:
     """None for what is no JSON object."""
     try:
         return _ENDPOINT.validate_json(body)

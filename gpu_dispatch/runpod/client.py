@@ -18,23 +18,23 @@ from gpu_dispatch.net.failures import BROKEN
 from gpu_dispatch.net.proxies import proxy_of_environment
 from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import sole_ca_context
-from gpu_dispatch.runpod.answers import Answer, EndpointAnswer, answer_from, endpoint_answer_from
-from gpu_dispatch.runpod.gates import Gates
+from gpu_dispatch.runpod.answers import EndpointResponse, JobResponse, endpoint_response_from, job_response_from
+from gpu_dispatch.runpod.gates import RateLimiter
 from gpu_dispatch.runpod.limits import Kind
 from gpu_dispatch.runpod.settings import ClientSettings
 from gpu_dispatch.runpod.troubles import (
-    BrokenOff,
-    NotSent,
     Reply,
-    asking_error,
+    RequestBroken,
+    RequestNotSent,
     not_sent,
+    status_error,
     submit_error,
     submit_unknown,
     unknown_endpoint,
     why_broken,
 )
 from manifests.errors import EndpointDenied, EndpointUnavailable
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 _LONG = 2**18
 """Bytes of an answer from which on it is read beside the event loop."""
@@ -48,8 +48,8 @@ _LONGEST_PAUSE_S = 120.0
 class RunPodClient:
     """`key` is asked before every call. Methods raise GpuDropError only."""
 
-    def __init__(self, settings: ClientSettings, *, key: Callable[[], str], gates: Gates | None = None) -> None:
-        self.gates = gates or Gates()
+    def __init__(self, settings: ClientSettings, *, key: Callable[[], str], gates: RateLimiter | None = None) -> None:
+        self.gates = gates or RateLimiter()
         self._settings = settings
         self._key = key
         self._api = settings.api.rstrip("/")
@@ -79,34 +79,34 @@ class RunPodClient:
         """
         try:
             reply = await self._call("POST", endpoint_id, "run", "run", body)
-        except NotSent as e:
+        except RequestNotSent as e:
             raise e.error from e
-        except BrokenOff as e:
+        except RequestBroken as e:
             raise submit_unknown(str(e)) from e
-        answer = answer_from(reply.body) if reply.ok else None
+        answer = job_response_from(reply.body) if reply.ok else None
         if answer and _JOB_ID.fullmatch(answer.id):
             return answer.id
         raise submit_error(reply, endpoint_id)
 
-    async def status(self, endpoint_id: str, job_id: str) -> Answer | None:
+    async def status(self, endpoint_id: str, job_id: str) -> JobResponse | None:
         """None: RunPod knows no such job."""
         return await self._ask("GET", endpoint_id, "status", job_id)
 
-    async def cancel(self, endpoint_id: str, job_id: str) -> Answer | None:
+    async def cancel(self, endpoint_id: str, job_id: str) -> JobResponse | None:
         """None: RunPod knows no such job, or it is over."""
         return await self._ask("POST", endpoint_id, "cancel", job_id, none=(400, 404, 409))
 
-    async def retry(self, endpoint_id: str, job_id: str) -> Answer | None:
+    async def retry(self, endpoint_id: str, job_id: str) -> JobResponse | None:
         """None: RunPod knows no such job, or it has not failed."""
         return await self._ask("POST", endpoint_id, "retry", job_id, none=(400, 404, 409, 422))
 
-    async def health(self, endpoint_id: str) -> EndpointAnswer:
+    async def health(self, endpoint_id: str) -> EndpointResponse:
         reply = await self._asked("GET", endpoint_id, "health", "health")
         if reply.status == 404:
             raise unknown_endpoint(endpoint_id)
-        answer = endpoint_answer_from(reply.body) if reply.ok else None
+        answer = endpoint_response_from(reply.body) if reply.ok else None
         if answer is None:
-            raise asking_error(reply, endpoint_id)
+            raise status_error(reply, endpoint_id)
         return answer
 
     async def purge(self, endpoint_id: str) -> None:
@@ -115,25 +115,25 @@ class RunPodClient:
         if reply.status == 404:
             raise unknown_endpoint(endpoint_id)
         if not reply.ok:
-            raise asking_error(reply, endpoint_id)
+            raise status_error(reply, endpoint_id)
 
     async def _ask(
         self, method: str, endpoint_id: str, kind: Kind, job_id: str, none: tuple[int, ...] = (404,)
-    ) -> Answer | None:
+    ) -> JobResponse | None:
         reply = await self._asked(method, endpoint_id, kind, f"{kind}/{quote(job_id, safe='')}")
         if reply.status in none:
             return None
         answer = await _answer(reply.body) if reply.ok else None
         if answer is None or answer.state is None:
-            raise asking_error(reply, endpoint_id)
+            raise status_error(reply, endpoint_id)
         return answer
 
     async def _asked(self, method: str, endpoint_id: str, kind: Kind, path: str) -> Reply:
         try:
             return await self._call(method, endpoint_id, kind, path)
-        except NotSent as e:
+        except RequestNotSent as e:
             raise e.error from e
-        except BrokenOff as e:
+        except RequestBroken as e:
             raise EndpointUnavailable(
                 f"RunPod said nothing about endpoint {endpoint_id}: {e}.", hint="It is tried again."
             ) from e
@@ -157,7 +157,7 @@ class RunPodClient:
                 ) as response:
                     reply = Reply(response.status, await self._whole(response), _retry_after(response), key)
             except BROKEN as e:
-                raise not_sent(e, shown(self._api)) or BrokenOff(why_broken(e)) from e
+                raise not_sent(e, without_secrets_in(self._api)) or RequestBroken(why_broken(e)) from e
         if reply.status == 429:
             self.gates.pause(endpoint_id, kind, reply.retry_after_s or _PAUSE_S)
         return reply
@@ -174,11 +174,11 @@ class RunPodClient:
         try:
             return await read_whole(response.content, self._settings.answer_bytes)
         except BodyTooLong as e:
-            raise BrokenOff(f"its answer is longer than {self._settings.answer_bytes:,} bytes") from e
+            raise RequestBroken(f"its answer is longer than {self._settings.answer_bytes:,} bytes") from e
 
 
-async def _answer(body: bytes) -> Answer | None:
-    return await asyncio.to_thread(answer_from, body) if len(body) > _LONG else answer_from(body)
+async def _answer(body: bytes) -> JobResponse | None:
+    return await asyncio.to_thread(job_response_from, body) if len(body) > _LONG else job_response_from(body)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

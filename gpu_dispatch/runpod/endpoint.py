@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from gpu_dispatch.backend import Health, JobRef, JobStatus
-from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.runpod.answers import JobResponse
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.followed import Board, Followed
-from gpu_dispatch.runpod.health import explained
-from gpu_dispatch.runpod.hints import Hints
-from gpu_dispatch.runpod.readings import status_of
-from gpu_dispatch.runpod.retrying import Insisting
+from gpu_dispatch.runpod.followed import CachedJob, JobCache
+from gpu_dispatch.runpod.health import health_text
+from gpu_dispatch.runpod.hints import WebhookHints
+from gpu_dispatch.runpod.readings import job_status_of
+from gpu_dispatch.runpod.retrying import RetryingCalls
 from gpu_dispatch.runpod.settings import RunPodSettings
 from gpu_dispatch.runpod.submitting import body_of
-from gpu_dispatch.runpod.watching import Shared, Watcher, now
+from gpu_dispatch.runpod.watching import JobPoller, PollerServices, now
 from gpu_dispatch.task import GpuTask, TaskParams
 from manifests.errors import GpuDropError, TaskRefused
-
-__all__ = ["RunPodEndpoint", "Shared"]
 
 
 class RunPodEndpoint:
@@ -34,16 +32,16 @@ class RunPodEndpoint:
         settings: RunPodSettings,
         client: RunPodClient,
         *,
-        shared: Shared | None = None,
-        hints: Hints | None = None,
+        shared: PollerServices | None = None,
+        hints: WebhookHints | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
         self._hints = hints
-        self._shared = shared or Shared()
-        self._board = Board(self._unhinted)
-        self._watcher = Watcher(settings, client, self._shared, self._board.ended)
-        self._insisting = Insisting(client, self._shared.rng, settings.insist_s)
+        self._shared = shared or PollerServices()
+        self._board = JobCache(self._unhinted)
+        self._watcher = JobPoller(settings, client, self._shared, self._board.ended)
+        self._insisting = RetryingCalls(client, self._shared.rng, settings.insist_s)
         if settings.rate_per_s:
             client.gates.at_most(settings.endpoint_id, settings.rate_per_s)
 
@@ -81,7 +79,7 @@ class RunPodEndpoint:
             if self._hints and not taken:
                 self._hints.forget(hint)
         ref = JobRef(self.name, self._settings.endpoint_id, job_id, task.task_id)
-        job = Followed(ref, task.params.operation, now(), hint, wake=wake)
+        job = CachedJob(ref, task.params.operation, now(), hint, wake=wake)
         job.hear(JobStatus("queued"), now())
         self._watcher.schedule(job)
         self._board.add(job)
@@ -101,7 +99,7 @@ class RunPodEndpoint:
         followed = self._followed(job)
         if followed.settled:
             return followed.settled
-        with self._shared.crowd.one_more():
+        with self._shared.in_flight.one_more():
             return await self._watcher.watched(followed, wait_s)
 
     async def cancel(self, job: JobRef) -> None:
@@ -129,25 +127,25 @@ class RunPodEndpoint:
             job.wake.set()
             self._unhinted(job)
 
-    def _useless(self, answer: Answer) -> bool:
+    def _useless(self, answer: JobResponse) -> bool:
         """Whether it tells of a job that RunPod takes for done, and that brought nothing."""
-        result = status_of(answer, "", self._settings.dialect).result
+        result = job_status_of(answer, "", self._settings.dialect).result
         return answer.state == "completed" and not (result and result.payload)
 
     async def _asked(self) -> Health:
-        return explained(self.name, await self._client.health(self._settings.endpoint_id))
+        return health_text(self.name, await self._client.health(self._settings.endpoint_id))
 
-    def _followed(self, ref: JobRef) -> Followed:
+    def _followed(self, ref: JobRef) -> CachedJob:
         job = self._board.of(ref)
         if job is None:
-            job = self._board.add(Followed(ref))
+            job = self._board.add(CachedJob(ref))
             self._expect(job)
         return job
 
-    def _expect(self, job: Followed) -> None:
+    def _expect(self, job: CachedJob) -> None:
         if self._hints:
             self._hints.expect(job.hint or job.ref.job_id, job.wake)
 
-    def _unhinted(self, job: Followed) -> None:
+    def _unhinted(self, job: CachedJob) -> None:
         if self._hints:
             self._hints.forget(job.hint, job.ref.job_id)

@@ -17,7 +17,7 @@ KEPT_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
-class Followed:
+class CachedJob:
     """One job. Times are seconds of the event loop's clock. `operation` and `submitted` are known only of jobs that
     this process sent; `hint` is the name under which RunPod tells of it.
 
@@ -93,37 +93,37 @@ class Followed:
         self.told, self.looks, self.running_since, self.next_look = now, 1, None, float("-inf")
 
 
-class Board:
+class JobCache:
     """Jobs by endpoint and id: the ones last asked for, and for a while the results of those that ended."""
 
-    def __init__(self, dropped: Callable[[Followed], None]) -> None:
-        self._jobs: OrderedDict[tuple[str, str], Followed] = OrderedDict()
+    def __init__(self, dropped: Callable[[CachedJob], None]) -> None:
+        self._jobs: OrderedDict[tuple[str, str], CachedJob] = OrderedDict()
         self._dropped = dropped
 
-    def add(self, job: Followed) -> Followed:
+    def add(self, job: CachedJob) -> CachedJob:
         self._jobs[job.ref.endpoint, job.ref.job_id] = job
         while len(self._jobs) > _JOBS:
             _, oldest = self._jobs.popitem(last=False)
             self._dropped(oldest)
         return job
 
-    def of(self, ref: JobRef) -> Followed | None:
+    def of(self, ref: JobRef) -> CachedJob | None:
         key = ref.endpoint, ref.job_id
         job = self._jobs.get(key)
         if job:
             self._jobs.move_to_end(key)
         return job
 
-    def all(self) -> tuple[Followed, ...]:
+    def all(self) -> tuple[CachedJob, ...]:
         return tuple(self._jobs.values())
 
-    def ended(self, job: Followed) -> None:
+    def ended(self, job: CachedJob) -> None:
         """`job` has just become final."""
         self._dropped(job)
         if job.status and job.status.result and job.status.result.payload:
             asyncio.get_running_loop().call_later(KEPT_S, _forget, job)
 
 
-def _forget(job: Followed) -> None:
+def _forget(job: CachedJob) -> None:
     if job.status and job.status.final and not job.forgotten:
         job.status, job.forgotten = replace(job.status, result=None), True

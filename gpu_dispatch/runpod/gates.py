@@ -6,21 +6,21 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
-from gpu_dispatch.runpod.limits import LIMITS, Bucket, Kind, Limit
+from gpu_dispatch.runpod.limits import LIMITS, Kind, RateLimit, TokenBucket
 from manifests.errors import EndpointUnavailable
 
 
-class Gates:
+class RateLimiter:
     """One for each endpoint and kind of call. They count what this process sends; others answer for themselves."""
 
-    def __init__(self, limits: Mapping[Kind, Limit] = LIMITS) -> None:
+    def __init__(self, limits: Mapping[Kind, RateLimit] = LIMITS) -> None:
         self._limits = limits
-        self._buckets: dict[tuple[str, Kind], list[Bucket]] = {}
+        self._buckets: dict[tuple[str, Kind], list[TokenBucket]] = {}
         self._under_way: dict[tuple[str, Kind], asyncio.Semaphore] = {}
 
     def at_most(self, endpoint_id: str, per_s: float) -> None:
         """From now on at most `per_s` jobs a second are sent to the endpoint, instead of what was said before."""
-        self._of(endpoint_id, "run")[1:] = [Bucket(per_s)]
+        self._of(endpoint_id, "run")[1:] = [TokenBucket(per_s)]
 
     def pause(self, endpoint_id: str, kind: Kind, seconds: float) -> None:
         until = asyncio.get_running_loop().time() + seconds
@@ -50,7 +50,7 @@ class Gates:
         finally:
             self._under_way[endpoint_id, kind].release()
 
-    def _of(self, endpoint_id: str, kind: Kind) -> list[Bucket]:
+    def _of(self, endpoint_id: str, kind: Kind) -> list[TokenBucket]:
         key = endpoint_id, kind
         if key not in self._buckets:
             self._buckets[key] = [self._limits[kind].bucket()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_dispatch.backend import Health
-from gpu_dispatch.runpod.answers import EndpointAnswer
+from gpu_dispatch.runpod.answers import EndpointResponse
 
 _SHOWN = ("running", "idle", "initializing", "throttled", "unhealthy")
 _ABLE = ("running", "idle", "ready", "initializing")
@@ -23,16 +23,16 @@ _CRASHING = (
 )
 
 
-def explained(name: str, answer: EndpointAnswer) -> Health:
+def health_text(name: str, answer: EndpointResponse) -> Health:
     """One line: the counts, and what is wrong with them."""
     detail = _counts(answer)
-    trouble = _trouble(answer)
-    if trouble is None:
+    problem = _problem(answer)
+    if problem is None:
         return Health(name, True, detail)
-    return Health(name, False, f"{trouble[0]} ({detail}).", trouble[1], serves=trouble is _THROTTLED)
+    return Health(name, False, f"{problem[0]} ({detail}).", problem[1], serves=problem is _THROTTLED)
 
 
-def _trouble(answer: EndpointAnswer) -> tuple[str, str] | None:
+def _problem(answer: EndpointResponse) -> tuple[str, str] | None:
     """What keeps jobs from being done. Workers at work or on their way are no trouble."""
     if any(answer.workers.get(state) for state in _ABLE):
         return None
@@ -44,7 +44,7 @@ def _trouble(answer: EndpointAnswer) -> tuple[str, str] | None:
     return _NO_WORKERS if queued and answer.workers else None
 
 
-def _counts(answer: EndpointAnswer) -> str:
+def _counts(answer: EndpointResponse) -> str:
     there = [f"{answer.workers[state]} {state}" for state in _SHOWN if answer.workers.get(state)]
     workers = ", ".join(there) or "none"
     running, queued = answer.jobs.get("inProgress", 0), answer.jobs.get("inQueue", 0)

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 
 
-class Hints:
+class WebhookHints:
     """`url` is where RunPod reaches our webhook, its secret included; each job gets an address of its own below it."""
 
     def __init__(self, url: str) -> None:

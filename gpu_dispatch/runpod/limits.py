@@ -12,31 +12,31 @@ WINDOW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """At most `calls` in any ten seconds, and `at_once` under way."""
 
     calls: int
     at_once: int
 
-    def bucket(self) -> Bucket:
+    def bucket(self) -> TokenBucket:
         """A tenth of the calls may come at once; the rest is spread, so that no ten seconds see more than `calls`."""
         burst = max(1, self.calls // 10)
-        return Bucket(rate=max(1, self.calls - burst) / WINDOW_S, burst=burst)
+        return TokenBucket(rate=max(1, self.calls - burst) / WINDOW_S, burst=burst)
 
 
-LIMITS: Mapping[Kind, Limit] = {
-    "run": Limit(1000, 200),
-    "status": Limit(2000, 400),
-    "cancel": Limit(100, 20),
-    "retry": Limit(100, 20),
-    "health": Limit(100, 20),
-    "purge": Limit(2, 1),
+LIMITS: Mapping[Kind, RateLimit] = {
+    "run": RateLimit(1000, 200),
+    "status": RateLimit(2000, 400),
+    "cancel": RateLimit(100, 20),
+    "retry": RateLimit(100, 20),
+    "health": RateLimit(100, 20),
+    "purge": RateLimit(2, 1),
 }
 """Per endpoint, as RunPod documents them (August 2026); for retry and health it says nothing, and we are modest."""
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """Lets `burst` calls through at once and `rate` a second after that, in the order in which they asked."""
 
     rate: float

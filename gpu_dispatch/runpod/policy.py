@@ -13,7 +13,7 @@ SLACK_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class SubmissionPolicy:
     """Milliseconds. `ttl_ms` counts from the submission and ends even a job that runs."""
 
     execution_ms: int
@@ -21,9 +21,11 @@ class Policy:
     low_priority: bool = False
 
 
-def policy_of(task_s: float, *, endpoint_s: float | None, ttl_s: float, low_priority: bool) -> Policy:
+def submission_policy_of(
+    task_s: float, *, endpoint_s: float | None, ttl_s: float, low_priority: bool
+) -> SubmissionPolicy:
     """`task_s` is the task's own timeout, `endpoint_s` the endpoint's."""
     allowed = task_s if endpoint_s is None else min(task_s, endpoint_s)
     runs_s = min(max(allowed + SLACK_S, SHORTEST_S), LONGEST_S)
     stays_s = min(max(ttl_s, runs_s), LONGEST_S)
-    return Policy(round(runs_s * 1000), round(stays_s * 1000), low_priority)
+    return SubmissionPolicy(round(runs_s * 1000), round(stays_s * 1000), low_priority)

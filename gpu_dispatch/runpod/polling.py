@@ -14,7 +14,7 @@ _OVERDUE_STEP = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class PollMoment:
     """Where a job stands: `looks` that found nothing new (from 1), `in_flight` jobs that are looked at, all together.
 
     `running_s` is how long it has been seen to run; `expected_s` how long such jobs take. None: not known.
@@ -27,7 +27,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PollInterval:
     """Short gaps at first, since many jobs are short, then longer ones, since long jobs can wait.
 
     Where it is known how long such a job takes, there is nothing to see before that. However many jobs there are, all
@@ -40,14 +40,14 @@ class Pace:
     calls_per_s: float = 50.0
     spread: float = 0.2
 
-    def gap(self, moment: Moment) -> float:
+    def gap(self, moment: PollMoment) -> float:
         return max(self._alone(moment), moment.in_flight / self.calls_per_s)
 
-    def jittered(self, moment: Moment, rng: random.Random) -> float:
+    def jittered(self, moment: PollMoment, rng: random.Random) -> float:
         """Jobs that were sent together are not looked at together."""
         return self.gap(moment) * rng.uniform(1.0 - self.spread, 1.0 + self.spread)
 
-    def _alone(self, moment: Moment) -> float:
+    def _alone(self, moment: PollMoment) -> float:
         if moment.running_s is None or not moment.expected_s:
             return min(self.longest_s, self.first_s * self.growth ** min(moment.looks - 1, 64))
         early = _EARLY * moment.expected_s - moment.running_s
@@ -71,7 +71,7 @@ class Durations:
         return self._means.get((endpoint_id, operation))
 
 
-class Crowd:
+class InFlightCounter:
     """How many jobs are looked at now, at all endpoints that share it."""
 
     def __init__(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.believed import believed, believed_progress
-from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.believed import validated_progress, validated_result
+from gpu_dispatch.runpod.answers import JobResponse
 from gpu_dispatch.runpod.dialects.base import Dialect
 from gpu_dispatch.task import FINAL, GpuResult, Progress, State
 from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerCrashed
@@ -17,7 +17,7 @@ _STATES: dict[str, State] = {RunCancelled.code: "cancelled", TaskTimedOut.code: 
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class JobState:
     """What an answer says of a job. `sure`: it may be believed as it is; else a second one has to agree.
 
     `stranger`: whom it speaks of, where that is another job (`status` None) or another task (left out of `status`).
@@ -28,34 +28,34 @@ class Reading:
     stranger: str = ""
 
 
-def reading_of(answer: Answer, job: JobRef, dialect: Dialect, *, cancelled: bool = False) -> Reading:
+def job_state_of(answer: JobResponse, job: JobRef, dialect: Dialect, *, cancelled: bool = False) -> JobState:
     """An end is sure where we asked for it, where the worker itself names the task, and where a worker that names
     none brings a payload. A provider's bare word may be wrong: it has been seen to say COMPLETED, then IN_PROGRESS."""
-    status = status_of(answer, job.job_id, dialect, cancelled=cancelled)
+    status = job_status_of(answer, job.job_id, dialect, cancelled=cancelled)
     if not answer.about(job.job_id, certainly=status.final and not dialect.names_tasks):
-        return Reading(None, stranger=f"job {answer.id[:_SHOWN]!r}")
+        return JobState(None, stranger=f"job {answer.id[:_SHOWN]!r}")
     result = status.result
     if not status.final:
-        return Reading(status)
+        return JobState(status)
     if result is None or not dialect.names_tasks:
-        return Reading(status, sure=cancelled or (result is not None and result.payload is not None))
+        return JobState(status, sure=cancelled or (result is not None and result.payload is not None))
     named = "" if result.task_id == job.job_id else result.task_id
     if named and job.task_id in ("", named):
-        return Reading(status)
+        return JobState(status)
     if named or result.payload:
         bare = replace(answer, output=None, error=None)
-        return Reading(status_of(bare, job.job_id, dialect), sure=False, stranger=f"task {named[:_SHOWN]!r}")
-    return Reading(status, sure=cancelled)
+        return JobState(job_status_of(bare, job.job_id, dialect), sure=False, stranger=f"task {named[:_SHOWN]!r}")
+    return JobState(status, sure=cancelled)
 
 
-def status_of(answer: Answer, job_id: str, dialect: Dialect, *, cancelled: bool = False) -> JobStatus:
+def job_status_of(answer: JobResponse, job_id: str, dialect: Dialect, *, cancelled: bool = False) -> JobStatus:
     """`cancelled`: RunPod has taken a cancel of the job. What it calls running after that is of no use to anybody."""
     state = answer.state or "queued"
     if state not in FINAL:
         if cancelled:
             return _ended("cancelled", answer, job_id)
         progress = dialect.progress(answer.output) if state == "running" else None
-        return JobStatus(state, believed_progress(progress) if progress else None)
+        return JobStatus(state, validated_progress(progress) if progress else None)
     if state in ("cancelled", "timed_out"):
         return _ended(state, answer, job_id)
     result = dialect.result(job_id, answer.output, answer.error)
@@ -63,7 +63,7 @@ def status_of(answer: Answer, job_id: str, dialect: Dialect, *, cancelled: bool 
         return _ended(state, answer, job_id)
     if result is None:
         return JobStatus(state)
-    result = believed(result)
+    result = validated_result(result)
     if result.error:
         state = _STATES.get(result.error.code, "failed")
     return JobStatus(state, None, _timed(result, answer))
@@ -91,7 +91,7 @@ def _further(known: Progress, news: Progress | None) -> Progress:
     return known if news is None or news.percent < known.percent else news
 
 
-def _ended(state: State, answer: Answer, job_id: str) -> JobStatus:
+def _ended(state: State, answer: JobResponse, job_id: str) -> JobStatus:
     return JobStatus(state, None, _timed(GpuResult(job_id, error=_why(state)), answer))
 
 
@@ -109,7 +109,7 @@ def _why(state: State) -> ErrorInfo:
     return error.info
 
 
-def _timed(result: GpuResult, answer: Answer) -> GpuResult:
+def _timed(result: GpuResult, answer: JobResponse) -> GpuResult:
     """With RunPod's times where it tells them: those are what is paid for."""
     return replace(
         result,

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.net.retries import RUNPOD_QUESTION, RUNPOD_RESTART, Retries
-from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.runpod.answers import JobResponse
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.troubles import mistaken
+from gpu_dispatch.runpod.troubles import request_mistaken
 from manifests.errors import EndpointUnavailable
 
 
-class Insisting:
+class RetryingCalls:
     """`within_s`: for how long a call is repeated that finds RunPod unable to answer."""
 
     def __init__(self, client: RunPodClient, rng: random.Random, within_s: float) -> None:
@@ -27,7 +27,7 @@ class Insisting:
         answer = await self._insist(job, lambda: self._client.cancel(job.endpoint, job.job_id))
         return answer is not None and answer.state == "cancelled"
 
-    async def run_again(self, job: JobRef, useless: Callable[[Answer], bool]) -> bool:
+    async def run_again(self, job: JobRef, useless: Callable[[JobResponse], bool]) -> bool:
         """Whether a job that failed is in the queue again, or beyond. Where an answer is lost, the job itself tells.
 
         One that is there already was put there by an earlier call, whose answer was lost. `useless`: a job is done, and
@@ -50,18 +50,18 @@ class Insisting:
 
         return await Retries(RUNPOD_RESTART, rng=self._rng).call(again, on=_is_unavailable)
 
-    async def _differs(self, job: JobRef, before: Answer) -> bool:
+    async def _differs(self, job: JobRef, before: JobResponse) -> bool:
         answer = await self._status(job)
         return answer is not None and answer != before
 
-    async def _status(self, job: JobRef) -> Answer | None:
+    async def _status(self, job: JobRef) -> JobResponse | None:
         return await self._insist(job, lambda: self._client.status(job.endpoint, job.job_id))
 
-    async def _insist(self, job: JobRef, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
-        async def asked() -> Answer | None:
+    async def _insist(self, job: JobRef, ask: Callable[[], Awaitable[JobResponse | None]]) -> JobResponse | None:
+        async def asked() -> JobResponse | None:
             answer = await ask()
             if answer and not answer.about(job.job_id):
-                raise mistaken(job.endpoint, job.job_id)
+                raise request_mistaken(job.endpoint, job.job_id)
             return answer
 
         return await Retries(self._policy, rng=self._rng).call(asked, on=_is_unavailable)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from gpu_dispatch.runpod.policy import policy_of
+from gpu_dispatch.runpod.policy import submission_policy_of
 from gpu_dispatch.runpod.settings import RunPodSettings
 from gpu_dispatch.task import GpuTask
 from manifests.errors import TaskRefused
@@ -32,7 +32,7 @@ def body_of(task: GpuTask, settings: RunPodSettings, *, webhook: str | None) -> 
 
 
 def _body(request: Any, task: GpuTask, settings: RunPodSettings, webhook: str | None) -> bytes:
-    policy = policy_of(
+    policy = submission_policy_of(
         task.timeout_s,
         endpoint_s=settings.timeout_s,
         ttl_s=settings.ttl_s,

@@ -11,7 +11,7 @@ import aiohttp
 from gpu_dispatch.net.tls_failures import tls_failure
 from gpu_dispatch.runpod.answers import plain_error
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
-from manifests.words import plain
+from manifests.words import plain_text
 
 _BODY = 4096
 _WORDS = 160
@@ -37,10 +37,10 @@ class Reply:
 
     @property
     def words(self) -> str:
-        return words_of(self.body, self.key)
+        return reply_text(self.body, self.key)
 
 
-class NotSent(Exception):
+class RequestNotSent(Exception):
     """The call never left this machine whole: nothing can have come of it. `error` says why."""
 
     def __init__(self, error: GpuDropError) -> None:
@@ -48,40 +48,48 @@ class NotSent(Exception):
         self.error = error
 
 
-class BrokenOff(Exception):
+class RequestBroken(Exception):
     """The call was sent, or may have been, and no whole answer came."""
 
 
-def words_of(body: bytes, key: str) -> str:
+def reply_text(body: bytes, key: str) -> str:
     """A few words of an answer for a person: no markup, no key, no signatures. "" when it has none."""
     text = plain_error(body) or html.unescape(_TAGS.sub(" ", body[:_BODY].decode("utf-8", "replace")))
     if key:
         text = text.replace(key, "…")
-    text = plain(_SECRETS.sub("…", text))
+    text = plain_text(_SECRETS.sub("…", text))
     return text if len(text) <= _WORDS else text[:_WORDS] + "…"
 
 
-def not_sent(e: Exception, api: str) -> NotSent | None:
+def not_sent(e: Exception, api: str) -> RequestNotSent | None:
     """The reason when `e` came before anything was sent; None when something may have been."""
     if isinstance(e, aiohttp.ClientSSLError) and (
         failure := tls_failure(str(e), ca_setting="runpod.ca_file in config.yaml")
     ):
         kind = EndpointDenied if failure.lasting else EndpointUnavailable
-        return NotSent(kind(f"{api} cannot be used: {failure.reason}.", hint=failure.hint))
+        return RequestNotSent(kind(f"{api} cannot be used: {failure.reason}.", hint=failure.hint))
     if isinstance(e, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return NotSent(EndpointDenied(f"{api} is no usable address.", hint="Mend runpod.api in config.yaml."))
+        return RequestNotSent(EndpointDenied(f"{api} is no usable address.", hint="Mend runpod.api in config.yaml."))
     if isinstance(e, aiohttp.ClientHttpProxyError):
         hint = "Check runpod.proxy, or HTTPS_PROXY, and what the proxy allows."
-        return NotSent(EndpointUnavailable(f"The proxy lets nothing through to {api} ({e.status}).", hint=hint))
+        return RequestNotSent(EndpointUnavailable(f"The proxy lets nothing through to {api} ({e.status}).", hint=hint))
     if isinstance(e, aiohttp.ClientProxyConnectionError):
-        return NotSent(EndpointUnavailable(f"The proxy before {api} cannot be reached.", hint="Check runpod.proxy."))
+        return RequestNotSent(
+            EndpointUnavailable(f"The proxy before {api} cannot be reached.", hint="Check runpod.proxy.")
+        )
     if isinstance(e, aiohttp.ClientConnectorDNSError):
-        return NotSent(EndpointUnavailable(f"The host of {api} is not found.", hint="Check the network and its DNS."))
+        return RequestNotSent(
+            EndpointUnavailable(f"The host of {api} is not found.", hint="Check the network and its DNS.")
+        )
     if isinstance(e, aiohttp.ConnectionTimeoutError):
-        return NotSent(EndpointUnavailable(f"No connection to {api} in time.", hint="Check the network. " + _WAIT))
+        return RequestNotSent(
+            EndpointUnavailable(f"No connection to {api} in time.", hint="Check the network. " + _WAIT)
+        )
     if isinstance(e, aiohttp.ClientConnectorError):
         reason = e.os_error.strerror or "refused"
-        return NotSent(EndpointUnavailable(f"No connection to {api} ({reason}).", hint="Check the network. " + _WAIT))
+        return RequestNotSent(
+            EndpointUnavailable(f"No connection to {api} ({reason}).", hint="Check the network. " + _WAIT)
+        )
     return None
 
 
@@ -91,7 +99,7 @@ def why_broken(e: Exception) -> str:
     return "the connection broke off"
 
 
-def denied(reply: Reply, endpoint_id: str) -> EndpointDenied | None:
+def access_denied(reply: Reply, endpoint_id: str) -> EndpointDenied | None:
     """The error of an answer that a person has to do something about."""
     said = _said(reply.words)
     if reply.status in (401, 403):
@@ -106,7 +114,7 @@ def denied(reply: Reply, endpoint_id: str) -> EndpointDenied | None:
     return None
 
 
-def limited(reply: Reply, endpoint_id: str) -> EndpointUnavailable | None:
+def rate_limited(reply: Reply, endpoint_id: str) -> EndpointUnavailable | None:
     if reply.status != 429:
         return None
     return EndpointUnavailable(
@@ -117,7 +125,7 @@ def limited(reply: Reply, endpoint_id: str) -> EndpointUnavailable | None:
 
 def submit_error(reply: Reply, endpoint_id: str) -> GpuDropError:
     """What an answer to a submission means that is no job id."""
-    known = denied(reply, endpoint_id) or limited(reply, endpoint_id)
+    known = access_denied(reply, endpoint_id) or rate_limited(reply, endpoint_id)
     if known:
         return known
     if reply.status == 404:
@@ -137,16 +145,16 @@ def submit_unknown(reason: str, words: str = "") -> SubmitUnknown:
     )
 
 
-def asking_error(reply: Reply, endpoint_id: str) -> GpuDropError:
+def status_error(reply: Reply, endpoint_id: str) -> GpuDropError:
     """What an answer means that tells nothing, to a question that may be asked again."""
-    known = denied(reply, endpoint_id) or limited(reply, endpoint_id)
+    known = access_denied(reply, endpoint_id) or rate_limited(reply, endpoint_id)
     if known:
         return known
     what = "cannot be understood" if reply.ok else f"is {reply.status}"
     return EndpointUnavailable(f"RunPod's answer about endpoint {endpoint_id} {what}.{_said(reply.words)}", hint=_WAIT)
 
 
-def mistaken(endpoint_id: str, job_id: str) -> EndpointUnavailable:
+def request_mistaken(endpoint_id: str, job_id: str) -> EndpointUnavailable:
     return EndpointUnavailable(
         f"RunPod was asked for the job {job_id} at endpoint {endpoint_id} and answered for another.", hint=_WAIT
     )

@@ -11,13 +11,13 @@ from functools import partial
 
 from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.packed import packed
-from gpu_dispatch.runpod.answers import Answer
+from gpu_dispatch.runpod.answers import JobResponse
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.followed import Followed
-from gpu_dispatch.runpod.polling import Crowd, Durations, Moment, Pace
-from gpu_dispatch.runpod.readings import Reading, reading_of
+from gpu_dispatch.runpod.followed import CachedJob
+from gpu_dispatch.runpod.polling import Durations, InFlightCounter, PollInterval, PollMoment
+from gpu_dispatch.runpod.readings import JobState, job_state_of
 from gpu_dispatch.runpod.settings import RunPodSettings
-from gpu_dispatch.runpod.troubles import mistaken
+from gpu_dispatch.runpod.troubles import request_mistaken
 from gpu_dispatch.waiting import Backoff, Deadline
 from manifests.errors import EndpointUnavailable
 
@@ -27,20 +27,20 @@ AFTER_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class PollerServices:
     """What all endpoints of one listener have together, so that many of them are no more than one."""
 
-    pace: Pace = field(default_factory=Pace)
-    crowd: Crowd = field(default_factory=Crowd)
+    pace: PollInterval = field(default_factory=PollInterval)
+    in_flight: InFlightCounter = field(default_factory=InFlightCounter)
     durations: Durations = field(default_factory=Durations)
     rng: random.Random = field(default_factory=random.Random)
 
 
-class Watcher:
+class JobPoller:
     """Watches the jobs of one endpoint. `ended` hears of each that has become final."""
 
     def __init__(
-        self, settings: RunPodSettings, client: RunPodClient, shared: Shared, ended: Callable[[Followed], None]
+        self, settings: RunPodSettings, client: RunPodClient, shared: PollerServices, ended: Callable[[CachedJob], None]
     ) -> None:
         self._settings = settings
         self._client = client
@@ -52,14 +52,14 @@ class Watcher:
         """Whoever waits is answered with EndpointUnavailable, once its job's `wake` is set."""
         self._closed = True
 
-    async def watched(self, job: Followed, wait_s: float) -> JobStatus:
+    async def watched(self, job: CachedJob, wait_s: float) -> JobStatus:
         """The status now, or after the next change within `wait_s`.
 
         Raises EndpointUnavailable when the last look in that time failed.
         """
         before = job.status
         deadline = Deadline.after(wait_s, now())
-        trouble: EndpointUnavailable | None = None
+        problem: EndpointUnavailable | None = None
         failures = 0
         while True:
             due_s = self._due_s(job, wait_s)
@@ -70,38 +70,38 @@ class Watcher:
             if job.settled:
                 return job.settled
             if due_s > left_s and not woken:
-                return _known(job, trouble)
+                return _known(job, problem)
             if job.wake.is_set():
                 job.hinted()
             try:
                 await self._look(job)
-                trouble, failures = None, 0
+                problem, failures = None, 0
             except EndpointUnavailable as e:
-                trouble, failures = e, failures + 1
+                problem, failures = e, failures + 1
                 job.next_look = now() + AFTER_TROUBLE.delay(failures, self._shared.rng)
-            if trouble is None and job.status and (job.status != before or job.status.final):
+            if problem is None and job.status and (job.status != before or job.status.final):
                 return job.status
-            if deadline.over(now()) and not (job.unheard and trouble is None):
-                return _known(job, trouble)
+            if deadline.over(now()) and not (job.unheard and problem is None):
+                return _known(job, problem)
 
-    def schedule(self, job: Followed) -> None:
+    def schedule(self, job: CachedJob) -> None:
         """Decides when `job` is looked at next."""
         shared, at = self._shared, now()
-        moment = Moment(
+        moment = PollMoment(
             max(1, job.looks),
-            shared.crowd.size,
+            shared.in_flight.size,
             None if job.running_since is None else at - job.running_since,
             shared.durations.expected(job.ref.endpoint, job.operation),
         )
         job.next_look = at + shared.pace.jittered(moment, shared.rng)
 
-    def _schedule_second(self, job: Followed) -> None:
+    def _schedule_second(self, job: CachedJob) -> None:
         """Decides when an end in doubt is looked at again: soon, but together with all other looks."""
         shared = self._shared
-        gap_s = shared.pace.jittered(Moment(1, shared.crowd.size), shared.rng)
+        gap_s = shared.pace.jittered(PollMoment(1, shared.in_flight.size), shared.rng)
         job.next_look = max(now() + gap_s, (job.doubted or now()) + self._settings.confirm_s)
 
-    def _due_s(self, job: Followed, wait_s: float) -> float:
+    def _due_s(self, job: CachedJob, wait_s: float) -> float:
         """Until the next look. Who does not wait gets one at once, unless the last was a moment ago."""
         if (job.status is None or job.forgotten) and not job.unheard:
             return 0.0
@@ -109,14 +109,14 @@ class Watcher:
             return max(0.0, job.next_look - now())
         return max(0.0, job.told + self._shared.pace.first_s - now())
 
-    async def _look(self, job: Followed) -> None:
+    async def _look(self, job: CachedJob) -> None:
         """Raises EndpointUnavailable for an answer that is another job's."""
         answer = await self._client.status(job.ref.endpoint, job.ref.job_id)
         reading = await self._read(job, answer)
         if reading.stranger:
             self._note(job, reading.stranger)
         if reading.status is None:
-            raise mistaken(job.ref.endpoint, job.ref.job_id)
+            raise request_mistaken(job.ref.endpoint, job.ref.job_id)
         if not job.believes(reading.sure, now(), self._settings.confirm_s):
             self._schedule_second(job)
             return
@@ -127,27 +127,27 @@ class Watcher:
         if job.status and job.status.final:
             self._ended(job)
 
-    async def _read(self, job: Followed, answer: Answer | None) -> Reading:
+    async def _read(self, job: CachedJob, answer: JobResponse | None) -> JobState:
         """Beside the event loop where a result comes: it may be a large one."""
         if answer is not None:
-            read = partial(reading_of, answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
+            read = partial(job_state_of, answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
             return await asyncio.to_thread(lambda: _packed(read())) if answer.state == "completed" else read()
         if self._fresh(job):
-            return Reading(job.status or JobStatus("queued"))
-        return Reading(JobStatus("lost"), sure=False)
+            return JobState(job.status or JobStatus("queued"))
+        return JobState(JobStatus("lost"), sure=False)
 
-    def _note(self, job: Followed, stranger: str) -> None:
+    def _note(self, job: CachedJob, stranger: str) -> None:
         """Once for each that RunPod takes the job for: a provider in disorder is asked many times."""
         if stranger != job.stranger:
             job.stranger = stranger
             asked = f"{job.ref.job_id} at {self._settings.name}"
             _LOG.warning("RunPod was asked for the job %s and spoke of %s; it is not believed.", asked, stranger)
 
-    def _fresh(self, job: Followed) -> bool:
+    def _fresh(self, job: CachedJob) -> bool:
         """Whether the part of RunPod that is asked may not know it yet."""
         return job.submitted is not None and now() - job.submitted < self._settings.fresh_s
 
-    def _learn(self, job: Followed, answer: Answer, news: JobStatus) -> None:
+    def _learn(self, job: CachedJob, answer: JobResponse, news: JobStatus) -> None:
         if news.state == "completed" and answer.execution_ms and job.operation:
             self._shared.durations.learn(job.ref.endpoint, job.operation, answer.execution_ms / 1000)
 
@@ -159,7 +159,7 @@ class Watcher:
             )
 
 
-def _packed(reading: Reading) -> Reading:
+def _packed(reading: JobState) -> JobState:
     """With a large result packed."""
     status = reading.status
     if status is None or status.result is None:
@@ -171,9 +171,9 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _known(job: Followed, trouble: EndpointUnavailable | None) -> JobStatus:
-    if trouble or job.status is None:
-        raise trouble or EndpointUnavailable("RunPod has not been asked for the job yet.", hint="Ask again.")
+def _known(job: CachedJob, problem: EndpointUnavailable | None) -> JobStatus:
+    if problem or job.status is None:
+        raise problem or EndpointUnavailable("RunPod has not been asked for the job yet.", hint="Ask again.")
     return job.status
 
 

@@ -9,20 +9,20 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gpu_dispatch.net.http_server import HttpServer, Limits
-from gpu_dispatch.runpod.hints import Hints
+from gpu_dispatch.net.http_server import HttpServer, ServerLimits
+from gpu_dispatch.runpod.hints import WebhookHints
 from manifests.errors import ConfigError
 
 _MOST_BYTES = 32 * 2**20
 _EDGE_BYTES = 64 * 2**10
 _READ_S = 30.0
 _GRACE_S = 1.0
-_LIMITS = Limits(max_connections=512)
+_LIMITS = ServerLimits(max_connections=512)
 _PATH = re.compile(r"/(?P<secret>[^/]+)/(?P<name>[^/]+)")
 _IDS = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
 
 
-class HintsServer:
+class WebhookServer:
     """POST /{secret}/{name}: always 200 where the secret is right, else 404.
 
     A post repeats the whole task and its result; they are read, so that RunPod is content, and not parsed. `name` tells
@@ -31,12 +31,12 @@ class HintsServer:
 
     def __init__(
         self,
-        hints: Hints,
+        hints: WebhookHints,
         *,
         host: str,
         port: int,
         secret: str,
-        limits: Limits = _LIMITS,
+        limits: ServerLimits = _LIMITS,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`count` is told why a connection was cut."""

@@ -9,7 +9,7 @@ import aiohttp
 from gpu_dispatch.net.bodies import compression_of, read_said
 from gpu_dispatch.net.tls_failures import tls_failure
 from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 _AGAIN = frozenset({408, 425, 429, 499})
 _AWAY = frozenset({500, 502, 503, 504})
@@ -28,28 +28,30 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
         check_plain(response, url, name)
         return
     if status in (200, 204):
-        raise InputEmpty(f"{shown(url)} is empty.", hint="Upload the file again.", where=name)
+        raise InputEmpty(f"{without_secrets_in(url)} is empty.", hint="Upload the file again.", where=name)
     body = await read_said(response.content, _ERROR_BODY)
     if status in (404, 410) and _code(body) not in _PASSING:
-        raise InputMissing(f"{shown(url)} does not exist ({status}).", hint="Check the file's name.", where=name)
+        raise InputMissing(
+            f"{without_secrets_in(url)} does not exist ({status}).", hint="Check the file's name.", where=name
+        )
     if status in (401, 403):
         expired = _expired(body)
         raise InputDenied(
-            f"{shown(url)} may not be read ({status}{', its address has expired' if expired else ''}).",
+            f"{without_secrets_in(url)} may not be read ({status}{', its address has expired' if expired else ''}).",
             hint="The task waited too long; it is tried again with a new address."
             if expired
             else "Make the file readable, or put it into the bucket.",
             where=name,
             retryable=expired,
         )
-    raise _unexpected(status, body, f"{name} could not be fetched from {shown(url)}", name)
+    raise _unexpected(status, body, f"{name} could not be fetched from {without_secrets_in(url)}", name)
 
 
 def check_plain(response: aiohttp.ClientResponse, url: str, name: str) -> None:
     """Raises TransferFailed for what comes compressed: a little may inflate to anything."""
     if coding := compression_of(response.headers):
         raise TransferFailed(
-            f"{shown(url)} comes compressed ({coding}), though it was asked for as it is.",
+            f"{without_secrets_in(url)} comes compressed ({coding}), though it was asked for as it is.",
             hint="Store the file without Content-Encoding, or name a server that serves it as it is.",
             where=name,
             retryable=False,
@@ -65,20 +67,20 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
     if status in (401, 403):
         expired = _expired(body)
         raise StoreDenied(
-            f"{shown(url)} may not be written ({status}{', its address has expired' if expired else ''}).",
+            f"{without_secrets_in(url)} may not be written ({status}{', its address has expired' if expired else ''}).",
             hint="The work took longer than the address is valid; it is tried again with a new one."
             if expired
             else "Allow PutObject for the outputs' folder.",
             where=name,
             retryable=expired,
         )
-    raise _unexpected(status, body, f"{name} could not be written to {shown(url)}", name)
+    raise _unexpected(status, body, f"{name} could not be written to {without_secrets_in(url)}", name)
 
 
 def check_able(status: int, body: bytes, url: str, name: str) -> None:
     """Raises the TransferFailed of a server that cannot answer at this moment."""
     if status in _AGAIN or status in _AWAY or (status in (400, 404, 409) and _code(body) in _PASSING):
-        raise _unexpected(status, body, f"{name} could not be exchanged with {shown(url)}", name)
+        raise _unexpected(status, body, f"{name} could not be exchanged with {without_secrets_in(url)}", name)
 
 
 def check_granted(status: int, body: bytes, name: str) -> None:

@@ -23,7 +23,7 @@ _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class LeadsOut(OSError):
+class PathEscapes(OSError):
     """A path leads out of the folder, or into what is this program's own."""
 
     def __init__(self, path: Path) -> None:
@@ -34,10 +34,10 @@ def steps_to(root: Path, path: Path) -> tuple[str, ...]:
     """The names from `root`, which is resolved, to what `path` leads to, whether it exists or not. Raises LeadsOut."""
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(root):
-        raise LeadsOut(path)
+        raise PathEscapes(path)
     steps = real.relative_to(root).parts
     if steps and steps[0].lower() == PRIVATE:
-        raise LeadsOut(path)
+        raise PathEscapes(path)
     return steps
 
 
@@ -59,13 +59,13 @@ def folder_at(root: Path, steps: Sequence[str], *, make: bool = False) -> Genera
             handle = inner
             # Where letters' case does not count, or names have a short form, a folder has more names than one.
             if own is not None and os.path.samestat(os.fstat(handle), own):
-                raise LeadsOut(root.joinpath(*steps))
+                raise PathEscapes(root.joinpath(*steps))
         yield handle
     finally:
         os.close(handle)
 
 
-def look_at(root: Path, path: Path) -> os.stat_result:
+def stat_beneath(root: Path, path: Path) -> os.stat_result:
     """What `path` leads to. Raises LeadsOut, and what the system says."""
     *folders, name = steps_to(root, path) or (".",)
     with folder_at(root, folders) as at:

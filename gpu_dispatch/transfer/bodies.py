@@ -10,7 +10,7 @@ from typing import BinaryIO
 import aiohttp
 
 from gpu_dispatch.net.bodies import BodyTooLong, read_whole
-from gpu_dispatch.transfer.limits import Budget
+from gpu_dispatch.transfer.limits import TransferBudget
 from manifests.errors import InputEmpty, InputTooLarge, TransferFailed
 
 CHUNK = 2**20
@@ -20,7 +20,7 @@ Moved = Callable[[float], None]
 """Told the fraction (0-1) of a file that has gone through."""
 
 
-async def save(response: aiohttp.ClientResponse, path: Path, name: str, budget: Budget, moved: Moved) -> None:
+async def save(response: aiohttp.ClientResponse, path: Path, name: str, budget: TransferBudget, moved: Moved) -> None:
     expected = response.content_length or 0
     budget.check(expected, name)
     taken = 0
@@ -63,7 +63,7 @@ def _write(file: BinaryIO, chunk: bytes, name: str) -> None:
         ) from e
 
 
-async def chunks(path: Path, offset: int, size: int, sent: Moved) -> AsyncIterator[bytes]:
+async def file_chunks(path: Path, offset: int, size: int, sent: Moved) -> AsyncIterator[bytes]:
     """The `size` bytes of `path` from `offset` on."""
     file = await asyncio.to_thread(path.open, "rb")
     done = 0

@@ -19,8 +19,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from gpu_dispatch.transfer.beneath import STAGING, LeadsOut, folder_at, open_file, steps_to
-from gpu_dispatch.transfer.limits import Budget
+from gpu_dispatch.transfer.beneath import STAGING, PathEscapes, folder_at, open_file, steps_to
+from gpu_dispatch.transfer.limits import TransferBudget
 from manifests.errors import AddressNotAllowed, InputEmpty, InputMissing, InvalidPath, StoreDenied, TransferFailed
 
 _ABOUT_THE_NAME = frozenset(
@@ -69,12 +69,14 @@ def inherited() -> tuple[int, ...]:
     return inputs.handles if inputs else ()
 
 
-def link_input(url: str, link: Path, *, name: str, root: Path | None, budget: Budget, inputs: OpenInputs) -> None:
+def link_input(
+    url: str, link: Path, *, name: str, root: Path | None, budget: TransferBudget, inputs: OpenInputs
+) -> None:
     """Makes `link` lead to the file that `url` names. For reading only."""
     path, base = _named(url, name, root)
     try:
         handle = open_file(base, path)
-    except LeadsOut as e:
+    except PathEscapes as e:
         raise _outside(path, name) from e
     except (FileNotFoundError, NotADirectoryError) as e:
         if not base.is_dir():
@@ -90,7 +92,7 @@ def link_input(url: str, link: Path, *, name: str, root: Path | None, budget: Bu
     link.symlink_to(_OPEN_FILES / str(handle) if _OPEN_FILES.is_dir() else os.path.realpath(path))
 
 
-def write_data(url: str, path: Path, *, name: str, budget: Budget) -> None:
+def write_data(url: str, path: Path, *, name: str, budget: TransferBudget) -> None:
     """Writes the bytes of a `data:` address."""
     head, comma, text = url.partition(",")
     if not comma:
@@ -118,7 +120,7 @@ def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
     try:
         with folder_at(base, steps_to(base, target.parent), make=True) as folder:
             _replace(path, target.name, folder, base)
-    except LeadsOut as e:
+    except PathEscapes as e:
         raise _outside(target, name) from e
     except OSError as e:
         raise TransferFailed(

@@ -23,7 +23,7 @@ class TransferLimits:
     redirects: int = 5
 
 
-class Budget:
+class TransferBudget:
     """Bytes a job may still take in, shared by all its inputs."""
 
     def __init__(self, limit: int) -> None:

@@ -9,10 +9,10 @@ from xml.sax.saxutils import escape
 
 from gpu_dispatch.task import PartUrls
 from gpu_dispatch.transfer.bodies import Moved
-from gpu_dispatch.transfer.together import all_of
+from gpu_dispatch.transfer.together import gather_transfers
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import TransferFailed
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 _MAX_ANSWER = 2**16
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
@@ -49,7 +49,7 @@ async def put_in_parts(web: WebClient, path: Path, size: int, target: PartUrls, 
             moved=partial(told, index),
         )
 
-    await all_of(partial(part, index) for index in range(count))
+    await gather_transfers(partial(part, index) for index in range(count))
     await _complete(web, target.complete, etags, name)
 
 
@@ -62,7 +62,9 @@ async def _complete(web: WebClient, url: str, etags: list[str], name: str) -> No
     found = _CODE.search(answer.body)
     code = found[1].decode() if found else ""
     raise TransferFailed(
-        f"{name} could not be put together at {shown(url)}: the store answered {answer.status} {code}".rstrip() + ".",
+        f"{name} could not be put together at {without_secrets_in(url)}: the store answered {answer.status} "
+        f"{code}".rstrip()
+        + ".",
         hint="It is tried again." if code in _AGAIN else "Check the store, and how long addresses are valid.",
         where=name,
         retryable=code in _AGAIN or code == "NoSuchUpload",

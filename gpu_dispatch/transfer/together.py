@@ -11,7 +11,7 @@ AT_ONCE = 4
 """Files of one job, or parts of one file, under way at the same time."""
 
 
-async def all_of(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+async def gather_transfers(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
     """Does `works`, AT_ONCE at a time. The first error ends the others; the one that decides is raised."""
     gate = asyncio.Semaphore(AT_ONCE)
 

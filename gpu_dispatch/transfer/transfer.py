@@ -13,7 +13,7 @@ from typing import Self
 from gpu_dispatch.task import SINGLE_PUT_BYTES, TaskInput, TaskOutput
 from gpu_dispatch.transfer.bodies import Moved
 from gpu_dispatch.transfer.files import OpenInputs, link_input, open_inputs, place_output, write_data
-from gpu_dispatch.transfer.limits import Budget, TransferLimits
+from gpu_dispatch.transfer.limits import TransferBudget, TransferLimits
 from gpu_dispatch.transfer.parts import put_in_parts
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import InvalidPath
@@ -35,7 +35,7 @@ class Transfer:
         """A file of more than `single_put_bytes` goes out in parts, where the task has addresses for them."""
         self._single_put_bytes = single_put_bytes
         self._root = file_root
-        self._budget = Budget(max_input_bytes)
+        self._budget = TransferBudget(max_input_bytes)
         self._web = WebClient(trusted_hosts, limits or TransferLimits(), rng or random.Random())  # noqa: S311 - jitter
         self._open = ExitStack()
         self._inputs = OpenInputs()

@@ -26,14 +26,14 @@ from gpu_dispatch.transfer.answers import (
     check_stored,
     is_passing,
 )
-from gpu_dispatch.transfer.bodies import Moved, chunks, read_all, save
-from gpu_dispatch.transfer.limits import Budget, TransferLimits
+from gpu_dispatch.transfer.bodies import Moved, file_chunks, read_all, save
+from gpu_dispatch.transfer.limits import TransferBudget, TransferLimits
 from manifests.errors import StoreDenied, TransferFailed
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What a server said to a short request. `etag` is as it was sent, quotes included."""
 
     status: int
@@ -60,7 +60,7 @@ class WebClient:
     ) -> None:
         await self._http.__aexit__(kind, e, tb)
 
-    async def get(self, url: str, path: Path, *, name: str, budget: Budget, moved: Moved) -> None:
+    async def get(self, url: str, path: Path, *, name: str, budget: TransferBudget, moved: Moved) -> None:
         """Fetches `url` into `path`. Raises InputMissing, InputDenied, InputEmpty, InputTooLarge, TransferFailed."""
 
         async def once() -> None:
@@ -68,7 +68,7 @@ class WebClient:
                 await check_received(response, url, name)
                 await save(response, path, name, budget, moved)
 
-        await self._persist(once, url, f"{name} could not be fetched from {shown(url)}", name)
+        await self._persist(once, url, f"{name} could not be fetched from {without_secrets_in(url)}", name)
 
     async def put(self, path: Path, url: str, *, name: str, content_type: str, moved: Moved) -> None:
         """Leaves `path` at `url`. Raises StoreDenied or TransferFailed."""
@@ -87,13 +87,13 @@ class WebClient:
             async with asyncio.timeout(self._limits.connect_s + self._limits.idle_s) as silence:
 
                 def body() -> AsyncIterator[bytes]:
-                    return chunks(path, offset, size, lambda part: self._sent(silence, moved, part))
+                    return file_chunks(path, offset, size, lambda part: self._sent(silence, moved, part))
 
                 async with self._answer("PUT", url, name, headers, body) as response:
                     await check_stored(response, url, name)
                     etag = response.headers.get("ETag", "")
 
-        await self._persist(once, url, f"{name} could not be written to {shown(url)}", name)
+        await self._persist(once, url, f"{name} could not be written to {without_secrets_in(url)}", name)
         return etag
 
     async def ask(
@@ -106,11 +106,11 @@ class WebClient:
         headers: Mapping[str, str] | None = None,
         max_bytes: int = 2**16,
         whole: bool = True,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """A short exchange, retried while the server is away or says that it is not able now, and while a trusted one
         refuses; the status it ends with is the caller's to judge. Raises TransferFailed, AddressNotAllowed, and
         InputTooLarge above `max_bytes`, unless the answer need not be `whole`: then the rest is not read."""
-        found: Answer | None = None
+        found: HttpAnswer | None = None
 
         async def body() -> AsyncIterator[bytes]:
             yield data or b""
@@ -128,11 +128,11 @@ class WebClient:
                     else:
                         content = await read_beginning(response.content, max_bytes + 1)
                     check_able(response.status, content, url, name)
-                    found = Answer(response.status, response.headers.get("ETag", ""), content)
+                    found = HttpAnswer(response.status, response.headers.get("ETag", ""), content)
                     check_granted(response.status, content, name)
 
         with suppress(StoreDenied):
-            await self._persist(once, url, f"{name} could not be exchanged with {shown(url)}", name)
+            await self._persist(once, url, f"{name} could not be exchanged with {without_secrets_in(url)}", name)
         assert found is not None
         return found
 

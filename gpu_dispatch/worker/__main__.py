@@ -31,7 +31,7 @@ from gpu_dispatch.worker.fitness import Check, checks_of
 from gpu_dispatch.worker.logs import start_logging
 from gpu_dispatch.worker.operations import Operations
 from gpu_dispatch.worker.sdk import load_sdk
-from gpu_dispatch.worker.serverless import Jobs
+from gpu_dispatch.worker.serverless import ServerlessJobs
 from manifests.errors import GpuDropError
 
 LAST_ANSWER_S = 60.0
@@ -54,7 +54,9 @@ def serve(
         config["refresh_worker"] = True
         threading.Thread(target=_end_when_answered, name="last-answer", daemon=True).start()
 
-    config["handler"] = Jobs(operations, settings, post=_post, idle=idle, refresh=refresh, end=end_group).__call__
+    config["handler"] = ServerlessJobs(
+        operations, settings, post=_post, idle=idle, refresh=refresh, end=end_group
+    ).__call__
     for check in checks:
         sdk.register_fitness_check(check)
     sdk.start(config)

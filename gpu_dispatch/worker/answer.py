@@ -15,7 +15,7 @@ from gpu_dispatch.task import GpuResult, GpuTask, result_from_json, result_to_wi
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import GpuDropError
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 _TOTAL_S = 300.0
@@ -44,7 +44,10 @@ async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits)
         return False
     if not 200 <= answer.status < 300:
         _LOG.warning(
-            "The store did not take the answer of %s: %d at %s", task.task_id, answer.status, shown(task.answer_url)
+            "The store did not take the answer of %s: %d at %s",
+            task.task_id,
+            answer.status,
+            without_secrets_in(task.answer_url),
         )
     return 200 <= answer.status < 300
 
@@ -67,7 +70,7 @@ async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | N
         return None
     if found.status != 200:
         if found.status != 404:
-            where = shown(task.answer_get_url)
+            where = without_secrets_in(task.answer_get_url)
             _LOG.warning("Whether %s was done before is unknown: %d at %s", task.task_id, found.status, where)
         return None
     result = await asyncio.to_thread(_result, found.body, key_from_text(task.secret))

@@ -21,19 +21,28 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO, NoReturn
 
-from gpu_dispatch.lines import Done, Moved, Order, Ready, Report, Run, order_from_line, report_line
+from gpu_dispatch.lines import (
+    DoneReport,
+    Order,
+    ProgressReport,
+    ReadyReport,
+    Report,
+    RunOrder,
+    order_from_line,
+    report_line,
+)
 from gpu_dispatch.packed import packed
 from gpu_dispatch.task import GpuResult, Progress, TaskParams
 from gpu_dispatch.worker.confinement import confine
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.job import run_job
-from gpu_dispatch.worker.operations import Operations, Settings
+from gpu_dispatch.worker.operations import Operations, OperationSettings
 from manifests.errors import RunCancelled
 
 _PR_SET_PDEATHSIG = 1
 
 
-class Channel:
+class OwnerChannel:
     """The two private pipes. A thread reads and a thread writes, so that nothing the loop does can hold them up."""
 
     def __init__(self, orders: BinaryIO, reports: BinaryIO) -> None:
@@ -42,7 +51,7 @@ class Channel:
         self._outbox: SimpleQueue[Report] = SimpleQueue()
 
     @classmethod
-    def over_stdio(cls) -> Channel:
+    def over_stdio(cls) -> OwnerChannel:
         """Takes stdin and stdout away: a library that prints writes to stderr, one that reads finds nothing."""
         orders, reports = os.dup(0), os.dup(1)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -91,7 +100,9 @@ def die_with_owner() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def serve(channel: Channel, operations: Operation[TaskParams], settings: Settings) -> NoReturn:
+async def serve_owner(
+    channel: OwnerChannel, operations: Operation[TaskParams], settings: OperationSettings
+) -> NoReturn:
     """Does one job after the other, for ever; a model that an operation has loaded stays loaded."""
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[Order] = asyncio.Queue()
@@ -100,19 +111,21 @@ async def serve(channel: Channel, operations: Operation[TaskParams], settings: S
         loop.call_soon_threadsafe(inbox.put_nowait, order)
 
     channel.start(deliver)
-    channel.send(Ready())
+    channel.send(ReadyReport())
     job, work = "", None
     while True:
         order = await inbox.get()
-        if isinstance(order, Run):
+        if isinstance(order, RunOrder):
             job, work = order.job, asyncio.create_task(_do(order, channel, operations, settings))
         elif work and order.job == job:
             work.cancel()
 
 
-async def _do(order: Run, channel: Channel, operations: Operation[TaskParams], settings: Settings) -> None:
+async def _do(
+    order: RunOrder, channel: OwnerChannel, operations: Operation[TaskParams], settings: OperationSettings
+) -> None:
     def report(progress: Progress) -> None:
-        channel.send(Moved(order.job, progress))
+        channel.send(ProgressReport(order.job, progress))
 
     try:
         result = await run_job(
@@ -124,10 +137,10 @@ async def _do(order: Run, channel: Channel, operations: Operation[TaskParams], s
         )
     except asyncio.CancelledError:
         result = GpuResult(order.task.task_id, error=RunCancelled("The job was cancelled.").info)
-    channel.send(Done(order.job, await asyncio.to_thread(packed, result)))
+    channel.send(DoneReport(order.job, await asyncio.to_thread(packed, result)))
 
 
-def parse(arguments: Sequence[str]) -> tuple[Settings, int]:
+def parse_options(arguments: Sequence[str]) -> tuple[OperationSettings, int]:
     """The settings, and the niceness to work at."""
     parser = argparse.ArgumentParser(prog="gpu_dispatch.worker.child", description=__doc__)
     parser.add_argument("--work-root", type=Path, required=True)
@@ -139,7 +152,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, int]:
     parser.add_argument("--offline", action="store_true", help="download no models")
     parser.add_argument("--nice", type=int, default=0)
     found = parser.parse_args(arguments)
-    settings = Settings(
+    settings = OperationSettings(
         work_root=found.work_root,
         file_root=found.file_root,
         model_dir=found.model_dir,
@@ -160,12 +173,12 @@ def _named_path(text: str) -> tuple[str, Path]:
 
 def main() -> None:
     confine()
-    channel = Channel.over_stdio()
+    channel = OwnerChannel.over_stdio()
     die_with_owner()
-    settings, niceness = parse(sys.argv[1:])
+    settings, niceness = parse_options(sys.argv[1:])
     os.nice(niceness)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    asyncio.run(serve(channel, Operations(settings), settings))
+    asyncio.run(serve_owner(channel, Operations(settings), settings))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
 from gpu_dispatch.seals import key_from_text
 from gpu_dispatch.task import ClaimUrls, GpuResult, GpuTask
 from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.transfer.web import Answer, WebClient
+from gpu_dispatch.transfer.web import HttpAnswer, WebClient
 from gpu_dispatch.worker.answer import earlier_answer
 from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDenied, TransferFailed, WorkerCrashed
 
@@ -83,7 +83,7 @@ class HeldClaim:
 
 
 @asynccontextmanager
-async def claimed(
+async def acquire_claim(
     task: GpuTask,
     identity: Identity | None,
     limits: TransferLimits,
@@ -126,7 +126,7 @@ async def _end(task: asyncio.Task[Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _SeenClaim:
     """What lies at a claim's address. `there` without a holder: something that is no claim."""
 
     there: bool
@@ -142,17 +142,17 @@ class _Address:
     web: WebClient
     key: bytes | None
 
-    async def write(self, claim: Claim, condition: dict[str, str]) -> Answer:
+    async def write(self, claim: Claim, condition: dict[str, str]) -> HttpAnswer:
         data = claim_bytes(claim, self.key)
         return await self.web.ask("PUT", self.urls.put_url, name=_NAME, data=data, headers=condition)
 
-    async def look(self) -> _Seen:
+    async def look(self) -> _SeenClaim:
         answer = await self.web.ask("GET", self.urls.get_url, name=_NAME, max_bytes=MAX_BYTES, whole=False)
         if answer.status == 404:
-            return _Seen(there=False)
+            return _SeenClaim(there=False)
         if answer.status != 200:
             raise _refused(answer, "read")
-        return _Seen(True, answer.etag, claim_from_bytes(answer.body, self.key))
+        return _SeenClaim(True, answer.etag, claim_from_bytes(answer.body, self.key))
 
 
 async def _acquire(mine: Claim, address: _Address, earlier: Callable[[], Awaitable[GpuResult | None]]) -> HeldClaim:
@@ -199,13 +199,13 @@ def _same_run(mine: Claim, before: Claim) -> bool:
     return before.worker == mine.worker and before.at == mine.at
 
 
-def _check_writable(answer: Answer) -> None:
+def _check_writable(answer: HttpAnswer) -> None:
     """409 and 412: somebody was faster, and is gone again."""
     if not (200 <= answer.status < 300 or answer.status in (409, 412)):
         raise _refused(answer, "written")
 
 
-def _refused(answer: Answer, done: str) -> GpuDropError:
+def _refused(answer: HttpAnswer, done: str) -> GpuDropError:
     if answer.status not in (401, 403):
         what = f"The claim could not be {done}: the store answered {answer.status}."
         return TransferFailed(what, hint="Check the store.")

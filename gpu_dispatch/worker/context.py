@@ -14,7 +14,7 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobContext:
     """One job's private folder (inputs lie in it under their names, outputs are left in it) and its way to report.
 
     `report` may be called from any thread, as often as one likes; it never blocks and never raises. `most`: bytes any
@@ -40,5 +40,5 @@ class Job:
         return largest_clip(frames, width, height, self.most)
 
 
-Operation = Callable[[P, Job], Awaitable[Payload]]
+Operation = Callable[[P, JobContext], Awaitable[Payload]]
 """Does the work of one kind of parameters. Cancelling it ends every process it started. Raises GpuDropError."""

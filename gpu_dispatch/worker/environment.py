@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from gpu_dispatch.task import Capability
-from gpu_dispatch.worker.operations import Settings
+from gpu_dispatch.worker.operations import OperationSettings
 from manifests.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -30,7 +30,7 @@ class WorkerSettings:
     threads may go on before the process ends itself. `look_s`: between looks at a claim.
     """
 
-    operations: Settings
+    operations: OperationSettings
     capabilities: frozenset[Capability]
     endpoint_id: str
     worker: str
@@ -45,7 +45,7 @@ def settings_from(environ: Mapping[str, str]) -> WorkerSettings:
     _WARM_MODEL, _REQUIRE_NVENC, _STOP_GRACE_S, _CLAIM_LOOK_S; RUNPOD_ENDPOINT_ID, RUNPOD_POD_ID. Raises ConfigError.
     """
     model_dir = environ.get("GPUDROP_MODEL_DIR", "").strip()
-    operations = Settings(
+    operations = OperationSettings(
         work_root=_folder("GPUDROP_WORK_ROOT", environ),
         model_dir=Path(model_dir) if model_dir else None,
         ffmpeg=environ.get("GPUDROP_FFMPEG", "").strip() or None,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gpu_dispatch.task import TranscribeParams, Transcript
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.environment import WorkerSettings, settings_from
 from gpu_dispatch.worker.operations import Operations
 from manifests.errors import EngineUnavailable, GpuDropError
@@ -72,7 +72,7 @@ async def check_whisper(operations: Operations, work_root: Path, model: str) -> 
         params = TranscribeParams(
             audio=_TONE, model=model, language="en", temperature=(0.0,), beam_size=1, vad=False, word_timestamps=False
         )
-        heard = await operations(params, Job(Path(folder), lambda _: None))
+        heard = await operations(params, JobContext(Path(folder), lambda _: None))
     assert isinstance(heard, Transcript)
 
 

@@ -26,11 +26,11 @@ from gpu_dispatch.task import (
     Videos,
 )
 from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.transfer.together import all_of
+from gpu_dispatch.transfer.together import gather_transfers
 from gpu_dispatch.transfer.transfer import Transfer
 from gpu_dispatch.worker.answer import leave_answer
-from gpu_dispatch.worker.claim import LOOK_S, HeldClaim, Identity, claimed, while_held
-from gpu_dispatch.worker.context import Job, Operation
+from gpu_dispatch.worker.claim import LOOK_S, HeldClaim, Identity, acquire_claim, while_held
+from gpu_dispatch.worker.context import JobContext, Operation
 from manifests.errors import DuplicateJob, ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerError
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
@@ -62,7 +62,7 @@ class Workplace:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class JobEnded:
     """`stored`: the result also lies at the task's `answer_url`."""
 
     result: GpuResult
@@ -84,7 +84,7 @@ async def run_job(
     return (await finish_job(task, place, report)).result
 
 
-async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
+async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnded:
     """Does `task` and answers with its payload or its error; only cancellation is raised, after cleaning up.
 
     `report` gets percents of the whole job that never fall, from any thread, and none after the return. A job that may
@@ -92,8 +92,8 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
     again, ends with the answer it left then.
     """
     started = time.monotonic()
-    meter = Meter(report)
-    errand = _Errand(task, place, meter)
+    meter = ProgressMeter(report)
+    errand = _JobExecution(task, place, meter)
     payload: Payload | None = None
     error: ErrorInfo | None = None
     try:
@@ -107,7 +107,7 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
         meter.close()
     if errand.answer:
         _LOG.info("The task %s was done before; its answer lies in the store.", task.task_id)
-        return Ended(errand.answer, stored=True)
+        return JobEnded(errand.answer, stored=True)
     result = GpuResult(
         task_id=task.task_id,
         payload=payload,
@@ -116,7 +116,7 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> Ended:
         device=device_of(payload),
     )
     ours = errand.began and (error is None or error.code not in _NOT_OURS)
-    return Ended(result, ours and await leave_answer(task, result, place.limits))
+    return JobEnded(result, ours and await leave_answer(task, result, place.limits))
 
 
 def device_of(payload: Payload | None) -> str:
@@ -126,7 +126,7 @@ def device_of(payload: Payload | None) -> str:
     return payload.device if isinstance(payload, Transcript) else "cpu"
 
 
-class Meter:
+class ProgressMeter:
     """Turns the parts' own progress into one percent that never falls. Callable from any thread."""
 
     def __init__(self, report: Report) -> None:
@@ -168,10 +168,10 @@ async def _in_time(task: GpuTask, work: Awaitable[Payload | None]) -> Payload | 
         ) from e
 
 
-class _Errand:
+class _JobExecution:
     """The way of one job. `began`: the task is ours to do. `answer`: it was done before."""
 
-    def __init__(self, task: GpuTask, place: Workplace, meter: Meter) -> None:
+    def __init__(self, task: GpuTask, place: Workplace, meter: ProgressMeter) -> None:
         self._task = task
         self._place = place
         self._meter = meter
@@ -180,7 +180,7 @@ class _Errand:
 
     async def run(self) -> Payload | None:
         """None: there is an answer from before."""
-        async with claimed(self._task, self._place.identity, self._place.limits) as claim:
+        async with acquire_claim(self._task, self._place.identity, self._place.limits) as claim:
             self.answer = claim.answer if claim else None
             if self.answer:
                 return None
@@ -197,7 +197,7 @@ class _Errand:
                 max_input_bytes=task.max_input_bytes,
                 limits=place.limits,
             ) as transfer:
-                job = Job(folder, partial(meter.tell, OPERATE), task.max_output_bytes)
+                job = JobContext(folder, partial(meter.tell, OPERATE), task.max_output_bytes)
                 await _download(task.inputs, job, transfer, meter)
                 payload = await place.operations(task.params, job)
                 if claim is not None:
@@ -209,24 +209,24 @@ class _Errand:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _download(inputs: Sequence[TaskInput], job: Job, transfer: Transfer, meter: Meter) -> None:
+async def _download(inputs: Sequence[TaskInput], job: JobContext, transfer: Transfer, meter: ProgressMeter) -> None:
     moved = _share(meter, DOWNLOAD, "download", len(inputs))
-    await all_of(
+    await gather_transfers(
         partial(transfer.download, source, job.path(source.name), partial(moved, i)) for i, source in enumerate(inputs)
     )
 
 
-async def _upload(outputs: Sequence[TaskOutput], job: Job, transfer: Transfer, meter: Meter) -> None:
+async def _upload(outputs: Sequence[TaskOutput], job: JobContext, transfer: Transfer, meter: ProgressMeter) -> None:
     """Nothing leaves before everything is there."""
     for output in outputs:
         await asyncio.to_thread(_check_left, job.path(output.name))
     moved = _share(meter, UPLOAD, "upload", len(outputs))
-    await all_of(
+    await gather_transfers(
         partial(transfer.upload, job.path(output.name), output, partial(moved, i)) for i, output in enumerate(outputs)
     )
 
 
-def _share(meter: Meter, part: tuple[float, float], stage: str, count: int) -> Callable[[int, float], None]:
+def _share(meter: ProgressMeter, part: tuple[float, float], stage: str, count: int) -> Callable[[int, float], None]:
     """A report for `count` files that move side by side, each worth the same."""
     fractions = [0.0] * count
 

@@ -14,7 +14,7 @@ def without_signatures(text: str) -> str:
     return _QUERY.sub(r"\1?…", text)
 
 
-class Redacting(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """Tracebacks included: a library's error may quote the address it was given."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -23,5 +23,5 @@ class Redacting(logging.Formatter):
 
 def start_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Redacting("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

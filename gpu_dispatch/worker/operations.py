@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gpu_dispatch.task import AddAudioParams, CaptionParams, Img2VidParams, Payload, TaskParams, TranscribeParams
-from gpu_dispatch.worker.context import Job, Operation
+from gpu_dispatch.worker.context import JobContext, Operation
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 
 if TYPE_CHECKING:
     from gpu_dispatch.worker.speech.transcribe import Transcriber
-    from gpu_dispatch.worker.video.encoder import Choice, Encoder
+    from gpu_dispatch.worker.video.encoder import Encoder, EncoderChoice
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class OperationSettings:
     """`work_root` holds the jobs' private folders; only below `file_root` may a task name local files.
 
     `models` maps a model's name to its folder or checkpoint and comes before `model_dir`. `ffmpeg` None: the one found.
@@ -36,11 +36,11 @@ class Settings:
 class Operations:
     """An Operation for every kind of parameters. What one has loaded stays loaded for the next task."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: OperationSettings) -> None:
         self._settings = settings
         self._speech: Transcriber | None = None
 
-    async def __call__(self, params: TaskParams, job: Job) -> Payload:
+    async def __call__(self, params: TaskParams, job: JobContext) -> Payload:
         match params:
             case TranscribeParams():
                 return await self._transcribe(params, job)
@@ -51,7 +51,7 @@ class Operations:
             case AddAudioParams():
                 return await self._addaudio(params, job)
 
-    async def encoder(self) -> Choice:
+    async def encoder(self) -> EncoderChoice:
         """What encodes video here; found out at the first call."""
         return await self._encoder.choose()
 
@@ -88,9 +88,9 @@ class Operations:
 
     @cached_property
     def _img2vid(self) -> Operation[Img2VidParams]:
-        from gpu_dispatch.worker.video.img2vid import KenBurns
+        from gpu_dispatch.worker.video.img2vid import ImagesToVideo
 
-        return KenBurns(self._ffmpeg, self._encoder)
+        return ImagesToVideo(self._ffmpeg, self._encoder)
 
     @cached_property
     def _addaudio(self) -> Operation[AddAudioParams]:

@@ -20,7 +20,7 @@ _NAME = "the task"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class JobOrder:
     """A job's `input`: the task itself, or where it lies. `trusted_hosts` may be private, for `task_url` alone.
 
     With a `secret`, in hexadecimal digits, what lies there is sealed.
@@ -32,7 +32,7 @@ class Order:
     secret: str = field(default="", repr=False)
 
 
-_ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+_ORDER: TypeAdapter[JobOrder] = TypeAdapter(JobOrder)
 
 
 async def task_of(data: Any, limits: TransferLimits) -> GpuTask:
@@ -54,7 +54,7 @@ async def task_of(data: Any, limits: TransferLimits) -> GpuTask:
     return task
 
 
-async def _fetched(url: str, order: Order, limits: TransferLimits) -> Any:
+async def _fetched(url: str, order: JobOrder, limits: TransferLimits) -> Any:
     async with WebClient(order.trusted_hosts, limits, random.Random()) as web:  # noqa: S311 - jitter
         answer = await web.ask("GET", url, name=_NAME, max_bytes=MAX_TASK_BYTES)
     if answer.status in (401, 403):

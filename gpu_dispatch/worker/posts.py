@@ -17,12 +17,12 @@ Send = Callable[[Progress], Awaitable[None]]
 
 
 @asynccontextmanager
-async def posting(
+async def post_progress(
     send: Send, *, every_s: float = EVERY_S, flush_s: float = FLUSH_S
 ) -> AsyncGenerator[Callable[[Progress], None]]:
     """Gives what may be told the progress, from any thread. Left, it has no post under way: a late one would reach the
     provider after the result and take its place."""
-    posts = _Posts(send, every_s)
+    posts = _ProgressPoster(send, every_s)
     posting = asyncio.create_task(posts.run())
     try:
         yield posts.offer
@@ -33,7 +33,7 @@ async def posting(
         await asyncio.wait({posting})
 
 
-class _Posts:
+class _ProgressPoster:
     def __init__(self, send: Send, every_s: float) -> None:
         self._send = send
         self._every_s = every_s

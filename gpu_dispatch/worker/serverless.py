@@ -15,9 +15,9 @@ from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.environment import WorkerSettings
-from gpu_dispatch.worker.job import Ended, Workplace, finish_job
+from gpu_dispatch.worker.job import JobEnded, Workplace, finish_job
 from gpu_dispatch.worker.order import task_of
-from gpu_dispatch.worker.posts import posting
+from gpu_dispatch.worker.posts import post_progress
 from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunCancelled, TaskTimedOut, TransferFailed
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
@@ -33,7 +33,7 @@ Post = Callable[[Mapping[str, Any], Progress], Awaitable[None]]
 """Sends a job's progress; returns when it has arrived or failed to. Raises nothing."""
 
 
-class Jobs:
+class ServerlessJobs:
     """The handler of RunPod's SDK: asynchronous, so that the SDK's cancellation reaches it.
 
     `idle` returns when nothing of earlier jobs goes on. `refresh` is called before a result is returned that should be
@@ -63,7 +63,7 @@ class Jobs:
             task = await task_of(job.get("input"), TransferLimits())
             self._check_capability(task)
         except GpuDropError as e:
-            return wire(Ended(GpuResult(task_id="", error=e.info)))
+            return wire(JobEnded(GpuResult(task_id="", error=e.info)))
         overdue = self._overdue_after(task.timeout_s + 2 * self._settings.stop_grace_s)
         try:
             ended = await self._finish(task, job)
@@ -79,11 +79,11 @@ class Jobs:
             self._refresh()
         return await asyncio.to_thread(wire, ended)
 
-    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> Ended:
+    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> JobEnded:
         settings = self._settings
         identity = Identity(str(job.get("id", "")), settings.endpoint_id, settings.worker)
         place = Workplace(self._operations, settings.operations.work_root, identity=identity, look_s=settings.look_s)
-        async with posting(lambda progress: self._post(job, progress)) as offer:
+        async with post_progress(lambda progress: self._post(job, progress)) as offer:
             return await finish_job(task, place, offer)
 
     def _check_capability(self, task: GpuTask) -> None:
@@ -114,7 +114,7 @@ class Jobs:
         return False
 
 
-def wire(ended: Ended) -> dict[str, Any]:
+def wire(ended: JobEnded) -> dict[str, Any]:
     """What the handler returns; see the module `gpu_dispatch.worker` for its shapes."""
     body = _body(ended.result)
     size = len(json.dumps(body, ensure_ascii=False).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from handlers.subtitles.model import Cue, Line
+from handlers.subtitles.model import Cue, CueLine
 from handlers.subtitles.text import JOINER
 
 _ESCAPES = str.maketrans({"\\": "\\" + JOINER, "{": "\\{", "}": "\\}", "\n": "\\N"})
@@ -101,7 +101,7 @@ def karaoke(cue: Cue, start_cs: int, end_cs: int) -> str:
     return "\\N".join(lines) + rest
 
 
-def escaped_words(lines: Sequence[Line]) -> list[tuple[str, str]]:
+def escaped_words(lines: Sequence[CueLine]) -> list[tuple[str, str]]:
     """Every word of `lines` as (what stands before it, its text), escaped: `marked` makes texts of them."""
     words: list[tuple[str, str]] = []
     for number, line in enumerate(lines):

@@ -15,10 +15,10 @@ from handlers.subtitles.reading import (
     check_cue,
     check_words,
     clock_ms,
+    subtitles_unreadable,
     timed_words,
-    unreadable,
 )
-from handlers.subtitles.text import plain
+from handlers.subtitles.text import plain_line
 
 _CLOCK = re.compile(r"\s*(\d{1,4}):(\d{1,2}):(\d{1,2})(?:[.,:](\d{1,3}))?\s*", re.ASCII)
 _PIECE = re.compile(r"\\([Nnh{}])|\{([^{}]*)\}|([^\\{]+|.)", re.DOTALL)
@@ -40,7 +40,7 @@ class _Columns:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _AssReader:
     """An event's text on its way: timed parts line by line, and the syllable that is being read."""
 
     line: int
@@ -87,7 +87,7 @@ def read_ass(lines: Sequence[str]) -> list[RawCue]:
         elif kind == "format" and "text" in rest.lower():
             columns = _columns([name.strip().lower() for name in rest.split(",", _MAX_FIELDS)])
     if not cues:
-        raise unreadable("no event was found in it", 1, "a line that starts with 'Dialogue:'")
+        raise subtitles_unreadable("no event was found in it", 1, "a line that starts with 'Dialogue:'")
     return cues
 
 
@@ -104,13 +104,13 @@ def _event(rest: str, columns: _Columns, number: int) -> RawCue:
 
     start, end = _CLOCK.fullmatch(value(columns.start)), _CLOCK.fullmatch(value(columns.end))
     if start is None or end is None:
-        raise unreadable("an event's times cannot be read", number, "Dialogue: 0,0:00:01.00,0:00:02.50,…")
+        raise subtitles_unreadable("an event's times cannot be read", number, "Dialogue: 0,0:00:01.00,0:00:02.50,…")
     begin, until = clock_ms(*start.groups()), clock_ms(*end.groups())
     said = value(columns.text)
     if "{" not in said:
         return RawCue(begin, until, _unmarked(said, number), line=number)
     reading = _read(said, begin, number)
-    text = tuple(t for row in reading.rows if (t := plain("".join(part for part, _, _ in row))))
+    text = tuple(t for row in reading.rows if (t := plain_line("".join(part for part, _, _ in row))))
     check_cue(sum(map(len, text)), number)
     words: tuple[tuple[TimedWord, ...], ...] = ()
     if reading.karaoke:
@@ -123,11 +123,11 @@ def _unmarked(said: str, number: int) -> tuple[str, ...]:
     check_cue(len(said), number, MAX_CUE_SOURCE)
     rows = _BREAK.split(said) if "\\" in said else (said,)
     check_cue(len(rows), number)
-    return tuple(t for row in rows if (t := plain(row.replace("\\h", " ").replace("\\}", "}"))))
+    return tuple(t for row in rows if (t := plain_line(row.replace("\\h", " ").replace("\\}", "}"))))
 
 
-def _read(text: str, start: int, line: int) -> _Reading:
-    reading = _Reading(line, start)
+def _read(text: str, start: int, line: int) -> _AssReader:
+    reading = _AssReader(line, start)
     for piece in _PIECE.finditer(text):
         sign, block, said = piece.groups()
         if block is not None:

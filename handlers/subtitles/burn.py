@@ -9,7 +9,7 @@ from itertools import pairwise
 from handlers.subtitles.ass import Event, Style, centiseconds, document, escape, escaped_words, karaoke, marked
 from handlers.subtitles.cues import Room, fit_words, pack, wrap
 from handlers.subtitles.model import Cue, TimedWord
-from handlers.subtitles.reading import unreadable
+from handlers.subtitles.reading import subtitles_unreadable
 from handlers.subtitles.text import cells, needs_space, right_to_left
 from manifests.options import CaptionStyle, StyleName
 
@@ -22,7 +22,7 @@ _EVENT_CELLS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Geometry:
+class CaptionGeometry:
     """Sizes for one picture: text height, margins and borders in its pixels, and what a cue may hold."""
 
     width: int
@@ -35,7 +35,7 @@ class Geometry:
     room: Room
 
 
-def geometry(width: int, height: int, style: CaptionStyle) -> Geometry:
+def geometry(width: int, height: int, style: CaptionStyle) -> CaptionGeometry:
     """Landscape sizes follow the height (72 of 1080), portrait ones the width (96 of 1080): so they read alike.
 
     A cell is half of the text's height wide: the mean of bold Latin letters. An upright picture has three to five
@@ -47,7 +47,7 @@ def geometry(width: int, height: int, style: CaptionStyle) -> Geometry:
         unit, size, outline, side, vertical, words = height / 1080, 72, 4, width / 10, height * 86 / 1080, None
     size = max(8, round(size * unit))
     columns = int((width - 2 * side) / (size / 2) * (0.9 if style.style == "pop" else 1) + 1e-6)
-    return Geometry(
+    return CaptionGeometry(
         width=width,
         height=height,
         size=size,
@@ -76,7 +76,7 @@ def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int,
         events += drawn
         size += sum(len(event.text) + _EVENT_CELLS for event in drawn)
         if most is not None and size > most:
-            raise unreadable(
+            raise subtitles_unreadable(
                 f"in the style {style.style} they make captions of more than {most} characters", 1, "fewer"
             )
     rtl = any(right_to_left(cue.text) for cue in cues)
@@ -107,7 +107,7 @@ def _one_line(cue: Cue) -> list[TimedWord]:
     return words
 
 
-def _sized(style: Style, sizes: Geometry) -> Style:
+def _sized(style: Style, sizes: CaptionGeometry) -> Style:
     return replace(
         style,
         size=sizes.size,

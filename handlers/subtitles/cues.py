@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from handlers.subtitles.model import Cue, Line, Speech, TimedWord
+from handlers.subtitles.model import Cue, CueLine, Speech, TimedWord
 from handlers.subtitles.text import cells, divide, ends_clause, ends_sentence
 from handlers.subtitles.words import spread
 
@@ -66,7 +66,7 @@ def pack(words: Sequence[TimedWord], room: Room, longest_ms: int | None = None) 
     return even if len(even) == len(groups) else groups
 
 
-def wrap(words: Sequence[TimedWord], room: Room) -> tuple[Line, ...] | None:
+def wrap(words: Sequence[TimedWord], room: Room) -> tuple[CueLine, ...] | None:
     """`words` in one line or two balanced ones, broken after punctuation where that costs little; None: no room.
 
     A lone word wider than the room has its line to itself.
@@ -91,8 +91,8 @@ def wrap(words: Sequence[TimedWord], room: Room) -> tuple[Line, ...] | None:
     return (line_of(words[: best[1]]), line_of(words[best[1] :])) if best else None
 
 
-def line_of(words: Sequence[TimedWord]) -> Line:
-    return Line("".join(word.text for word in words).strip(), tuple(words))
+def line_of(words: Sequence[TimedWord]) -> CueLine:
+    return CueLine("".join(word.text for word in words).strip(), tuple(words))
 
 
 def _phrases(words: Sequence[TimedWord]) -> list[tuple[TimedWord, ...]]:

@@ -23,7 +23,7 @@ class TimedWord:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CueLine:
     """One line of a cue; never blank. `words`, joined and stripped, are `text`; () when their times are unknown."""
 
     text: str
@@ -36,7 +36,7 @@ class Cue:
 
     start_ms: int
     end_ms: int
-    lines: tuple[Line, ...]
+    lines: tuple[CueLine, ...]
 
     @property
     def text(self) -> str:

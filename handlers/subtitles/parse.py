@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from handlers.subtitles.ass_read import read_ass
 from handlers.subtitles.cues import line_of, make_cues
-from handlers.subtitles.model import Cue, Line, Segmenter, Subtitles, TimedWord
+from handlers.subtitles.model import Cue, CueLine, Segmenter, Subtitles, TimedWord
 from handlers.subtitles.reading import (
     MAX_LINES,
     MAX_TAGS,
@@ -19,7 +19,7 @@ from handlers.subtitles.reading import (
     check_cue,
     check_marks,
     check_words,
-    unreadable,
+    subtitles_unreadable,
 )
 from handlers.subtitles.srt import read_srt
 from handlers.subtitles.text import tokens
@@ -45,7 +45,7 @@ def parse_subtitles(data: bytes, segmenter: Segmenter = make_cues) -> Subtitles:
     Cues come out in order; those that start together are one, an earlier one ends where the next begins.
     Raises SubtitlesUnreadable, naming the line and what was expected there.
     """
-    text = decode(data)
+    text = decode_subtitles(data)
     head = text.lstrip()[:2000]
     if head.startswith(("{", "[")) and not re.match(r"\[[A-Za-z0-9+ ]+\]|\{\\|\{\d", head):
         return _from_words(text, segmenter)
@@ -64,7 +64,7 @@ def _reader(head: str, text: str) -> tuple[Callable[[Sequence[str]], list[RawCue
     return (read_ass, "{") if _ASS.search(text) else (read_srt, "<{")
 
 
-def decode(data: bytes) -> str:
+def decode_subtitles(data: bytes) -> str:
     """Text in UTF-8, UTF-16 or UTF-32, or else in Windows' Western code page, which holds Latin-1."""
     for bom, name in _BOMS:
         if data.startswith(bom):
@@ -85,7 +85,7 @@ def decode(data: bytes) -> str:
 def _checked(text: str) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise unreadable("it is a binary file", line, "text")
+        raise subtitles_unreadable("it is a binary file", line, "text")
     return text
 
 
@@ -101,7 +101,7 @@ def _settled(raw: Sequence[RawCue]) -> Subtitles:
     """Cues in order, without overlap; each line with its words."""
     heard = sorted((_ended(cue) for cue in raw if cue.lines), key=lambda cue: cue.start_ms)
     if not heard:
-        raise unreadable("its cues are empty", raw[0].line, "text below the timing")
+        raise subtitles_unreadable("its cues are empty", raw[0].line, "text below the timing")
     merged = _merged(heard)
     ends = [min(cue.end_ms, after.start_ms) for cue, after in pairwise(merged)]
     cues: list[Cue] = []
@@ -178,7 +178,7 @@ def _within(word: TimedWord, start: int, end: int) -> TimedWord:
     return replace(word, start_ms=begin, end_ms=min(max(word.end_ms, begin), end))
 
 
-def _spread_lines(lines: Sequence[str], start: int, end: int) -> tuple[Line, ...]:
+def _spread_lines(lines: Sequence[str], start: int, end: int) -> tuple[CueLine, ...]:
     """The cue's time spread over its words by their widths."""
     rows = [tokens(line) for line in lines]
     words = iter(spread(tuple(text for row in rows for text in row), start, end))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from handlers.subtitles.model import TimedWord
-from handlers.subtitles.text import plain, tokens
+from handlers.subtitles.text import plain_line, tokens
 from handlers.subtitles.words import spread
 from manifests.errors import SubtitlesUnreadable
 
@@ -39,7 +39,7 @@ class RawCue:
     line: int = 0
 
 
-def unreadable(problem: str, line: int, expected: str) -> SubtitlesUnreadable:
+def subtitles_unreadable(problem: str, line: int, expected: str) -> SubtitlesUnreadable:
     return SubtitlesUnreadable(
         f"The subtitles cannot be read: {problem} (line {line}; expected {expected}).",
         hint="Use SRT, WebVTT, ASS or the words.json of a transcription, in UTF-8.",
@@ -49,23 +49,23 @@ def unreadable(problem: str, line: int, expected: str) -> SubtitlesUnreadable:
 
 def check_count(count: int, line: int, limit: int = MAX_CUES) -> None:
     if count > limit:
-        raise unreadable(f"it has more than {limit} cues", line, "the end of the document")
+        raise subtitles_unreadable(f"it has more than {limit} cues", line, "the end of the document")
 
 
 def check_marks(text: str, mark: str, limit: int, what: str) -> None:
     """Refuses, before any work, a document in which `mark` occurs more than `limit` times."""
     if text.count(mark) > limit:
-        raise unreadable(f"it has more than {limit} {what}", 1, "fewer of them")
+        raise subtitles_unreadable(f"it has more than {limit} {what}", 1, "fewer of them")
 
 
 def check_words(count: int, line: int) -> None:
     if count > MAX_WORDS:
-        raise unreadable(f"it has more than {MAX_WORDS} words", line, "the end of the document")
+        raise subtitles_unreadable(f"it has more than {MAX_WORDS} words", line, "the end of the document")
 
 
 def check_cue(characters: int, line: int, limit: int = MAX_CUE_CHARACTERS) -> None:
     if characters > limit:
-        raise unreadable(f"a cue is longer than {limit} characters", line, "a blank line after it")
+        raise subtitles_unreadable(f"a cue is longer than {limit} characters", line, "a blank line after it")
 
 
 def timing_of(line: str) -> tuple[int, int, str] | None:
@@ -79,7 +79,7 @@ def timing_of(line: str) -> tuple[int, int, str] | None:
     return (start, end, match[9] or "")
 
 
-def malformed(line: str) -> bool:
+def malformed_subtitles(line: str) -> bool:
     """Whether `line` was meant as a timing line but is none."""
     return "-->" in line and _MALFORMED.match(line) is not None
 
@@ -95,7 +95,7 @@ def timed_words(parts: Sequence[tuple[str, int, int]]) -> tuple[TimedWord, ...]:
     words: list[TimedWord] = []
     space = False
     for text, start, end in parts:
-        bare = plain(text)
+        bare = plain_line(text)
         if not bare:
             space = space or (text != "" and text.isspace())
             continue

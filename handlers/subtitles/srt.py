@@ -11,11 +11,11 @@ from handlers.subtitles.reading import (
     RawCue,
     check_count,
     check_cue,
-    malformed,
+    malformed_subtitles,
+    subtitles_unreadable,
     timing_of,
-    unreadable,
 )
-from handlers.subtitles.text import JOINER, plain
+from handlers.subtitles.text import JOINER, plain_line
 
 _MARKUP = re.compile(r"<(?=[/a-zA-Z])|\{(?=\\)|-(?=->)")
 _TAG = re.compile(r"</?(?:[ibus]|font|span|c|v|lang|ruby|rt)(?:[ .][^<>\n]*)?>|\{\\[^{}\n]*\}", re.IGNORECASE)
@@ -46,7 +46,7 @@ def read_srt(lines: Sequence[str]) -> list[RawCue]:
             timings.append((i, timing))
             check_count(len(timings), i + 1)
     if not timings:
-        raise unreadable("no subtitle was found in it", 1, "a line such as 00:00:01,000 --> 00:00:02,500")
+        raise subtitles_unreadable("no subtitle was found in it", 1, "a line such as 00:00:01,000 --> 00:00:02,500")
     starts = [i for i, _ in timings] + [len(lines)]
     cues: list[RawCue] = []
     for number, (i, (start, end, _)) in enumerate(timings, start=1):
@@ -54,15 +54,15 @@ def read_srt(lines: Sequence[str]) -> list[RawCue]:
         if number < len(timings):
             body = _without_index(body, number + 1)
         check_cue(sum(map(len, body)), i + 1, MAX_CUE_SOURCE)
-        text = tuple(t for line in body if (t := plain(_TAG.sub("", line))))
+        text = tuple(t for line in body if (t := plain_line(_TAG.sub("", line))))
         cues.append(RawCue(start, end, text, line=i + 1))
     return cues
 
 
 def _timing(i: int, line: str) -> tuple[int, int, str] | None:
     timing = timing_of(line)
-    if timing is None and malformed(line):
-        raise unreadable("its timing cannot be read", i + 1, "00:00:01,000 --> 00:00:02,500")
+    if timing is None and malformed_subtitles(line):
+        raise subtitles_unreadable("its timing cannot be read", i + 1, "00:00:01,000 --> 00:00:02,500")
     return timing
 
 

@@ -27,7 +27,7 @@ _SENTENCE_END = re.compile(r"[.?!…。！？؟।][\"'”’»)\]」』）]*$")
 _PAUSE_END = re.compile(r"[.?!…。！？؟।,;:、，；：،][\"'”’»)\]」』）]*$")
 
 
-def plain(text: str) -> str:
+def plain_line(text: str) -> str:
     """`text` on one line: blanks folded, control characters and lone surrogates gone, nothing blank at its ends."""
     if is_simple(text):
         return text.strip()
@@ -65,7 +65,7 @@ def tokens(text: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     unseen = ""
-    bare = plain(text)
+    bare = plain_line(text)
     if is_simple(bare):
         first, *rest = bare.split(" ")
         return (first, *(" " + part for part in rest)) if bare else ()

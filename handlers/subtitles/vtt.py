@@ -14,12 +14,12 @@ from handlers.subtitles.reading import (
     check_cue,
     check_words,
     clock_ms,
-    malformed,
+    malformed_subtitles,
+    subtitles_unreadable,
     timed_words,
     timing_of,
-    unreadable,
 )
-from handlers.subtitles.text import plain
+from handlers.subtitles.text import plain_line
 
 _STAMP = re.compile(r"<(?:(\d{1,4}):)?(\d{2}):(\d{2})\.(\d{3})>", re.ASCII)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</?>")
@@ -43,8 +43,8 @@ def read_vtt(lines: Sequence[str]) -> list[RawCue]:
     while i < len(lines):
         timing = timing_of(lines[i])
         if timing is None:
-            if malformed(lines[i]):
-                raise unreadable("its timing cannot be read", i + 1, "00:00:01.000 --> 00:00:02.500")
+            if malformed_subtitles(lines[i]):
+                raise subtitles_unreadable("its timing cannot be read", i + 1, "00:00:01.000 --> 00:00:02.500")
             i += 1
             continue
         body: list[str] = []
@@ -59,13 +59,13 @@ def read_vtt(lines: Sequence[str]) -> list[RawCue]:
         words += sum(map(len, cues[-1].words))
         check_words(words, begin + 1)
     if not cues:
-        raise unreadable("no cue was found in it", 1, "a line such as 00:00:01.000 --> 00:00:02.500")
+        raise subtitles_unreadable("no cue was found in it", 1, "a line such as 00:00:01.000 --> 00:00:02.500")
     return cues
 
 
 def _cue(start: int, end: int, body: Sequence[str], line: int) -> RawCue:
     bare = [_TAG.sub("", text) for text in body]
-    text = tuple(t for b in bare if (t := plain(_unescaped(_STAMP.sub("", b)))))
+    text = tuple(t for b in bare if (t := plain_line(_unescaped(_STAMP.sub("", b)))))
     return RawCue(start, end, text, words=_words(bare, start, end), line=line)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from gpu_dispatch.task import Segment, Transcript
 from handlers.subtitles.model import MAX_MS, Speech, TimedWord
-from handlers.subtitles.text import cells, plain, tokens
+from handlers.subtitles.text import cells, plain_line, tokens
 
 CELL_MS = 70
 """Time given to a cell of text whose end nobody knows: about 14 cells a second."""
@@ -36,7 +36,7 @@ def speech_of(transcript: Transcript) -> Speech:
         language=transcript.language,
         duration_ms=milliseconds(transcript.duration) or 0,
         segments=tuple(segment for segment in segments if segment),
-        timed=all(any(plain(w.text) for w in s.words) or not plain(s.text) for s in transcript.segments),
+        timed=all(any(plain_line(w.text) for w in s.words) or not plain_line(s.text) for s in transcript.segments),
     )
 
 
@@ -64,7 +64,7 @@ def _drafts(segment: Segment) -> list[_Draft]:
     drafts: list[_Draft] = []
     space = ""
     for word in segment.words:
-        text = plain(word.text)
+        text = plain_line(word.text)
         space = " " if space or word.text[:1].isspace() else ""
         if text:
             probability = min(max(word.probability, 0.0), 1.0) if math.isfinite(word.probability) else 0.0

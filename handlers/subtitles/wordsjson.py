@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from gpu_dispatch.task import Segment, Transcript, Word
 from handlers.subtitles.model import Speech, TimedWord
-from handlers.subtitles.reading import check_cue, check_marks, check_words, unreadable
-from handlers.subtitles.text import needs_space, plain, tokens
+from handlers.subtitles.reading import check_cue, check_marks, check_words, subtitles_unreadable
+from handlers.subtitles.text import needs_space, plain_line, tokens
 from handlers.subtitles.words import milliseconds
 
 MAX_ENTRIES = 200_000
@@ -34,9 +34,9 @@ def write_words_json(transcript: Transcript, speech: Speech) -> str:
     Written entry by entry: as one tree, a document of ten hours takes a quarter of a gigabyte while it is written.
     """
     head = {
-        "language": plain(transcript.language),
+        "language": plain_line(transcript.language),
         "duration": speech.duration_ms / 1000,
-        "text": plain(transcript.text),
+        "text": plain_line(transcript.text),
     }
     words = (_word(w) for segment in (speech.segments if speech.timed else ()) for w in segment)
     parts = [_dumped(head)[:-2], ',\n "words": ', *_listed(words)]
@@ -68,7 +68,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "id": segment.id,
         "start": start,
         "end": max(start, (milliseconds(segment.end) or 0) / 1000),
-        "text": plain(segment.text),
+        "text": plain_line(segment.text),
         "temperature": _finite(segment.temperature),
         "avg_logprob": _finite(segment.avg_logprob),
         "compression_ratio": _finite(segment.compression_ratio),
@@ -88,14 +88,14 @@ def read_words_json(text: str) -> Transcript:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
-        raise unreadable("it is not valid JSON", line, _WORDS) from error
+        raise subtitles_unreadable("it is not valid JSON", line, _WORDS) from error
     top = cast(dict[str, Any], data) if isinstance(data, dict) else {"words": data}
     segments = _read_segments(top.get("segments"))
     words = _read_words(top.get("words") or top.get("word_timestamps"))
     if words:
         segments = _dealt(words, segments) or [_whole(words)]
-    if not any(plain(segment.text) or segment.words for segment in segments):
-        raise unreadable("it holds no words", 1, _WORDS)
+    if not any(plain_line(segment.text) or segment.words for segment in segments):
+        raise subtitles_unreadable("it holds no words", 1, _WORDS)
     language = top.get("language") or top.get("detected_language")
     return Transcript(
         language=language if isinstance(language, str) else "",
@@ -113,7 +113,7 @@ def _dealt(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
     dealt: list[Segment] = []
     i = 0
     for segment in segments:
-        text, at = plain(segment.text), 0
+        text, at = plain_line(segment.text), 0
         mine: list[Word] = []
         while i < len(words) and at < len(text):
             begin = at
@@ -152,7 +152,7 @@ def _read_segment(number: int, entry: dict[str, Any]) -> Segment:
     text = entry.get("text")
     text = text if isinstance(text, str) else ""
     if len(text) > _MAX_SEGMENT:
-        raise unreadable(f"a segment has more than {_MAX_SEGMENT} characters", 1, "shorter ones")
+        raise subtitles_unreadable(f"a segment has more than {_MAX_SEGMENT} characters", 1, "shorter ones")
     segment = Segment(number, _number(entry.get("start")), _number(entry.get("end")), text)
     if not words:
         return segment
@@ -163,7 +163,7 @@ def _read_words(data: Any) -> list[Word]:
     words: list[Word] = []
     for entry in _objects(data):
         text = entry.get("word", entry.get("text"))
-        bare = plain(text) if isinstance(text, str) else ""
+        bare = plain_line(text) if isinstance(text, str) else ""
         check_cue(len(bare), 1)
         if bare:
             words.append(Word(bare, _number(entry.get("start")), _number(entry.get("end"))))
@@ -173,7 +173,7 @@ def _read_words(data: Any) -> list[Word]:
 def _objects(data: Any) -> list[dict[str, Any]]:
     entries = cast(list[Any], data) if isinstance(data, list) else []
     if len(entries) > MAX_ENTRIES:
-        raise unreadable(f"it has more than {MAX_ENTRIES} entries", 1, "fewer")
+        raise subtitles_unreadable(f"it has more than {MAX_ENTRIES} entries", 1, "fewer")
     return [cast(dict[str, Any], entry) for entry in entries if isinstance(entry, dict)]
 
 

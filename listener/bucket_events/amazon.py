@@ -13,7 +13,7 @@ from botocore.parsers import ResponseParserError  # pyright: ignore[reportMissin
 
 from listener.bucket_events.destinations import PushUrl
 from listener.bucket_events.policies import QueueFacts
-from listener.sources.sqs.errors import translate
+from listener.sources.sqs.errors import sqs_error
 from listener.sources.sqs.queue import SqsSettings, endpoint_of, region_of
 from listener.stores.s3_clients import S3Settings
 from manifests.errors import ConfigError, GpuDropError, StoreDenied, StoreUnavailable
@@ -32,7 +32,7 @@ class Topic:
     attributes: Mapping[str, str]
 
 
-class _Client(Protocol):
+class _AmazonClient(Protocol):
     """boto3 has no types of its own."""
 
     def get_queue_attributes(self, **arguments: object) -> Mapping[str, Any]: ...
@@ -60,9 +60,9 @@ def queue_facts(settings: SqsSettings) -> QueueFacts:
                 hint="Allow sqs:GetQueueAttributes to them, or give the queue's ARN with --target.",
                 where=url,
             ) from e
-        raise translate(e, doing="ask about", queue_url=url) from e
+        raise sqs_error(e, doing="ask about", queue_url=url) from e
     except (BotoCoreError, ResponseParserError, ValueError, KeyError) as e:
-        raise translate(e, doing="ask about", queue_url=url) from e
+        raise sqs_error(e, doing="ask about", queue_url=url) from e
 
 
 def topic_of(name: str, push: PushUrl, *, exchange: str = "") -> Topic:
@@ -88,7 +88,7 @@ def find_topic(store: S3Settings, name: str) -> str:
     return next((arn for arn in arns if arn.rpartition(":")[2] == name), "")
 
 
-def _asked(store: S3Settings, call: Callable[[_Client], T]) -> T:
+def _asked(store: S3Settings, call: Callable[[_AmazonClient], T]) -> T:
     keys = store.keys()
     try:
         client = _client(
@@ -121,11 +121,11 @@ def _refused(error: ClientError, endpoint: str) -> GpuDropError:
 
 def _client(
     service: str, *, region: str, endpoint: str | None, keys: tuple[str, str, str], ca_file: str | None = None
-) -> _Client:
+) -> _AmazonClient:
     config = Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S, retries={"total_max_attempts": 2})
     made = Session().client  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     user, password, token = keys
-    return cast("Callable[..., _Client]", made)(
+    return cast("Callable[..., _AmazonClient]", made)(
         service,
         region_name=region,
         endpoint_url=endpoint,

@@ -22,7 +22,7 @@ from gpu_dispatch.net.bodies import BodyTooLong, read_whole
 from gpu_dispatch.net.failures import BROKEN
 from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import ca_context
-from listener.bucket_events.troubles import error_code, unreachable
+from listener.bucket_events.troubles import notification_error_code, server_unreachable
 from listener.stores.s3_clients import S3Settings, bucket_address
 from manifests.errors import ServerMisbehaves
 
@@ -30,7 +30,7 @@ _MAX_ANSWER = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class NotificationResponse:
     """`code` is the server's own word for what went wrong, "" when nothing did or it said none."""
 
     status: int
@@ -43,33 +43,33 @@ class Answer:
 
     @property
     def code(self) -> str:
-        return "" if self.ok else error_code(self.body)
+        return "" if self.ok else notification_error_code(self.body)
 
 
-def utc_now() -> datetime:
+def request_time() -> datetime:
     return datetime.now(UTC)
 
 
-class NotificationApi:
+class NotificationClient:
     """Requests as they are, answers as they come: whoever asks judges them. Raises StoreUnavailable without answer.
 
     XML goes through untouched: a client with a model of it would drop what servers have added to the rules.
     """
 
     def __init__(
-        self, settings: S3Settings, session: aiohttp.ClientSession, *, now: Callable[[], datetime] = utc_now
+        self, settings: S3Settings, session: aiohttp.ClientSession, *, now: Callable[[], datetime] = request_time
     ) -> None:
         self._settings = settings
         self._session = session
         self._now = now
 
-    async def get(self, bucket: str) -> Answer:
+    async def get(self, bucket: str) -> NotificationResponse:
         return await self._ask("GET", bucket, self._url(bucket))
 
-    async def put(self, bucket: str, body: bytes) -> Answer:
+    async def put(self, bucket: str, body: bytes) -> NotificationResponse:
         return await self._ask("PUT", bucket, self._url(bucket), body)
 
-    async def delete(self, bucket: str, rule_id: str) -> Answer:
+    async def delete(self, bucket: str, rule_id: str) -> NotificationResponse:
         """Takes one rule away; only Ceph RGW knows this. Without an Id it would take all of them."""
         if not rule_id:
             raise ValueError("no rule named")
@@ -94,7 +94,7 @@ class NotificationApi:
         address = bucket_address(settings.endpoint, bucket, path_style=settings.path_style)
         return f"{address}/{quote(bucket, safe='') if settings.path_style else ''}?notification="
 
-    async def _ask(self, method: str, bucket: str, url: str, body: bytes = b"") -> Answer:
+    async def _ask(self, method: str, bucket: str, url: str, body: bytes = b"") -> NotificationResponse:
         headers = await self._signed(method, url, body)
         settings = self._settings
         try:
@@ -109,9 +109,9 @@ class NotificationApi:
                 ) as response,
             ):
                 headers = {name: ", ".join(response.headers.getall(name)) for name in response.headers}
-                return Answer(response.status, headers, await _whole(response))
+                return NotificationResponse(response.status, headers, await _whole(response))
         except BROKEN as e:
-            raise unreachable(e, bucket=bucket, endpoint=settings.endpoint) from e
+            raise server_unreachable(e, bucket=bucket, endpoint=settings.endpoint) from e
 
     async def _signed(self, method: str, url: str, body: bytes) -> dict[str, str]:
         keys = await asyncio.to_thread(self._settings.keys)
@@ -141,11 +141,11 @@ class NotificationApi:
 
 
 @asynccontextmanager
-async def asking(settings: S3Settings) -> AsyncGenerator[NotificationApi]:
+async def notification_client(settings: S3Settings) -> AsyncGenerator[NotificationClient]:
     """Raises ConfigError when the file with the store's certificates cannot be read."""
     tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
     async with http_session(tls=tls, compressed=True) as session:
-        yield NotificationApi(settings, session)
+        yield NotificationClient(settings, session)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:

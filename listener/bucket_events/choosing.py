@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from listener.bucket_events.destinations import PushUrl, Target, parse_target
+from listener.bucket_events.destinations import NotificationTarget, PushUrl, parse_target
 from listener.bucket_events.minio_settings import ID, KINDS, server_variables
-from listener.bucket_events.servers import Server
+from listener.bucket_events.servers import NotificationServer
 from listener.configuration.environment import SourceSecrets
 from listener.configuration.sources import AnySource, SqsSourceConfig, TargetedSource, WebhookSourceConfig
 from manifests.errors import ConfigError
@@ -18,10 +18,10 @@ NOTHING_TO_SET_UP = (
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownServer:
     """What the server is, and the ARNs it can send to (None: it does not tell); `recorded` are in rules of ours."""
 
-    server: Server
+    server: NotificationServer
     destinations: tuple[str, ...] | None = None
     recorded: frozenset[str] = frozenset()
 
@@ -30,11 +30,11 @@ class Known:
         return arn in self.recorded or arn.split(":")[4:5] == [ID]
 
 
-Chosen = Target | PushUrl | SqsSourceConfig
+Chosen = NotificationTarget | PushUrl | SqsSourceConfig
 """A queue is asked for its ARN later."""
 
 
-def named_targets(given: Sequence[str], sources: Sequence[AnySource]) -> tuple[Target | PushUrl, ...]:
+def named_targets(given: Sequence[str], sources: Sequence[AnySource]) -> tuple[NotificationTarget | PushUrl, ...]:
     """Those of the command line, else those that sources name in config.yaml; () when neither names any."""
     texts = [*given] or [each.target for each in sources if isinstance(each, TargetedSource) and each.target]
     return tuple(dict.fromkeys(parse_target(text) for text in texts))
@@ -44,11 +44,11 @@ def needs_target(sources: Sequence[AnySource]) -> bool:
     return any(each.kind in KINDS or each.kind == "sqs" for each in sources)
 
 
-def choose(sources: Sequence[AnySource], known: Known, secrets: Callable[[str], SourceSecrets]) -> Chosen:
+def choose_target(sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]) -> Chosen:
     """The one target that fits the sources. Raises ConfigError that says what to do when none does, or several do."""
-    if known.server in (Server.MINIO, Server.RUSTFS):
+    if known.server in (NotificationServer.MINIO, NotificationServer.RUSTFS):
         return _of_minio(sources, known, secrets)
-    if known.server is Server.CEPH:
+    if known.server is NotificationServer.CEPH:
         raise ConfigError(
             "Ceph RGW needs to be told where to send.",
             hint="Give --target with the URL it shall push to: http://this-machine:8710/PATH-SECRET for the webhook"
@@ -68,7 +68,9 @@ def choose(sources: Sequence[AnySource], known: Known, secrets: Callable[[str], 
     )
 
 
-def _of_minio(sources: Sequence[AnySource], known: Known, secrets: Callable[[str], SourceSecrets]) -> Target:
+def _of_minio(
+    sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]
+) -> NotificationTarget:
     wanted = [each for each in sources if each.kind in KINDS]
     if known.destinations is None:
         raise ConfigError(
@@ -81,7 +83,7 @@ def _of_minio(sources: Sequence[AnySource], known: Known, secrets: Callable[[str
     ours = [arn for arn in fitting if known.leads_here(arn)]
     if len(ours) == 1:
         found = parse_target(ours[0])
-        if isinstance(found, Target):
+        if isinstance(found, NotificationTarget):
             return found
     raise _unclear(fitting) if fitting else _not_set_up(wanted, secrets)
 

@@ -13,7 +13,7 @@ import typer
 from listener.cli_options import CONFIG, ConfigOption, environment
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,4 +73,4 @@ def _on_bucket_events(
     from listener.commands.terminal import Terminal
 
     request = Request(bucket, tuple(target or ()), dry_run)
-    sys.exit(asyncio.run(work(load(config), environment(), request, Terminal())))
+    sys.exit(asyncio.run(work(load_config(config), environment(), request, Terminal())))

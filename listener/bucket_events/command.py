@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from listener.bucket_events.asking import asking
-from listener.bucket_events.choosing import NOTHING_TO_SET_UP, Known, choose, named_targets, needs_target
+from listener.bucket_events.asking import notification_client
+from listener.bucket_events.choosing import NOTHING_TO_SET_UP, KnownServer, choose_target, named_targets, needs_target
 from listener.bucket_events.destinations import rules_of
-from listener.bucket_events.entries import EVENT_BRIDGE, Entry
-from listener.bucket_events.keeping import Keeper, Reading
-from listener.bucket_events.merging import Change, merge, without_ours
-from listener.bucket_events.servers import Server
-from listener.bucket_events.settling import Settled, Settler
-from listener.bucket_events.telling import Teller
+from listener.bucket_events.entries import EVENT_BRIDGE, RuleEntry
+from listener.bucket_events.keeping import CurrentRules, RulesKeeper
+from listener.bucket_events.merging import RulesChange, merge_rules, without_ours
+from listener.bucket_events.servers import NotificationServer
+from listener.bucket_events.settling import ResolvedTarget, TargetResolver
+from listener.bucket_events.telling import RulesRenderer
 from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.configuration.environment import Environment
 from listener.configuration.sources import AnySource
@@ -84,38 +84,38 @@ class _Work:
     triggers: Sequence[Trigger]
     sources: Sequence[AnySource]
     environment: Environment
-    settler: Settler
-    keeper: Keeper
-    teller: Teller
+    settler: TargetResolver
+    keeper: RulesKeeper
+    teller: RulesRenderer
     dry_run: bool
     endpoint: str
-    _settled: tuple[Settled, ...] | None = None
+    _settled: tuple[ResolvedTarget, ...] | None = None
 
-    async def read(self, bucket: str) -> Reading:
+    async def read(self, bucket: str) -> CurrentRules:
         reading = await self.keeper.read(bucket)
-        name = reading.server.value if reading.server is not Server.OTHER else ""
+        name = reading.server.value if reading.server is not NotificationServer.OTHER else ""
         self.teller.bucket(bucket, f"{self.endpoint}{f' ({name})' if name else ''}")
         return reading
 
-    async def settled(self, server: Server) -> tuple[Settled, ...]:
+    async def settled(self, server: NotificationServer) -> tuple[ResolvedTarget, ...]:
         """Where rules shall send, the same for every bucket; () when the sources need none."""
         if self._settled is None:
             chosen = named_targets(self.targets, self.sources)
             if not chosen:
                 if not needs_target(self.sources):
                     return ()
-                chosen = (choose(self.sources, await self._known(server), self.environment.of_source),)
+                chosen = (choose_target(self.sources, await self._known(server), self.environment.of_source),)
             self._settled = tuple([await self.settler.settle(each, server) for each in chosen])
         return self._settled
 
-    async def _known(self, server: Server) -> Known:
-        if server not in (Server.MINIO, Server.RUSTFS):
-            return Known(server)
+    async def _known(self, server: NotificationServer) -> KnownServer:
+        if server not in (NotificationServer.MINIO, NotificationServer.RUSTFS):
+            return KnownServer(server)
         there = [await self.keeper.read(bucket) for bucket in self.buckets]
         recorded = frozenset(rule.arn for each in there for rule in each.document.ours)
-        return Known(server, await self.keeper.destinations(), recorded)
+        return KnownServer(server, await self.keeper.destinations(), recorded)
 
-    def wanted(self, bucket: str, reading: Reading, settled: Sequence[Settled]) -> Change:
+    def wanted(self, bucket: str, reading: CurrentRules, settled: Sequence[ResolvedTarget]) -> RulesChange:
         targets = [each.target for each in settled]
         if len([each for each in targets if each.amazon]) > 1:
             raise ConfigError(
@@ -124,10 +124,10 @@ class _Work:
                 where="--target",
             )
         room = max(1, min(MAX_RULES, _AMAZON_RULES - len(reading.document.foreign)))
-        wanted: list[Entry] = []
+        wanted: list[RuleEntry] = []
         for target in targets:
             wanted += rules_of(self.triggers, bucket, target, most=room)
-        return merge(reading.document, wanted)
+        return merge_rules(reading.document, wanted)
 
 
 @asynccontextmanager
@@ -145,16 +145,16 @@ async def _at_work(
         )
     settings: S3Settings = replace(s3_settings(store, environment), timeout_s=_TIMEOUT_S)
     sources = sources_of(config)
-    async with asking(settings) as api:
+    async with notification_client(settings) as api:
         yield _Work(
             buckets=(request.bucket,) if request.bucket else store.buckets,
             targets=request.targets,
             triggers=triggers_of(config),
             sources=sources,
             environment=environment,
-            settler=Settler(settings, sources, environment.of_source, write=not request.dry_run),
-            keeper=Keeper(api, settings.endpoint),
-            teller=Teller(console),
+            settler=TargetResolver(settings, sources, environment.of_source, write=not request.dry_run),
+            keeper=RulesKeeper(api, settings.endpoint),
+            teller=RulesRenderer(console),
             dry_run=request.dry_run,
             endpoint=settings.endpoint,
         )
@@ -170,7 +170,7 @@ def _store(store: FolderStoreConfig | S3StoreConfig) -> S3StoreConfig:
     )
 
 
-async def _show_wanted(work: _Work, bucket: str, reading: Reading) -> bool:
+async def _show_wanted(work: _Work, bucket: str, reading: CurrentRules) -> bool:
     try:
         settled = await work.settled(reading.server)
         if not settled:
@@ -189,7 +189,7 @@ async def _show_wanted(work: _Work, bucket: str, reading: Reading) -> bool:
     return True
 
 
-def _leave_alone(work: _Work, reading: Reading) -> None:
+def _leave_alone(work: _Work, reading: CurrentRules) -> None:
     work.teller.say(f"  {NOTHING_TO_SET_UP}")
     if ours := len(reading.document.ours):
         work.teller.say(
@@ -197,7 +197,7 @@ def _leave_alone(work: _Work, reading: Reading) -> None:
         )
 
 
-async def _carry_out(work: _Work, bucket: str, change: Change) -> None:
+async def _carry_out(work: _Work, bucket: str, change: RulesChange) -> None:
     if not change:
         work.teller.say("  nothing to change")
         return
@@ -209,7 +209,7 @@ async def _carry_out(work: _Work, bucket: str, change: Change) -> None:
     work.teller.say("  done")
 
 
-def _notes(work: _Work, bucket: str, settled: Sequence[Settled], change: Change) -> None:
+def _notes(work: _Work, bucket: str, settled: Sequence[ResolvedTarget], change: RulesChange) -> None:
     for each in settled:
         if note := each.note(bucket):
             work.teller.say(note, mark="~")

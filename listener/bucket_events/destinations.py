@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 
-from listener.bucket_events.entries import EVENT_BRIDGE, OURS, QUEUE, TOPIC, Entry, event_bridge, rule
+from listener.bucket_events.entries import EVENT_BRIDGE, OURS, QUEUE, TOPIC, RuleEntry, event_bridge, rule
 from listener.configuration.kinds import usable_address
-from listener.decoding.messages import EVENT_NAMES
+from listener.decoding.names import EVENT_NAMES
 from listener.filters import MAX_RULES, Filter, filters_of
 from listener.triggers import Trigger
 from manifests.errors import ConfigError
@@ -24,7 +24,7 @@ _HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class NotificationTarget:
     """`kind` is QUEUE, TOPIC or EVENT_BRIDGE, the element its rules are."""
 
     kind: str
@@ -52,11 +52,11 @@ class PushUrl:
         return f"{parts.scheme}://{host}{'/…' if parts.path.strip('/') else ''}"
 
 
-def parse_target(text: str) -> Target | PushUrl:
+def parse_target(text: str) -> NotificationTarget | PushUrl:
     """Raises ConfigError."""
     parts = text.split(":")
     if text.lower() == "eventbridge":
-        return Target(EVENT_BRIDGE)
+        return NotificationTarget(EVENT_BRIDGE)
     if text.partition("://")[0].lower() in ("http", "https", "amqp", "amqps", "kafka"):
         return PushUrl(_usable(text))
     if len(parts) > 5 and parts[0] == "arn" and parts[2] in ("sqs", "sns"):
@@ -66,11 +66,13 @@ def parse_target(text: str) -> Target | PushUrl:
                 hint="Use a standard one.",
                 where="--target",
             )
-        return Target(QUEUE if parts[2] == "sqs" else TOPIC, text)
+        return NotificationTarget(QUEUE if parts[2] == "sqs" else TOPIC, text)
     raise ConfigError(f"{text!r} is not a target that events can be sent to.", hint=_HINT, where="--target")
 
 
-def rules_of(triggers: Sequence[Trigger], bucket: str, target: Target, *, most: int = MAX_RULES) -> tuple[Entry, ...]:
+def rules_of(
+    triggers: Sequence[Trigger], bucket: str, target: NotificationTarget, *, most: int = MAX_RULES
+) -> tuple[RuleEntry, ...]:
     """At most `most` rules, none of which overlap; together they tell everything the triggers care about."""
     found = filters_of(triggers, bucket, most=most)
     if target.kind == EVENT_BRIDGE:
@@ -82,9 +84,9 @@ def rules_of(triggers: Sequence[Trigger], bucket: str, target: Target, *, most: 
     )
 
 
-def plain(entry: Entry) -> Filter:
+def plain_target(entry: RuleEntry) -> Filter:
     """The entry's filter as keys are spelled; Amazon keeps it encoded."""
-    if not Target(entry.kind, entry.arn).amazon:
+    if not NotificationTarget(entry.kind, entry.arn).amazon:
         return entry.filter
     return Filter(unquote_plus(entry.filter.prefix), unquote_plus(entry.filter.suffix))
 
@@ -94,7 +96,7 @@ def topic_name(target: PushUrl) -> str:
     return OURS + hashlib.sha256(target.url.encode()).hexdigest()[:12]
 
 
-def _id(target: Target, each: Filter) -> str:
+def _id(target: NotificationTarget, each: Filter) -> str:
     return OURS + hashlib.sha256("\0".join((target.arn, each.prefix, each.suffix)).encode()).hexdigest()[:12]
 
 

@@ -23,7 +23,7 @@ _ALL = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RuleEntry:
     """One rule, of the element `kind`. `filter` holds prefix and suffix as they stand in the rule; `xml` is the whole
     element, with whatever else its maker put into it."""
 
@@ -38,7 +38,7 @@ class Entry:
     def ours(self) -> bool:
         return self.kind in (QUEUE, TOPIC) and self.id.startswith(OURS)
 
-    def means(self, other: Entry) -> bool:
+    def means(self, other: RuleEntry) -> bool:
         """Whether both tell the same events of the same keys to the same place, however they are spelled."""
         return (self.kind, self.arn, self.filter, spelled_out(self.events)) == (
             other.kind,
@@ -49,17 +49,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class NotificationDocument:
     """In the server's order."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[RuleEntry, ...] = ()
 
     @property
-    def ours(self) -> tuple[Entry, ...]:
+    def ours(self) -> tuple[RuleEntry, ...]:
         return tuple(each for each in self.entries if each.ours)
 
     @property
-    def foreign(self) -> tuple[Entry, ...]:
+    def foreign(self) -> tuple[RuleEntry, ...]:
         return tuple(each for each in self.entries if not each.ours)
 
 
@@ -72,7 +72,7 @@ def spelled_out(events: tuple[str, ...]) -> frozenset[str]:
     )
 
 
-def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter: Filter) -> Entry:
+def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter: Filter) -> RuleEntry:
     """A rule of ours; `kind` is QUEUE or TOPIC."""
     root = Xml.Element(kind)
     Xml.SubElement(root, "Id").text = rule_id
@@ -86,15 +86,15 @@ def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter:
             each = Xml.SubElement(keys, "FilterRule")
             Xml.SubElement(each, "Name").text = name
             Xml.SubElement(each, "Value").text = value
-    return Entry(kind, Xml.tostring(root, "unicode"), rule_id, arn, events, key_filter)
+    return RuleEntry(kind, Xml.tostring(root, "unicode"), rule_id, arn, events, key_filter)
 
 
-def event_bridge() -> Entry:
+def event_bridge() -> RuleEntry:
     """Everything that happens in the bucket, to Amazon EventBridge. It has no Id, so nobody knows who put it there."""
-    return Entry(EVENT_BRIDGE, f"<{EVENT_BRIDGE} />")
+    return RuleEntry(EVENT_BRIDGE, f"<{EVENT_BRIDGE} />")
 
 
-def read_document(data: bytes) -> Document:
+def read_notification_document(data: bytes) -> NotificationDocument:
     """The server's answer to GET ?notification. Raises ServerMisbehaves when it is none."""
     try:
         # expat itself limits what entities may grow to.
@@ -107,20 +107,20 @@ def read_document(data: bytes) -> Document:
     for each in root.iter():
         each.tag = each.tag.removeprefix(f"{{{NAMESPACE}}}")
         each.tail = None
-    return Document(tuple(_entry(child) for child in root if child.tag.endswith("Configuration")))
+    return NotificationDocument(tuple(_entry(child) for child in root if child.tag.endswith("Configuration")))
 
 
-def document_bytes(entries: tuple[Entry, ...]) -> bytes:
+def notification_document_bytes(entries: tuple[RuleEntry, ...]) -> bytes:
     inner = "".join(each.xml for each in entries)
     return f'<NotificationConfiguration xmlns="{NAMESPACE}">{inner}</NotificationConfiguration>'.encode()
 
 
-def _entry(element: Xml.Element) -> Entry:
+def _entry(element: Xml.Element) -> RuleEntry:
     found = {
         (rule.findtext("Name") or "").lower(): rule.findtext("Value") or ""
         for rule in element.iterfind("Filter/S3Key/FilterRule")
     }
-    return Entry(
+    return RuleEntry(
         kind=element.tag,
         xml=Xml.tostring(element, "unicode"),
         id=element.findtext("Id") or "",

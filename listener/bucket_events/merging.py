@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from listener.bucket_events.entries import EVENT_BRIDGE, Document, Entry
+from listener.bucket_events.entries import EVENT_BRIDGE, NotificationDocument, RuleEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RulesChange:
     """From `before` to `after`. `changed` are pairs of old and new under one Id."""
 
-    before: Document
-    after: Document
-    added: tuple[Entry, ...] = ()
-    removed: tuple[Entry, ...] = ()
-    changed: tuple[tuple[Entry, Entry], ...] = ()
+    before: NotificationDocument
+    after: NotificationDocument
+    added: tuple[RuleEntry, ...] = ()
+    removed: tuple[RuleEntry, ...] = ()
+    changed: tuple[tuple[RuleEntry, RuleEntry], ...] = ()
 
     def __bool__(self) -> bool:
         return self.before != self.after
 
 
-def merge(current: Document, wanted: Sequence[Entry]) -> Change:
+def merge_rules(current: NotificationDocument, wanted: Sequence[RuleEntry]) -> RulesChange:
     """Ours become `wanted`; rules of others stay, in their order. Those of ours that mean what is wanted stay too."""
     pending = list(wanted)
-    after: list[Entry] = []
-    removed: list[Entry] = []
-    changed: list[tuple[Entry, Entry]] = []
+    after: list[RuleEntry] = []
+    removed: list[RuleEntry] = []
+    changed: list[tuple[RuleEntry, RuleEntry]] = []
     for entry in current.entries:
         same = next((each for each in pending if each.means(entry)), None)
         if not entry.ours:
@@ -43,16 +43,20 @@ def merge(current: Document, wanted: Sequence[Entry]) -> Change:
             pending.remove(named)
         else:
             removed.append(entry)
-    return Change(current, Document((*after, *pending)), tuple(pending), tuple(removed), tuple(changed))
+    return RulesChange(
+        current, NotificationDocument((*after, *pending)), tuple(pending), tuple(removed), tuple(changed)
+    )
 
 
-def without_ours(current: Document, *, event_bridge: bool = False) -> Change:
+def without_ours(current: NotificationDocument, *, event_bridge: bool = False) -> RulesChange:
     """`event_bridge`: that entry goes too, whoever put it there."""
     removed = tuple(e for e in current.entries if e.ours or (event_bridge and e.kind == EVENT_BRIDGE))
-    return Change(current, Document(tuple(e for e in current.entries if e not in removed)), removed=removed)
+    return RulesChange(
+        current, NotificationDocument(tuple(e for e in current.entries if e not in removed)), removed=removed
+    )
 
 
-def arrived(change: Change, found: Document) -> bool:
+def arrived(change: RulesChange, found: NotificationDocument) -> bool:
     """Whether `found` is what was written; servers may order and spell it their own way."""
     left = list(found.entries)
     for entry in change.after.entries:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from listener.bucket_events.choosing import Chosen
-from listener.bucket_events.destinations import PushUrl, Target, topic_name
+from listener.bucket_events.destinations import NotificationTarget, PushUrl, topic_name
 from listener.bucket_events.entries import QUEUE, TOPIC
 from listener.bucket_events.policies import QueueFacts, lets_s3_send, statement
-from listener.bucket_events.servers import Server
+from listener.bucket_events.servers import NotificationServer
 from listener.configuration.environment import SourceSecrets
 from listener.configuration.sources import AmqpSourceConfig, AnySource, KafkaSourceConfig, SqsSourceConfig
 from listener.sources.sqs.threads import on_thread
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ResolvedTarget:
     """`facts` where the target is a queue that was asked."""
 
-    target: Target
+    target: NotificationTarget
     facts: QueueFacts | None = None
 
     def note(self, bucket: str) -> str:
@@ -40,7 +40,7 @@ class Settled:
         )
 
 
-class Settler:
+class TargetResolver:
     """`write` False: nothing is made on the server; a topic that is not there yet is named as it would be."""
 
     def __init__(
@@ -56,15 +56,15 @@ class Settler:
         self._secrets = secrets
         self._write = write
 
-    async def settle(self, chosen: Chosen, server: Server) -> Settled:
+    async def settle(self, chosen: Chosen, server: NotificationServer) -> ResolvedTarget:
         match chosen:
-            case Target():
-                return Settled(chosen)
+            case NotificationTarget():
+                return ResolvedTarget(chosen)
             case SqsSourceConfig():
                 facts = await self._queue(chosen)
-                return Settled(Target(QUEUE, facts.arn), facts)
+                return ResolvedTarget(NotificationTarget(QUEUE, facts.arn), facts)
             case PushUrl():
-                return Settled(await self._topic(chosen, server))
+                return ResolvedTarget(await self._topic(chosen, server))
 
     async def _queue(self, source: SqsSourceConfig) -> QueueFacts:
         from listener.bucket_events.amazon import queue_facts
@@ -79,8 +79,8 @@ class Settler:
         )
         return await _within(lambda: queue_facts(settings))
 
-    async def _topic(self, push: PushUrl, server: Server) -> Target:
-        if server is not Server.CEPH:
+    async def _topic(self, push: PushUrl, server: NotificationServer) -> NotificationTarget:
+        if server is not NotificationServer.CEPH:
             raise ConfigError(
                 f"Only Ceph RGW pushes to a URL; this is {server.value}.",
                 hint="Give an ARN with --target. MinIO has settings of its own for URLs; they are printed without it.",
@@ -93,7 +93,7 @@ class Settler:
             arn = await _within(lambda: make_topic(self._store, topic))
         else:
             arn = await _within(lambda: find_topic(self._store, topic.name))
-        return Target(TOPIC, arn or f"arn:aws:sns:<zonegroup>::{topic.name}")
+        return NotificationTarget(TOPIC, arn or f"arn:aws:sns:<zonegroup>::{topic.name}")
 
     def _name(self, push: PushUrl) -> str:
         """Kafka's topic and AMQP's routing key are called as RGW's topic."""

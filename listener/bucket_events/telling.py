@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from listener.bucket_events.destinations import plain
-from listener.bucket_events.entries import EVENT_BRIDGE, Document, Entry
-from listener.bucket_events.merging import Change
+from listener.bucket_events.destinations import plain_target
+from listener.bucket_events.entries import EVENT_BRIDGE, NotificationDocument, RuleEntry
+from listener.bucket_events.merging import RulesChange
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "f": "dim"}
 
 
-class Teller:
+class RulesRenderer:
     """Plain where the output is no terminal; lines are never cut or wrapped."""
 
     def __init__(self, console: Console) -> None:
@@ -26,36 +26,36 @@ class Teller:
     def bucket(self, bucket: str, server: str) -> None:
         self.say(f"bucket {bucket} on {server}")
 
-    def document(self, document: Document) -> None:
+    def document(self, document: NotificationDocument) -> None:
         if not document.entries:
             self.say("  no rules")
         for entry in document.entries:
-            self.say(f"  {'ours   ' if entry.ours else 'foreign'}  {line(entry)}", mark="" if entry.ours else "f")
+            self.say(f"  {'ours   ' if entry.ours else 'foreign'}  {entry_line(entry)}", mark="" if entry.ours else "f")
 
-    def change(self, change: Change) -> None:
-        for text in difference(change):
+    def change(self, change: RulesChange) -> None:
+        for text in rules_difference(change):
             self.say(f"  {text}", mark=text[0])
 
 
-def difference(change: Change) -> Iterator[str]:
+def rules_difference(change: RulesChange) -> Iterator[str]:
     """One line a rule: "+ new", "- gone", "~ changed: old -> new"; none when nothing changes."""
     for entry in change.removed:
-        yield f"- {line(entry)}"
+        yield f"- {entry_line(entry)}"
     for old, new in change.changed:
-        yield f"~ {line(old)} -> {events(new.events)}"
+        yield f"~ {entry_line(old)} -> {event_names(new.events)}"
     for entry in change.added:
-        yield f"+ {line(entry)}"
+        yield f"+ {entry_line(entry)}"
 
 
-def line(entry: Entry) -> str:
+def entry_line(entry: RuleEntry) -> str:
     if entry.kind == EVENT_BRIDGE:
         return "EventBridge  every event of the bucket"
-    keys = plain(entry)
-    parts = (entry.id or "(no Id)", f"{keys.prefix}*{keys.suffix}", events(entry.events), f"-> {entry.arn}")
+    keys = plain_target(entry)
+    parts = (entry.id or "(no Id)", f"{keys.prefix}*{keys.suffix}", event_names(entry.events), f"-> {entry.arn}")
     return "  ".join(parts)
 
 
-def events(names: Sequence[str]) -> str:
+def event_names(names: Sequence[str]) -> str:
     """ "ObjectCreated:Put,Copy ObjectRemoved:*" """
     families: dict[str, list[str]] = {}
     for name in names:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from gpu_dispatch.net.tls_failures import tls_failure
-from listener.bucket_events.entries import Entry, spelled_out
-from listener.bucket_events.merging import Change
+from listener.bucket_events.entries import RuleEntry, spelled_out
+from listener.bucket_events.merging import RulesChange
 from listener.filters import overlap
-from listener.stores.s3_errors import from_code
+from listener.stores.s3_errors import error_from_code
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied
 
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
@@ -18,19 +18,19 @@ _NOT_THE_RULES = frozenset({"AuthorizationHeaderMalformed", "ExpiredToken", "Inv
 READ, WRITE = "s3:GetBucketNotification", "s3:PutBucketNotification"
 
 
-def error_code(body: bytes) -> str:
+def notification_error_code(body: bytes) -> str:
     found = _CODE.search(body)
     return found[1].decode() if found else ""
 
 
-def unreachable(error: Exception, *, bucket: str, endpoint: str) -> GpuDropError:
+def server_unreachable(error: Exception, *, bucket: str, endpoint: str) -> GpuDropError:
     told = str(error) if tls_failure(str(error)) else ""
-    return from_code("", 0, told, doing="ask about notification rules", bucket=bucket, endpoint=endpoint)
+    return error_from_code("", 0, told, doing="ask about notification rules", bucket=bucket, endpoint=endpoint)
 
 
-def refused(status: int, body: bytes, *, action: str, bucket: str, endpoint: str) -> GpuDropError:
+def request_refused(status: int, body: bytes, *, action: str, bucket: str, endpoint: str) -> GpuDropError:
     """`action` is READ or WRITE, as permissions name it."""
-    code = error_code(body)
+    code = notification_error_code(body)
     doing = "read the notification rules" if action == READ else "change the notification rules"
     if code in ("AccessDenied", "AllAccessDisabled", "UnauthorizedAccess"):
         return StoreDenied(
@@ -47,14 +47,14 @@ def refused(status: int, body: bytes, *, action: str, bucket: str, endpoint: str
         "InvalidBucketName",
     ):
         return ConfigError(f"The server refused the rules of bucket {bucket!r} ({code}){said}", where=bucket)
-    return from_code(code, status, "", doing=doing, bucket=bucket, endpoint=endpoint)
+    return error_from_code(code, status, "", doing=doing, bucket=bucket, endpoint=endpoint)
 
 
-def refused_rules(
-    status: int, body: bytes, change: Change, known: Sequence[str] | None, *, bucket: str, endpoint: str
+def rules_refused(
+    status: int, body: bytes, change: RulesChange, known: Sequence[str] | None, *, bucket: str, endpoint: str
 ) -> GpuDropError:
     """Of a write. `known` are the places the server has been set up to send to, None when it does not tell."""
-    code = error_code(body)
+    code = notification_error_code(body)
     if code.startswith("BucketAlready"):
         return ServerMisbehaves(
             f"The server takes rules for bucket {bucket!r} for a request to make it: it keeps no notification rules.",
@@ -62,7 +62,7 @@ def refused_rules(
             where=bucket,
         )
     if code != "InvalidArgument":
-        return refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
+        return request_refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
     if b"ARN does not exist" in body:
         return _unknown_place(change, known, bucket)
     if crossing := _crossing(change):
@@ -73,12 +73,12 @@ def refused_rules(
             " or give the triggers narrower prefixes and suffixes.",
             where=bucket,
         )
-    error = refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
+    error = request_refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
     hint = "Check that the queue or topic exists in the bucket's region and that its policy lets S3 send to it."
     return ConfigError(str(error), hint=hint, where=bucket)
 
 
-def not_kept(change: Change, server: str, bucket: str) -> GpuDropError:
+def not_kept(change: RulesChange, server: str, bucket: str) -> GpuDropError:
     rules = ", ".join(each.id or each.kind for each in (*change.added, *change.removed))
     return ServerMisbehaves(
         f"{server} took the rules of bucket {bucket!r}, but does not show them as they were sent ({rules}).",
@@ -87,7 +87,7 @@ def not_kept(change: Change, server: str, bucket: str) -> GpuDropError:
     )
 
 
-def _unknown_place(change: Change, known: Sequence[str] | None, bucket: str) -> ConfigError:
+def _unknown_place(change: RulesChange, known: Sequence[str] | None, bucket: str) -> ConfigError:
     used = dict.fromkeys(each.arn for each in change.after.entries if each.arn)
     lost = [arn for arn in used if known is None or arn not in known]
     there = "It can send to: " + (", ".join(known) or "nothing") + "." if known is not None else ""
@@ -98,7 +98,7 @@ def _unknown_place(change: Change, known: Sequence[str] | None, bucket: str) -> 
     )
 
 
-def _crossing(change: Change) -> list[Entry]:
+def _crossing(change: RulesChange) -> list[RuleEntry]:
     new = (*change.added, *(new for _, new in change.changed))
     return [
         each

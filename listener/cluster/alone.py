@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 
-class Alone:
+class SingleListener:
     """For a database that one process uses (listener/configuration/state.py keeps a second one off a file)."""
 
     def __init__(self) -> None:

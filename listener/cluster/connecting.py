@@ -23,7 +23,7 @@ _ENCODING = "UTF8"
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Keepalive:
     """Seconds, beat_s < lease_s < server_s.
 
     beat_s: between two signs of life. lease_s: an answer is good for so long, counted from its question.
@@ -39,7 +39,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PostgresConnection:
     """`pid` is the session's number on the server, `asked_at` the loop's time of the question it last answered."""
 
     connection: psycopg.AsyncConnection[Any]
@@ -47,7 +47,7 @@ class Line:
     asked_at: float
 
 
-async def connect(url: str, pace: Pace) -> Line:
+async def connect(url: str, pace: Keepalive) -> PostgresConnection:
     """`url` as libpq takes it. Raises ConfigError where this server can never serve, and StoreUnavailable."""
     try:
         async with asyncio.timeout(pace.connect_s):
@@ -74,7 +74,7 @@ def brief(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Pace) -> Line:
+async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Keepalive) -> PostgresConnection:
     """The keepalives are for a server whose own clock on idle sessions cannot strike, in the middle of a question."""
     if connection.info.server_version < _OLDEST:
         raise ConfigError("Several listeners need PostgreSQL 14 or newer.", hint="Upgrade it.", where="state")
@@ -102,4 +102,4 @@ async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Pace) -> Line
             row = await cursor.fetchone()
     except (psycopg.Error, OSError, TimeoutError) as e:
         raise StoreUnavailable(f"PostgreSQL did not take this session's settings: {brief(e)}.", hint=HINT) from e
-    return Line(connection, int(row[0]) if row else 0, asked_at)
+    return PostgresConnection(connection, int(row[0]) if row else 0, asked_at)

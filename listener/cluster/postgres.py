@@ -19,8 +19,8 @@ from typing import Any
 import structlog
 
 from gpu_dispatch.net.retries import CLUSTER_PLACE, Retries, is_known
-from listener.cluster.connecting import HINT, Pace, connect
-from listener.cluster.session import Lock, Session, SessionEnded
+from listener.cluster.connecting import HINT, Keepalive, connect
+from listener.cluster.session import AdvisoryLock, LockSession, LockSessionEnded
 from manifests.errors import ConfigError, StoreUnavailable
 
 PLACES = 64
@@ -39,7 +39,7 @@ _NOBODY = ""
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.cluster")
 
 
-class _Standing(Enum):
+class _Membership(Enum):
     KEPT = "kept"
     UNCLEAR = "unclear"
     TAKEN = "taken"
@@ -48,14 +48,14 @@ class _Standing(Enum):
 class PostgresCluster:
     """`url` is postgresql://…, also with a driver's name as SQLAlchemy takes it."""
 
-    def __init__(self, url: str, rng: random.Random, pace: Pace | None = None) -> None:
+    def __init__(self, url: str, rng: random.Random, pace: Keepalive | None = None) -> None:
         self.lost = asyncio.Event()
         self._url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
         self._rng = rng
-        self._pace = pace or Pace()
+        self._pace = pace or Keepalive()
         self._mark = uuid.uuid4().hex
         self._place = 0
-        self._open_session: Session | None = None
+        self._open_session: LockSession | None = None
         self._keeping: asyncio.Task[None] | None = None
 
     @property
@@ -69,7 +69,7 @@ class PostgresCluster:
         return self._open_session is not None and self._open_session.sure and not self.lost.is_set()
 
     async def open(self) -> None:
-        session = Session(await connect(self._url, self._pace), self._pace)
+        session = LockSession(await connect(self._url, self._pace), self._pace)
         try:
             await _make_table(session)
             place = await self._first_free(session)
@@ -91,7 +91,7 @@ class PostgresCluster:
             await self._open_session.close()
 
     async def lead(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        lock = Lock(_ROLE, _number(name))
+        lock = AdvisoryLock(_ROLE, _number(name))
         while True:
             try:
                 session = self._session
@@ -102,7 +102,7 @@ class PostgresCluster:
                             return await work()
                     finally:
                         session.unlock(lock)
-            except SessionEnded as e:
+            except LockSessionEnded as e:
                 log.debug("leads_not", role=name, error=str(e))
             await asyncio.sleep(self._pace.retry_s * self._rng.uniform(0.6, 1.0))
 
@@ -113,23 +113,23 @@ class PostgresCluster:
         async with session.kept():
             try:
                 for place in sorted(_places(among) - {self._place}):
-                    if await session.try_lock(Lock(_PLACE, place)):
+                    if await session.try_lock(AdvisoryLock(_PLACE, place)):
                         alone.append(place)
                         await session.ask(_MARK, place, _NOBODY)
                 yield tuple(f"m{place}" for place in alone)
             finally:
                 for place in alone:
-                    session.unlock(Lock(_PLACE, place))
+                    session.unlock(AdvisoryLock(_PLACE, place))
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> LockSession:
         if self._open_session is None:
             raise RuntimeError("the cluster is not open")
         return self._open_session
 
-    async def _first_free(self, session: Session) -> int:
+    async def _first_free(self, session: LockSession) -> int:
         for place in range(1, PLACES + 1):
-            if await session.try_lock(Lock(_PLACE, place)):
+            if await session.try_lock(AdvisoryLock(_PLACE, place)):
                 return place
         raise ConfigError(
             f"{PLACES} listeners use this database already.",
@@ -139,9 +139,9 @@ class PostgresCluster:
 
     async def _prove_locks(self, place: int) -> None:
         """Another session must not get what this one holds: where it does, locks mean nothing."""
-        other = Session(await connect(self._url, self._pace), self._pace)
+        other = LockSession(await connect(self._url, self._pace), self._pace)
         try:
-            granted = await other.try_lock(Lock(_PLACE, place))
+            granted = await other.try_lock(AdvisoryLock(_PLACE, place))
         finally:
             await other.close()
         if granted:
@@ -166,36 +166,36 @@ class PostgresCluster:
                 log.info("place_kept", member=self.member)
                 self._open_session = back
 
-    async def _back(self) -> Session | None:
+    async def _back(self) -> LockSession | None:
         """A new session that holds our place; None when it is somebody else's."""
         retries = Retries(CLUSTER_PLACE, rng=self._rng)
         return await retries.call(
             self._come_back, on=is_known, told=lambda failure: log.debug("not_back_yet", error=str(failure.error))
         )
 
-    async def _come_back(self) -> Session | None:
+    async def _come_back(self) -> LockSession | None:
         """As `_back`, once. Raises GpuDropError when it cannot be told now."""
-        session = Session(await connect(self._url, self._pace), self._pace)
-        standing = _Standing.UNCLEAR
+        session = LockSession(await connect(self._url, self._pace), self._pace)
+        membership = _Membership.UNCLEAR
         try:
-            standing = await self._standing(session)
+            membership = await self._membership(session)
         finally:
-            if standing is not _Standing.KEPT:
+            if membership is not _Membership.KEPT:
                 await session.close()
-        if standing is _Standing.UNCLEAR:
+        if membership is _Membership.UNCLEAR:
             raise StoreUnavailable("Whose the place is cannot be told yet.", hint=HINT)
-        return session if standing is _Standing.KEPT else None
+        return session if membership is _Membership.KEPT else None
 
-    async def _standing(self, session: Session) -> _Standing:
-        got = await session.try_lock(Lock(_PLACE, self._place))
+    async def _membership(self, session: LockSession) -> _Membership:
+        got = await session.try_lock(AdvisoryLock(_PLACE, self._place))
         row = await session.ask(_READ, self._place)
         if row is None or row[0] != self._mark:
-            return _Standing.TAKEN
+            return _Membership.TAKEN
         # Still marked and not to be had: our former session lingers, or somebody is about to mark it.
-        return _Standing.KEPT if got else _Standing.UNCLEAR
+        return _Membership.KEPT if got else _Membership.UNCLEAR
 
 
-async def _make_table(session: Session) -> None:
+async def _make_table(session: LockSession) -> None:
     """Asked for first: a role that may not create tables can use one that is there."""
     known = await session.ask(_KNOWN)
     if not (known and known[0]):

@@ -12,28 +12,28 @@ from typing import Any
 
 import psycopg
 
-from listener.cluster.connecting import HINT, Line, Pace, brief
+from listener.cluster.connecting import HINT, Keepalive, PostgresConnection, brief
 from manifests.errors import StoreUnavailable
 
 _JOIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class AdvisoryLock:
     """An advisory lock of the two-key kind; both are signed 32-bit numbers."""
 
     space: int
     key: int
 
 
-class SessionEnded(StoreUnavailable):
+class LockSessionEnded(StoreUnavailable):
     """The locks of a session are certain no longer."""
 
 
-class Session:
+class LockSession:
     """Ends for good at the first doubt: `ended` is set, and every call raises SessionEnded from then on."""
 
-    def __init__(self, line: Line, pace: Pace) -> None:
+    def __init__(self, line: PostgresConnection, pace: Keepalive) -> None:
         self.ended = asyncio.Event()
         self.why = ""
         self._line = line
@@ -43,7 +43,7 @@ class Session:
         self._alarm = self._loop.call_at(self._sure_until, self._overdue)
         self._asks: asyncio.Queue[_Ask] = asyncio.Queue()
         self._asking = False
-        self._held: set[Lock] = set()
+        self._held: set[AdvisoryLock] = set()
         self._uses: set[asyncio.Timeout] = set()
         self._unused = asyncio.Event()
         self._unused.set()
@@ -56,7 +56,7 @@ class Session:
     def sure(self) -> bool:
         return not self.ended.is_set() and self._loop.time() < self._sure_until
 
-    async def try_lock(self, lock: Lock) -> bool:
+    async def try_lock(self, lock: AdvisoryLock) -> bool:
         """Whether it is ours now and was not before: a second user in this process is told False too."""
         if lock in self._held:
             return False
@@ -73,7 +73,7 @@ class Session:
                 self._held.discard(lock)
         return got
 
-    def unlock(self, lock: Lock) -> None:
+    def unlock(self, lock: AdvisoryLock) -> None:
         """Soon, and before whatever is asked later. A lock that cannot be given back any more ends with the session."""
         self._held.discard(lock)
         self._asks.put_nowait(_Ask(_UNLOCK, (lock.space, lock.key), self._loop.create_future()))
@@ -191,8 +191,8 @@ class Session:
         for timeout in self._uses:
             timeout.reschedule(self._loop.time())
 
-    def _error(self) -> SessionEnded:
-        return SessionEnded(f"The session on PostgreSQL has ended: {self.why or 'it was not heard of'}.", hint=HINT)
+    def _error(self) -> LockSessionEnded:
+        return LockSessionEnded(f"The session on PostgreSQL has ended: {self.why or 'it was not heard of'}.", hint=HINT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import time
 from listener.commands.ledger import callback_line, ledger_database, print_line
 from listener.configuration.config import Config
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 
 _LOOK_S = 0.25
 _TAKEN_S = 10.0

@@ -14,18 +14,18 @@ from typing import Any
 from rich.text import Text
 
 from gpu_dispatch.cgroups import find
-from gpu_dispatch.sandbox import why_unusable
+from gpu_dispatch.sandbox import sandbox_problem
 from handlers.registry import load_registry
 from listener.commands.check_endpoints import endpoint_lines
-from listener.commands.check_lines import Line, limits_line, trouble
+from listener.commands.check_lines import CheckLine, limits_line, problem_line
 from listener.commands.check_secret import secret_line
 from listener.commands.check_sources import listing_lines, source_lines
 from listener.commands.check_state import state_line
 from listener.commands.terminal import Terminal
 from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig
-from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
+from listener.configuration.endpoints import LocalEndpointConfig, RunPodEndpointConfig
 from listener.configuration.environment import Environment
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from listener.configuration.triggers import triggers_of
 from listener.installation_secret import operators_secret
 from listener.runs.reading import check_templates
@@ -56,25 +56,25 @@ async def check_all(config_file: Path, environment: Environment) -> int:
     return 1 if bad else 0
 
 
-async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[Line]:
+async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[CheckLine]:
     try:
-        config = load(config_file)
+        config = load_config(config_file)
         _try_templates(config)
     except GpuDropError as e:
-        yield trouble("configuration", e)
+        yield problem_line("configuration", e)
         return
-    yield Line("configuration", True, f"{config_file}: {len(config.triggers)} triggers")
+    yield CheckLine("configuration", True, f"{config_file}: {len(config.triggers)} triggers")
     yield await asyncio.to_thread(state_line, config)
     try:
         callback_settings(config, environment)
     except GpuDropError as e:
-        yield trouble("callbacks", e)
+        yield problem_line("callbacks", e)
     try:
         operators_secret(environment)
     except GpuDropError as e:
-        yield trouble("secret", e)
+        yield problem_line("secret", e)
     for problem in load_registry().problems:
-        yield Line("handlers", False, problem.message, problem.hint)
+        yield CheckLine("handlers", False, problem.message, problem.hint)
     async for line in _store_lines(config, environment):
         yield line
     async for line in source_lines(config, environment):
@@ -92,19 +92,19 @@ def _try_templates(config: Config) -> None:
     check_templates(triggers_of(config), models, (defaults_of(config, models),))
 
 
-async def _store_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:
+async def _store_lines(config: Config, environment: Environment) -> AsyncGenerator[CheckLine]:
     if isinstance(config.store, FolderStoreConfig):
         await asyncio.to_thread(config.store.root.mkdir, parents=True, exist_ok=True)
     try:
         store = build_store(config, environment)
     except GpuDropError as e:
-        yield trouble("store", e)
+        yield problem_line("store", e)
         return
     try:
         problems = await store.check()
         for bucket in problems if "*" in problems else await store.find_buckets():
             problem = problems.get(bucket, "")
-            yield Line(f"store: {bucket}", not problem, problem or "can be read, listed and written")
+            yield CheckLine(f"store: {bucket}", not problem, problem or "can be read, listed and written")
             if not problem and (refused := await _defaults_line(store, bucket, config)):
                 yield refused
             if not problem and _is_remote(config):
@@ -118,10 +118,10 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
 
 def _is_remote(config: Config) -> bool:
     """Whether tasks go to workers that are paid, and reach the store by links."""
-    return any(isinstance(endpoint, RunPodEndpoint) for endpoint in config.endpoints)
+    return any(isinstance(endpoint, RunPodEndpointConfig) for endpoint in config.endpoints)
 
 
-async def _defaults_line(store: Store, bucket: str, config: Config) -> Line | None:
+async def _defaults_line(store: Store, bucket: str, config: Config) -> CheckLine | None:
     """What stands in the bucket's own `_gpudrop.yaml` and may not; None where all of it may."""
     folders = defaults_folders(config)
     if not folders.count(bucket, DEFAULTS_NAME):
@@ -133,51 +133,51 @@ async def _defaults_line(store: Store, bucket: str, config: Config) -> Line | No
             addresses = folders.may_address(bucket, DEFAULTS_NAME)
             check_folder_defaults(document, DEFAULTS_NAME, addresses=addresses)
     except GpuDropError as e:
-        return trouble(f"defaults: {bucket}", e)
+        return problem_line(f"defaults: {bucket}", e)
     return None
 
 
-async def _claims_line(store: Store, bucket: str) -> Line:
+async def _claims_line(store: Store, bucket: str) -> CheckLine:
     """Whether two workers that are sent the same task can be told apart for certain."""
     subject = f"claims: {bucket}"
     try:
         kept = await store.keeps_claims(bucket)
     except GpuDropError as e:
-        return trouble(subject, e)
+        return problem_line(subject, e)
     if kept:
-        return Line(subject, True, "the store refuses the second of two writes, so no task is done twice")
+        return CheckLine(subject, True, "the store refuses the second of two writes, so no task is done twice")
     detail = "the store ignores If-None-Match: two workers that begin one task in the same instant may both do it"
-    return Line(subject, None, detail, "Use a store or a version that honours conditional writes.")
+    return CheckLine(subject, None, detail, "Use a store or a version that honours conditional writes.")
 
 
-async def _links_line(store: Store, bucket: str, *, trusted: bool) -> Line:
+async def _links_line(store: Store, bucket: str, *, trusted: bool) -> CheckLine:
     """What a worker could do with its job's links beyond its job, tried as a hostile one would."""
     subject = f"links: {bucket}"
     try:
         found = await store.try_links(bucket)
     except GpuDropError as e:
-        return trouble(subject, e)
+        return problem_line(subject, e)
     if found.safe:
-        return Line(subject, True, found.detail)
+        return CheckLine(subject, True, found.detail)
     if trusted:
-        return Line(subject, None, f"{found.detail} (store.trust_workers is set)", found.remedy)
+        return CheckLine(subject, None, f"{found.detail} (store.trust_workers is set)", found.remedy)
     consequence = f"no task goes to RunPod ({LinksUnsafe.code})"
-    return Line(subject, False, f"{found.detail}; {consequence}", found.remedy)
+    return CheckLine(subject, False, f"{found.detail}; {consequence}", found.remedy)
 
 
-async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[Line]:
+async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[CheckLine]:
     """What this machine can do; nothing where no task runs on it."""
-    here = [endpoint for endpoint in config.endpoints if isinstance(endpoint, LocalEndpoint)]
+    here = [endpoint for endpoint in config.endpoints if isinstance(endpoint, LocalEndpointConfig)]
     if not here:
         return
     for endpoint in here:
         for health in await build_local(config, environment, os.environ, endpoint.name).health():
-            yield Line(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
+            yield CheckLine(f"endpoint: {health.name}", health.ok, health.detail, health.remedy)
     yield limits_line(await asyncio.to_thread(partial(find, prepare=False)))
     if config.local.sandbox == "bubblewrap":
-        why = await asyncio.to_thread(why_unusable)
+        why = await asyncio.to_thread(sandbox_problem)
         remedy = "Install the package bubblewrap, allow user namespaces, or set local.sandbox to none."
-        yield Line("sandbox", not why, why or "workers run in bubblewrap", remedy)
+        yield CheckLine("sandbox", not why, why or "workers run in bubblewrap", remedy)
     directory = environment.model_dir or config.local.model_dir
     options = ("--model-dir", str(directory)) if directory else ()
     speech, video = await asyncio.gather(
@@ -207,36 +207,36 @@ async def _report(module: str, *options: str) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def _speech_lines(found: dict[str, Any], directory: Path | None) -> list[Line]:
+def _speech_lines(found: dict[str, Any], directory: Path | None) -> list[CheckLine]:
     if "error" in found:
-        return [Line("speech", False, found["error"], "Reinstall gpudrop.")]
+        return [CheckLine("speech", False, found["error"], "Reinstall gpudrop.")]
     lines = [_engine_line(engine, directory) for engine in found["engines"]]
     if not any(engine["installed"] and not engine["problem"] for engine in found["engines"]):
-        lines.append(Line("speech", False, "no engine works", "pip install --force-reinstall gpudrop"))
+        lines.append(CheckLine("speech", False, "no engine works", "pip install --force-reinstall gpudrop"))
     return lines
 
 
-def _engine_line(engine: dict[str, Any], directory: Path | None) -> Line:
+def _engine_line(engine: dict[str, Any], directory: Path | None) -> CheckLine:
     subject = f"engine: {engine['name']}"
     if not engine["installed"]:
-        return Line(subject, None, "not installed", engine["remedy"])
+        return CheckLine(subject, None, "not installed", engine["remedy"])
     if engine["problem"]:
-        return Line(subject, False, engine["problem"], engine["remedy"])
+        return CheckLine(subject, False, engine["problem"], engine["remedy"])
     models = ", ".join(engine["models"]) or "no model here yet; the first use downloads one"
     place = f" in {directory}" if directory and engine["models"] else ""
-    return Line(subject, True, f"{engine['version']} on {', '.join(engine['devices'])}; models: {models}{place}")
+    return CheckLine(subject, True, f"{engine['version']} on {', '.join(engine['devices'])}; models: {models}{place}")
 
 
-def _video_lines(found: dict[str, Any]) -> list[Line]:
+def _video_lines(found: dict[str, Any]) -> list[CheckLine]:
     if "error" in found:
-        return [Line("video", False, found["error"], "Reinstall gpudrop.")]
+        return [CheckLine("video", False, found["error"], "Reinstall gpudrop.")]
     if found["problem"]:
-        return [Line("ffmpeg", False, found["problem"], "Install ffmpeg, or `pip install imageio-ffmpeg`.")]
+        return [CheckLine("ffmpeg", False, found["problem"], "Install ffmpeg, or `pip install imageio-ffmpeg`.")]
     whole = found["libass"] and found["libx264"]
     lacking = [name for name in ("libass", "libx264") if not found[name]]
     detail = f"{found['version']} at {found['ffmpeg']}" + (f", without {' and '.join(lacking)}" if lacking else "")
-    encoder = Line("encoder", True, found["encoder"])
+    encoder = CheckLine("encoder", True, found["encoder"])
     if found["no_nvenc"]:
-        encoder = Line("encoder", None, f"{found['encoder']} on the CPU; no NVENC: {found['no_nvenc']}")
-    font = Line("fonts", bool(found["font"]), f"{found['font']}; {found['system_fonts']} of the system")
-    return [Line("ffmpeg", whole, detail, "Install a full build, or set GPUDROP_FFMPEG."), encoder, font]
+        encoder = CheckLine("encoder", None, f"{found['encoder']} on the CPU; no NVENC: {found['no_nvenc']}")
+    font = CheckLine("fonts", bool(found["font"]), f"{found['font']}; {found['system_fonts']} of the system")
+    return [CheckLine("ffmpeg", whole, detail, "Install a full build, or set GPUDROP_FFMPEG."), encoder, font]

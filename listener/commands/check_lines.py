@@ -10,7 +10,7 @@ from manifests.errors import GpuDropError
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CheckLine:
     """`ok` None: nothing wrong, but worth knowing."""
 
     subject: str
@@ -19,14 +19,18 @@ class Line:
     remedy: str = ""
 
 
-def trouble(subject: str, error: GpuDropError) -> Line:
-    return Line(subject, False, str(error), error.info.hint)
+def problem_line(subject: str, error: GpuDropError) -> CheckLine:
+    return CheckLine(subject, False, str(error), error.info.hint)
 
 
-def limits_line(where: Delegation) -> Line:
+def limits_line(where: Delegation) -> CheckLine:
     """How workers on this machine are kept to what they may take."""
     if where.holds_memory:
-        return Line("limits", True, f"control groups (version {where.version}) hold each worker process to its memory")
+        return CheckLine(
+            "limits", True, f"control groups (version {where.version}) hold each worker process to its memory"
+        )
     why = where.why or "the controller memory is not there"
     detail = f"workers' memory is looked at every {LOOK_S:g} s; no control group holds it: {why}"
-    return Line("limits", None, detail, "With systemd, set Delegate=yes for the service. A job is ended all the same.")
+    return CheckLine(
+        "limits", None, detail, "With systemd, set Delegate=yes for the service. A job is ended all the same."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from listener.commands.check_lines import Line, trouble
+from listener.commands.check_lines import CheckLine, problem_line
 from listener.configuration.environment import Environment
 from listener.installation_secret import VARIABLE
 from listener.secret_copies import StoreCopy
@@ -14,21 +14,23 @@ _LOST = "if the ledger is lost, jobs that are under way are done and paid for ag
 _SET = f"Set {VARIABLE}, or {VARIABLE}_FILE, to what `openssl rand -hex 32` prints."
 
 
-async def secret_line(store: Store, environment: Environment) -> Line:
+async def secret_line(store: Store, environment: Environment) -> CheckLine:
     """Looks only."""
     if environment.secret:
-        return Line(_SUBJECT, True, f"{VARIABLE} is set: jobs are known again if the ledger is lost")
+        return CheckLine(_SUBJECT, True, f"{VARIABLE} is set: jobs are known again if the ledger is lost")
     try:
         standing = await StoreCopy(store, environment.keys.current).look()
     except GpuDropError as e:
-        return trouble(_SUBJECT, e)
+        return problem_line(_SUBJECT, e)
     match standing:
         case "ours":
-            return Line(_SUBJECT, True, "the bucket holds a copy, sealed with the store's keys")
+            return CheckLine(_SUBJECT, True, "the bucket holds a copy, sealed with the store's keys")
         case "missing":
-            return Line(_SUBJECT, True, "`gpudrop run` leaves a copy in the bucket, sealed with the store's keys")
+            return CheckLine(_SUBJECT, True, "`gpudrop run` leaves a copy in the bucket, sealed with the store's keys")
         case "foreign":
             detail = f"the bucket's copy cannot be opened with the store's keys: {_LOST}"
-            return Line(_SUBJECT, None, detail, f"`gpudrop run` writes it anew from the ledger. Or: {_SET}")
+            return CheckLine(_SUBJECT, None, detail, f"`gpudrop run` writes it anew from the ledger. Or: {_SET}")
         case "temporary keys":
-            return Line(_SUBJECT, None, f"the store's keys are temporary, so there is no copy in it: {_LOST}", _SET)
+            return CheckLine(
+                _SUBJECT, None, f"the store's keys are temporary, so there is no copy in it: {_LOST}", _SET
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from listener.commands.check_lines import Line, trouble
+from listener.commands.check_lines import CheckLine, problem_line
 from listener.configuration.config import Config
 from listener.configuration.state_move import check_former
 from listener.configuration.state_place import is_on_server, place_of, was_used
@@ -12,24 +12,24 @@ from listener.ledger.private_folder import check_private
 from manifests.errors import GpuDropError
 
 
-def state_line(config: Config) -> Line:
+def state_line(config: Config) -> CheckLine:
     """Looks only: nothing is made, moved or opened."""
     if is_on_server(config):
-        return Line("state", True, "in PostgreSQL")
+        return CheckLine("state", True, "in PostgreSQL")
     try:
         place = place_of(config)
         check_private(place.folder)
         check_owner(place.folder, identity_of(config, place.folder))
     except GpuDropError as e:
-        return trouble("state", e)
+        return problem_line("state", e)
     if place.former is None:
-        return Line("state", True, f"{place.folder}, for this user alone")
+        return CheckLine("state", True, f"{place.folder}, for this user alone")
     if was_used(place.folder):
         detail = f"{place.folder} is used; an earlier version's still lies in {place.former.folder}"
-        return Line("state", None, detail, "Remove that one, once nothing else needs it.")
+        return CheckLine("state", None, detail, "Remove that one, once nothing else needs it.")
     try:
         check_former(place.former, place.folder)
     except GpuDropError as e:
-        return trouble("state", e)
+        return problem_line("state", e)
     detail = f"lies in {place.former.folder}, where an earlier version kept it"
-    return Line("state", None, detail, f"`gpudrop run` moves it to {place.folder}.")
+    return CheckLine("state", None, detail, f"`gpudrop run` moves it to {place.folder}.")

@@ -14,7 +14,7 @@ from rich.text import Text
 from listener.commands.ledger import ledger_database
 from listener.configuration.config import Config
 from listener.configuration.triggers import triggers_of
-from listener.ledger.costs import By, Cost, CostLedger, Today
+from listener.ledger.costs import By, CostLedger, CostRow, TodaysCosts
 from listener.ledger.reserving import Spending
 from manifests.printable import printable_json
 
@@ -25,7 +25,7 @@ _NOTE = "Execution time x price: the least it was. A worker is billed from its s
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class BudgetLine:
     """US dollars of today. `cap` None: no limit."""
 
     name: str
@@ -53,16 +53,16 @@ async def show_costs(config: Config, by: By, days: int, *, as_json: bool, consol
     console.print(_NOTE, style="dim")
 
 
-def _budgets(config: Config, today: Today) -> list[Budget]:
+def _budgets(config: Config, today: TodaysCosts) -> list[BudgetLine]:
     """All runs, then every trigger with a budget or with money spent today."""
     caps: Mapping[str, float | None] = {t.name: t.budget_per_day for t in triggers_of(config)}
     names = [name for name in caps if caps[name] is not None or name in today.triggers]
     names += sorted(today.triggers.keys() - caps.keys())
-    each = [Budget(name, today.triggers.get(name, Spending()), caps.get(name)) for name in names]
-    return [Budget("all runs", today.all, config.budgets.per_day), *each]
+    each = [BudgetLine(name, today.triggers.get(name, Spending()), caps.get(name)) for name in names]
+    return [BudgetLine("all runs", today.all, config.budgets.per_day), *each]
 
 
-def _costs_table(by: By, costs: Sequence[Cost]) -> Table:
+def _costs_table(by: By, costs: Sequence[CostRow]) -> Table:
     table = Table(box=None, pad_edge=False, show_footer=True)
     total = _total(costs)
     hidden = len(costs) - _SHOWN
@@ -77,7 +77,7 @@ def _costs_table(by: By, costs: Sequence[Cost]) -> Table:
     return table
 
 
-def _budgets_table(budgets: Sequence[Budget]) -> Table:
+def _budgets_table(budgets: Sequence[BudgetLine]) -> Table:
     table = Table(box=None, pad_edge=False)
     for title in ("today", "spent", "reserved", "of"):
         table.add_column(title, justify="left" if title == "today" else "right", overflow="fold")
@@ -89,7 +89,7 @@ def _budgets_table(budgets: Sequence[Budget]) -> Table:
     return table
 
 
-def _document(by: By, days: int, costs: Sequence[Cost], today: Today, budgets: Sequence[Budget]) -> Any:
+def _document(by: By, days: int, costs: Sequence[CostRow], today: TodaysCosts, budgets: Sequence[BudgetLine]) -> Any:
     all_runs, *triggers = budgets
     return {
         "by": by,
@@ -102,20 +102,20 @@ def _document(by: By, days: int, costs: Sequence[Cost], today: Today, budgets: S
     }
 
 
-def _budget(budget: Budget) -> Any:
+def _budget(budget: BudgetLine) -> Any:
     return {"spent_usd": budget.spent.settled, "reserved_usd": budget.spent.reserved, "cap_usd": budget.cap}
 
 
-def _without_empty_key(cost: Cost) -> Any:
+def _without_empty_key(cost: CostRow) -> Any:
     return {name: value for name, value in asdict(cost).items() if name != "key" or value}
 
 
-def _total(costs: Sequence[Cost]) -> Cost:
+def _total(costs: Sequence[CostRow]) -> CostRow:
     seconds, usd = sum((c.seconds for c in costs), 0.0), sum((c.usd for c in costs), 0.0)
-    return Cost("total", sum(c.jobs for c in costs), seconds, usd)
+    return CostRow("total", sum(c.jobs for c in costs), seconds, usd)
 
 
-def _seconds(cost: Cost) -> str:
+def _seconds(cost: CostRow) -> str:
     return f"{cost.seconds:,.1f}"
 
 

@@ -46,7 +46,7 @@ DROPS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SampleStatus:
     """How a drop stands now: a word, a percentage while it runs, and its final document."""
 
     state: str
@@ -87,13 +87,13 @@ def _drop(root: Path) -> None:
         shutil.copyfile(SAMPLES / sample.key, root / sample.key)
 
 
-async def _watch(root: Path, app: App, console: Console) -> dict[str, Standing]:
+async def _watch(root: Path, app: App, console: Console) -> dict[str, SampleStatus]:
     """How the samples stand once each has its final sidecar and its run has ended, or after DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S
     told: dict[str, str] = {}
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
-            standings = await asyncio.to_thread(lambda: {s.key: _standing(root, s.key) for s in DROPS})
+            standings = await asyncio.to_thread(lambda: {s.key: _sample_status(root, s.key) for s in DROPS})
             live.update(_table(standings))
             if not console.is_terminal:
                 _tell_changes(console, standings, told)
@@ -103,16 +103,16 @@ async def _watch(root: Path, app: App, console: Console) -> dict[str, Standing]:
             await asyncio.sleep(_LOOK_S)
 
 
-def _standing(root: Path, key: str) -> Standing:
+def _sample_status(root: Path, key: str) -> SampleStatus:
     for kind in ("done", "error"):
         document = _read(root / sidecar_key(key, kind))
         if document:
-            return Standing(kind, final=kind, document=document)
+            return SampleStatus(kind, final=kind, document=document)
     status = _read(root / sidecar_key(key, "status"))
     if not status:
-        return Standing("dropped")
+        return SampleStatus("dropped")
     percent = f"{status['percent']:.0f} %" if status["percent"] else ""
-    return Standing(status["state"], f"{percent} {status['stage']}".strip())
+    return SampleStatus(status["state"], f"{percent} {status['stage']}".strip())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -122,38 +122,38 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _table(standings: dict[str, Standing]) -> Table:
+def _table(standings: dict[str, SampleStatus]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for sample in DROPS:
-        standing = standings[sample.key]
-        colour = {"": "cyan", sample.expects: "green"}.get(standing.final, "red")
-        table.add_row(sample.key, Text(standing.state, colour), standing.detail, Text(sample.about, "dim"))
+        sample_status = standings[sample.key]
+        colour = {"": "cyan", sample.expects: "green"}.get(sample_status.final, "red")
+        table.add_row(sample.key, Text(sample_status.state, colour), sample_status.detail, Text(sample.about, "dim"))
     return table
 
 
-def _tell_changes(console: Console, standings: dict[str, Standing], told: dict[str, str]) -> None:
+def _tell_changes(console: Console, standings: dict[str, SampleStatus], told: dict[str, str]) -> None:
     """Where nothing can be redrawn (a pipe, a log), a line for each change of state."""
-    for key, standing in standings.items():
-        if told.get(key) != standing.state:
-            told[key] = standing.state
-            console.print(f"  {key}: {standing.state}")
+    for key, sample_status in standings.items():
+        if told.get(key) != sample_status.state:
+            told[key] = sample_status.state
+            console.print(f"  {key}: {sample_status.state}")
 
 
-def _report(console: Console, root: Path, standings: dict[str, Standing], seconds: float) -> None:
+def _report(console: Console, root: Path, standings: dict[str, SampleStatus], seconds: float) -> None:
     table = Table(title=f"What appeared in {root}/ within {seconds:.0f} s", title_justify="left")
     for title in ("dropped", "sidecar", "what is there now"):
         table.add_column(title, overflow="fold")
     for sample in DROPS:
-        standing = standings[sample.key]
-        sidecar = sidecar_key(sample.key, "done" if standing.final == "done" else "error")
-        table.add_row(sample.key, sidecar if standing.final else "none yet", _found(standing))
+        sample_status = standings[sample.key]
+        sidecar = sidecar_key(sample.key, "done" if sample_status.final == "done" else "error")
+        table.add_row(sample.key, sidecar if sample_status.final else "none yet", _found(sample_status))
     console.print(table)
 
 
-def _found(standing: Standing) -> str:
-    document = standing.document
+def _found(sample_status: SampleStatus) -> str:
+    document = sample_status.document
     if not document:
-        return f"still {standing.state}"
-    if standing.final == "done":
+        return f"still {sample_status.state}"
+    if sample_status.final == "done":
         return "\n".join(f"{o['key']} ({o['size']:,} bytes)" for o in document["outputs"])
     return f"{document['code']}: {document['message']}\n{document['hint']}"

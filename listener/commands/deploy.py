@@ -6,53 +6,55 @@ from rich.console import Console
 
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
-from listener.deploy.api import management
-from listener.deploy.applying import Done, carry_out
-from listener.deploy.planning import ChangeEndpoint, MakeEndpoint, Settled, plan
-from listener.deploy.telling import Teller, named
-from listener.deploy.wishes import odd_about, wishes_of
+from listener.deploy.api import management_client
+from listener.deploy.applying import AppliedChange, apply_plan
+from listener.deploy.planning import ChangeEndpoint, MakeEndpoint, SettledEndpoint, plan_changes
+from listener.deploy.telling import PlanRenderer, named
+from listener.deploy.wishes import desired_of, oddities_of
 from manifests.errors import GpuDropError
 
 
-async def deploy(config: Config, environment: Environment, console: Console, *, only: str, apply: bool) -> int:
+async def deploy_endpoints(
+    config: Config, environment: Environment, console: Console, *, only: str, apply: bool
+) -> int:
     """Shows what differs, and with `apply` makes it so. Raises GpuDropError; what was done before that stays."""
-    teller = Teller(console)
-    wishes = wishes_of(config, only)
-    teller.notes(odd_about(config, wishes))
-    async with management(config.runpod, environment.runpod_key) as api:
-        settled = plan(wishes, await api.account())
+    renderer = PlanRenderer(console)
+    all_desired = desired_of(config, only)
+    renderer.notes(oddities_of(config, all_desired))
+    async with management_client(config.runpod, environment.runpod_key) as api:
+        settled = plan_changes(all_desired, await api.account())
         for each in settled:
-            teller.settled(each)
+            renderer.settled(each)
         if not any(each.steps for each in settled):
-            teller.say("nothing to do")
+            renderer.say("nothing to do")
         elif not apply:
-            teller.say("Nothing was changed; `gpudrop deploy --apply` does this.")
+            renderer.say("Nothing was changed; `gpudrop deploy --apply` does this.")
             return 0
-        done: list[Done] = []
+        done: list[AppliedChange] = []
 
-        def tell(step: Done) -> None:
+        def tell(step: AppliedChange) -> None:
             done.append(step)
-            teller.done(step)
+            renderer.done(step)
 
         try:
-            await carry_out(settled, api, tell)
+            await apply_plan(settled, api, tell)
         except GpuDropError:
-            _tell_half(teller, settled, done)
+            _tell_half(renderer, settled, done)
             raise
-    _tell_where(teller, settled, done)
+    _tell_where(renderer, settled, done)
     return 0
 
 
-def _tell_half(teller: Teller, settled: tuple[Settled, ...], done: list[Done]) -> None:
+def _tell_half(renderer: PlanRenderer, settled: tuple[SettledEndpoint, ...], done: list[AppliedChange]) -> None:
     left = [step for each in settled for step in each.steps][len(done) :]
-    teller.say(f"Stopped after {len(done)} of {len(done) + len(left)} steps; what was done stays.", mark="!")
+    renderer.say(f"Stopped after {len(done)} of {len(done) + len(left)} steps; what was done stays.", mark="!")
     for number, step in enumerate(left):
-        teller.say(f"  {'failed' if number == 0 else 'not begun'}: {named(step)}", mark="!")
-    teller.say("Run it again once the cause is mended: it goes on from what is there.")
+        renderer.say(f"  {'failed' if number == 0 else 'not begun'}: {named(step)}", mark="!")
+    renderer.say("Run it again once the cause is mended: it goes on from what is there.")
 
 
-def _tell_where(teller: Teller, settled: tuple[Settled, ...], done: list[Done]) -> None:
-    made = {each.step.wish.named: each.id for each in done if isinstance(each.step, MakeEndpoint | ChangeEndpoint)}
+def _tell_where(renderer: PlanRenderer, settled: tuple[SettledEndpoint, ...], done: list[AppliedChange]) -> None:
+    made = {each.step.desired.named: each.id for each in done if isinstance(each.step, MakeEndpoint | ChangeEndpoint)}
     for each in settled:
-        if id := made.get(each.wish.named, each.id):
-            teller.where(each, id)
+        if id := made.get(each.desired.named, each.id):
+            renderer.where(each, id)

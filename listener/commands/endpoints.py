@@ -11,10 +11,10 @@ from rich.text import Text
 
 from listener.commands.ledger import ledger_database
 from listener.configuration.config import Config
-from listener.configuration.endpoints import LocalEndpoint, RunPodEndpoint
+from listener.configuration.endpoints import LocalEndpointConfig, RunPodEndpointConfig
 from listener.configuration.environment import Environment
 from listener.deploy.finding import find_endpoint_ids
-from listener.deploy.looking import Look, calling, look_at
+from listener.deploy.looking import EndpointInspection, client_session, inspect_endpoint
 from listener.deploy.wishes import price_of, runpod_endpoints
 from listener.ledger.jobs import JobLedger
 from manifests.errors import ConfigError
@@ -24,7 +24,7 @@ _TITLES = ("endpoint", "kind", "does", "order", "jobs", "workers", "$/s", "state
 
 async def show_endpoints(config: Config, environment: Environment, console: Console) -> int:
     """Prints a table; 1 when an endpoint is not well."""
-    looks = {look.endpoint.name: look for look in await look_at(config, environment.runpod_key)}
+    looks = {look.endpoint.name: look for look in await inspect_endpoint(config, environment.runpod_key)}
     jobs = await _open_jobs(config)
     table = Table(box=None, pad_edge=False)
     for title in _TITLES:
@@ -44,7 +44,7 @@ async def purge_endpoint(
     endpoint = _runpod(config, name)
     only = config.model_copy(update={"endpoints": (endpoint,)})
     id = (await find_endpoint_ids(only, environment.runpod_key))[name]
-    async with calling(config, environment.runpod_key) as client:
+    async with client_session(config, environment.runpod_key) as client:
         queued = (await client.health(id)).jobs.get("inQueue", 0)
         if not queued:
             _say(console, f"No job waits at {name} ({id}).")
@@ -63,7 +63,7 @@ async def purge_endpoint(
     return 0
 
 
-def _runpod(config: Config, name: str) -> RunPodEndpoint:
+def _runpod(config: Config, name: str) -> RunPodEndpointConfig:
     for endpoint in runpod_endpoints(config):
         if endpoint.name == name:
             return endpoint
@@ -78,31 +78,35 @@ async def _open_jobs(config: Config) -> Mapping[str, int]:
         return await JobLedger(database, time.time).open_jobs()
 
 
-def _cells(endpoint: LocalEndpoint | RunPodEndpoint, look: Look | None, jobs: int, config: Config) -> tuple[str, ...]:
+def _cells(
+    endpoint: LocalEndpointConfig | RunPodEndpointConfig, look: EndpointInspection | None, jobs: int, config: Config
+) -> tuple[str, ...]:
     most = "" if endpoint.concurrency is None else f" of {endpoint.concurrency}"
     ours = (endpoint.name, endpoint.kind, _does(endpoint, config), str(endpoint.order), f"{jobs}{most}")
-    if isinstance(endpoint, LocalEndpoint):
+    if isinstance(endpoint, LocalEndpointConfig):
         price = endpoint.price if endpoint.price is not None else config.known_prices.get(endpoint.gpu or "", 0.0)
         return (*ours, "", f"{price:.10g}")
     price = price_of(endpoint, config.known_prices)
     return (*ours, _workers(look), "?" if price is None else f"{price:.10g}")
 
 
-def _does(endpoint: LocalEndpoint | RunPodEndpoint, config: Config) -> str:
-    if isinstance(endpoint, RunPodEndpoint):
+def _does(endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config) -> str:
+    if isinstance(endpoint, RunPodEndpointConfig):
         return ", ".join(endpoint.capabilities)
     slots = {"whisper": config.local.whisper_slots, "nvenc": config.local.nvenc_slots}
     return ", ".join(capability for capability, count in slots.items() if count) or "nothing"
 
 
-def _workers(look: Look | None) -> str:
+def _workers(look: EndpointInspection | None) -> str:
     """ "0-3" """
     if look is None or look.there is None:
         return "?"
     return f"{look.there.settings.workers_min}-{look.there.settings.workers_max}"
 
 
-def _state(look: Look | None, endpoint: LocalEndpoint | RunPodEndpoint, config: Config) -> Text:
+def _state(
+    look: EndpointInspection | None, endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config
+) -> Text:
     if look is None:
         slots = f"slots: {config.local.whisper_slots} whisper, {config.local.nvenc_slots} nvenc"
         return Text("stopped (concurrency: 0)" if endpoint.concurrency == 0 else slots, "")

@@ -17,7 +17,8 @@ from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.input_waits import InputWaitLedger
 from listener.ledger.redrives import RedriveLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 from listener.ledger.sources import SourceLedger, SourceRow
 
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "superseded": "dim"}

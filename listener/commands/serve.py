@@ -22,7 +22,7 @@ _PR_SET_DUMPABLE = 4
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 
-async def serve(config: Config, environment: Environment, *, config_file: Path | None) -> int:
+async def run_listener(config: Config, environment: Environment, *, config_file: Path | None) -> int:
     """The exit status: 0 after a signal, 1 when a part of the listener failed."""
     hide_process()
     _open_more_files()

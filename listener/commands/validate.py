@@ -10,9 +10,10 @@ from listener.configuration.config import Config
 from listener.wiring.parts import defaults_of, reference_policy
 from manifests.defaults import read_defaults
 from manifests.errors import InputMissing
-from manifests.media import output_folder, resolve
+from manifests.keys import output_folder
+from manifests.media import resolve_reference
 from manifests.names import DEFAULTS_NAME
-from manifests.reader import read
+from manifests.reader import read_manifest
 
 
 def validate_file(file: Path, config: Config) -> dict[str, Any]:
@@ -29,11 +30,13 @@ def validate_file(file: Path, config: Config) -> dict[str, Any]:
     beside = file.parent / DEFAULTS_NAME
     if beside.is_file():
         defaults.append(read_defaults(beside.read_bytes(), DEFAULTS_NAME, models=registry.models))
-    manifest = read(data, file.name, models=registry.models, defaults=defaults)
+    manifest = read_manifest(data, file.name, models=registry.models, defaults=defaults)
     fields = manifest.model_dump(mode="json")
     handler = registry.get(fields["operation"])
     bucket = config.store.bucket if config.store.kind == "folder" else config.store.buckets[0]
     for reference in handler.references(manifest):
-        resolve(reference.text, bucket=bucket, folder="", policy=reference_policy(config), where=reference.role)
+        resolve_reference(
+            reference.text, bucket=bucket, folder="", policy=reference_policy(config), where=reference.role
+        )
     output_folder(manifest.path, folder="")
     return fields

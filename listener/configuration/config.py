@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from gpu_dispatch.task import MAX_INPUT_BYTES
-from listener.configuration.endpoints import PRICES, BudgetsConfig, EndpointConfig, LocalEndpoint, RunPodConfig, Usd
+from listener.configuration.endpoints import (
+    PRICES,
+    BudgetsConfig,
+    EndpointConfig,
+    LocalEndpointConfig,
+    RunPodConfig,
+    Usd,
+)
 from listener.configuration.kinds import (
     AnyFolder,
     BucketName,
@@ -193,7 +200,7 @@ class Config(Section, frozen=True):
     """Folders whose _gpudrop.yaml count; the longest that fits decides. Default: all, but none may name an address."""
     reconcile: ReconcileConfig = ReconcileConfig()
     local: LocalBackendConfig = LocalBackendConfig()
-    endpoints: tuple[EndpointConfig, ...] = (LocalEndpoint(kind="local"),)
+    endpoints: tuple[EndpointConfig, ...] = (LocalEndpointConfig(kind="local"),)
     """Where tasks run. Default: this machine."""
     runpod: RunPodConfig = RunPodConfig()
     task_timeout: Seconds = 3600.0

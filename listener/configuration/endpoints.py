@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gpu_dispatch.runpod.dialects.registry import OURS, dialects
+from gpu_dispatch.runpod.dialects.ours import NAME as OURS
+from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.task import Capability
 from listener.configuration.kinds import Name, Seconds, Section, WebUrl
 
@@ -36,7 +37,7 @@ Dialect = Annotated[str, AfterValidator(_known_dialect)]
 """What an endpoint's workers understand: our own image, or one that an installed package knows."""
 
 
-class _Endpoint(Section, frozen=True):
+class _EndpointConfig(Section, frozen=True):
     """`order`, `weight`, `concurrency`, `rate`: see gpu_dispatch.endpoints.EndpointSpec."""
 
     name: Name
@@ -56,7 +57,7 @@ class _Endpoint(Section, frozen=True):
     """US dollars a second; instead of `gpu`'s."""
 
 
-class LocalEndpoint(_Endpoint, frozen=True):
+class LocalEndpointConfig(_EndpointConfig, frozen=True):
     """This machine, as `local` sets it up."""
 
     kind: Literal["local"]
@@ -87,7 +88,7 @@ class DeployConfig(Section, frozen=True):
     """Id of RunPod's credentials for a private registry."""
 
 
-class RunPodEndpoint(_Endpoint, frozen=True):
+class RunPodEndpointConfig(_EndpointConfig, frozen=True):
     kind: Literal["runpod"]
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """RunPod's id of the endpoint. Omitted: it is found by its name, as `gpudrop deploy` made it."""
@@ -103,7 +104,7 @@ class RunPodEndpoint(_Endpoint, frozen=True):
     deploy: DeployConfig | None = None
 
     @model_validator(mode="after")
-    def _speaks_what_it_can(self) -> RunPodEndpoint:
+    def _speaks_what_it_can(self) -> RunPodEndpointConfig:
         able = dialects().get(self.dialect).capabilities
         if not able.issuperset(self.capabilities):
             only = ", ".join(sorted(able))
@@ -113,7 +114,7 @@ class RunPodEndpoint(_Endpoint, frozen=True):
         return self
 
 
-EndpointConfig = Annotated[LocalEndpoint | RunPodEndpoint, Field(discriminator="kind")]
+EndpointConfig = Annotated[LocalEndpointConfig | RunPodEndpointConfig, Field(discriminator="kind")]
 
 
 class HintsConfig(Section, frozen=True):

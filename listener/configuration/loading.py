@@ -14,7 +14,7 @@ from listener.configuration.config import Config
 from manifests.errors import ConfigError
 
 
-def load(path: Path) -> Config:
+def load_config(path: Path) -> Config:
     """Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
     try:
         text = path.read_text("utf-8")
@@ -30,10 +30,10 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
     except RecursionError as e:
         raise ConfigError(f"{path} nests lists and sections too deep.", hint="Flatten it.", where=str(path)) from e
-    return parse({} if data is None else data, origin=str(path)).read_from(path)
+    return parse_config({} if data is None else data, origin=str(path)).read_from(path)
 
 
-def parse(data: Any, *, origin: str) -> Config:
+def parse_config(data: Any, *, origin: str) -> Config:
     """`data` as a Config; `origin` names the file in errors."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{origin} must hold named sections.", hint="Start with `store:`.", where=origin)

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
 
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from listener.configuration.triggers import triggers_of
 from listener.triggers import Trigger
 from manifests.errors import GpuDropError
@@ -34,7 +34,7 @@ async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable
             continue
         looked_at = stamp
         try:
-            triggers = triggers_of(load(path))
+            triggers = triggers_of(load_config(path))
             if triggers != in_force:
                 use(triggers)
                 in_force = triggers

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class SecretStamp:
     """What changes with a file: also when another one takes its place."""
 
     inode: int
@@ -33,7 +33,7 @@ class SecretFiles:
     """Reads files named by variables and remembers which, and how they were: `changed` tells when to read again."""
 
     def __init__(self) -> None:
-        self.stamps: dict[Path, Stamp] = {}
+        self.stamps: dict[Path, SecretStamp] = {}
 
     def changed(self) -> bool:
         return any(_stamp(path) != stamp for path, stamp in self.stamps.items())
@@ -56,7 +56,7 @@ class SecretFiles:
 
     def _text(self, path: str, variable: str) -> str:
         file = Path(path).expanduser()
-        self.stamps[file] = _stamp(file) or Stamp(0, 0, 0)
+        self.stamps[file] = _stamp(file) or SecretStamp(0, 0, 0)
         try:
             if not stat.S_ISREG(file.stat().st_mode):
                 raise _unusable(path, variable, "it is no file")
@@ -97,12 +97,12 @@ def parse_lines(text: str) -> dict[str, str]:
     return found
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: Path) -> SecretStamp | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
+    return SecretStamp(status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _unusable(path: str, variable: str, why: str) -> ConfigError:

@@ -48,7 +48,7 @@ class TlsConfig(Section, frozen=True):
         return self
 
 
-class _Source(Section, frozen=True):
+class _SourceConfig(Section, frozen=True):
     name: Name | None = None
 
     @property
@@ -57,7 +57,7 @@ class _Source(Section, frozen=True):
         return self.name or str(getattr(self, "kind", ""))
 
 
-class TargetedSource(_Source, frozen=True):
+class TargetedSource(_SourceConfig, frozen=True):
     target: str | None = None
     """What the store calls this target, an ARN. Default: found out."""
 
@@ -84,17 +84,17 @@ class _BrokerByUrl(_Broker, frozen=True):
         return "" if secure else "url asks for none: begin it with amqps://, mqtts:// or rediss://"
 
 
-class FolderSourceConfig(_Source, frozen=True):
+class FolderSourceConfig(_SourceConfig, frozen=True):
     kind: Literal["folder"]
 
 
-class ReconcileSourceConfig(_Source, frozen=True):
+class ReconcileSourceConfig(_SourceConfig, frozen=True):
     """See the section `reconcile`."""
 
     kind: Literal["reconcile"]
 
 
-class MinioSourceConfig(_Source, frozen=True):
+class MinioSourceConfig(_SourceConfig, frozen=True):
     """The store's own event stream. A keep-alive is asked for every `ping` (whole seconds), and a server that has sent
     none for ten seconds more is given up."""
 
@@ -181,7 +181,7 @@ class MqttSourceConfig(_BrokerByUrl, frozen=True):
     client_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gpudrop"
 
 
-_KINDS: dict[str, type[_Source]] = {
+_KINDS: dict[str, type[_SourceConfig]] = {
     "folder": FolderSourceConfig,
     "reconcile": ReconcileSourceConfig,
     "minio": MinioSourceConfig,

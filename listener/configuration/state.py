@@ -23,7 +23,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StateFolder:
     """Database URLs; `folder` is where the lock and SQLite's files lie, None on PostgreSQL."""
 
     engine_url: str
@@ -36,7 +36,7 @@ class State:
         return self.folder is None
 
 
-def state_of(config: Config) -> State:
+def state_of(config: Config) -> StateFolder:
     """For every command but the listener. Raises ConfigError, and StateError while it has not been moved yet."""
     if state := _on_postgresql(config):
         return state
@@ -57,7 +57,7 @@ def state_folder(config: Config) -> Path | None:
 
 
 @contextmanager
-def held_state(config: Config) -> Generator[State]:
+def held_state(config: Config) -> Generator[StateFolder]:
     """The state, for this process alone unless it may be shared; first moved from where an earlier version kept it.
 
     Raises ConfigError when another listener has it, StateError when it is no use or not safe.
@@ -109,12 +109,12 @@ def _locked(folder: Path) -> Generator[None]:
         os.close(lock)
 
 
-def _on_postgresql(config: Config) -> State | None:
+def _on_postgresql(config: Config) -> StateFolder | None:
     if not is_on_server(config):
         return None
     rest = (config.state or "").partition("://")[2]
-    return State(engine_url=f"postgresql://{rest}", ledger_url=f"postgresql+psycopg://{rest}", folder=None)
+    return StateFolder(engine_url=f"postgresql://{rest}", ledger_url=f"postgresql+psycopg://{rest}", folder=None)
 
 
-def _in_folder(folder: Path) -> State:
-    return State(f"sqlite:///{folder / 'engine.sqlite'}", f"sqlite:///{folder / 'ledger.sqlite'}", folder)
+def _in_folder(folder: Path) -> StateFolder:
+    return StateFolder(f"sqlite:///{folder / 'engine.sqlite'}", f"sqlite:///{folder / 'ledger.sqlite'}", folder)

@@ -38,8 +38,8 @@ def check_former(former: FormerPlace, folder: Path) -> None:
         check_private(former.folder)
         for path in (former.folder / name for name in DATABASES):
             status = path.lstat()
-            if stat.S_ISREG(status.st_mode) and (trouble := writers(path, status, sticky=False)):
-                raise StateError(f"{path} {trouble}.")
+            if stat.S_ISREG(status.st_mode) and (problem := writers(path, status, sticky=False)):
+                raise StateError(f"{path} {problem}.")
     except StateError as e:
         before, now = shlex.quote(str(former.folder)), shlex.quote(str(folder))
         raise StateError(

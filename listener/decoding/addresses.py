@@ -6,7 +6,7 @@ import re
 from enum import Enum
 from urllib.parse import unquote_plus
 
-from listener.decoding.outcome import Ignored
+from listener.decoding.outcome import IgnoredRecord
 from listener.decoding.trees import Json
 
 MAX_KEY_BYTES = 1024
@@ -30,23 +30,23 @@ class Spelling(Enum):
     """It cannot be told; a HEAD can."""
 
 
-def bucket_of(name: Json) -> str | Ignored:
+def bucket_of(name: Json) -> str | IgnoredRecord:
     if not isinstance(name, str) or not name:
-        return Ignored("no_bucket")
+        return IgnoredRecord("no_bucket")
     if _BUCKET.fullmatch(name) and ".." not in name:
         return name
-    return Ignored("bad_bucket", ascii(name[:120]))
+    return IgnoredRecord("bad_bucket", ascii(name[:120]))
 
 
-def keys_of(key: Json, spelling: Spelling, *, named: str = "") -> tuple[str, ...] | Ignored:
+def keys_of(key: Json, spelling: Spelling, *, named: str = "") -> tuple[str, ...] | IgnoredRecord:
     """The keys that `key` may mean: two where the spelling is in doubt and makes a difference, else one.
 
     `named` is the same key as an envelope repeats it, raw; it settles a doubt. "" where there is none.
     """
     if not isinstance(key, str) or not key:
-        return Ignored("no_key")
+        return IgnoredRecord("no_key")
     if len(key) > _MAX_SPELLED:
-        return Ignored("key_too_long", f"{len(key)} characters: {key[:80]!a}")
+        return IgnoredRecord("key_too_long", f"{len(key)} characters: {key[:80]!a}")
     if spelling is Spelling.RAW or ("%" not in key and "+" not in key):
         return _usable(key)
     if spelling is Spelling.QUERY:
@@ -54,23 +54,23 @@ def keys_of(key: Json, spelling: Spelling, *, named: str = "") -> tuple[str, ...
     if named and named in (key, unquote_plus(key)):
         return _usable(named)
     raw, unescaped = _usable(key), _unescaped(key)
-    if isinstance(raw, Ignored):
+    if isinstance(raw, IgnoredRecord):
         return unescaped
-    return raw if isinstance(unescaped, Ignored) or raw == unescaped else raw + unescaped
+    return raw if isinstance(unescaped, IgnoredRecord) or raw == unescaped else raw + unescaped
 
 
-def _unescaped(key: str) -> tuple[str] | Ignored:
+def _unescaped(key: str) -> tuple[str] | IgnoredRecord:
     try:
         return _usable(unquote_plus(key, errors="strict"))
     except UnicodeError:
-        return Ignored("key_not_text", ascii(key[:120]))
+        return IgnoredRecord("key_not_text", ascii(key[:120]))
 
 
-def _usable(key: str) -> tuple[str] | Ignored:
+def _usable(key: str) -> tuple[str] | IgnoredRecord:
     try:
         size = len(key) if key.isascii() else len(key.encode())
     except UnicodeError:
-        return Ignored("key_not_text", ascii(key[:120]))
+        return IgnoredRecord("key_not_text", ascii(key[:120]))
     if "\0" in key:
-        return Ignored("key_not_text", ascii(key[:120]))
-    return (key,) if size <= MAX_KEY_BYTES else Ignored("key_too_long", f"{size} bytes: {key[:80]!a}")
+        return IgnoredRecord("key_not_text", ascii(key[:120]))
+    return (key,) if size <= MAX_KEY_BYTES else IgnoredRecord("key_too_long", f"{size} bytes: {key[:80]!a}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from listener.decoding.addresses import Spelling
-from listener.decoding.outcome import Channel
+from listener.decoding.outcome import MessageChannel
 from listener.decoding.trees import Json
 
 
-def spelling_of(event_source: Json, bucket_arn: Json, channel: Channel) -> Spelling:
+def spelling_of(event_source: Json, bucket_arn: Json, channel: MessageChannel) -> Spelling:
     """Of a record's `eventSource` and `s3.bucket.arn`."""
     match event_source:
         case "minio:s3":
-            return Spelling.RAW if channel is Channel.LISTEN else Spelling.QUERY
+            return Spelling.RAW if channel is MessageChannel.LISTEN else Spelling.QUERY
         case "rustfs:s3":
             return Spelling.QUERY
         case "ceph:s3":
@@ -19,7 +19,7 @@ def spelling_of(event_source: Json, bucket_arn: Json, channel: Channel) -> Spell
         case "aws:s3" if isinstance(bucket_arn, str) and bucket_arn.startswith("arn:aws:s3:::/"):
             # VersityGW calls itself AWS, but writes a path where AWS has the bucket's name.
             return Spelling.RAW
-        case "aws:s3" if channel is Channel.QUEUE:
+        case "aws:s3" if channel is MessageChannel.QUEUE:
             return Spelling.QUERY
         case _:
             # Amazon SNS with raw delivery, which escapes; a VersityGW that mends its ARNs, which does not; who knows.

@@ -9,7 +9,7 @@ from typing import Literal
 from listener.events import ObjectEvent
 
 
-class Channel(Enum):
+class MessageChannel(Enum):
     """The way a message came. The same store spells keys differently on different ways."""
 
     LISTEN = "listen"
@@ -39,7 +39,7 @@ _NOTHING_READ = frozenset[Reason]({"too_large", "not_json", "unknown_shape"})
 
 
 @dataclass(frozen=True, slots=True)
-class Ignored:
+class IgnoredRecord:
     """A record or message that is no event for us, and why; `detail` is for the log: short, printable ASCII."""
 
     reason: Reason
@@ -59,11 +59,11 @@ class SnsConfirmation:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedMessage:
     """Everything one message says. A keep-alive says nothing at all: no events, nothing ignored."""
 
     events: tuple[ObjectEvent, ...] = ()
-    ignored: tuple[Ignored, ...] = ()
+    ignored: tuple[IgnoredRecord, ...] = ()
     confirmation: SnsConfirmation | None = None
     sns_topic: str = ""
     """ARN of the topic, when the message came wrapped by Amazon SNS."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from listener.decoding.outcome import SnsConfirmation
-from listener.decoding.trees import Json, at
+from listener.decoding.trees import Json, item_at
 
 _KINDS: Mapping[object, Literal["subscribe", "unsubscribe"]] = {
     "SubscriptionConfirmation": "subscribe",
@@ -27,14 +27,14 @@ class SnsNotification:
 
 def read_sns(document: Json) -> SnsNotification | SnsConfirmation | None:
     """None: not from SNS. With raw delivery nothing is wrapped, and nothing of SNS is left to be read."""
-    kind = at(document, "Type")
-    topic = _printable(at(document, "TopicArn"))
+    kind = item_at(document, "Type")
+    topic = _printable(item_at(document, "TopicArn"))
     if not isinstance(kind, str) or not topic:
         return None
-    message = at(document, "Message")
+    message = item_at(document, "Message")
     if kind == "Notification" and isinstance(message, str):
         return SnsNotification(topic, message)
-    url = _printable(at(document, "SubscribeURL"))
+    url = _printable(item_at(document, "SubscribeURL"))
     return SnsConfirmation(topic, url, _KINDS[kind]) if kind in _KINDS and url else None
 
 

@@ -18,7 +18,7 @@ from gpu_dispatch.net.tls import sole_ca_context
 from gpu_dispatch.net.tls_failures import tls_failure
 from listener.configuration.endpoints import RunPodConfig
 from listener.deploy import wire
-from listener.deploy.model import Account, Endpoint, Settings, Template
+from listener.deploy.model import Account, Endpoint, EndpointSettings, Template
 from listener.deploy.secrets import without_secrets
 from listener.deploy.wire import EndpointField
 from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable, GpuDropError
@@ -27,7 +27,7 @@ _MOST_BYTES = 16 * 2**20
 _NEW_KEY = "Make a key in RunPod's console under Settings, API keys, and set GPUDROP_RUNPOD_API_KEY."
 
 
-class Management:
+class ManagementClient:
     """Raises EndpointDenied, EndpointUnavailable or ConfigError. `key` is sent, and never shown.
 
     A change is never sent twice: it may have been heeded although its answer was lost.
@@ -45,24 +45,24 @@ class Management:
     async def endpoints(self) -> tuple[Endpoint, ...]:
         return wire.endpoints(await self._ask("GET", wire.ENDPOINTS))
 
-    async def make_template(self, settings: Settings) -> Template:
+    async def make_template(self, settings: EndpointSettings) -> Template:
         body = wire.new_template(settings.name, settings.container)
         return wire.template(await self._ask("POST", wire.TEMPLATES, body, settings))
 
-    async def change_template(self, id: str, settings: Settings, fields: Set[EndpointField]) -> Template:
+    async def change_template(self, id: str, settings: EndpointSettings, fields: Set[EndpointField]) -> Template:
         body = wire.container_body(settings.container, fields)
         return wire.template(await self._ask("PATCH", f"{wire.TEMPLATES}/{id}", body, settings))
 
-    async def make_endpoint(self, settings: Settings, template_id: str) -> Endpoint:
+    async def make_endpoint(self, settings: EndpointSettings, template_id: str) -> Endpoint:
         body = wire.new_endpoint(settings, template_id)
         return wire.endpoint(await self._ask("POST", wire.ENDPOINTS, body, settings))
 
-    async def change_endpoint(self, id: str, settings: Settings, fields: Set[EndpointField]) -> Endpoint:
+    async def change_endpoint(self, id: str, settings: EndpointSettings, fields: Set[EndpointField]) -> Endpoint:
         body = wire.endpoint_body(settings, fields)
         return wire.endpoint(await self._ask("PATCH", f"{wire.ENDPOINTS}/{id}", body, settings))
 
     async def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, about: Settings | None = None
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, about: EndpointSettings | None = None
     ) -> Any:
         address = self._base + path
         try:
@@ -85,7 +85,9 @@ class Management:
 
 
 @asynccontextmanager
-async def management(config: RunPodConfig, key: str, *, timeout_s: float = 60.0) -> AsyncGenerator[Management]:
+async def management_client(
+    config: RunPodConfig, key: str, *, timeout_s: float = 60.0
+) -> AsyncGenerator[ManagementClient]:
     """A session for as long as the block runs. Raises EndpointDenied without a key."""
     if not key:
         raise EndpointDenied("There is no key for RunPod.", hint=_NEW_KEY, where="GPUDROP_RUNPOD_API_KEY")
@@ -94,7 +96,7 @@ async def management(config: RunPodConfig, key: str, *, timeout_s: float = 60.0)
     proxy = config.proxy or proxy_of_environment(config.management)
     headers = {"Accept": "application/json"}
     async with http_session(tls=trusted, timeout=timeout, compressed=True, headers=headers) as session:
-        yield Management(session, config.management, key, proxy=proxy)
+        yield ManagementClient(session, config.management, key, proxy=proxy)
 
 
 async def _text(answer: aiohttp.ClientResponse) -> str:
@@ -112,7 +114,7 @@ def _json(text: str) -> Any:
         return None
 
 
-def _refusal(status: int, data: Any, about: Settings | None, asked: str, wait: str) -> GpuDropError:
+def _refusal(status: int, data: Any, about: EndpointSettings | None, asked: str, wait: str) -> GpuDropError:
     said = str(wire.problem(data) or "")
     if about:
         said = without_secrets(said, about.container.env)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from listener.configuration.config import Config
-from listener.deploy.api import management
+from listener.deploy.api import management_client
 from listener.deploy.model import runpod_name
-from listener.deploy.planning import match
+from listener.deploy.planning import match_endpoints
 from listener.deploy.wishes import runpod_endpoints
 from manifests.errors import ConfigError
 
@@ -22,13 +22,13 @@ async def find_endpoint_ids(config: Config, key: str) -> Mapping[str, str]:
     ids = {endpoint.name: endpoint.id for endpoint in wanted if endpoint.id}
     if len(ids) == len(wanted):
         return ids
-    async with management(config.runpod, key) as api:
+    async with management_client(config.runpod, key) as api:
         there = await api.endpoints()
     missing: list[str] = []
     for endpoint in wanted:
         if endpoint.name in ids:
             continue
-        if found := match(endpoint.name, None, runpod_name(endpoint.name), there):
+        if found := match_endpoints(endpoint.name, None, runpod_name(endpoint.name), there):
             ids[endpoint.name] = found.id
         else:
             missing.append(endpoint.name)

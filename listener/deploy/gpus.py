@@ -24,5 +24,5 @@ def without_nvenc(pools: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{pool} ({NO_NVENC[pool]})" for pool in pools if pool in NO_NVENC)
 
 
-def unknown(pools: Iterable[str]) -> tuple[str, ...]:
+def unknown_gpus(pools: Iterable[str]) -> tuple[str, ...]:
     return tuple(pool for pool in pools if pool not in NVENC and pool not in NO_NVENC)

@@ -13,11 +13,11 @@ from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from listener.configuration.config import Config
-from listener.configuration.endpoints import RunPodEndpoint
-from listener.deploy.api import management
+from listener.configuration.endpoints import RunPodEndpointConfig
+from listener.deploy.api import management_client
 from listener.deploy.gpus import NVENC, without_nvenc
 from listener.deploy.model import Endpoint, runpod_name
-from listener.deploy.planning import match
+from listener.deploy.planning import match_endpoints
 from listener.deploy.wishes import runpod_endpoints
 from manifests.errors import GpuDropError
 
@@ -30,38 +30,38 @@ _RAISE_BY_HAND = "Raise max workers in RunPod's console."
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EndpointInspection:
     """`id` None: it is not on RunPod. `there` None: that, or the management API told nothing.
 
     `note` is worth knowing although all is well.
     """
 
-    endpoint: RunPodEndpoint
+    endpoint: RunPodEndpointConfig
     id: str | None
     health: Health
     there: Endpoint | None = None
     note: str = ""
 
 
-async def look_at(config: Config, key: str, *, settle_s: float = 5.0) -> tuple[Look, ...]:
+async def inspect_endpoint(config: Config, key: str, *, settle_s: float = 5.0) -> tuple[EndpointInspection, ...]:
     """In the configuration's order. What cannot be found out is told as the health of the endpoints it concerns."""
     endpoints = runpod_endpoints(config)
     if not endpoints:
         return ()
-    trouble: GpuDropError | None = None
+    problem: GpuDropError | None = None
     there: tuple[Endpoint, ...] = ()
     try:
-        async with management(config.runpod, key) as api:
+        async with management_client(config.runpod, key) as api:
             there = await api.endpoints()
     except GpuDropError as e:
-        trouble = e
-    async with calling(config, key) as client:
-        looks = [_look(endpoint, there, trouble, client, settle_s) for endpoint in endpoints]
+        problem = e
+    async with client_session(config, key) as client:
+        looks = [_look(endpoint, there, problem, client, settle_s) for endpoint in endpoints]
         return tuple(await asyncio.gather(*looks))
 
 
 @asynccontextmanager
-async def calling(config: Config, key: str) -> AsyncGenerator[RunPodClient]:
+async def client_session(config: Config, key: str) -> AsyncGenerator[RunPodClient]:
     runpod = config.runpod
     client = RunPodClient(ClientSettings(api=runpod.api, proxy=runpod.proxy, ca_file=runpod.ca_file), key=lambda: key)
     await client.start()
@@ -71,9 +71,9 @@ async def calling(config: Config, key: str) -> AsyncGenerator[RunPodClient]:
         await client.close()
 
 
-def told(endpoint: RunPodEndpoint, health: Health, there: Endpoint | None) -> Look:
+def inspection_text(endpoint: RunPodEndpointConfig, health: Health, there: Endpoint | None) -> EndpointInspection:
     """What `health` and RunPod's own settings say together."""
-    look = Look(endpoint, there.id if there else endpoint.id, health, there)
+    look = EndpointInspection(endpoint, there.id if there else endpoint.id, health, there)
     if there is None:
         return look
     settings = there.settings
@@ -88,35 +88,37 @@ def told(endpoint: RunPodEndpoint, health: Health, there: Endpoint | None) -> Lo
         return _ill(look, f"it runs on GPUs without an encoder: {', '.join(blind)}", f"Use {', '.join(NVENC)}.")
     if wanted and settings.workers_max < wanted:
         note = f"its max workers is {settings.workers_max}, not {wanted}. {_REDUCED} {raising}"
-        return Look(endpoint, look.id, health, there, note)
+        return EndpointInspection(endpoint, look.id, health, there, note)
     return look
 
 
-def _ill(look: Look, why: str, remedy: str) -> Look:
+def _ill(look: EndpointInspection, why: str, remedy: str) -> EndpointInspection:
     said = f"{why} ({look.health.detail})" if look.health.ok else why
-    return Look(look.endpoint, look.id, Health(look.endpoint.name, False, said, remedy), look.there)
+    return EndpointInspection(look.endpoint, look.id, Health(look.endpoint.name, False, said, remedy), look.there)
 
 
 async def _look(
-    endpoint: RunPodEndpoint,
+    endpoint: RunPodEndpointConfig,
     there: tuple[Endpoint, ...],
-    trouble: GpuDropError | None,
+    problem: GpuDropError | None,
     client: RunPodClient,
     settle_s: float,
-) -> Look:
-    if trouble and endpoint.id is None:
-        return Look(endpoint, None, _unwell(endpoint, trouble))
+) -> EndpointInspection:
+    if problem and endpoint.id is None:
+        return EndpointInspection(endpoint, None, _unwell(endpoint, problem))
     try:
-        found = None if trouble else match(endpoint.name, endpoint.id, runpod_name(endpoint.name), there)
+        found = None if problem else match_endpoints(endpoint.name, endpoint.id, runpod_name(endpoint.name), there)
     except GpuDropError as e:
-        return Look(endpoint, endpoint.id, _unwell(endpoint, e))
+        return EndpointInspection(endpoint, endpoint.id, _unwell(endpoint, e))
     id = found.id if found else endpoint.id
     if id is None:
-        return Look(endpoint, None, Health(endpoint.name, False, "not on RunPod yet", "Run `gpudrop deploy --apply`."))
+        return EndpointInspection(
+            endpoint, None, Health(endpoint.name, False, "not on RunPod yet", "Run `gpudrop deploy --apply`.")
+        )
     settings = RunPodSettings(endpoint.name, id, dialects().get(endpoint.dialect), settle_s=settle_s)
     (health,) = await Backend(settings, client).health()
-    return told(endpoint, health, found)
+    return inspection_text(endpoint, health, found)
 
 
-def _unwell(endpoint: RunPodEndpoint, error: GpuDropError) -> Health:
+def _unwell(endpoint: RunPodEndpointConfig, error: GpuDropError) -> Health:
     return Health(endpoint.name, False, str(error), error.info.hint)

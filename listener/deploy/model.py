@@ -23,7 +23,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EndpointSettings:
     """`pools` in order of preference, less the cards in `excluded`. `queue_delay_s` None: it scales by another rule."""
 
     name: str
@@ -40,12 +40,12 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DesiredEndpoint:
     """What config.yaml wants of one endpoint. `named` is its name there, `id` RunPod's where config.yaml gives it."""
 
     named: str
     id: str | None
-    settings: Settings
+    settings: EndpointSettings
     usd_per_s: float | None
     """None: unknown."""
 
@@ -63,7 +63,7 @@ class Endpoint:
     """`queue`: jobs wait for workers; the other kind is a load balancer. `gpu`: its workers have one."""
 
     id: str
-    settings: Settings
+    settings: EndpointSettings
     queue: bool = True
     gpu: bool = True
 

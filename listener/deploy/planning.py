@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from listener.deploy.model import Account, Container, Endpoint, Settings, Template, Wish, plain_name
-from listener.deploy.secrets import looks_secret, shown
+from listener.deploy.model import Account, Container, DesiredEndpoint, Endpoint, EndpointSettings, Template, plain_name
+from listener.deploy.secrets import looks_secret, shown_value
 from listener.deploy.wire import EndpointField
 from manifests.errors import ConfigError
 
@@ -14,7 +14,7 @@ NOTHING = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PlannedChange:
     """`field` is what is sent; `what`, `before` and `after` are for reading, without secrets."""
 
     field: EndpointField
@@ -25,52 +25,52 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class MakeTemplate:
-    wish: Wish
+    desired: DesiredEndpoint
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeTemplate:
-    wish: Wish
+    desired: DesiredEndpoint
     id: str
-    changes: tuple[Change, ...]
+    changes: tuple[PlannedChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MakeEndpoint:
     """`template_id` None: that of the template made just before."""
 
-    wish: Wish
+    desired: DesiredEndpoint
     template_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeEndpoint:
-    wish: Wish
+    desired: DesiredEndpoint
     id: str
-    changes: tuple[Change, ...]
+    changes: tuple[PlannedChange, ...]
 
 
 Step = MakeTemplate | ChangeTemplate | MakeEndpoint | ChangeEndpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledEndpoint:
     """What is to be done for one wish: first its template, then its endpoint. No steps: it is there already.
 
     `id` is RunPod's id of the endpoint; None until it is made.
     """
 
-    wish: Wish
+    desired: DesiredEndpoint
     id: str | None
     steps: tuple[Step, ...]
 
 
-def plan(wishes: Sequence[Wish], account: Account) -> tuple[Settled, ...]:
+def plan_changes(all_desired: Sequence[DesiredEndpoint], account: Account) -> tuple[SettledEndpoint, ...]:
     """Raises ConfigError when it cannot be told which endpoint is meant, or when it is of another kind."""
-    return tuple(_settle(wish, account) for wish in wishes)
+    return tuple(_settle(desired, account) for desired in all_desired)
 
 
-def match(named: str, id: str | None, name: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
+def match_endpoints(named: str, id: str | None, name: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
     """The endpoint that config.yaml's `named` stands for: by `id` where it has one, else by its `name` on RunPod."""
     if id is not None:
         found = next((each for each in endpoints if each.id == id), None)
@@ -91,7 +91,7 @@ def match(named: str, id: str | None, name: str, endpoints: Iterable[Endpoint]) 
     return alike[0] if alike else None
 
 
-def endpoint_changes(there: Settings, wanted: Settings) -> tuple[Change, ...]:
+def endpoint_changes(there: EndpointSettings, wanted: EndpointSettings) -> tuple[PlannedChange, ...]:
     """What differs, field by field. The name does not count: it is how an endpoint was found, or the user's."""
     pairs: tuple[tuple[EndpointField, str, str, str], ...] = (
         ("gpus", "gpus", _listed(there.pools), _listed(wanted.pools)),
@@ -107,7 +107,7 @@ def endpoint_changes(there: Settings, wanted: Settings) -> tuple[Change, ...]:
     return (*container_changes(there.container, wanted.container), *_differing(pairs))
 
 
-def container_changes(there: Container, wanted: Container) -> tuple[Change, ...]:
+def container_changes(there: Container, wanted: Container) -> tuple[PlannedChange, ...]:
     pairs: tuple[tuple[EndpointField, str, str, str], ...] = (
         ("image", "image", there.image or NOTHING, wanted.image),
         ("disk", "container_disk_gb", str(there.disk_gb), str(wanted.disk_gb)),
@@ -117,58 +117,58 @@ def container_changes(there: Container, wanted: Container) -> tuple[Change, ...]
     return (*_differing(pairs), *_env_changes(there.env, wanted.env))
 
 
-def _settle(wish: Wish, account: Account) -> Settled:
-    template = _template(wish, account.templates)
-    endpoint = match(wish.named, wish.id, wish.settings.name, account.endpoints)
+def _settle(desired: DesiredEndpoint, account: Account) -> SettledEndpoint:
+    template = _template(desired, account.templates)
+    endpoint = match_endpoints(desired.named, desired.id, desired.settings.name, account.endpoints)
     steps: list[Step] = []
     if template is None:
         # An endpoint that is there took its template's settings as it was made, and needs it no more.
         if endpoint is None:
-            steps.append(MakeTemplate(wish))
-    elif changes := container_changes(template.container, wish.settings.container):
-        steps.append(ChangeTemplate(wish, template.id, changes))
+            steps.append(MakeTemplate(desired))
+    elif changes := container_changes(template.container, desired.settings.container):
+        steps.append(ChangeTemplate(desired, template.id, changes))
     if endpoint is None:
-        steps.append(MakeEndpoint(wish, template.id if template else None))
-        return Settled(wish, None, tuple(steps))
-    _same_kind(wish, endpoint)
-    if changes := endpoint_changes(endpoint.settings, wish.settings):
-        steps.append(ChangeEndpoint(wish, endpoint.id, changes))
-    return Settled(wish, endpoint.id, tuple(steps))
+        steps.append(MakeEndpoint(desired, template.id if template else None))
+        return SettledEndpoint(desired, None, tuple(steps))
+    _same_kind(desired, endpoint)
+    if changes := endpoint_changes(endpoint.settings, desired.settings):
+        steps.append(ChangeEndpoint(desired, endpoint.id, changes))
+    return SettledEndpoint(desired, endpoint.id, tuple(steps))
 
 
-def _template(wish: Wish, templates: Iterable[Template]) -> Template | None:
-    found = next((each for each in templates if each.name == wish.settings.name), None)
+def _template(desired: DesiredEndpoint, templates: Iterable[Template]) -> Template | None:
+    found = next((each for each in templates if each.name == desired.settings.name), None)
     if found and not found.serverless:
         raise ConfigError(
-            f"{wish.named}: the template {found.name} on RunPod is one for pods.",
+            f"{desired.named}: the template {found.name} on RunPod is one for pods.",
             hint="Rename or delete it in RunPod's console; then run this again.",
-            where=f"endpoints: {wish.named}",
+            where=f"endpoints: {desired.named}",
         )
     return found
 
 
-def _same_kind(wish: Wish, endpoint: Endpoint) -> None:
+def _same_kind(desired: DesiredEndpoint, endpoint: Endpoint) -> None:
     if endpoint.queue and endpoint.gpu:
         return
     kind = "has no GPU" if endpoint.queue else "is a load balancer without a queue"
     raise ConfigError(
-        f"{wish.named}: the endpoint {endpoint.name} ({endpoint.id}) {kind}, and RunPod cannot change that.",
+        f"{desired.named}: the endpoint {endpoint.name} ({endpoint.id}) {kind}, and RunPod cannot change that.",
         hint="Delete it in RunPod's console, or give the endpoint another name in config.yaml.",
-        where=f"endpoints: {wish.named}",
+        where=f"endpoints: {desired.named}",
     )
 
 
-def _differing(pairs: Iterable[tuple[EndpointField, str, str, str]]) -> list[Change]:
-    return [Change(*pair) for pair in pairs if pair[2] != pair[3]]
+def _differing(pairs: Iterable[tuple[EndpointField, str, str, str]]) -> list[PlannedChange]:
+    return [PlannedChange(*pair) for pair in pairs if pair[2] != pair[3]]
 
 
-def _env_changes(there: Mapping[str, str], wanted: Mapping[str, str]) -> list[Change]:
+def _env_changes(there: Mapping[str, str], wanted: Mapping[str, str]) -> list[PlannedChange]:
     names = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
-    return [Change("env", f"env.{name}", *_env_shown(name, there.get(name), wanted.get(name))) for name in names]
+    return [PlannedChange("env", f"env.{name}", *_env_shown(name, there.get(name), wanted.get(name))) for name in names]
 
 
 def _env_shown(name: str, before: str | None, after: str | None) -> tuple[str, str]:
-    texts = [NOTHING if value is None else shown(name, value) or '""' for value in (before, after)]
+    texts = [NOTHING if value is None else shown_value(name, value) or '""' for value in (before, after)]
     if before and after and looks_secret(name, before) and looks_secret(name, after):
         texts[1] = "(another, hidden)"
     return texts[0], texts[1]

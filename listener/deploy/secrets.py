@@ -29,7 +29,7 @@ def looks_secret(name: str, value: str) -> bool:
     return bool(_NAMES.search(name) or _VALUES.search(value) or _RANDOM.fullmatch(value))
 
 
-def shown(name: str, value: str) -> str:
+def shown_value(name: str, value: str) -> str:
     return "(hidden)" if looks_secret(name, value) else value
 
 

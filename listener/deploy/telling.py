@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from listener.deploy.applying import Done
-from listener.deploy.model import Container, Settings, Wish
+from listener.deploy.applying import AppliedChange
+from listener.deploy.model import Container, DesiredEndpoint, EndpointSettings
 from listener.deploy.planning import (
     NOTHING,
-    Change,
     ChangeEndpoint,
     ChangeTemplate,
     MakeEndpoint,
     MakeTemplate,
-    Settled,
+    PlannedChange,
+    SettledEndpoint,
     Step,
     container_changes,
     endpoint_changes,
@@ -27,7 +27,7 @@ _STYLES = {"+": "green", "~": "yellow", "!": "yellow", "=": "dim"}
 _BARE = Container(image="", disk_gb=0)
 
 
-class Teller:
+class PlanRenderer:
     """Plain where the output is no terminal; lines are never cut or wrapped."""
 
     def __init__(self, console: Console) -> None:
@@ -40,30 +40,30 @@ class Teller:
         for note in notes:
             self.say(f"! {note}", mark="!")
 
-    def settled(self, settled: Settled) -> None:
-        wish = settled.wish
-        self.say(f"{wish.named} ({wish.settings.name}{f', {settled.id}' if settled.id else ''}): {cost(wish)}")
+    def settled(self, settled: SettledEndpoint) -> None:
+        desired = settled.desired
+        self.say(f"{desired.named} ({desired.settings.name}{f', {settled.id}' if settled.id else ''}): {cost(desired)}")
         for step in settled.steps:
-            for line in difference(step):
+            for line in plan_difference(step):
                 self.say(f"  {line}", mark=line[0])
         if not settled.steps:
             self.say("  nothing to do")
 
-    def done(self, done: Done) -> None:
+    def done(self, done: AppliedChange) -> None:
         self.say(f"done: {named(done.step)} ({done.id})")
         for change in done.unlike:
             self.say(f"  ! RunPod keeps {change.what} {change.before}, though it was told {change.after}", mark="!")
 
-    def where(self, settled: Settled, id: str) -> None:
+    def where(self, settled: SettledEndpoint, id: str) -> None:
         """What config.yaml needs now."""
-        wish = settled.wish
-        found = "as config.yaml says" if wish.id else f"found by its name; or write `id: {id}` in config.yaml"
-        self.say(f"{wish.named}: endpoint {id}, {found}")
+        desired = settled.desired
+        found = "as config.yaml says" if desired.id else f"found by its name; or write `id: {id}` in config.yaml"
+        self.say(f"{desired.named}: endpoint {id}, {found}")
 
 
 def named(step: Step) -> str:
     """ "make the template gpudrop-whisper" """
-    name = step.wish.settings.name
+    name = step.desired.settings.name
     match step:
         case MakeTemplate():
             return f"make the template {name}"
@@ -75,7 +75,7 @@ def named(step: Step) -> str:
             return f"change the endpoint {name}"
 
 
-def difference(step: Step) -> Iterator[str]:
+def plan_difference(step: Step) -> Iterator[str]:
     """ "+ make …" and every setting, or "~ change …" and every difference."""
     mark = "~" if isinstance(step, ChangeTemplate | ChangeEndpoint) else "+"
     yield f"{mark} {named(step)}"
@@ -84,17 +84,17 @@ def difference(step: Step) -> Iterator[str]:
         yield f"{mark}   {change.what}: {value}"
 
 
-def cost(wish: Wish) -> str:
+def cost(desired: DesiredEndpoint) -> str:
     """ "$0.00031/s a worker, at most $3.35 an hour (3 workers)" """
-    workers = wish.settings.workers_max
-    if wish.usd_per_s is None:
+    workers = desired.settings.workers_max
+    if desired.usd_per_s is None:
         return "price unknown (give `price` or `gpu`)"
-    most = wish.usd_per_s * workers * 3600
-    return f"${wish.usd_per_s:.10g}/s a worker, at most ${most:.2f} an hour ({workers} worker{'s'[: workers != 1]})"
+    most = desired.usd_per_s * workers * 3600
+    return f"${desired.usd_per_s:.10g}/s a worker, at most ${most:.2f} an hour ({workers} worker{'s'[: workers != 1]})"
 
 
-def _changes(step: Step) -> Sequence[Change]:
-    settings = step.wish.settings
+def _changes(step: Step) -> Sequence[PlannedChange]:
+    settings = step.desired.settings
     match step:
         case ChangeTemplate(changes=changes) | ChangeEndpoint(changes=changes):
             return changes
@@ -104,13 +104,13 @@ def _changes(step: Step) -> Sequence[Change]:
             return [_new(change) for change in endpoint_changes(_nothing(settings), settings)]
 
 
-def _new(change: Change) -> Change:
-    return Change(change.field, change.what, NOTHING, change.after)
+def _new(change: PlannedChange) -> PlannedChange:
+    return PlannedChange(change.field, change.what, NOTHING, change.after)
 
 
-def _nothing(settings: Settings) -> Settings:
+def _nothing(settings: EndpointSettings) -> EndpointSettings:
     """No setting of it is like one of `settings`, but the container: that comes from the template."""
-    return Settings(
+    return EndpointSettings(
         name="",
         container=settings.container,
         pools=(),

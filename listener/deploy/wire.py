@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from listener.deploy.model import Account, Container, Endpoint, Settings, Template
+from listener.deploy.model import Account, Container, Endpoint, EndpointSettings, Template
 from manifests.errors import EndpointUnavailable
 
 TEMPLATES = "/templates"
@@ -61,7 +61,7 @@ class _Scaling(_Read):
     queue_delay: float | None = None
 
 
-class _Endpoint(_Container):
+class _EndpointFields(_Container):
     id: str
     name: str
     type: str = "QUEUE"
@@ -74,7 +74,7 @@ class _Endpoint(_Container):
 
     def endpoint(self) -> Endpoint:
         gpu = self.gpu or _Gpu()
-        settings = Settings(
+        settings = EndpointSettings(
             name=self.name,
             container=self.read(),
             pools=gpu.pools,
@@ -95,7 +95,7 @@ class _Templates(_Read):
 
 
 class _Endpoints(_Read):
-    endpoints: tuple[_Endpoint, ...]
+    endpoints: tuple[_EndpointFields, ...]
 
 
 class Problem(_Read):
@@ -122,7 +122,7 @@ def endpoints(data: Any) -> tuple[Endpoint, ...]:
 
 
 def endpoint(data: Any) -> Endpoint:
-    return _read(_Endpoint, data).endpoint()
+    return _read(_EndpointFields, data).endpoint()
 
 
 def account(templates_data: Any, endpoints_data: Any) -> Account:
@@ -142,7 +142,7 @@ def new_template(name: str, container: Container) -> dict[str, Any]:
     return {"name": name, "serverless": True, "public": False, "startSsh": False, "startJupyter": False, **body}
 
 
-def new_endpoint(settings: Settings, template_id: str) -> dict[str, Any]:
+def new_endpoint(settings: EndpointSettings, template_id: str) -> dict[str, Any]:
     """The container comes from the template. Every default is written out: the API's differ from the console's."""
     fields: set[EndpointField] = {"gpus", "workers", "queue_delay", "flashboot", "volumes", "timeout"}
     body = endpoint_body(settings, fields)
@@ -161,7 +161,7 @@ def container_body(container: Container, fields: Set[EndpointField]) -> dict[str
     return {name: value for name, value in whole.items() if name in fields}
 
 
-def endpoint_body(settings: Settings, fields: Set[EndpointField]) -> dict[str, Any]:
+def endpoint_body(settings: EndpointSettings, fields: Set[EndpointField]) -> dict[str, Any]:
     """The part of `settings` that `fields` name. Pools and excluded cards are one selection, replaced together."""
     gpu: dict[str, Any] = {"pools": list(settings.pools)}
     if settings.excluded:

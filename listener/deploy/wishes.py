@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from listener.configuration.config import Config
-from listener.configuration.endpoints import DeployConfig, EndpointConfig, RunPodEndpoint
-from listener.deploy.gpus import MOST_POOLS, NVENC, unknown, without_nvenc
-from listener.deploy.model import Container, Settings, Wish, runpod_name
+from listener.configuration.endpoints import DeployConfig, EndpointConfig, RunPodEndpointConfig
+from listener.deploy.gpus import MOST_POOLS, NVENC, unknown_gpus, without_nvenc
+from listener.deploy.model import Container, DesiredEndpoint, EndpointSettings, runpod_name
 from listener.deploy.secrets import looks_secret
 from manifests.errors import ConfigError
 
@@ -15,7 +15,7 @@ _LONGEST_IDLE_S = 3600
 _SHORTEST_DELAY_S = 0.5
 
 
-def wishes_of(config: Config, only: str = "") -> tuple[Wish, ...]:
+def desired_of(config: Config, only: str = "") -> tuple[DesiredEndpoint, ...]:
     """Of the endpoint `only`, or of all that have `deploy`. Raises ConfigError for what RunPod could not do."""
     endpoints = [e for e in runpod_endpoints(config) if e.deploy]
     if only and only not in [e.name for e in endpoints]:
@@ -31,11 +31,11 @@ def wishes_of(config: Config, only: str = "") -> tuple[Wish, ...]:
             hint="Give an endpoint of kind runpod `deploy: {image: …, gpus: [ADA_24]}`; see the README.",
             where="endpoints",
         )
-    return tuple(_wish(e, e.deploy, config) for e in endpoints if e.deploy and only in ("", e.name))
+    return tuple(_desired(e, e.deploy, config) for e in endpoints if e.deploy and only in ("", e.name))
 
 
-def runpod_endpoints(config: Config) -> tuple[RunPodEndpoint, ...]:
-    return tuple(e for e in config.endpoints if isinstance(e, RunPodEndpoint))
+def runpod_endpoints(config: Config) -> tuple[RunPodEndpointConfig, ...]:
+    return tuple(e for e in config.endpoints if isinstance(e, RunPodEndpointConfig))
 
 
 def price_of(endpoint: EndpointConfig, prices: Mapping[str, float]) -> float | None:
@@ -44,7 +44,7 @@ def price_of(endpoint: EndpointConfig, prices: Mapping[str, float]) -> float | N
         return endpoint.price
     if endpoint.gpu is not None:
         return prices.get(endpoint.gpu)
-    pools = pools_of(endpoint.deploy) if isinstance(endpoint, RunPodEndpoint) and endpoint.deploy else ()
+    pools = pools_of(endpoint.deploy) if isinstance(endpoint, RunPodEndpointConfig) and endpoint.deploy else ()
     known = [prices[pool] for pool in pools if pool in prices]
     return max(known) if known and len(known) == len(pools) else None
 
@@ -53,7 +53,7 @@ def pools_of(deploy: DeployConfig) -> tuple[str, ...]:
     return tuple(gpu for gpu in deploy.gpus if not gpu.startswith("-"))
 
 
-def nvenc_refusal(endpoint: RunPodEndpoint) -> ConfigError | None:
+def nvenc_refusal(endpoint: RunPodEndpointConfig) -> ConfigError | None:
     """Why `endpoint` cannot do what its capabilities say on the GPUs it is given."""
     if "nvenc" not in endpoint.capabilities:
         return None
@@ -68,39 +68,42 @@ def nvenc_refusal(endpoint: RunPodEndpoint) -> ConfigError | None:
     )
 
 
-def odd_about(config: Config, wishes: Sequence[Wish]) -> tuple[str, ...]:
+def oddities_of(config: Config, all_desired: Sequence[DesiredEndpoint]) -> tuple[str, ...]:
     """What may be meant as it stands, but is worth a look."""
     capabilities = {e.name: e.capabilities for e in runpod_endpoints(config)}
     notes: list[str] = []
-    for wish in wishes:
-        settings = wish.settings
+    for desired in all_desired:
+        settings = desired.settings
         for name, value in settings.container.env.items():
             if looks_secret(name, value):
                 notes.append(
-                    f"{wish.named}: env.{name} looks like a secret, and whoever can see the endpoint can read it. Keep"
+                    f"{desired.named}: env.{name} looks like a secret, and whoever can see the endpoint can "
+                    f"read it. Keep"
                     f" it in RunPod's secrets and write '{{{{ RUNPOD_SECRET_name }}}}' here."
                 )
         if len(settings.pools) > MOST_POOLS:
-            notes.append(f"{wish.named}: RunPod uses at most {MOST_POOLS} GPU pools; {len(settings.pools)} are given.")
-        if "nvenc" in capabilities[wish.named] and (strange := unknown(settings.pools)):
-            notes.append(f"{wish.named}: whether {', '.join(strange)} can encode video is not known here.")
-        if settings.workers_max == 0:
-            notes.append(f"{wish.named}: workers.max is 0, so no job will run there.")
-        if settings.workers_min and wish.usd_per_s:
-            cost = settings.workers_min * wish.usd_per_s * 86400
             notes.append(
-                f"{wish.named}: workers.min {settings.workers_min} costs up to ${cost:.2f} a day without a job."
+                f"{desired.named}: RunPod uses at most {MOST_POOLS} GPU pools; {len(settings.pools)} are given."
+            )
+        if "nvenc" in capabilities[desired.named] and (strange := unknown_gpus(settings.pools)):
+            notes.append(f"{desired.named}: whether {', '.join(strange)} can encode video is not known here.")
+        if settings.workers_max == 0:
+            notes.append(f"{desired.named}: workers.max is 0, so no job will run there.")
+        if settings.workers_min and desired.usd_per_s:
+            cost = settings.workers_min * desired.usd_per_s * 86400
+            notes.append(
+                f"{desired.named}: workers.min {settings.workers_min} costs up to ${cost:.2f} a day without a job."
             )
         if not settings.flashboot:
-            notes.append(f"{wish.named}: FlashBoot is off, so every start of a worker is slow.")
+            notes.append(f"{desired.named}: FlashBoot is off, so every start of a worker is slow.")
     return tuple(notes)
 
 
-def _wish(endpoint: RunPodEndpoint, deploy: DeployConfig, config: Config) -> Wish:
+def _desired(endpoint: RunPodEndpointConfig, deploy: DeployConfig, config: Config) -> DesiredEndpoint:
     if refusal := nvenc_refusal(endpoint):
         raise refusal
     _check(endpoint.name, deploy)
-    settings = Settings(
+    settings = EndpointSettings(
         name=runpod_name(endpoint.name),
         container=Container(deploy.image, deploy.container_disk_gb, dict(deploy.env), deploy.registry_auth),
         pools=pools_of(deploy),
@@ -113,7 +116,7 @@ def _wish(endpoint: RunPodEndpoint, deploy: DeployConfig, config: Config) -> Wis
         volumes=frozenset((deploy.volume,) if deploy.volume else ()),
         timeout_ms=round((endpoint.timeout or config.task_timeout) * 1000),
     )
-    return Wish(endpoint.name, endpoint.id, settings, price_of(endpoint, config.known_prices))
+    return DesiredEndpoint(endpoint.name, endpoint.id, settings, price_of(endpoint, config.known_prices))
 
 
 def _check(name: str, deploy: DeployConfig) -> None:

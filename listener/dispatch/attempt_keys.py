@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 
 from gpu_dispatch.seals import attempt_key
 from listener.ledger.jobs import JobLedger
-from listener.ledger.secrets import FORMER_S, Secret
+from listener.ledger.secrets import FORMER_S, SecretSpec
 
 
 class AttemptKeys:
     """`secrets` gives the one in force and those that it replaced, newest first; `clock` gives epoch seconds."""
 
     def __init__(
-        self, secrets: Callable[[], Awaitable[tuple[Secret, ...]]], jobs: JobLedger, clock: Callable[[], float]
+        self, secrets: Callable[[], Awaitable[tuple[SecretSpec, ...]]], jobs: JobLedger, clock: Callable[[], float]
     ) -> None:
         self._secrets = secrets
         self._jobs = jobs

@@ -17,7 +17,7 @@ from listener.defects import DEFECT
 from listener.dispatch.claims import ClaimStore, may_be_stored
 from listener.dispatch.dispatcher import Dispatcher
 from listener.dispatch.output_sizes import OutputSizes
-from listener.dispatch.request import NOBODY_BEGAN, AttemptResult, JobRequest, not_served
+from listener.dispatch.request import NOBODY_BEGAN, AttemptResult, JobRequest, store_not_served
 from listener.dispatch.supervisor import AttemptSupervisor
 from listener.dispatch.task_builder import MultipartUploads
 from listener.dispatch.tracked_jobs import ActiveAttempt
@@ -76,7 +76,7 @@ class Attempts:
         await self._uploads.end(attempt.request)
         if attempt.last:
             await self._outputs.clean(attempt.request, attempt.since)
-        unserved = attempt.last is not None and not_served(error, attempt.request)
+        unserved = attempt.last is not None and store_not_served(error, attempt.request)
         if unserved and attempt.claims:
             # Whoever may not write this may not be served either: another attempt would be paid for in vain.
             await self._claims.revoke(attempt.request, attempt.number)

@@ -10,7 +10,8 @@ from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.task import GpuResult
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.request import JobRequest
-from listener.ledger.jobs import JobRow, Limits, Refusal
+from listener.ledger.job_rows import JobRow
+from listener.ledger.reserving import QuotaLimits, QuotaRefusal
 from manifests.errors import BudgetExceeded, ErrorInfo, TaskTimedOut
 
 _NEARLY = 0.9
@@ -26,10 +27,10 @@ class Budgets:
     per_day: float | None = None
     """None: no limit."""
 
-    def limits(self, request: JobRequest, spec: EndpointSpec) -> Limits:
+    def limits(self, request: JobRequest, spec: EndpointSpec) -> QuotaLimits:
         """What a job at `spec` must stay below; one that costs nothing has no budget."""
         free = spec.usd_per_s == 0
-        return Limits(spec.concurrency, None if free else request.day_usd, None if free else self.per_day)
+        return QuotaLimits(spec.concurrency, None if free else request.day_usd, None if free else self.per_day)
 
     def seconds(self, spec: EndpointSpec, at_most_s: float) -> float:
         """How long a job may work at `spec`."""
@@ -83,7 +84,7 @@ def dollars(usd: float) -> str:
     return f"${usd:,.{decimals}f}"
 
 
-def never_enough(row: JobRow, refusal: Refusal) -> BudgetExceeded | None:
+def never_enough(row: JobRow, refusal: QuotaRefusal) -> BudgetExceeded | None:
     """For a job that no day's budget covers: waiting would not help."""
     if row.estimate_usd <= refusal.limit:
         return None
@@ -94,7 +95,7 @@ def never_enough(row: JobRow, refusal: Refusal) -> BudgetExceeded | None:
     )
 
 
-def used_up(request: JobRequest, refusal: Refusal) -> str:
+def used_up(request: JobRequest, refusal: QuotaRefusal) -> str:
     """Why a job waits, and until when."""
     whose = f"trigger {request.trigger}" if refusal.reason == "trigger_budget" else "all runs"
     until = datetime.fromtimestamp(refusal.until, UTC)

@@ -23,11 +23,11 @@ from gpu_dispatch.task import ClaimUrls, GpuResult, TranscribeParams
 from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.outcomes import read_result
 from listener.dispatch.request import JobRequest
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from listener.process_pool import ProcessPool
 from listener.store import JobLinks, JobObjects, Store
 from manifests.errors import InputTooLarge, StoreUnavailable
-from manifests.words import plain
+from manifests.words import plain_text
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
@@ -51,7 +51,7 @@ class ClaimStore:
         store: Store,
         pool: ProcessPool,
         keys: AttemptKeys,
-        patience: Patience,
+        outages: OutageRetry,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -59,7 +59,7 @@ class ClaimStore:
         self._store = store
         self._pool = pool
         self._keys = keys
-        self._patience = patience
+        self._outages = outages
         self._clock = clock
 
     async def claim_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> ClaimUrls:
@@ -90,20 +90,20 @@ class ClaimStore:
 
     async def holder(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is; None while nobody has begun, and when it is ours."""
-        claim = await self._patience.patiently(self._claim, request, attempt)
+        claim = await self._outages.retry(self._claim, request, attempt)
         return None if claim and claim.withdrawn else claim
 
     async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
         """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""
-        return await self._patience.patiently(self._settle, request, attempt)
+        return await self._outages.retry(self._settle, request, attempt)
 
     async def revoke(self, request: JobRequest, attempt: int) -> None:
         """No job of this attempt begins after this, and one that works notices and stops."""
-        await self._patience.patiently(self.withdraw, request.bucket, request.task_id, attempt)
+        await self._outages.retry(self.withdraw, request.bucket, request.task_id, attempt)
 
     async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
         """What the worker left; None while it has left nothing, or nothing about this task."""
-        return await self._patience.patiently(self._answer, request, attempt)
+        return await self._outages.retry(self._answer, request, attempt)
 
     async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
         """As `revoke`, tried once, for who has no request any more."""
@@ -144,7 +144,7 @@ class ClaimStore:
             return None
         result = await read_result(vouched, self._pool)
         if result and result.task_id != request.task_id:
-            log.warning("answer_not_believed", run_id=request.run_id, key=key, task=plain(result.task_id, 200))
+            log.warning("answer_not_believed", run_id=request.run_id, key=key, task=plain_text(result.task_id, 200))
             return None
         return result
 

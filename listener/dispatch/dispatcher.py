@@ -9,7 +9,7 @@ from listener.dispatch.endpoint_pool import EndpointPool
 from listener.dispatch.request import AttemptResult, JobRequest
 from listener.dispatch.scheduler import Scheduler
 from listener.dispatch.submission import JobRecovery, SubmittedJob, Submitter
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from manifests.errors import EndpointDenied, EndpointUnavailable, JobLost, SubmitUnknown, TaskRefused
 
 
@@ -22,13 +22,13 @@ class Dispatcher:
         scheduler: Scheduler,
         submitter: Submitter,
         recovery: JobRecovery,
-        patience: Patience,
+        outages: OutageRetry,
     ) -> None:
         self._pool = pool
         self._scheduler = scheduler
         self._submitter = submitter
         self._recovery = recovery
-        self._patience = patience
+        self._outages = outages
 
     async def begin(
         self, request: JobRequest, attempt: int, before: tuple[AttemptResult, ...]
@@ -41,7 +41,7 @@ class Dispatcher:
         if known := await self._recovery.resume(request, attempt):
             return known
         last = before[-1] if before else None
-        await self._patience.patiently(self._scheduler.admit, request, first=last is None)
+        await self._outages.retry(self._scheduler.admit, request, first=last is None)
         if last and last.job and last.error and not last.nobody_began:
             restarted = await self._restart(request, attempt, last.job)
             if restarted:
@@ -61,7 +61,7 @@ class Dispatcher:
         the same, the claim tells once it begins.
         """
         never = used | self._pool.unclaimed
-        placement = await self._patience.patiently(self._scheduler.place_now, request, attempt, 2, never)
+        placement = await self._outages.retry(self._scheduler.place_now, request, attempt, 2, never)
         if placement is None:
             return None
         try:
@@ -74,7 +74,7 @@ class Dispatcher:
         """The first job of an attempt, taken by an endpoint; by one in `avoid` only when no other takes it now."""
         refusing: frozenset[str] = frozenset()
         while True:
-            sent = await self._patience.patiently(self._try_once, request, attempt, avoid, refusing)
+            sent = await self._outages.retry(self._try_once, request, attempt, avoid, refusing)
             if isinstance(sent, SubmittedJob):
                 return sent
             refusing |= sent
@@ -106,7 +106,7 @@ class Dispatcher:
         if backend is None or backend.claims or not backend.durable:
             return None
         others = self._pool.names - {failed.backend}
-        placement = await self._patience.patiently(self._scheduler.place, request, attempt, 1, others)
+        placement = await self._outages.retry(self._scheduler.place, request, attempt, 1, others)
         if placement.row.endpoint == failed.backend:
             job = await self._submitter.record(placement.row, backend, failed)
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from gpu_dispatch.backend import GpuBackend, Health
-from gpu_dispatch.endpoints import EndpointSpec, Nowhere, Standing, Verdict, choose
+from gpu_dispatch.endpoints import CircuitBreaker, EndpointSpec, NoEndpoint, Verdict, choose_endpoint
 from gpu_dispatch.task import TaskParams
 from manifests.error_groups import gathered
 from manifests.errors import EndpointDenied, GpuDropError
@@ -59,7 +59,7 @@ class EndpointPool:
         rng: random.Random,
     ) -> None:
         self._places = {place.spec.name: place for place in places}
-        self._standings = {name: Standing() for name in self._places}
+        self._standings = {name: CircuitBreaker() for name in self._places}
         self._removed: dict[RemovedEndpoint, GpuBackend] = {}
         self._build_removed = removed
         self._open = Counter[str]()
@@ -123,11 +123,11 @@ class EndpointPool:
             self._removed[endpoint] = self._build_removed(endpoint)
         return self._removed[endpoint]
 
-    def choose(self, params: TaskParams, avoid: frozenset[str]) -> EndpointSpec | Nowhere:
+    def choose(self, params: TaskParams, avoid: frozenset[str]) -> EndpointSpec | NoEndpoint:
         """`avoid` names endpoints that must not get this task."""
-        return choose(
+        return choose_endpoint(
             [place.spec for place in self._places.values()],
-            {name: standing.state(self._open[name]) for name, standing in self._standings.items()},
+            {name: breaker.state(self._open[name]) for name, breaker in self._standings.items()},
             capability=params.capability,
             avoid=avoid,
             refusals={name: place.backend.refusal(params) for name, place in self._places.items()},
@@ -152,10 +152,10 @@ class EndpointPool:
 
     def refused(self, name: str, error: GpuDropError) -> None:
         """It did not take a task. One that denied us gets none before it is well again."""
-        standing = self._standings[name].refused(str(error), self._now())
+        breaker = self._standings[name].refused(str(error), self._now())
         if isinstance(error, EndpointDenied):
-            standing = standing.told("dead", f"{error} {error.info.hint}".strip())
-        self._standings[name] = standing
+            breaker = breaker.told("dead", f"{error} {error.info.hint}".strip())
+        self._standings[name] = breaker
         log.warning("endpoint_refused", endpoint=name, code=error.info.code, error=str(error), hint=error.info.hint)
 
     async def start(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpu_dispatch.task import Img2VidParams
 from handlers.base import PlannedTask
-from listener.ledger.jobs import JobRow
+from listener.ledger.job_rows import JobRow
 
 UNKNOWN = 0.0
 """Units of work that only the worker can know."""

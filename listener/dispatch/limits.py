@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.waiting import Backoff
-from listener.ledger.jobs import Starts
+from listener.ledger.jobs import TaskStarts
 from manifests.errors import TooManyStarts
 
 LONGEST_QUEUE_S = 6 * 3600.0
@@ -76,7 +76,7 @@ def most_starts(waits_s: float) -> int:
     return max(LEAST_BOUND, round(_MARGIN * waits_s / PACE.cap_s))
 
 
-def next_start(starts: Starts, waits_s: float) -> float:
+def next_start(starts: TaskStarts, waits_s: float) -> float:
     """When the next start may be made, in epoch seconds. Raises TooManyStarts when there may be none."""
     if starts.count >= most_starts(waits_s):
         raise TooManyStarts(

@@ -112,7 +112,7 @@ def _lasts_s(report: LinkReport) -> float:
     return inf if report.narrowed else SAFE_S
 
 
-def unsafe(block: LinkBlock) -> LinksUnsafe:
+def links_unsafe(block: LinkBlock) -> LinksUnsafe:
     return LinksUnsafe(
         f"No task was sent to {', '.join(sorted(block.names))}: {block.why}.",
         hint=block.hint or "See `gpudrop check`.",

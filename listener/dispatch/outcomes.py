@@ -9,7 +9,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.believed import believed
+from gpu_dispatch.believed import validated_result
 from gpu_dispatch.packed import packed
 from gpu_dispatch.task import GpuResult, Payload, TranscribeParams, Videos, result_from_json
 from handlers.base import PlannedTask
@@ -51,7 +51,7 @@ def result_of(data: bytes) -> GpuResult | None:
         result = result_from_json(data)
     except ValidationError:
         return None
-    return packed(believed(result)) if result else None
+    return packed(validated_result(result)) if result else None
 
 
 def status_of(answer: GpuResult) -> JobStatus:

@@ -10,10 +10,10 @@ import structlog
 
 from gpu_dispatch.output_sizes import largest_clip, largest_from
 from gpu_dispatch.task import MAX_INPUT_BYTES, Img2VidParams
-from gpu_dispatch.transfer.together import all_of
+from gpu_dispatch.transfer.together import gather_transfers
 from handlers.base import PlannedTask
 from listener.dispatch.request import JobRequest
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from listener.store import ObjectMeta, Store
 from manifests.errors import GpuDropError, ResourceExhausted
 
@@ -28,7 +28,7 @@ class OutputSizes:
     """Looks at what the attempts at a task wrote."""
 
     store: Store
-    patience: Patience
+    outages: OutageRetry
     most: int = 0
     """Bytes any output may have; 0: what its inputs allow."""
     max_input_bytes: int = MAX_INPUT_BYTES
@@ -37,7 +37,7 @@ class OutputSizes:
     async def check(self, request: JobRequest, since: float) -> None:
         """Raises ResourceExhausted for an output that is larger than it may be. It is removed where it was written
         `since` then (epoch seconds), and so by this attempt."""
-        await self.patience.patiently(self._check, request, since)
+        await self.outages.retry(self._check, request, since)
 
     async def _check(self, request: JobRequest, since: float) -> None:
         large = await self._larger_than_allowed(request)
@@ -67,7 +67,7 @@ class OutputSizes:
 
         targets = request.task.outputs
         sizes = self.largest(request.task) if targets else {}
-        await all_of(partial(look, target.key, sizes[target.name]) for target in targets)
+        await gather_transfers(partial(look, target.key, sizes[target.name]) for target in targets)
         return found
 
     async def _remove(self, request: JobRequest, metas: Sequence[ObjectMeta], since: float) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from gpu_dispatch.fair_queue import FairQueue, Path
 from listener.dispatch.request import JobRequest
-from listener.fair_shares import path_of, share_of
-from listener.signals import Ends
+from listener.fair_shares import share_of, share_path
+from listener.signals import Cancellations
 
 LONGEST_S = 60.0
 """A budget may be raised, a job may end cheaper than thought: nobody waits longer without asking again."""
@@ -23,8 +23,8 @@ WaitObserver = Callable[[JobRequest, Sequence[str]], None]
 class ParkedTasks:
     """Counts the tasks that wait, by share, and wakes each when its time has come or its run is to end."""
 
-    def __init__(self, ends: Ends, observer: WaitObserver) -> None:
-        self._ends = ends
+    def __init__(self, cancellations: Cancellations, observer: WaitObserver) -> None:
+        self._cancellations = cancellations
         self._observer = observer
         self._counts = Counter[str]()
         self._turns = PlaceTurns()
@@ -44,7 +44,7 @@ class ParkedTasks:
 
     def check(self, request: JobRequest) -> None:
         """Raises what ends the run."""
-        self._ends.check(request.run_id)
+        self._cancellations.check(request.run_id)
 
     def resumed(self, request: JobRequest) -> None:
         """It waits no longer."""
@@ -53,7 +53,7 @@ class ParkedTasks:
     @contextmanager
     def waiter(self, request: JobRequest) -> Generator[Waiter]:
         """A task that may come to wait inside; afterwards it has a place, or waits no longer."""
-        waiter = Waiter(self._turns, path_of(share_of(request.bucket, request.key)))
+        waiter = Waiter(self._turns, share_path(share_of(request.bucket, request.key)))
         try:
             yield waiter
         finally:
@@ -66,7 +66,7 @@ class ParkedTasks:
         self._observer(request, reasons)
         share = share_of(request.bucket, request.key)
         self._counts[share] += 1
-        ended = asyncio.create_task(self._ends.wait(request.run_id))
+        ended = asyncio.create_task(self._cancellations.wait(request.run_id))
         come = asyncio.create_task((until or asyncio.Event()).wait())
         try:
             timeout = min(max(for_s, 0.1), LONGEST_S)

@@ -83,7 +83,7 @@ class AttemptResult:
         return self.error is not None and self.error.code in NOBODY_BEGAN
 
 
-def not_served(error: ErrorInfo, request: JobRequest) -> bool:
+def store_not_served(error: ErrorInfo, request: JobRequest) -> bool:
     """Whether a worker failed because the store, and no other host, was away or refused it."""
     if error.code == StoreDenied.code:
         return True

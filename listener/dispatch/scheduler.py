@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpu_dispatch.backend import GpuBackend
-from gpu_dispatch.endpoints import EndpointSpec, Nowhere
+from gpu_dispatch.endpoints import EndpointSpec, NoEndpoint
 from listener.clock import Clock
 from listener.dispatch.budgets import CostModel, never_enough, used_up
 from listener.dispatch.endpoint_pool import EndpointPool
 from listener.dispatch.estimates import units_of
 from listener.dispatch.limits import PACE, Deadlines, next_start
-from listener.dispatch.link_guard import LinkBlock, LinkGuard, unsafe
+from listener.dispatch.link_guard import LinkBlock, LinkGuard, links_unsafe
 from listener.dispatch.parked_tasks import ParkedTasks, Waiter
 from listener.dispatch.request import JobRequest
-from listener.ledger.jobs import JobLedger, JobRow, Refusal
+from listener.ledger.job_rows import JobRow
+from listener.ledger.jobs import JobLedger
+from listener.ledger.reserving import QuotaRefusal
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
 
 _FULL_S = 2.0
@@ -41,7 +43,7 @@ class _PlacementSearch:
     passed: frozenset[str] = frozenset()
     full: frozenset[str] = frozenset()
     too_dear: dict[str, BudgetExceeded] = field(default_factory=dict[str, BudgetExceeded])
-    used_up: Refusal | None = None
+    used_up: QuotaRefusal | None = None
     blocked: LinkBlock = field(default_factory=LinkBlock)
     reasons: list[str] = field(default_factory=list[str])
 
@@ -139,7 +141,7 @@ class Scheduler:
         blocked = search.blocked.names
         while True:
             found = self._pool.choose(request.task.params, avoid | search.passed | blocked)
-            if isinstance(found, Nowhere):
+            if isinstance(found, NoEndpoint):
                 if found.never and not search.passed:
                     raise _impossible(request, found)
                 search.reasons = [r for r in found.reasons if r.partition(":")[0] not in search.passed | blocked]
@@ -154,7 +156,7 @@ class Scheduler:
                 return placement
             self._note(search, placement.row, refusal)
 
-    def _note(self, search: _PlacementSearch, row: JobRow, refusal: Refusal) -> None:
+    def _note(self, search: _PlacementSearch, row: JobRow, refusal: QuotaRefusal) -> None:
         """Notes why the ledger gave no place."""
         if refusal.reason == "concurrency":
             search.full |= {row.endpoint}
@@ -212,7 +214,7 @@ class Scheduler:
         nowhere_safe = bool(blocked) and blocked == able
         reasons = _reasons(search, blocked)
         if request.given_up(self._clock):
-            raise unsafe(search.blocked) if nowhere_safe else _not_in_time(reasons)
+            raise links_unsafe(search.blocked) if nowhere_safe else _not_in_time(reasons)
         if nowhere_safe:
             # It waits for the operator, and keeps no other bucket's tasks from the place.
             waiter.leave()
@@ -241,7 +243,7 @@ def _not_in_time(reasons: Sequence[str]) -> EndpointUnavailable:
     )
 
 
-def _impossible(request: JobRequest, found: Nowhere) -> TaskRefused:
+def _impossible(request: JobRequest, found: NoEndpoint) -> TaskRefused:
     return TaskRefused(
         f"No endpoint can do this: {'; '.join(found.reasons)}.",
         hint=f"Add an endpoint with the capability {request.task.params.capability} to config.yaml, or ask for less.",

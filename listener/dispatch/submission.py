@@ -16,8 +16,9 @@ from listener.dispatch.limits import Deadlines
 from listener.dispatch.request import JobRequest
 from listener.dispatch.scheduler import Placement
 from listener.dispatch.task_builder import TaskBuilder
-from listener.ledger.jobs import JobLedger, JobRow
-from listener.patience import Patience
+from listener.ledger.job_rows import JobRow
+from listener.ledger.jobs import JobLedger
+from listener.patience import OutageRetry
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
@@ -42,12 +43,12 @@ class Submitter:
     """Hands a task over to the endpoint where it has a place, with its row in the ledger before and after."""
 
     def __init__(
-        self, pool: EndpointPool, ledger: JobLedger, tasks: TaskBuilder, patience: Patience, *, deadlines: Deadlines
+        self, pool: EndpointPool, ledger: JobLedger, tasks: TaskBuilder, outages: OutageRetry, *, deadlines: Deadlines
     ) -> None:
         self._pool = pool
         self._ledger = ledger
         self._tasks = tasks
-        self._patience = patience
+        self._outages = outages
         self._deadlines = deadlines
 
     async def submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
@@ -69,16 +70,16 @@ class Submitter:
 
     async def record(self, row: JobRow, backend: GpuBackend, job: JobRef) -> SubmittedJob:
         """Puts the job's id on record, before anything else happens."""
-        await self._patience.patiently(self._ledger.sent, row.entry, endpoint_id=job.endpoint, job_id=job.job_id)
+        await self._outages.retry(self._ledger.sent, row.entry, endpoint_id=job.endpoint, job_id=job.job_id)
         return SubmittedJob(replace(row, endpoint_id=job.endpoint, job_id=job.job_id, state="sent"), backend, job)
 
     async def withdraw(self, placement: Placement) -> None:
         """Nothing was sent for it, or it was not taken, for certain: its row goes."""
-        await self._patience.patiently(self._ledger.drop, placement.row.entry)
+        await self._outages.retry(self._ledger.drop, placement.row.entry)
 
     async def abandon(self, row: JobRow, usd: float = 0.0) -> None:
         """Nobody can say whether it was taken: should it have been, its claim tells once it begins."""
-        await self._patience.patiently(self._ledger.ended, row.entry, outcome=SubmitUnknown.code, usd=usd)
+        await self._outages.retry(self._ledger.ended, row.entry, outcome=SubmitUnknown.code, usd=usd)
 
     async def _submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
         name = placement.row.endpoint
@@ -87,7 +88,7 @@ class Submitter:
             job = await self._send(request, attempt, placement)
         except SubmitUnknown as e:
             self._pool.refused(name, e)
-            await self._patience.patiently(self._ledger.unknown, placement.row.entry)
+            await self._outages.retry(self._ledger.unknown, placement.row.entry)
             raise
         except GpuDropError as e:
             await self.withdraw(placement)
@@ -113,20 +114,20 @@ class JobRecovery:
     """Finds the jobs that an attempt has had already, by the ledger's rows and the attempt's claim."""
 
     def __init__(
-        self, pool: EndpointPool, ledger: JobLedger, claims: ClaimStore, submitter: Submitter, patience: Patience
+        self, pool: EndpointPool, ledger: JobLedger, claims: ClaimStore, submitter: Submitter, outages: OutageRetry
     ) -> None:
         self._pool = pool
         self._ledger = ledger
         self._claims = claims
         self._submitter = submitter
-        self._patience = patience
+        self._outages = outages
 
     async def resume(self, request: JobRequest, attempt: int) -> tuple[SubmittedJob, ...]:
         """The jobs an attempt has already had; none: it has not begun.
 
         Raises SubmitUnknown: retryable when it is certain that no job of the attempt will do any work.
         """
-        rows = await self._patience.patiently(self._ledger.of_attempt, request.task_id, attempt)
+        rows = await self._outages.retry(self._ledger.of_attempt, request.task_id, attempt)
         known = tuple(replace(self._known(row), alone=len(rows) == 1) for row in rows if row.job_id)
         doubtful = [row for row in rows if not row.job_id and row.state != "ended"]
         if rows and not known:
@@ -139,7 +140,7 @@ class JobRecovery:
     async def claimed(self, request: JobRequest, attempt: int) -> SubmittedJob | None:
         """The job that holds the attempt's claim; None while no job does that it can be meant for."""
         claim = await self._claims.holder(request, attempt)
-        rows = await self._patience.patiently(self._ledger.of_attempt, request.task_id, attempt)
+        rows = await self._outages.retry(self._ledger.of_attempt, request.task_id, attempt)
         return await self._adopt(rows, claim) if claim else None
 
     async def _settle(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> SubmittedJob:
@@ -166,7 +167,7 @@ class JobRecovery:
         mine = [row for row in rows if row.job_id == claim.job_id]
         there = [row for row in rows if claim.endpoint_id in ("", row.endpoint_id)]
         row = next(iter(mine or [row for row in there if not row.job_id] or there), None)
-        if row is None or await self._patience.patiently(self._ledger.is_anothers, claim.job_id, row.task_id):
+        if row is None or await self._outages.retry(self._ledger.is_anothers, claim.job_id, row.task_id):
             log.warning("claim_not_believed", task=claim.task_id, job=claim.job_id, endpoint=claim.endpoint_id)
             return None
         backend = self._backend(row)

@@ -16,7 +16,7 @@ from listener.dispatch.outcomes import cancelled_there, fitting, no_result, stil
 from listener.dispatch.submission import JobRecovery, SubmittedJob
 from listener.dispatch.tracked_jobs import STOP_S, ActiveAttempt, JobTracker, TrackedJob
 from listener.dispatch.watchdog import JobWatchdog
-from listener.signals import Ends
+from listener.signals import Cancellations
 from manifests.errors import DuplicateJob, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
@@ -29,13 +29,18 @@ class AttemptSupervisor:
     """Brings attempts to their results: one of an attempt's jobs does the work, the others are cancelled."""
 
     def __init__(
-        self, tracker: JobTracker, watchdog: JobWatchdog, recovery: JobRecovery, claims: ClaimStore, ends: Ends
+        self,
+        tracker: JobTracker,
+        watchdog: JobWatchdog,
+        recovery: JobRecovery,
+        claims: ClaimStore,
+        cancellations: Cancellations,
     ) -> None:
         self._tracker = tracker
         self._watchdog = watchdog
         self._recovery = recovery
         self._claims = claims
-        self._ends = ends
+        self._cancellations = cancellations
 
     async def result(self, attempt: ActiveAttempt, jobs: Sequence[SubmittedJob]) -> GpuResult:
         """What the task came to, by `jobs` or such as turn up beside them.
@@ -63,15 +68,15 @@ class AttemptSupervisor:
 
     async def _follow(self, attempt: ActiveAttempt) -> GpuResult:
         run_id = attempt.request.run_id
-        ended = asyncio.create_task(self._ends.wait(run_id))
+        ended = asyncio.create_task(self._cancellations.wait(run_id))
         try:
             while True:
                 waited = {ended, *(job.watch for job in attempt.open)}
                 pause_s = self._watchdog.pause_s(attempt.open)
                 await asyncio.wait(waited, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
-                self._ends.check(run_id)
+                self._cancellations.check(run_id)
                 if ended.done():
-                    ended = asyncio.create_task(self._ends.wait(run_id))
+                    ended = asyncio.create_task(self._cancellations.wait(run_id))
                 if found := await self._result_of_any(attempt):
                     return found
                 for job in attempt.open:

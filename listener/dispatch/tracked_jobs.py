@@ -21,7 +21,7 @@ from listener.dispatch.outcomes import status_of
 from listener.dispatch.request import JobRequest
 from listener.dispatch.submission import SubmittedJob
 from listener.ledger.jobs import JobLedger
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from manifests.errors import ErrorInfo, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
@@ -123,7 +123,7 @@ class JobTracker:
         ledger: JobLedger,
         claims: ClaimStore,
         costs: CostModel,
-        patience: Patience,
+        outages: OutageRetry,
         *,
         observer: JobObserver,
         clock: Clock,
@@ -135,7 +135,7 @@ class JobTracker:
         self._ledger = ledger
         self._claims = claims
         self._costs = costs
-        self._patience = patience
+        self._outages = outages
         self._observer = observer
         self._clock = clock
         self._rng = rng
@@ -231,7 +231,7 @@ class JobTracker:
             execution_ms = round((self.now() - job.running) * 1000)
         usd = cost_usd(execution_ms, row.usd_per_s)
         attempt.usd += usd
-        await self._patience.patiently(
+        await self._outages.retry(
             self._ledger.ended, row.entry, outcome=outcome, delay_ms=delay_ms, execution_ms=execution_ms, usd=usd
         )
         if outcome == "done":

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gpu_dispatch.fair_queue import FairQueue
-from listener.fair_shares import KEPT_FREE, path_of, share_of
-from listener.ledger.inbox import Item
+from listener.fair_shares import KEPT_FREE, share_of, share_path
+from listener.ledger.inbox import InboxEntry
 
 ROOM = 4000
 _MOST = 4 * ROOM
@@ -18,7 +18,7 @@ class Backlog:
     """Keys leave in fair turns: those of one folder hold up no other's."""
 
     def __init__(self) -> None:
-        self._items: FairQueue[Item] = FairQueue()
+        self._items: FairQueue[InboxEntry] = FairQueue()
         self._changed = asyncio.Event()
         self.others = True
         """Whether keys may wait for a claim: some were left there, or told again while somebody held them."""
@@ -36,9 +36,9 @@ class Backlog:
         if len(self._items) + shares.total() > _MOST:
             return frozenset()
         few = ROOM // KEPT_FREE
-        return frozenset(share for share, n in shares.items() if self._items.within(path_of(share)[:2]) + n <= few)
+        return frozenset(share for share, n in shares.items() if self._items.within(share_path(share)[:2]) + n <= few)
 
-    def put(self, items: Iterable[Item], *, others: bool) -> None:
+    def put(self, items: Iterable[InboxEntry], *, others: bool) -> None:
         self._push(items)
         self.others = self.others or others
         self._changed.set()
@@ -47,17 +47,17 @@ class Backlog:
         self.doubt = True
         self._changed.set()
 
-    def regain(self, held: Iterable[Item]) -> None:
+    def regain(self, held: Iterable[InboxEntry]) -> None:
         """What is not here of all that this listener holds. One that is being recorded now may come twice."""
         here = {(item.told.bucket, item.told.key) for item in self._items}
         self._push(item for item in held if (item.told.bucket, item.told.key) not in here)
 
-    def take(self, limit: int) -> list[Item]:
+    def take(self, limit: int) -> list[InboxEntry]:
         return [self._items.pop() for _ in range(min(limit, len(self._items)))]
 
-    def _push(self, items: Iterable[Item]) -> None:
+    def _push(self, items: Iterable[InboxEntry]) -> None:
         for item in items:
-            self._items.push(path_of(share_of(item.told.bucket, item.told.key)), item)
+            self._items.push(share_path(share_of(item.told.bucket, item.told.key)), item)
 
     async def wait(self, at_most_s: float) -> None:
         """Returns when something was put, or after `at_most_s`."""

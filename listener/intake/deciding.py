@@ -6,89 +6,91 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from listener.intake.versions import SECOND_NS, is_same, may_return, seen_now
-from listener.ledger.inbox import Told
-from listener.ledger.objects import UNSEEN, Seen, fingerprint
-from listener.ledger.settling import Known
+from listener.ledger.inbox import InboxEvent
+from listener.ledger.objects import UNSEEN, SeenVersion, fingerprint
+from listener.ledger.settling import KnownObjects
 from listener.run_request import RunRequest, run_id_of
 from listener.store import ObjectMeta
-from listener.triggers import CancelRequest, Ignored, Skip, Trigger, TriggerBook, guard_loop
+from listener.triggers import CancelRequest, IgnoredEvent, SkipEvent, Trigger, TriggerBook, guard_loop
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunDecision:
     """The object starts a run."""
 
     trigger: Trigger
     meta: ObjectMeta
     lineage: int
-    seen: Seen
+    seen: SeenVersion
     returns: bool = True
     """Whether it does also when a run has its id already: the same version may be dropped again."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakenIn:
+class TakenInDecision:
     """The object is known from now on, and starts nothing."""
 
     meta: ObjectMeta
     reason: str
-    seen: Seen
+    seen: SeenVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class GoneDecision:
     """Nothing is there: what was known of it is forgotten, its runs end.
 
     `seen` keeps the moment of the last version for a while: late events still tell of it.
     """
 
     runs: tuple[str, ...]
-    seen: Seen = UNSEEN
+    seen: SeenVersion = UNSEEN
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class CancelDecision:
     """A `.cancel` was dropped for `target` (folder and name of a drop); it is deleted once obeyed."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class NoDecision:
     """Nothing to remember. `reason` is one of few."""
 
     reason: str
 
 
-Outcome = Run | TakenIn | Gone | Cancel | Nothing
+Outcome = RunDecision | TakenInDecision | GoneDecision | CancelDecision | NoDecision
 
 SAME_AGAIN = "the same version again"
 LATE_NS = 3600 * SECOND_NS
 """No event tells of a version that is older than this and of the same second as the present one."""
-PHANTOM = Nothing("phantom: there is no such object")
+PHANTOM = NoDecision("phantom: there is no such object")
 
 
-def must_look(told: Told, known: Known) -> bool:
+def needs_examination(told: InboxEvent, known: KnownObjects) -> bool:
     """Whether the store must be asked. The removal of what nobody knew of costs no request."""
-    return told.created or known != Known()
+    return told.created or known != KnownObjects()
 
 
-def decide(told: Told, meta: ObjectMeta | None, known: Known, triggers: TriggerBook, *, max_lineage: int) -> Outcome:
+def decide(
+    told: InboxEvent, meta: ObjectMeta | None, known: KnownObjects, triggers: TriggerBook, *, max_lineage: int
+) -> Outcome:
     """`meta` is what HEAD says, None: nothing is there. Which event told does not matter: their order is uncertain."""
     if meta is None:
         return _gone(told, known)
     found = triggers.match(told.bucket, told.key)
-    if isinstance(found, Ignored):
-        return Nothing(found.reason)
+    if isinstance(found, IgnoredEvent):
+        return NoDecision(found.reason)
     if isinstance(found, CancelRequest):
-        return Cancel(found.target)
+        return CancelDecision(found.target)
     seen = seen_now(told, meta, known.seen)
     if is_same(told, meta, known.seen):
-        return Nothing(SAME_AGAIN) if seen == known.seen else TakenIn(meta, SAME_AGAIN, seen)
+        return NoDecision(SAME_AGAIN) if seen == known.seen else TakenInDecision(meta, SAME_AGAIN, seen)
     return _drop(meta, seen, known, found.trigger, max_lineage)
 
 
-def request_of(told: Told, run: Run) -> RunRequest:
+def request_of(told: InboxEvent, run: RunDecision) -> RunRequest:
     """The run of the version that HEAD tells of: whoever looks at it, in whatever life, comes to the same id."""
     return RunRequest(
         run_id=run_id_of(told.bucket, told.key, run.meta.version),
@@ -103,15 +105,17 @@ def request_of(told: Told, run: Run) -> RunRequest:
     )
 
 
-def _gone(told: Told, known: Known) -> Gone | Nothing:
+def _gone(told: InboxEvent, known: KnownObjects) -> GoneDecision | NoDecision:
     moment = known.seen.moment
-    kept = Seen(moment=moment) if told.received * SECOND_NS < moment + LATE_NS else UNSEEN
-    if known == Known(kept):
-        return PHANTOM if told.created else Nothing("removed, and never known")
-    return Gone(tuple(run.run_id for run in known.unfinished), kept)
+    kept = SeenVersion(moment=moment) if told.received * SECOND_NS < moment + LATE_NS else UNSEEN
+    if known == KnownObjects(kept):
+        return PHANTOM if told.created else NoDecision("removed, and never known")
+    return GoneDecision(tuple(run.run_id for run in known.unfinished), kept)
 
 
-def _drop(meta: ObjectMeta, seen: Seen, known: Known, trigger: Trigger, max_lineage: int) -> Run | TakenIn:
+def _drop(
+    meta: ObjectMeta, seen: SeenVersion, known: KnownObjects, trigger: Trigger, max_lineage: int
+) -> RunDecision | TakenInDecision:
     verdict = guard_loop(
         known.written,
         version=fingerprint(meta),
@@ -119,16 +123,18 @@ def _drop(meta: ObjectMeta, seen: Seen, known: Known, trigger: Trigger, max_line
         chain=trigger.chain,
         max_lineage=max_lineage,
     )
-    if isinstance(verdict, Skip):
+    if isinstance(verdict, SkipEvent):
         # Said without the run's id, so that counts stay few.
-        return TakenIn(meta, "an output of a run" if verdict.reason.startswith("run ") else verdict.reason, seen)
+        return TakenInDecision(
+            meta, "an output of a run" if verdict.reason.startswith("run ") else verdict.reason, seen
+        )
     started = replace(seen, version=meta.version)
-    return Run(trigger, meta, verdict.lineage, started, returns=may_return(meta, known.seen))
+    return RunDecision(trigger, meta, verdict.lineage, started, returns=may_return(meta, known.seen))
 
 
-def latest(told: Sequence[Told]) -> list[Told]:
+def latest(told: Sequence[InboxEvent]) -> list[InboxEvent]:
     """One for each key: `created` when any of them was, with the latest moment that was told."""
-    by_key: dict[tuple[str, str], Told] = {}
+    by_key: dict[tuple[str, str], InboxEvent] = {}
     for each in told:
         at = (each.bucket, each.key)
         before = by_key.get(at, each)

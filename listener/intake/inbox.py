@@ -10,14 +10,14 @@ import structlog
 
 from gpu_dispatch.fair_queue import FairQueue
 from listener.events import ObjectCreated, ObjectEvent
-from listener.fair_shares import path_of, share_of
+from listener.fair_shares import share_of, share_path
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import latest
-from listener.intake.source_board import SourceBoard
-from listener.ledger.inbox import InboxLedger, Told
-from listener.signals import Arrivals
+from listener.intake.source_board import SourceStatusRecorder
+from listener.ledger.inbox import InboxEvent, InboxLedger
+from listener.signals import ObjectWaiters
 from listener.sources.base import Condition
-from listener.triggers import Ignored, TriggerBook
+from listener.triggers import IgnoredEvent, TriggerBook
 from manifests.errors import StoreUnavailable
 from manifests.keys import key_problem
 from manifests.names import is_reserved
@@ -31,15 +31,15 @@ _READ_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class InboxParts:
+class InboxServices:
     """`clock` gives epoch seconds; `gap` asks for a listing soon."""
 
     ledger: InboxLedger
     buckets: frozenset[str]
     """Those that matter; empty: every one."""
     triggers: TriggerBook
-    arrivals: Arrivals
-    board: SourceBoard
+    object_waiters: ObjectWaiters
+    source_status: SourceStatusRecorder
     backlog: Backlog
     clock: Callable[[], float]
     gap: Callable[[str], None]
@@ -58,13 +58,13 @@ class DurableInbox:
     thousands in one folder so many go into each transaction as leave room for all others.
     """
 
-    def __init__(self, parts: InboxParts) -> None:
+    def __init__(self, parts: InboxServices) -> None:
         self._p = parts
-        self._waiting: FairQueue[tuple[Told, _Delivery]] = FairQueue()
+        self._waiting: FairQueue[tuple[InboxEvent, _Delivery]] = FairQueue()
         self._wake = asyncio.Event()
 
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
-        found: list[Told] = []
+        found: list[InboxEvent] = []
         for i in range(0, len(events), _READ_AT_ONCE):
             found += self._interesting(events[i : i + _READ_AT_ONCE])
             if len(events) > _READ_AT_ONCE:
@@ -74,7 +74,7 @@ class DurableInbox:
             return
         delivery = _Delivery(asyncio.get_running_loop().create_future(), len(told))
         for each in told:
-            self._waiting.push(path_of(share_of(each.bucket, each.key)), (each, delivery))
+            self._waiting.push(share_path(share_of(each.bucket, each.key)), (each, delivery))
         self._wake.set()
         await delivery.recorded
 
@@ -83,10 +83,10 @@ class DurableInbox:
         self._p.gap(f"{source}: {reason}")
 
     def report(self, source: str, condition: Condition) -> None:
-        self._p.board.report(source, condition)
+        self._p.source_status.report(source, condition)
 
     def count(self, source: str, what: str, n: int = 1) -> None:
-        self._p.board.count(source, what, n)
+        self._p.source_status.count(source, what, n)
 
     async def run(self) -> None:
         """Writes what is delivered, until cancelled."""
@@ -96,19 +96,19 @@ class DurableInbox:
             while batch := self._next():
                 await self._record(batch)
 
-    def _interesting(self, events: Sequence[ObjectEvent]) -> Iterator[Told]:
+    def _interesting(self, events: Sequence[ObjectEvent]) -> Iterator[InboxEvent]:
         now = self._p.clock()
         for event in events:
             created = isinstance(event, ObjectCreated)
             if created:
-                self._p.arrivals.tell(event.bucket, event.key)
+                self._p.object_waiters.tell(event.bucket, event.key)
             if reason := self._no_drop(event, created):
-                self._p.board.count(event.source, reason)
+                self._p.source_status.count(event.source, reason)
                 level = log.warning if key_problem(event.key) else log.debug
                 level("event_ignored", source=event.source, bucket=event.bucket, key=event.key, reason=reason)
             else:
                 moment, etag = (event.moment, event.etag) if isinstance(event, ObjectCreated) else (0, "")
-                yield Told(event.bucket, event.key, created, event.source, now, moment, etag)
+                yield InboxEvent(event.bucket, event.key, created, event.source, now, moment, etag)
 
     def _no_drop(self, event: ObjectEvent, created: bool) -> str:
         """Why an object of this name can start or end nothing; "" when it can.
@@ -119,21 +119,21 @@ class DurableInbox:
             return "a bucket of no concern"
         if created:
             found = self._p.triggers.match(event.bucket, event.key)
-            return found.reason if isinstance(found, Ignored) else ""
+            return found.reason if isinstance(found, IgnoredEvent) else ""
         if problem := key_problem(event.key):
             return f"the key {problem}"
         return "the key is reserved" if is_reserved(event.key) else ""
 
-    def _next(self) -> list[tuple[Told, _Delivery]]:
+    def _next(self) -> list[tuple[InboxEvent, _Delivery]]:
         """The keys of the next transaction; those whose delivery has failed come again with it."""
-        batch: list[tuple[Told, _Delivery]] = []
+        batch: list[tuple[InboxEvent, _Delivery]] = []
         while self._waiting and len(batch) < AT_ONCE:
             each = self._waiting.pop()
             if not each[1].recorded.done():
                 batch.append(each)
         return batch
 
-    async def _record(self, batch: Sequence[tuple[Told, _Delivery]]) -> None:
+    async def _record(self, batch: Sequence[tuple[InboxEvent, _Delivery]]) -> None:
         told = latest([each for each, _ in batch])
         backlog = self._p.backlog
         hold = backlog.shares_with_room((each.bucket, each.key) for each in told)

@@ -13,22 +13,23 @@ from listener.clock import Clock
 from listener.intake.backlog import Backlog
 from listener.intake.deciding import (
     PHANTOM,
-    Cancel,
-    Gone,
-    Nothing,
+    CancelDecision,
+    GoneDecision,
+    NoDecision,
     Outcome,
-    Run,
-    TakenIn,
+    RunDecision,
+    TakenInDecision,
     decide,
-    must_look,
+    needs_examination,
     request_of,
 )
-from listener.intake.source_board import SourceBoard
-from listener.ledger.inbox import InboxLedger, Item
-from listener.ledger.runs import RunLedger, RunRow
-from listener.ledger.settling import Known, Settlement, Settling
+from listener.intake.source_board import SourceStatusRecorder
+from listener.ledger.inbox import InboxEntry, InboxLedger
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
+from listener.ledger.settling import IntakeDecision, IntakeLedger, KnownObjects
 from listener.run_request import returned, run_row
-from listener.signals import Ends
+from listener.signals import Cancellations
 from listener.store import ObjectMeta, Store
 from listener.triggers import TriggerBook
 from manifests.error_classes import is_waited_for
@@ -55,16 +56,16 @@ _PHANTOM_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LookingParts:
+class ProcessorServices:
     """`accepted` is called when new runs wait to be started."""
 
     store: Store
     inbox: InboxLedger
-    settling: Settling
+    settling: IntakeLedger
     runs: RunLedger
     triggers: TriggerBook
-    ends: Ends
-    board: SourceBoard
+    cancellations: Cancellations
+    source_status: SourceStatusRecorder
     backlog: Backlog
     clock: Clock
     accepted: Callable[[], None]
@@ -72,22 +73,22 @@ class LookingParts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _Examined:
     """`known` is what `outcome` was decided by."""
 
-    item: Item
+    item: InboxEntry
     outcome: Outcome
-    known: Known
+    known: KnownObjects
 
 
 @dataclass(frozen=True, slots=True)
-class _Later:
-    item: Item
+class _ExamineLater:
+    item: InboxEntry
     pause_s: float
 
 
-class Looking:
-    def __init__(self, parts: LookingParts) -> None:
+class InboxProcessor:
+    def __init__(self, parts: ProcessorServices) -> None:
         self._p = parts
         self._batch = _BATCH
 
@@ -99,7 +100,7 @@ class Looking:
                 items = await self._next()
                 if items:
                     began = now()
-                    await self.look_at(items)
+                    await self.examine(items)
                     self._keep_pace(now() - began)
                 else:
                     await self._p.backlog.wait(_LOOK_S)
@@ -115,7 +116,7 @@ class Looking:
         elif took_s < _BATCH_S / 4:
             self._batch = min(_BATCH, self._batch * 2)
 
-    async def _next(self) -> list[Item]:
+    async def _next(self) -> list[InboxEntry]:
         """What was put here, and what others left: neither may starve the other."""
         backlog = self._p.backlog
         if backlog.doubt:
@@ -129,9 +130,9 @@ class Looking:
         backlog.others = len(claimed) == self._batch
         return mine + claimed
 
-    async def look_at(self, items: Sequence[Item]) -> None:
+    async def examine(self, items: Sequence[InboxEntry]) -> None:
         """Raises StoreUnavailable when the ledger cannot record it; then the keys are left as they were."""
-        known: dict[tuple[str, str], Known] = {}
+        known: dict[tuple[str, str], KnownObjects] = {}
         for bucket in {item.told.bucket for item in items}:
             keys = [item.told.key for item in items if item.told.bucket == bucket]
             found = await self._p.settling.known(bucket, keys)
@@ -140,17 +141,19 @@ class Looking:
         async with task_group() as group:
             tasks = [group.create_task(self._look(item, known, gate)) for item in items]
         results = [task.result() for task in tasks]
-        await self._settle([r for r in results if isinstance(r, _Looked)])
-        later = [r for r in results if isinstance(r, _Later)]
+        await self._settle([r for r in results if isinstance(r, _Examined)])
+        later = [r for r in results if isinstance(r, _ExamineLater)]
         for pause_s in {each.pause_s for each in later}:
             same = [each.item for each in later if each.pause_s == pause_s]
             await self._p.inbox.postpone(same, self._p.clock() + pause_s)
 
-    async def _look(self, item: Item, known: dict[tuple[str, str], Known], gate: asyncio.Semaphore) -> _Looked | _Later:
+    async def _look(
+        self, item: InboxEntry, known: dict[tuple[str, str], KnownObjects], gate: asyncio.Semaphore
+    ) -> _Examined | _ExamineLater:
         told = item.told
-        of_key = known.get((told.bucket, told.key), Known())
+        of_key = known.get((told.bucket, told.key), KnownObjects())
         meta: ObjectMeta | None = None
-        if must_look(told, of_key):
+        if needs_examination(told, of_key):
             try:
                 async with gate:
                     meta = await self._p.store.head(told.bucket, told.key)
@@ -159,27 +162,27 @@ class Looking:
             except Exception:
                 # The supervisor of a look: a defect that one key shows must not stop the looks at all others.
                 log.exception("look_defect", bucket=told.bucket, key=told.key)
-                return _Later(item, _pause_s(item, _RETRY_S))
+                return _ExamineLater(item, _pause_s(item, _RETRY_S))
         outcome = decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage)
         if outcome == PHANTOM and item.attempts < _PHANTOM_LOOKS:
-            return _Later(item, _pause_s(item, _RETRY_S))
-        return _Looked(item, outcome, of_key)
+            return _ExamineLater(item, _pause_s(item, _RETRY_S))
+        return _Examined(item, outcome, of_key)
 
-    def _not_looked(self, item: Item, e: GpuDropError) -> _Looked | _Later:
+    def _not_looked(self, item: InboxEntry, e: GpuDropError) -> _Examined | _ExamineLater:
         """What a run would wait for is waited for here, a refusal for some hours; what else is wrong stays wrong."""
         told = item.told
         at = {"bucket": told.bucket, "key": told.key, "error": str(e), "hint": e.info.hint}
         if isinstance(e, StoreUnavailable):
             log.warning("key_not_looked_up", **at)
-            return _Later(item, _pause_s(item, _RETRY_S))
+            return _ExamineLater(item, _pause_s(item, _RETRY_S))
         if is_waited_for(e) and self._p.clock.age_s(told.received) < _DENIED_FOR_S:
             level = log.debug if item.attempts else log.error
             level("key_not_looked_up", code=e.info.code, **at)
-            return _Later(item, _pause_s(item, _DENIED_S))
+            return _ExamineLater(item, _pause_s(item, _DENIED_S))
         log.error("event_refused", source=told.source, code=e.info.code, **at)
-        return _Looked(item, Nothing(e.info.code), Known())
+        return _Examined(item, NoDecision(e.info.code), KnownObjects())
 
-    async def _settle(self, looked: Sequence[_Looked]) -> None:
+    async def _settle(self, looked: Sequence[_Examined]) -> None:
         settlements = [await self._settlement(each) for each in looked]
         settled = await self._p.settling.settle(settlements, reason="cancelled")
         fit = [
@@ -189,46 +192,46 @@ class Looking:
         ]
         for _, settlement in fit:
             for run_id in settlement.cancel:
-                self._p.ends.request(run_id, "cancelled")
+                self._p.cancellations.request(run_id, "cancelled")
         for run_id in settled.superseded:
-            self._p.ends.request(run_id, "superseded")
+            self._p.cancellations.request(run_id, "superseded")
         self._tell(fit, settled.started)
         for each, _ in fit:
-            if isinstance(each.outcome, Cancel):
+            if isinstance(each.outcome, CancelDecision):
                 await self._delete(each.item)
         if settled.stale:
             self._p.backlog.put((), others=True)
         if settled.started:
             self._p.accepted()
 
-    async def _settlement(self, looked: _Looked) -> Settlement:
+    async def _settlement(self, looked: _Examined) -> IntakeDecision:
         item = looked.item
         match looked.outcome:
-            case Run(seen=seen) as run:
+            case RunDecision(seen=seen) as run:
                 request = request_of(item.told, run)
                 row, again = (run_row(each, self._p.clock()) for each in (request, returned(request, seen)))
-                return Settlement(item, seen, row, again if run.returns else None, before=looked.known.seen)
-            case TakenIn(seen=seen):
-                return Settlement(item, seen, before=looked.known.seen)
-            case Gone(runs=runs, seen=seen):
-                return Settlement(item, seen, cancel=runs, before=looked.known.seen)
-            case Cancel(target=target):
-                return Settlement(item, cancel=await self._of_target(item.told.bucket, target))
-            case Nothing():
-                return Settlement(item)
+                return IntakeDecision(item, seen, row, again if run.returns else None, before=looked.known.seen)
+            case TakenInDecision(seen=seen):
+                return IntakeDecision(item, seen, before=looked.known.seen)
+            case GoneDecision(runs=runs, seen=seen):
+                return IntakeDecision(item, seen, cancel=runs, before=looked.known.seen)
+            case CancelDecision(target=target):
+                return IntakeDecision(item, cancel=await self._of_target(item.told.bucket, target))
+            case NoDecision():
+                return IntakeDecision(item)
 
     async def _of_target(self, bucket: str, target: str) -> tuple[str, ...]:
         """Unfinished runs of the drops a `.cancel` names: all of that name, or the one of that key."""
         rows = await self._p.runs.unfinished_below(bucket, target)
         return tuple(row.run_id for row in rows if target in (drop_path(row.key), row.key))
 
-    async def _delete(self, item: Item) -> None:
+    async def _delete(self, item: InboxEntry) -> None:
         try:
             await self._p.store.delete(item.told.bucket, item.told.key)
         except GpuDropError as e:
             log.warning("cancel_not_deleted", key=item.told.key, error=str(e), hint=e.info.hint)
 
-    def _tell(self, settled: Sequence[tuple[_Looked, Settlement]], started: Sequence[RunRow]) -> None:
+    def _tell(self, settled: Sequence[tuple[_Examined, IntakeDecision]], started: Sequence[RunRow]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
         runs = {(run.bucket, run.key): run for run in started}
         for each, settlement in settled:
@@ -242,24 +245,24 @@ class Looking:
             else:
                 log.debug("event_ended", bucket=each.item.told.bucket, key=each.item.told.key, outcome=what)
         for (source, what), n in counts.items():
-            self._p.board.count(source, what, n)
+            self._p.source_status.count(source, what, n)
 
 
-def _pause_s(item: Item, pauses_s: Sequence[float]) -> float:
+def _pause_s(item: InboxEntry, pauses_s: Sequence[float]) -> float:
     return pauses_s[min(item.attempts, len(pauses_s) - 1)]
 
 
 def _name(outcome: Outcome, *, new: bool) -> str:
     match outcome:
-        case Run():
+        case RunDecision():
             return "run" if new else "the same version again"
-        case TakenIn(reason=reason) | Nothing(reason=reason):
+        case TakenInDecision(reason=reason) | NoDecision(reason=reason):
             return reason.partition(":")[0]
-        case Gone():
+        case GoneDecision():
             return "removed"
-        case Cancel():
+        case CancelDecision():
             return "cancel"
 
 
 def _deed(outcome: Outcome) -> str:
-    return "dropped" if isinstance(outcome, Cancel) else "deleted"
+    return "dropped" if isinstance(outcome, CancelDecision) else "deleted"

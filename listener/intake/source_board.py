@@ -21,7 +21,7 @@ _MAX_NAMES = 64
 _QUIET = Condition(True, "no word yet")
 
 
-class SourceBoard:
+class SourceStatusRecorder:
     """`clock` gives epoch seconds."""
 
     def __init__(self, ledger: SourceLedger, member: str, clock: Callable[[], float]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from listener.ledger.database import Database, chunks, tables
+from listener.ledger.database import Database, in_chunks, tables
 
 CallbackState = Literal["waiting", "delivered", "refused", "given_up"]
 """refused: the receiver will never take it, or its address may not be called."""
@@ -148,7 +148,7 @@ class CallbackLedger:
         def work() -> dict[str, CallbackRow]:
             found: dict[str, CallbackRow] = {}
             with self._database.begin() as db:
-                for chunk in chunks(run_ids):
+                for chunk in in_chunks(run_ids):
                     query = sa.select(*_HEAD).where(_callbacks.c.run_id.in_(chunk))
                     found |= {row["run_id"]: CallbackRow(**row) for row in db.execute(query).mappings()}
             return found

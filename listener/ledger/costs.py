@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database
 from listener.ledger.job_rows import DAY_S, jobs_table
-from listener.ledger.reserving import Spending, Tally
+from listener.ledger.reserving import Spending, UsageCounter
 
 By = Literal["day", "trigger", "operation", "endpoint", "run"]
 
@@ -26,7 +26,7 @@ _COLUMNS: dict[By, sa.Column[Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class CostRow:
     """Jobs that have ended, under one `name`: a day (2026-11-21, UTC), a trigger, a run's id...
 
     `seconds` are those of execution; `key` is where the run's drop lies, "" unless asked by run.
@@ -40,7 +40,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Today:
+class TodaysCosts:
     """`triggers` are those with jobs that are open, or ended today; the money of the open ones is reserved."""
 
     open_jobs: int
@@ -56,7 +56,7 @@ class CostLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def costs(self, by: By, *, days: int, now: float) -> list[Cost]:
+    async def costs(self, by: By, *, days: int, now: float) -> list[CostRow]:
         """Of the last `days` days, today included: in order of the day, else the dearest first."""
         column = _COLUMNS[by]
         key = sa.func.min(_c.key) if by == "run" else sa.literal("")
@@ -64,20 +64,20 @@ class CostLedger:
         query = sa.select(column, *sums).where(_c.day > int(now // DAY_S) - days).group_by(column)
         order = (column,) if by == "day" else (sa.func.sum(_c.usd).desc(), column)
 
-        def work() -> list[Cost]:
+        def work() -> list[CostRow]:
             with self._database.begin() as db:
                 return [
-                    Cost(_day(row[0]) if by == "day" else row[0], row[1], float(row[2]) / 1000.0, row[3], row[4])
+                    CostRow(_day(row[0]) if by == "day" else row[0], row[1], float(row[2]) / 1000.0, row[3], row[4])
                     for row in db.execute(query.order_by(*order))
                 ]
 
         return await self._database.call(work)
 
-    async def today(self, now: float) -> Today:
-        def work() -> Today:
+    async def today(self, now: float) -> TodaysCosts:
+        def work() -> TodaysCosts:
             with self._database.begin() as db:
-                tally = Tally(self._database, db)
-                return Today(sum(tally.open_jobs().values()), tally.spending(now))
+                usage_counter = UsageCounter(self._database, db)
+                return TodaysCosts(sum(usage_counter.open_jobs().values()), usage_counter.spending(now))
 
         return await self._database.call(work)
 

@@ -128,7 +128,7 @@ class Database:
         self._engine = engine
 
 
-def chunks(rows: Sequence[T]) -> list[list[T]]:
+def in_chunks(rows: Sequence[T]) -> list[list[T]]:
     return [list(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
 
 

@@ -40,7 +40,7 @@ AT = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindpar
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class InboxEvent:
     """A key to look at. `created`: somebody told of an object there, not only of one gone. Times in epoch seconds.
 
     `moment` is the latest change of the object that was told of, in epoch nanoseconds, `etag` what was written then;
@@ -57,10 +57,10 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InboxEntry:
     """A key in the inbox, in somebody's hands. `attempts` counts looks that failed."""
 
-    told: Told
+    told: InboxEvent
     generation: int
     attempts: int
 
@@ -86,7 +86,7 @@ class InboxLedger:
         self._member = member
         self._turns = Turns()
 
-    async def add(self, told: Sequence[Told], *, hold: bool | Container[str]) -> list[Item]:
+    async def add(self, told: Sequence[InboxEvent], *, hold: bool | Container[str]) -> list[InboxEntry]:
         """Records keys to look at, no two alike; returns those that are now in this listener's hands: what is new, if
         `hold` says so for all, or names its share. The others wait for a claim.
 
@@ -100,7 +100,7 @@ class InboxLedger:
             for each in sorted(told, key=lambda each: (each.bucket, each.key))
         ]
 
-        def work() -> list[Item]:
+        def work() -> list[InboxEntry]:
             with self._database.begin() as db:
                 insert = self._database.insert(inbox_table)
                 later = insert.excluded.moment > inbox_table.c.moment
@@ -114,11 +114,11 @@ class InboxLedger:
                 query = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_=again)
                 query = query.returning(inbox_table.c.bucket, inbox_table.c.key, inbox_table.c.generation)
                 fresh = {(row[0], row[1]) for row in db.execute(query, rows) if row[2] == 1} & mine
-            return [Item(each, 1, 0) for each in told if (each.bucket, each.key) in fresh]
+            return [InboxEntry(each, 1, 0) for each in told if (each.bucket, each.key) in fresh]
 
         return await self._database.call(work, many=True)
 
-    async def claim(self, limit: int, now: float) -> list[Item]:
+    async def claim(self, limit: int, now: float) -> list[InboxEntry]:
         """Keys that nobody holds and whose time has come; they are this listener's now. Shares take turns, and of each
         comes first what has waited longest.
 
@@ -127,8 +127,8 @@ class InboxLedger:
         mine = sa.update(inbox_table).where(*AT).values(member=self._member)
         times = {"now": now, "never": now + MAX_PAUSE_S}
 
-        def work() -> list[Item]:
-            found: list[Item] = []
+        def work() -> list[InboxEntry]:
+            found: list[InboxEntry] = []
             with self._database.begin() as db:
 
                 def take(share: str, count: int) -> int:
@@ -146,10 +146,10 @@ class InboxLedger:
 
         return await self._database.call(work, many=True)
 
-    async def held(self) -> list[Item]:
+    async def held(self) -> list[InboxEntry]:
         """All that is in this listener's hands, oldest first."""
 
-        def work() -> list[Item]:
+        def work() -> list[InboxEntry]:
             with self._database.begin() as db:
                 query = sa.select(inbox_table).where(inbox_table.c.member == self._member)
                 found = db.execute(query.order_by(inbox_table.c.received)).mappings()
@@ -157,7 +157,7 @@ class InboxLedger:
 
         return await self._database.call(work, many=True)
 
-    async def postpone(self, items: Sequence[Item], not_before: float) -> None:
+    async def postpone(self, items: Sequence[InboxEntry], not_before: float) -> None:
         """Looks that failed are tried again, by whoever comes first after `not_before`."""
         rows = [
             {"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=lambda item: item.at)
@@ -201,7 +201,7 @@ class InboxLedger:
         return await self._database.call(work)
 
 
-def _row(told: Told, share: str, member: str) -> dict[str, Any]:
+def _row(told: InboxEvent, share: str, member: str) -> dict[str, Any]:
     return {
         "bucket": told.bucket,
         "key": told.key,
@@ -218,6 +218,8 @@ def _row(told: Told, share: str, member: str) -> dict[str, Any]:
     }
 
 
-def _item(row: sa.RowMapping) -> Item:
-    told = Told(row["bucket"], row["key"], row["created"], row["source"], row["received"], row["moment"], row["etag"])
-    return Item(told, row["generation"], row["attempts"])
+def _item(row: sa.RowMapping) -> InboxEntry:
+    told = InboxEvent(
+        row["bucket"], row["key"], row["created"], row["source"], row["received"], row["moment"], row["etag"]
+    )
+    return InboxEntry(told, row["generation"], row["attempts"])

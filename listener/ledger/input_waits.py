@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from listener.fair_shares import Turns
-from listener.ledger.database import Database, chunks, tables
+from listener.ledger.database import Database, in_chunks, tables
 from listener.ledger.fair_claims import ShareCounts, claim_fairly
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED
@@ -84,7 +84,7 @@ class InputWaitLedger:
             waiting: set[str] = set()
             with self._database.begin() as db:
                 for bucket in {bucket for bucket, _ in objects}:
-                    for chunk in chunks(sorted(key for of, key in objects if of == bucket)):
+                    for chunk in in_chunks(sorted(key for of, key in objects if of == bucket)):
                         at = (awaited_table.c.bucket == bucket, awaited_table.c.key.in_(chunk))
                         waiting.update(row[0] for row in db.execute(sa.select(awaited_table.c.run_id).where(*at)))
                 rows = [{"id": run_id} for run_id in sorted(waiting)]
@@ -114,7 +114,7 @@ class InputWaitLedger:
 
                 waiting = _COUNTS.of(db, limit, now=now, never=now + MAX_PAUSE_S)
                 claim_fairly(waiting, limit, (), self._turns, take)
-                for chunk in chunks([row.run_id for row in rows]):
+                for chunk in in_chunks([row.run_id for row in rows]):
                     for row in db.execute(sa.select(awaited_table).where(awaited_table.c.run_id.in_(chunk))):
                         objects.setdefault(row.run_id, []).append((row.bucket, row.key))
             return [WaitingRun(row, tuple(objects.get(row.run_id, ()))) for row in rows]
@@ -132,7 +132,7 @@ class InputWaitLedger:
             with self._database.begin() as db:
                 told = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"))
                 told = told.values(state="accepted", note="", due=0.0, request=sa.bindparam("asked"))
-                for chunk in chunks(sorted(start)):
+                for chunk in in_chunks(sorted(start)):
                     db.execute(told, [{"id": run_id, "asked": start[run_id]} for run_id in chunk])
                     db.execute(sa.delete(awaited_table).where(awaited_table.c.run_id.in_(chunk)))
                 put_off = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"), _c.due != 0.0)

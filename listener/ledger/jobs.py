@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from listener.ledger.database import Database
-from listener.ledger.job_rows import DAY_S, OPEN, JobRow, JobState, job_row, jobs_table
-from listener.ledger.reserving import RESERVED, Limits, Refusal, Tally
+from listener.ledger.job_rows import DAY_S, OPEN, JobRow, job_row, jobs_table
+from listener.ledger.reserving import RESERVED, QuotaLimits, QuotaRefusal, UsageCounter
 from listener.ledger.run_rows import runs_table
 from listener.ledger.run_states import ENDED
-from listener.ledger.together import Together
-
-__all__ = ["KEEP_S", "JobLedger", "JobRow", "JobState", "Limits", "Refusal", "Starts"]
+from listener.ledger.together import GroupCommit
 
 KEEP_S = 400 * DAY_S
 """Rows outlive the runs they belong to, for `gpudrop costs`."""
@@ -32,7 +30,7 @@ _CORRECT = sa.update(jobs_table).where(_THIS, _c.state == "ended", _c.execution_
 
 
 @dataclass(frozen=True, slots=True)
-class Starts:
+class TaskStarts:
     """`last` is when the latest was meant, in epoch seconds; 0.0: never."""
 
     count: int
@@ -48,9 +46,9 @@ class JobLedger:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
-        self._together = Together(database, lambda db: Tally(database, db))
+        self._together = GroupCommit(database, lambda db: UsageCounter(database, db))
 
-    async def reserve(self, row: JobRow, limits: Limits) -> Refusal | None:
+    async def reserve(self, row: JobRow, limits: QuotaLimits) -> QuotaRefusal | None:
         """Records the intent to send a job, unless that would pass a limit.
 
         Counting and recording are one transaction, also among several listeners. An entry that is only intended is
@@ -58,9 +56,9 @@ class JobLedger:
         further stays as it is, and is not refused. Cancelled, it takes back what it may have recorded.
         """
         try:
-            return await self._together.write(lambda tally: tally.reserve(row, limits, self._clock()))
+            return await self._together.write(lambda usage_counter: usage_counter.reserve(row, limits, self._clock()))
         except asyncio.CancelledError:
-            self._together.post(lambda tally: tally.take_back(row.entry, meant=True))
+            self._together.post(lambda usage_counter: usage_counter.take_back(row.entry, meant=True))
             raise
 
     async def sent(self, entry: str, *, endpoint_id: str, job_id: str) -> None:
@@ -74,7 +72,7 @@ class JobLedger:
 
     async def drop(self, entry: str) -> None:
         """It was not taken, for certain: as if it had never been meant. One that has ended stays."""
-        await self._together.write(lambda tally: tally.take_back(entry))
+        await self._together.write(lambda usage_counter: usage_counter.take_back(entry))
 
     async def ended(
         self, entry: str, *, outcome: str, delay_ms: int = 0, execution_ms: int = 0, usd: float = 0.0
@@ -84,11 +82,11 @@ class JobLedger:
         Unless nothing was known of its work then, and now is: a job thought lost had gone on.
         """
 
-        def work(tally: Tally) -> None:
+        def work(usage_counter: UsageCounter) -> None:
             now = self._clock()
             row = _Ending(entry, outcome, delay_ms, execution_ms, usd, now, int(now // DAY_S))
-            if not _end(tally, row) and execution_ms > 0:
-                _correct(tally, row)
+            if not _end(usage_counter, row) and execution_ms > 0:
+                _correct(usage_counter, row)
 
         await self._together.write(work)
 
@@ -101,13 +99,13 @@ class JobLedger:
         left = sa.and_(_IS_OPEN, _c.intended < before, _c.run_id.not_in(going_on))
         query = sa.select(_c.entry, _c.state, _c.estimate_usd).where(left)
 
-        def work(tally: Tally) -> int:
-            tally.writing()
+        def work(usage_counter: UsageCounter) -> int:
+            usage_counter.writing()
             now = self._clock()
-            found = tally.db.execute(query).all()
+            found = usage_counter.db.execute(query).all()
             for entry, state, estimate in found:
                 usd = 0.0 if state == "intended" else estimate
-                _end(tally, _Ending(entry, "abandoned", 0, 0, usd, now, int(now // DAY_S)))
+                _end(usage_counter, _Ending(entry, "abandoned", 0, 0, usd, now, int(now // DAY_S)))
             return len(found)
 
         return await self._together.write(work)
@@ -117,14 +115,14 @@ class JobLedger:
         rows = await self._rows(sa.select(jobs_table).where(_c.task_id == task_id, _c.attempt == attempt))
         return sorted(rows, key=lambda row: (row.intended, len(row.entry), row.entry))
 
-    async def starts(self, task_id: str) -> Starts:
+    async def starts(self, task_id: str) -> TaskStarts:
         """How often a task was sent, or meant to be, and not turned away for certain."""
         query = sa.select(sa.func.count(), sa.func.max(_c.intended)).where(_c.task_id == task_id)
 
-        def work() -> Starts:
+        def work() -> TaskStarts:
             with self._database.begin() as db:
                 count, last = db.execute(query).one()
-            return Starts(count, last or 0.0)
+            return TaskStarts(count, last or 0.0)
 
         return await self._database.call(work)
 
@@ -140,7 +138,7 @@ class JobLedger:
 
     async def open_jobs(self) -> Mapping[str, int]:
         """How many jobs are at each endpoint or on their way there, of all listeners; absent: none."""
-        return await self._together.write(lambda tally: tally.open_jobs())
+        return await self._together.write(lambda usage_counter: usage_counter.open_jobs())
 
     async def open_rows(self) -> list[JobRow]:
         """Every job that has not ended, oldest first."""
@@ -173,9 +171,9 @@ class JobLedger:
         await self._database.call(work)
 
     async def _update(self, query: sa.Update, entry: str, values: Mapping[str, str | float]) -> None:
-        def work(tally: Tally) -> None:
-            tally.writing()
-            tally.db.execute(query, {**values, "this": entry})
+        def work(usage_counter: UsageCounter) -> None:
+            usage_counter.writing()
+            usage_counter.db.execute(query, {**values, "this": entry})
 
         await self._together.write(work)
 
@@ -198,17 +196,17 @@ class _Ending:
     day: int
 
 
-def _end(tally: Tally, ending: _Ending) -> bool:
+def _end(usage_counter: UsageCounter, ending: _Ending) -> bool:
     """Whether the job was open."""
-    tally.writing()
-    found = tally.db.execute(_END, {**asdict(ending), "state": "ended"}).first()
+    usage_counter.writing()
+    found = usage_counter.db.execute(_END, {**asdict(ending), "state": "ended"}).first()
     if found is None:
         return False
     endpoint, trigger, estimate = found
-    tally.closed(endpoint, trigger, estimate, ending.usd, ending.day)
+    usage_counter.closed(endpoint, trigger, estimate, ending.usd, ending.day)
     return True
 
 
-def _correct(tally: Tally, ending: _Ending) -> None:
-    tally.db.execute(_CORRECT, asdict(ending))
-    tally.forget()
+def _correct(usage_counter: UsageCounter, ending: _Ending) -> None:
+    usage_counter.db.execute(_CORRECT, asdict(ending))
+    usage_counter.forget()

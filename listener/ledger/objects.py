@@ -12,7 +12,7 @@ from listener.ledger.database import Database, tables
 from listener.ledger.run_rows import runs_table
 from listener.ledger.run_states import ENDED, RunState
 from listener.store import ObjectMeta
-from listener.triggers import Written
+from listener.triggers import WrittenKeys
 
 seen_table = sa.Table(
     "gpudrop_seen",
@@ -45,7 +45,7 @@ _MANY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenVersion:
     """The version of a key that was taken in last; without a `fingerprint` nothing was, or it is gone since.
 
     `version` is there when it started a run. `moment`: it was written then, in epoch nanoseconds, if `exact`, else not
@@ -58,7 +58,7 @@ class Seen:
     exact: bool = False
 
 
-UNSEEN = Seen()
+UNSEEN = SeenVersion()
 
 
 def fingerprint(meta: ObjectMeta) -> str:
@@ -210,16 +210,16 @@ class ObjectLedger:
 
         await self._database.call(work)
 
-    async def written(self, bucket: str, key: str) -> Written | None:
+    async def written(self, bucket: str, key: str) -> WrittenKeys | None:
         """What a run wrote, or is about to write, under `key`; its version is "" until it has."""
 
-        def work() -> Written | None:
+        def work() -> WrittenKeys | None:
             with self._database.begin() as db:
                 query = sa.select(outputs_table.c.run_id, outputs_table.c.lineage, outputs_table.c.fingerprint)
                 row = db.execute(
                     query.where(outputs_table.c.bucket == bucket, outputs_table.c.key == key)
                 ).one_or_none()
-            return Written(run_id=row[0], lineage=row[1], version=row[2]) if row else None
+            return WrittenKeys(run_id=row[0], lineage=row[1], version=row[2]) if row else None
 
         return await self._database.call(work)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from listener.configuration.state import State
+from listener.configuration.state import StateFolder
 from listener.configuration.store_identity import StoreIdentity, identity_from, is_same
 from listener.ledger.database import Database
 from listener.ledger.secrets import secrets_table
@@ -21,7 +21,7 @@ _NAME = "store"
 _c = secrets_table.c
 
 
-async def require_owner(database: Database, state: State, now: StoreIdentity) -> None:
+async def require_owner(database: Database, state: StateFolder, now: StoreIdentity) -> None:
     """Records `now` where nothing is recorded. Raises StateError where the ledger belongs to another store."""
     recorded = await _recorded(database, now)
     if recorded is None or recorded == now:

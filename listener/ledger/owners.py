@@ -13,7 +13,7 @@ from listener.ledger.run_rows import runs_table
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class KeyClaim:
     """For which run keys are claimed; `owner` is the key of its drop."""
 
     run_id: str
@@ -22,7 +22,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
+class ClaimedKeys:
     """A key that is another drop's: an output of its run, or, with the same key, the drop itself.
 
     `open`: the run has not ended; `ending`: it was asked to.
@@ -40,8 +40,8 @@ class OutputOwners:
         self._database = database
 
     async def claim(
-        self, bucket: str, keys: Iterable[str], claim: Claim, *, free: Sequence[Owned] = ()
-    ) -> tuple[Owned, ...]:
+        self, bucket: str, keys: Iterable[str], claim: KeyClaim, *, free: Sequence[ClaimedKeys] = ()
+    ) -> tuple[ClaimedKeys, ...]:
         """Said before the first byte: whatever appears under these keys until `wrote` is the run's.
 
         All of them or none: returned is what belongs to other drops, and then nothing is claimed. What is `free` was
@@ -49,7 +49,7 @@ class OutputOwners:
         """
         wanted = sorted(dict.fromkeys(keys))
 
-        def work() -> tuple[Owned, ...]:
+        def work() -> tuple[ClaimedKeys, ...]:
             with self._database.begin() as db:
                 for each in free:
                     db.execute(sa.delete(outputs_table).where(_is(bucket, each)))
@@ -79,24 +79,25 @@ def _own(db: sa.Connection, bucket: str, keys: Sequence[str], owner: str) -> set
     return {row[0] for row in db.execute(query)}
 
 
-def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[Owned]:
+def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedKeys]:
     """Outputs of runs, with how these stand."""
     c = outputs_table.c
     of_run = sa.outerjoin(outputs_table, runs_table, c.run_id == runs_table.c.run_id)
     query = sa.select(c.key, c.owner, c.run_id, runs_table.c.state, runs_table.c.cancel).select_from(of_run)
     rows = db.execute(query.where(c.bucket == bucket, c.key.in_(keys)).order_by(c.key))
     return [
-        Owned(row.key, row.owner, row.run_id, open=row.state in UNFINISHED, ending=bool(row.cancel)) for row in rows
+        ClaimedKeys(row.key, row.owner, row.run_id, open=row.state in UNFINISHED, ending=bool(row.cancel))
+        for row in rows
     ]
 
 
-def _drops(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[Owned]:
+def _drops(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedKeys]:
     """Those of `keys` that have started runs themselves."""
     c = seen_table.c
     query = sa.select(c.key).where(c.bucket == bucket, c.key.in_(keys), c.fingerprint != "", c.version != "")
-    return [Owned(row[0], row[0]) for row in db.execute(query.order_by(c.key))]
+    return [ClaimedKeys(row[0], row[0]) for row in db.execute(query.order_by(c.key))]
 
 
-def _is(bucket: str, owned: Owned) -> sa.ColumnElement[bool]:
+def _is(bucket: str, owned: ClaimedKeys) -> sa.ColumnElement[bool]:
     c = outputs_table.c
     return sa.and_(c.bucket == bucket, c.key == owned.key, c.run_id == owned.run_id, c.owner == owned.owner)

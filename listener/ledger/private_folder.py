@@ -94,14 +94,14 @@ def check_private(folder: Path) -> None:
         foreign = status.st_uid not in (0, os.geteuid())
         if foreign:
             owner = _user(status.st_uid)
-            trouble = f"is a link of {owner}" if stat.S_ISLNK(status.st_mode) else f"belongs to {owner}"
+            problem = f"is a link of {owner}" if stat.S_ISLNK(status.st_mode) else f"belongs to {owner}"
         elif stat.S_ISLNK(status.st_mode):
             continue
         else:
-            trouble = writers(step, status, sticky=step != folder)
-        if trouble:
+            problem = writers(step, status, sticky=step != folder)
+        if problem:
             raise StateError(
-                f"The state folder {folder} is not safe: {step} {trouble}, who could replace what lies there.",
+                f"The state folder {folder} is not safe: {step} {problem}, who could replace what lies there.",
                 hint=("Run gpudrop as that user" if foreign else f"Run `chmod go-w {step}`")
                 + ", or name a folder of this user's alone as `state` in config.yaml.",
                 where="state",

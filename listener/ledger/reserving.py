@@ -40,7 +40,7 @@ _PATIENCE = sa.text(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class QuotaLimits:
     """What a reservation must not pass; None: anything. `concurrency` is the endpoint's, over all listeners."""
 
     concurrency: int | None
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class QuotaRefusal:
     """Why a job may not be sent now. `until` (epoch seconds) is when to ask again.
 
     `spent` of `limit` are jobs for "concurrency", and else US dollars, of which some may only be reserved. A job whose
@@ -74,19 +74,19 @@ class Spending:
         return self.settled + self.reserved
 
 
-def refusal(
-    estimate_usd: float, limits: Limits, *, open_jobs: int, trigger: Spending, day: Spending, now: float
-) -> Refusal | None:
+def quota_refusal(
+    estimate_usd: float, limits: QuotaLimits, *, open_jobs: int, trigger: Spending, day: Spending, now: float
+) -> QuotaRefusal | None:
     """Why one more job must wait. A job that costs nothing waits for no budget."""
     if limits.concurrency is not None and open_jobs >= limits.concurrency:
-        return Refusal("concurrency", now + SOON_S, open_jobs, limits.concurrency)
+        return QuotaRefusal("concurrency", now + SOON_S, open_jobs, limits.concurrency)
     if estimate_usd <= 0.0:
         return None
     if limits.trigger_day_usd is not None and trigger.usd + estimate_usd > limits.trigger_day_usd + _DUST:
         until = _again(estimate_usd, trigger, limits.trigger_day_usd, now)
-        return Refusal("trigger_budget", until, trigger.usd, limits.trigger_day_usd)
+        return QuotaRefusal("trigger_budget", until, trigger.usd, limits.trigger_day_usd)
     if limits.day_usd is not None and day.usd + estimate_usd > limits.day_usd + _DUST:
-        return Refusal("day_budget", _again(estimate_usd, day, limits.day_usd, now), day.usd, limits.day_usd)
+        return QuotaRefusal("day_budget", _again(estimate_usd, day, limits.day_usd, now), day.usd, limits.day_usd)
     return None
 
 
@@ -100,7 +100,7 @@ def _again(estimate_usd: float, spending: Spending, limit: float, now: float) ->
     return min(next_day(now), now + SETTLING_S)
 
 
-class Tally:
+class UsageCounter:
     """Counts and sums inside one transaction: asked of the database once, then kept by what the transaction does."""
 
     def __init__(self, database: Database, db: sa.Connection) -> None:
@@ -139,7 +139,7 @@ class Tally:
         triggers = sorted(settled.keys() | reserved.keys())
         return {name: Spending(settled.get(name, 0.0), reserved.get(name, 0.0)) for name in triggers}
 
-    def reserve(self, row: JobRow, limits: Limits, now: float) -> Refusal | None:
+    def reserve(self, row: JobRow, limits: QuotaLimits, now: float) -> QuotaRefusal | None:
         self.writing()
         self.take_back(row.entry, meant=True)
         if (refused := self._refusal(row, limits, now)) and not self._there(row.entry):
@@ -164,14 +164,14 @@ class Tally:
         if day == self._day:
             self._settled[trigger] = self._settled.get(trigger, 0.0) + usd
 
-    def _refusal(self, row: JobRow, limits: Limits, now: float) -> Refusal | None:
-        if limits == Limits(None, None, None):
+    def _refusal(self, row: JobRow, limits: QuotaLimits, now: float) -> QuotaRefusal | None:
+        if limits == QuotaLimits(None, None, None):
             return None
         spending = self.spending(now)
         day = Spending(sum(s.settled for s in spending.values()), sum(s.reserved for s in spending.values()))
         trigger = spending.get(row.trigger, Spending())
         jobs = self._open().get(row.endpoint, 0)
-        return refusal(row.estimate_usd, limits, open_jobs=jobs, trigger=trigger, day=day, now=now)
+        return quota_refusal(row.estimate_usd, limits, open_jobs=jobs, trigger=trigger, day=day, now=now)
 
     def _there(self, entry: str) -> bool:
         return self.db.execute(sa.select(sa.literal(1)).where(jobs_table.c.entry == entry)).first() is not None

@@ -9,13 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from listener.fair_shares import Bound, Turns
-from listener.ledger.database import Database, chunks
+from listener.ledger.database import Database, in_chunks
 from listener.ledger.fair_claims import ShareCounts, claim_fairly
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED, EndReason, RunState
-from listener.ledger.together import Together
-
-__all__ = ["ENDED", "EndReason", "RunLedger", "RunRow", "RunState", "runs_table"]
+from listener.ledger.together import GroupCommit
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
 _OPEN = runs_table.c.state == "accepted"
@@ -42,7 +40,7 @@ _MOVE = (
 class RunLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._together: Together = Together(database, lambda db: db)
+        self._together: GroupCommit = GroupCommit(database, lambda db: db)
         self._turns = Turns()
 
     async def add(self, row: RunRow) -> bool:
@@ -94,7 +92,7 @@ class RunLedger:
         def work() -> list[RunRow]:
             found: list[RunRow] = []
             with self._database.begin() as db:
-                for chunk in chunks(run_ids):
+                for chunk in in_chunks(run_ids):
                     query = sa.update(runs_table).where(runs_table.c.run_id.in_(chunk), _UNFINISHED)
                     query = query.values(state="accepted", member=member, cancel=asked).returning(runs_table)
                     found += [RunRow(**row) for row in db.execute(query).mappings()]
@@ -107,7 +105,7 @@ class RunLedger:
 
         def work() -> None:
             with self._database.begin() as db:
-                for chunk in chunks(run_ids):
+                for chunk in in_chunks(run_ids):
                     query = sa.update(runs_table).where(runs_table.c.run_id.in_(chunk))
                     db.execute(query.values(member=""))
 
@@ -159,7 +157,7 @@ class RunLedger:
     async def rows(self, run_ids: Sequence[str]) -> dict[str, RunRow]:
         """Those of them that are on record, by id."""
         found: list[RunRow] = []
-        for chunk in chunks(run_ids):
+        for chunk in in_chunks(run_ids):
             found += await self._rows(sa.select(runs_table).where(runs_table.c.run_id.in_(chunk)))
         return {row.run_id: row for row in found}
 

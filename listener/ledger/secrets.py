@@ -27,16 +27,16 @@ _c = secrets_table.c
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class SecretSpec:
     """`created` is in epoch seconds: what is older knows nothing of it."""
 
     value: bytes = field(repr=False)
     created: float
 
 
-def drawn(now_s: float) -> Secret:
+def drawn(now_s: float) -> SecretSpec:
     """A new one, of this moment in epoch seconds."""
-    return Secret(os.urandom(SECRET_BYTES), now_s)
+    return SecretSpec(os.urandom(SECRET_BYTES), now_s)
 
 
 class SecretLedger:
@@ -46,28 +46,28 @@ class SecretLedger:
         self._database = database
         self._clock = clock
 
-    async def known(self, name: str) -> tuple[Secret, ...]:
+    async def known(self, name: str) -> tuple[SecretSpec, ...]:
         """The secret in force, then those that it replaced lately, newest first; none: there has never been one."""
 
-        def work() -> tuple[Secret, ...]:
+        def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
                 return self._read(db, name)
 
         return await self._database.call(work)
 
-    async def secret(self, name: str, proposed: Secret) -> tuple[Secret, ...]:
+    async def secret(self, name: str, proposed: SecretSpec) -> tuple[SecretSpec, ...]:
         """As `known`; where there has never been one, `proposed` is it from now on."""
 
-        def work() -> tuple[Secret, ...]:
+        def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
                 return self._read(db, name) or self._begun(db, name, proposed)
 
         return await self._database.call(work)
 
-    async def change(self, name: str, new: Secret) -> tuple[Secret, ...]:
+    async def change(self, name: str, new: SecretSpec) -> tuple[SecretSpec, ...]:
         """As `known`, with `new` in force from now on; one that was before is kept for what was sent with it."""
 
-        def work() -> tuple[Secret, ...]:
+        def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
                 known = self._read(db, name) or self._begun(db, name, new)
                 if known[0].value == new.value:
@@ -80,16 +80,17 @@ class SecretLedger:
 
         return await self._database.call(work)
 
-    def _begun(self, db: sa.Connection, name: str, secret: Secret) -> tuple[Secret, ...]:
+    def _begun(self, db: sa.Connection, name: str, secret: SecretSpec) -> tuple[SecretSpec, ...]:
         """Of several listeners that start together one's is it, and the others read that."""
         row = {"name": name, "secret": secret.value, "created": secret.created}
         db.execute(self._database.insert(secrets_table).on_conflict_do_nothing().values(row))
         return self._read(db, name)
 
-    def _read(self, db: sa.Connection, name: str) -> tuple[Secret, ...]:
+    def _read(self, db: sa.Connection, name: str) -> tuple[SecretSpec, ...]:
         mine = sa.or_(_c.name == name, _c.name.startswith(_former(name), autoescape=True))
         rows = {
-            row.name: Secret(bytes(row.secret), row.created) for row in db.execute(sa.select(secrets_table).where(mine))
+            row.name: SecretSpec(bytes(row.secret), row.created)
+            for row in db.execute(sa.select(secrets_table).where(mine))
         }
         if name not in rows:
             return ()

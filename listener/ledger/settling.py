@@ -8,42 +8,42 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from listener.ledger.database import Database, chunks
-from listener.ledger.inbox import AT, Item, inbox_table
-from listener.ledger.objects import UNSEEN, Seen, outputs_table, seen_table
+from listener.ledger.database import Database, in_chunks
+from listener.ledger.inbox import AT, InboxEntry, inbox_table
+from listener.ledger.objects import UNSEEN, SeenVersion, outputs_table, seen_table
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED
 from listener.ledger.sidecars import release_names, with_names
-from listener.triggers import Written
+from listener.triggers import WrittenKeys
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownObjects:
     """What the ledger knows of a key: the version taken in last, what a run wrote there, its unfinished runs."""
 
-    seen: Seen = UNSEEN
-    written: Written | None = None
+    seen: SeenVersion = UNSEEN
+    written: WrittenKeys | None = None
     unfinished: tuple[RunRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class IntakeDecision:
     """What a look came to. `seen`: this version is taken in now; one without a fingerprint: nothing is there.
 
     `cancel` are runs that are to end, with `reason`. `run`, when it is new, supersedes the key's unfinished runs; when
     it is not, `again` is recorded in its place, if given. `before` is what the look was judged by.
     """
 
-    item: Item
-    seen: Seen | None = None
+    item: InboxEntry
+    seen: SeenVersion | None = None
     run: RunRow | None = None
     again: RunRow | None = None
     cancel: tuple[str, ...] = ()
-    before: Seen | None = None
+    before: SeenVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class IntakeResult:
     """`started` are the runs that are new; `superseded` the ids of those that end because of them.
 
     `stale` are keys (bucket, key) of which something else was recorded since the look: they are looked at again.
@@ -54,37 +54,37 @@ class Settled:
     stale: frozenset[tuple[str, str]] = frozenset()
 
 
-class Settling:
+class IntakeLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def known(self, bucket: str, keys: Sequence[str]) -> dict[str, Known]:
+    async def known(self, bucket: str, keys: Sequence[str]) -> dict[str, KnownObjects]:
         """What the ledger knows of each key it knows anything of."""
 
-        def work() -> dict[str, Known]:
-            seen: dict[str, Seen] = {}
-            written: dict[str, Written] = {}
+        def work() -> dict[str, KnownObjects]:
+            seen: dict[str, SeenVersion] = {}
+            written: dict[str, WrittenKeys] = {}
             unfinished: dict[str, list[RunRow]] = {}
             with self._database.begin() as db:
-                for chunk in chunks(keys):
+                for chunk in in_chunks(keys):
                     seen.update((row.key, _seen(row)) for row in db.execute(_of(seen_table, bucket, chunk)))
                     for row in db.execute(_of(outputs_table, bucket, chunk)):
-                        written[row.key] = Written(row.run_id, row.lineage, row.fingerprint)
+                        written[row.key] = WrittenKeys(row.run_id, row.lineage, row.fingerprint)
                     active = _of(runs_table, bucket, chunk).where(runs_table.c.state.not_in(ENDED))
                     for row in db.execute(active).mappings():
                         unfinished.setdefault(row["key"], []).append(RunRow(**row))
             there = seen.keys() | written.keys() | unfinished.keys()
-            return {k: Known(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
+            return {k: KnownObjects(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
 
         return await self._database.call(work, many=True)
 
-    async def settle(self, settlements: Sequence[Settlement], *, reason: str) -> Settled:
+    async def settle(self, settlements: Sequence[IntakeDecision], *, reason: str) -> IntakeResult:
         """All in one transaction: runs recorded, versions taken in, keys done with. `reason` is that of `cancel`.
 
         A key that was told of again meanwhile goes back to those that wait.
         """
 
-        def work() -> Settled:
+        def work() -> IntakeResult:
             with self._database.begin() as db:
                 stale = _stale(db, settlements)
                 fit = [s for s in settlements if s.item.at not in stale]
@@ -94,7 +94,7 @@ class Settling:
                 _end(db, [run_id for s in fit for run_id in s.cancel], reason)
                 _remove(db, [s.item for s in fit])
                 _put_back(db, stale)
-            return Settled(tuple(started), superseded, frozenset(stale))
+            return IntakeResult(tuple(started), superseded, frozenset(stale))
 
         return await self._database.call(work, many=True)
 
@@ -107,7 +107,7 @@ class Settling:
 
         return await self._database.call(work)
 
-    def _take_in(self, db: sa.Connection, settlements: Sequence[Settlement]) -> None:
+    def _take_in(self, db: sa.Connection, settlements: Sequence[IntakeDecision]) -> None:
         known = [s for s in settlements if s.seen and s.seen != UNSEEN]
         rows = [{**_place(s.item), **asdict(s.seen), "listed": ""} for s in known if s.seen]
         self._database.upsert(db, seen_table, rows)
@@ -122,7 +122,7 @@ class Settling:
             there = sa.and_(seen_table.c.bucket == told.bucket, seen_table.c.key == told.key)
             db.execute(sa.delete(seen_table).where(there))
 
-    def _record(self, db: sa.Connection, settlements: Sequence[Settlement]) -> list[RunRow]:
+    def _record(self, db: sa.Connection, settlements: Sequence[IntakeDecision]) -> list[RunRow]:
         runs = [s.run for s in settlements if s.run]
         if not runs:
             return []
@@ -139,15 +139,15 @@ class Settling:
         return [row for row in rows if row.run_id in new]
 
 
-def _stale(db: sa.Connection, settlements: Sequence[Settlement]) -> set[tuple[str, str]]:
+def _stale(db: sa.Connection, settlements: Sequence[IntakeDecision]) -> set[tuple[str, str]]:
     """Keys of which another version was recorded since they were judged: a listener that was thought gone may do that.
 
     Locks the keys' rows in the inbox, so that nobody else settles them now.
     """
     judged = {s.item.at: s.before for s in settlements if s.before is not None}
-    found: dict[tuple[str, str], Seen] = {}
+    found: dict[tuple[str, str], SeenVersion] = {}
     for bucket in {at[0] for at in judged}:
-        for chunk in chunks(sorted(key for of, key in judged if of == bucket)):
+        for chunk in in_chunks(sorted(key for of, key in judged if of == bucket)):
             db.execute(_of(inbox_table, bucket, chunk).order_by(inbox_table.c.key).with_for_update()).all()
             found.update(((bucket, row.key), _seen(row)) for row in db.execute(_of(seen_table, bucket, chunk)))
     return {at for at, before in judged.items() if found.get(at, UNSEEN) != before}
@@ -158,7 +158,7 @@ def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
     new = {run.run_id for run in runs}
     older: list[str] = []
     for bucket in {run.bucket for run in runs}:
-        for keys in chunks([run.key for run in runs if run.bucket == bucket]):
+        for keys in in_chunks([run.key for run in runs if run.bucket == bucket]):
             active = _of(runs_table, bucket, keys).where(runs_table.c.state.not_in(ENDED))
             older += [row[0] for row in db.execute(active.with_only_columns(runs_table.c.run_id)) if row[0] not in new]
     _end(db, older, "superseded")
@@ -168,12 +168,12 @@ def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
 def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
     """Whatever else a run is to end for, being superseded comes first: then nothing is written for it any more."""
     open_ = runs_table.c.cancel != reason if reason == "superseded" else runs_table.c.cancel == ""
-    for chunk in chunks(run_ids):
+    for chunk in in_chunks(run_ids):
         active = sa.and_(runs_table.c.run_id.in_(chunk), open_, runs_table.c.state.not_in(ENDED))
         db.execute(sa.update(runs_table).where(active).values(cancel=reason, due=0.0))
 
 
-def _remove(db: sa.Connection, items: Sequence[Item]) -> None:
+def _remove(db: sa.Connection, items: Sequence[InboxEntry]) -> None:
     done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in sorted(items, key=lambda item: item.at)]
     if not done:
         return
@@ -188,11 +188,11 @@ def _put_back(db: sa.Connection, keys: Collection[tuple[str, str]]) -> None:
         db.execute(sa.update(inbox_table).where(there).values(member=""))
 
 
-def _seen(row: sa.Row[Any]) -> Seen:
-    return Seen(row.fingerprint, row.version, row.moment, row.exact)
+def _seen(row: sa.Row[Any]) -> SeenVersion:
+    return SeenVersion(row.fingerprint, row.version, row.moment, row.exact)
 
 
-def _place(item: Item) -> dict[str, str]:
+def _place(item: InboxEntry) -> dict[str, str]:
     return {"bucket": item.told.bucket, "key": item.told.key}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from listener.ledger.database import Database, chunks, tables
+from listener.ledger.database import Database, in_chunks, tables
 from listener.ledger.objects import seen_table
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.run_states import ENDED
@@ -33,7 +33,7 @@ def with_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) ->
     names: dict[tuple[str, str], str] = {}
     for bucket in {row.bucket for row in rows}:
         keys = sorted({row.key for row in rows if row.bucket == bucket})
-        for chunk in chunks(keys):
+        for chunk in in_chunks(keys):
             found = _names(database, db, bucket, chunk, set(keys))
             names.update(((bucket, key), name) for key, name in found.items())
     return [replace(row, request={**row.request, "sidecars": names[row.bucket, row.key]}) for row in rows]
@@ -76,7 +76,7 @@ def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str], togethe
     """Those whose best name a namesake has that was taken in before names were recorded."""
     of = {other for key in best for other in namesakes(key)}.difference(together)
     there: set[str] = set()
-    for chunk in chunks(sorted(of)):
+    for chunk in in_chunks(sorted(of)):
         query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket, seen_table.c.key.in_(chunk))
         there.update(row[0] for row in db.execute(query.where(seen_table.c.fingerprint != "")))
     there -= _owned(db, bucket, sorted(there)).keys() if there else set()

@@ -21,7 +21,7 @@ _Works = list[Callable[[Any], Any]]
 _Batch = tuple[_Works, asyncio.Task[list[Any]]]
 
 
-class Together:
+class GroupCommit:
     """`begin` is called at the start of each transaction; what it gives is what every write of it works on.
 
     Writes are done in the order in which they were asked for. All of a transaction fail together, so a write must not

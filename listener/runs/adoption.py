@@ -18,11 +18,11 @@ from listener.ledger.objects import ObjectLedger
 from listener.ledger.run_states import state_after
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
-from listener.runs.board import Board
+from listener.runs.board import StatusPublisher
 from listener.runs.fence import Fence
-from listener.runs.seal import UNSEALED, Seal
+from listener.runs.seal import UNSEALED, SidecarSignature
 from listener.store import ObjectMeta
-from manifests.endings import Ending, ending_from_bytes, may_tell_of
+from manifests.endings import FinalSidecar, final_sidecar_from_bytes, may_tell_of
 from manifests.error_groups import task_group
 from manifests.names import Sidecar
 
@@ -41,15 +41,15 @@ class Adoption:
         self,
         objects: ObjectLedger,
         runs: RunLedger,
-        board: Board,
+        publisher: StatusPublisher,
         fence: Fence,
         *,
         clock: Callable[[], float],
-        seal: Seal = UNSEALED,
+        seal: SidecarSignature = UNSEALED,
     ) -> None:
         self._objects = objects
         self._runs = runs
-        self._board = board
+        self._publisher = publisher
         self._fence = fence
         self._clock = clock
         self._seal = seal
@@ -94,7 +94,7 @@ class Adoption:
         return None
 
     async def _adopted(self, run: RunRequest, body: bytes, *, of_version: bool = False) -> bool:
-        ending = await asyncio.to_thread(ending_from_bytes, body)
+        ending = await asyncio.to_thread(final_sidecar_from_bytes, body)
         if ending is None or ending.key != run.key:
             return False
         if ending.run_id != run.run_id and not (of_version and ending.version == run.version):
@@ -102,8 +102,8 @@ class Adoption:
         await self._adopt(run, ending)
         return True
 
-    async def _adopt(self, run: RunRequest, ending: Ending) -> None:
-        await self._board.close(run.run_id)
+    async def _adopt(self, run: RunRequest, ending: FinalSidecar) -> None:
+        await self._publisher.close(run.run_id)
         metas = await self._there(run, ending.outputs)
         told = [meta for meta in metas if may_tell_of(run.key, meta.key) or meta.run_id == run.run_id]
         # Of all others the ledger tells whether the run had claimed them.

@@ -22,7 +22,7 @@ from listener.runs.steps import Released
 from listener.store import Store
 from manifests.documents import CONTENT_TYPE, JobNote
 from manifests.errors import GpuDropError, StoreUnavailable
-from manifests.sidecars import RunState, Status, status_bytes
+from manifests.sidecars import RunState, StatusSidecar, status_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
@@ -45,7 +45,7 @@ class _JobView:
     attempt: int
 
 
-class RunStatus:
+class RunStatusWriter:
     """The status of one run. `move` returns at once; a task writes the newest state."""
 
     def __init__(
@@ -72,12 +72,12 @@ class RunStatus:
         self._closed = asyncio.Event()
         self._ended = False
         self._stays = False
-        self._written: Status | None = None
+        self._written: StatusSidecar | None = None
         self._recorded: tuple[str, str | None] = ("", None)
         self._noted = ""
         self._held = ""
         now = _when(clock())
-        self._status = Status(
+        self._status = StatusSidecar(
             run_id=run.run_id, key=run.key, state="accepted", updated=now, started=_when(run.received)
         )
 
@@ -201,7 +201,7 @@ class RunStatus:
                 await self._fence.take_back(self._run, "status")
 
 
-class Board:
+class StatusPublisher:
     """The statuses of the runs this process is telling."""
 
     def __init__(
@@ -221,13 +221,13 @@ class Board:
         self._ledger = ledger
         self._clock = clock
         self._spent = spent
-        self._open: dict[str, tuple[RunStatus, asyncio.Task[None]]] = {}
+        self._open: dict[str, tuple[RunStatusWriter, asyncio.Task[None]]] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._notes: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def open(self, run: RunRequest) -> AsyncGenerator[RunStatus]:
-        status = RunStatus(run, self._store, self._ledger, self._clock, self._spent, member=self._member)
+    async def open(self, run: RunRequest) -> AsyncGenerator[RunStatusWriter]:
+        status = RunStatusWriter(run, self._store, self._ledger, self._clock, self._spent, member=self._member)
         task = asyncio.create_task(status.keep_writing(), name=f"status {run.run_id}")
         self._open[run.run_id] = status, task
         try:

@@ -39,7 +39,7 @@ class CallbackOutcome:
 HEARD = CallbackOutcome("heard")
 
 
-def outcome_of(status: int, headers: Mapping[str, str], text: str, now: float) -> CallbackOutcome:
+def callback_outcome(status: int, headers: Mapping[str, str], text: str, now: float) -> CallbackOutcome:
     """`text` is the beginning of the answer's body; `now` is in epoch seconds.
 
     n8n's waiting workflows answer 409 both when they are not yet asleep (call again) and when they were woken.
@@ -61,7 +61,7 @@ def outcome_of(status: int, headers: Mapping[str, str], text: str, now: float) -
     return CallbackOutcome("failed", f"It answered {status}.", _hint(status, text), wait)
 
 
-def after(
+def callback_state_after(
     row: CallbackRow, outcome: CallbackOutcome, now: float, max_attempts: int | None, rng: random.Random
 ) -> CallbackRow:
     """`row` after an attempt that went like `outcome`."""

@@ -12,7 +12,7 @@ from yarl import URL
 from gpu_dispatch.net.bodies import read_said
 from gpu_dispatch.net.failures import BROKEN, connection_failure
 from gpu_dispatch.net.guarded import GuardedClient
-from listener.runs.callback_answers import CallbackOutcome, outcome_of
+from listener.runs.callback_answers import CallbackOutcome, callback_outcome
 from listener.runs.callback_signatures import CallbackSigner
 from manifests.errors import AddressNotAllowed
 from manifests.hosts import WebAddress, parse_web_address
@@ -67,7 +67,7 @@ class CallbackClient:
             http.answer("POST", url, "callback_url", headers=headers, body=lambda: _pieces(body)) as response,
         ):
             text = (await read_said(response.content, _ANSWER_BYTES)).decode("utf-8", "replace")
-            return outcome_of(response.status, response.headers, text, time.time())
+            return callback_outcome(response.status, response.headers, text, time.time())
 
     def _headers(self, url: URL, body: bytes, run_id: str, attempt: int) -> dict[str, str]:
         """The id is the same at every repetition, so that a receiver can tell one from a second callback."""

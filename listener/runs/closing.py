@@ -17,13 +17,13 @@ from listener.ledger.objects import ObjectLedger, fingerprint
 from listener.ledger.run_states import RunState, state_after
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
-from listener.runs.board import Board
+from listener.runs.board import StatusPublisher
 from listener.runs.fence import Fence
-from listener.runs.finish import Output, Outputs
-from listener.runs.jobs import Attempt
+from listener.runs.finish import MadeOutput, MadeOutputs
+from listener.runs.jobs import AttemptRecord
 from listener.runs.letters import dead_letter
-from listener.runs.reading import Asked
-from listener.runs.seal import UNSEALED, Seal
+from listener.runs.reading import ResolvedManifest
+from listener.runs.seal import UNSEALED, SidecarSignature
 from listener.store import ObjectMeta, Store
 from manifests.dead_letters import dead_letter_bytes
 from manifests.documents import CONTENT_TYPE, JobNote
@@ -35,7 +35,7 @@ from manifests.errors import (
     RunSuperseded,
 )
 from manifests.names import Sidecar, dlq_key
-from manifests.sidecars import Done, Failed, OutputNote, done_bytes, failed_bytes
+from manifests.sidecars import DoneSidecar, ErrorSidecar, OutputNote, done_bytes, failed_bytes
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
@@ -50,7 +50,7 @@ class WrittenFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class RunSummary:
     """What a run leaves, once all of it lies in the store. `response` and `stats` are JSON data, links resolved."""
 
     message: str
@@ -60,19 +60,19 @@ class Summary:
     jobs: tuple[JobNote, ...] = ()
 
 
-class Closer:
+class RunFinalizer:
     def __init__(
         self,
         store: Store,
         objects: ObjectLedger,
         runs: RunLedger,
-        board: Board,
+        publisher: StatusPublisher,
         fence: Fence,
         *,
         clock: Callable[[], float],
         link_s: int,
         spent: Callable[[str], Awaitable[float | None]],
-        seal: Seal = UNSEALED,
+        seal: SidecarSignature = UNSEALED,
     ) -> None:
         """`link_s`: how long the links in done sidecars work. `spent`: a run's US dollars; None: it has no price.
 
@@ -81,7 +81,7 @@ class Closer:
         self._store = store
         self._objects = objects
         self._runs = runs
-        self._board = board
+        self._publisher = publisher
         self._fence = fence
         self._clock = clock
         self._link_s = link_s
@@ -89,8 +89,8 @@ class Closer:
         self._seal = seal
 
     async def write(
-        self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], outputs: Outputs, jobs: Sequence[JobRef]
-    ) -> Summary:
+        self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], outputs: MadeOutputs, jobs: Sequence[JobRef]
+    ) -> RunSummary:
         """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work.
 
         Raises OutputMissing and OutputReplaced.
@@ -111,7 +111,7 @@ class Closer:
             "delayTime": max(r.delay_ms for r in results),
             "executionTime": sum(r.execution_ms for r in results),
         }
-        return Summary(
+        return RunSummary(
             message=outputs.message,
             files=tuple(WrittenFile(m.key, m.size) for m in metas),
             response=self._resolved(run.bucket, outputs.response),
@@ -119,7 +119,7 @@ class Closer:
             jobs=tuple(JobNote(job.job_id, job.backend) for job in jobs),
         )
 
-    async def done(self, run: RunRequest, asked: Asked, summary: Summary) -> bytes:
+    async def done(self, run: RunRequest, asked: ResolvedManifest, summary: RunSummary) -> bytes:
         """Writes the done sidecar and gives its bytes. Raises RunSuperseded."""
         now = _when(self._clock())
         notes = [
@@ -128,7 +128,7 @@ class Closer:
             )
             for f in summary.files
         ]  # fmt: skip
-        document = Done(
+        document = DoneSidecar(
             run_id=run.run_id,
             key=run.key,
             operation=asked.operation,
@@ -150,7 +150,7 @@ class Closer:
         return body
 
     async def failed(
-        self, run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt]
+        self, run: RunRequest, asked: ResolvedManifest | None, error: ErrorInfo, attempts: Sequence[AttemptRecord]
     ) -> bytes | None:
         """Writes the error sidecar, after a dead letter where the run failed for good, and gives its bytes.
 
@@ -170,7 +170,7 @@ class Closer:
             letter = dlq_key(run.run_id, now)
             data = dead_letter_bytes(dead_letter(run, asked, error, attempts, now))
             await self._store.put(run.bucket, letter, data, content_type=CONTENT_TYPE, run_id=run.run_id)
-        document = Failed(
+        document = ErrorSidecar(
             run_id=run.run_id,
             key=run.key,
             error=error,
@@ -202,7 +202,7 @@ class Closer:
 
     async def give_up(self, run: RunRequest, error: ErrorInfo) -> None:
         """The run has ended, though its last word could not be written: `gpudrop status` still tells."""
-        await self._board.close(run.run_id)
+        await self._publisher.close(run.run_id)
         try:
             await self._fence.take_back(run, "status")
         except GpuDropError as e:
@@ -211,7 +211,7 @@ class Closer:
 
     async def _close(self, run: RunRequest, kind: Sidecar, data: bytes, state: RunState, error_code: str = "") -> None:
         """What it makes untrue goes first: the final sidecar is the last thing a run writes. Raises RunSuperseded."""
-        await self._board.close(run.run_id)
+        await self._publisher.close(run.run_id)
         await self._fence.check(run)
         await self._fence.remove(run, "error" if kind == "done" else "done")
         await self._store.delete(run.bucket, run.sidecar("status"))
@@ -222,7 +222,7 @@ class Closer:
 
     async def _give_way(self, run: RunRequest) -> None:
         """Ends a run that a newer one replaces: nothing that it wrote stays, and nothing of the newer one's goes."""
-        await self._board.close(run.run_id)
+        await self._publisher.close(run.run_id)
         for kind in ("status", "done", "error"):
             await self._fence.take_back(run, kind)
         for key, print_ in await self._objects.written_by(run.bucket, run.run_id):
@@ -233,7 +233,7 @@ class Closer:
         await self._runs.update(run.run_id, state="superseded", at=self._clock(), error_code=RunSuperseded.code)
         log.info("run_gave_way", run_id=run.run_id, key=run.key)
 
-    async def _written(self, run: RunRequest, output: Output) -> ObjectMeta:
+    async def _written(self, run: RunRequest, output: MadeOutput) -> ObjectMeta:
         data = await output.read()
         etag = await self._fence.write(run, output.key, data, content_type=output.content_type)
         now = await self._store.head(run.bucket, output.key)

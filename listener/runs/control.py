@@ -9,9 +9,9 @@ import structlog
 
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import Settling
+from listener.ledger.settling import IntakeLedger
 from listener.run_request import redriven
-from listener.signals import Ends
+from listener.signals import Cancellations
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.control")
@@ -19,11 +19,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.control")
 LOOK_S = 2.0
 
 
-async def follow_commands(
+async def watch_commands(
     runs: RunLedger,
     redrives: RedriveLedger,
-    settling: Settling,
-    ends: Ends,
+    settling: IntakeLedger,
+    cancellations: Cancellations,
     *,
     accepted: Callable[[], None],
     clock: Callable[[], float],
@@ -31,7 +31,7 @@ async def follow_commands(
     """Until cancelled. `accepted` is called when a run waits to be started; `clock` gives epoch seconds."""
     while True:
         try:
-            await _end_some(runs, ends)
+            await _end_some(runs, cancellations)
             if await _redrive_some(runs, redrives, settling, clock()):
                 accepted()
         except StoreUnavailable as e:
@@ -39,14 +39,14 @@ async def follow_commands(
         await asyncio.sleep(LOOK_S)
 
 
-async def _end_some(runs: RunLedger, ends: Ends) -> None:
+async def _end_some(runs: RunLedger, cancellations: Cancellations) -> None:
     requested = await runs.ends_requested()
     for run_id, reason in requested.items():
-        ends.request(run_id, reason)
-    ends.keep(requested.keys())
+        cancellations.request(run_id, reason)
+    cancellations.keep(requested.keys())
 
 
-async def _redrive_some(runs: RunLedger, redrives: RedriveLedger, settling: Settling, now: float) -> bool:
+async def _redrive_some(runs: RunLedger, redrives: RedriveLedger, settling: IntakeLedger, now: float) -> bool:
     """Whether there is a new run."""
     new = False
     for number, run_id in await redrives.requested():

@@ -18,12 +18,12 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, Wo
 from dbos import error as dbos_error
 from sqlalchemy.exc import SQLAlchemyError
 
-from listener.ledger.database import chunks
+from listener.ledger.database import in_chunks
 from listener.ledger.files import prepare_sqlite
-from listener.runs.engine_base import Fate, Story
+from listener.runs.engine_base import Fate, Workflows
 from listener.runs.engine_setup import quieten, refuse_pickle, silence, start_error
-from listener.runs.steps import DurableSteps, Jobs, Released
-from listener.runs.stories import Stories
+from listener.runs.steps import DurableSteps, JobWorkflows, Released
+from listener.runs.stories import WorkflowTasks
 from manifests.errors import StoreUnavailable
 
 APPLICATION_VERSION = "2"
@@ -55,13 +55,13 @@ class EngineSettings:
     adopts: bool = False
 
 
-class Engine:
+class WorkflowEngine:
     """One per process: DBOS keeps global state."""
 
     def __init__(
         self,
         settings: EngineSettings,
-        story: Story,
+        workflows: Workflows,
         *,
         ended: Callable[[], None] = lambda: None,
         released: Callable[[str, Released], None] | None = None,
@@ -71,8 +71,8 @@ class Engine:
         """
         self._settings = settings
         self._ended = ended
-        self._story = story
-        self._stories = Stories()
+        self._workflows = workflows
+        self._workflow_tasks = WorkflowTasks()
         self._released = released
         self._told: set[str] = set()
         self._leaving: set[str] = set()
@@ -121,11 +121,11 @@ class Engine:
         return self._settings.adopts
 
     @property
-    def telling(self) -> int:
+    def running(self) -> int:
         """Runs whose story is being told in this process, or is about to be."""
         return len(self._told)
 
-    def tells(self, run_id: str) -> bool:
+    def is_running(self, run_id: str) -> bool:
         """Whether the run is one of them."""
         return run_id in self._told
 
@@ -161,7 +161,7 @@ class Engine:
         """What has become of runs; one that is not among them is unknown here. Raises StoreUnavailable."""
         found: list[WorkflowStatus] = []
         with _asked_to("list its runs"):
-            for some in chunks(run_ids):
+            for some in in_chunks(run_ids):
                 found += await DBOS.list_workflows_async(workflow_ids=some, load_input=False, load_output=False)
         leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
         return {**{w.workflow_id: _fate(w) for w in found}, **leaving}
@@ -176,7 +176,7 @@ class Engine:
         Raises StoreUnavailable.
         """
         with _asked_to("forget runs"):
-            for some in chunks(run_ids):
+            for some in in_chunks(run_ids):
                 await DBOS.delete_workflows_async(some, delete_children=True)
 
     async def adopt(self, executor_id: str) -> int:
@@ -187,7 +187,7 @@ class Engine:
         unfinished = await self._unfinished()
         found = [w.workflow_id for w in unfinished if w.executor_id == executor_id and not _is_outdated(w)]
         with _asked_to("take over runs"):
-            for some in chunks(found):
+            for some in in_chunks(found):
                 await DBOS.resume_workflows_async(some, queue_name=_ADOPTED)
         return len(found)
 
@@ -216,7 +216,7 @@ class Engine:
 
         Stories go first: without the threads that end here they would fail, and be taken for ended.
         """
-        await self._stories.let_go(_JOIN_S)
+        await self._workflow_tasks.let_go(_JOIN_S)
         silence()
         # DBOS had made its own threads the loop's, and ends them: whoever else still needs some gets others. What was
         # given to them before is begun first: DBOS cancels what is not.
@@ -244,23 +244,23 @@ class Engine:
             task.add_done_callback(recorded)
 
     def _register(self) -> None:
-        story = self._story
+        workflows = self._workflows
 
         async def inside(request: Any) -> Any:
-            return await story.job(request, DurableSteps())
+            return await workflows.job(request, DurableSteps())
 
         @DBOS.workflow(name="job", max_recovery_attempts=MAX_RECOVERIES)
         async def job(request: Any) -> Any:
-            with self._stories.one_more():
+            with self._workflow_tasks.one_more():
                 return await inside(request)
 
         @DBOS.workflow(name=_RUN, max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
             run_id = str(DBOS.workflow_id)
-            with self._stories.one_more():
+            with self._workflow_tasks.one_more():
                 self._told.add(run_id)
                 try:
-                    await story.run(request, DurableSteps(Jobs(job, inside)))
+                    await workflows.run(request, DurableSteps(JobWorkflows(job, inside)))
                 except Released as why:
                     self._leave(run_id, why)
                     raise

@@ -11,7 +11,7 @@ Fate = Literal["going on", "over", "broken"]
 """How a run stands in the engine: its story goes on, has come to its end, or was broken off and will not go on."""
 
 
-class Story(Protocol):
+class Workflows(Protocol):
     """What the engine runs. Both calls are started again from the top after a crash; only `Steps` remembers."""
 
     async def run(self, request: Any, steps: Steps) -> None: ...

@@ -15,7 +15,7 @@ from gpu_dispatch.transfer.transfer import Transfer
 LIMITS = TransferLimits(total_s=120.0, retries=replace(TRANSFER, attempts=4))
 
 
-class Fetcher:
+class DocumentFetcher:
     def __init__(self, private_hosts: frozenset[str]) -> None:
         """`private_hosts` may be contacted although their addresses are private."""
         self._trusted = tuple(sorted(private_hosts))

@@ -17,7 +17,7 @@ from manifests.errors import WorkerCrashed
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class MadeOutput:
     """`content`: its bytes, or the file that holds them."""
 
     key: str
@@ -29,17 +29,17 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
+class MadeOutputs:
     """What a handler finished with, see `handlers.base.Finished`."""
 
     message: str
-    files: tuple[Output, ...]
+    files: tuple[MadeOutput, ...]
     response: Mapping[str, Value]
     stats: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class FinishCall:
     """What the jobs' results become outputs with."""
 
     handler: Handler[Any]
@@ -49,7 +49,7 @@ class Finish:
 
 
 @asynccontextmanager
-async def made_outputs(finish: Finish, pool: ProcessPool) -> AsyncGenerator[Outputs]:
+async def made_outputs(finish: FinishCall, pool: ProcessPool) -> AsyncGenerator[MadeOutputs]:
     """They can be read inside. Raises what the handler raises, and WorkerCrashed."""
     if sum(map(packed_bytes, finish.results)) < WORTH_A_PROCESS:
         yield await asyncio.to_thread(outputs_of, finish)
@@ -58,17 +58,17 @@ async def made_outputs(finish: Finish, pool: ProcessPool) -> AsyncGenerator[Outp
         yield await pool.run(outputs_on_disk, finish, folder)
 
 
-def outputs_of(finish: Finish) -> Outputs:
+def outputs_of(finish: FinishCall) -> MadeOutputs:
     results = tuple(map(unpacked, finish.results))
     return in_memory(finish.handler.finish(finish.planning, finish.plan, results))
 
 
-def in_memory(finished: Finished) -> Outputs:
-    files = tuple(Output(file.key, file.content_type, file.data) for file in finished.outputs)
-    return Outputs(finished.message, files, finished.response, finished.stats)
+def in_memory(finished: Finished) -> MadeOutputs:
+    files = tuple(MadeOutput(file.key, file.content_type, file.data) for file in finished.outputs)
+    return MadeOutputs(finished.message, files, finished.response, finished.stats)
 
 
-def outputs_on_disk(finish: Finish, folder: Path) -> Outputs:
+def outputs_on_disk(finish: FinishCall, folder: Path) -> MadeOutputs:
     """As `outputs_of`, with the files' content in `folder`."""
     outputs = outputs_of(finish)
     try:
@@ -82,7 +82,7 @@ def outputs_on_disk(finish: Finish, folder: Path) -> Outputs:
     return replace(outputs, files=files)
 
 
-def _on_disk(output: Output, path: Path) -> Output:
+def _on_disk(output: MadeOutput, path: Path) -> MadeOutput:
     assert isinstance(output.content, bytes)
     path.write_bytes(output.content)
     return replace(output, content=path)

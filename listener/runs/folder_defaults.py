@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
 
-from listener.parsers import Parsers
+from listener.parsers import DocumentParsers
 from manifests.defaults import Defaults, read_defaults
 from manifests.errors import ErrorInfo, GpuDropError
 from manifests.models import Manifest
@@ -31,7 +31,7 @@ class DefaultsReader:
     A document is known by its key and content: what lies there now has been fetched, and was not told by anybody.
     """
 
-    def __init__(self, models: Mapping[str, type[Manifest]], parsers: Parsers) -> None:
+    def __init__(self, models: Mapping[str, type[Manifest]], parsers: DocumentParsers) -> None:
         self._models = models
         self._parsers = parsers
         self._lock = Lock()

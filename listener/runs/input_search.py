@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from handlers.base import Reference
 from listener.clock import Clock
-from listener.runs.refusals import REFUSED_S, refused
+from listener.runs.refusals import REFUSED_S, object_refused
 from listener.runs.steps import Released
 from listener.store import ObjectMeta
 from manifests.errors import InputMissing, InputUnsettled, StoreDenied
@@ -22,7 +22,7 @@ Look = ObjectMeta | StoreDenied | None
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class InputTerms:
     """Whose inputs are looked for: `drop` began the run at `received` (epoch seconds) and waits `wait_s` for them."""
 
     drop: ObjectRef
@@ -50,7 +50,7 @@ class InputsAwaited(Released):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedInput:
     reference: Reference
     media: MediaRef
 
@@ -59,7 +59,7 @@ class Wanted:
         return self.media.key if isinstance(self.media, ObjectRef) else str(self.media)
 
 
-class Growth:
+class InputGrowth:
     """Which files are still being written: touched lately, or changed between two looks. `now` never goes back."""
 
     def __init__(self, clock: Clock, now: Callable[[], float]) -> None:
@@ -78,24 +78,24 @@ class Growth:
         return now - since < SETTLE_S
 
 
-class Search:
+class InputSearch:
     """One run's search: what the last look found wanting, and since when. `now` never goes back."""
 
-    def __init__(self, asking: Asking, growth: Growth | None, now: Callable[[], float]) -> None:
+    def __init__(self, asking: InputTerms, growth: InputGrowth | None, now: Callable[[], float]) -> None:
         """Without `growth` objects are whole when they are there."""
         self._asking = asking
         self._growth = growth
         self._now = now
         self._since: dict[str, float] = {}
-        self.missing: list[Wanted] = []
-        self.growing: list[Wanted] = []
-        self.refused: list[tuple[Wanted, StoreDenied]] = []
+        self.missing: list[WantedInput] = []
+        self.growing: list[WantedInput] = []
+        self.refused: list[tuple[WantedInput, StoreDenied]] = []
 
     @property
     def over(self) -> bool:
         return not (self.missing or self.growing or self.refused)
 
-    def note(self, wanted: Sequence[Wanted], looks: Sequence[Look]) -> None:
+    def note(self, wanted: Sequence[WantedInput], looks: Sequence[Look]) -> None:
         pairs = [(w, look) for w, look in zip(wanted, looks, strict=True) if isinstance(w.media, ObjectRef)]
         self.missing = [w for w, look in pairs if look is None]
         self.refused = [(w, look) for w, look in pairs if isinstance(look, StoreDenied)]
@@ -123,16 +123,16 @@ class Search:
             raise missing(self.missing)
         for wanted, error in self.refused:
             if self._for_s(wanted) >= self._asking.refused_s:
-                raise refused(error, wanted.reference.role)
+                raise object_refused(error, wanted.reference.role)
         slow = [w for w in self.growing if late and self._for_s(w) >= 2 * SETTLE_S]
         if slow:
             raise _unsettled(slow)
 
-    def _for_s(self, wanted: Wanted) -> float:
+    def _for_s(self, wanted: WantedInput) -> float:
         return self._now() - self._since[wanted.name]
 
 
-def missing(wanted: Sequence[Wanted]) -> InputMissing:
+def missing(wanted: Sequence[WantedInput]) -> InputMissing:
     return InputMissing(
         f"Not there: {_names(wanted)}.",
         hint="Check the spelling (case counts), put the file there, then drop the manifest again.",
@@ -140,7 +140,7 @@ def missing(wanted: Sequence[Wanted]) -> InputMissing:
     )
 
 
-def _unsettled(wanted: Sequence[Wanted]) -> InputUnsettled:
+def _unsettled(wanted: Sequence[WantedInput]) -> InputUnsettled:
     return InputUnsettled(
         f"Still being written: {_names(wanted)}.",
         hint="Write the file elsewhere and move it here when it is whole; for slow copies raise wait_for_inputs.",
@@ -148,5 +148,5 @@ def _unsettled(wanted: Sequence[Wanted]) -> InputUnsettled:
     )
 
 
-def _names(wanted: Sequence[Wanted]) -> str:
+def _names(wanted: Sequence[WantedInput]) -> str:
     return ", ".join(repr(w.name) for w in wanted[:5]) + (" …" if len(wanted) > 5 else "")

@@ -18,12 +18,12 @@ from pydantic import TypeAdapter
 
 from listener.clock import Clock
 from listener.ledger.input_waits import InputWait, InputWaitLedger, WaitingRun
-from listener.ledger.runs import RunRow
+from listener.ledger.run_rows import RunRow
 from listener.run_request import RunRequest
 from listener.runs.engine_base import RunEngine
 from listener.runs.input_search import InputsAwaited
 from listener.runs.steps import Released
-from listener.signals import Arrivals
+from listener.signals import ObjectWaiters
 from listener.store import Store
 from manifests.error_groups import gathered
 from manifests.errors import GpuDropError, StoreUnavailable
@@ -54,7 +54,7 @@ class InputWaiters:
         self,
         waits: InputWaitLedger,
         store: Store,
-        arrivals: Arrivals,
+        object_waiters: ObjectWaiters,
         *,
         member: str,
         accepted: Callable[[], None],
@@ -62,7 +62,7 @@ class InputWaiters:
     ) -> None:
         self._waits = waits
         self._store = store
-        self._arrivals = arrivals
+        self._object_waiters = object_waiters
         self._member = member
         self._accepted = accepted
         self._clock = clock
@@ -77,7 +77,7 @@ class InputWaiters:
             self._leaving.append((run_id, why))
             if why.growing:
                 self._growing[run_id] = dict.fromkeys(why.growing, "")
-            self._arrivals.any.set()
+            self._object_waiters.any.set()
 
     async def run(self, engine: RunEngine) -> None:
         """Until cancelled."""
@@ -91,7 +91,7 @@ class InputWaiters:
                 self._looks = min(LOOKS_PER_S, self._looks + LOOKS_PER_S * (now() - last))
                 last = now()
                 await self._begin(engine)
-                told = self._arrivals.fetch()
+                told = self._object_waiters.fetch()
                 hurried = await self._waits.told(told) if told else 0
                 await self._look(int(self._looks) + min(hurried, TOLD_AT_ONCE))
             except StoreUnavailable as e:
@@ -103,7 +103,7 @@ class InputWaiters:
     async def _wait(self) -> None:
         try:
             async with asyncio.timeout(LOOK_S - _GAP_S):
-                await self._arrivals.any.wait()
+                await self._object_waiters.any.wait()
         except TimeoutError:
             pass
 

@@ -13,14 +13,14 @@ from listener.clock import Clock
 from listener.fair_gate import FairGate
 from listener.fair_shares import turn_of
 from listener.run_request import RunRequest
-from listener.runs.fetching import Fetcher
-from listener.runs.input_search import Asking, Growth, InputsAwaited, Look, Search, Wanted, missing
+from listener.runs.fetching import DocumentFetcher
+from listener.runs.input_search import InputGrowth, InputsAwaited, InputSearch, InputTerms, Look, WantedInput, missing
 from listener.runs.refusals import Refusals
-from listener.signals import Arrivals
+from listener.signals import ObjectWaiters
 from listener.store import ObjectMeta, Store
 from manifests.error_groups import task_group
 from manifests.errors import InputEmpty, InputTooLarge, ObjectDenied, StoreDenied
-from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve
+from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve_reference
 
 POLL_S = 2.0
 POLL_MOST_S = 10.0
@@ -40,7 +40,7 @@ SETTLE_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundInputs:
     """One reference, found. `size` is None for a URL, which only the worker will open."""
 
     role: str
@@ -52,8 +52,8 @@ class InputFinder:
     def __init__(
         self,
         store: Store,
-        fetcher: Fetcher,
-        arrivals: Arrivals,
+        fetcher: DocumentFetcher,
+        object_waiters: ObjectWaiters,
         policy: ReferencePolicy,
         *,
         clock: Clock,
@@ -69,7 +69,7 @@ class InputFinder:
         self._growth_patience_s = growth_patience_s
         self._store = store
         self._fetcher = fetcher
-        self._arrivals = arrivals
+        self._object_waiters = object_waiters
         self._policy = policy
         self._clock = clock
         self._grows = grows
@@ -80,11 +80,11 @@ class InputFinder:
     async def find(
         self,
         references: Sequence[Reference],
-        asking: Asking,
+        asking: InputTerms,
         *,
         waiting: Callable[[tuple[str, ...]], None],
         crowded: Callable[[], bool] = lambda: False,
-    ) -> tuple[Found, ...]:
+    ) -> tuple[FoundInputs, ...]:
         """All of `references` once they are there; `waiting` is told, in words, what is still waited for.
 
         Raises InputsAwaited when one stays missing or grows on, or is missing while `crowded` says that places are few:
@@ -92,9 +92,9 @@ class InputFinder:
         Raises InputMissing, InputUnsettled and ObjectDenied for what is not there, is written to or refused until the
         time is over, InputEmpty, InputTooLarge, OutOfReach, and what `resolve` raises.
         """
-        wanted = [Wanted(r, self._resolved(r, asking)) for r in references]
+        wanted = [WantedInput(r, self._resolved(r, asking)) for r in references]
         now = asyncio.get_running_loop().time
-        search = Search(asking, Growth(self._clock, now) if self._grows else None, now)
+        search = InputSearch(asking, InputGrowth(self._clock, now) if self._grows else None, now)
         pauses = (min(POLL_S * 1.5**n, POLL_MOST_S) for n in count())
         began = now()
         while True:
@@ -113,9 +113,11 @@ class InputFinder:
             if long or search.grows_for(self._growth_patience_s):
                 raise InputsAwaited(_objects(search.missing), _objects(search.growing), "; ".join(search.words()))
             pause = SETTLE_POLL_S if search.growing and not search.missing else next(pauses)
-            await self._arrivals.wait(_objects(search.missing), at_most_s=pause)
+            await self._object_waiters.wait(_objects(search.missing), at_most_s=pause)
 
-    async def load(self, references: Sequence[Reference], found: Sequence[Found], asking: Asking) -> dict[str, Input]:
+    async def load(
+        self, references: Sequence[Reference], found: Sequence[FoundInputs], asking: InputTerms
+    ) -> dict[str, Input]:
         """What a plan is made from: every input by role, with the content of those that are to be read."""
         inputs: dict[str, Input] = {}
         for reference, item in zip(references, found, strict=True):
@@ -123,7 +125,7 @@ class InputFinder:
             inputs[item.role] = Input(media=item.media, size=item.size, content=content)
         return inputs
 
-    async def check_link(self, asking: Asking, media: MediaRef, where: str) -> None:
+    async def check_link(self, asking: InputTerms, media: MediaRef, where: str) -> None:
         """A link is followed only to what the drop might name itself. Raises OutOfReach."""
         if self._real_key is None or not asking.reach.is_bounded or not isinstance(media, ObjectRef):
             return
@@ -131,7 +133,7 @@ class InputFinder:
         if real != media.key:
             asking.reach.check_reference(asking.drop, ObjectRef(media.bucket, real), where)
 
-    async def check_outputs(self, asking: Asking, keys: Sequence[str], *, by_operator: str | None) -> None:
+    async def check_outputs(self, asking: InputTerms, keys: Sequence[str], *, by_operator: str | None) -> None:
         """Outputs lie where the drop reaches, or below `by_operator`, the folder that the operator gave them.
 
         Links too: whoever drops may have made them there. Raises OutOfReach.
@@ -145,14 +147,14 @@ class InputFinder:
                 if by_operator is None or not each.startswith(by_operator):
                     reach.check_output(drop, each, "path")
 
-    def _resolved(self, reference: Reference, asking: Asking) -> MediaRef:
+    def _resolved(self, reference: Reference, asking: InputTerms) -> MediaRef:
         here = {"bucket": asking.drop.bucket, "folder": asking.folder}
-        media = resolve(reference.text, **here, policy=self._policy, where=reference.role)
+        media = resolve_reference(reference.text, **here, policy=self._policy, where=reference.role)
         if re.split(r"[.\[]", reference.role, maxsplit=1)[0] not in asking.operators:
             asking.reach.check_reference(asking.drop, media, reference.role)
         return media
 
-    async def _content(self, reference: Reference, media: MediaRef, asking: Asking) -> bytes:
+    async def _content(self, reference: Reference, media: MediaRef, asking: InputTerms) -> bytes:
         if isinstance(media, UrlRef):
             return await self._fetcher.read(media.url, role=reference.role, max_bytes=reference.max_bytes)
         content = await self._refusals.outlasted(
@@ -161,10 +163,10 @@ class InputFinder:
             asking.refused_s,
         )
         if content is None:
-            raise missing([Wanted(reference, media)])
+            raise missing([WantedInput(reference, media)])
         return content
 
-    async def _look(self, wanted: Sequence[Wanted], asking: Asking) -> list[Look]:
+    async def _look(self, wanted: Sequence[WantedInput], asking: InputTerms) -> list[Look]:
         """What came of a look at each; ends early, after those among which one is missing."""
         looks: list[Look] = []
         while len(looks) < len(wanted):
@@ -176,7 +178,7 @@ class InputFinder:
                 break
         return looks
 
-    async def _look_at(self, media: MediaRef, asking: Asking) -> Look:
+    async def _look_at(self, media: MediaRef, asking: InputTerms) -> Look:
         if not isinstance(media, ObjectRef):
             return None
         drop = asking.drop
@@ -189,16 +191,16 @@ class InputFinder:
             return e
 
 
-def asking_of(run: RunRequest, operators: tuple[str, ...]) -> Asking:
+def input_terms_of(run: RunRequest, operators: tuple[str, ...]) -> InputTerms:
     """`operators` are fields of the run's manifest that are the operator's own."""
     trigger, drop = run.trigger, ObjectRef(run.bucket, run.key)
-    return Asking(drop, run.folder, run.received, trigger.wait_for_inputs_s, trigger.reach, operators)
+    return InputTerms(drop, run.folder, run.received, trigger.wait_for_inputs_s, trigger.reach, operators)
 
 
-def _found(wanted: Wanted, meta: Look) -> Found:
+def _found(wanted: WantedInput, meta: Look) -> FoundInputs:
     reference = wanted.reference
     if not isinstance(meta, ObjectMeta):
-        return Found(reference.role, wanted.media, None)
+        return FoundInputs(reference.role, wanted.media, None)
     if meta.size == 0:
         raise InputEmpty(f"{meta.key!r} is empty.", hint="Upload the file again.", where=reference.role)
     if reference.read and meta.size > reference.max_bytes:
@@ -207,8 +209,8 @@ def _found(wanted: Wanted, meta: Look) -> Found:
             hint="Check that the manifest names the right file.",
             where=reference.role,
         )
-    return Found(reference.role, wanted.media, meta.size)
+    return FoundInputs(reference.role, wanted.media, meta.size)
 
 
-def _objects(wanted: Sequence[Wanted]) -> frozenset[tuple[str, str]]:
+def _objects(wanted: Sequence[WantedInput]) -> frozenset[tuple[str, str]]:
     return frozenset((w.media.bucket, w.media.key) for w in wanted if isinstance(w.media, ObjectRef))

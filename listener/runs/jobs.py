@@ -13,10 +13,10 @@ from gpu_dispatch.waiting import Backoff
 from handlers.base import Plan
 from listener.dispatch.request import AttemptResult, JobRequest
 from listener.ledger.runs import RunLedger
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from listener.run_request import RunRequest
 from listener.runs.steps import Steps
-from listener.signals import Ends
+from listener.signals import Cancellations
 from manifests.errors import ErrorInfo
 
 MAX_UNCOUNTED = 10
@@ -29,7 +29,7 @@ BACKOFF = Backoff(base_s=2.0, cap_s=120.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AttemptRecord:
     """One try of a task. `error` is None when it succeeded. Times are epoch seconds, `usd` what it cost.
 
     `answered`: its worker may have left an answer in the store. `claimed`: its claim could not be withdrawn.
@@ -51,7 +51,7 @@ class JobOutcome:
     """What came of a job in the end: a result with a payload, or the last attempt's error."""
 
     result: GpuResult | None
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[AttemptRecord, ...]
 
     @property
     def error(self) -> ErrorInfo | None:
@@ -100,13 +100,18 @@ class EndedAttempts(Protocol):
 
 class JobRunner:
     def __init__(
-        self, attempts: TaskAttempts, reaper: EndedAttempts, ends: Ends, runs: RunLedger, patience: Patience
+        self,
+        attempts: TaskAttempts,
+        reaper: EndedAttempts,
+        cancellations: Cancellations,
+        runs: RunLedger,
+        outages: OutageRetry,
     ) -> None:
         self._attempts = attempts
         self._reaper = reaper
-        self._ends = ends
+        self._cancellations = cancellations
         self._runs = runs
-        self._patience = patience
+        self._outages = outages
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
         """Never raises for the job's own failure: the outcome tells."""
@@ -131,7 +136,7 @@ class JobRunner:
             if tried.counts:
                 await steps.pause(backoff(request.task_id, number))
 
-    async def forget(self, bucket: str, attempts: Sequence[Attempt]) -> None:
+    async def forget(self, bucket: str, attempts: Sequence[AttemptRecord]) -> None:
         """The run that needed these has ended. What cannot be removed now is swept later."""
         for attempt in attempts:
             if attempt.answered:
@@ -142,8 +147,8 @@ class JobRunner:
 
         On record, since other listeners may tell them, and later lives.
         """
-        await self._patience.patiently(self._runs.request_end, request.run_id, "incomplete")
-        self._ends.request(request.run_id, "incomplete")
+        await self._outages.retry(self._runs.request_end, request.run_id, "incomplete")
+        self._cancellations.request(request.run_id, "incomplete")
 
     async def _try(
         self, request: JobRequest, number: int, before: tuple[AttemptResult, ...], steps: Steps
@@ -174,7 +179,7 @@ def backoff(task_id: str, attempt: int) -> float:
 def _outcome(request: JobRequest, tries: tuple[AttemptResult, ...], claimed: frozenset[int]) -> JobOutcome:
     """`claimed`: numbers of attempts whose claim could not be withdrawn."""
     attempts = tuple(
-        Attempt(
+        AttemptRecord(
             request.task_id, i, tried.job, tried.error, tried.started, tried.at, tried.usd, tried.marks, i in claimed
         )
         for i, tried in enumerate(tries, start=1)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from listener.run_request import RunRequest
-from listener.runs.jobs import Attempt
-from listener.runs.reading import Asked
+from listener.runs.jobs import AttemptRecord
+from listener.runs.reading import ResolvedManifest
 from manifests.dead_letters import AttemptNote, DeadLetter
 from manifests.documents import JobNote, iso
 from manifests.errors import ErrorInfo
@@ -15,7 +15,7 @@ from manifests.shown import without_queries
 
 
 def dead_letter(
-    run: RunRequest, asked: Asked | None, error: ErrorInfo, attempts: Sequence[Attempt], now: datetime
+    run: RunRequest, asked: ResolvedManifest | None, error: ErrorInfo, attempts: Sequence[AttemptRecord], now: datetime
 ) -> DeadLetter:
     return DeadLetter(
         run_id=run.run_id,
@@ -36,7 +36,7 @@ def dead_letter(
     )
 
 
-def _note(attempt: Attempt) -> AttemptNote:
+def _note(attempt: AttemptRecord) -> AttemptNote:
     job = attempt.job
     return AttemptNote(
         task_id=attempt.task_id,

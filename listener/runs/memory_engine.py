@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from listener.runs.engine_base import Fate, Story
+from listener.runs.engine_base import Fate, Workflows
 from listener.runs.memory_steps import MemorySteps, Sleep, StepRecord
 from listener.runs.steps import Released
 
@@ -36,7 +36,7 @@ class MemoryEngine:
 
     def __init__(
         self,
-        story: Story,
+        story: Workflows,
         records: Records | None = None,
         *,
         executor: str = "local",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from listener.runs.steps import Steps, adapter_of, recalled
+from listener.runs.steps import Steps, adapter_of, recorded_value
 from manifests.error_groups import gathered
 from manifests.errors import ErrorInfo, GpuDropError
 
@@ -85,7 +85,7 @@ class MemorySteps:
         self._resumed = True
         if "error" in recorded:
             raise GpuDropError.from_info(_ERROR.validate_python(recorded["error"]))
-        return recalled(adapter, recorded)
+        return recorded_value(adapter, recorded)
 
     async def pause(self, seconds: float) -> None:
         recorded = self._recall("pause")

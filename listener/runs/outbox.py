@@ -14,7 +14,7 @@ import structlog
 from gpu_dispatch.net.retries import CALLBACK_RECORD, Retries
 from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow, ClaimedCallback
-from listener.runs.callback_answers import CallbackOutcome, after
+from listener.runs.callback_answers import CallbackOutcome, callback_state_after
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackClient, CallbackSettings
 from manifests.errors import GpuDropError, StoreUnavailable
@@ -133,7 +133,7 @@ class Outbox:
             # An attempt like any other that failed: else it would be made again and again, and for ever.
             log.exception("callback_defect", run_id=row.run_id)
             outcome = CallbackOutcome("failed", DEFECT.message, DEFECT.hint)
-        row = after(row, outcome, self._clock(), self._settings.max_attempts, self._rng)
+        row = callback_state_after(row, outcome, self._clock(), self._settings.max_attempts, self._rng)
         tell = log.warning if row.state in ("refused", "given_up") else log.info
         event = "callback_failed" if row.state == "waiting" else f"callback_{row.state}"
         tell(event, run_id=row.run_id, attempt=row.attempts, error=row.last_error, hint=row.hint)

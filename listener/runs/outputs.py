@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from handlers.base import ANY
-from listener.ledger.owners import Claim, OutputOwners, Owned
+from listener.ledger.owners import ClaimedKeys, KeyClaim, OutputOwners
 from listener.run_request import RunRequest
 from listener.store import Store
 from manifests.errors import InvalidPath, OutputTaken
@@ -43,7 +43,7 @@ class OutputKeys:
             waiting(f"the end of {taken.owner}, which writes {taken.key} too")
             await asyncio.sleep(_FREED_S)
 
-    async def _claim(self, run: RunRequest, keys: Sequence[str]) -> Owned | None:
+    async def _claim(self, run: RunRequest, keys: Sequence[str]) -> ClaimedKeys | None:
         """Makes `keys` the run's; returns the first that is another drop's instead, and then none of them is.
 
         A drop owns what its runs wrote as long as both lie in the store. Raises InvalidPath for a name of our own.
@@ -51,8 +51,8 @@ class OutputKeys:
         for key in keys:
             if is_reserved(key):
                 raise InvalidPath(f"The output {key!r} would have a name that gpudrop keeps for itself.", hint=_HINT)
-        claim = Claim(run.run_id, run.key, run.lineage)
-        free: list[Owned] = []
+        claim = KeyClaim(run.run_id, run.key, run.lineage)
+        free: list[ClaimedKeys] = []
         while taken := await self._owners.claim(run.bucket, keys, claim, free=free):
             for each in taken:
                 if each in free:
@@ -62,7 +62,7 @@ class OutputKeys:
                 free.append(each)
         return None
 
-    async def _held(self, bucket: str, owned: Owned) -> Owned | None:
+    async def _held(self, bucket: str, owned: ClaimedKeys) -> ClaimedKeys | None:
         """None: nobody's any more. A run whose drop is gone will be asked to end, if it has not been yet."""
         there = await self._store.head(bucket, owned.owner) is not None
         if owned.open:
@@ -72,7 +72,7 @@ class OutputKeys:
         return owned if there else None
 
 
-def _taken(owned: Owned) -> OutputTaken:
+def _taken(owned: ClaimedKeys) -> OutputTaken:
     what = "is a drop itself" if owned.key == owned.owner else f"belongs to another drop, {owned.owner!r}"
     return OutputTaken(
         f"The output {owned.key!r} {what}.",

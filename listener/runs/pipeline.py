@@ -11,15 +11,13 @@ from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.fair_shares import share_of, turn_of
 from listener.ledger.fair_thread import in_turn
-from listener.patience import waits_told
+from listener.patience import report_waits
 from listener.run_request import RunRequest
-from listener.runs.collaborators import Collaborators
+from listener.runs.collaborators import RunServices
 from listener.runs.jobs import JobOutcome
 from listener.runs.steps import Released, Steps, adapter_of
-from listener.runs.telling import Tale
+from listener.runs.telling import RunWorkflow
 from manifests.errors import ErrorInfo, GpuDropError
-
-__all__ = ["Collaborators", "Pipeline"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
@@ -28,8 +26,8 @@ _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 _OUTCOME: TypeAdapter[JobOutcome] = adapter_of(JobOutcome)
 
 
-class Pipeline:
-    def __init__(self, collaborators: Collaborators) -> None:
+class RunWorkflows:
+    def __init__(self, collaborators: RunServices) -> None:
         self._c = collaborators
 
     async def run(self, request: Any, steps: Steps) -> None:
@@ -37,26 +35,26 @@ class Pipeline:
         self._c.admission.told(run.run_id, share_of(run.bucket, run.key))
         try:
             with in_turn(turn_of(run.bucket, run.key)):
-                async with self._c.board.open(run) as status:
-                    with waits_told(lambda reason: self._c.board.held(run.run_id, reason)):
-                        await self._tell(Tale(self._c, run, steps, status), run)
+                async with self._c.publisher.open(run) as status:
+                    with report_waits(lambda reason: self._c.publisher.held(run.run_id, reason)):
+                        await self._tell(RunWorkflow(self._c, run, steps, status), run)
         finally:
             self._c.admission.ended(run.run_id)
 
-    async def _tell(self, tale: Tale, run: RunRequest) -> None:
+    async def _tell(self, workflow: RunWorkflow, run: RunRequest) -> None:
         try:
-            await self._end(tale, await self._problem(tale, run))
+            await self._end(workflow, await self._problem(workflow, run))
         except GpuDropError as e:
             log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
-            await self._c.patience.patiently(self._c.closer.give_up, run, e.info)
+            await self._c.outages.retry(self._c.finalizer.give_up, run, e.info)
         finally:
-            tale.leave_room()
-            self._c.ends.forget(run.run_id)
+            workflow.leave_room()
+            self._c.cancellations.forget(run.run_id)
 
-    async def _problem(self, tale: Tale, run: RunRequest) -> ErrorInfo | None:
+    async def _problem(self, workflow: RunWorkflow, run: RunRequest) -> ErrorInfo | None:
         """Tells the tale; what went wrong with it, if anything."""
         try:
-            await tale.tell()
+            await workflow.tell()
         except Released:
             raise
         except GpuDropError as e:
@@ -67,15 +65,15 @@ class Pipeline:
             return DEFECT
         return None
 
-    async def _end(self, tale: Tale, problem: ErrorInfo | None) -> None:
+    async def _end(self, workflow: RunWorkflow, problem: ErrorInfo | None) -> None:
         if problem:
-            await tale.fail(problem)
-        await tale.call_back()
-        await tale.clear()
+            await workflow.fail(problem)
+        await workflow.call_back()
+        await workflow.clear()
 
     async def job(self, request: Any, steps: Steps) -> Any:
         job = _JOB.validate_python(request)
         turn = in_turn(turn_of(job.bucket, job.key))
-        with turn, waits_told(lambda reason: self._c.board.held(job.run_id, reason)):
+        with turn, report_waits(lambda reason: self._c.publisher.held(job.run_id, reason)):
             outcome = await self._c.runner.run(job, steps)
         return _OUTCOME.dump_python(outcome, mode="json")

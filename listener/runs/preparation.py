@@ -14,14 +14,14 @@ from handlers.base import Handler, Input, Plan, Planning, Reference
 from listener.fair_shares import turn_of
 from listener.parsers import LARGE, REFERENCE_COST
 from listener.run_request import RunRequest
-from listener.runs.board import RunStatus
-from listener.runs.collaborators import Collaborators
-from listener.runs.input_search import Asking
-from listener.runs.inputs import Found, asking_of
-from listener.runs.reading import Asked
+from listener.runs.board import RunStatusWriter
+from listener.runs.collaborators import RunServices
+from listener.runs.input_search import InputTerms
+from listener.runs.inputs import FoundInputs, input_terms_of
+from listener.runs.reading import ResolvedManifest
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
-from manifests.media import output_folder
+from manifests.keys import output_folder
 from manifests.models import Manifest
 from manifests.sidecars import awaits_callback
 
@@ -32,8 +32,8 @@ T = TypeVar("T")
 class Prepared:
     """All that is known before the first job is sent; with an `error`, as far as it got."""
 
-    asked: Asked | None = None
-    found: tuple[Found, ...] = ()
+    asked: ResolvedManifest | None = None
+    found: tuple[FoundInputs, ...] = ()
     plan: Plan | None = None
     error: ErrorInfo | None = None
     ended: bool = False
@@ -45,13 +45,13 @@ class Prepared:
 class Preparation:
     """Of one run, in one telling of it."""
 
-    def __init__(self, c: Collaborators, run: RunRequest, status: RunStatus) -> None:
+    def __init__(self, c: RunServices, run: RunRequest, status: RunStatusWriter) -> None:
         self._c = c
         self._run = run
         self._status = status
         self._share = 0
         self._turn = turn_of(run.bucket, run.key)
-        self.asked: Asked | None = None
+        self.asked: ResolvedManifest | None = None
         """What the run asks for, as soon as it is understood."""
 
     async def prepare(self) -> Prepared:
@@ -73,7 +73,7 @@ class Preparation:
             return Prepared(asked=self.asked, error=e.info, callback_url=url)
         return Prepared(asked, found, plan)
 
-    def planning(self, asked: Asked, found: tuple[Found, ...]) -> tuple[Handler[Any], Planning[Any]]:
+    def planning(self, asked: ResolvedManifest, found: tuple[FoundInputs, ...]) -> tuple[Handler[Any], Planning[Any]]:
         """All a plan depends on but the content of its inputs, which only `prepare` reads."""
         handler = self._c.registry.get(asked.operation)
         manifest = handler.model.model_validate(asked.fields)
@@ -86,7 +86,7 @@ class Preparation:
         )
         return handler, planning
 
-    async def claim(self, asked: Asked, keys: Sequence[str], folder: str) -> None:
+    async def claim(self, asked: ResolvedManifest, keys: Sequence[str], folder: str) -> None:
         """Makes `keys` this run's, whose outputs belong into `folder`. Raises OutputTaken and OutOfReach."""
         by_operator = folder if "path" in asked.operators else None
         await self._c.finder.check_outputs(self._asking(asked), keys, by_operator=by_operator)
@@ -97,7 +97,7 @@ class Preparation:
         if share:
             self._c.room.free(share, self._turn)
 
-    async def _understood(self) -> tuple[Asked, tuple[Reference, ...]]:
+    async def _understood(self) -> tuple[ResolvedManifest, tuple[Reference, ...]]:
         """What is asked for. Where it names very many files, nothing of it is kept while others have the room."""
         while True:
             asked = self.asked = await self._read()
@@ -126,22 +126,24 @@ class Preparation:
         """Who waits to hear of the drop, although it was not understood in this life."""
         return await self._c.reader.callback_url(self._run)
 
-    async def _read(self) -> Asked:
+    async def _read(self) -> ResolvedManifest:
         self._status.move("accepted")
-        self._c.ends.check(self._run.run_id)
-        asking = asking_of(self._run, ())
+        self._c.cancellations.check(self._run.run_id)
+        asking = input_terms_of(self._run, ())
         await self._c.finder.check_link(asking, asking.drop, "")
         age = self._c.clock.age_s(self._run.fresh)
         if age > self._run.trigger.max_event_age_s:
             raise EventTooOld(f"The event came {age:.0f} s ago.", hint="Drop the file again, or raise max_event_age.")
         return await self._c.reader.read(self._run)
 
-    async def _find(self, asked: Asked, references: tuple[Reference, ...]) -> tuple[Found, ...]:
+    async def _find(self, asked: ResolvedManifest, references: tuple[Reference, ...]) -> tuple[FoundInputs, ...]:
         crowded = self._c.admission.is_crowded
         finding = self._c.finder.find(references, self._asking(asked), waiting=self._waits, crowded=crowded)
         return await self._unless_ended(finding)
 
-    async def _plan(self, asked: Asked, references: tuple[Reference, ...], found: tuple[Found, ...]) -> Plan:
+    async def _plan(
+        self, asked: ResolvedManifest, references: tuple[Reference, ...], found: tuple[FoundInputs, ...]
+    ) -> Plan:
         handler, planning = self.planning(asked, found)
         sizes = [item.size for reference, item in zip(references, found, strict=True) if reference.read]
         async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes)), self._turn):
@@ -155,7 +157,7 @@ class Preparation:
         await self.claim(asked, (*targets, *plan.writes), planning.folder)
         return plan
 
-    def _output_folder(self, asked: Asked, manifest: Manifest) -> str:
+    def _output_folder(self, asked: ResolvedManifest, manifest: Manifest) -> str:
         """A trigger's template is the operator's, and may lead up; a manifest may not.
 
         Raises InvalidPath and OutOfReach.
@@ -166,8 +168,8 @@ class Preparation:
             self._run.trigger.reach.check_output(self._asking(asked).drop, folder, "path")
         return folder
 
-    def _asking(self, asked: Asked) -> Asking:
-        return asking_of(self._run, asked.operators)
+    def _asking(self, asked: ResolvedManifest) -> InputTerms:
+        return input_terms_of(self._run, asked.operators)
 
     def _waits(self, words: Sequence[str]) -> None:
         self._c.admission.waits(self._run.run_id)
@@ -176,11 +178,11 @@ class Preparation:
     async def _unless_ended(self, work: Awaitable[T]) -> T:
         """`work`, unless the run is to end first: then RunCancelled or RunSuperseded."""
         task = asyncio.ensure_future(work)
-        ended = asyncio.ensure_future(self._c.ends.wait(self._run.run_id))
+        ended = asyncio.ensure_future(self._c.cancellations.wait(self._run.run_id))
         try:
             await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                self._c.ends.check(self._run.run_id)
+                self._c.cancellations.check(self._run.run_id)
             return await task
         finally:
             ended.cancel()

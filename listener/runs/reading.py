@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from listener.fair_shares import turn_of
-from listener.parsers import LARGE, Parsers
+from listener.parsers import LARGE, DocumentParsers
 from listener.run_request import REDRIVE, RunRequest
 from listener.runs.folder_defaults import MAX_BYTES as MAX_DEFAULTS_BYTES
 from listener.runs.folder_defaults import MAX_LEVELS, MAX_TOGETHER, DefaultsReader
@@ -32,16 +32,16 @@ from manifests.folder_defaults import EVERY_FOLDER, DefaultsFolders, check_folde
 from manifests.media import ObjectRef
 from manifests.models import Manifest
 from manifests.names import defaults_keys
-from manifests.reader import Sourced, filled_template, from_template, read_sourced, template_sourced
+from manifests.reader import SourcedManifest, filled_template, from_template, read_sourced, template_sourced
 from manifests.syntax import MAX_BYTES
-from manifests.tree import decode
+from manifests.tree import decode_document
 
 _FETCHES = 16
 """Documents of defaults that are fetched at once, by all runs together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ResolvedManifest:
     """A manifest as it was understood, in a form the engine can keep. `text` is the document; None for bare media."""
 
     operation: str
@@ -67,10 +67,10 @@ class ManifestReader:
         defaults: Sequence[Defaults],
         *,
         folders: DefaultsFolders = EVERY_FOLDER,
-        parsers: Parsers | None = None,
+        parsers: DocumentParsers | None = None,
     ) -> None:
         """`defaults` are the configuration's, below those of every folder; `folders` tells which folders' count."""
-        self._parsers = parsers or Parsers()
+        self._parsers = parsers or DocumentParsers()
         self._folder = DefaultsReader(models, self._parsers)
         self._fetches = asyncio.Semaphore(_FETCHES)
         self._store = store
@@ -79,7 +79,7 @@ class ManifestReader:
         self._folders = folders
         self._refusals = Refusals(store)
 
-    async def read(self, run: RunRequest) -> Asked:
+    async def read(self, run: RunRequest) -> ResolvedManifest:
         """What the run's own version asks for. Raises ManifestError and its kin, RunCancelled and RunSuperseded."""
         template = run.trigger.manifest
         if template is not None:
@@ -101,11 +101,11 @@ class ManifestReader:
         async with self._parsers.place(size, turn_of(run.bucket, run.key)):
             return await self._understood(await self._own_document(run), run, defaults)
 
-    async def _understood(self, data: bytes, run: RunRequest, defaults: Sequence[Defaults]) -> Asked:
+    async def _understood(self, data: bytes, run: RunRequest, defaults: Sequence[Defaults]) -> ResolvedManifest:
         sourced = await self._parsers.run(
             len(data), read_sourced, data, run.key, models=self._models, defaults=defaults
         )
-        return _asked(sourced, decode(data, run.key), self._operators(run))
+        return _asked(sourced, decode_document(data, run.key), self._operators(run))
 
     async def callback_url(self, run: RunRequest) -> str | None:
         """Who is to hear of a drop that was refused before it was understood; None: nobody, or it is not there now."""
@@ -240,7 +240,7 @@ def _source(trigger: Trigger) -> str:
     return f"config.yaml: triggers.{trigger.name}"
 
 
-def _asked(sourced: Sourced, text: str | None, of_operator: frozenset[str]) -> Asked:
+def _asked(sourced: SourcedManifest, text: str | None, of_operator: frozenset[str]) -> ResolvedManifest:
     fields = sourced.manifest.model_dump(mode="json")
     operators = tuple(sorted(name for name, source in sourced.origins.items() if source in of_operator))
-    return Asked(operation=str(fields["operation"]), fields=fields, text=text, operators=operators)
+    return ResolvedManifest(operation=str(fields["operation"]), fields=fields, text=text, operators=operators)

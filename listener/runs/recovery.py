@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 
 from listener.cluster.base import Cluster
 from listener.defects import DEFECT
+from listener.ledger.run_rows import RunRow
 from listener.ledger.run_states import state_after
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.runs.adoption import Adoption
 from listener.runs.engine_base import Fate, RunEngine

@@ -42,10 +42,10 @@ class Refusals:
             except StoreDenied as e:
                 await self.check(drop)
                 if now() >= until:
-                    raise refused(e) from e
+                    raise object_refused(e) from e
             await asyncio.sleep(min(AGAIN_S, at_most_s))
 
 
-def refused(error: StoreDenied, where: str = "") -> ObjectDenied:
+def object_refused(error: StoreDenied, where: str = "") -> ObjectDenied:
     """`error`, which is about one object after all."""
     return ObjectDenied(str(error), hint=error.info.hint, where=where or error.info.where)

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from manifests.documents import document_bytes, fields_of
+from manifests.documents import document_bytes, document_fields
 from manifests.sidecars import without_callback
 
 _FIELD = "seal"
@@ -19,20 +19,20 @@ _ABOUT = b"gpudrop: a final sidecar\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class SidecarSignature:
     """Without a `secret` nothing is sealed, and everything holds: then nothing is signed either."""
 
     secret: str = field(default="", repr=False)
 
     def put(self, body: bytes) -> bytes:
         """`body`, a final sidecar, with its seal."""
-        return document_bytes({**fields_of(body), _FIELD: self._of(body)}) if self.secret else body
+        return document_bytes({**document_fields(body), _FIELD: self._of(body)}) if self.secret else body
 
     def holds(self, body: bytes) -> bool:
         """Whether `body` is what was sealed, whatever it tells of its callback since."""
         if not self.secret:
             return True
-        told = fields_of(body).get(_FIELD)
+        told = document_fields(body).get(_FIELD)
         return isinstance(told, str) and hmac.compare_digest(told.encode("utf-8", "replace"), self._of(body).encode())
 
     def opened(self, body: bytes) -> bytes | None:
@@ -42,12 +42,12 @@ class Seal:
         """
         if not self.holds(body):
             return None
-        return document_bytes(fields_of(body)) if self.secret else body
+        return document_bytes(document_fields(body)) if self.secret else body
 
     def _of(self, body: bytes) -> str:
-        fields = fields_of(without_callback(body))
+        fields = document_fields(without_callback(body))
         fields.pop(_FIELD, None)
         return hmac.new(self.secret.encode(), _ABOUT + document_bytes(fields), hashlib.sha256).hexdigest()
 
 
-UNSEALED = Seal()
+UNSEALED = SidecarSignature()

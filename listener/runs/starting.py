@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 from listener.runs.admission import Admission
 from listener.runs.engine_base import RunEngine
 from manifests.error_groups import gathered
@@ -55,7 +56,7 @@ def gap_s(took_s: float) -> float:
     return min(_GAP_MOST_S, max(_GAP_S, _GAP_TIMES * took_s))
 
 
-class Starter:
+class RunScheduler:
     """`wanted` is set when runs were accepted, or one has ended. `limit` runs are told at once.
 
     `parked` counts those that only wait, for an endpoint or for money: they hold nobody else up; `idle` counts them by
@@ -108,9 +109,9 @@ class Starter:
 
     async def _start_some(self) -> bool:
         """Whether there may be more to start at once."""
-        telling = self._engine.telling
+        running = self._engine.running
         admission = self._admission
-        room = min(self._limit - max(0, telling - self._parked()), _MOST - telling, _AT_ONCE, admission.room)
+        room = min(self._limit - max(0, running - self._parked()), _MOST - running, _AT_ONCE, admission.room)
         admission.crowded = room <= 0
         if room <= 0:
             return False
@@ -134,7 +135,7 @@ class Starter:
         try:
             await self._engine.submit(row.run_id, row.request)
         finally:
-            if not self._engine.tells(row.run_id):
+            if not self._engine.is_running(row.run_id):
                 self._admission.ended(row.run_id)
 
     async def _wait(self) -> None:

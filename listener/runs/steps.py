@@ -59,7 +59,7 @@ class Steps(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Jobs:
+class JobWorkflows:
     """How a run's jobs are told: each as a workflow of its own, or inside the run's."""
 
     apart: Callable[[Any], Any]
@@ -69,7 +69,7 @@ class Jobs:
 class DurableSteps:
     """`Steps` inside one DBOS workflow; made anew for every telling. Without `jobs` it has no children."""
 
-    def __init__(self, jobs: Jobs | None = None) -> None:
+    def __init__(self, jobs: JobWorkflows | None = None) -> None:
         self._jobs = jobs
         self._resumed = False
 
@@ -102,7 +102,7 @@ class DurableSteps:
             return done[0]
         if "error" in answer:
             raise GpuDropError.from_info(_ERROR.validate_python(answer["error"]))
-        return recalled(adapter, answer)
+        return recorded_value(adapter, answer)
 
     async def pause(self, seconds: float) -> None:
         await DBOS.sleep_async(seconds)
@@ -119,7 +119,7 @@ class DurableSteps:
         return [await handle.get_result() for handle in handles]
 
 
-def recalled(adapter: TypeAdapter[T], recorded: Any) -> T:
+def recorded_value(adapter: TypeAdapter[T], recorded: Any) -> T:
     """The value that was recorded; a large one, for a time, as JSON within the JSON."""
     return adapter.validate_json(recorded["json"]) if "json" in recorded else adapter.validate_python(recorded["value"])
 

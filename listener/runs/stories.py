@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Stories:
+class WorkflowTasks:
     """A task is here from the beginning of its story until the engine has recorded how that ended."""
 
     def __init__(self) -> None:

@@ -18,14 +18,14 @@ from handlers.base import Plan
 from listener.defects import DEFECT
 from listener.dispatch.request import JobRequest
 from listener.run_request import RunRequest
-from listener.runs.board import RunStatus
-from listener.runs.closing import Summary
-from listener.runs.collaborators import Collaborators
-from listener.runs.finish import Finish, Outputs, made_outputs
-from listener.runs.jobs import Attempt, JobOutcome, job_requests
+from listener.runs.board import RunStatusWriter
+from listener.runs.closing import RunSummary
+from listener.runs.collaborators import RunServices
+from listener.runs.finish import FinishCall, MadeOutputs, made_outputs
+from listener.runs.jobs import AttemptRecord, JobOutcome, job_requests
 from listener.runs.preparation import Preparation, Prepared
-from listener.runs.reading import Asked
-from listener.runs.steps import Steps, adapter_of, recalled
+from listener.runs.reading import ResolvedManifest
+from listener.runs.steps import Steps, adapter_of, recorded_value
 from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, RunSuperseded
 from manifests.sidecars import without_callback
 
@@ -37,20 +37,20 @@ KEPT_S = 86400.0
 """What is finished is paid for: to write it down the store is waited for at least so long."""
 
 
-class Tale:
+class RunWorkflow:
     """One telling of one run."""
 
-    def __init__(self, c: Collaborators, run: RunRequest, steps: Steps, status: RunStatus) -> None:
+    def __init__(self, c: RunServices, run: RunRequest, steps: Steps, status: RunStatusWriter) -> None:
         self._c = c
         self._run = run
         self._steps = steps
         self._status = status
         self._preparation = Preparation(c, run, status)
-        self._asked: Asked | None = None
+        self._asked: ResolvedManifest | None = None
         self._callback_url: str | None = None
-        self._attempts: tuple[Attempt, ...] = ()
-        self._outputs: Outputs | None = None
-        self._summary: Summary | None = None
+        self._attempts: tuple[AttemptRecord, ...] = ()
+        self._outputs: MadeOutputs | None = None
+        self._summary: RunSummary | None = None
         self._final: bytes | None = None
 
     async def tell(self) -> None:
@@ -64,7 +64,7 @@ class Tale:
             raise GpuDropError.from_info(prepared.error or DEFECT)
         handler, planning = self._preparation.planning(asked, prepared.found)
         results = await self._dispatch(prepared.plan, asked)
-        finish = Finish(handler, planning, prepared.plan, results)
+        finish = FinishCall(handler, planning, prepared.plan, results)
         async with AsyncExitStack() as kept:
             await self._once("finish", bool, lambda: self._finish(asked, finish, kept), at_least_s=KEPT_S)
 
@@ -76,7 +76,7 @@ class Tale:
             if not (again and error.code != RunSuperseded.code and await self._is_over()):
                 again = True
                 asked = self._asked or self._preparation.asked
-                self._final = await self._c.closer.failed(self._run, asked, error, self._attempts)
+                self._final = await self._c.finalizer.failed(self._run, asked, error, self._attempts)
             return True
 
         await self._once("failed", bool, close, at_least_s=KEPT_S)
@@ -100,7 +100,7 @@ class Tale:
         await self._c.outbox.add(self._run.run_id, url, await asyncio.to_thread(without_callback, body))
         return True
 
-    async def _dispatch(self, plan: Plan, asked: Asked) -> tuple[GpuResult, ...]:
+    async def _dispatch(self, plan: Plan, asked: ResolvedManifest) -> tuple[GpuResult, ...]:
         self._status.move("queued", operation=asked.operation)
         self._c.admission.waits(self._run.run_id)
         requests = job_requests(self._run, asked.operation, plan)
@@ -113,14 +113,14 @@ class Tale:
             raise GpuDropError.from_info(min(errors, key=lambda error: error.code == RunCancelled.code))
         return tuple(o.result for o in outcomes if o.result)
 
-    async def _finish(self, asked: Asked, finish: Finish, kept: AsyncExitStack) -> bool:
+    async def _finish(self, asked: ResolvedManifest, finish: FinishCall, kept: AsyncExitStack) -> bool:
         """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again.
 
         The outputs are made once, and stay as long as `kept`, however often the store has to be tried.
         """
         if (self._steps.resumed or self._summary is not None) and await self._is_over():
             return True
-        self._c.ends.check(self._run.run_id)
+        self._c.cancellations.check(self._run.run_id)
         if self._summary is None:
             self._status.move("writing")
             if self._outputs is None:
@@ -128,10 +128,10 @@ class Tale:
             keys = [output.key for output in self._outputs.files]
             await self._preparation.claim(asked, keys, finish.planning.folder)
             jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
-            self._summary = await self._c.closer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
+            self._summary = await self._c.finalizer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
         # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
-        self._c.ends.check(self._run.run_id)
-        self._final = await self._c.closer.done(self._run, asked, self._summary)
+        self._c.cancellations.check(self._run.run_id)
+        self._final = await self._c.finalizer.done(self._run, asked, self._summary)
         return True
 
     async def _is_over(self) -> bool:
@@ -147,8 +147,8 @@ class Tale:
         be old, and for `at_least_s`.
         """
         give_up_s = max(self._run.trigger.max_event_age_s, at_least_s)
-        return await self._steps.once(name, kind, lambda: self._c.patience.within(give_up_s, work))
+        return await self._steps.once(name, kind, lambda: self._c.outages.within(give_up_s, work))
 
 
 def _outcome(answer: Any) -> JobOutcome:
-    return recalled(_OUTCOME, answer if "json" in answer else {"value": answer})
+    return recorded_value(_OUTCOME, answer if "json" in answer else {"value": answer})

@@ -21,7 +21,7 @@ class Condition:
     hint: str = ""
 
     @classmethod
-    def trouble(cls, error: GpuDropError) -> Condition:
+    def problem(cls, error: GpuDropError) -> Condition:
         return cls(False, str(error), error.info.code, error.info.hint)
 
 

@@ -18,26 +18,23 @@ import structlog
 
 from gpu_dispatch.net.retries import LISTING, Failure, Retries, is_known
 from listener.sources.base import Inbox
-from listener.sources.listing.differences import Differences
-from listener.sources.listing.differences import Known as KnownVersions
+from listener.sources.listing.differences import KnownVersions, UnlistableVersions
 from listener.sources.listing.earlier_outputs import EarlierOutputs
-from listener.sources.listing.missing import Expected, Missing
-from listener.sources.listing.oddities import OddKeys
+from listener.sources.listing.missing import ExpectedObjects, MissingObjects
+from listener.sources.listing.oddities import UnusableKeys
 from listener.sources.listing.pace import pause_s
-from listener.sources.listing.passing import Lister, Passed, Wanted
+from listener.sources.listing.passing import Lister, ListingFilter, ListingResult
 from listener.sources.listing.stale_sidecars import StaleSidecars
-from listener.sources.listing.standing import Standing
+from listener.sources.listing.standing import BucketConditions
 from listener.store import Store
 from manifests.error_groups import task_group
-
-__all__ = ["Known", "Reconcile", "ReconcileSettings"]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
 LISTINGS_AT_ONCE = 4
 
 
-class Known(KnownVersions, Expected, Protocol):
+class ReconcileLedgers(KnownVersions, ExpectedObjects, Protocol):
     """What the ledger is asked."""
 
 
@@ -69,7 +66,7 @@ class _Round:
 
     inbox: Inbox
     group: asyncio.TaskGroup
-    standing: Standing = field(default_factory=Standing)
+    conditions: BucketConditions = field(default_factory=BucketConditions)
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTINGS_AT_ONCE))
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, asyncio.Task[None]])
 
@@ -89,7 +86,7 @@ class Reconcile:
     def __init__(
         self,
         store: Store,
-        known: Known,
+        known: ReconcileLedgers,
         interesting: Callable[[str, str], bool],
         settings: ReconcileSettings,
         *,
@@ -114,9 +111,9 @@ class Reconcile:
             store=store,
             known=known,
             interesting=interesting,
-            odd_keys=OddKeys(self.name),
-            differences=Differences(store, known),
-            missing=Missing(known),
+            odd_keys=UnusableKeys(self.name),
+            differences=UnlistableVersions(store, known),
+            missing=MissingObjects(known),
             sidecars=sidecars,
             earlier=earlier,
             clock=time.monotonic,
@@ -138,12 +135,12 @@ class Reconcile:
             await self._follow_buckets(_Round(inbox, group))
 
     async def _follow_buckets(self, round_: _Round) -> None:
-        standing = round_.standing
+        conditions = round_.conditions
 
         def told(failure: Failure) -> None:
             error = failure.known
             log.error("buckets_unknown", code=error.info.code, error=str(error), hint=error.info.hint)
-            round_.inbox.report(self.name, standing.failed("", error))
+            round_.inbox.report(self.name, conditions.failed("", error))
 
         async def names() -> Sequence[str]:
             self._look_for_buckets.clear()
@@ -152,7 +149,7 @@ class Reconcile:
         while True:
             wait = partial(_set_or_late, self._look_for_buckets)
             found = await Retries(LISTING).call(names, on=is_known, told=told, wait=wait)
-            standing.gone("")
+            conditions.gone("")
             self._take_up(found, round_)
             await _set_or_later(self._look_for_buckets, self._settings.interval_s if self._buckets else None)
 
@@ -161,7 +158,7 @@ class Reconcile:
             round_.tasks.pop(bucket).cancel()
             del self._wanted[bucket]
             log.info("bucket_gone", bucket=bucket)
-            round_.inbox.report(self.name, round_.standing.gone(bucket))
+            round_.inbox.report(self.name, round_.conditions.gone(bucket))
         for bucket in names:
             if bucket not in self._wanted:
                 self._wanted[bucket] = asyncio.Event()
@@ -174,9 +171,9 @@ class Reconcile:
             error = failure.known
             about = {"bucket": bucket, "code": error.info.code, "error": str(error), "hint": error.info.hint}
             log.error("listing_failed", **about, retry_s=round(failure.wait_s, 2))
-            round_.inbox.report(self.name, round_.standing.failed(bucket, error))
+            round_.inbox.report(self.name, round_.conditions.failed(bucket, error))
 
-        async def listed() -> Passed:
+        async def listed() -> ListingResult:
             async with round_.gate:
                 wanted.clear()
                 return await self._list(bucket, round_)
@@ -184,17 +181,19 @@ class Reconcile:
         while True:
             wait = partial(_set_or_late, wanted)
             passed = await Retries(LISTING).call(listed, on=is_known, told=told, wait=wait)
-            round_.inbox.report(self.name, round_.standing.listed(bucket, passed.listed))
+            round_.inbox.report(self.name, round_.conditions.listed(bucket, passed.listed))
             if passed.news or passed.gone:
                 log.info("listing_found", bucket=bucket, objects=passed.news, gone=passed.gone)
             await _set_or_later(wanted, self._pause_s(passed))
 
-    async def _list(self, bucket: str, round_: _Round) -> Passed:
+    async def _list(self, bucket: str, round_: _Round) -> ListingResult:
         settle_s = self._settings.settle_s
         youngest = self._now() - timedelta(seconds=settle_s) if settle_s else None
-        return await self._lister.list(Wanted(bucket, self._prefixes(bucket), self._oldest, youngest), round_.inbox)
+        return await self._lister.list(
+            ListingFilter(bucket, self._prefixes(bucket), self._oldest, youngest), round_.inbox
+        )
 
-    def _pause_s(self, passed: Passed) -> float:
+    def _pause_s(self, passed: ListingResult) -> float:
         settings = self._settings
         return pause_s(
             passed.listed.took_s,

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
 from listener.stores.folder_objects import FolderObjects
-from listener.stores.folder_paths import Walk, path_of, real_key
+from listener.stores.folder_paths import FolderWalk, path_of, real_key
 from manifests.errors import GpuDropError, ObjectDenied
 
 PAGE = 500
@@ -110,7 +110,7 @@ class FolderStore:
         await self._run(bucket, f"delete {key!r}", lambda: self._objects.delete(key))
 
     async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
-        found = Walk(self._root).objects(prefix)
+        found = FolderWalk(self._root).objects(prefix)
         while page := await self._run(bucket, "list", lambda: list(islice(found, PAGE))):
             for item in page:
                 yield item

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_dispatch.transfer.beneath import PRIVATE, STAGING, LeadsOut, folder_at
+from gpu_dispatch.transfer.beneath import PRIVATE, STAGING, PathEscapes, folder_at
 from manifests.errors import GpuDropError, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 
 STALE_S = 86400.0
@@ -121,8 +121,8 @@ def remove_stale(root: Path) -> None:
                     os.unlink(left.name, dir_fd=at)
 
 
-def translated(error: OSError, doing: str, root: Path) -> GpuDropError:
-    if isinstance(error, LeadsOut):
+def os_error_translated(error: OSError, doing: str, root: Path) -> GpuDropError:
+    if isinstance(error, PathEscapes):
         path = Path(error.filename)
         return ObjectDenied(
             f"{path.relative_to(root).as_posix()!r} is a link that leads out of the folder.",

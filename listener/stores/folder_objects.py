@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, open_file, steps_to
+from gpu_dispatch.transfer.beneath import PRIVATE, PathEscapes, folder_at, open_file, stat_beneath, steps_to
 from listener.store import ObjectMeta, StoredObject
-from listener.stores.folder_files import GONE, check_makeable, ignores_case, new_file, remove_stale, translated
-from listener.stores.folder_paths import is_private, meta_of, path_of
+from listener.stores.folder_files import GONE, check_makeable, ignores_case, new_file, os_error_translated, remove_stale
+from listener.stores.folder_paths import file_meta_of, is_private, path_of
 from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
 from manifests.names import is_reserved
 
@@ -34,11 +34,11 @@ class FolderObjects:
         if path is None:
             return None
         try:
-            status = look_at(self._root, path)
+            status = stat_beneath(self._root, path)
         except GONE:
             self._require_root()
             return None
-        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+        return file_meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
     def get(self, key: str, max_bytes: int) -> StoredObject | None:
         path = self._usable(key)
@@ -60,13 +60,13 @@ class FolderObjects:
                 hint="Make it smaller, or split it.",
                 where=key,
             )
-        return StoredObject(meta_of(key, status), data)
+        return StoredObject(file_meta_of(key, status), data)
 
     def write(self, key: str, data: bytes) -> ObjectMeta:
         with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
             os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
             os.fsync(folder)
-        return meta_of(key, new.status)
+        return file_meta_of(key, new.status)
 
     def create(self, key: str, data: bytes) -> bool:
         with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
@@ -83,13 +83,13 @@ class FolderObjects:
                 return None
             os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
             os.fsync(folder)
-        return meta_of(key, new.status).etag
+        return file_meta_of(key, new.status).etag
 
     def _etag(self, key: str) -> str | None:
         """None: nothing is there, or a link that leads out: that is no object, and is replaced."""
         try:
             now = self.head(key)
-        except LeadsOut:
+        except PathEscapes:
             return None
         return now.etag if now else None
 
@@ -166,4 +166,4 @@ class FolderObjects:
             self._require_root()
             raise StoreUnavailable(f"Could not {doing}: {e.strerror}.", hint="It is tried again later.") from e
         except OSError as e:
-            raise translated(e, doing, self._root) from e
+            raise os_error_translated(e, doing, self._root) from e

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gpu_dispatch.transfer.beneath import PRIVATE, LeadsOut, folder_at, look_at, steps_to
+from gpu_dispatch.transfer.beneath import PRIVATE, PathEscapes, folder_at, stat_beneath, steps_to
 from listener.store import ObjectMeta, OddKey
-from manifests.media import check_key, key_problem
+from manifests.keys import check_key, key_problem
 
 UNFINISHED = ("~", ".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".swp")
 """Endings that editors, browsers and copying programs give to files they have not finished."""
@@ -36,7 +36,7 @@ def real_key(root: Path, key: str) -> str:
     return "/".join(steps_to(root, path_of(root, key)))
 
 
-def meta_of(key: str, status: os.stat_result) -> ObjectMeta:
+def file_meta_of(key: str, status: os.stat_result) -> ObjectMeta:
     """The inode, the nanosecond of the last change and the size stand for an ETag: any save gives another one."""
     return ObjectMeta(
         key=key,
@@ -51,7 +51,7 @@ _Found = ObjectMeta | OddKey | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class FolderWalk:
     """The files below a resolved `root`, in the order of their names. Blocks: for use in a thread."""
 
     root: Path
@@ -111,16 +111,16 @@ class Walk:
             return None
         except OSError as e:
             return OddKey(key, f"cannot be looked at ({e.strerror})")
-        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+        return file_meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
     def _look_at_link(self, key: str, path: Path) -> ObjectMeta | OddKey | None:
         try:
-            status = look_at(self.root, path)
-        except LeadsOut:
+            status = stat_beneath(self.root, path)
+        except PathEscapes:
             return OddKey(key, "is a link that leads out of the folder")
         if stat.S_ISDIR(status.st_mode):
             return OddKey(key, "is a link to a folder; only files are followed")
-        return meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
+        return file_meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _is_folder(root: Path, steps: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
 from manifests.errors import InputTooLarge, ObjectDenied, UnusableKey
-from manifests.media import check_key
+from manifests.keys import check_key
 
 _SCHEME = "memory"
 

@@ -17,7 +17,7 @@ from obstore.store import S3Store as Bucket
 from listener import skew
 from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
 from listener.stores.s3_clients import (
-    LentKeys,
+    CredentialSource,
     S3Settings,
     bucket_client,
     clock_ahead_s,
@@ -29,23 +29,23 @@ from listener.stores.s3_clients import (
 from listener.stores.s3_conditions import ConditionalWrites
 from listener.stores.s3_errors import (
     check_bucket,
-    error_code,
+    has_no_reason,
     is_conflict,
     other_keys_may_do,
-    tells_no_reason,
-    translate,
+    s3_error,
+    s3_error_code,
 )
 from listener.stores.s3_keys import is_marker, refuse_marker, too_large
 from listener.stores.s3_link_probe import LinkProbe
 from listener.stores.s3_links import LinkMaker, S3JobLinks
-from listener.stores.s3_listing import Listing, bucket_names, meta_of
+from listener.stores.s3_listing import BucketListing, bucket_names, object_meta_of
 from listener.stores.s3_metadata import RUN_METADATA, attributes_of, etag_of
 from listener.stores.s3_parts import PartSigner
 from listener.stores.s3_presign import Signer
 from listener.stores.s3_probes import CLAIM_PROBE, PROBE_KEY, leaves_probe, refuses_second
 from manifests.error_groups import gathered
 from manifests.errors import GpuDropError
-from manifests.media import check_key
+from manifests.keys import check_key
 
 if TYPE_CHECKING:
     from obstore import PutResult
@@ -65,7 +65,7 @@ class S3Store:
     links_expire = True
 
     def __init__(self, settings: S3Settings) -> None:
-        self._keys = LentKeys(settings.keys)
+        self._keys = CredentialSource(settings.keys)
         self._settings = replace(settings, keys=self._keys)
         self._ca_pem = read_ca(settings)
         self._minio = listing_client(self._settings)
@@ -101,7 +101,7 @@ class S3Store:
             try:
                 return await self._head(client, path)
             except (BaseError, FileNotFoundError) as e:
-                if not tells_no_reason(e):
+                if not has_no_reason(e):
                     raise
             await self._within(lambda: obstore.get_async(client, path))
             return await self._head(client, path)
@@ -113,7 +113,7 @@ class S3Store:
 
     async def _head(self, client: Bucket, path: str) -> ObjectMeta:
         found = await self._within(lambda: obstore.get_async(client, path, options={"head": True}))
-        return replace(meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
+        return replace(object_meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
         found = await self.get(bucket, key, max_bytes=max_bytes)
@@ -129,7 +129,7 @@ class S3Store:
             size = result.meta["size"]
             if size > max_bytes:
                 raise too_large(key, size, max_bytes)
-            return StoredObject(meta_of(result.meta, key), bytes(await result.bytes_async()))
+            return StoredObject(object_meta_of(result.meta, key), bytes(await result.bytes_async()))
 
         try:
             return await self._within(whole)
@@ -263,9 +263,9 @@ class S3Store:
         async with aclosing(self._listing(bucket).objects("")) as found:
             await anext(found, None)
 
-    def _listing(self, bucket: str) -> Listing:
+    def _listing(self, bucket: str) -> BucketListing:
         settings = self._settings
-        return Listing(self._client(bucket), self._minio, bucket, settings.endpoint, settings.timeout_s)
+        return BucketListing(self._client(bucket), self._minio, bucket, settings.endpoint, settings.timeout_s)
 
     def _client(self, bucket: str) -> Bucket:
         if bucket not in self._clients:
@@ -295,6 +295,6 @@ class S3Store:
     async def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
         endpoint = self._settings.endpoint
         ahead_s = None
-        if error_code(error) in skew.CODES and skew.told_in(str(error)) is None:
+        if s3_error_code(error) in skew.CODES and skew.in_refusal(str(error)) is None:
             ahead_s = await asyncio.to_thread(clock_ahead_s, self._http, endpoint)
-        return translate(error, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
+        return s3_error(error, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)

@@ -64,7 +64,7 @@ class S3Settings:
         return tuple(dict.fromkeys(trusted_host(each) for each in (self.endpoint, self.seen_endpoint)))
 
 
-class LentKeys:
+class CredentialSource:
     """Gives out keys, and knows which it gave last."""
 
     def __init__(self, keys: Keys) -> None:
@@ -132,7 +132,7 @@ def clock_ahead_s(http: urllib3.PoolManager, endpoint: str) -> float | None:
         answer = http.request("HEAD", endpoint, retries=False, redirect=False)
     except HTTPError:
         return None
-    return skew.by_header(answer.headers.get("Date"), time.time())
+    return skew.from_header(answer.headers.get("Date"), time.time())
 
 
 def read_ca(settings: S3Settings) -> bytes | None:

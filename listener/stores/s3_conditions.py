@@ -9,7 +9,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store as Bucket
 
-from listener.stores.s3_errors import error_code, is_interrupted
+from listener.stores.s3_errors import is_interrupted, s3_error_code
 from listener.stores.s3_metadata import etag_of
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ class ConditionalWrites:
         try:
             return etag_of(await obstore.put_async(client, path, data, attributes=attributes, mode=mode))
         except (AlreadyExistsError, PreconditionError) as e:
-            if error_code(e) == "NoSuchBucket":
+            if s3_error_code(e) == "NoSuchBucket":
                 raise
             return None
         except (BaseError, FileNotFoundError) as e:
-            code = error_code(e)
+            code = s3_error_code(e)
             if code == "NoSuchKey":
                 return None
             if code != "NotImplemented" or self._unknown:

@@ -52,7 +52,7 @@ _OBJECT: dict[str, tuple[type[GpuDropError], str, str]] = {
 """Answers about one object, whoever asks and whenever."""
 
 
-def error_code(error: BaseException) -> str:
+def s3_error_code(error: BaseException) -> str:
     """The server's own code for what went wrong ("NoSuchBucket"); "" when its answer had none."""
     return code_in(str(error))
 
@@ -78,19 +78,17 @@ def is_conflict(error: BaseException) -> bool:
     return status_in(error) == HTTPStatus.CONFLICT
 
 
-def tells_no_reason(error: BaseException) -> bool:
+def has_no_reason(error: BaseException) -> bool:
     """Whether the server said no and not why: its answer to a HEAD has no body."""
-    return 400 <= status_in(error) < 500 and not error_code(error)
+    return 400 <= status_in(error) < 500 and not s3_error_code(error)
 
 
 def other_keys_may_do(error: BaseException) -> bool:
     """Whether the keys may be why. One whose user is being deleted is "not allowed" before it is "not known"."""
-    return isinstance(error, PermissionDeniedError | UnauthenticatedError) or error_code(error) in _KEYS
+    return isinstance(error, PermissionDeniedError | UnauthenticatedError) or s3_error_code(error) in _KEYS
 
 
-def translate(
-    error: Exception, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None
-) -> GpuDropError:
+def s3_error(error: Exception, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None) -> GpuDropError:
     """What of our errors tells `error`. `doing` completes "Could not …".
 
     `ahead_s`: how far our clock is ahead of the server's, where that was found out.
@@ -98,12 +96,12 @@ def translate(
     status = status_in(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         status = status or 403
-    return from_code(
-        error_code(error), status, str(error), doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s
+    return error_from_code(
+        s3_error_code(error), status, str(error), doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s
     )
 
 
-def from_code(
+def error_from_code(
     code: str, status: int, text: str, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None
 ) -> GpuDropError:
     """As `translate`, from the answer's <Code>, its HTTP status (0: there was no answer) and whatever text there is."""
@@ -117,7 +115,7 @@ def from_code(
         kind, reason, hint = _OBJECT[code]
         return kind(f"{head}{reason}.", hint=hint)
     if code in skew.CODES:
-        told_s = skew.told_in(text)
+        told_s = skew.in_refusal(text)
         reason = skew.in_words(ahead_s if told_s is None else told_s)
         return StoreDenied(f"{head}{reason}.", hint=skew.HINT, where=bucket)
     if code in _HINTS:
@@ -155,7 +153,7 @@ def _refused(head: str, code: str, status: int, bucket: str, endpoint: str) -> G
 
 def check_bucket(error: BaseException, bucket: str, endpoint: str) -> None:
     """Raises StoreDenied where an object is not found because its bucket is not there."""
-    if error_code(error) == "NoSuchBucket":
+    if s3_error_code(error) == "NoSuchBucket":
         raise no_such_bucket(bucket, endpoint) from error
 
 

@@ -70,7 +70,7 @@ class LinkProbe:
         finally:
             for key in (canary, output):
                 await self._store.delete(bucket, key)
-        return judged(seen, bucket, narrowed=links.narrowed, absence=self._maker.absence)
+        return probe_verdict(seen, bucket, narrowed=links.narrowed, absence=self._maker.absence)
 
     async def _sweep(self, bucket: str) -> None:
         """Removes what earlier probes left. Whoever may not list here goes on without."""
@@ -113,7 +113,7 @@ class LinkProbe:
             return urllib3.HTTPResponse(b"", status=0)
 
 
-def judged(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: str) -> LinkReport:
+def probe_verdict(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: str) -> LinkReport:
     """`absence`: why the links are signed with the listener's own keys; "" where they are not."""
     whose = "temporary keys of each job" if narrowed else "the listener's own keys"
     if not narrowed and absence:

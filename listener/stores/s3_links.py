@@ -19,11 +19,11 @@ from listener.store import JobObjects, UploadInParts
 from listener.stores.s3_clients import S3Settings
 from listener.stores.s3_keys import refuse_marker
 from listener.stores.s3_parts import PartSigner
-from listener.stores.s3_policies import PolicyKind, Right, groups_of, policy_of, rights_of
+from listener.stores.s3_policies import PolicyKind, Right, groups_of, rights_of, session_policy_of
 from listener.stores.s3_presign import Signer, signing_time
-from listener.stores.s3_sts import PolicyTooLarge, StsAbsent, StsClient, TemporaryKeys, refused
+from listener.stores.s3_sts import PolicyTooLarge, StsAbsent, StsClient, TemporaryKeys, sts_refused
 from manifests.errors import ObjectDenied, StoreDenied
-from manifests.media import check_key
+from manifests.keys import check_key
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,12 +148,12 @@ class LinkMaker:
 
     def _given(self, keys: AccessKeys, group: tuple[Right, ...], lives_s: float) -> dict[Right, TemporaryKeys] | None:
         """Temporary keys for each right; None where the store gives none and need not."""
-        asked = self._asked(keys, policy_of(group, self._kind), lives_s)
+        asked = self._asked(keys, session_policy_of(group, self._kind), lives_s)
         if isinstance(asked, TemporaryKeys):
             return dict.fromkeys(group, asked)
         if isinstance(asked, StsAbsent):
             if self._known.works or self._sts.mode == "required":
-                raise refused(asked, self._sts)
+                raise sts_refused(asked, self._sts)
             return None
         if len(group) == 1:
             raise ObjectDenied(

@@ -26,11 +26,11 @@ from urllib3.exceptions import HTTPError
 
 from listener import skew
 from listener.store import ObjectMeta, OddKey
-from listener.stores.s3_errors import from_code, translate
+from listener.stores.s3_errors import error_from_code, s3_error
 from listener.stores.s3_order import REPLACED, before, holds, is_past
 from manifests.error_groups import gathered
 from manifests.errors import GpuDropError, ServerMisbehaves
-from manifests.media import key_problem
+from manifests.keys import key_problem
 
 if TYPE_CHECKING:
     from obstore import ListStream
@@ -50,7 +50,7 @@ class _Unreliable(Exception):
     """obstore met a key it cannot hold, or may have told wrong."""
 
 
-def meta_of(found: VendorMeta, key: str) -> ObjectMeta:
+def object_meta_of(found: VendorMeta, key: str) -> ObjectMeta:
     """obstore's record as ours: whole seconds, as HEAD has them, and ETags without quotes, everywhere the same.
 
     The version is there after a HEAD, never in a listing.
@@ -74,7 +74,7 @@ class _Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class BucketListing:
     """One bucket's listing. `timeout_s` bounds one page of PAGE keys.
 
     The server's own order is taken as it is; what it must keep is that it goes on behind a key it has listed.
@@ -126,7 +126,7 @@ class Listing:
             self.client, folder or None, offset=after or before(prefix), chunk_size=PAGE
         )
         while (page := await self._next(stream)) is not None:
-            metas = await self._without_markers([meta_of(found, found["path"]) for found in page])
+            metas = await self._without_markers([object_meta_of(found, found["path"]) for found in page])
             if metas:
                 yield metas
             if page and is_past(page[-1]["path"], folder, name):
@@ -227,7 +227,7 @@ class Listing:
         )
 
     def _told(self, error: Exception) -> GpuDropError:
-        return translate(error, doing="list", bucket=self.bucket, endpoint=self.endpoint)
+        return s3_error(error, doing="list", bucket=self.bucket, endpoint=self.endpoint)
 
 
 async def bucket_names(client: Minio, endpoint: str, timeout_s: float) -> tuple[str, ...]:
@@ -238,15 +238,15 @@ async def bucket_names(client: Minio, endpoint: str, timeout_s: float) -> tuple[
     except S3Error as e:
         raise _refused(e, "list the buckets", "*", endpoint) from e
     except (MinioException, HTTPError, TimeoutError, ParseError, ValueError) as e:
-        raise translate(e, doing="list the buckets", bucket="*", endpoint=endpoint) from e
+        raise s3_error(e, doing="list the buckets", bucket="*", endpoint=endpoint) from e
 
 
 def _refused(error: S3Error, doing: str, bucket: str, endpoint: str) -> GpuDropError:
     answer = error.response
-    ahead_s = skew.by_header(answer.headers.get("Date"), time.time()) if answer else None
+    ahead_s = skew.from_header(answer.headers.get("Date"), time.time()) if answer else None
     status = answer.status if answer else 0
     code, text = error.code or "", str(error)
-    return from_code(code, status, text, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
+    return error_from_code(code, status, text, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
 
 
 def _hear(asked: asyncio.Future[Any]) -> None:

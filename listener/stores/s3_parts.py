@@ -15,10 +15,10 @@ from urllib3.exceptions import HTTPError
 from gpu_dispatch.task import PartUrls
 from listener.store import UploadInParts
 from listener.stores.s3_clients import S3Settings, connections
-from listener.stores.s3_errors import code_in, from_code, translate
+from listener.stores.s3_errors import code_in, error_from_code, s3_error
 from listener.stores.s3_presign import Signer
 from manifests.errors import GpuDropError, TransferFailed
-from manifests.media import check_key
+from manifests.keys import check_key
 
 _T = TypeVar("_T")
 
@@ -94,11 +94,11 @@ class PartSigner:
 
     def _refused(self, answer: urllib3.BaseHTTPResponse, text: str, doing: str, bucket: str) -> GpuDropError:
         endpoint = self._settings.endpoint
-        return from_code(code_in(text), answer.status, text, doing=doing, bucket=bucket, endpoint=endpoint)
+        return error_from_code(code_in(text), answer.status, text, doing=doing, bucket=bucket, endpoint=endpoint)
 
     async def _run(self, bucket: str, doing: str, work: Callable[[], _T]) -> _T:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 return await asyncio.to_thread(work)
         except (HTTPError, TimeoutError) as e:
-            raise translate(e, doing=doing, bucket=bucket, endpoint=self._settings.endpoint) from e
+            raise s3_error(e, doing=doing, bucket=bucket, endpoint=self._settings.endpoint) from e

@@ -52,14 +52,14 @@ def groups_of(rights: Sequence[Right], kind: PolicyKind, most_bytes: int = MAX_P
     groups: list[tuple[Right, ...]] = []
     for right in rights:
         larger = (*groups[-1], right) if groups else (right,)
-        if groups and len(policy_of(larger, kind).encode()) <= most_bytes:
+        if groups and len(session_policy_of(larger, kind).encode()) <= most_bytes:
             groups[-1] = larger
         else:
             groups.append((right,))
     return groups
 
 
-def policy_of(rights: Sequence[Right], kind: PolicyKind) -> str:
+def session_policy_of(rights: Sequence[Right], kind: PolicyKind) -> str:
     """Compact JSON. A write whose request names a source to copy from is allowed to nobody, not even of itself."""
     statements: list[dict[str, object]] = []
     if read := [right for right in rights if right[0] == "GET"]:

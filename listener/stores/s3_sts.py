@@ -120,7 +120,7 @@ class StsClient:
         return StsAbsent(told, passing=status in _PASSING)
 
 
-def refused(absent: StsAbsent, sts: StsSettings) -> GpuDropError:
+def sts_refused(absent: StsAbsent, sts: StsSettings) -> GpuDropError:
     """Why no link can be made, where none may be made without temporary keys."""
     if absent.passing:
         return StoreUnavailable(

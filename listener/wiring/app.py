@@ -20,25 +20,26 @@ from listener.ledger.input_waits import InputWaitLedger
 from listener.ledger.owners import OutputOwners
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import Settling
+from listener.ledger.settling import IntakeLedger
 from listener.memory import keep_large_blocks_apart
 from listener.runs.admission import Admission
 from listener.runs.adoption import Adoption
-from listener.runs.closing import Closer
-from listener.runs.control import follow_commands
-from listener.runs.engine import Engine, EngineSettings
+from listener.runs.closing import RunFinalizer
+from listener.runs.collaborators import RunServices
+from listener.runs.control import watch_commands
+from listener.runs.engine import EngineSettings, WorkflowEngine
 from listener.runs.fence import Fence
-from listener.runs.fetching import Fetcher
+from listener.runs.fetching import DocumentFetcher
 from listener.runs.file_room import FileRoom
 from listener.runs.input_waiters import InputWaiters
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
 from listener.runs.outputs import OutputKeys
-from listener.runs.pipeline import Collaborators, Pipeline
+from listener.runs.pipeline import RunWorkflows
 from listener.runs.reading import ManifestReader, check_templates
 from listener.runs.recovery import Recovery
-from listener.runs.seal import Seal
-from listener.runs.starting import Starter
+from listener.runs.seal import SidecarSignature
+from listener.runs.starting import RunScheduler
 from listener.runs.sweeping import sweep_old_runs
 from listener.runs.takeover import end_when_replaced, take_over
 from listener.sources.base import Inbox
@@ -83,36 +84,36 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         executor = base.cluster.member if state.shared else "local"
         settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
         fence = Fence(base.store, base.runs)
-        seal = Seal(environment.callback_secret)
-        adoption = Adoption(base.objects, base.runs, base.board, fence, clock=base.clock, seal=seal)
+        seal = SidecarSignature(environment.callback_secret)
+        adoption = Adoption(base.objects, base.runs, base.publisher, fence, clock=base.clock, seal=seal)
         admission = Admission(wanted.set)
         waiters = InputWaiters(
             InputWaitLedger(base.database),
             base.store,
-            base.arrivals,
+            base.object_waiters,
             member=base.cluster.member,
             accepted=wanted.set,
             clock=base.clock,
         )
-        pipeline = _pipeline(base, fence, adoption, admission)
-        engine = Engine(settings, pipeline, ended=wanted.set, released=waiters.released)
-        stack.push_async_callback(base.board.end)
+        workflows = _workflows(base, fence, adoption, admission)
+        engine = WorkflowEngine(settings, workflows, ended=wanted.set, released=waiters.released)
+        stack.push_async_callback(base.publisher.end)
         async with base.database.alone("start"):
             await engine.start()
         stack.push_async_callback(engine.close)
         intake = await build_intake(_intake_needs(base, book, wanted))
-        starter = Starter(
+        scheduler = RunScheduler(
             base.runs,
             engine,
             wanted,
             member=base.cluster.member,
             limit=config.concurrent_runs,
-            parked=lambda: base.dispatch.parked.total + base.patience.waiting,
+            parked=lambda: base.dispatch.parked.total + base.outages.waiting,
             admission=admission,
             idle=lambda: base.dispatch.parked.by_share,
         )
         recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=base.clock)
-        work = [*intake.work, *base.dispatch.work, starter.run(), recovery.run(), waiters.run(engine)]
+        work = [*intake.work, *base.dispatch.work, scheduler.run(), recovery.run(), waiters.run(engine)]
         work += _housekeeping(base, engine, intake, wanted)
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
@@ -124,12 +125,12 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         yield App(base.store, base.runs, intake.inbox, tasks)
 
 
-def _pipeline(base: Base, fence: Fence, adoption: Adoption, admission: Admission) -> Pipeline:
+def _workflows(base: Base, fence: Fence, adoption: Adoption, admission: Admission) -> RunWorkflows:
     config = base.config
-    board = base.board
+    publisher = base.publisher
     defaults = (defaults_of(config, base.registry.models),)
-    return Pipeline(
-        Collaborators(
+    return RunWorkflows(
+        RunServices(
             reader=ManifestReader(
                 base.store,
                 base.registry.models,
@@ -140,32 +141,32 @@ def _pipeline(base: Base, fence: Fence, adoption: Adoption, admission: Admission
             registry=base.registry,
             finder=InputFinder(
                 base.store,
-                Fetcher(config.store.private_hosts),
-                base.arrivals,
+                DocumentFetcher(config.store.private_hosts),
+                base.object_waiters,
                 reference_policy(config),
                 clock=base.clock,
                 grows=isinstance(config.store, FolderStoreConfig),
                 real_key=real_key_of(config, base.store),
             ),
-            runner=JobRunner(base.dispatch.attempts, base.dispatch.reaper, base.ends, base.runs, base.patience),
-            closer=Closer(
+            runner=JobRunner(base.dispatch.attempts, base.dispatch.reaper, base.cancellations, base.runs, base.outages),
+            finalizer=RunFinalizer(
                 base.store,
                 base.objects,
                 base.runs,
-                board,
+                publisher,
                 fence,
                 clock=base.clock,
                 link_s=int(config.link_expiry),
                 spent=base.spent,
-                seal=Seal(base.environment.callback_secret),
+                seal=SidecarSignature(base.environment.callback_secret),
             ),
             adoption=adoption,
             outbox=base.outbox,
-            board=board,
+            publisher=publisher,
             outputs=OutputKeys(base.store, OutputOwners(base.database)),
-            ends=base.ends,
+            cancellations=base.cancellations,
             clock=base.clock,
-            patience=base.patience,
+            outages=base.outages,
             pool=base.pool,
             parsers=base.parsers,
             room=FileRoom(),
@@ -189,20 +190,20 @@ def _intake_needs(base: Base, book: TriggerBook, wanted: asyncio.Event) -> Intak
         objects=base.objects,
         runs=base.runs,
         triggers=book,
-        arrivals=base.arrivals,
-        ends=base.ends,
+        object_waiters=base.object_waiters,
+        cancellations=base.cancellations,
         wanted=wanted,
         clock=base.clock,
     )
 
 
-def _housekeeping(base: Base, engine: Engine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
+def _housekeeping(base: Base, engine: WorkflowEngine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
     work: list[Work] = [
-        follow_commands(
+        watch_commands(
             base.runs,
             RedriveLedger(base.database),
-            Settling(base.database),
-            base.ends,
+            IntakeLedger(base.database),
+            base.cancellations,
             accepted=wanted.set,
             clock=base.clock,
         ),

@@ -17,7 +17,7 @@ from listener.clock import Clock
 from listener.cluster.base import Cluster
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment
-from listener.configuration.state import State
+from listener.configuration.state import StateFolder
 from listener.configuration.store_identity import identity_of
 from listener.dispatch.limits import longest_link_s
 from listener.installation_secret import InstallationSecret, operators_secret
@@ -29,13 +29,13 @@ from listener.ledger.objects import ObjectLedger
 from listener.ledger.owner import require_owner
 from listener.ledger.runs import RunLedger
 from listener.ledger.secrets import SecretLedger
-from listener.parsers import Parsers
-from listener.patience import Patience
+from listener.parsers import DocumentParsers
+from listener.patience import OutageRetry
 from listener.process_pool import ProcessPool
-from listener.runs.board import Board
+from listener.runs.board import StatusPublisher
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.outbox import Outbox
-from listener.signals import Arrivals, Ends
+from listener.signals import Cancellations, ObjectWaiters
 from listener.store import Store
 from listener.wiring.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, spending
 from listener.wiring.endpoints import build_endpoints
@@ -57,19 +57,19 @@ class Base:
     runs: RunLedger
     callbacks: CallbackLedger
     outbox: Outbox
-    board: Board
+    publisher: StatusPublisher
     dispatch: BuiltDispatch
     spent: Callable[[str], Awaitable[float | None]]
     registry: Registry
-    arrivals: Arrivals
-    ends: Ends
-    patience: Patience
+    object_waiters: ObjectWaiters
+    cancellations: Cancellations
+    outages: OutageRetry
     clock: Clock
     pool: ProcessPool
-    parsers: Parsers
+    parsers: DocumentParsers
 
 
-async def build_base(config: Config, environment: Environment, state: State, stack: AsyncExitStack) -> Base:
+async def build_base(config: Config, environment: Environment, state: StateFolder, stack: AsyncExitStack) -> Base:
     """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
     called, operators = callback_settings(config, environment), operators_secret(environment)
     cluster = await _cluster(state, stack)
@@ -77,19 +77,30 @@ async def build_base(config: Config, environment: Environment, state: State, sta
     stack.push_async_callback(store.close)
     database = await _database(state, stack)
     await require_owner(database, state, identity_of(config, state.folder))
-    runs, ends = RunLedger(database), Ends()
-    patience, clock = Patience(random.Random()), Clock()  # noqa: S311 - jitter
+    runs, cancellations = RunLedger(database), Cancellations()
+    outages, clock = OutageRetry(random.Random()), Clock()  # noqa: S311 - jitter
     jobs = JobLedger(database, clock)
     link_s = min(longest_link_s(config.task_timeout), store.longest_link_s)
     endpoints = await build_endpoints(config, environment, os.environ, link_s=link_s, stack=stack)
     pool, parsers = await _processes(stack)
     spent = spending(jobs, endpoints.endpoints)
-    board = Board(store, runs, clock, spent, member=cluster.member)
+    publisher = StatusPublisher(store, runs, clock, spent, member=cluster.member)
     callbacks = CallbackLedger(database)
     copies = secret_copies(config, environment, state, store)
     secret = InstallationSecret(SecretLedger(database, clock), operators, copies, clock())
     needs = DispatchNeeds(
-        config, store, jobs, secret, ends, patience, clock, endpoints, pool, board.progress, board.waiting, link_s
+        config,
+        store,
+        jobs,
+        secret,
+        cancellations,
+        outages,
+        clock,
+        endpoints,
+        pool,
+        publisher.progress,
+        publisher.waiting,
+        link_s,
     )
     dispatch = await build_dispatch(needs, stack)
     notes, rng = CallbackNotes(store, runs), random.Random()  # noqa: S311 - jitter
@@ -103,27 +114,27 @@ async def build_base(config: Config, environment: Environment, state: State, sta
         runs=runs,
         callbacks=callbacks,
         outbox=Outbox(callbacks, notes, called, member=cluster.member, clock=clock, rng=rng),
-        board=board,
+        publisher=publisher,
         dispatch=dispatch,
         spent=spent,
         registry=_registry(config),
-        arrivals=Arrivals(),
-        ends=ends,
-        patience=patience,
+        object_waiters=ObjectWaiters(),
+        cancellations=cancellations,
+        outages=outages,
         clock=clock,
         pool=pool,
         parsers=parsers,
     )
 
 
-async def _cluster(state: State, stack: AsyncExitStack) -> Cluster:
+async def _cluster(state: StateFolder, stack: AsyncExitStack) -> Cluster:
     cluster = build_cluster(state, random.Random())  # noqa: S311 - spreads load
     await cluster.open()
     stack.push_async_callback(cluster.close)
     return cluster
 
 
-async def _database(state: State, stack: AsyncExitStack) -> Database:
+async def _database(state: StateFolder, stack: AsyncExitStack) -> Database:
     database = Database(state.ledger_url)
     await asyncio.to_thread(prepare_sqlite, state.ledger_url, "The ledger's database")
     await database.open()
@@ -131,11 +142,11 @@ async def _database(state: State, stack: AsyncExitStack) -> Database:
     return database
 
 
-async def _processes(stack: AsyncExitStack) -> tuple[ProcessPool, Parsers]:
+async def _processes(stack: AsyncExitStack) -> tuple[ProcessPool, DocumentParsers]:
     pool = ProcessPool(os.environ)
     await pool.open()
     stack.push_async_callback(pool.close)
-    parsers = Parsers(os.environ)
+    parsers = DocumentParsers(os.environ)
     await parsers.open()
     stack.push_async_callback(parsers.close)
     return pool, parsers

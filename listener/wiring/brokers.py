@@ -76,7 +76,8 @@ def _amqp(source: AmqpSourceConfig, secrets: SourceSecrets) -> Broker:
 
 
 def _kafka(source: KafkaSourceConfig, secrets: SourceSecrets) -> Broker:
-    from listener.sources.brokers.kafka import KafkaBroker, KafkaSettings
+    from listener.sources.brokers.kafka import KafkaBroker
+    from listener.sources.brokers.kafka_settings import KafkaSettings
 
     settings = KafkaSettings(
         source.servers,

@@ -34,9 +34,9 @@ from listener.dispatch.tracked_jobs import JobObserver, JobTracker
 from listener.dispatch.watchdog import JobWatchdog
 from listener.installation_secret import InstallationSecret
 from listener.ledger.jobs import JobLedger
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from listener.process_pool import ProcessPool
-from listener.signals import Ends
+from listener.signals import Cancellations
 from listener.store import Store
 from listener.wiring.endpoints import BuiltEndpoints
 from listener.wiring.intake import Work
@@ -52,8 +52,8 @@ class DispatchNeeds:
     store: Store
     jobs: JobLedger
     secret: InstallationSecret
-    ends: Ends
-    patience: Patience
+    cancellations: Cancellations
+    outages: OutageRetry
     clock: Clock
     endpoints: BuiltEndpoints
     pool: ProcessPool
@@ -78,29 +78,29 @@ class BuiltDispatch:
 
 async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDispatch:
     """Starts the endpoints; `stack` ends them."""
-    config, store, jobs, patience, clock = needs.config, needs.store, needs.jobs, needs.patience, needs.clock
+    config, store, jobs, outages, clock = needs.config, needs.store, needs.jobs, needs.outages, needs.clock
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
     now = time.monotonic
     budgets = Budgets(config.budgets.per_job, config.budgets.per_day)
     costs = CostModel(Estimates(await jobs.done_lately(_LEARNED_FROM)), budgets)
     deadlines = Deadlines(config.task_timeout, needs.link_s)
     keys = AttemptKeys(needs.secret.all, jobs, clock)
-    claims = ClaimStore(store, needs.pool, keys, patience, clock=clock)
+    claims = ClaimStore(store, needs.pool, keys, outages, clock=clock)
     pool = await _pool(needs.endpoints, rng, stack)
     guard = _guard(needs)
-    parked = ParkedTasks(needs.ends, needs.wait_observer)
+    parked = ParkedTasks(needs.cancellations, needs.wait_observer)
     scheduler = Scheduler(pool, jobs, costs, guard, parked, deadlines=deadlines, clock=clock)
     uploads, most = MultipartUploads(store), config.task_max_output or 0
     hosts = tuple(sorted(config.store.private_hosts))
     tasks = TaskBuilder(store, claims, uploads, needs.link_s, hosts, config.task_max_input, most)
-    submitter = Submitter(pool, jobs, tasks, patience, deadlines=deadlines)
-    recovery = JobRecovery(pool, jobs, claims, submitter, patience)
-    dispatcher = Dispatcher(pool, scheduler, submitter, recovery, patience)
-    tracker = JobTracker(pool, jobs, claims, costs, patience, observer=needs.observer, clock=clock, now=now, rng=rng)
+    submitter = Submitter(pool, jobs, tasks, outages, deadlines=deadlines)
+    recovery = JobRecovery(pool, jobs, claims, submitter, outages)
+    dispatcher = Dispatcher(pool, scheduler, submitter, recovery, outages)
+    tracker = JobTracker(pool, jobs, claims, costs, outages, observer=needs.observer, clock=clock, now=now, rng=rng)
     watchdog = JobWatchdog(pool, scheduler, dispatcher, recovery, tracker, deadlines=deadlines)
-    supervisor = AttemptSupervisor(tracker, watchdog, recovery, claims, needs.ends)
+    supervisor = AttemptSupervisor(tracker, watchdog, recovery, claims, needs.cancellations)
     reaper = ClaimReaper(store, claims, now=now)
-    outputs = OutputSizes(store, patience, most, config.task_max_input)
+    outputs = OutputSizes(store, outages, most, config.task_max_input)
     attempts = Attempts(dispatcher, supervisor, claims, uploads, outputs, clock=clock)
     work: list[Work] = [
         pool.watch(),

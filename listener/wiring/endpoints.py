@@ -14,10 +14,10 @@ from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.local import LocalBackend
 from gpu_dispatch.local_settings import LocalSettings
-from gpu_dispatch.runpod.dialects.registry import OURS
+from gpu_dispatch.runpod.dialects.ours import NAME as OURS
 from gpu_dispatch.task import Capability
 from listener.configuration.config import Config, FolderStoreConfig
-from listener.configuration.endpoints import EndpointConfig, LocalEndpoint, RunPodEndpoint
+from listener.configuration.endpoints import EndpointConfig, LocalEndpointConfig, RunPodEndpointConfig
 from listener.configuration.environment import Environment
 from listener.deploy.finding import find_endpoint_ids
 from listener.deploy.wishes import price_of
@@ -49,14 +49,14 @@ async def build_endpoints(
 
     Raises ConfigError.
     """
-    remote = [each for each in config.endpoints if isinstance(each, RunPodEndpoint)]
+    remote = [each for each in config.endpoints if isinstance(each, RunPodEndpointConfig)]
     if remote:
         _may_use_runpod(config, environment)
     runpod = await _runpod(config, environment, stack) if environment.runpod_key else None
     backends: dict[str, GpuBackend] = {
         each.name: build_local(config, environment, environ, each.name)
         for each in config.endpoints
-        if isinstance(each, LocalEndpoint)
+        if isinstance(each, LocalEndpointConfig)
     }
     if runpod and remote:
         ids = await find_endpoint_ids(config, environment.runpod_key)
@@ -84,7 +84,7 @@ async def _runpod(config: Config, environment: Environment, stack: AsyncExitStac
 
 def _pooled(endpoint: EndpointConfig, backend: GpuBackend, config: Config) -> PooledEndpoint:
     spec = spec_of(endpoint, config)
-    if isinstance(endpoint, LocalEndpoint):
+    if isinstance(endpoint, LocalEndpointConfig):
         return PooledEndpoint(spec, backend)
     return PooledEndpoint(spec, backend, endpoint.dialect, endpoint.resubmit_unknown)
 
@@ -101,7 +101,7 @@ def _removed(endpoint: RemovedEndpoint) -> GpuBackend:
 
 
 def spec_of(endpoint: EndpointConfig, config: Config) -> EndpointSpec:
-    local = isinstance(endpoint, LocalEndpoint)
+    local = isinstance(endpoint, LocalEndpointConfig)
     return EndpointSpec(
         name=endpoint.name,
         capabilities=_LOCAL if local else frozenset(endpoint.capabilities),

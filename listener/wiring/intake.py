@@ -12,17 +12,17 @@ from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig
 from listener.configuration.environment import Environment
 from listener.intake.backlog import Backlog
-from listener.intake.inbox import DurableInbox, InboxParts
-from listener.intake.looking import Looking, LookingParts
-from listener.intake.source_board import SourceBoard
+from listener.intake.inbox import DurableInbox, InboxServices
+from listener.intake.looking import InboxProcessor, ProcessorServices
+from listener.intake.source_board import SourceStatusRecorder
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import Settling
+from listener.ledger.settling import IntakeLedger
 from listener.ledger.sources import SourceLedger
 from listener.runs.input_search import SETTLE_S
-from listener.signals import Arrivals, Ends
+from listener.signals import Cancellations, ObjectWaiters
 from listener.sources.base import EventSource, Inbox, Opening, OpenSource
 from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.sources.listing.stale_sidecars import StaleSidecars
@@ -47,8 +47,8 @@ class IntakeNeeds:
     objects: ObjectLedger
     runs: RunLedger
     triggers: TriggerBook
-    arrivals: Arrivals
-    ends: Ends
+    object_waiters: ObjectWaiters
+    cancellations: Cancellations
     wanted: asyncio.Event
     clock: Clock
 
@@ -74,36 +74,36 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
     ledger = InboxLedger(needs.database, needs.cluster.member)
     # What an earlier process of this name held in its hands.
     await ledger.release([needs.cluster.member])
-    board = SourceBoard(SourceLedger(needs.database), needs.cluster.member, needs.clock)
+    source_status = SourceStatusRecorder(SourceLedger(needs.database), needs.cluster.member, needs.clock)
     backlog = Backlog()
     inbox = DurableInbox(
-        InboxParts(
+        InboxServices(
             ledger=ledger,
             buckets=frozenset(needs.store.buckets),
             triggers=needs.triggers,
-            arrivals=needs.arrivals,
-            board=board,
+            object_waiters=needs.object_waiters,
+            source_status=source_status,
             backlog=backlog,
             clock=needs.clock,
             gap=reconcile.request,
         )
     )
-    looking = Looking(
-        LookingParts(
+    processor = InboxProcessor(
+        ProcessorServices(
             store=needs.store,
             inbox=ledger,
-            settling=Settling(needs.database),
+            settling=IntakeLedger(needs.database),
             runs=needs.runs,
             triggers=needs.triggers,
-            ends=needs.ends,
-            board=board,
+            cancellations=needs.cancellations,
+            source_status=source_status,
             backlog=backlog,
             clock=needs.clock,
             accepted=needs.wanted.set,
             max_lineage=needs.config.max_lineage,
         )
     )
-    work = [board.run(), inbox.run(), looking.run(), *_listening(needs.cluster, sources, inbox)]
+    work = [source_status.run(), inbox.run(), processor.run(), *_listening(needs.cluster, sources, inbox)]
     openings = [source.opening for source in sources if isinstance(source, OpenSource)]
     return BuiltIntake(inbox, ledger, [source.name for source in sources], openings, work)
 

@@ -9,11 +9,11 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from listener.cluster.alone import Alone
+from listener.cluster.alone import SingleListener
 from listener.cluster.base import Cluster
 from listener.configuration.config import Config, FolderStoreConfig, S3StoreConfig, StsConfig
 from listener.configuration.environment import Environment
-from listener.configuration.state import State
+from listener.configuration.state import StateFolder
 from listener.runs.callback_signatures import secret_key
 from listener.runs.callbacks import CallbackSettings
 from listener.secret_copies import Copy, FileCopy, StoreCopy
@@ -57,7 +57,7 @@ def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
     )
 
 
-def secret_copies(config: Config, environment: Environment, state: State, store: Store) -> tuple[Copy, ...]:
+def secret_copies(config: Config, environment: Environment, state: StateFolder, store: Store) -> tuple[Copy, ...]:
     """Where the installation's secret is kept beside the ledger, the nearest first. What the operator gives needs none
     in the store: listeners there may have keys of their own, and each could open only what it wrote itself.
     """
@@ -75,9 +75,9 @@ def sts_settings(sts: StsConfig) -> StsSettings:
     return StsSettings(mode, endpoint, sts.role_arn or "", sts.longest_s)
 
 
-def build_cluster(state: State, rng: random.Random) -> Cluster:
+def build_cluster(state: StateFolder, rng: random.Random) -> Cluster:
     if not state.shared:
-        return Alone()
+        return SingleListener()
     from listener.cluster.postgres import PostgresCluster
 
     return PostgresCluster(state.engine_url, rng)

@@ -15,11 +15,11 @@ from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
-from gpu_dispatch.runpod.endpoint import Shared
-from gpu_dispatch.runpod.hints import Hints
+from gpu_dispatch.runpod.hints import WebhookHints
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
-from gpu_dispatch.runpod.webhook import HintsServer
-from listener.configuration.endpoints import HintsConfig, RunPodConfig, RunPodEndpoint
+from gpu_dispatch.runpod.watching import PollerServices
+from gpu_dispatch.runpod.webhook import WebhookServer
+from listener.configuration.endpoints import HintsConfig, RunPodConfig, RunPodEndpointConfig
 from listener.configuration.environment import Environment
 from listener.dispatch.endpoint_pool import RemovedEndpoint
 
@@ -29,10 +29,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 @dataclass(frozen=True, slots=True)
 class RunPod:
     client: RunPodClient
-    shared: Shared
-    hints: Hints | None
+    shared: PollerServices
+    hints: WebhookHints | None
 
-    def configured(self, endpoint: RunPodEndpoint, endpoint_id: str, link_s: float) -> GpuBackend:
+    def configured(self, endpoint: RunPodEndpointConfig, endpoint_id: str, link_s: float) -> GpuBackend:
         """`link_s`: how long a task's addresses work; RunPod shall forget it no later."""
         return self._endpoint(
             RunPodSettings(
@@ -70,15 +70,15 @@ async def build_runpod(config: RunPodConfig, environment: Environment, stack: As
     client = RunPodClient(settings, key=lambda: environment.runpod_key)
     await client.start()
     stack.push_async_callback(client.close)
-    shared = Shared(rng=random.Random())  # noqa: S311 - jitter
+    shared = PollerServices(rng=random.Random())  # noqa: S311 - jitter
     hints = await _hints(config.hints, environment.runpod_key, stack) if config.hints else None
     return RunPod(client, shared, hints)
 
 
-async def _hints(config: HintsConfig, key: str, stack: AsyncExitStack) -> Hints:
+async def _hints(config: HintsConfig, key: str, stack: AsyncExitStack) -> WebhookHints:
     secret = _secret(key)
-    hints = Hints(f"{config.url.rstrip('/')}/{secret}")
-    server = HintsServer(hints, host=config.host, port=config.port, secret=secret)
+    hints = WebhookHints(f"{config.url.rstrip('/')}/{secret}")
+    server = WebhookServer(hints, host=config.host, port=config.port, secret=secret)
     await server.start()
     stack.push_async_callback(server.close)
     return hints

@@ -24,7 +24,7 @@ from listener.wiring.brokers import build_broker
 from manifests.errors import ConfigError
 
 if TYPE_CHECKING:
-    from listener.sources.listen.source import MinioListenSettings
+    from listener.sources.listen.calling import MinioListenSettings
     from listener.sources.sqs.queue import SqsSettings
 
 
@@ -82,7 +82,7 @@ def _folder(config: Config) -> EventSource:
 
 
 def listen_settings(source: MinioSourceConfig, store: S3StoreConfig) -> MinioListenSettings:
-    from listener.sources.listen.source import MinioListenSettings
+    from listener.sources.listen.calling import MinioListenSettings
 
     return MinioListenSettings(
         endpoint=store.endpoint.rstrip("/"),
@@ -111,7 +111,8 @@ def _minio(source: MinioSourceConfig, needs: SourceNeeds) -> EventSource:
 
 
 def build_webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> EventSource:
-    from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
+    from gpu_dispatch.net.tls import ServerTls
+    from listener.sources.webhook.settings import PostSecrets, WebhookSettings
     from listener.sources.webhook.source import WebhookReceiver
 
     host, _, port = source.listen.rpartition(":")

@@ -15,8 +15,8 @@ from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
 from listener.configuration.credentials import AccessKeys
 from listener.runs.callbacks import CallbackClient, CallbackSettings
-from listener.sources.listen.probing import probe
-from listener.sources.listen.source import MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.probing import probe_stream
 from manifests.errors import TransferFailed
 
 GAP_S = 0.05
@@ -63,5 +63,5 @@ async def test_a_store_that_is_not_ready_is_not_taken_for_one_without_the_file(t
 
 async def test_the_event_stream_is_told_why_it_was_refused() -> None:
     async with saying("403 Forbidden", b"<Error>", b"<Code>InvalidAccessKeyId</Code></Error>") as host:
-        told = await probe(MinioListenSettings(f"http://{host}", ("drop",)), lambda: AccessKeys("a", "b"))
+        told = await probe_stream(MinioListenSettings(f"http://{host}", ("drop",)), lambda: AccessKeys("a", "b"))
     assert "access key" in told.detail, told

@@ -25,7 +25,7 @@ from gpu_dispatch.task import (
 )
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
-from gpu_dispatch.worker.claim import Identity, claimed
+from gpu_dispatch.worker.claim import Identity, acquire_claim
 from handlers.base import PlannedTask, TaskTarget
 from listener.dispatch.limits import AT_ONCE, LEAST_BOUND, PACE
 from listener.dispatch.outcomes import fitting
@@ -111,7 +111,7 @@ async def begins(bench: Bench, request: JobRequest, *, after_s: float) -> bool:
     task = await bench.tasks.task(request, 1, timeout_s=60.0, claims=True)
     await asyncio.sleep(after_s)
     try:
-        async with claimed(task, Identity("j1", "one", "w"), TransferLimits()):
+        async with acquire_claim(task, Identity("j1", "one", "w"), TransferLimits()):
             return True
     except (RunCancelled, DuplicateJob):
         return False

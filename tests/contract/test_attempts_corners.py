@@ -17,7 +17,7 @@ from handlers.base import PlannedTask, TaskTarget
 from listener.clock import Clock
 from listener.dispatch.claim_reaper import sweep_claims
 from listener.dispatch.request import AttemptResult, JobRequest
-from listener.ledger.jobs import Limits
+from listener.ledger.reserving import QuotaLimits
 from manifests.errors import JobLost, UnusableKey
 from support.attempts import LINK_S, Bench, Opened
 from support.deadlines import HANG_S
@@ -63,7 +63,7 @@ async def test_a_run_that_was_cancelled_while_nobody_listened_has_its_job_cancel
     bench = await opened()
     request = bench.request()
     job = await sent_before(bench, request)
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "cancelled"
     assert job.status == "CANCELLED"
@@ -106,7 +106,7 @@ async def test_a_second_job_waits_for_no_place_and_goes_to_no_endpoint_twice(ope
     places["two"] = replace(places["two"], spec=replace(places["two"].spec, concurrency=1))
     other = bench.request("other")
     row = replace(await bench.row(other, state="sent", job_id="x"), entry="elsewhere", endpoint="two", task_id="o")
-    assert await bench.ledger.reserve(row, Limits(None, None, None)) is None
+    assert await bench.ledger.reserve(row, QuotaLimits(None, None, None)) is None
     running = asyncio.create_task(bench.tried(bench.request()))
     await bench.at["one"].until(lambda: bench.at["one"].jobs)
     await asyncio.sleep(1.5)
@@ -234,7 +234,7 @@ async def test_a_second_job_cut_off_leaves_no_open_row(opened: Opened) -> None:
     await sent_before(bench, request)
     row = (await bench.ledger.of_attempt(request.task_id, 1))[0]
     second = replace(row, entry=f"{request.task_id}-1-2", endpoint="two", job_id="", state="intended")
-    assert await bench.ledger.reserve(second, Limits(None, None, None)) is None
+    assert await bench.ledger.reserve(second, QuotaLimits(None, None, None)) is None
     running = asyncio.create_task(bench.tried(request))
     assert await bench.work("one", await bench.take("one")) == ""
     tried = await running
@@ -373,7 +373,7 @@ async def test_the_sweep_keeps_what_is_left_of_jobs_that_are_not_over(opened: Op
     late = time.time() + LINK_S + 2 * 3600.0
     row = await bench.row(request)
     again = replace(row, entry="later", intended=late)
-    assert await bench.ledger.reserve(again, Limits(None, None, None)) is None
+    assert await bench.ledger.reserve(again, QuotaLimits(None, None, None)) is None
     await bench.claim(request, "j")
     await bench.claim(other, "j")
     sweeping = asyncio.create_task(sweep_claims(bench.store, bench.ledger, link_s=LINK_S, clock=lambda: late))

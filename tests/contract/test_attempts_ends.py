@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.worker.job import Ended
+from gpu_dispatch.worker.job import JobEnded
 from gpu_dispatch.worker.serverless import wire
 from listener.clock import Clock
 from listener.ledger.redrives import RedriveLedger
-from listener.ledger.runs import RunLedger, RunRow
-from listener.ledger.settling import Settling
-from listener.runs.control import follow_commands
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
+from listener.ledger.settling import IntakeLedger
+from listener.runs.control import watch_commands
 from listener.runs.jobs import JobRunner
-from listener.signals import Ends
+from listener.signals import Cancellations
 from manifests.errors import StoreDenied
 from support.attempts import Bench, Opened, Told
 from support.deadlines import HANG_S
@@ -56,7 +57,7 @@ async def test_a_job_ends_though_its_cancel_is_answered_with(opened: Opened, fau
     job = await bench.take("one")
     working = asyncio.create_task(bench.work("one", job))
     bench.provider.faults.on("cancel", fault, times=None)
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and (tried.error.code, tried.error.message) == ("cancelled", "The run was cancelled.")
     assert bench.provider.of("cancel")
@@ -72,7 +73,7 @@ async def test_a_cancel_is_repeated_until_it_is_taken(opened: Opened) -> None:
     faults = [failing(500), html(502), reset(), hang()]
     for fault in faults:
         bench.provider.faults.on("cancel", fault)
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     await running
     assert bench.at["one"].job().status == "CANCELLED"
     assert len(bench.provider.of("cancel")) == len(faults) + 1
@@ -84,7 +85,7 @@ async def test_of_a_job_that_nothing_ends_the_user_is_told(opened: Opened) -> No
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
     bench.provider.faults.on("cancel", failing(500), times=None)
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and tried.error.code == "cancelled"
     assert job.id in tried.error.hint and "console" in tried.error.hint
@@ -175,7 +176,7 @@ async def test_a_clock_that_jumps_ends_no_job_and_costs_nothing(
     await asyncio.wait_for(heard.wait(), HANG_S)
     jumped = jump_s
     await asyncio.sleep(1.5)
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and tried.error.code == "cancelled", "nothing else had ended it"
     (row,) = await bench.ledger.of_attempt(request.task_id, 1)
@@ -202,13 +203,13 @@ async def test_an_end_that_was_asked_for_and_forgotten_leaves_nobody_turning_in_
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
     await asyncio.wait_for(heard.wait(), HANG_S)
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     if not at_once:
         await asyncio.sleep(0)
-    bench.ends.forget(request.run_id)
+    bench.cancellations.forget(request.run_id)
     await asyncio.sleep(0.5)
     assert looks < 20
-    bench.ends.request(request.run_id, "cancelled")
+    bench.cancellations.request(request.run_id, "cancelled")
     tried = await running
     assert tried.error and tried.error.code == "cancelled"
     assert job.status == "CANCELLED"
@@ -246,15 +247,15 @@ async def test_when_the_job_that_holds_the_claim_fails_nobody_waits_for_a_queued
 async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_good(opened: Opened) -> None:
     """It may be between two attempts then, or at work: both are over at once, and stay so."""
     here = await opened()
-    there = replace(here, ends=Ends())
+    there = replace(here, cancellations=Cancellations())
     runs = RunLedger(here.database)
     await runs.add(RunRow("run", here.store.buckets[0], "k", "t", "queued", time.time(), time.time(), {}))
     commands = asyncio.create_task(
-        follow_commands(
+        watch_commands(
             runs,
             RedriveLedger(here.database),
-            Settling(here.database),
-            there.ends,
+            IntakeLedger(here.database),
+            there.cancellations,
             accepted=lambda: None,
             clock=time.time,
         )
@@ -271,15 +272,17 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
     assert outcome.error and outcome.error.code == "cancelled" and "Another job" in outcome.error.message
     assert await working == "cancelled"
     for _ in range(4):
-        there.ends.keep((await runs.ends_requested()).keys())
-    assert there.ends.reason("run") == "incomplete", "a part that waits for its next attempt must hear of it, too"
+        there.cancellations.keep((await runs.ends_requested()).keys())
+    assert there.cancellations.reason("run") == "incomplete", (
+        "a part that waits for its next attempt must hear of it, too"
+    )
     (again,) = await runs.reclaim(["run"], "me")
     assert again.cancel == "", "told from the top it is a run like any other"
     commands.cancel()
 
 
 def runner(bench: Bench, runs: RunLedger) -> JobRunner:
-    return JobRunner(bench.attempts, bench.reaper, bench.ends, runs, bench.patience)
+    return JobRunner(bench.attempts, bench.reaper, bench.cancellations, runs, bench.outages)
 
 
 async def test_an_attempt_that_the_store_did_not_serve_is_over_once_the_store_takes_a_write(opened: Opened) -> None:
@@ -290,7 +293,7 @@ async def test_an_attempt_that_the_store_did_not_serve_is_over_once_the_store_ta
     job = await bench.take("one")
     await bench.claim(request, job.id)
     refused = GpuResult(request.task_id, error=StoreDenied("The links may not be used.").info)
-    body = wire(Ended(refused))
+    body = wire(JobEnded(refused))
     bench.at["one"].report("worker-one", job.id, {"output": {"result": body["result"]}, "error": body["error"]})
     tried = await running
     assert tried.error and tried.error.code == "store_denied" and tried.unserved

@@ -29,7 +29,7 @@ async def refused_claims(bench: Bench, server: Any) -> AsyncGenerator[tuple[Benc
     """The bench, but what the listener does about claims can be refused; what its workers do cannot."""
     with store_proxy(server) as proxy:
         store = S3Store(settings_for(server, *bench.store.buckets, endpoint=proxy.endpoint))
-        claims = ClaimStore(store, bench.processes, bench.keys, bench.patience, clock=time.time)
+        claims = ClaimStore(store, bench.processes, bench.keys, bench.outages, clock=time.time)
         yield replace(bench, claims=claims), proxy
         await store.close()
 
@@ -47,7 +47,7 @@ async def test_nothing_is_done_twice_though_a_claim_could_not_be_withdrawn(
     monkeypatch.setenv("ODD_WORKS", str(works))
     async with refused_claims(await opened(), minio_server) as (bench, proxy), asyncio.timeout(HANG_S):
         request = bench.request()
-        runner = JobRunner(bench.attempts, bench.reaper, bench.ends, RunLedger(bench.database), bench.patience)
+        runner = JobRunner(bench.attempts, bench.reaper, bench.cancellations, RunLedger(bench.database), bench.outages)
         running = asyncio.create_task(runner.run(request, Told()))
         job = await bench.take("one")
         with proxy.refusing(DENIED, of_claims):

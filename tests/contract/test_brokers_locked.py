@@ -13,11 +13,11 @@ import pytest
 import structlog
 import yaml
 
-from listener.commands.check_lines import Line
+from listener.commands.check_lines import CheckLine
 from listener.commands.check_sources import source_lines
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment, read_environment
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from listener.sources.brokers.consuming import BrokerSource
 from listener.wiring.brokers import BrokerConfig, build_broker
 from support.brokers import BUCKET, message
@@ -45,7 +45,7 @@ class User:
     def config(self) -> Config:
         source = {"name": "drops", **self.place.section, "tls": self.tls}
         self.file.write_text(yaml.safe_dump({"store": STORE, "sources": [source]}))
-        return load(self.file)
+        return load_config(self.file)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Recorder]:
@@ -56,7 +56,7 @@ class User:
             await inbox.until(lambda: inbox.conditions)
             yield inbox
 
-    async def checked(self) -> Line:
+    async def checked(self) -> CheckLine:
         [line] = [line async for line in source_lines(self.config, self.environment)]
         return line
 

@@ -15,12 +15,12 @@ from minio import Minio
 from minio.credentials import AssumeRoleProvider
 from minio.notificationconfig import NotificationConfig, PrefixFilterRule, QueueConfig, SuffixFilterRule
 
-from listener.bucket_events.asking import asking
+from listener.bucket_events.asking import notification_client
 from listener.bucket_events.entries import QUEUE, rule
-from listener.bucket_events.keeping import Keeper
-from listener.bucket_events.merging import merge
+from listener.bucket_events.keeping import RulesKeeper
+from listener.bucket_events.merging import merge_rules
 from listener.configuration.environment import read_environment
-from listener.decoding.messages import EVENT_NAMES
+from listener.decoding.names import EVENT_NAMES
 from listener.filters import Filter
 from manifests.errors import StoreDenied, StoreUnavailable
 from support.bucket_events import Rules, configuration, environment_of, events
@@ -246,14 +246,14 @@ async def test_the_listen_stream_needs_no_rules(server: Any, bucket: str) -> Non
 
 async def test_rules_changed_meanwhile_are_not_overwritten(server: Any, bucket: str) -> None:
     settings, rules = settings_for(server, bucket), Rules(server, bucket)
-    async with asking(settings) as api:
-        keeper = Keeper(api, settings.endpoint)
+    async with notification_client(settings) as api:
+        keeper = RulesKeeper(api, settings.endpoint)
         seen = await keeper.read(bucket)
         put_foreign(admin_client(server), bucket)
         there = rules.wire()
         wanted = [rule(QUEUE, W, "gpudrop-x", EVENT_NAMES, Filter("in/"))]
         with pytest.raises(StoreUnavailable, match="changed by somebody else"):
-            await keeper.write(bucket, merge(seen.document, wanted))
+            await keeper.write(bucket, merge_rules(seen.document, wanted))
     assert rules.wire() == there
 
 

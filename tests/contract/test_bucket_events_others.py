@@ -11,7 +11,7 @@ import pytest
 
 from listener.bucket_events.entries import QUEUE, rule
 from listener.configuration.environment import Environment
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.filters import Filter
 from manifests.errors import ConfigError
 from support.bucket_events import Gateway, Rules, configuration, environment_of, events
@@ -47,7 +47,7 @@ async def test_versitygw_is_told_about_with_its_own_flags(start_versitygw: Calla
 
 
 async def test_a_folder_store_is_told_about(tmp_path: Path) -> None:
-    config = parse({"store": {"kind": "folder", "root": str(tmp_path)}}, origin="test")
+    config = parse_config({"store": {"kind": "folder", "root": str(tmp_path)}}, origin="test")
     told = await events("apply", config, Environment())
     assert "watches the folder by itself" in str(told.error)
 

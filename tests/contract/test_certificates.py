@@ -16,8 +16,9 @@ import urllib3
 
 from gpu_dispatch.net.tls import ca_context, sole_ca_context
 from listener.configuration.credentials import AccessKeys
-from listener.sources.listen.probing import probe
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.probing import probe_stream
+from listener.sources.listen.source import MinioListen
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
 from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
@@ -84,7 +85,7 @@ async def test_the_stream_trusts_the_same_authority(tls_server: tuple[Any, Path]
     await asyncio.to_thread(admin_client(server, http_client=authorised(authority)).make_bucket, "tls")
     keys = AccessKeys(server.access_key, server.secret_key)
     settings = MinioListenSettings(server.endpoint, ("tls",), ca_file=authority, ping_s=1)
-    told = await probe(replace(settings, ca_file=None), lambda: keys)
+    told = await probe_stream(replace(settings, ca_file=None), lambda: keys)
     assert (told.ok, told.code) == (False, "store_unavailable")
     assert "not trusted" in told.detail
     assert "store.ca_file" in told.hint

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from listener.commands.check_endpoints import endpoint_lines
-from listener.commands.check_lines import Line
+from listener.commands.check_lines import CheckLine
 from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from support.runpod.faults import Fault, html
 from support.runpod.management import API_KEY, ManagedAccount, account
 from support.runpod.queue import Provider, provider
@@ -25,9 +25,9 @@ class Room:
 
     def config(self, *endpoints: dict[str, Any], **more: Any) -> Config:
         runpod = {"management": self.account.url, "api": self.queue.url}
-        return parse({"store": S3, "runpod": runpod, "endpoints": endpoints} | more, origin="config.yaml")
+        return parse_config({"store": S3, "runpod": runpod, "endpoints": endpoints} | more, origin="config.yaml")
 
-    async def check(self, *endpoints: dict[str, Any], key: str = API_KEY, **more: Any) -> list[Line]:
+    async def check(self, *endpoints: dict[str, Any], key: str = API_KEY, **more: Any) -> list[CheckLine]:
         environment = read_environment({"GPUDROP_RUNPOD_API_KEY": key})
         lines = [line async for line in endpoint_lines(self.config(*endpoints, **more), environment, settle_s=0.0)]
         assert all(line.detail and (line.remedy or line.ok is not False) for line in lines)
@@ -54,7 +54,7 @@ async def room() -> AsyncIterator[Room]:
         yield Room(managed, queue)
 
 
-def of(lines: list[Line], subject: str = "endpoint: e") -> list[tuple[bool | None, str]]:
+def of(lines: list[CheckLine], subject: str = "endpoint: e") -> list[tuple[bool | None, str]]:
     return [(line.ok, f"{line.detail} {line.remedy}") for line in lines if line.subject == subject]
 
 

@@ -15,8 +15,8 @@ from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes, withdrawal
 from gpu_dispatch.task import AddAudioParams, ClaimUrls, GpuTask, TaskParams, Videos
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
-from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, claimed
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, acquire_claim
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.job import Workplace, finish_job
 from listener.stores.s3 import S3Store
 from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, WorkerCrashed
@@ -81,7 +81,7 @@ def who(job: str, worker: str = "w1") -> Identity:
 async def claim(task: GpuTask, identity: Identity) -> str:
     """ "mine", or the code of the error that says why not."""
     try:
-        async with claimed(task, identity, TransferLimits()):
+        async with acquire_claim(task, identity, TransferLimits()):
             return "mine"
     except GpuDropError as e:
         return e.info.code
@@ -118,7 +118,7 @@ async def test_a_late_job_is_told_whose_the_task_is(place: Place) -> None:
     task = await place.task()
     assert await claim(task, who("first")) == "mine"
     with pytest.raises(DuplicateJob) as refused:
-        async with claimed(task, who("second"), TransferLimits()):
+        async with acquire_claim(task, who("second"), TransferLimits()):
             pass
     assert refused.value.info.where == "first"
     holder = await place.holder(task)
@@ -127,10 +127,10 @@ async def test_a_late_job_is_told_whose_the_task_is(place: Place) -> None:
 
 async def test_the_same_job_on_another_worker_takes_over_and_the_first_finds_out(place: Place) -> None:
     task = await place.task()
-    async with claimed(task, who("job", "w1"), TransferLimits()) as first:
+    async with acquire_claim(task, who("job", "w1"), TransferLimits()) as first:
         assert first
         await first.check()
-        async with claimed(task, who("job", "w2"), TransferLimits()) as second:
+        async with acquire_claim(task, who("job", "w2"), TransferLimits()) as second:
             assert second
             await second.check()
             with pytest.raises(DuplicateJob):
@@ -146,7 +146,7 @@ async def test_a_job_that_ends_one_worker_after_the_other_is_not_begun_for_ever(
     holder = await place.holder(task)
     assert holder and holder.begun == MOST_BEGUN
     with pytest.raises(WorkerCrashed) as crashed:
-        async with claimed(task, who("poison", "w9"), TransferLimits()):
+        async with acquire_claim(task, who("poison", "w9"), TransferLimits()):
             pass
     assert not crashed.value.retryable and crashed.value.info.hint
 
@@ -155,7 +155,7 @@ async def test_a_task_that_was_withdrawn_is_not_begun(place: Place) -> None:
     task = await place.task()
     await place.put(task, withdrawal(task.task_id, 1.0))
     with pytest.raises(RunCancelled):
-        async with claimed(task, who("job"), TransferLimits()):
+        async with acquire_claim(task, who("job"), TransferLimits()):
             pass
     holder = await place.holder(task)
     assert holder and holder.withdrawn
@@ -165,7 +165,7 @@ async def test_work_ends_when_its_claim_is_withdrawn_and_leaves_no_answer(place:
     task = await place.task()
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def endless(_: TaskParams, job: Job) -> Videos:
+    async def endless(_: TaskParams, job: JobContext) -> Videos:
         began.set()
         try:
             await asyncio.sleep(HANG_S * 10)
@@ -189,7 +189,7 @@ async def test_work_ends_when_its_claim_is_withdrawn_and_leaves_no_answer(place:
 async def test_nothing_leaves_a_worker_that_lost_its_claim_between_two_looks(place: Place, tmp_path: Any) -> None:
     task = await place.task()
 
-    async def robbed(_: TaskParams, job: Job) -> Videos:
+    async def robbed(_: TaskParams, job: JobContext) -> Videos:
         await place.put(task, Claim(task.task_id, "other", "ep", "w9", 1.0))
         return Videos((), "copy")
 
@@ -199,10 +199,10 @@ async def test_nothing_leaves_a_worker_that_lost_its_claim_between_two_looks(pla
 
 
 async def test_the_answer_lies_in_the_store_good_or_bad(place: Place, tmp_path: Any) -> None:
-    async def good(_: TaskParams, job: Job) -> Videos:
+    async def good(_: TaskParams, job: JobContext) -> Videos:
         return Videos((), "copy")
 
-    async def bad(_: TaskParams, job: Job) -> Videos:
+    async def bad(_: TaskParams, job: JobContext) -> Videos:
         raise KeyError("a defect")
 
     for operation, code in ((good, None), (bad, "worker_error")):
@@ -214,9 +214,9 @@ async def test_the_answer_lies_in_the_store_good_or_bad(place: Place, tmp_path: 
 
 async def test_one_who_claims_nothing_writes_nothing(place: Place) -> None:
     task = await place.task()
-    async with claimed(task, None, TransferLimits()) as held:
+    async with acquire_claim(task, None, TransferLimits()) as held:
         assert held is None
-    async with claimed(replace(task, claim=None), who("job"), TransferLimits()) as held:
+    async with acquire_claim(replace(task, claim=None), who("job"), TransferLimits()) as held:
         assert held is None
     assert await place.lies(task) is None
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from listener.cluster.alone import Alone
+from listener.cluster.alone import SingleListener
 from listener.cluster.base import Cluster
-from listener.cluster.connecting import Pace
+from listener.cluster.connecting import Keepalive
 from listener.cluster.postgres import PLACES, PostgresCluster
 from manifests.errors import ConfigError, InputMissing, StoreUnavailable
 from support.cluster import sessions_of
@@ -27,7 +27,7 @@ from support.sources import Proxy
 
 
 class Opener(Protocol):
-    def __call__(self, url: str, pace: Pace = CALM) -> Awaitable[PostgresCluster]: ...
+    def __call__(self, url: str, pace: Keepalive = CALM) -> Awaitable[PostgresCluster]: ...
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def opened() -> AsyncIterator[Opener]:
     """Opens clusters on a database; all are closed in the end."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(url: str, pace: Pace = CALM) -> PostgresCluster:
+        async def open_one(url: str, pace: Keepalive = CALM) -> PostgresCluster:
             cluster = PostgresCluster(url, random.Random(), pace)
             await (open_at_last(cluster) if pace is BRISK else cluster.open())
             stack.push_async_callback(cluster.close)
@@ -47,7 +47,7 @@ async def opened() -> AsyncIterator[Opener]:
 @pytest.fixture(params=["alone", "postgres"])
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     if request.param == "alone":
-        one: Cluster = Alone()
+        one: Cluster = SingleListener()
     else:
         one = PostgresCluster(request.getfixturevalue("postgres_url"), random.Random(), CALM)
     await one.open()
@@ -192,7 +192,7 @@ class TestTrouble:
     async def test_a_session_ended_by_the_server_is_noticed_at_once_and_replaced(
         self, postgres_url: str, opened: Opener
     ) -> None:
-        beats_rarely = Pace(beat_s=300, lease_s=600, server_s=900, retry_s=0.4)
+        beats_rarely = Keepalive(beat_s=300, lease_s=600, server_s=900, retry_s=0.4)
         cluster = await opened(postgres_url, beats_rarely)
         role = Role()
         async with leading(cluster, role):

@@ -16,7 +16,8 @@ from minio.credentials import AssumeRoleProvider, StaticProvider
 
 from listener.configuration.credentials import AccessKeys
 from listener.configuration.environment import read_environment
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.source import MinioListen
 from listener.stores.s3 import S3Store
 from manifests.errors import StoreDenied
 from support.sources import Proxy, Recorder, running

@@ -11,7 +11,7 @@ from rich.console import Console
 from listener.commands.endpoints import purge_endpoint, show_endpoints
 from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
@@ -34,7 +34,7 @@ class Room:
     def config(self, *endpoints: dict[str, Any]) -> Config:
         runpod = {"management": self.account.url, "api": self.queue.url}
         data = {"state": str(self.state), "runpod": runpod, "endpoints": endpoints}
-        return parse(data, origin="config.yaml")
+        return parse_config(data, origin="config.yaml")
 
     def there(self, name: str) -> str:
         id = self.account.add_endpoint(name)

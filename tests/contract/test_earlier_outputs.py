@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from listener.configuration.credentials import AccessKeys
-from listener.ledger.inbox import InboxLedger, Told
-from listener.ledger.objects import Seen
-from listener.ledger.settling import Settlement, Settling
+from listener.ledger.inbox import InboxEvent, InboxLedger
+from listener.ledger.objects import SeenVersion
+from listener.ledger.settling import IntakeDecision, IntakeLedger
 from listener.run_request import run_id_of
 from listener.sources.listing.earlier_outputs import EarlierOutputs
 from listener.stores.folder import FolderStore
@@ -34,8 +34,8 @@ async def records(tmp_path: Path) -> AsyncIterator[RunRecords]:
 
 async def take_in(records: RunRecords, bucket: str, key: str) -> None:
     """As an event does that comes before the first listing."""
-    (item,) = await InboxLedger(records.database, "m1").add([Told(bucket, key, True, "test", 1.0)], hold=True)
-    await Settling(records.database).settle([Settlement(item, Seen("e@1", "v1"))], reason="cancelled")
+    (item,) = await InboxLedger(records.database, "m1").add([InboxEvent(bucket, key, True, "test", 1.0)], hold=True)
+    await IntakeLedger(records.database).settle([IntakeDecision(item, SeenVersion("e@1", "v1"))], reason="cancelled")
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -85,14 +85,14 @@ def test_what_another_version_left_unfinished_is_told_again_from_the_top(tmp_pat
 
 THREADS = """
 import asyncio, sys, time
-from listener.runs.engine import Engine, EngineSettings
+from listener.runs.engine import WorkflowEngine, EngineSettings
 
 class Nothing:
     async def run(self, request, steps): pass
     async def job(self, request, steps): pass
 
 async def main():
-    engine = Engine(EngineSettings(f"sqlite:///{sys.argv[1]}/engine.sqlite", adopts=True), Nothing())
+    engine = WorkflowEngine(EngineSettings(f"sqlite:///{sys.argv[1]}/engine.sqlite", adopts=True), Nothing())
     await engine.start()
     queued = [asyncio.create_task(asyncio.to_thread(time.sleep, 0.1)) for _ in range(60)]
     closing = asyncio.create_task(engine.close())

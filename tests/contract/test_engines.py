@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from gpu_dispatch.task import Progress, TranscribeParams, Transcript
-from gpu_dispatch.worker.context import Job
-from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Recognizer, Request
+from gpu_dispatch.worker.context import JobContext
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest, Recognizer
 from gpu_dispatch.worker.speech.engines import ENGINES
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber
@@ -48,7 +48,7 @@ class Bench:
             **{"audio": file.name, "model": "tiny.en", "engine": self.engine, **GREEDY, **options}
         )
         async with asyncio.timeout(HANG_S):
-            return await self.transcriber(params, Job(self.folder, report))
+            return await self.transcriber(params, JobContext(self.folder, report))
 
 
 @pytest.fixture(scope="module", params=["faster-whisper", pytest.param("openai-whisper", marks=pytest.mark.openai)])
@@ -131,7 +131,7 @@ def test_a_window_too_short_for_word_times_is_harmless(recognizer: Recognizer, s
     """Sound of a tenth of a second and less, and the model made to say something: it can be no word with a time."""
     noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
     params = TranscribeParams(audio="a", no_speech_threshold=None, logprob_threshold=None, **GREEDY)
-    segments = recognizer.recognise(noise, Request(params, "en", None, lambda _: None))
+    segments = recognizer.recognise(noise, RecognitionRequest(params, "en", None, lambda _: None))
     assert all(word.end <= 1.0 for segment in segments for word in segment.words)
 
 

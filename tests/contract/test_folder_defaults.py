@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from listener.parsers import Parsers
+from listener.parsers import DocumentParsers
 from listener.run_request import RunRequest
 from listener.runs.folder_defaults import MAX_BYTES, MAX_LEVELS, DefaultsReader
 from listener.runs.reading import ManifestReader
@@ -29,8 +29,8 @@ def store(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-async def parsers() -> AsyncIterator[Parsers]:
-    parsers = Parsers()
+async def parsers() -> AsyncIterator[DocumentParsers]:
+    parsers = DocumentParsers()
     yield parsers
     await parsers.close()
 
@@ -55,7 +55,7 @@ async def lateness(loop_s: float, done: asyncio.Event) -> float:
     return most
 
 
-async def test_hostile_defaults_of_many_folders_hold_nobody_up(store: Store, parsers: Parsers) -> None:
+async def test_hostile_defaults_of_many_folders_hold_nobody_up(store: Store, parsers: DocumentParsers) -> None:
     folders = [f"{'d/' * depth}" for depth in range(1, 21)]
     costly = b"metadata:\n a: " + MANIFESTS["job.yaml"]["numbers"](MAX_BYTES - 100).partition(b"a: ")[2]
     for folder in folders:
@@ -71,7 +71,7 @@ async def test_hostile_defaults_of_many_folders_hold_nobody_up(store: Store, par
     assert await watch < LATE_S
 
 
-async def test_defaults_that_are_too_large_or_too_deep_are_refused(store: Store, parsers: Parsers) -> None:
+async def test_defaults_that_are_too_large_or_too_deep_are_refused(store: Store, parsers: DocumentParsers) -> None:
     reader = ManifestReader(store, MODELS, (), parsers=parsers)
     await written(store, "large/_gpudrop.yaml", b"#" * (MAX_BYTES + 1))
     with pytest.raises(ManifestTooLarge, match="the most a folder's defaults may have") as told:
@@ -84,13 +84,13 @@ async def test_defaults_that_are_too_large_or_too_deep_are_refused(store: Store,
         await reader.read(await dropped(store, "bomb/talk.job.json"))
 
 
-async def test_drops_at_the_deepest_level_are_read(folder_store: Store, parsers: Parsers) -> None:
+async def test_drops_at_the_deepest_level_are_read(folder_store: Store, parsers: DocumentParsers) -> None:
     run = await dropped(folder_store, "d/" * MAX_LEVELS + "talk.job.json")
     await written(folder_store, "_gpudrop.yaml", b"language: pt")
     assert (await ManifestReader(folder_store, MODELS, (), parsers=parsers).read(run)).fields["language"] == "pt"
 
 
-async def test_a_document_is_read_once_for_all_runs_of_its_folder(parsers: Parsers) -> None:
+async def test_a_document_is_read_once_for_all_runs_of_its_folder(parsers: DocumentParsers) -> None:
     reader = DefaultsReader(MODELS, parsers)
     once, again = await asyncio.gather(*(reader.read(b"language: pt", "a/_gpudrop.yaml") for _ in range(2)))
     assert once is again is await reader.read(b"language: pt", "a/_gpudrop.yaml")
@@ -100,7 +100,7 @@ async def test_a_document_is_read_once_for_all_runs_of_its_folder(parsers: Parse
             await reader.read(b"tongue: pt", "b/_gpudrop.yaml")
 
 
-async def test_what_is_kept_is_bounded(parsers: Parsers) -> None:
+async def test_what_is_kept_is_bounded(parsers: DocumentParsers) -> None:
     reader = DefaultsReader(MODELS, parsers)
     first = await reader.read(b"language: pt", "a/_gpudrop.yaml")
     for i in range(50):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.task import TaskInput, TaskOutput
-from gpu_dispatch.transfer.beneath import LeadsOut, folder_at, look_at, open_file
+from gpu_dispatch.transfer.beneath import PathEscapes, folder_at, open_file, stat_beneath
 from gpu_dispatch.transfer.files import inherited
 from gpu_dispatch.transfer.transfer import Transfer
 from gpu_dispatch.worker.video.process import run_process
@@ -172,11 +172,11 @@ def test_the_own_folder_has_no_other_name(tmp_path: Path) -> None:
     own.mkdir(parents=True)
     (own / "x").write_bytes(b"x")
     with second_name(tmp_path / ".gpudrop", "GPUDRO~1") as place:
-        with pytest.raises(LeadsOut):
-            look_at(tmp_path, place / "tmp" / "x")
-        with pytest.raises(LeadsOut):
+        with pytest.raises(PathEscapes):
+            stat_beneath(tmp_path, place / "tmp" / "x")
+        with pytest.raises(PathEscapes):
             open_file(tmp_path, place / "tmp" / "x")
-        with pytest.raises(LeadsOut), folder_at(tmp_path, (place.name, "new"), make=True):
+        with pytest.raises(PathEscapes), folder_at(tmp_path, (place.name, "new"), make=True):
             pass
     assert [path.name for path in (tmp_path / ".gpudrop").iterdir()] == ["tmp"]
 

@@ -9,7 +9,7 @@ import sys
 FILES = 200
 PROGRAM = f"""
 import asyncio, resource
-from gpu_dispatch.net.http_server import HttpServer, Limits
+from gpu_dispatch.net.http_server import HttpServer, ServerLimits
 from aiohttp import web
 
 async def answer(request):
@@ -19,7 +19,7 @@ async def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))
     loop = asyncio.get_running_loop()
     for _ in range(2):
-        server = HttpServer(answer, Limits(), lambda _: None)
+        server = HttpServer(answer, ServerLimits(), lambda _: None)
         listening = await loop.create_server(server, "127.0.0.1", 0, backlog=1024)
         print(listening.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, input)

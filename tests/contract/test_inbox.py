@@ -13,26 +13,27 @@ import pytest
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.fair_shares import Bound, share_of
 from listener.intake.backlog import ROOM, Backlog
-from listener.intake.inbox import AT_ONCE, DurableInbox, InboxParts
-from listener.intake.source_board import SourceBoard
+from listener.intake.inbox import AT_ONCE, DurableInbox, InboxServices
+from listener.intake.source_board import SourceStatusRecorder
 from listener.ledger.database import Database
-from listener.ledger.inbox import InboxLedger, Item, Told
-from listener.ledger.objects import UNSEEN, ObjectLedger, Seen
-from listener.ledger.owners import Claim, OutputOwners
-from listener.ledger.runs import RunLedger, RunRow
-from listener.ledger.settling import Known, Settlement, Settling
+from listener.ledger.inbox import InboxEntry, InboxEvent, InboxLedger
+from listener.ledger.objects import UNSEEN, ObjectLedger, SeenVersion
+from listener.ledger.owners import KeyClaim, OutputOwners
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
+from listener.ledger.settling import IntakeDecision, IntakeLedger, KnownObjects
 from listener.ledger.sources import SourceLedger
-from listener.signals import Arrivals
+from listener.signals import ObjectWaiters
 from listener.store import ObjectMeta
-from listener.triggers import MANIFESTS, TriggerBook, Written
+from listener.triggers import MANIFESTS, TriggerBook, WrittenKeys
 from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S
 
-SAW = Seen("e1@1")
+SAW = SeenVersion("e1@1")
 
 
-def told(key: str, *, created: bool = True, received: float = 1.0) -> Told:
-    return Told("bucket", key, created, "test", received)
+def told(key: str, *, created: bool = True, received: float = 1.0) -> InboxEvent:
+    return InboxEvent("bucket", key, created, "test", received)
 
 
 def run(key: str, run_id: str = "") -> RunRow:
@@ -41,13 +42,13 @@ def run(key: str, run_id: str = "") -> RunRow:
     )
 
 
-async def held(ledger: InboxLedger, *keys: str) -> list[Item]:
+async def held(ledger: InboxLedger, *keys: str) -> list[InboxEntry]:
     return await ledger.add([told(key) for key in keys], hold=True)
 
 
-async def settle(database: Database, items: Sequence[Item]) -> frozenset[str]:
-    settlements = [Settlement(item, SAW, run(item.told.key)) for item in items]
-    started = (await Settling(database).settle(settlements, reason="cancelled")).started
+async def settle(database: Database, items: Sequence[InboxEntry]) -> frozenset[str]:
+    settlements = [IntakeDecision(item, SAW, run(item.told.key)) for item in items]
+    started = (await IntakeLedger(database).settle(settlements, reason="cancelled")).started
     return frozenset(row.run_id for row in started)
 
 
@@ -76,8 +77,8 @@ async def test_what_was_settled_is_done_with(database: Database) -> None:
     assert await settle(database, items) == {"run-a", "run-b"}
     await ledger.release(["m1"])
     assert await ledger.claim(10, 100.0) == []
-    known = await Settling(database).known("bucket", ["a", "b", "c"])
-    assert known == {k: Known(SAW, None, (run(k),)) for k in ("a", "b")}
+    known = await IntakeLedger(database).known("bucket", ["a", "b", "c"])
+    assert known == {k: KnownObjects(SAW, None, (run(k),)) for k in ("a", "b")}
 
 
 async def test_what_is_told_again_during_the_look_is_looked_at_again(database: Database) -> None:
@@ -132,24 +133,26 @@ async def test_what_a_gone_listener_held_is_anybodys(database: Database) -> None
 
 
 async def test_a_newer_run_supersedes_and_a_removal_cancels(database: Database) -> None:
-    runs, settling = RunLedger(database), Settling(database)
+    runs, settling = RunLedger(database), IntakeLedger(database)
     [item] = await held(InboxLedger(database, "m1"), "a")
-    await settling.settle([Settlement(item, SAW, run("a", "r1"))], reason="cancelled")
-    settled = await settling.settle([Settlement(item, Seen("e2@2"), run("a", "r2"))], reason="cancelled")
+    await settling.settle([IntakeDecision(item, SAW, run("a", "r1"))], reason="cancelled")
+    settled = await settling.settle([IntakeDecision(item, SeenVersion("e2@2"), run("a", "r2"))], reason="cancelled")
     assert ([row.run_id for row in settled.started], settled.superseded) == (["r2"], ("r1",))
-    await settling.settle([Settlement(item, UNSEEN, cancel=("r2",))], reason="cancelled")
+    await settling.settle([IntakeDecision(item, UNSEEN, cancel=("r2",))], reason="cancelled")
     assert await runs.ends_requested() == {"r1": "superseded", "r2": "cancelled"}
     assert (await settling.known("bucket", ["a"]))["a"].seen == UNSEEN
 
 
 async def test_a_removal_leaves_what_a_run_is_about_to_write_its_own(database: Database) -> None:
     """Somebody deletes an old output while a run makes the new one, which must start nothing."""
-    objects, settling = ObjectLedger(database), Settling(database)
-    await OutputOwners(database).claim("bucket", ["new.mp4", "old.mp4"], Claim("r1", "a.job.json", 0))
+    objects, settling = ObjectLedger(database), IntakeLedger(database)
+    await OutputOwners(database).claim("bucket", ["new.mp4", "old.mp4"], KeyClaim("r1", "a.job.json", 0))
     await objects.wrote("bucket", [ObjectMeta("old.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
     items = await held(InboxLedger(database, "m1"), "new.mp4", "old.mp4")
-    await settling.settle([Settlement(item, UNSEEN) for item in items], reason="cancelled")
-    assert await settling.known("bucket", ["new.mp4", "old.mp4"]) == {"new.mp4": Known(written=Written("r1", 0, ""))}
+    await settling.settle([IntakeDecision(item, UNSEEN) for item in items], reason="cancelled")
+    assert await settling.known("bucket", ["new.mp4", "old.mp4"]) == {
+        "new.mp4": KnownObjects(written=WrittenKeys("r1", 0, ""))
+    }
 
 
 async def test_accepted_runs_are_claimed_by_one_listener_each(database: Database) -> None:
@@ -204,10 +207,12 @@ async def test_a_full_backlog_takes_what_comes_from_folders_that_hold_little(dat
 
 
 def durable(database: Database, backlog: Backlog, buckets: frozenset[str] = frozenset()) -> DurableInbox:
-    board = SourceBoard(SourceLedger(database), "m1", lambda: 1.0)
+    source_status = SourceStatusRecorder(SourceLedger(database), "m1", lambda: 1.0)
     ledger, book = InboxLedger(database, "m1"), TriggerBook([MANIFESTS])
     return DurableInbox(
-        InboxParts(ledger, buckets, book, Arrivals(), board, backlog, clock=lambda: 1.0, gap=lambda reason: None)
+        InboxServices(
+            ledger, buckets, book, ObjectWaiters(), source_status, backlog, clock=lambda: 1.0, gap=lambda reason: None
+        )
     )
 
 

@@ -14,11 +14,11 @@ import pytest
 from handlers.base import Reference
 from listener.clock import Clock
 from listener.runs import inputs
-from listener.runs.fetching import Fetcher
-from listener.runs.input_search import SETTLE_S, Asking, InputsAwaited
-from listener.runs.inputs import GROWTH_PATIENCE_S, Found, InputFinder
+from listener.runs.fetching import DocumentFetcher
+from listener.runs.input_search import SETTLE_S, InputsAwaited, InputTerms
+from listener.runs.inputs import GROWTH_PATIENCE_S, FoundInputs, InputFinder
 from listener.runs.refusals import Refusals
-from listener.signals import Arrivals
+from listener.signals import ObjectWaiters
 from listener.store import Store
 from listener.stores.folder import FolderStore
 from listener.stores.s3 import S3Store
@@ -45,8 +45,8 @@ class Told:
 def finder(store: Store, *, grows: bool = False, growth_patience_s: float = GROWTH_PATIENCE_S) -> InputFinder:
     return InputFinder(
         store,
-        Fetcher(frozenset()),
-        Arrivals(),
+        DocumentFetcher(frozenset()),
+        ObjectWaiters(),
         ReferencePolicy(allowed_buckets=frozenset()),
         clock=Clock(),
         grows=grows,
@@ -54,8 +54,8 @@ def finder(store: Store, *, grows: bool = False, growth_patience_s: float = GROW
     )
 
 
-def asking(store: Store, wait_s: float) -> Asking:
-    return Asking(ObjectRef(store.buckets[0], DROP), "", Clock()(), wait_s)
+def asking(store: Store, wait_s: float) -> InputTerms:
+    return InputTerms(ObjectRef(store.buckets[0], DROP), "", Clock()(), wait_s)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ async def test_a_store_that_goes_away_during_a_look_is_told_as_that(store: S3Sto
 async def test_content_that_alone_is_refused_is_told_as_refused(store: S3Store, proxy: StoreProxy) -> None:
     bucket = store.buckets[0]
     text = Reference("subtitles", "secret.mp3", read=True)
-    found = Found("subtitles", ObjectRef(bucket, "secret.mp3"), 2)
+    found = FoundInputs("subtitles", ObjectRef(bucket, "secret.mp3"), 2)
     with proxy.refusing(DENIED, secret), pytest.raises(ObjectDenied):
         async with asyncio.timeout(HANG_S):
             await finder(store).load([text], [found], asking(store, 1.0))

@@ -8,7 +8,8 @@ import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.input_waits import LEASE_S, MAX_PAUSE_S, InputWait, InputWaitLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 
 
 async def waiting(database: Database, *names: str, due: float = 10.0) -> InputWaitLedger:

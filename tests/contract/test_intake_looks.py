@@ -13,14 +13,14 @@ from structlog.testing import capture_logs
 from listener.clock import Clock
 from listener.configuration.credentials import AccessKeys
 from listener.intake.backlog import Backlog
-from listener.intake.looking import Looking, LookingParts
-from listener.intake.source_board import SourceBoard
+from listener.intake.looking import InboxProcessor, ProcessorServices
+from listener.intake.source_board import SourceStatusRecorder
 from listener.ledger.database import Database
-from listener.ledger.inbox import InboxLedger, Told
+from listener.ledger.inbox import InboxEvent, InboxLedger
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import Settling
+from listener.ledger.settling import IntakeLedger
 from listener.ledger.sources import SourceLedger
-from listener.signals import Ends
+from listener.signals import Cancellations
 from listener.stores.s3 import S3Store
 from listener.triggers import MANIFESTS, TriggerBook
 from support.deadlines import HANG_S
@@ -43,15 +43,15 @@ class Intake:
         self.bucket = bucket
         self.now = NOW
         self._backlog = Backlog()
-        self.looking = Looking(
-            LookingParts(
+        self.processor = InboxProcessor(
+            ProcessorServices(
                 store=self.store,
                 inbox=self.inbox,
-                settling=Settling(database),
+                settling=IntakeLedger(database),
                 runs=self.runs,
                 triggers=TriggerBook([MANIFESTS]),
-                ends=Ends(),
-                board=SourceBoard(SourceLedger(database), "m1", lambda: self.now),
+                cancellations=Cancellations(),
+                source_status=SourceStatusRecorder(SourceLedger(database), "m1", lambda: self.now),
                 backlog=self._backlog,
                 clock=Clock(lambda: self.now, lambda: self.now),
                 accepted=lambda: None,
@@ -61,10 +61,10 @@ class Intake:
 
     async def look(self) -> None:
         """At all whose time has come."""
-        await self.looking.look_at(await self.inbox.claim(100, self.now))
+        await self.processor.examine(await self.inbox.claim(100, self.now))
 
     async def tell(self) -> None:
-        await self.inbox.add([Told(self.bucket, KEY, True, "test", self.now)], hold=False)
+        await self.inbox.add([InboxEvent(self.bucket, KEY, True, "test", self.now)], hold=False)
 
     async def run_keys(self) -> list[str]:
         return [run.key for run in await self.runs.recent(9)]

@@ -17,9 +17,12 @@ from sqlalchemy.exc import DBAPIError
 
 from listener.ledger.costs import CostLedger
 from listener.ledger.database import Database
-from listener.ledger.jobs import JobLedger, JobRow, Limits, Refusal
-from listener.ledger.reserving import Spending, Tally, next_day
-from listener.ledger.runs import RunLedger, RunRow, RunState
+from listener.ledger.job_rows import JobRow
+from listener.ledger.jobs import JobLedger
+from listener.ledger.reserving import QuotaLimits, QuotaRefusal, Spending, UsageCounter, next_day
+from listener.ledger.run_rows import RunRow
+from listener.ledger.run_states import RunState
+from listener.ledger.runs import RunLedger
 from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S
 from support.jobs import ANYTHING, job
@@ -91,7 +94,7 @@ async def test_the_first_end_told_is_the_one_kept(jobs: JobLedger) -> None:
 async def test_a_job_thought_lost_that_had_gone_on_costs_what_it_did(jobs: JobLedger) -> None:
     await jobs.reserve(job("a"), ANYTHING)
     await jobs.ended("a", outcome="lost")
-    budget = Limits(None, None, 1.4)
+    budget = QuotaLimits(None, None, 1.4)
     _, refused, _ = await asyncio.gather(
         jobs.ended("a", outcome="done", execution_ms=500, usd=0.5),
         jobs.reserve(job("b"), budget),
@@ -126,7 +129,7 @@ async def test_a_job_nobody_knows_of_keeps_its_money_reserved_until_it_is_found(
     await jobs.reserve(job("a"), ANYTHING)
     await jobs.unknown("a")
     assert (await only(jobs, "a")).state == "unknown"
-    refused = await jobs.reserve(job("b"), Limits(None, None, 1.5))
+    refused = await jobs.reserve(job("b"), QuotaLimits(None, None, 1.5))
     assert refused and (refused.reason, refused.spent, refused.limit) == ("day_budget", 1.0, 1.5)
     await jobs.sent("a", endpoint_id="ep1", job_id="j1")
     await jobs.unknown("a")
@@ -134,7 +137,7 @@ async def test_a_job_nobody_knows_of_keeps_its_money_reserved_until_it_is_found(
 
 
 async def test_a_dropped_job_was_never_meant(jobs: JobLedger) -> None:
-    limits = Limits(1, 1.0, 1.0)
+    limits = QuotaLimits(1, 1.0, 1.0)
     await jobs.reserve(job("a"), limits)
     assert await jobs.reserve(job("b"), limits)
     await jobs.drop("a")
@@ -152,7 +155,7 @@ async def test_the_jobs_of_an_attempt_come_in_order(jobs: JobLedger) -> None:
 
 
 async def test_places_at_an_endpoint_are_counted_and_given_back(jobs: JobLedger) -> None:
-    two = Limits(2, None, None)
+    two = QuotaLimits(2, None, None)
     assert [await jobs.reserve(job(entry), two) is None for entry in "abc"] == [True, True, False]
     refused = await jobs.reserve(job("c"), two)
     assert refused and (refused.reason, refused.spent, refused.limit) == ("concurrency", 2, 2)
@@ -161,18 +164,18 @@ async def test_places_at_an_endpoint_are_counted_and_given_back(jobs: JobLedger)
     assert await jobs.open_jobs() == {"fast": 2, "slow": 1}
     await jobs.ended("a", outcome="done")
     assert await jobs.reserve(job("c"), two) is None
-    assert await jobs.reserve(job("e"), Limits(0, None, None))
+    assert await jobs.reserve(job("e"), QuotaLimits(0, None, None))
 
 
 async def test_a_budget_counts_what_is_paid_and_what_is_reserved(jobs: JobLedger) -> None:
-    limits = Limits(None, 2.5, 3.5)
+    limits = QuotaLimits(None, 2.5, 3.5)
     assert await jobs.reserve(job("a"), limits) is None
     await jobs.ended("a", outcome="done", usd=0.4)
     assert await jobs.reserve(job("b"), limits) is None
     assert await jobs.reserve(job("c"), limits) is None
     refused = await jobs.reserve(job("d"), limits)
     assert refused and refused.spent == pytest.approx(2.4)
-    assert refused == Refusal("trigger_budget", NOON + 60, refused.spent, 2.5)
+    assert refused == QuotaRefusal("trigger_budget", NOON + 60, refused.spent, 2.5)
     assert await jobs.reserve(job("e", trigger="talks"), limits) is None
     refused = await jobs.reserve(job("f", trigger="talks"), limits)
     assert refused and (refused.reason, refused.spent) == ("day_budget", pytest.approx(3.4))
@@ -180,7 +183,7 @@ async def test_a_budget_counts_what_is_paid_and_what_is_reserved(jobs: JobLedger
 
 
 async def test_money_that_is_spent_comes_back_with_the_next_day(jobs: JobLedger, clock: Clock) -> None:
-    limits = Limits(None, None, 2.0)
+    limits = QuotaLimits(None, None, 2.0)
     await jobs.reserve(job("a"), limits)
     await jobs.ended("a", outcome="done", usd=1.5)
     refused = await jobs.reserve(job("b"), limits)
@@ -195,7 +198,7 @@ async def test_money_that_is_spent_comes_back_with_the_next_day(jobs: JobLedger,
 
 
 async def test_a_reservation_whose_answer_was_lost_is_made_again_elsewhere(jobs: JobLedger) -> None:
-    tight = Limits(1, 1.0, 1.0)
+    tight = QuotaLimits(1, 1.0, 1.0)
     assert await jobs.reserve(job("a"), tight) is None
     assert await jobs.reserve(job("a", endpoint="slow"), tight) is None
     assert await jobs.open_jobs() == {"slow": 1}
@@ -206,17 +209,17 @@ async def test_a_reservation_whose_answer_was_lost_is_made_again_elsewhere(jobs:
 
 
 async def test_what_is_asked_for_at_once_passes_no_limit(jobs: JobLedger) -> None:
-    asked = await asyncio.gather(*(jobs.reserve(job(f"a{i}"), Limits(7, None, None)) for i in range(300)))
+    asked = await asyncio.gather(*(jobs.reserve(job(f"a{i}"), QuotaLimits(7, None, None)) for i in range(300)))
     assert asked.count(None) == 7
     asked = await asyncio.gather(
-        *(jobs.reserve(job(f"b{i}", endpoint="slow"), Limits(None, None, 17.0)) for i in range(300))
+        *(jobs.reserve(job(f"b{i}", endpoint="slow"), QuotaLimits(None, None, 17.0)) for i in range(300))
     )
     assert asked.count(None) == 10
     assert await jobs.open_jobs() == {"fast": 7, "slow": 10}
 
 
 async def test_what_is_freed_is_there_for_the_next_that_asks_even_in_one_transaction(jobs: JobLedger) -> None:
-    tight = Limits(2, 2.0, 2.0)
+    tight = QuotaLimits(2, 2.0, 2.0)
     await jobs.reserve(job("a"), tight)
     await jobs.reserve(job("b"), tight)
     early, _, late, _, last, over = await asyncio.gather(
@@ -225,7 +228,7 @@ async def test_what_is_freed_is_there_for_the_next_that_asks_even_in_one_transac
         jobs.reserve(job("d", estimate_usd=0.75), tight),
         jobs.drop("b"),
         jobs.reserve(job("e"), tight),
-        jobs.reserve(job("f", estimate_usd=0.01), Limits(None, None, 2.0)),
+        jobs.reserve(job("f", estimate_usd=0.01), QuotaLimits(None, None, 2.0)),
     )
     assert [early is None, late is None, last is None, over is None] == [False, True, True, False]
     assert over and (over.reason, over.spent) == ("day_budget", pytest.approx(2.0))
@@ -240,7 +243,7 @@ async def test_two_listeners_together_pass_no_limit(
         """One after the other, each at whatever moment the database lets it."""
         taken = 0
         for i in range(25):
-            limits = Limits(40, 31.0, 50.0)
+            limits = QuotaLimits(40, 31.0, 50.0)
             taken += await ledger.reserve(job(f"{who}{number}-{i}"), limits) is None
         return taken
 
@@ -265,7 +268,7 @@ async def test_jobs_that_keep_to_their_estimates_never_pass_a_budget(
         else:
             trigger = rng.choice(list(caps))
             row = job(f"{step}", trigger=trigger, estimate_usd=rng.choice([0.1, 0.3, 0.7, 1.9]))
-            if await ledger.reserve(row, Limits(None, caps[trigger], 8.0)) is None:
+            if await ledger.reserve(row, QuotaLimits(None, caps[trigger], 8.0)) is None:
                 open_.append(row)
         today = await CostLedger(other).today(clock.now)
         assert all(spent.usd <= caps[name] + 1e-6 for name, spent in today.triggers.items())
@@ -389,7 +392,7 @@ async def test_a_listener_that_freezes_while_it_reserves_does_not_stop_the_other
     async with asyncio.timeout(HANG_S):
         while True:
             try:
-                assert await ledger.reserve(job("a"), Limits(1, None, None)) is None
+                assert await ledger.reserve(job("a"), QuotaLimits(1, None, None)) is None
                 break
             except StoreUnavailable:
                 continue
@@ -403,7 +406,7 @@ def stop_in_the_middle(database: Database) -> Callable[[], None]:
     """Returns what goes on, to find that the server has given it up."""
     opened = database.begin()
     db = opened.__enter__()
-    assert Tally(database, db).reserve(job("frozen"), Limits(1, None, None), NOON) is None
+    assert UsageCounter(database, db).reserve(job("frozen"), QuotaLimits(1, None, None), NOON) is None
 
     def wake_up() -> None:
         with pytest.raises(DBAPIError):

@@ -10,8 +10,8 @@ import pytest
 from listener.commands.check_state import state_line
 from listener.commands.rebind import rebind_state
 from listener.configuration.config import Config
-from listener.configuration.loading import parse
-from listener.configuration.state import State
+from listener.configuration.loading import parse_config
+from listener.configuration.state import StateFolder
 from listener.configuration.store_identity import identity_of
 from listener.ledger.database import Database
 from listener.ledger.owner import require_owner
@@ -19,11 +19,11 @@ from manifests.errors import StateError
 
 
 def of_folder(root: Path, state: str | None = None) -> Config:
-    return parse({"store": {"kind": "folder", "root": str(root)}, "state": state}, origin="test")
+    return parse_config({"store": {"kind": "folder", "root": str(root)}, "state": state}, origin="test")
 
 
 def of_s3(endpoint: str, *buckets: str) -> Config:
-    return parse({"store": {"kind": "s3", "endpoint": endpoint, "buckets": buckets}}, origin="test")
+    return parse_config({"store": {"kind": "s3", "endpoint": endpoint, "buckets": buckets}}, origin="test")
 
 
 async def start(config: Config, folder: Path | None, url: str = "") -> None:
@@ -32,7 +32,7 @@ async def start(config: Config, folder: Path | None, url: str = "") -> None:
     database = Database(url)
     await database.open()
     try:
-        await require_owner(database, State("", url, folder), identity_of(config, folder))
+        await require_owner(database, StateFolder("", url, folder), identity_of(config, folder))
     finally:
         await database.close()
 

@@ -17,8 +17,9 @@ from minio.credentials import AssumeRoleProvider
 
 from listener.configuration.credentials import AccessKeys
 from listener.filters import Filter
-from listener.sources.listen.probing import probe
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.probing import probe_stream
+from listener.sources.listen.source import MinioListen
 from listener.stores.s3 import S3Store
 from support.sources import Proxy, Recorder, running
 from support.stores import settings_for
@@ -95,7 +96,7 @@ async def test_keys_that_may_not_have_all_buckets_get_one_stream_each(
     action = "s3:ListenBucketNotification"
     keys = keys_for(minio_server, (action, f"arn:aws:s3:::{first}"), (action, f"arn:aws:s3:::{second}"))
     settings = MinioListenSettings(minio_server.endpoint, (first, second), ping_s=1)
-    assert (await probe(settings, lambda: keys)).ok
+    assert (await probe_stream(settings, lambda: keys)).ok
     inbox = Recorder()
     async with running(inbox, MinioListen(settings, lambda: keys)):
         await inbox.until(lambda: len(streams(inbox)) == 2)
@@ -109,13 +110,13 @@ async def test_keys_that_may_not_have_all_buckets_get_one_stream_each(
 
 async def test_keys_that_may_have_all_buckets_are_enough(minio_server: Any, buckets: tuple[str, str, str]) -> None:
     keys = keys_for(minio_server, ("s3:ListenNotification", "arn:aws:s3:::*"))
-    told = await probe(MinioListenSettings(minio_server.endpoint, buckets, ping_s=1), lambda: keys)
+    told = await probe_stream(MinioListenSettings(minio_server.endpoint, buckets, ping_s=1), lambda: keys)
     assert (told.ok, told.detail) == (True, "events arrive: all buckets")
 
 
 async def test_a_refusal_of_all_buckets_says_what_to_allow(minio_server: Any, minio_bucket: str) -> None:
     keys = keys_for(minio_server, ("s3:ListenBucketNotification", f"arn:aws:s3:::{minio_bucket}"))
-    told = await probe(MinioListenSettings(minio_server.endpoint, (), ping_s=1), lambda: keys)
+    told = await probe_stream(MinioListenSettings(minio_server.endpoint, (), ping_s=1), lambda: keys)
     assert (told.ok, told.code) == (False, "store_denied")
     assert "s3:ListenNotification" in told.hint
 

@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 from listener.configuration.credentials import AccessKeys
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.sources.listen.probing import probe
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.probing import probe_stream
+from listener.sources.listen.source import MinioListen
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from listener.stores.s3 import S3Store
 from support.sources import Recorder, running
@@ -46,7 +47,7 @@ def settings_of(server: Any) -> MinioListenSettings:
 async def test_a_probe_names_the_silence_and_its_remedy(silent_server: list[Any]) -> None:
     (server,) = silent_server
     make_bucket(server)
-    told = await probe(settings_of(server), lambda: AccessKeys(server.access_key, server.secret_key))
+    told = await probe_stream(settings_of(server), lambda: AccessKeys(server.access_key, server.secret_key))
     assert (told.ok, told.code) == (False, "server_misbehaves")
     assert "never flushed" in told.detail
     assert "2025-10-15" in told.hint
@@ -85,10 +86,10 @@ async def test_drops_are_found_in_silence_and_the_stream_is_taken_up_when_there_
 
 async def test_a_probe_says_that_events_arrive(minio_server: Any, minio_bucket: str) -> None:
     settings = replace(settings_of(minio_server), buckets=(minio_bucket,))
-    told = await probe(settings, lambda: AccessKeys(minio_server.access_key, minio_server.secret_key))
+    told = await probe_stream(settings, lambda: AccessKeys(minio_server.access_key, minio_server.secret_key))
     assert told.ok
     assert minio_bucket in told.detail
-    told = await probe(settings, lambda: AccessKeys(minio_server.access_key, "wrong"))
+    told = await probe_stream(settings, lambda: AccessKeys(minio_server.access_key, "wrong"))
     assert (told.ok, told.code) == (False, "store_denied")
     missing = replace(settings, ca_file=Path("/nowhere/ca.pem"))
-    assert (await probe(missing, lambda: AccessKeys("a", "b"))).code == "config_invalid"
+    assert (await probe_stream(missing, lambda: AccessKeys("a", "b"))).code == "config_invalid"

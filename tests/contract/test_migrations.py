@@ -18,7 +18,8 @@ import listener.ledger
 from listener.ledger.database import Database, tables
 from listener.ledger.migrations import MIGRATIONS, Migration, add_column, both
 from listener.ledger.redrives import RedriveLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 from listener.ledger.schema import bring_forward, migrations_table
 from manifests.errors import StateError
 from support.earlier_states import EARLIER, defaults_of, fill, make_earlier, rows, schema_of

@@ -14,7 +14,7 @@ from gpu_dispatch.task import AddAudioParams, Clip, Img2VidParams, TaskParams
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.request import JobRequest
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from listener.store import Store
 from manifests.errors import ResourceExhausted
 from manifests.media import ObjectRef, UrlRef
@@ -28,7 +28,7 @@ def store(request: pytest.FixtureRequest) -> Any:
 
 
 def sizes_of(store: Store, *limits: int) -> OutputSizes:
-    return OutputSizes(store, Patience(random.Random(1)), *limits)
+    return OutputSizes(store, OutageRetry(random.Random(1)), *limits)
 
 
 def request(store: Store, params: TaskParams, names: Sequence[str], *files: TaskFile) -> JobRequest:

@@ -19,7 +19,7 @@ from handlers.base import Finished, Input, OutputFile, Plan, Planning
 from handlers.registry import own_handlers
 from handlers.transcribe import TranscribeHandler
 from listener.process_pool import WORTH_A_PROCESS, ProcessPool
-from listener.runs.finish import Finish, made_outputs, outputs_of
+from listener.runs.finish import FinishCall, made_outputs, outputs_of
 from manifests.errors import GpuDropError, NoSpeech
 from manifests.media import ObjectRef
 from manifests.models import Transcribe
@@ -41,12 +41,12 @@ async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     sys.modules.pop("gpudrop_podcast", None)
 
 
-def finish_of(handler: Any, manifest: Any, result: GpuResult = LARGE) -> Finish:
+def finish_of(handler: Any, manifest: Any, result: GpuResult = LARGE) -> FinishCall:
     planning = Planning(manifest, "talk", "b", "out/", {"audio": Input(ObjectRef("b", "a.mp3"))})
-    return Finish(handler, planning, handler.plan(planning), (result,))
+    return FinishCall(handler, planning, handler.plan(planning), (result,))
 
 
-async def files_of(finish: Finish, pool: ProcessPool) -> tuple[dict[str, bytes], bool]:
+async def files_of(finish: FinishCall, pool: ProcessPool) -> tuple[dict[str, bytes], bool]:
     """What is under each key, and whether it lies on the disk, as what another process made."""
     async with made_outputs(finish, pool) as outputs:
         expected = outputs_of(finish)

@@ -11,15 +11,16 @@ import pytest
 import sqlalchemy as sa
 
 from listener.ledger.database import Database
-from listener.ledger.inbox import InboxLedger, Told
-from listener.ledger.objects import UNSEEN, ObjectLedger, Seen
-from listener.ledger.owners import Claim, OutputOwners, Owned
-from listener.ledger.runs import RunLedger, RunRow
-from listener.ledger.settling import Settled, Settlement, Settling
+from listener.ledger.inbox import InboxEvent, InboxLedger
+from listener.ledger.objects import UNSEEN, ObjectLedger, SeenVersion
+from listener.ledger.owners import ClaimedKeys, KeyClaim, OutputOwners
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
+from listener.ledger.settling import IntakeDecision, IntakeLedger, IntakeResult
 from listener.ledger.sidecars import sidecars_table
 from listener.store import ObjectMeta
 
-ONE, TWO = Claim("r1", "one.mp3", 0), Claim("r2", "two.mp3", 0)
+ONE, TWO = KeyClaim("r1", "one.mp3", 0), KeyClaim("r2", "two.mp3", 0)
 KEYS = ["out/a.srt", "out/b.srt"]
 
 
@@ -28,16 +29,16 @@ def run(key: str, run_id: str = "", **changes: Any) -> RunRow:
     return replace(base, **changes)
 
 
-async def settle(database: Database, *settled: tuple[str, Seen, RunRow | None]) -> Settled:
+async def settle(database: Database, *settled: tuple[str, SeenVersion, RunRow | None]) -> IntakeResult:
     ledger = InboxLedger(database, "m1")
-    items = await ledger.add([Told("bucket", key, True, "test", 1.0) for key, _, _ in settled], hold=True)
-    settlements = [Settlement(item, seen, row) for item, (_, seen, row) in zip(items, settled, strict=True)]
-    return await Settling(database).settle(settlements, reason="cancelled")
+    items = await ledger.add([InboxEvent("bucket", key, True, "test", 1.0) for key, _, _ in settled], hold=True)
+    settlements = [IntakeDecision(item, seen, row) for item, (_, seen, row) in zip(items, settled, strict=True)]
+    return await IntakeLedger(database).settle(settlements, reason="cancelled")
 
 
 async def dropped(database: Database, *keys: str) -> dict[str, str]:
     """The names of the sidecars of drops that are taken in together."""
-    settled = await settle(database, *((key, Seen("e@1", "v1"), run(key)) for key in keys))
+    settled = await settle(database, *((key, SeenVersion("e@1", "v1"), run(key)) for key in keys))
     return {row.key: row.request["sidecars"] for row in settled.started}
 
 
@@ -54,7 +55,7 @@ async def test_keys_are_claimed_all_or_none(database: Database) -> None:
     await RunLedger(database).add(run("one.mp3", "r1"))
     assert await owners.claim("bucket", KEYS[:1], ONE) == ()
     taken = await owners.claim("bucket", KEYS, TWO)
-    assert taken == (Owned(KEYS[0], "one.mp3", "r1", open=True),)
+    assert taken == (ClaimedKeys(KEYS[0], "one.mp3", "r1", open=True),)
     assert await ObjectLedger(database).written("bucket", KEYS[1]) is None
     assert await owners.claim("other", KEYS, TWO) == ()
 
@@ -73,7 +74,7 @@ async def test_an_owner_is_known_when_its_run_is_forgotten(database: Database) -
     await runs.add(run("one.mp3", "r1", state="done"))
     await owners.claim("bucket", KEYS, ONE)
     await runs.forget(9.0)
-    assert await owners.claim("bucket", KEYS[1:], TWO) == (Owned(KEYS[1], "one.mp3", "r1"),)
+    assert await owners.claim("bucket", KEYS[1:], TWO) == (ClaimedKeys(KEYS[1], "one.mp3", "r1"),)
 
 
 async def test_what_was_found_free_is_free_only_of_that_run(database: Database) -> None:
@@ -89,8 +90,8 @@ async def test_what_was_found_free_is_free_only_of_that_run(database: Database) 
 async def test_a_drop_is_nobodys_output(database: Database) -> None:
     owners = OutputOwners(database)
     await dropped(database, "two.mp3")
-    assert await owners.claim("bucket", ["two.mp3"], ONE) == (Owned("two.mp3", "two.mp3"),)
-    assert await owners.claim("bucket", ["two.mp3"], TWO) == (Owned("two.mp3", "two.mp3"),)
+    assert await owners.claim("bucket", ["two.mp3"], ONE) == (ClaimedKeys("two.mp3", "two.mp3"),)
+    assert await owners.claim("bucket", ["two.mp3"], TWO) == (ClaimedKeys("two.mp3", "two.mp3"),)
 
 
 async def test_an_output_that_is_a_drop_itself_stays_its_runs(database: Database) -> None:
@@ -107,7 +108,7 @@ async def test_of_two_listeners_one_gets_the_keys(ledger_url: str, database: Dat
     others = [Database(ledger_url) for _ in range(4)]
     for each in others:
         await each.open()
-    claims = [Claim(f"r{n}", f"{n}.mp3", 0) for n in range(len(others))]
+    claims = [KeyClaim(f"r{n}", f"{n}.mp3", 0) for n in range(len(others))]
     keys = [f"k{n}" for n in range(40)]
     found = await asyncio.gather(
         *(OutputOwners(each).claim("bucket", keys, claim) for each, claim in zip(others, claims, strict=True))
@@ -132,9 +133,9 @@ async def test_a_name_is_kept_for_every_version_and_every_run(database: Database
     await dropped(database, "w.job.json")
     await dropped(database, "w.job.yaml")
     await ended(database, "w.job.yaml")
-    again = await settle(database, ("w.job.yaml", Seen("e@2", "v2"), run("w.job.yaml", "r2")))
+    again = await settle(database, ("w.job.yaml", SeenVersion("e@2", "v2"), run("w.job.yaml", "r2")))
     assert [row.request["sidecars"] for row in again.started] == ["w.job.yaml"]
-    assert await Settling(database).drive_again(run("w.job.yaml", "r3"))
+    assert await IntakeLedger(database).drive_again(run("w.job.yaml", "r3"))
     driven = await RunLedger(database).find("r3")
     assert driven
     assert driven.request["sidecars"] == "w.job.yaml"
@@ -180,7 +181,7 @@ async def test_a_full_name_that_is_another_ones_short_name(database: Database) -
 
 
 async def test_a_namesake_of_an_earlier_release_keeps_its_name(database: Database) -> None:
-    await settle(database, ("w.job.json", Seen("e@1"), None))
+    await settle(database, ("w.job.json", SeenVersion("e@1"), None))
     assert await dropped(database, "w.job.yaml") == {"w.job.yaml": "w.job.yaml"}
-    again = await settle(database, ("w.job.json", Seen("e@2", "v2"), run("w.job.json", "r2")))
+    again = await settle(database, ("w.job.json", SeenVersion("e@2", "v2"), run("w.job.json", "r2")))
     assert [row.request["sidecars"] for row in again.started] == ["w"]

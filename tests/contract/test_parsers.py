@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from listener.parsers import LARGE, Parsers
+from listener.parsers import LARGE, DocumentParsers
 from listener.process_call import CallLimits
 from manifests.errors import DocumentTooCostly
 from support import process_calls
@@ -23,20 +23,20 @@ LIMITS = CallLimits(address_space=2**29, cpu_s=2)
 
 
 @pytest.fixture
-async def parsers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parsers]:
+async def parsers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DocumentParsers]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
-    parsers = Parsers(os.environ, limits=LIMITS, deadline_s=HANG_S)
+    parsers = DocumentParsers(os.environ, limits=LIMITS, deadline_s=HANG_S)
     await parsers.open()
     yield parsers
     await parsers.close()
 
 
-async def test_a_large_document_is_read_in_another_process_a_small_one_here(parsers: Parsers) -> None:
+async def test_a_large_document_is_read_in_another_process_a_small_one_here(parsers: DocumentParsers) -> None:
     assert await parsers.run(LARGE, process_calls.pid) != os.getpid()
     assert await parsers.run(1, process_calls.pid) == os.getpid()
 
 
-async def test_one_that_takes_too_much_memory_or_time_is_refused(parsers: Parsers) -> None:
+async def test_one_that_takes_too_much_memory_or_time_is_refused(parsers: DocumentParsers) -> None:
     with pytest.raises(DocumentTooCostly, match="needs more memory") as told:
         await parsers.run(LARGE, process_calls.hungry)
     assert told.value.info.hint and not told.value.retryable
@@ -47,9 +47,9 @@ async def test_one_that_takes_too_much_memory_or_time_is_refused(parsers: Parser
 
 
 async def test_one_that_waits_without_end_is_refused(
-    parsers: Parsers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    parsers: DocumentParsers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    impatient = Parsers(os.environ, limits=LIMITS, deadline_s=2.0)
+    impatient = DocumentParsers(os.environ, limits=LIMITS, deadline_s=2.0)
     await impatient.open()
     with pytest.raises(DocumentTooCostly, match="was not done after 2 s"):
         await impatient.run(LARGE, process_calls.hanging, tmp_path / "marks")
@@ -57,7 +57,9 @@ async def test_one_that_waits_without_end_is_refused(
     assert not any(psutil.pid_exists(int(pid)) for pid in (tmp_path / "marks").read_text().split())
 
 
-async def test_small_documents_and_the_engine_do_not_wait_for_costly_ones(parsers: Parsers, tmp_path: Path) -> None:
+async def test_small_documents_and_the_engine_do_not_wait_for_costly_ones(
+    parsers: DocumentParsers, tmp_path: Path
+) -> None:
     """All places for larger documents are taken, by those that end only when they are let go."""
     let_go = threading.Event()
     async with asyncio.timeout(HANG_S):
@@ -74,7 +76,7 @@ async def test_small_documents_and_the_engine_do_not_wait_for_costly_ones(parser
         assert await asyncio.gather(*costly) == [True] * 20
 
 
-async def test_large_documents_lie_in_memory_a_few_at_a_time(parsers: Parsers) -> None:
+async def test_large_documents_lie_in_memory_a_few_at_a_time(parsers: DocumentParsers) -> None:
     inside = most = 0
 
     async def held(i: int) -> None:
@@ -90,7 +92,7 @@ async def test_large_documents_lie_in_memory_a_few_at_a_time(parsers: Parsers) -
 
 
 @pytest.mark.parametrize("size", [LARGE, None])
-async def test_places_for_documents_are_never_all_of_one_folder(parsers: Parsers, size: int | None) -> None:
+async def test_places_for_documents_are_never_all_of_one_folder(parsers: DocumentParsers, size: int | None) -> None:
     let_go, inside = asyncio.Event(), list[str]()
 
     async def held(folder: str) -> None:

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from listener.ledger.database import Database
-from listener.ledger.inbox import InboxLedger, Told
+from listener.ledger.inbox import InboxEvent, InboxLedger
 from listener.ledger.input_waits import InputWait, InputWaitLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 
 SHARES = 3
 
@@ -47,7 +48,7 @@ async def test_claims_looks_and_wakes_read_by_index(database: Database) -> None:
     for i in range(2 * SHARES):
         share = f"b/{i % SHARES}"
         await runs.add(RunRow(f"r{i}", "b", f"{i % SHARES}/{i}", "t", "accepted", 1.0, 1.0, {}, share=share))
-    await inbox.add([Told("b", f"{i % SHARES}/{i}", True, "s", 1.0) for i in range(2 * SHARES)], hold=False)
+    await inbox.add([InboxEvent("b", f"{i % SHARES}/{i}", True, "s", 1.0) for i in range(2 * SHARES)], hold=False)
     plans = Plans()
 
     def listen() -> None:

@@ -135,11 +135,11 @@ def _begun(marks: Path) -> int:
 
 def test_an_outcome_that_somebody_else_may_have_made_is_not_read(tmp_path: Path) -> None:
     call = tmp_path / "call"
-    process_call.write(call, ["a", b"b"])
-    assert process_call.read(call) == ["a", b"b"]
+    process_call.write_call(call, ["a", b"b"])
+    assert process_call.read_call(call) == ["a", b"b"]
     (tmp_path / "link").symlink_to(call)
     with pytest.raises(OSError, match="link"):
-        process_call.read(tmp_path / "link")
+        process_call.read_call(tmp_path / "link")
     (tmp_path / "second").hardlink_to(call)
     with pytest.raises(PermissionError, match="not written by this program"):
-        process_call.read(call)
+        process_call.read_call(call)

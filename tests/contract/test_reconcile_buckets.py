@@ -67,10 +67,10 @@ async def test_a_bucket_that_vanishes_is_told_and_heard_again_when_it_is_back(
             await inbox.until(lambda: inbox.conditions and "2 buckets" in inbox.conditions[-1].detail)
             await asyncio.to_thread(minio_client.remove_bucket, goes)
             await inbox.until(lambda: not inbox.conditions[-1].ok)
-            trouble = inbox.conditions[-1]
-            assert trouble.code == "store_denied"
-            assert goes in trouble.detail
-            assert "Create it" in trouble.hint
+            problem = inbox.conditions[-1]
+            assert problem.code == "store_denied"
+            assert goes in problem.detail
+            assert "Create it" in problem.hint
             await store.write(stays, "a.mp3", b"x", content_type="")
             await inbox.until(lambda: inbox.created["a.mp3"] >= 2)
             await asyncio.to_thread(minio_client.make_bucket, goes)

@@ -15,26 +15,26 @@ import pytest
 
 from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
 from handlers.base import Finished, OutputFile, Plan, PlannedTask, TaskTarget
-from listener.ledger.inbox import Item, Told
-from listener.ledger.objects import Seen
-from listener.ledger.owners import Claim, OutputOwners
-from listener.ledger.runs import RunRow
-from listener.ledger.settling import Settlement, Settling
+from listener.ledger.inbox import InboxEntry, InboxEvent
+from listener.ledger.objects import SeenVersion
+from listener.ledger.owners import KeyClaim, OutputOwners
+from listener.ledger.run_rows import RunRow
+from listener.ledger.settling import IntakeDecision, IntakeLedger
 from listener.run_request import RunRequest
 from listener.runs.adoption import LOOKS_AT_ONCE, Adoption
-from listener.runs.board import Board
-from listener.runs.closing import Closer
+from listener.runs.board import StatusPublisher
+from listener.runs.closing import RunFinalizer
 from listener.runs.fence import Fence
 from listener.runs.finish import in_memory
-from listener.runs.reading import Asked
+from listener.runs.reading import ResolvedManifest
 from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded, StoreUnavailable
-from manifests.sidecars import Done, Failed, done_bytes, failed_bytes
+from manifests.sidecars import DoneSidecar, ErrorSidecar, done_bytes, failed_bytes
 from support.deadlines import HANG_S
 from support.held_store import HeldStore, RunRecords, run_of, run_records
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 STATUS, DONE, ERROR = "a.status.json", "a.done.json", "a.error.json"
-ASKED = Asked("transcribe", {"operation": "transcribe"}, None)
+ASKED = ResolvedManifest("transcribe", {"operation": "transcribe"}, None)
 MISSING = InputMissing("It is not there.").info
 
 
@@ -45,8 +45,8 @@ class Desk:
     store: HeldStore
     bucket: str
     records: RunRecords
-    board: Board
-    closer: Closer
+    publisher: StatusPublisher
+    finalizer: RunFinalizer
     adoption: Adoption
 
     async def run(self, run_id: str, *, accepted: float = 1.0) -> RunRequest:
@@ -61,13 +61,13 @@ class Desk:
         """Outputs and final sidecar, as the story's last step writes them."""
         finished = Finished("ok", (OutputFile("segments.srt", text, "text/plain"), OutputFile("b.txt", b"b", "x/y")))
         results = [GpuResult("t")]
-        claim = Claim(run.run_id, run.key, run.lineage)
+        claim = KeyClaim(run.run_id, run.key, run.lineage)
         keys = [output.key for output in finished.outputs]
         assert await OutputOwners(self.records.database).claim(run.bucket, keys, claim) == ()
-        summary = await self.closer.write(
+        summary = await self.finalizer.write(
             run, Plan("transcribe", (PlannedTask(TranscribeParams(audio="a"), ()),)), results, in_memory(finished), []
         )
-        return await self.closer.done(run, ASKED, summary)
+        return await self.finalizer.done(run, ASKED, summary)
 
     async def put(self, key: str, data: bytes) -> None:
         await self.store.put(self.bucket, key, data, content_type="application/json")
@@ -102,29 +102,29 @@ def store(request: pytest.FixtureRequest) -> HeldStore:
 @pytest.fixture
 async def desk(store: Any, tmp_path: Path) -> AsyncIterator[Desk]:
     async for records in run_records(tmp_path):
-        board = Board(store, records.runs, lambda: 0.0, _free, close_s=0.1)
+        publisher = StatusPublisher(store, records.runs, lambda: 0.0, _free, close_s=0.1)
         fence = Fence(store, records.runs)
-        closer = Closer(
-            store, records.objects, records.runs, board, fence, clock=lambda: 0.0, link_s=60, spent=_free
+        finalizer = RunFinalizer(
+            store, records.objects, records.runs, publisher, fence, clock=lambda: 0.0, link_s=60, spent=_free
         )  # fmt: skip
-        adoption = Adoption(records.objects, records.runs, board, fence, clock=lambda: 0.0)
-        yield Desk(store, store.buckets[0], records, board, closer, adoption)
+        adoption = Adoption(records.objects, records.runs, publisher, fence, clock=lambda: 0.0)
+        yield Desk(store, store.buckets[0], records, publisher, finalizer, adoption)
 
 
 def done(run: RunRequest, *outputs: str) -> bytes:
-    document = Done(run.run_id, run.key, "transcribe", "ok", NOW, NOW)
+    document = DoneSidecar(run.run_id, run.key, "transcribe", "ok", NOW, NOW)
     body = json.loads(done_bytes(document))
     return json.dumps({**body, "outputs": [{"key": key, "size": 1} for key in outputs]}).encode()
 
 
 def failed(run: RunRequest, error: ErrorInfo = MISSING) -> bytes:
-    return failed_bytes(Failed(run.run_id, run.key, error, NOW, NOW))
+    return failed_bytes(ErrorSidecar(run.run_id, run.key, error, NOW, NOW))
 
 
 async def test_no_status_once_an_end_is_on_record(desk: Desk) -> None:
     run = await desk.run("r")
     await desk.records.runs.update("r", state="done", at=1.0)
-    async with desk.board.open(run) as status:
+    async with desk.publisher.open(run) as status:
         status.move("queued")
         await asyncio.sleep(1.0)
     assert await desk.get(STATUS) is None
@@ -133,7 +133,7 @@ async def test_no_status_once_an_end_is_on_record(desk: Desk) -> None:
 async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk) -> None:
     run = await desk.run("r")
     held = desk.store.hold("put", STATUS)
-    async with desk.board.open(run) as status:
+    async with desk.publisher.open(run) as status:
         status.move("queued")
         await asyncio.wait_for(held.arrived.wait(), HANG_S)
         await desk.finish(run, b"1")
@@ -147,24 +147,24 @@ async def test_a_status_that_lands_after_the_end_is_taken_back(desk: Desk) -> No
 async def test_no_status_is_still_being_written_when_the_program_ends(desk: Desk) -> None:
     run = await desk.run("r")
     held = desk.store.hold("put", STATUS)
-    async with desk.board.open(run) as status:
+    async with desk.publisher.open(run) as status:
         status.move("queued")
         await asyncio.wait_for(held.arrived.wait(), HANG_S)
-    await desk.board.end()
+    await desk.publisher.end()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "status r"]
 
 
 async def test_a_run_that_gives_way_leaves_the_newer_ones_status(desk: Desk) -> None:
     old = await desk.run("old")
     new = await desk.replace(old, "new")
-    async with desk.board.open(new) as status:
+    async with desk.publisher.open(new) as status:
         status.move("queued")
 
         async def written() -> bool:
             return await desk.writer(STATUS) == "new"
 
         await desk.until(written)
-        assert await desk.closer.failed(old, None, RunSuperseded("Newer.").info, ()) is None
+        assert await desk.finalizer.failed(old, None, RunSuperseded("Newer.").info, ()) is None
         assert await desk.writer(STATUS) == "new"
 
 
@@ -179,7 +179,7 @@ async def test_a_write_of_a_replaced_run_that_arrives_late_changes_nothing(desk:
     held.go_on.set()
     with pytest.raises(RunSuperseded):
         await late
-    await desk.closer.failed(old, ASKED, RunSuperseded("Newer.").info, ())
+    await desk.finalizer.failed(old, ASKED, RunSuperseded("Newer.").info, ())
     assert await desk.get("segments.srt") == b"new text"
     assert await desk.writer(DONE) == "new"
     assert await desk.get(ERROR) is None
@@ -192,11 +192,11 @@ async def test_the_last_word_of_a_replaced_run_does_not_stay_beside_the_newer_on
     late = asyncio.create_task(desk.finish(old, b"old text"))
     await asyncio.wait_for(held.arrived.wait(), HANG_S)
     new = await desk.replace(old, "new")
-    body = await desk.closer.failed(new, None, MISSING, ())
+    body = await desk.finalizer.failed(new, None, MISSING, ())
     held.go_on.set()
     with pytest.raises(RunSuperseded):
         await late
-    assert await desk.closer.failed(old, ASKED, RunSuperseded("Newer.").info, ()) is None
+    assert await desk.finalizer.failed(old, ASKED, RunSuperseded("Newer.").info, ()) is None
     assert await desk.get(DONE) is None
     assert await desk.get(ERROR) == body
     assert await desk.get("segments.srt") is None, "the replaced run's output stays"
@@ -210,7 +210,7 @@ async def test_an_end_that_is_on_record_takes_nothing_back(desk: Desk) -> None:
     with pytest.raises(RunSuperseded):
         await desk.finish(run, b"other text")
     for error in (RunSuperseded("Newer.").info, MISSING):
-        assert await desk.closer.failed(run, ASKED, error, ()) is None
+        assert await desk.finalizer.failed(run, ASKED, error, ()) is None
     assert await desk.get("segments.srt") == b"text"
     assert await desk.get(ERROR) is None
     assert await desk.state(run) == "done"
@@ -221,15 +221,15 @@ async def test_a_cancelled_run_that_is_replaced_leaves_no_error(desk: Desk) -> N
     old = await desk.run("old")
     await desk.records.runs.request_end("old", "cancelled")
     await supersede(desk, old)
-    assert await desk.closer.failed(old, None, ErrorInfo("cancelled", "The run was cancelled."), ()) is None
+    assert await desk.finalizer.failed(old, None, ErrorInfo("cancelled", "The run was cancelled."), ()) is None
     assert await desk.get(ERROR) is None
     assert await desk.state(old) == "superseded"
 
 
 async def supersede(desk: Desk, old: RunRequest) -> None:
     row = RunRow("new", old.bucket, old.key, "t", "accepted", 2.0, 2.0, {})
-    item = Item(Told(old.bucket, old.key, True, "test", 2.0), 1, 0)
-    await Settling(desk.records.database).settle([Settlement(item, Seen("f"), row)], reason="cancelled")
+    item = InboxEntry(InboxEvent(old.bucket, old.key, True, "test", 2.0), 1, 0)
+    await IntakeLedger(desk.records.database).settle([IntakeDecision(item, SeenVersion("f"), row)], reason="cancelled")
 
 
 @pytest.mark.parametrize(("document", "state", "code"), [(done, "done", ""), (failed, "failed", "input_missing")])
@@ -299,7 +299,7 @@ async def test_the_first_look_that_fails_ends_the_others(desk: Desk) -> None:
 async def test_a_sidecar_makes_nothing_the_runs_that_is_elsewhere_and_was_not_planned(desk: Desk) -> None:
     """A dropper plants one beside its drop, which names what others have there, and drops again."""
     run = await desk.records.add(run_of("r", "mine/a.job.json", bucket=desk.bucket))
-    await OutputOwners(desk.records.database).claim(desk.bucket, ["out/planned.srt"], Claim("r", run.key, 0))
+    await OutputOwners(desk.records.database).claim(desk.bucket, ["out/planned.srt"], KeyClaim("r", run.key, 0))
     for key in ("mine/in.srt", "out/planned.srt", "victim/film.mp4", "film.mp4"):
         await desk.put(key, b"1")
     body = done(run, "mine/in.srt", "out/planned.srt", "victim/film.mp4", "film.mp4", "mine/a.job.json")
@@ -311,7 +311,7 @@ async def test_a_sidecar_makes_nothing_the_runs_that_is_elsewhere_and_was_not_pl
     # As if its end had not been recorded: it gives way to a newer run, and takes back what is its own.
     await desk.records.set_back("r")
     await desk.records.runs.request_end("r", "superseded")
-    assert await desk.closer.failed(run, None, RunSuperseded("no").info, []) is None
+    assert await desk.finalizer.failed(run, None, RunSuperseded("no").info, []) is None
     assert await desk.get("victim/film.mp4") == await desk.get("film.mp4") == b"1"
     assert await desk.get("out/planned.srt") is None
 
@@ -350,10 +350,10 @@ async def test_an_output_that_a_late_worker_of_an_older_run_wrote_over_is_not_de
     result = GpuResult("t", Videos((VideoFile("video_1.mp4", size, 1.0, 320, 180, 24),), "libx264"))
     await desk.put(target.key, b"older")
     if size == 5:
-        assert (await desk.closer.write(run, plan, [result], in_memory(Finished("ok")), [])).files[0].size == 5
+        assert (await desk.finalizer.write(run, plan, [result], in_memory(Finished("ok")), [])).files[0].size == 5
         return
     with pytest.raises(OutputReplaced, match="7 bytes"):
-        await desk.closer.write(run, plan, [result], in_memory(Finished("ok")), [])
+        await desk.finalizer.write(run, plan, [result], in_memory(Finished("ok")), [])
 
 
 async def test_a_run_that_is_replaced_clears_nothing_away(desk: Desk) -> None:

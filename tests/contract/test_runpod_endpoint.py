@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
-from gpu_dispatch.runpod.polling import Pace
+from gpu_dispatch.runpod.polling import PollInterval
 from gpu_dispatch.task import Img2VidParams, Transcript, task_from_wire
 from manifests.errors import EndpointUnavailable, TaskRefused
 from support.deadlines import HANG_S
@@ -16,7 +16,7 @@ from support.runpod.jobs import Auto
 from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, settings, task
 
-RARELY = Pace(first_s=3600.0, longest_s=3600.0)
+RARELY = PollInterval(first_s=3600.0, longest_s=3600.0)
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ async def test_results_are_kept_for_a_while_and_an_end_stays_an_end(
 
 async def test_a_hundred_jobs_come_out_as_themselves_with_few_looks(there: Provider) -> None:
     place = there.endpoint(EP, auto=Auto(1.0, lambda job: HEARD | {"model": job.input["audio"][-12:]}))
-    async with endpoint_of(there.url, pace=Pace()) as endpoint:
+    async with endpoint_of(there.url, pace=PollInterval()) as endpoint:
 
         async def one(number: int) -> tuple[str, str]:
             job = await endpoint.submit(task(f"t{number}"))

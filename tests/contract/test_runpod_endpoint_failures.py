@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.runpod.hints import Hints
-from gpu_dispatch.runpod.polling import Pace
+from gpu_dispatch.runpod.hints import WebhookHints
+from gpu_dispatch.runpod.polling import PollInterval
 from gpu_dispatch.task import GpuResult, GpuTask, Segment, Transcript, result_to_wire
 from manifests.errors import EncodeFailed, SubmitUnknown
 from support.deadlines import HANG_S
@@ -193,7 +193,7 @@ async def test_an_end_that_brings_nothing_is_believed_when_a_second_look_agrees(
 
 
 async def test_a_hundred_ends_that_bring_nothing_cost_two_looks_each(there: Provider, idle: Endpoint) -> None:
-    async with endpoint_of(there.url, pace=Pace()) as endpoint:
+    async with endpoint_of(there.url, pace=PollInterval()) as endpoint:
         refs = [await endpoint.submit(task(f"t{i}")) for i in range(100)]
         for job in list(idle.jobs.values()):
             idle.cancel(job)
@@ -202,7 +202,7 @@ async def test_a_hundred_ends_that_bring_nothing_cost_two_looks_each(there: Prov
 
 
 async def test_a_hint_is_no_second_look(there: Provider, idle: Endpoint) -> None:
-    hints = Hints("http://127.0.0.1:9/hints")
+    hints = WebhookHints("http://127.0.0.1:9/hints")
     async with endpoint_of(there.url, settings(confirm_s=1000.0), hints=hints) as endpoint:
         ref = await endpoint.submit(task())
         idle.cancel(idle.job())

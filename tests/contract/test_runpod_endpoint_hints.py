@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gpu_dispatch.net.http_server import Limits
-from gpu_dispatch.runpod.hints import Hints
-from gpu_dispatch.runpod.polling import Pace
-from gpu_dispatch.runpod.webhook import HintsServer
+from gpu_dispatch.net.http_server import ServerLimits
+from gpu_dispatch.runpod.hints import WebhookHints
+from gpu_dispatch.runpod.polling import PollInterval
+from gpu_dispatch.runpod.webhook import WebhookServer
 from manifests.errors import ConfigError
 from support.deadlines import HANG_S
 from support.runpod.jobs import Auto
@@ -20,7 +20,7 @@ from support.runpod.queue import Provider, provider
 from support.runpod_endpoints import EP, HEARD, ended, endpoint_of, task
 from support.webhook import cut
 
-RARELY = Pace(first_s=3600.0, longest_s=3600.0)
+RARELY = PollInterval(first_s=3600.0, longest_s=3600.0)
 SECRET = "a-secret-of-this-test"
 
 
@@ -32,12 +32,12 @@ async def there() -> AsyncIterator[Provider]:
 
 
 @asynccontextmanager
-async def hinting() -> AsyncIterator[tuple[Hints, str]]:
+async def hinting() -> AsyncIterator[tuple[WebhookHints, str]]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    hints = Hints(f"http://127.0.0.1:{port}/{SECRET}")
-    server = HintsServer(hints, host="127.0.0.1", port=port, secret=SECRET)
+    hints = WebhookHints(f"http://127.0.0.1:{port}/{SECRET}")
+    server = WebhookServer(hints, host="127.0.0.1", port=port, secret=SECRET)
     assert await server.start() == port
     try:
         yield hints, f"http://127.0.0.1:{port}"
@@ -112,7 +112,7 @@ async def test_only_who_knows_the_secret_is_heard() -> None:
 
 
 async def test_without_a_secret_nobody_is_heard() -> None:
-    server = HintsServer(Hints("http://127.0.0.1:1"), host="127.0.0.1", port=0, secret="")
+    server = WebhookServer(WebhookHints("http://127.0.0.1:1"), host="127.0.0.1", port=0, secret="")
     port = await server.start()
     try:
         assert await post(f"http://127.0.0.1:{port}/x/j1") == 404
@@ -124,7 +124,7 @@ async def test_a_port_that_is_taken_is_a_mistake_of_the_configuration() -> None:
     async with hinting() as (hints, base):
         port = int(base.rpartition(":")[2])
         with pytest.raises(ConfigError, match=str(port)):
-            await HintsServer(hints, host="127.0.0.1", port=port, secret=SECRET).start()
+            await WebhookServer(hints, host="127.0.0.1", port=port, secret=SECRET).start()
 
 
 async def test_jobs_that_have_ended_are_not_waited_for(there: Provider) -> None:
@@ -137,7 +137,9 @@ async def test_jobs_that_have_ended_are_not_waited_for(there: Provider) -> None:
 
 async def test_half_a_header_does_not_stay_open() -> None:
     cuts: list[str] = []
-    server = HintsServer(Hints(""), host="127.0.0.1", port=0, secret=SECRET, limits=Limits(0.3), count=cuts.append)
+    server = WebhookServer(
+        WebhookHints(""), host="127.0.0.1", port=0, secret=SECRET, limits=ServerLimits(0.3), count=cuts.append
+    )
     port = await server.start()
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -152,8 +154,8 @@ async def test_half_a_header_does_not_stay_open() -> None:
 
 async def test_connections_are_counted() -> None:
     cuts: list[str] = []
-    limits = Limits(max_connections=3)
-    server = HintsServer(Hints(""), host="127.0.0.1", port=0, secret=SECRET, limits=limits, count=cuts.append)
+    limits = ServerLimits(max_connections=3)
+    server = WebhookServer(WebhookHints(""), host="127.0.0.1", port=0, secret=SECRET, limits=limits, count=cuts.append)
     port = await server.start()
     try:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]

@@ -19,7 +19,7 @@ from listener.dispatch.attempt_keys import AttemptKeys
 from listener.installation_secret import NAME, InstallationSecret, operators_secret
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
-from listener.ledger.secrets import FORMER_S, SECRET_BYTES, Secret, SecretLedger, drawn
+from listener.ledger.secrets import FORMER_S, SECRET_BYTES, SecretLedger, SecretSpec, drawn
 from listener.secret_copies import KEY, Copy, FileCopy, StoreCopy
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
@@ -55,7 +55,7 @@ async def opened(url: str, count: int = 1) -> AsyncGenerator[list[Database]]:
             await database.close()
 
 
-async def kept(secret: InstallationSecret, copies: tuple[Copy, ...]) -> Secret:
+async def kept(secret: InstallationSecret, copies: tuple[Copy, ...]) -> SecretSpec:
     """The secret, once a copy of it is wherever one can be."""
     async with asyncio.timeout(HANG_S):
         found = (await secret.all())[0]
@@ -66,7 +66,7 @@ async def kept(secret: InstallationSecret, copies: tuple[Copy, ...]) -> Secret:
     return found
 
 
-async def installed(url: str, *copies: Copy, operators: bytes | None = None, at: float = 5.0) -> Secret:
+async def installed(url: str, *copies: Copy, operators: bytes | None = None, at: float = 5.0) -> SecretSpec:
     """What a listener on the database `url` takes for the secret, once it has seen to the copies."""
     async with opened(url) as (database,):
         return await kept(InstallationSecret(SecretLedger(database, lambda: at), operators, copies, at), copies)
@@ -92,7 +92,7 @@ async def test_an_attempt_keeps_the_key_that_its_first_job_was_sent_with(databas
     before = await keys.of("t", 1)
     await jobs.reserve(job("t-1-1", task_id="t", intended=1001.0), ANYTHING)
     clock.now_s = 1002.0
-    operators = Secret(b"o" * SECRET_BYTES, 1002.0)
+    operators = SecretSpec(b"o" * SECRET_BYTES, 1002.0)
     changed = await secrets.change(NAME, operators)
     assert [each.created for each in changed] == [1002.0, 1000.0]
     assert await secrets.change(NAME, replace(operators, created=1003.0)) == changed

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from listener.configuration.credentials import AccessKeys
 from listener.events import ObjectCreated
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.source import MinioListen
 from listener.stores.s3 import S3Store
 from manifests.errors import ConfigError
 from support.sources import Proxy, Recorder, answering, running

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from listener.ledger.runs import RunRow, RunState
+from listener.ledger.run_rows import RunRow
+from listener.ledger.run_states import RunState
 from listener.sources.listing.stale_sidecars import StaleSidecars
 from listener.sources.reconcile import Reconcile, ReconcileSettings
 from support.held_store import RunRecords, run_records

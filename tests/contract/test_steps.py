@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from listener.runs.engine import Engine, EngineSettings
+from listener.runs.engine import EngineSettings, WorkflowEngine
 from listener.runs.memory_engine import MemoryEngine, Records
 from listener.runs.steps import Released, Steps
 from manifests.errors import GpuDropError, InputMissing
@@ -80,7 +80,7 @@ class InEngine:
         self._url = f"sqlite:///{folder}/engine.sqlite"
 
     async def live(self, tale: Tale) -> None:
-        await _lived(Engine(EngineSettings(self._url), tale), tale)
+        await _lived(WorkflowEngine(EngineSettings(self._url), tale), tale)
 
 
 class InMemory:
@@ -91,7 +91,7 @@ class InMemory:
         await _lived(MemoryEngine(tale, self._records), tale)
 
 
-async def _lived(engine: Engine | MemoryEngine, tale: Tale) -> None:
+async def _lived(engine: WorkflowEngine | MemoryEngine, tale: Tale) -> None:
     await engine.start()
     try:
         await engine.submit("the-run", "asked")

@@ -21,9 +21,9 @@ from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
 from listener.configuration.credentials import AccessKeys
 from listener.runs.callbacks import CallbackClient, CallbackSettings
-from listener.sources.brokers.troubles import of_tls
-from listener.sources.listen.probing import probe
-from listener.sources.listen.source import MinioListenSettings
+from listener.sources.brokers.troubles import broker_tls_error
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.probing import probe_stream
 from listener.stores.s3 import S3Store
 from listener.stores.s3_clients import S3Settings
 from manifests.errors import GpuDropError, TransferFailed
@@ -115,7 +115,7 @@ async def test_the_store_says_what_is_wrong(problem: str, tmp_path: Path) -> Non
 async def test_the_event_stream_says_what_is_wrong(problem: str, tmp_path: Path) -> None:
     async with faulty(problem, tmp_path) as (url, authority):
         settings = MinioListenSettings(url, ("bucket",), ca_file=authority, ping_s=1)
-        told = await probe(settings, lambda: AccessKeys("k", "secret"))
+        told = await probe_stream(settings, lambda: AccessKeys("k", "secret"))
     assert (told.ok, told.code) == (False, "store_unavailable")
     assert SAID[problem] in told.detail
     assert REMEDY[problem] in told.hint
@@ -137,7 +137,7 @@ async def test_calls_to_runpod_say_what_is_wrong(problem: str, tmp_path: Path) -
     assert told is not None
     assert SAID[problem] in told.error.info.message
     assert REMEDY[problem] in told.error.info.hint
-    denied = of_tls("the broker", str(error))
+    denied = broker_tls_error("the broker", str(error))
     assert denied is not None
     assert SAID[problem].replace("at this time", "") in denied.info.message
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gpu_dispatch.net.tls import ServerCertificate
+from gpu_dispatch.net.tls import ServerCertificate, ServerTls
 from listener.events import ObjectEvent
-from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
+from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
 from manifests.errors import ConfigError
 from support.deadlines import HANG_S

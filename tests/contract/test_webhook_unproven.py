@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from listener.sources.webhook.bodies import Refused
+from listener.sources.webhook.bodies import BodyRefused
 from listener.sources.webhook.settings import PostSecrets
-from listener.sources.webhook.unproven import Unproven, UnprovenBodies
+from listener.sources.webhook.unproven import UnprovenBodies, UnprovenBody
 from support.deadlines import HANG_S
 from support.webhook import Receiving, cut, message, receiving
 
@@ -98,13 +98,13 @@ async def test_a_body_whose_time_is_up_gives_way_at_that_very_moment() -> None:
     loop = asyncio.get_running_loop()
     grown: asyncio.Future[None] = loop.create_future()
 
-    def grow(body: Unproven) -> None:
+    def grow(body: UnprovenBody) -> None:
         try:
             grown.set_result(bodies.grow(body, 11))
         except RuntimeError as e:
             grown.set_exception(e)
 
-    with pytest.raises(Refused):
+    with pytest.raises(BodyRefused):
         async with bodies.one_more() as body:
             loop.call_at((body.scope.when() or 0.0) + 0.001, grow, body)
             time.sleep(0.2)  # Both moments are over before the loop looks at the clock again.

@@ -27,7 +27,7 @@ from gpu_dispatch.task import (
     result_from_wire,
     task_to_wire,
 )
-from gpu_dispatch.worker.job import Ended
+from gpu_dispatch.worker.job import JobEnded
 from gpu_dispatch.worker.serverless import INLINE_BYTES, QUEUE_BYTES, wire
 from support.deadlines import HANG_S
 from support.media import Media
@@ -167,12 +167,12 @@ async def test_input_that_is_no_task_is_refused_in_one_sentence(data: Any, refus
 def refusals(tmp_path: Path) -> Any:
     """The handler itself: what is refused never reaches an operation."""
     from gpu_dispatch.worker.environment import settings_from
-    from gpu_dispatch.worker.serverless import Jobs
+    from gpu_dispatch.worker.serverless import ServerlessJobs
 
     async def never(*_: Any) -> Any:
         raise AssertionError("work was begun")
 
-    jobs = Jobs(
+    jobs = ServerlessJobs(
         never,
         settings_from({"GPUDROP_WORK_ROOT": str(tmp_path)}),
         post=never,
@@ -263,12 +263,12 @@ def large(size: int) -> GpuResult:
 
 
 def test_a_large_result_that_is_stored_is_not_sent_as_well() -> None:
-    assert wire(Ended(large(INLINE_BYTES), stored=True)) == {"answer": "stored"}
-    assert "result" in wire(Ended(large(INLINE_BYTES), stored=False))
-    assert "result" in wire(Ended(large(1000), stored=True))
+    assert wire(JobEnded(large(INLINE_BYTES), stored=True)) == {"answer": "stored"}
+    assert "result" in wire(JobEnded(large(INLINE_BYTES), stored=False))
+    assert "result" in wire(JobEnded(large(1000), stored=True))
 
 
 def test_a_result_nothing_can_carry_is_an_error_that_may_be_tried_again() -> None:
-    body = wire(Ended(large(QUEUE_BYTES), stored=False))
+    body = wire(JobEnded(large(QUEUE_BYTES), stored=False))
     error = result_from_wire(body["result"]).error
     assert error and error.code == "transfer_failed" and error.retryable

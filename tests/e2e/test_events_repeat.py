@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from listener.configuration.environment import Environment
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.store import Store
 from listener.wiring.app import App, running
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 
 async def test_three_deliveries_are_one_run(root: Path) -> None:
-    config = parse({"store": {"kind": "folder", "root": str(root)}, "sources": ["reconcile"]}, origin="test")
+    config = parse_config({"store": {"kind": "folder", "root": str(root)}, "sources": ["reconcile"]}, origin="test")
     async with running(config, Environment()) as app:
         for name in ("clip.mp4", "chord.ogg"):
             await put(app.store, name, (SAMPLES / "media" / name).read_bytes())
@@ -58,7 +58,7 @@ async def test_three_deliveries_are_one_run(root: Path) -> None:
 
 
 async def test_events_that_lead_nowhere(root: Path) -> None:
-    config = parse({"store": {"kind": "folder", "root": str(root)}, "sources": ["reconcile"]}, origin="test")
+    config = parse_config({"store": {"kind": "folder", "root": str(root)}, "sources": ["reconcile"]}, origin="test")
     async with running(config, Environment()) as app:
         await put(app.store, "back.job.json", MUX)
         await app.inbox.accept(
@@ -85,7 +85,7 @@ async def test_a_drop_that_is_deleted_while_nobody_hears_of_it_is_cancelled(root
         "sources": ["reconcile"],
         "reconcile": {"interval": "0.2s"},
     }
-    async with running(parse(document, origin="test"), Environment()) as app:
+    async with running(parse_config(document, origin="test"), Environment()) as app:
         await put(app.store, "a.job.json", MUX)
         async with asyncio.timeout(HANG_S):
             while [r.state for r in await app.runs.recent(10)] != ["waiting"]:

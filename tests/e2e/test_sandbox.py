@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpu_dispatch.sandbox import Sandbox, sandboxed, why_unusable
+from gpu_dispatch.sandbox import Sandbox, sandbox_problem, sandboxed
 from gpu_dispatch.worker.video.ffmpeg import find_ffmpeg
 from support.deadlines import HANG_S
 from support.installation import SAMPLES, Installation
@@ -40,7 +40,7 @@ print(json.dumps({
 
 @pytest.fixture(autouse=True)
 def _bubblewrap() -> None:
-    require(not why_unusable(), "There is no bubblewrap that works here.", "apt-get install bubblewrap")
+    require(not sandbox_problem(), "There is no bubblewrap that works here.", "apt-get install bubblewrap")
 
 
 def test_what_a_worker_finds(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from gpu_dispatch.absent import AbsentEndpoint
 from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes
 from gpu_dispatch.endpoints import EndpointSpec
-from gpu_dispatch.runpod.endpoint import RunPodEndpoint, Shared
+from gpu_dispatch.runpod.endpoint import RunPodEndpoint
+from gpu_dispatch.runpod.watching import PollerServices
 from gpu_dispatch.task import TranscribeParams, task_from_wire
 from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.job import Workplace, finish_job
@@ -48,11 +49,12 @@ from listener.dispatch.task_builder import MultipartUploads, TaskBuilder
 from listener.dispatch.tracked_jobs import JobObserver, JobTracker
 from listener.dispatch.watchdog import JobWatchdog
 from listener.ledger.database import Database
-from listener.ledger.jobs import JobLedger, JobRow
+from listener.ledger.job_rows import JobRow
+from listener.ledger.jobs import JobLedger
 from listener.ledger.secrets import SecretLedger, drawn
-from listener.patience import Patience
+from listener.patience import OutageRetry
 from listener.process_pool import ProcessPool
-from listener.signals import Ends
+from listener.signals import Cancellations
 from listener.stores.s3 import S3Store
 from manifests.media import ObjectRef
 from support.deadlines import HANG_S
@@ -93,8 +95,8 @@ class Bench:
     guard: LinkGuard
     parked: ParkedTasks
     uploads: MultipartUploads
-    ends: Ends
-    patience: Patience
+    cancellations: Cancellations
+    outages: OutageRetry
     clock: Clock
     folder: Path
     dialect: str
@@ -113,11 +115,11 @@ class Bench:
 
     @property
     def submitter(self) -> Submitter:
-        return Submitter(self.pool, self.ledger, self.tasks, self.patience, deadlines=DEADLINES)
+        return Submitter(self.pool, self.ledger, self.tasks, self.outages, deadlines=DEADLINES)
 
     @property
     def recovery(self) -> JobRecovery:
-        return JobRecovery(self.pool, self.ledger, self.claims, self.submitter, self.patience)
+        return JobRecovery(self.pool, self.ledger, self.claims, self.submitter, self.outages)
 
     @property
     def reaper(self) -> ClaimReaper:
@@ -126,14 +128,14 @@ class Bench:
     @property
     def attempts(self) -> Attempts:
         scheduler, recovery = self.scheduler, self.recovery
-        dispatcher = Dispatcher(self.pool, scheduler, self.submitter, recovery, self.patience)
+        dispatcher = Dispatcher(self.pool, scheduler, self.submitter, recovery, self.outages)
         tracker = JobTracker(
-            self.pool, self.ledger, self.claims, self.costs, self.patience,
+            self.pool, self.ledger, self.claims, self.costs, self.outages,
             observer=self.observer, clock=self.clock, now=self.now, rng=random.Random(1),
         )  # fmt: skip
         watchdog = JobWatchdog(self.pool, scheduler, dispatcher, recovery, tracker, deadlines=DEADLINES)
-        supervisor = AttemptSupervisor(tracker, watchdog, recovery, self.claims, self.ends)
-        outputs = OutputSizes(self.store, self.patience)
+        supervisor = AttemptSupervisor(tracker, watchdog, recovery, self.claims, self.cancellations)
+        outputs = OutputSizes(self.store, self.outages)
         return Attempts(dispatcher, supervisor, self.claims, self.uploads, outputs, clock=self.clock)
 
     def request(self, run_id: str = "run", model: str = "quick") -> JobRequest:
@@ -247,14 +249,14 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             await secrets.secret("attempts", drawn(time.time()))
             keys = AttemptKeys(lambda: secrets.known("attempts"), ledger, time.time)
             rng = random.Random(1)
-            patience = Patience(rng)
+            outages = OutageRetry(rng)
             endpoints = [
                 PooledEndpoint(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
                     RunPodEndpoint(
                         settings(dialect, name=name, endpoint_id=name, insist_s=insist_s),
                         session,
-                        shared=Shared(QUICK),
+                        shared=PollerServices(QUICK),
                     ),
                     dialect,
                     resubmits,
@@ -266,11 +268,11 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 if not keyed:
                     return AbsentEndpoint(endpoint.name, endpoint.endpoint_id, claims=dialect == "gpudrop")
                 gone = replace(settings(endpoint.dialect), name=endpoint.name, endpoint_id=endpoint.endpoint_id)
-                return RunPodEndpoint(gone, session, shared=Shared(QUICK))
+                return RunPodEndpoint(gone, session, shared=PollerServices(QUICK))
 
             pool = EndpointPool(endpoints, removed, now=time.monotonic, rng=rng)
             stack.push_async_callback(pool.close)
-            ends = Ends()
+            cancellations = Cancellations()
             return Bench(
                 serving,
                 {name: serving.endpoint(name) for name in ("one", "two")},
@@ -278,15 +280,15 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
                 database,
                 ledger,
                 processes,
-                ClaimStore(s3_store, processes, keys, patience, clock=time.time),
+                ClaimStore(s3_store, processes, keys, outages, clock=time.time),
                 keys,
                 pool,
                 CostModel(Estimates([]), Budgets(per_job)),
                 LinkGuard(s3_store, pool.names, trusted=False, now=time.monotonic),
-                ParkedTasks(ends, _ignored),
+                ParkedTasks(cancellations, _ignored),
                 MultipartUploads(s3_store),
-                ends,
-                patience,
+                cancellations,
+                outages,
                 Clock(wall),
                 tmp_path,
                 dialect,

@@ -24,7 +24,8 @@ from listener.configuration.environment import SourceSecrets
 from listener.sources.base import EventSource
 from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
 from listener.sources.brokers.consuming import BrokerSource
-from listener.sources.brokers.kafka import KafkaBroker, KafkaSettings
+from listener.sources.brokers.kafka import KafkaBroker
+from listener.sources.brokers.kafka_settings import KafkaSettings
 from listener.sources.brokers.mqtt import MqttBroker, MqttSettings
 from listener.sources.brokers.nats import NatsBroker, NatsSettings
 from listener.sources.brokers.redis import RedisBroker, RedisSettings

@@ -18,10 +18,10 @@ from botocore.config import Config as BotoConfig
 from rich.console import Console
 
 from listener.bucket_events.command import Request, apply_events, remove_events, show_events
-from listener.bucket_events.entries import Entry, document_bytes, read_document
+from listener.bucket_events.entries import RuleEntry, notification_document_bytes, read_notification_document
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment, read_environment
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from manifests.errors import GpuDropError
 
 RULES = {"show": show_events, "apply": apply_events, "remove": remove_events}
@@ -31,7 +31,7 @@ def configuration(endpoint: str, *buckets: str, **sections: Any) -> Config:
     """config.yaml for a store at `endpoint`; `sections` replace others."""
     store = {"kind": "s3", "endpoint": endpoint, "buckets": list(buckets)}
     trigger = {"name": "audio", "pattern": "in/*.{mp3,wav}", "manifest": {"operation": "transcribe"}}
-    return parse({"store": store, "triggers": [trigger], **sections}, origin="test")
+    return parse_config({"store": store, "triggers": [trigger], **sections}, origin="test")
 
 
 def environment_of(server: Any, **variables: str) -> Environment:
@@ -97,10 +97,10 @@ class Rules:
 
     def foreign(self) -> list[str]:
         """The elements of rules that are not ours, as they came over the wire."""
-        return [each.xml for each in read_document(self.wire()).foreign]
+        return [each.xml for each in read_notification_document(self.wire()).foreign]
 
-    def ours(self) -> list[Entry]:
-        return list(read_document(self.wire()).ours)
+    def ours(self) -> list[RuleEntry]:
+        return list(read_notification_document(self.wire()).ours)
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Gateway:
     all away, DELETE takes one. What is asked of SNS goes on to `sns`, a server that speaks it."""
 
     sns: str
-    rules: dict[str, Entry] = field(default_factory=dict)
+    rules: dict[str, RuleEntry] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     topics: list[Mapping[str, list[str]]] = field(default_factory=list)
     endpoint: str = ""
@@ -157,11 +157,11 @@ class Gateway:
             with urllib.request.urlopen(urllib.request.Request(self.sns, body, kept), timeout=20) as answer:
                 return answer.read()
         if method == "PUT":
-            entries = read_document(body).entries
+            entries = read_notification_document(body).entries
             self.rules = {**self.rules, **{each.id: each for each in entries}} if entries else {}
         elif method == "DELETE":
             self.rules.pop(query["notification"][0], None)
-        return document_bytes(tuple(self.rules.values())) if method == "GET" else b""
+        return notification_document_bytes(tuple(self.rules.values())) if method == "GET" else b""
 
 
 def policy_of(text: str) -> dict[str, Any]:

@@ -16,14 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-from listener.cluster.connecting import Pace
+from listener.cluster.connecting import Keepalive
 from listener.cluster.postgres import PostgresCluster
 from manifests.errors import StoreUnavailable
 
-BRISK = Pace(beat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
+BRISK = Keepalive(beat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
 """As the real one, faster: for what a silence brings about. A busy machine is silent for a second, too."""
 
-CALM = Pace(beat_s=0.3, lease_s=60.0, server_s=90.0, retry_s=0.4, connect_s=60.0)
+CALM = Keepalive(beat_s=0.3, lease_s=60.0, server_s=90.0, retry_s=0.4, connect_s=60.0)
 """For what must happen although nobody is silent: a busy machine does not end a session."""
 
 
@@ -44,7 +44,7 @@ async def open_at_last(cluster: PostgresCluster) -> None:
 class Program:
     def __init__(self, url: str, journal: str, name: str) -> None:
         self._path = Path(journal)
-        pace = Pace() if os.environ.get("CLUSTER_PACE") == "real" else BRISK
+        pace = Keepalive() if os.environ.get("CLUSTER_PACE") == "real" else BRISK
         self._cluster = PostgresCluster(url, random.Random(), pace)
         self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._name = name

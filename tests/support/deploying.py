@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from listener.commands.deploy import deploy
+from listener.commands.deploy import deploy_endpoints
 from listener.configuration.config import Config
 from listener.configuration.environment import Environment, read_environment
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from manifests.errors import GpuDropError
 from support.runpod.management import API_KEY, ManagedAccount
 
@@ -27,7 +27,7 @@ class Room:
 
     def config(self, *endpoints: dict[str, Any], **more: Any) -> Config:
         runpod = {"management": self.account.url} | more
-        return parse({"runpod": runpod, "endpoints": endpoints or [whisper()]}, origin="config.yaml")
+        return parse_config({"runpod": runpod, "endpoints": endpoints or [whisper()]}, origin="config.yaml")
 
     async def deploy(self, config: Config | None = None, *, only: str = "", apply: bool = True) -> str:
         text, error = await self.attempt(config, only=only, apply=apply)
@@ -43,7 +43,7 @@ class Room:
         console = Console(file=out, width=80, highlight=False)
         error: GpuDropError | None = None
         try:
-            code = await deploy(config or self.config(), self.environment, console, only=only, apply=apply)
+            code = await deploy_endpoints(config or self.config(), self.environment, console, only=only, apply=apply)
             assert code == 0
         except GpuDropError as e:
             error = e

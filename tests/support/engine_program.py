@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from listener.ledger.database import Database
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 from listener.runs import engine as engine_module
 from listener.runs.admission import Admission
-from listener.runs.engine import Engine, EngineSettings
-from listener.runs.starting import Starter
+from listener.runs.engine import EngineSettings, WorkflowEngine
+from listener.runs.starting import RunScheduler
 from listener.runs.steps import Steps
 from manifests.errors import InputMissing
 
@@ -78,18 +79,18 @@ async def main(folder: Path, kill_at: str, jobs: int, version: str) -> None:
     database = Database(f"sqlite:///{folder}/ledger.sqlite")
     await database.open()
     runs = RunLedger(database)
-    story = Tracing(folder / "trace", kill_at, jobs, runs)
-    engine = Engine(EngineSettings(f"sqlite:///{folder}/engine.sqlite"), story)
+    workflows = Tracing(folder / "trace", kill_at, jobs, runs)
+    engine = WorkflowEngine(EngineSettings(f"sqlite:///{folder}/engine.sqlite"), workflows)
     await engine.start()
     await runs.add(RunRow(RUN, "b", "a.job.json", "manifests", "accepted", time.time(), time.time(), "a"))
     wanted = asyncio.Event()
     admission = Admission(wanted.set)
-    start = Starter(runs, engine, wanted, member="m", limit=9, parked=lambda: 0, admission=admission)
+    start = RunScheduler(runs, engine, wanted, member="m", limit=9, parked=lambda: 0, admission=admission)
     starter = asyncio.create_task(start.run())
     for _ in range(3):
         await engine.submit(RUN, "a")
     async with asyncio.timeout(240):
-        await story.ended.wait()
+        await workflows.ended.wait()
     starter.cancel()
     await asyncio.wait({starter})
     await engine.close()

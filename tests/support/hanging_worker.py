@@ -6,7 +6,7 @@ import threading
 
 from gpu_dispatch.task import Payload, Progress, TaskParams, TranscribeParams, Videos
 from gpu_dispatch.worker.__main__ import lead_group, serve
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.environment import settings_from
 from gpu_dispatch.worker.logs import start_logging
 
@@ -14,7 +14,7 @@ never = threading.Event()
 hanging: list[asyncio.Future[bool]] = []
 
 
-async def hang(params: TaskParams, job: Job) -> Payload:
+async def hang(params: TaskParams, job: JobContext) -> Payload:
     if isinstance(params, TranscribeParams) and params.model == "hang":
         hanging.append(asyncio.get_running_loop().run_in_executor(None, never.wait))
         job.report(Progress(50, "hang"))

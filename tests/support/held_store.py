@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.runs import RunLedger, RunRow, runs_table
+from listener.ledger.run_rows import RunRow, runs_table
+from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.triggers import Trigger
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from listener.ledger.jobs import JobRow, Limits
+from listener.ledger.job_rows import JobRow
+from listener.ledger.reserving import QuotaLimits
 
-ANYTHING = Limits(None, None, None)
+ANYTHING = QuotaLimits(None, None, None)
 
 
 def job(entry: str, **changes: object) -> JobRow:

@@ -29,9 +29,9 @@ from gpu_dispatch.task import (
     Videos,
     Word,
 )
-from gpu_dispatch.worker.child import Channel, die_with_owner, parse, serve
+from gpu_dispatch.worker.child import OwnerChannel, die_with_owner, parse_options, serve_owner
 from gpu_dispatch.worker.confinement import confine
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from manifests.errors import ErrorInfo, GpuDropError
 
 HUGE_WORDS = 300_000
@@ -49,7 +49,7 @@ def words(count: int) -> tuple[Word, ...]:
     return tuple(Word(f" word{i}", i / 3, i / 3 + 0.25, 0.9) for i in range(count))
 
 
-def films(params: Img2VidParams, job: Job) -> Videos:
+def films(params: Img2VidParams, job: JobContext) -> Videos:
     """One small file for every clip, with the clip's name in it: many outputs, without the work."""
     swollen = int(os.environ.get("ODD_SWELL", "0"))
     for clip in params.clips:
@@ -66,7 +66,7 @@ def count(params: TaskParams) -> None:
             file.write(f"{params.operation}\n")
 
 
-async def hoard_of(what: str, job: Job) -> None:
+async def hoard_of(what: str, job: JobContext) -> None:
     """Takes more and more of the machine, in a process that this one has started, until somebody ends it."""
     more = {
         "memory": "held.append(b'x' * 2**24)",
@@ -119,7 +119,7 @@ def called(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-async def odd(params: TaskParams, job: Job) -> Payload:
+async def odd(params: TaskParams, job: JobContext) -> Payload:
     count(params)
     if isinstance(params, Img2VidParams):
         return films(params, job)
@@ -176,7 +176,7 @@ async def odd(params: TaskParams, job: Job) -> Payload:
 
 if __name__ == "__main__":
     confine()
-    channel = Channel.over_stdio()
+    channel = OwnerChannel.over_stdio()
     die_with_owner()
     logging.basicConfig(stream=sys.stderr)
-    asyncio.run(serve(channel, odd, parse(sys.argv[1:])[0]))
+    asyncio.run(serve_owner(channel, odd, parse_options(sys.argv[1:])[0]))

@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
-from gpu_dispatch.local import LocalBackend, LocalSettings
+from gpu_dispatch.local import LocalBackend
+from gpu_dispatch.local_settings import LocalSettings
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.dialects.ours import Gpudrop
+from gpu_dispatch.runpod.dialects.ours import GpudropDialect
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from gpu_dispatch.task import (
@@ -165,7 +166,7 @@ async def runpod_place(folder: Path, media: Media, operations: Operations, files
     worker_env = {"GPUDROP_WORK_ROOT": str(folder / "work"), "GPUDROP_STOP_GRACE_S": "1", "GPUDROP_DEVICE": "cpu"}
     async with provider() as serving:
         client = RunPodClient(ClientSettings(api=serving.url), key=lambda: serving.api_key)
-        settings = RunPodSettings("away", "contract", Gpudrop())
+        settings = RunPodSettings("away", "contract", GpudropDialect())
 
         async def opened() -> RunPodEndpoint:
             backend = RunPodEndpoint(settings, client)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from listener.runs.engine import Engine, EngineSettings
+from listener.runs.engine import EngineSettings, WorkflowEngine
 from listener.runs.steps import Steps
 from manifests.errors import GpuDropError
 
@@ -49,7 +49,7 @@ class Story:
 
 
 async def main(url: str, trace: Path, mode: str) -> None:
-    engine = Engine(EngineSettings(url), Story(trace, mode))
+    engine = WorkflowEngine(EngineSettings(url), Story(trace, mode))
     await engine.start()
     if mode == "make":
         await engine.submit("the-run", "the-run")

@@ -16,7 +16,7 @@ from handlers.registry import own_handlers
 from manifests.errors import GpuDropError
 from manifests.media import ObjectRef
 from manifests.models import Caption
-from manifests.reader import read
+from manifests.reader import read_manifest
 from support.hostile_documents import MANIFESTS, SUBTITLES
 
 
@@ -40,7 +40,7 @@ def main() -> None:
         if form in SUBTITLES:
             planned(data, sys.argv[4] if len(sys.argv) > 4 else "plain")
         else:
-            read(data, f"talk.{form}")
+            read_manifest(data, f"talk.{form}")
         outcome = "read"
     except GpuDropError as e:
         outcome = f"{e.info.code}: {str(e)[:90]}"

@@ -10,15 +10,16 @@ from typing import Any
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.dialects.registry import dialects
-from gpu_dispatch.runpod.endpoint import RunPodEndpoint, Shared
-from gpu_dispatch.runpod.polling import Pace
+from gpu_dispatch.runpod.endpoint import RunPodEndpoint
+from gpu_dispatch.runpod.polling import PollInterval
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
+from gpu_dispatch.runpod.watching import PollerServices
 from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams
 from support.deadlines import HANG_S
 from support.runpod.queue import API_KEY
 
 EP = "ep1"
-QUICK = Pace(first_s=0.02, longest_s=0.05)
+QUICK = PollInterval(first_s=0.02, longest_s=0.05)
 HEARD: dict[str, Any] = {
     "segments": [{"id": 0, "start": 0.0, "end": 1.0, "text": " Good morning."}],
     "detected_language": "en",
@@ -56,12 +57,12 @@ async def endpoint_of(
     url: str,
     given: RunPodSettings | None = None,
     *,
-    pace: Pace = QUICK,
+    pace: PollInterval = QUICK,
     client: dict[str, Any] | None = None,
     **parts: Any,
 ) -> AsyncIterator[RunPodEndpoint]:
     async with client_of(url, **(client or {})) as session:
-        endpoint = RunPodEndpoint(given or settings(), session, shared=Shared(pace), **parts)
+        endpoint = RunPodEndpoint(given or settings(), session, shared=PollerServices(pace), **parts)
         await endpoint.start()
         try:
             yield endpoint

@@ -33,30 +33,31 @@ from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.ledger.owners import OutputOwners
-from listener.ledger.runs import RunLedger, RunRow
-from listener.parsers import Parsers
-from listener.patience import Patience
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
+from listener.parsers import DocumentParsers
+from listener.patience import OutageRetry
 from listener.process_pool import ProcessPool
 from listener.run_request import RunRequest, run_id_of
 from listener.runs.admission import Admission
 from listener.runs.adoption import Adoption
-from listener.runs.board import Board
+from listener.runs.board import StatusPublisher
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackSettings
-from listener.runs.closing import Closer
-from listener.runs.collaborators import Collaborators
+from listener.runs.closing import RunFinalizer
+from listener.runs.collaborators import RunServices
 from listener.runs.fence import Fence
-from listener.runs.fetching import Fetcher
+from listener.runs.fetching import DocumentFetcher
 from listener.runs.file_room import FileRoom
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
 from listener.runs.memory_steps import MemorySteps, StepRecord
 from listener.runs.outbox import Outbox
 from listener.runs.outputs import OutputKeys
-from listener.runs.pipeline import Pipeline
+from listener.runs.pipeline import RunWorkflows
 from listener.runs.reading import ManifestReader
-from listener.runs.seal import UNSEALED, Seal
-from listener.signals import Arrivals, Ends
+from listener.runs.seal import UNSEALED, SidecarSignature
+from listener.signals import Cancellations, ObjectWaiters
 from listener.stores.memory import MemoryStore
 from listener.triggers import Trigger
 from manifests.errors import GpuDropError
@@ -198,16 +199,16 @@ class RunBench:
     objects: ObjectLedger
     callbacks: CallbackLedger
     attempts: ScriptedAttempts
-    parts: Collaborators
+    parts: RunServices
     moment: Moment
-    arrivals: Arrivals
+    arrivals: ObjectWaiters
     fence: Fence
     records: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
     slept: list[float] = field(default_factory=list[float])
 
     @property
-    def story(self) -> Pipeline:
-        return Pipeline(self.parts)
+    def story(self) -> RunWorkflows:
+        return RunWorkflows(self.parts)
 
     async def put(self, key: str, data: bytes | Mapping[str, Any] = b"sound", *, run_id: str = "") -> None:
         text = data if isinstance(data, bytes) else json.dumps(data).encode()
@@ -312,25 +313,25 @@ async def opened(
     there = store(clock=moment)
     clock = Clock(moment, moment)
     runs, objects, callbacks = RunLedger(database), ObjectLedger(database), CallbackLedger(database)
-    ends, arrivals, rng = Ends(), Arrivals(), Unhurried()
-    patience = Patience(rng)
-    board = Board(there, runs, clock, _spent, member="m1")
+    ends, arrivals, rng = Cancellations(), ObjectWaiters(), Unhurried()
+    patience = OutageRetry(rng)
+    board = StatusPublisher(there, runs, clock, _spent, member="m1")
     stack.push_async_callback(board.end)
     fence = Fence(there, runs)
-    seal = Seal(secret) if secret else UNSEALED
-    parsers = Parsers()
+    seal = SidecarSignature(secret) if secret else UNSEALED
+    parsers = DocumentParsers()
     stack.push_async_callback(parsers.close)
     registry = load_registry(img2vid=SplitLimits(split, 3))
     attempts = ScriptedAttempts(there, clock)
     admission = Admission(lambda: None)
     notes = CallbackNotes(there, runs)
     settings = CallbackSettings(secret, frozenset({"127.0.0.1"}))
-    collaborators = Collaborators(
+    collaborators = RunServices(
         reader=ManifestReader(there, registry.models, (), parsers=parsers),
         registry=registry,
-        finder=InputFinder(there, Fetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
+        finder=InputFinder(there, DocumentFetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
         runner=JobRunner(attempts, attempts, ends, runs, patience),
-        closer=Closer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
+        closer=RunFinalizer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
         adoption=Adoption(objects, runs, board, fence, clock=clock, seal=seal),
         outbox=Outbox(callbacks, notes, settings, member="m1", clock=clock, rng=rng),
         board=board,

@@ -16,7 +16,8 @@ from listener.configuration.credentials import AccessKeys
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.sources.folder.source import FolderWatch, FolderWatchSettings
-from listener.sources.listen.source import MinioListen, MinioListenSettings
+from listener.sources.listen.calling import MinioListenSettings
+from listener.sources.listen.source import MinioListen
 from listener.sources.sqs.source import SqsSource
 from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver

@@ -15,7 +15,8 @@ from typing import Any
 import aiohttp
 import trustme
 
-from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
+from gpu_dispatch.net.tls import ServerTls
+from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
 from support.deadlines import HANG_S
 from support.sources import Recorder, running

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gpu_dispatch.worker.environment import settings_from
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from support.minio_users import listener_policy
 from support.requirements import require
 from support.scripts import ROOT, load_script
@@ -252,7 +252,7 @@ def test_no_listener_sees_the_stores_root() -> None:
 
 def test_the_listeners_user_may_do_what_the_readme_says() -> None:
     policy = json.loads((DOCKER / "minio-policy.json").read_text("utf-8"))
-    assert policy == listener_policy(*load(DOCKER / "config.compose.yaml").store.buckets)  # type: ignore[union-attr]
+    assert policy == listener_policy(*load_config(DOCKER / "config.compose.yaml").store.buckets)  # type: ignore[union-attr]
     readme = (ROOT / "README.md").read_text("utf-8")
     told = json.loads(readme.partition("<<'EOF'\n")[2].partition("\nEOF")[0])
     assert told == listener_policy("canais")
@@ -260,7 +260,7 @@ def test_the_listeners_user_may_do_what_the_readme_says() -> None:
 
 @pytest.mark.parametrize("name", ["config.compose.yaml", "config.gpu.yaml"])
 def test_configurations_of_compose_are_valid_and_agree_with_it(name: str) -> None:
-    config = load(DOCKER / name)
+    config = load_config(DOCKER / name)
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))["services"]
     assert config.store.kind == "s3"
     assert urlsplit(config.store.endpoint).hostname in services
@@ -270,7 +270,7 @@ def test_configurations_of_compose_are_valid_and_agree_with_it(name: str) -> Non
 
 
 def test_images_of_deployed_endpoints_are_ours() -> None:
-    for endpoint in load(DOCKER / "config.compose.yaml").endpoints:
+    for endpoint in load_config(DOCKER / "config.compose.yaml").endpoints:
         assert endpoint.kind == "runpod"
         assert endpoint.deploy is not None
         assert f"{endpoint.deploy.image.rpartition('/')[2].partition(':')[0]}" in ("gpudrop-whisper", "gpudrop-nvenc")

@@ -11,15 +11,15 @@ from urllib.parse import unquote_to_bytes
 
 from gpu_dispatch.runpod.dialects.foreign import (
     HEARING,
-    answered,
     audio_url,
-    cannot,
     language_code,
     model_name,
+    result_from_output,
     transcription,
+    unsupported,
 )
-from gpu_dispatch.runpod.dialects.transcripts import Heard
-from gpu_dispatch.runpod.dialects.values import text_of
+from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript
+from gpu_dispatch.runpod.dialects.values import lenient_text
 from gpu_dispatch.task import GpuResult, GpuTask, Progress, Segment, TaskParams, TranscribeParams, Transcript
 from manifests.errors import TransferFailed
 
@@ -43,7 +43,7 @@ NEVER = 1e9
 _CUE = re.compile(r"([\d:]+[,.]\d+) --> ([\d:]+[,.]\d+)\n(.*?)(?=\n\n|\Z)", re.DOTALL)
 
 
-class FasterWhisper:
+class FasterWhisperDialect:
     """Its workers know all that we ask for but suppress_tokens.
 
     A translation is a second reading of the recording, with the model's own choice of language and without VAD; it
@@ -58,7 +58,7 @@ class FasterWhisper:
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):
             return f"{NAME} workers only transcribe"
-        reasons = cannot(params, engine=ENGINE, heeded=_HEEDED)
+        reasons = unsupported(params, engine=ENGINE, heeded=_HEEDED)
         if _increment(params.temperature) is None:
             reasons.append("try temperatures other than in equal steps up to 1")
         if params.logprob_threshold is None:
@@ -100,15 +100,15 @@ class FasterWhisper:
         del output
 
     def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
-        return answered(NAME, job_id, output, error, _read)
+        return result_from_output(NAME, job_id, output, error, _read)
 
 
-def _read(heard: Heard) -> Transcript:
+def _read(heard: ForeignTranscript) -> Transcript:
     """Raises TransferFailed for what the worker makes of a download that failed: the path, or the text, "None"."""
     translation = heard.fields.get("translation")
-    segments = _cues(text_of(translation)) if isinstance(translation, str) else None
+    segments = _cues(lenient_text(translation)) if isinstance(translation, str) else None
     transcript = heard.transcript(ENGINE, segments)
-    if "None" in (transcript.text, text_of(heard.fields.get("transcription")).strip()):
+    if "None" in (transcript.text, lenient_text(heard.fields.get("transcription")).strip()):
         raise TransferFailed(
             f"The {NAME} worker could not fetch the audio, and transcribed the word None instead.",
             hint="The endpoint's machines must be able to fetch the file: use an address of the store that is public.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import Any
 
-from gpu_dispatch.runpod.dialects.languages import whisper_code
-from gpu_dispatch.runpod.dialects.transcripts import Heard
-from gpu_dispatch.runpod.dialects.troubles import trouble
-from gpu_dispatch.runpod.dialects.values import fields_of
+from gpu_dispatch.runpod.dialects.languages import known_language_code
+from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript
+from gpu_dispatch.runpod.dialects.troubles import failure_error
+from gpu_dispatch.runpod.dialects.values import lenient_fields
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
 from manifests.options import RecognitionOptions
@@ -34,10 +34,10 @@ def model_name(params: TranscribeParams) -> str:
 
 def language_code(params: TranscribeParams) -> str | None:
     """Whisper's code of the language asked for; None to have it detected."""
-    return None if params.language is None else whisper_code(params.language, model_name(params))
+    return None if params.language is None else known_language_code(params.language, model_name(params))
 
 
-def cannot(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> list[str]:
+def unsupported(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> list[str]:
     """What workers that run `engine` cannot do of `params`; of options that are not in `heeded` they cannot be told."""
     reasons: list[str] = []
     if params.engine not in (None, engine):
@@ -80,16 +80,16 @@ def audio_url(dialect: str, task: GpuTask, name: str, schemes: Set[str] = frozen
     )
 
 
-def answered(
-    dialect: str, job_id: str, output: Any, error: Any, read: Callable[[Heard], Transcript]
+def result_from_output(
+    dialect: str, job_id: str, output: Any, error: Any, read: Callable[[ForeignTranscript], Transcript]
 ) -> GpuResult | None:
     """The result of a job whose output `read` understands once it has segments. `read` may raise GpuDropError."""
-    fields = fields_of(output)
+    fields = lenient_fields(output)
     if problem := error or fields.get("error"):
-        return GpuResult(job_id, error=trouble(dialect, problem).info)
+        return GpuResult(job_id, error=failure_error(dialect, problem).info)
     if not output:
         return None
-    heard = Heard(fields)
+    heard = ForeignTranscript(fields)
     try:
         if not isinstance(fields.get("segments"), list) and not isinstance(fields.get("word_timestamps"), list):
             raise _unreadable(dialect)

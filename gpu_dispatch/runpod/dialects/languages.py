@@ -15,7 +15,7 @@ _OTHER_NAMES = {"cmn": "zh", "fil": "tl", "iw": "he", "jv": "jw", "nb": "no", "z
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 
-def whisper_code(tag: str, model: str) -> str | None:
+def known_language_code(tag: str, model: str) -> str | None:
     """Whisper's code for a tag such as "pt", "pt-BR" or "EN"; None where `model` knows no such language."""
     tag = tag.lower()
     primary = tag.split("-")[0]

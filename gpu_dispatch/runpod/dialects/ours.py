@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from gpu_dispatch.runpod.dialects.troubles import told, trouble
-from gpu_dispatch.runpod.dialects.values import fields_of, number_of, text_of
+from gpu_dispatch.runpod.dialects.troubles import failure_error, failure_text
+from gpu_dispatch.runpod.dialects.values import lenient_fields, lenient_number, lenient_text
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, Progress, TaskParams, result_from_wire, task_to_wire
 from manifests.errors import ErrorInfo, GpuDropError
 
@@ -18,7 +18,7 @@ NAME = "gpudrop"
 _WORKER_ERROR = re.compile(r"([a-z][a-z_]{2,39}): (.+)", re.DOTALL)
 
 
-class Gpudrop:
+class GpudropDialect:
     name = NAME
     capabilities: frozenset[Capability] = frozenset(get_args(Capability))
     claims = True
@@ -33,14 +33,14 @@ class Gpudrop:
         return {"task": task_to_wire(task)}
 
     def progress(self, output: Any) -> Progress | None:
-        fields = fields_of(output)
-        percent = number_of(fields.get("percent"))
+        fields = lenient_fields(output)
+        percent = lenient_number(fields.get("percent"))
         if percent is None:
             return None
-        return Progress(min(max(percent, 0.0), 100.0), text_of(fields.get("stage")))
+        return Progress(min(max(percent, 0.0), 100.0), lenient_text(fields.get("stage")))
 
     def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
-        given = fields_of(output).get("result")
+        given = lenient_fields(output).get("result")
         if given is not None and (result := _result(given)):
             return result if result.task_id else replace(result, task_id=job_id)
         return GpuResult(job_id, error=_error(error)) if error else None
@@ -56,8 +56,8 @@ def _result(given: Any) -> GpuResult | None:
 
 def _error(error: Any) -> ErrorInfo:
     """Of a job whose result is lost: "code: message" where the worker had its say, or what the SDK or RunPod report."""
-    if found := _WORKER_ERROR.fullmatch(told(error)):
+    if found := _WORKER_ERROR.fullmatch(failure_text(error)):
         known = type(GpuDropError.from_info(ErrorInfo(code=found[1], message=found[2])))
         if known is not GpuDropError:
             return known(found[2]).info
-    return trouble(NAME, error).info
+    return failure_error(NAME, error).info

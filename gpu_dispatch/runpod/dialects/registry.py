@@ -13,10 +13,8 @@ from typing import Any, Protocol, cast
 
 from gpu_dispatch.runpod.dialects.base import Dialect
 from gpu_dispatch.runpod.dialects.ours import NAME as OURS
-from gpu_dispatch.runpod.dialects.ours import Gpudrop
+from gpu_dispatch.runpod.dialects.ours import GpudropDialect
 from manifests.errors import ConfigError
-
-__all__ = ["GROUP", "OURS", "Dialects", "dialects"]
 
 GROUP = "gpudrop.dialects"
 
@@ -45,7 +43,7 @@ class Dialects:
 
     def __init__(self, find: Callable[[], Iterable[EntryPoint]] = installed) -> None:
         self._find = find
-        self._loaded: dict[str, Dialect] = {OURS: Gpudrop()}
+        self._loaded: dict[str, Dialect] = {OURS: GpudropDialect()}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_dispatch.runpod.dialects.languages import spaced
-from gpu_dispatch.runpod.dialects.values import fields_of, items_of, number_of, text_of
+from gpu_dispatch.runpod.dialects.values import lenient_fields, lenient_items, lenient_number, lenient_text
 from gpu_dispatch.task import Segment, Transcript, Word
 
 UNDETERMINED = "und"
@@ -21,19 +21,19 @@ _LATEST_S = 360_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ForeignTranscript:
     """An answer's fields, of whatever shape they may be."""
 
     fields: Mapping[str, Any]
 
     @property
     def language(self) -> str:
-        code = text_of(self.fields.get("detected_language")).lower()
+        code = lenient_text(self.fields.get("detected_language")).lower()
         return code if _LANGUAGE.fullmatch(code) else UNDETERMINED
 
     @property
     def device(self) -> str:
-        return text_of(self.fields.get("device")) or "unknown"
+        return lenient_text(self.fields.get("device")) or "unknown"
 
     def transcript(self, engine: str, segments: Sequence[Segment] | None = None) -> Transcript:
         """The recording's transcript, or one of `segments`. As long as its last word: nobody tells the duration."""
@@ -43,18 +43,18 @@ class Heard:
             language_probability=0.0,
             duration=max((s.end for s in found), default=0.0),
             segments=tuple(replace(s, id=i) for i, s in enumerate(found)),
-            model=text_of(self.fields.get("model")),
+            model=lenient_text(self.fields.get("model")),
             engine=engine,
             device=self.device,
         )
 
     def _segments(self) -> list[Segment]:
         gap = " " if spaced(self.language) else ""
-        given = [_segment(one, gap) for one in items_of(self.fields.get("segments"))]
+        given = [_segment(one, gap) for one in lenient_items(self.fields.get("segments"))]
         segments = sorted((s for s in given if s.text.strip()), key=lambda s: s.start)
-        words = [w for w in map(_word, items_of(self.fields.get("word_timestamps"))) if w.text.strip()]
+        words = [w for w in map(_word, lenient_items(self.fields.get("word_timestamps"))) if w.text.strip()]
         if words and not segments:
-            text = gap + text_of(self.fields.get("transcription")).strip()
+            text = gap + lenient_text(self.fields.get("transcription")).strip()
             segments = [Segment(0, words[0].start, max(w.end for w in words), text)]
         if not words:
             return segments
@@ -109,8 +109,8 @@ def _respaced(segment: Segment, gap: str) -> tuple[Word, ...]:
 
 
 def _segment(given: Any, gap: str) -> Segment:
-    fields = fields_of(given)
-    text = text_of(fields.get("text"))
+    fields = lenient_fields(given)
+    text = lenient_text(fields.get("text"))
     start, end = _span(fields)
     return Segment(
         id=0,
@@ -118,20 +118,20 @@ def _segment(given: Any, gap: str) -> Segment:
         end=end,
         text=text if text[:1].isspace() else gap + text,
         seek=int(_within(fields.get("seek"))),
-        tokens=tuple(t for t in items_of(fields.get("tokens")) if isinstance(t, int) and not isinstance(t, bool)),
-        temperature=number_of(fields.get("temperature")) or 0.0,
-        avg_logprob=number_of(fields.get("avg_logprob")) or 0.0,
-        compression_ratio=number_of(fields.get("compression_ratio")) or 0.0,
-        no_speech_prob=number_of(fields.get("no_speech_prob")) or 0.0,
+        tokens=tuple(t for t in lenient_items(fields.get("tokens")) if isinstance(t, int) and not isinstance(t, bool)),
+        temperature=lenient_number(fields.get("temperature")) or 0.0,
+        avg_logprob=lenient_number(fields.get("avg_logprob")) or 0.0,
+        compression_ratio=lenient_number(fields.get("compression_ratio")) or 0.0,
+        no_speech_prob=lenient_number(fields.get("no_speech_prob")) or 0.0,
     )
 
 
 def _word(given: Any) -> Word:
-    fields = fields_of(given)
+    fields = lenient_fields(given)
     start, end = _span(fields)
-    probability = number_of(fields.get("probability"))
+    probability = lenient_number(fields.get("probability"))
     return Word(
-        text_of(fields.get("word")), start, end, 1.0 if probability is None else min(max(probability, 0.0), 1.0)
+        lenient_text(fields.get("word")), start, end, 1.0 if probability is None else min(max(probability, 0.0), 1.0)
     )
 
 
@@ -141,7 +141,7 @@ def _span(fields: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _within(value: Any) -> float:
-    return min(max(number_of(value) or 0.0, 0.0), _LATEST_S)
+    return min(max(lenient_number(value) or 0.0, 0.0), _LATEST_S)
 
 
 def _letters(text: str) -> str:

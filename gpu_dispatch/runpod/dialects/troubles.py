@@ -15,7 +15,7 @@ from manifests.errors import (
     WorkerCrashed,
     WorkerError,
 )
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 MAX_CHARACTERS = 500
 FIRST_LINE = 80
@@ -63,9 +63,9 @@ _CAUSES: tuple[tuple[str, type[GpuDropError], str, str], ...] = (
 )
 
 
-def trouble(dialect: str, error: Any) -> GpuDropError:
+def failure_error(dialect: str, error: Any) -> GpuDropError:
     """`error`, as the provider hands it on, as an error of ours: its text with nothing secret in it."""
-    said = told(error)
+    said = failure_text(error)
     for pattern, kind, what, hint in _CAUSES:
         if re.search(pattern, said, re.IGNORECASE):
             return kind(f"The {dialect} worker {what}: {said}", hint=hint)
@@ -74,7 +74,7 @@ def trouble(dialect: str, error: Any) -> GpuDropError:
     )
 
 
-def told(error: Any) -> str:
+def failure_text(error: Any) -> str:
     """The words of an error: text, a list of texts, or the SDK's report of an exception; "" for none."""
     lines = [line.strip() for line in _safe(_words(error, 4)).splitlines() if line.strip()]
     if len(lines) > 1:
@@ -116,5 +116,5 @@ def _report(text: str) -> Any:
 
 def _safe(text: str) -> str:
     """Without signatures: an address shows up whole, or only with its path and query."""
-    whole = _ADDRESS.sub(lambda found: shown(found[0]), text)
+    whole = _ADDRESS.sub(lambda found: without_secrets_in(found[0]), text)
     return _QUERY.sub("", whole).encode("utf-8", "replace").decode()

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 
-def fields_of(value: Any) -> Mapping[str, Any]:
+def lenient_fields(value: Any) -> Mapping[str, Any]:
     """`value` where it is an object; no fields where it is not."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def items_of(value: Any) -> Sequence[Any]:
+def lenient_items(value: Any) -> Sequence[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else ()
 
 
-def text_of(value: Any) -> str:
+def lenient_text(value: Any) -> str:
     """`value` where it is text, fit to be written; "" where it is not."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
-def number_of(value: Any) -> float | None:
+def lenient_number(value: Any) -> float | None:
     """`value` where it is a finite number, also one written as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

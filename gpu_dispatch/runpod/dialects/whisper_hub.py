@@ -10,14 +10,14 @@ from urllib.parse import urldefrag, urlsplit
 from gpu_dispatch.runpod.dialects.foreign import (
     HEARING,
     USUAL,
-    answered,
     audio_url,
-    cannot,
     language_code,
     model_name,
+    result_from_output,
     transcription,
+    unsupported,
 )
-from gpu_dispatch.runpod.dialects.transcripts import Heard
+from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript
 from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams, TranscribeParams, Transcript
 
 NAME = "whisper-hub"
@@ -36,7 +36,7 @@ _HEEDED = frozenset(
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
 
-class WhisperHub:
+class WhisperHubDialect:
     """Its workers know a model, a language, one temperature, a beam size and word times.
 
     They hear all of a recording and show the model what it said before; a manifest that leaves `vad` and
@@ -51,7 +51,7 @@ class WhisperHub:
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):
             return f"{NAME} workers only transcribe"
-        reasons = cannot(params, engine=ENGINE, heeded=_HEEDED)
+        reasons = unsupported(params, engine=ENGINE, heeded=_HEEDED)
         if params.translate:
             reasons.append("translate")
         if params.initial_prompt:
@@ -80,10 +80,10 @@ class WhisperHub:
         del output
 
     def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
-        return answered(NAME, job_id, output, error, _read)
+        return result_from_output(NAME, job_id, output, error, _read)
 
 
-def _read(heard: Heard) -> Transcript:
+def _read(heard: ForeignTranscript) -> Transcript:
     return heard.transcript(ENGINE)
 
 

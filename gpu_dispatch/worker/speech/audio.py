@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Samples
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
-from gpu_dispatch.worker.video.probe import probe
+from gpu_dispatch.worker.video.probe import probe_media
 from manifests.errors import EncodeFailed, InputEmpty, InputMissing, InputTooLarge, MediaUnreadable
 
 Pcm = NDArray[np.int16]
@@ -21,7 +21,7 @@ MAX_DURATION_S = 12 * 3600.0
 SHORTEST_S = 0.1
 
 
-async def decode(path: Path, ffmpeg: FFmpeg, *, max_duration_s: float = MAX_DURATION_S) -> Pcm:
+async def decode_audio(path: Path, ffmpeg: FFmpeg, *, max_duration_s: float = MAX_DURATION_S) -> Pcm:
     """The first audio track of `path`.
 
     Time 0 is the file's own: where a video's sound sets in late, silence stands before it, and gaps stay gaps.
@@ -29,7 +29,7 @@ async def decode(path: Path, ffmpeg: FFmpeg, *, max_duration_s: float = MAX_DURA
     """
     name = path.name
     await asyncio.to_thread(_check_file, path)
-    media = await probe(ffmpeg, path)
+    media = await probe_media(ffmpeg, path)
     media.require_audio()
     _check_longest(media.duration, name, max_duration_s)
     largest = int((max_duration_s + 2) * SAMPLE_RATE) * 2

@@ -22,7 +22,7 @@ SEARCH_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Chunk:
     """Spans of the recording, played one after another without what lies between them."""
 
     spans: tuple[Span, ...]
@@ -52,7 +52,7 @@ class Block:
         return [total / SAMPLE_RATE for total in accumulate(s.end - s.start for s in self.spans)]
 
 
-def plan(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Block, ...]:
+def plan_chunks(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Chunk, ...]:
     """`spans` in blocks of at most `limit_s` seconds."""
     limit = int(limit_s * SAMPLE_RATE)
     blocks: list[list[Span]] = []
@@ -63,7 +63,7 @@ def plan(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Blo
             size = 0
         blocks[-1].append(span)
         size += span.end - span.start
-    return tuple(Block(tuple(block)) for block in blocks)
+    return tuple(Chunk(tuple(block)) for block in blocks)
 
 
 def _cut(pcm: Pcm, spans: Sequence[Span], limit: int) -> Iterator[Span]:

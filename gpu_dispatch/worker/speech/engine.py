@@ -26,7 +26,7 @@ Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class RecognisedSegment:
     """A language by Whisper's code, with a probability from 0 to 1."""
 
     language: str
@@ -34,7 +34,7 @@ class Spoken:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RecognitionRequest:
     """How to recognise one block of sound. `prompt` is what was said before it, or the user's own prompt."""
 
     options: RecognitionOptions
@@ -55,11 +55,11 @@ class Recognizer(Protocol):
         """Codes the model understands; {"en"} for an English-only one."""
         ...
 
-    def detect(self, audio: Samples) -> Spoken:
+    def detect(self, audio: Samples) -> RecognisedSegment:
         """The language spoken in the first 30 s of `audio`."""
         ...
 
-    def recognise(self, audio: Samples, request: Request) -> list[Segment]:
+    def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         """Segments with times in seconds from the start of `audio`, as the model gives them."""
         ...
 
@@ -68,7 +68,7 @@ class Recognizer(Protocol):
         ...
 
 
-class Engine(Protocol):
+class SpeechEngine(Protocol):
     @property
     def name(self) -> str: ...
 
@@ -111,7 +111,7 @@ def import_module(name: str, *, engine: str, remedy: str) -> Any:
         raise EngineUnavailable(f"The speech engine {engine} cannot be used here: {e}.", hint=f"Run: {remedy}") from e
 
 
-def failure(error: Exception, *, engine: str, device: Device) -> GpuDropError:
+def engine_failure(error: Exception, *, engine: str, device: Device) -> GpuDropError:
     """What an engine's own exception means to us. The caller raises it `from` the cause."""
     text = " ".join(str(error).split())[:500]
     if "out of memory" in text.lower():
@@ -128,5 +128,5 @@ def failure(error: Exception, *, engine: str, device: Device) -> GpuDropError:
 
 def load_failure(error: Exception, damaged: ModelUnavailable, *, engine: str, device: Device) -> GpuDropError:
     """What a model that could not be loaded means: `damaged`, unless the engine or the machine is to blame."""
-    translated = failure(error, engine=engine, device=device)
+    translated = engine_failure(error, engine=engine, device=device)
     return damaged if translated.info.code == WorkerError.code else translated

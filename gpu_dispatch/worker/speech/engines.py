@@ -7,30 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_dispatch.worker.speech.engine import Device, Engine, Recognizer
+from gpu_dispatch.worker.speech.engine import Device, Recognizer, SpeechEngine
 from gpu_dispatch.worker.speech.faster_whisper import FasterWhisper
-from gpu_dispatch.worker.speech.models import ModelStore, unavailable
+from gpu_dispatch.worker.speech.models import ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper
 from manifests.errors import EngineUnavailable
 
-ENGINES: tuple[Engine, ...] = (FasterWhisper(), OpenAIWhisper())
+ENGINES: tuple[SpeechEngine, ...] = (FasterWhisper(), OpenAIWhisper())
 """In order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EngineChoice:
     """An engine for a model; `path` is None when the model is still to be fetched."""
 
-    engine: Engine
+    engine: SpeechEngine
     model: str
     path: Path | None
 
 
-def is_installed(engine: Engine) -> bool:
+def is_installed(engine: SpeechEngine) -> bool:
     return all(importlib.util.find_spec(module) for module in engine.modules)
 
 
-def choose(wanted: str | None, model: str, store: ModelStore, engines: Sequence[Engine] = ENGINES) -> Choice:
+def choose_engine(
+    wanted: str | None, model: str, store: ModelStore, engines: Sequence[SpeechEngine] = ENGINES
+) -> EngineChoice:
     """`wanted`, or the first engine that has `model` on this machine, or the first that can fetch it.
 
     Raises EngineUnavailable or ModelUnavailable. May import an engine, which takes seconds.
@@ -38,17 +40,17 @@ def choose(wanted: str | None, model: str, store: ModelStore, engines: Sequence[
     installed = _installed(wanted, engines)
     for engine in installed:
         if path := engine.find(store, model):
-            return Choice(engine, model, path)
+            return EngineChoice(engine, model, path)
     if store.allow_download:
         for engine in installed:
             if engine.can_fetch(model):
-                return Choice(engine, model, None)
+                return EngineChoice(engine, model, None)
     names = " nor ".join(engine.name for engine in installed)
     reason = f"{names} has no model of this name on this machine."
-    raise unavailable(model, reason, sorted({*store.folders(), *store.checkpoints()}))
+    raise model_unavailable(model, reason, sorted({*store.folders(), *store.checkpoints()}))
 
 
-def _installed(wanted: str | None, engines: Sequence[Engine]) -> list[Engine]:
+def _installed(wanted: str | None, engines: Sequence[SpeechEngine]) -> list[SpeechEngine]:
     candidates = [engine for engine in engines if wanted in (None, engine.name)]
     if not candidates:
         names = ", ".join(engine.name for engine in engines)
@@ -67,7 +69,7 @@ class WarmModel:
         self._key: tuple[str, str, Device] | None = None
         self._recognizer: Recognizer | None = None
 
-    def get(self, choice: Choice, store: ModelStore, device: Device) -> Recognizer:
+    def get(self, choice: EngineChoice, store: ModelStore, device: Device) -> Recognizer:
         """Raises ModelUnavailable or EngineUnavailable."""
         key = (choice.engine.name, choice.model, device)
         if self._recognizer is not None and self._key == key:

@@ -13,15 +13,15 @@ from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,
+    RecognisedSegment,
+    RecognitionRequest,
     Recognizer,
-    Request,
     Samples,
-    Spoken,
-    failure,
+    engine_failure,
     import_module,
     load_failure,
 )
-from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, unavailable
+from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.whisper import arguments, segment_of
 from manifests.errors import ModelUnavailable
 
@@ -58,7 +58,7 @@ class FasterWhisper:
         try:
             return Path(_vendor(_MODULE).download_model(model, cache_dir=_text(store.download_dir)))
         except (OSError, ValueError, RuntimeError, hub_error) as e:
-            raise unavailable(model, f"Its download failed: {_short(e)}.", store.folders(), retryable=True) from e
+            raise model_unavailable(model, f"Its download failed: {_short(e)}.", store.folders(), retryable=True) from e
 
     def load(self, path: Path, model: str, device: Device) -> Recognizer:
         module, ctranslate2 = _vendor(_MODULE), _vendor("ctranslate2")
@@ -95,16 +95,16 @@ class FasterRecognizer:
         self.device: Device = device
         self.languages = frozenset[str](model.supported_languages)
 
-    def detect(self, audio: Samples) -> Spoken:
+    def detect(self, audio: Samples) -> RecognisedSegment:
         if not self._model.model.is_multilingual:
-            return Spoken("en", 1.0)
+            return RecognisedSegment("en", 1.0)
         try:
             language, probability, _ = self._model.detect_language(audio[: 30 * SAMPLE_RATE])
         except (RuntimeError, ValueError) as e:
-            raise failure(e, engine=NAME, device=self.device) from e
-        return Spoken(language, float(probability))
+            raise engine_failure(e, engine=NAME, device=self.device) from e
+        return RecognisedSegment(language, float(probability))
 
-    def recognise(self, audio: Samples, request: Request) -> list[Segment]:
+    def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         found: list[Segment] = []
         try:
             segments, _ = self._model.transcribe(audio, **self._options(request))
@@ -112,13 +112,13 @@ class FasterRecognizer:
                 found.append(segment_of(segment, getattr))
                 request.heard(float(segment.end))
         except (RuntimeError, ValueError) as e:
-            raise failure(e, engine=NAME, device=self.device) from e
+            raise engine_failure(e, engine=NAME, device=self.device) from e
         return found
 
     def close(self) -> None:
         self._model.model.unload_model()
 
-    def _options(self, request: Request) -> dict[str, Any]:
+    def _options(self, request: RecognitionRequest) -> dict[str, Any]:
         penalty = request.options.length_penalty
         return {
             **arguments(

@@ -26,7 +26,7 @@ DISTILLED = frozenset(f"distil-{teacher}" for teacher in _DISTILLED_OF)
 _SAME = (("turbo", "large-v3-turbo"), ("large", "large-v3"))
 
 
-def spellings(model: str) -> tuple[str, ...]:
+def model_names(model: str) -> tuple[str, ...]:
     """The names of one model, `model` first: "turbo" is also "large-v3-turbo"."""
     for names in _SAME:
         if model in names:
@@ -48,11 +48,11 @@ class ModelStore:
 
     def folder(self, model: str) -> Path | None:
         """The CTranslate2 model of this name."""
-        return next((path for name in spellings(model) for path in self._places(name, "") if _is_folder(path)), None)
+        return next((path for name in model_names(model) for path in self._places(name, "") if _is_folder(path)), None)
 
     def checkpoint(self, model: str) -> Path | None:
         """The checkpoint of this name."""
-        found = (path for name in spellings(model) for path in self._places(name, ".pt") if _is_checkpoint(path))
+        found = (path for name in model_names(model) for path in self._places(name, ".pt") if _is_checkpoint(path))
         return next(found, None)
 
     def folders(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class ModelStore:
         return sorted(self.model_dir.iterdir()) if self.model_dir and self.model_dir.is_dir() else []
 
 
-def unavailable(model: str, reason: str, local: Iterable[str], *, retryable: bool = False) -> ModelUnavailable:
+def model_unavailable(model: str, reason: str, local: Iterable[str], *, retryable: bool = False) -> ModelUnavailable:
     """The error for a model that cannot be had; `reason` is a sentence, `local` what could be named instead."""
     names = ", ".join(local)
     if names:

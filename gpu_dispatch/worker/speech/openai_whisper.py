@@ -13,15 +13,15 @@ from typing import Any
 from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.engine import (
     Device,
+    RecognisedSegment,
+    RecognitionRequest,
     Recognizer,
-    Request,
     Samples,
-    Spoken,
-    failure,
+    engine_failure,
     import_module,
     load_failure,
 )
-from gpu_dispatch.worker.speech.models import PUBLISHED, ModelStore, unavailable
+from gpu_dispatch.worker.speech.models import PUBLISHED, ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.whisper import arguments, segment_of
 from manifests.errors import ModelUnavailable
 
@@ -59,7 +59,7 @@ class OpenAIWhisper:
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
                 Path(whisper._download(whisper._MODELS[model], scratch, False)).replace(target)
         except (OSError, RuntimeError) as e:
-            raise unavailable(model, f"Its download failed: {e}.", store.checkpoints(), retryable=True) from e
+            raise model_unavailable(model, f"Its download failed: {e}.", store.checkpoints(), retryable=True) from e
         return target
 
     def load(self, path: Path, model: str, device: Device) -> Recognizer:
@@ -96,9 +96,9 @@ class OpenAIRecognizer:
         codes: dict[str, str] = self._whisper.tokenizer.LANGUAGES
         self.languages = frozenset(list(codes)[: model.num_languages] if model.is_multilingual else ["en"])
 
-    def detect(self, audio: Samples) -> Spoken:
+    def detect(self, audio: Samples) -> RecognisedSegment:
         if not self._model.is_multilingual:
-            return Spoken("en", 1.0)
+            return RecognisedSegment("en", 1.0)
         whisper = self._whisper.audio
         # Cut as `transcribe` cuts its first window, so that the window is encoded once for both.
         mel = whisper.log_mel_spectrogram(audio, self._model.dims.n_mels, padding=whisper.N_SAMPLES)
@@ -107,18 +107,18 @@ class OpenAIRecognizer:
         try:
             _, found = self._model.detect_language(window.half() if self.device == "cuda" else window)
         except (RuntimeError, ValueError) as e:
-            raise failure(e, engine=NAME, device=self.device) from e
+            raise engine_failure(e, engine=NAME, device=self.device) from e
         language = max(found, key=lambda code: found[code])
-        return Spoken(language, float(found[language]))
+        return RecognisedSegment(language, float(found[language]))
 
-    def recognise(self, audio: Samples, request: Request) -> list[Segment]:
+    def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         # Sampling at temperatures above 0 then gives the same words for the same sound.
         self._torch.manual_seed(0)
         self._windows.listen(request.heard)
         try:
             answer = self._model.transcribe(audio, **self._options(request))
         except (RuntimeError, ValueError) as e:
-            raise failure(e, engine=NAME, device=self.device) from e
+            raise engine_failure(e, engine=NAME, device=self.device) from e
         finally:
             self._windows.listen(None)
         return [segment_of(s, dict[str, Any].get) for s in answer["segments"] if s["text"].strip()]
@@ -129,7 +129,7 @@ class OpenAIRecognizer:
         if self.device == "cuda":
             self._torch.cuda.empty_cache()
 
-    def _options(self, request: Request) -> dict[str, Any]:
+    def _options(self, request: RecognitionRequest) -> dict[str, Any]:
         greedy = request.options.beam_size == 1
         return {
             **arguments(request, multilingual=self._model.is_multilingual, vocabulary=self._model.dims.n_vocab),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gpu_dispatch.worker.speech.engine import Device, Engine
+from gpu_dispatch.worker.speech.engine import Device, SpeechEngine
 from gpu_dispatch.worker.speech.engines import ENGINES, is_installed
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore
 from gpu_dispatch.worker.speech.vad import has_detector
@@ -34,12 +34,12 @@ class EngineInfo:
     remedy: str = ""
 
 
-def available_engines(store: ModelStore, engines: Sequence[Engine] = ENGINES) -> tuple[EngineInfo, ...]:
+def available_engines(store: ModelStore, engines: Sequence[SpeechEngine] = ENGINES) -> tuple[EngineInfo, ...]:
     """Every engine, installed or not, in order of preference. Imports the installed ones: seconds."""
     return tuple(_describe(engine, store) for engine in engines)
 
 
-def _describe(engine: Engine, store: ModelStore) -> EngineInfo:
+def _describe(engine: SpeechEngine, store: ModelStore) -> EngineInfo:
     if not is_installed(engine):
         return EngineInfo(engine.name, False, remedy=engine.remedy)
     version = importlib.metadata.version(engine.name)

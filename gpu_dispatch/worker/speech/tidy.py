@@ -18,7 +18,7 @@ MIN_TIMES = 4
 _LOOP = re.compile(r"(.{1,80}?)\1{3,}", re.DOTALL)
 
 
-def tidy(segments: Iterable[Segment], duration: float, *, repetition: float | None) -> tuple[Segment, ...]:
+def postprocess(segments: Iterable[Segment], duration: float, *, repetition: float | None) -> tuple[Segment, ...]:
     """`segments` numbered from 0, within [0, duration], in order, without loops.
 
     A loop is a phrase said MIN_TIMES or more in a row in a text that compresses better than `repetition`, the

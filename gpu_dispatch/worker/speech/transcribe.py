@@ -11,15 +11,15 @@ from threading import Event
 from typing import Literal, TypeVar
 
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
-from gpu_dispatch.worker.context import Job
-from gpu_dispatch.worker.speech.audio import Pcm, decode
-from gpu_dispatch.worker.speech.blocks import BLOCK_S, Block, plan
-from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Device, Engine, Recognizer, Request
-from gpu_dispatch.worker.speech.engines import ENGINES, Choice, WarmModel, choose
+from gpu_dispatch.worker.context import JobContext
+from gpu_dispatch.worker.speech.audio import Pcm, decode_audio
+from gpu_dispatch.worker.speech.blocks import BLOCK_S, Chunk, plan_chunks
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Device, RecognitionRequest, Recognizer, SpeechEngine
+from gpu_dispatch.worker.speech.engines import ENGINES, EngineChoice, WarmModel, choose_engine
 from gpu_dispatch.worker.speech.languages import UNDETERMINED, whisper_code
 from gpu_dispatch.worker.speech.models import ModelStore
-from gpu_dispatch.worker.speech.tidy import tidy
-from gpu_dispatch.worker.speech.vad import audible, speech
+from gpu_dispatch.worker.speech.tidy import postprocess
+from gpu_dispatch.worker.speech.vad import audible_spans, speech_spans
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import EngineUnavailable, RunCancelled
 
@@ -41,7 +41,7 @@ class Transcriber:
         store: ModelStore,
         ffmpeg: FFmpeg,
         *,
-        engines: Sequence[Engine] = ENGINES,
+        engines: Sequence[SpeechEngine] = ENGINES,
         device: Device | Literal["auto"] = "auto",
         block_s: float = BLOCK_S,
     ) -> None:
@@ -55,15 +55,15 @@ class Transcriber:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
         self._stops: set[Event] = set()
 
-    async def __call__(self, params: TranscribeParams, job: Job) -> Transcript:
+    async def __call__(self, params: TranscribeParams, job: JobContext) -> Transcript:
         """Words are within [0, duration] and in order; a recording without speech has no segments.
 
         Raises ModelUnavailable, EngineUnavailable, LanguageUnsupported, and what `decode` raises.
         """
         progress = _Reporter(job.report)
         progress(0.0, "load")
-        choice = await self._run(choose, params.engine, params.model, self._store, self._engines)
-        pcm = await decode(job.path(params.audio), self._ffmpeg)
+        choice = await self._run(choose_engine, params.engine, params.model, self._store, self._engines)
+        pcm = await decode_audio(job.path(params.audio), self._ffmpeg)
         stop = Event()
         self._stops.add(stop)
         try:
@@ -87,9 +87,11 @@ class Transcriber:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     def _listen(
-        self, params: TranscribeParams, choice: Choice, pcm: Pcm, progress: _Reporter, stop: Event
+        self, params: TranscribeParams, choice: EngineChoice, pcm: Pcm, progress: _Reporter, stop: Event
     ) -> Transcript:
-        blocks = plan(pcm, speech(pcm, lambda: _continue(stop)) if params.vad else audible(pcm), self._block_s)
+        blocks = plan_chunks(
+            pcm, speech_spans(pcm, lambda: _continue(stop)) if params.vad else audible_spans(pcm), self._block_s
+        )
         duration = round(len(pcm) / SAMPLE_RATE, 3)
         language, probability = params.language or UNDETERMINED, 0.0
         segments: tuple[Segment, ...] = ()
@@ -99,8 +101,8 @@ class Transcriber:
             device = self._pick_device(choice.engine)
             recognizer = self._warm.get(choice, self._store, device)
             language, probability = _language(params, recognizer, pcm, blocks[0])
-            reading = _Reading(recognizer, params, language, pcm, duration, progress, stop)
-            segments = tidy(reading.read(blocks), duration, repetition=params.compression_ratio_threshold)
+            reading = _Transcription(recognizer, params, language, pcm, duration, progress, stop)
+            segments = postprocess(reading.read(blocks), duration, repetition=params.compression_ratio_threshold)
         progress(100.0, "transcribe")
         return Transcript(
             language=language,
@@ -112,7 +114,7 @@ class Transcriber:
             device=device,
         )
 
-    def _pick_device(self, engine: Engine) -> Device:
+    def _pick_device(self, engine: SpeechEngine) -> Device:
         offered = engine.devices()
         if self._device == "auto":
             return offered[0]
@@ -122,7 +124,7 @@ class Transcriber:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _Transcription:
     """One recording's way through a loaded model, block by block."""
 
     recognizer: Recognizer
@@ -133,7 +135,7 @@ class _Reading:
     progress: _Reporter
     stop: Event
 
-    def read(self, blocks: Sequence[Block]) -> list[Segment]:
+    def read(self, blocks: Sequence[Chunk]) -> list[Segment]:
         found: list[Segment] = []
         prompt = self.params.initial_prompt
         for block in blocks:
@@ -143,13 +145,13 @@ class _Reading:
             prompt = text[-PROMPT_CHARACTERS:] if self.params.condition_on_previous_text and text else None
         return found
 
-    def _read_block(self, block: Block, prompt: str | None) -> list[Segment]:
+    def _read_block(self, block: Chunk, prompt: str | None) -> list[Segment]:
         def heard(seconds: float) -> None:
             _continue(self.stop)
             self.progress(100.0 * block.moment(seconds) / self.duration, "transcribe")
 
         heard(0.0)
-        request = Request(self.params, self.language, prompt, heard)
+        request = RecognitionRequest(self.params, self.language, prompt, heard)
         return self.recognizer.recognise(block.samples(self.pcm), request)
 
 
@@ -169,7 +171,7 @@ class _Reporter:
             self._report(self._last)
 
 
-def _language(params: TranscribeParams, recognizer: Recognizer, pcm: Pcm, first: Block) -> tuple[str, float]:
+def _language(params: TranscribeParams, recognizer: Recognizer, pcm: Pcm, first: Chunk) -> tuple[str, float]:
     if params.language is not None:
         return whisper_code(params.language, recognizer.languages, model=params.model), 1.0
     spoken = recognizer.detect(first.samples(pcm))

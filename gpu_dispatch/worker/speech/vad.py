@@ -39,13 +39,13 @@ def has_detector() -> bool:
     return all(importlib.util.find_spec(name) for name in ("faster_whisper", "onnxruntime"))
 
 
-def speech(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> tuple[Span, ...]:
+def speech_spans(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> tuple[Span, ...]:
     """Where somebody speaks; without the detector, where anything is to be heard.
 
     `before_piece` is called about once a second of work and may raise to stop it.
     """
     if not has_detector():
-        return audible(pcm)
+        return audible_spans(pcm)
     vad = import_module("faster_whisper.vad", engine="voice detector", remedy="pip install faster-whisper")
     found: list[Span] = []
     for start in range(0, len(pcm), PIECE_S * SAMPLE_RATE):
@@ -55,10 +55,10 @@ def speech(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> tuple[S
         found += [
             Span(start + int(s["start"]), start + int(s["end"])) for s in vad.get_speech_timestamps(piece, options)
         ]
-    return joined(found)
+    return joined_spans(found)
 
 
-def audible(pcm: Pcm) -> tuple[Span, ...]:
+def audible_spans(pcm: Pcm) -> tuple[Span, ...]:
     """Everything but digital silence of MIN_SILENCE_S and more."""
     whole = len(pcm) // FRAME * FRAME
     # min and max in place of abs: -32768 has no positive counterpart, and an hour of absolute values takes 115 MB.
@@ -67,12 +67,12 @@ def audible(pcm: Pcm) -> tuple[Span, ...]:
     rest = pcm[whole:]
     loud = np.append(loud, bool(len(rest)) and bool((rest >= AUDIBLE).any() or (rest <= -AUDIBLE).any()))
     pad = int(PAD_S * SAMPLE_RATE)
-    return joined(
+    return joined_spans(
         Span(max(0, int(i) * FRAME - pad), min(len(pcm), (int(i) + 1) * FRAME + pad)) for i in np.flatnonzero(loud)
     )
 
 
-def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     """`spans`, in order, with those that are nearer than MIN_SILENCE_S (their padding counted in) made one."""
     gap = int((MIN_SILENCE_S - 2 * PAD_S) * SAMPLE_RATE)
     result: list[Span] = []

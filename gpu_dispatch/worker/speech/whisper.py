@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gpu_dispatch.task import Segment, Word
-from gpu_dispatch.worker.speech.engine import Request
+from gpu_dispatch.worker.speech.engine import RecognitionRequest
 
 
-def arguments(request: Request, *, multilingual: bool, vocabulary: int) -> dict[str, Any]:
+def arguments(request: RecognitionRequest, *, multilingual: bool, vocabulary: int) -> dict[str, Any]:
     """The arguments that both engines know by one name, for a model whose tokens are numbered up to `vocabulary`."""
     options = request.options
     return {

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu_dispatch.task import AddAudioParams, Videos
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.containers import AAC, can_copy_video, copy_video_args
 from gpu_dispatch.worker.video.editlist import end_video_at
 from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick, untrusted_input
+from gpu_dispatch.worker.video.ffmpeg import EncodeProgress, FFmpeg, untrusted_input
 from gpu_dispatch.worker.video.output import describe, encode_args, reporter
 from gpu_dispatch.worker.video.picture import decoder_threads
-from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack, probe
+from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack, probe_media
 from gpu_dispatch.worker.video.timeline import Timeline, audio_length, video_timeline
 from manifests.errors import EncodeFailed, InvalidDuration
 
@@ -37,10 +37,10 @@ class ReplaceAudio:
     ffmpeg: FFmpeg
     encoder: Encoder
 
-    async def __call__(self, params: AddAudioParams, job: Job) -> Videos:
+    async def __call__(self, params: AddAudioParams, job: JobContext) -> Videos:
         """Raises MediaUnreadable, NoVideo, NoAudio, EncodeFailed, and InvalidDuration when the offset skips it all."""
-        track = (await probe(self.ffmpeg, job.path(params.video))).require_video()
-        sound = (await probe(self.ffmpeg, job.path(params.audio))).require_audio()
+        track = (await probe_media(self.ffmpeg, job.path(params.video))).require_video()
+        sound = (await probe_media(self.ffmpeg, job.path(params.audio))).require_audio()
         timeline = await video_timeline(self.ffmpeg, job.path(params.video))
         audible = None if params.fit == "video" else await audio_length(self.ffmpeg, job.path(params.audio))
         cut = _cut(params, timeline, audible, sound)
@@ -48,7 +48,7 @@ class ReplaceAudio:
         return Videos((await describe(self.ffmpeg, job, params.output, frames, duration=cut.length),), encoder)
 
     async def _make(
-        self, params: AddAudioParams, job: Job, cut: _Cut, track: VideoTrack, timeline: Timeline
+        self, params: AddAudioParams, job: JobContext, cut: _Cut, track: VideoTrack, timeline: Timeline
     ) -> tuple[int, str]:
         if can_copy_video(track):
             try:
@@ -66,7 +66,9 @@ class ReplaceAudio:
 
         return await self.encoder.encode(attempt)
 
-    async def _run(self, params: AddAudioParams, job: Job, cut: _Cut, track: VideoTrack, video: Sequence[str]) -> Tick:
+    async def _run(
+        self, params: AddAudioParams, job: JobContext, cut: _Cut, track: VideoTrack, video: Sequence[str]
+    ) -> EncodeProgress:
         repeat = ["-stream_loop", "-1"] if cut.loop_video else []
         return await self.ffmpeg.run(
             [

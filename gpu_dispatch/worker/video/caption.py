@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_dispatch.task import CaptionLayout, CaptionParams, Videos
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.containers import audio_args, can_copy_video, copy_video_args
 from gpu_dispatch.worker.video.encoder import FASTSTART, Encoder, EncoderName
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
@@ -19,7 +19,7 @@ from gpu_dispatch.worker.video.fonts import bundled_folder, write_fontconfig
 from gpu_dispatch.worker.video.languages import iso639_2
 from gpu_dispatch.worker.video.output import describe, encode_args, reporter
 from gpu_dispatch.worker.video.picture import decoder_threads
-from gpu_dispatch.worker.video.probe import Media, VideoTrack, probe
+from gpu_dispatch.worker.video.probe import Media, VideoTrack, probe_media
 from manifests.errors import FontMissing
 
 ASS_NAME, SRT_NAME, FONTS_NAME = "sub.ass", "sub.srt", "sub.fonts"
@@ -37,9 +37,9 @@ class BurnOrMux:
     fonts: tuple[Path, ...] | None = None
     """Folders to take fonts from; None: the package's own and the system's."""
 
-    async def __call__(self, params: CaptionParams, job: Job) -> Videos:
+    async def __call__(self, params: CaptionParams, job: JobContext) -> Videos:
         """Raises MediaUnreadable, NoVideo, FontMissing (a character that no font here can draw) or EncodeFailed."""
-        media = await probe(self.ffmpeg, job.path(params.video))
+        media = await probe_media(self.ffmpeg, job.path(params.video))
         track = media.require_video()
         if params.soft_srt is not None:
             frames, encoder = await self._add_track(params, params.soft_srt, job, media, track)
@@ -49,7 +49,9 @@ class BurnOrMux:
             raise ValueError("caption parameters with neither layouts nor soft_srt")
         return Videos((await describe(self.ffmpeg, job, params.output, frames),), encoder)
 
-    async def _burn(self, params: CaptionParams, job: Job, media: Media, track: VideoTrack) -> tuple[int, EncoderName]:
+    async def _burn(
+        self, params: CaptionParams, job: JobContext, media: Media, track: VideoTrack
+    ) -> tuple[int, EncoderName]:
         layout = nearest_layout(params.layouts, track)
         job.path(ASS_NAME).write_text(_without_attachments(layout.ass), encoding="utf-8")
         env = {**os.environ, "FONTCONFIG_FILE": str(write_fontconfig(job.folder, self.fonts).absolute())}
@@ -77,7 +79,7 @@ class BurnOrMux:
         glyphs.check(params.video)
         return frames, encoder
 
-    def _fonts_option(self, job: Job) -> str:
+    def _fonts_option(self, job: JobContext) -> str:
         """libass without fontconfig finds fonts in this folder only; its name in the graph is fixed."""
         if self.fonts is not None:
             return ""
@@ -87,7 +89,7 @@ class BurnOrMux:
         return f":fontsdir={FONTS_NAME}"
 
     async def _add_track(
-        self, params: CaptionParams, srt: str, job: Job, media: Media, track: VideoTrack
+        self, params: CaptionParams, srt: str, job: JobContext, media: Media, track: VideoTrack
     ) -> tuple[int, str]:
         job.path(SRT_NAME).write_text(srt, encoding="utf-8")
         subtitles = ["-protocol_whitelist", "file,pipe", "-f", "srt", "-i", f"file:{job.path(SRT_NAME).absolute()}"]
@@ -123,7 +125,7 @@ def nearest_layout(layouts: Sequence[CaptionLayout], track: VideoTrack) -> Capti
     return min(layouts, key=lambda layout: abs(math.log((layout.width / layout.height) / (width / height))))
 
 
-def _rest(params: CaptionParams, job: Job, media: Media) -> list[str]:
+def _rest(params: CaptionParams, job: JobContext, media: Media) -> list[str]:
     return [*audio_args(media.audio), *FASTSTART, str(job.path(params.output).absolute())]
 
 

@@ -29,7 +29,7 @@ BT709_TAGS: tuple[str, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EncoderChoice:
     """`reason`: why not NVENC; "" when it is."""
 
     name: EncoderName
@@ -42,9 +42,9 @@ class Encoder:
     def __init__(self, ffmpeg: FFmpeg) -> None:
         self._ffmpeg = ffmpeg
         self._lock = asyncio.Lock()
-        self._choice: Choice | None = None
+        self._choice: EncoderChoice | None = None
 
-    async def choose(self) -> Choice:
+    async def choose(self) -> EncoderChoice:
         """NVENC when one frame of it can be encoded on this machine. The answer holds as long as this object."""
         async with self._lock:
             if self._choice is None:
@@ -63,17 +63,17 @@ class Encoder:
                     raise
         return await attempt("libx264"), "libx264"
 
-    async def _try_nvenc(self) -> Choice:
+    async def _try_nvenc(self) -> EncoderChoice:
         source = ["-f", "lavfi", "-i", "color=black:s=256x256:r=24", "-frames:v", "1"]
         codec = video_args("h264_nvenc", VideoEncoding(), fps=24)
         args = ["-loglevel", "level+error", *source, *codec, "-f", "null", "-"]
         try:
             ended = await self._ffmpeg.ask(args, timeout_s=PROBE_TIMEOUT_S)
         except TaskTimedOut:
-            return Choice("libx264", f"a test frame took longer than {PROBE_TIMEOUT_S:.0f} seconds")
+            return EncoderChoice("libx264", f"a test frame took longer than {PROBE_TIMEOUT_S:.0f} seconds")
         if ended.code == 0:
-            return Choice("h264_nvenc")
-        return Choice("libx264", telling_line(ended.stderr) or "a test frame could not be encoded")
+            return EncoderChoice("h264_nvenc")
+        return EncoderChoice("libx264", telling_line(ended.stderr) or "a test frame could not be encoded")
 
 
 def video_args(name: EncoderName, encoding: VideoEncoding, *, fps: float, threads: int = 0) -> list[str]:

@@ -21,7 +21,7 @@ _UNREADABLE = re.compile(
 _DISK_FULL = re.compile(r"No space left on device")
 
 
-def failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropError:
+def ffmpeg_failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropError:
     """The error behind a failed run: MediaUnreadable when `name`, the input, is at fault, else EncodeFailed.
 
     `stderr` was written with `-loglevel level+…`; `doing` completes "ffmpeg failed while …".
@@ -30,7 +30,7 @@ def failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropError:
     if any(_DISK_FULL.search(text) for text in stderr):
         return EncodeFailed("The worker's disk is full.", hint="Give the worker more disk.", where=name, retryable=True)
     if any(_UNREADABLE.search(text) for text in stderr):
-        return unreadable(name, line)
+        return media_unreadable(name, line)
     return EncodeFailed(
         f"ffmpeg failed while {doing}: {line or 'it gave no reason'}.",
         hint="If the media plays elsewhere, convert it to MP4 (H.264, AAC) and drop it again.",
@@ -38,7 +38,7 @@ def failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropError:
     )
 
 
-def unreadable(name: str, line: str = "") -> MediaUnreadable:
+def media_unreadable(name: str, line: str = "") -> MediaUnreadable:
     return MediaUnreadable(
         f"{name} cannot be read as audio or video" + (f": {line}." if line else "."),
         hint="Check that the file plays and is complete; MP4, MOV, MKV, WebM, AVI, TS, MP3, WAV, FLAC and OGG work.",

@@ -10,8 +10,8 @@ from pathlib import Path
 import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
 from gpu_dispatch.worker.file_limit import exceeded
-from gpu_dispatch.worker.video.failure import failure, telling_line
-from gpu_dispatch.worker.video.process import Exit, Feed, LineSplitter, run_process
+from gpu_dispatch.worker.video.failure import ffmpeg_failure, telling_line
+from gpu_dispatch.worker.video.process import Exit, Feed, OutputLineSplitter, run_process
 from manifests.errors import ConfigError, EngineUnavailable
 
 DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,mp3,wav,w64,flac,ogg,aac,aiff,amr,caf"
@@ -52,7 +52,7 @@ def untrusted_input(path: Path, *options: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class EncodeProgress:
     """How far a run is: frames written (0 without video) and seconds of output."""
 
     frames: int
@@ -62,22 +62,22 @@ class Tick:
 class _ProgressReader:
     """Reads `-progress` blocks: key=value lines up to `progress=continue` or `progress=end`."""
 
-    def __init__(self, on_tick: Callable[[Tick], None]) -> None:
+    def __init__(self, on_tick: Callable[[EncodeProgress], None]) -> None:
         self._on_tick = on_tick
-        self.last = Tick(0, 0.0)
+        self.last = EncodeProgress(0, 0.0)
 
     def __call__(self, line: str) -> None:
         key, _, value = line.strip().partition("=")
         value = value.strip()
         if key == "frame" and value.isdigit():
-            self.last = Tick(int(value), self.last.seconds)
+            self.last = EncodeProgress(int(value), self.last.seconds)
         elif key == "out_time_us" and value.isdigit():
-            self.last = Tick(self.last.frames, int(value) / 1_000_000)
+            self.last = EncodeProgress(self.last.frames, int(value) / 1_000_000)
         elif key == "progress":
             self._on_tick(self.last)
 
 
-def _ignore(_: Tick) -> None:
+def _ignore(_: EncodeProgress) -> None:
     return None
 
 
@@ -94,13 +94,13 @@ class FFmpeg:
         *,
         name: str,
         doing: str,
-        on_tick: Callable[[Tick], None] = _ignore,
+        on_tick: Callable[[EncodeProgress], None] = _ignore,
         on_stderr: Callable[[str], None] | None = None,
         feed: Feed | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         largest: int = 0,
-    ) -> Tick:
+    ) -> EncodeProgress:
         """Runs ffmpeg on `args` to its end; returns the last progress.
 
         `name` is the input to blame, `doing` completes "ffmpeg failed while …", `largest` is how many bytes a file that
@@ -112,7 +112,7 @@ class FFmpeg:
         ended = await run_process(
             argv,
             timeout_s=self.timeout_s,
-            on_stdout=LineSplitter(progress),
+            on_stdout=OutputLineSplitter(progress),
             on_stderr=on_stderr,
             feed=feed,
             cwd=cwd,
@@ -120,7 +120,7 @@ class FFmpeg:
             largest=largest,
         )
         if ended.code != 0:
-            raise exceeded(ended.code, largest, name, silent=not telling_line(ended.stderr)) or failure(
+            raise exceeded(ended.code, largest, name, silent=not telling_line(ended.stderr)) or ffmpeg_failure(
                 ended.stderr, name=name, doing=doing
             )
         return progress.last
@@ -131,9 +131,9 @@ class FFmpeg:
         Raises MediaUnreadable, EncodeFailed, TaskTimedOut, and what `on_line` raises.
         """
         argv = [self.path, *QUIET, *args, "pipe:1"]
-        ended = await run_process(argv, timeout_s=self.timeout_s, on_stdout=LineSplitter(on_line))
+        ended = await run_process(argv, timeout_s=self.timeout_s, on_stdout=OutputLineSplitter(on_line))
         if ended.code != 0:
-            raise failure(ended.stderr, name=name, doing="decoding")
+            raise ffmpeg_failure(ended.stderr, name=name, doing="decoding")
 
     async def ask(
         self,
@@ -148,5 +148,5 @@ class FFmpeg:
         `on_output` is given standard output, `on_line` standard error, a line at a time.
         """
         argv = [self.path, "-nostdin", "-hide_banner", *args]
-        stdout = LineSplitter(on_output or (lambda _: None))
+        stdout = OutputLineSplitter(on_output or (lambda _: None))
         return await run_process(argv, timeout_s=timeout_s, on_stdout=stdout, on_stderr=on_line)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpu_dispatch.task import Clip, Img2VidParams, Progress, VideoFile, Videos
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import BT709_TAGS, FASTSTART, Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from gpu_dispatch.worker.video.image import load_rgb
-from gpu_dispatch.worker.video.warp import Zoom, source_size, warp
+from gpu_dispatch.worker.video.warp import Zoom, source_size, zoom_frames
 from manifests.error_groups import task_group
 from manifests.errors import EncodeFailed
 
@@ -31,14 +31,14 @@ def usable_cores() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class KenBurns:
+class ImagesToVideo:
     """Warps and encodes up to `parallel` clips at once, by default one a core."""
 
     ffmpeg: FFmpeg
     encoder: Encoder
     parallel: int = 0
 
-    async def __call__(self, params: Img2VidParams, job: Job) -> Videos:
+    async def __call__(self, params: Img2VidParams, job: JobContext) -> Videos:
         """Every clip has exactly the frames it asks for. Raises ImageUnreadable, ImageTooLarge or EncodeFailed; the
         first clip that fails ends the others."""
         at_once = min(self.parallel or usable_cores(), MAX_PARALLEL, len(params.clips))
@@ -58,7 +58,7 @@ class KenBurns:
         self,
         clip: Clip,
         params: Img2VidParams,
-        job: Job,
+        job: JobContext,
         gate: asyncio.Semaphore,
         threads: int,
         count: Callable[[int], None],
@@ -91,7 +91,7 @@ def _feeder(image: Path, clip: Clip, params: Img2VidParams, count: Callable[[int
     def feed(pipe: BinaryIO) -> None:
         zoom = Zoom(params.zoom_from, params.zoom_to, clip.frames)
         # Nobody here holds on to the picture: `warp` lets it go once it has its planes.
-        frames = warp(
+        frames = zoom_frames(
             load_rgb(image, enough=source_size(params.width, params.height)), params.width, params.height, zoom
         )
         for index, frame in enumerate(frames, 1):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpu_dispatch.task import Progress, VideoFile
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import EncoderName, video_args
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg, Tick
+from gpu_dispatch.worker.video.ffmpeg import EncodeProgress, FFmpeg
 from gpu_dispatch.worker.video.picture import frame_threads, keep_times, normalising_filters
-from gpu_dispatch.worker.video.probe import VideoTrack, probe
+from gpu_dispatch.worker.video.probe import VideoTrack, probe_media
 from manifests.options import VideoEncoding
 
 
@@ -20,20 +20,22 @@ def encode_args(track: VideoTrack, encoder: EncoderName, encoding: VideoEncoding
     return ["-vf", ",".join(chain), *codec, *keep_times(track)]
 
 
-def reporter(job: Job, seconds: float) -> Callable[[Tick], None]:
+def reporter(job: JobContext, seconds: float) -> Callable[[EncodeProgress], None]:
     """Reports how far ffmpeg is on its way to `seconds` of output; of an unknown length it reports nothing."""
 
-    def report(tick: Tick) -> None:
+    def report(tick: EncodeProgress) -> None:
         if seconds > 0:
             job.report(Progress(min(100.0, 100.0 * tick.seconds / seconds), "encode"))
 
     return report
 
 
-async def describe(ffmpeg: FFmpeg, job: Job, name: str, frames: int, *, duration: float | None = None) -> VideoFile:
+async def describe(
+    ffmpeg: FFmpeg, job: JobContext, name: str, frames: int, *, duration: float | None = None
+) -> VideoFile:
     """The video `name` that was left in the job's folder; `duration` where it is known better than by its container."""
     path = job.path(name)
-    made = await probe(ffmpeg, path)
+    made = await probe_media(ffmpeg, path)
     shape = made.require_video()
     length = made.duration if duration is None else duration
     return VideoFile(name, path.stat().st_size, length, shape.width, shape.height, frames)

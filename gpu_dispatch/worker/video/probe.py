@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from gpu_dispatch.worker.video.failure import telling_line, unreadable
+from gpu_dispatch.worker.video.failure import media_unreadable, telling_line
 from gpu_dispatch.worker.video.ffmpeg import MAX_FRAME_PIXELS, FFmpeg, untrusted_input
 from manifests.errors import InputTooLarge, NoAudio, NoVideo
 
@@ -113,7 +113,7 @@ class Media:
         return self.audio
 
 
-async def probe(ffmpeg: FFmpeg, path: Path) -> Media:
+async def probe_media(ffmpeg: FFmpeg, path: Path) -> Media:
     """What `path` holds. Raises MediaUnreadable when ffmpeg makes nothing of it."""
     report: list[str] = []
 
@@ -127,7 +127,7 @@ async def probe(ffmpeg: FFmpeg, path: Path) -> Media:
     )
     media = parse_report(report, path.name)
     if media is None or not (media.video or media.audio):
-        raise unreadable(path.name, _OWN_NAME.sub("", telling_line(answer.stderr)))
+        raise media_unreadable(path.name, _OWN_NAME.sub("", telling_line(answer.stderr)))
     return media
 
 

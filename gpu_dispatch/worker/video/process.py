@@ -30,7 +30,7 @@ class Exit:
     """The last lines only."""
 
 
-class LineSplitter:
+class OutputLineSplitter:
     """Bytes in chunks to lines of text; an endless line is cut, not kept."""
 
     def __init__(self, sink: Callable[[str], None]) -> None:
@@ -77,7 +77,7 @@ async def run_process(
         if on_stderr:
             on_stderr(line)
 
-    stderr = LineSplitter(keep)
+    stderr = OutputLineSplitter(keep)
     tasks: list[asyncio.Future[None]] = [
         asyncio.ensure_future(_drain(process.stdout, on_stdout)),
         asyncio.ensure_future(_drain(process.stderr, stderr)),

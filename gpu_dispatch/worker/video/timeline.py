@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_dispatch.worker.video.failure import unreadable
+from gpu_dispatch.worker.video.failure import media_unreadable
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
 from manifests.errors import InputTooLarge
 
@@ -36,7 +36,7 @@ async def video_timeline(ffmpeg: FFmpeg, path: Path) -> Timeline:
         on_line=reader,
     )
     if not reader.starts or reader.end <= 0:
-        raise unreadable(path.name, "its video track is empty")
+        raise media_unreadable(path.name, "its video track is empty")
     return Timeline(tuple(sorted(reader.starts)), reader.end)
 
 

@@ -48,7 +48,7 @@ class Zoom:
         return self.start + (self.end - self.start) * frame / max(1, self.frames - 1)
 
 
-def warp(picture: Rgb, width: int, height: int, zoom: Zoom) -> Iterator[Plane]:
+def zoom_frames(picture: Rgb, width: int, height: int, zoom: Zoom) -> Iterator[Plane]:
     """The clip's frames, each (height * 3/2, width): Y, Cb and Cr one after the other, yuv420p. Width and height even.
 
     The picture covers the frame; what stands over is cut evenly. One buffer is used again for every frame.
@@ -109,7 +109,7 @@ class _Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _SourceImage:
     """A plane at its source size, padded, with the output's size and both axes."""
 
     pixels: Plane
@@ -134,7 +134,7 @@ class _Source:
         return cast(Plane, looked_up[lead_y : lead_y + self.height, lead_x : lead_x + self.width])
 
 
-def _planes(picture: Rgb, width: int, height: int) -> tuple[_Source, _Source, _Source]:
+def _planes(picture: Rgb, width: int, height: int) -> tuple[_SourceImage, _SourceImage, _SourceImage]:
     luma, cb, cr = cv2.split(cv2.transform(_resized(picture, *source_size(width, height)), _BT709))
     return (
         _source(cast(Plane, luma), width, height, chroma=False),
@@ -143,7 +143,7 @@ def _planes(picture: Rgb, width: int, height: int) -> tuple[_Source, _Source, _S
     )
 
 
-def _source(pixels: Plane, width: int, height: int, *, chroma: bool) -> _Source:
+def _source(pixels: Plane, width: int, height: int, *, chroma: bool) -> _SourceImage:
     """H.264's chroma samples lie on every second luma column, and between every two luma rows."""
     step = 2 if chroma else 1
     rows, columns = pixels.shape
@@ -151,7 +151,7 @@ def _source(pixels: Plane, width: int, height: int, *, chroma: bool) -> _Source:
     padded = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_REPLICATE)
     x = _Axis(width, step, 0.0, columns / width, border)
     y = _Axis(height, step, 0.5 if chroma else 0.0, rows / height, border)
-    return _Source(cast(Plane, padded), width // step, height // step, x, y)
+    return _SourceImage(cast(Plane, padded), width // step, height // step, x, y)
 
 
 def _halved(pixels: Plane) -> Plane:

@@ -15,10 +15,10 @@ from yarl import URL
 
 from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.amqp_troubles import CLOSED, told
-from listener.sources.brokers.consuming import MOST, Batch, Session
+from listener.sources.brokers.amqp_troubles import CLOSED, amqp_error
+from listener.sources.brokers.consuming import MOST, BrokerSession, MessageBatch
 from listener.sources.brokers.mailbox import Mailbox
-from listener.sources.brokers.troubles import unavailable
+from listener.sources.brokers.troubles import broker_unavailable
 from manifests.errors import ConfigError
 
 _CONNECT_S = 10.0
@@ -59,11 +59,11 @@ class AmqpBroker:
         )
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Session, None]:
+    async def session(self) -> AsyncGenerator[BrokerSession, None]:
         mailbox: Mailbox[DeliveredMessage] = Mailbox()
         connection = await self._connect()
         try:
-            with told(self.place):
+            with amqp_error(self.place):
                 async with asyncio.timeout(_CONNECT_S):
                     await self._declare(connection)
                     channel = await self._consume(connection, mailbox)
@@ -79,7 +79,7 @@ class AmqpBroker:
         if secrets.user:
             url = url.with_user(secrets.user).with_password(secrets.password)
         context = await asyncio.to_thread(client_context, self._settings.tls) if url.scheme == "amqps" else None
-        with told(self.place):
+        with amqp_error(self.place):
             async with asyncio.timeout(_CONNECT_S):
                 return await aiormq.connect(url, context=context)
 
@@ -101,7 +101,7 @@ class AmqpBroker:
             error = None if end.cancelled() else end.exception()
             # One that fell silent is given up by a cancellation inside the client.
             said = error if error and "CancelledError" not in str(error) else CLOSED
-            mailbox.lose(unavailable(self.place, said))
+            mailbox.lose(broker_unavailable(self.place, said))
 
         async def arrived(message: DeliveredMessage) -> None:
             # A task each, started in order; none waits, so delivery tags stay in order.
@@ -109,7 +109,7 @@ class AmqpBroker:
 
         channel.closing.add_done_callback(closed)  # pyright: ignore[reportUnknownMemberType]
         channel.on_consumer_cancel_callbacks.add(
-            lambda _: mailbox.lose(unavailable(self.place, "the queue was deleted"))
+            lambda _: mailbox.lose(broker_unavailable(self.place, "the queue was deleted"))
         )
         await channel.basic_qos(prefetch_count=MOST)
         await channel.basic_consume(self._settings.queue, arrived)
@@ -133,12 +133,12 @@ class _AmqpSession:
         self._channel = channel
         self._mailbox = mailbox
 
-    async def collect(self) -> Batch:
+    async def collect(self) -> MessageBatch:
         messages = await self._mailbox.take(MOST, linger_s=_LINGER_S)
         last = messages[-1].delivery_tag
-        return Batch([message.body for message in messages], lambda: self._acknowledge(last))
+        return MessageBatch([message.body for message in messages], lambda: self._acknowledge(last))
 
     async def _acknowledge(self, last: int | None) -> None:
-        with told(self._place):
+        with amqp_error(self._place):
             async with asyncio.timeout(_ANSWER_S):
                 await self._channel.basic_ack(last or 0, multiple=True)

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from aiormq import exceptions
 
-from listener.sources.brokers.troubles import broken, denied, unavailable
+from listener.sources.brokers.troubles import broker_broken, broker_denied, broker_unavailable
 from manifests.errors import SourceDenied
 
 CLOSED = "the connection closed"
 
 
 @contextmanager
-def told(place: str) -> Generator[None, None, None]:
+def amqp_error(place: str) -> Generator[None, None, None]:
     """The client's errors as ours."""
     try:
         yield
@@ -33,20 +33,20 @@ def told(place: str) -> Generator[None, None, None]:
         exceptions.ChannelAccessRefused,
         exceptions.ChannelLockedResource,
     ) as e:
-        raise denied(place, e) from e
+        raise broker_denied(place, e) from e
     except exceptions.InvalidFrameError as e:
         # The client keeps to itself what the broker said when it closed the connection instead of opening the host.
         if "Connection.Close" not in str(e):
-            raise broken(place, e) from e
+            raise broker_broken(place, e) from e
         hint = "Check the virtual host in `url`, and that the user may use it."
-        raise denied(place, "the virtual host cannot be opened", hint) from e
+        raise broker_denied(place, "the virtual host cannot be opened", hint) from e
     except asyncio.CancelledError as e:
         # When the connection closes, the client ends so whoever waits for an answer.
         if (task := asyncio.current_task()) and task.cancelling():
             raise
-        raise unavailable(place, CLOSED) from e
+        raise broker_unavailable(place, CLOSED) from e
     except RuntimeError as e:
         # Its word for a connection that closed between two requests; with the address of an object.
-        raise unavailable(place, CLOSED) from e
+        raise broker_unavailable(place, CLOSED) from e
     except (exceptions.AMQPError, EOFError, OSError, TimeoutError) as e:
-        raise broken(place, e) from e
+        raise broker_broken(place, e) from e

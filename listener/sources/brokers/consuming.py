@@ -13,7 +13,8 @@ from typing import Protocol
 import structlog
 
 from gpu_dispatch.net.retries import BROKER, BROKER_REFUSED, Failure, Retries, is_known
-from listener.decoding.messages import Channel, decode
+from listener.decoding.messages import decode_message
+from listener.decoding.outcome import MessageChannel
 from listener.events import ObjectEvent
 from listener.sources.base import Condition, Inbox
 from listener.sources.delivery import deliver
@@ -27,7 +28,7 @@ _LAST_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class MessageBatch:
     """Messages as they came, at most MOST; empty when a while went by without any.
 
     `acknowledge` lets the broker forget them. Until it was called, the broker gives them again after a while, to
@@ -38,10 +39,10 @@ class Batch:
     acknowledge: Callable[[], Awaitable[None]]
 
 
-class Session(Protocol):
+class BrokerSession(Protocol):
     """One connection to a broker, set up to receive."""
 
-    async def collect(self) -> Batch:
+    async def collect(self) -> MessageBatch:
         """Raises GpuDropError once the connection is of no more use, some 15 s after it ceased to be at the latest."""
         ...
 
@@ -59,7 +60,7 @@ class Broker(Protocol):
         """See EventSource.exclusive."""
         ...
 
-    def session(self) -> AbstractAsyncContextManager[Session]:
+    def session(self) -> AbstractAsyncContextManager[BrokerSession]:
         """Connects, within a deadline, and sets up what this side owns: consumer, queue, subscription.
 
         Raises GpuDropError.
@@ -89,7 +90,7 @@ class BrokerSource:
         def lost(failure: Failure) -> None:
             _heed_cancel()
             error = failure.known
-            inbox.report(self._name, Condition.trouble(error))
+            inbox.report(self._name, Condition.problem(error))
             told = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
             tell = log.warning if error.retryable else log.error
             tell("broker_lost", source=self._name, retry_s=round(failure.wait_s, 2), **told)
@@ -110,7 +111,7 @@ class BrokerSource:
                 _heed_cancel()
                 served()
 
-    async def _take(self, batch: Batch, inbox: Inbox) -> None:
+    async def _take(self, batch: MessageBatch, inbox: Inbox) -> None:
         if not batch.bodies:
             return
         await deliver(inbox, self._read(batch.bodies, inbox), source=self._name)
@@ -121,7 +122,7 @@ class BrokerSource:
         events: list[ObjectEvent] = []
         ignored: Counter[str] = Counter()
         for body in bodies:
-            decoded = decode(body, Channel.BROKER, source=self._name)
+            decoded = decode_message(body, MessageChannel.BROKER, source=self._name)
             events += decoded.events
             for item in decoded.ignored:
                 ignored[item.reason] += 1

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
+from listener.sources.brokers.consuming import MOST, BrokerSession, MessageBatch, nothing
 from listener.sources.brokers.kafka_settings import KafkaSettings, configuration
-from listener.sources.brokers.kafka_troubles import SHARED_OUT_ANEW, as_ours, worst
-from listener.sources.brokers.troubles import unavailable
+from listener.sources.brokers.kafka_troubles import SHARED_OUT_ANEW, kafka_error, worst_error
+from listener.sources.brokers.troubles import broker_unavailable
 from manifests.errors import ConfigError, GpuDropError
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class KafkaBroker:
         return f"the Kafka topic {self._settings.topic!r} on {', '.join(self._settings.servers)}"
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Session, None]:
+    async def session(self) -> AsyncGenerator[BrokerSession, None]:
         told: list[KafkaError] = []
         try:
             consumer = Consumer(configuration(self._settings, told.append))
@@ -69,15 +69,15 @@ class _KafkaSession:
         if errors:
             raise self._worst(errors) or self._as_ours(errors[-1])
 
-    async def collect(self) -> Batch:
+    async def collect(self) -> MessageBatch:
         messages = await self._call(self._poll, _ANSWER_S)
         told, self._told[:] = list(self._told), []
         if error := self._worst([*told, *(error for message in messages if (error := message.error()))]):
             raise error
         messages = [message for message in messages if not message.error()]
         if not messages:
-            return Batch((), nothing)
-        return Batch([message.value() or b"" for message in messages], lambda: self._acknowledge(messages))
+            return MessageBatch((), nothing)
+        return MessageBatch([message.value() or b"" for message in messages], lambda: self._acknowledge(messages))
 
     async def close(self) -> None:
         """Leaves the group, so that another listener need not wait for the end of this one's membership."""
@@ -126,13 +126,13 @@ class _KafkaSession:
         except KafkaException as e:
             raise self._as_ours(_error(e)) from e
         except TimeoutError as e:
-            raise unavailable(self._place, "no answer in time") from e
+            raise broker_unavailable(self._place, "no answer in time") from e
 
     def _worst(self, errors: list[KafkaError]) -> GpuDropError | None:
-        return worst(errors, place=self._place, topic=self._topic)
+        return worst_error(errors, place=self._place, topic=self._topic)
 
     def _as_ours(self, error: KafkaError) -> GpuDropError:
-        return as_ours(error, place=self._place, topic=self._topic)
+        return kafka_error(error, place=self._place, topic=self._topic)
 
 
 def _error(exception: KafkaException) -> KafkaError:

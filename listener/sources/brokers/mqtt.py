@@ -13,9 +13,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.consuming import MOST, Batch, Session
-from listener.sources.brokers.mqtt_wire import Wire
-from listener.sources.brokers.troubles import broken, unavailable
+from listener.sources.brokers.consuming import MOST, BrokerSession, MessageBatch
+from listener.sources.brokers.mqtt_wire import MqttConnection
+from listener.sources.brokers.troubles import broker_broken, broker_unavailable
 from manifests.errors import ConfigError
 
 _CLOSE_S = 3.0
@@ -51,15 +51,15 @@ class MqttBroker:
         return f"the MQTT topic {self._settings.topic!r} on {self._host}:{self._port}"
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Session, None]:
+    async def session(self) -> AsyncGenerator[BrokerSession, None]:
         """A new client each time: nothing of an earlier connection, like unsent acknowledgements, outlives it."""
         client = await self._client()
-        wire = Wire(self.place, client)
+        wire = MqttConnection(self.place, client)
         try:
             try:
                 await asyncio.to_thread(client.connect, self._host, self._port, _KEEPALIVE_S)
             except (OSError, ValueError) as e:
-                raise broken(self.place, e) from e
+                raise broker_broken(self.place, e) from e
             client.loop_start()
             await wire.within(wire.connected)
             self._subscribe(client)
@@ -95,14 +95,14 @@ class MqttBroker:
 
 
 class _MqttSession:
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: MqttConnection) -> None:
         self._wire = wire
 
-    async def collect(self) -> Batch:
+    async def collect(self) -> MessageBatch:
         messages = await self._wire.mailbox.take(MOST)
-        return Batch([bytes(message.payload) for message in messages], lambda: self._acknowledge(messages))
+        return MessageBatch([bytes(message.payload) for message in messages], lambda: self._acknowledge(messages))
 
     async def _acknowledge(self, messages: list[MQTTMessage]) -> None:
         for message in messages:
             if self._wire.client.ack(message.mid, message.qos) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise unavailable(self._wire.place, "it could not be told what has arrived")
+                raise broker_unavailable(self._wire.place, "it could not be told what has arrived")

@@ -12,7 +12,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from listener.sources.brokers.mailbox import Mailbox
-from listener.sources.brokers.troubles import denied, of_tls, unavailable
+from listener.sources.brokers.troubles import broker_denied, broker_tls_error, broker_unavailable
 from manifests.errors import GpuDropError
 
 _ANSWER_S = 10.0
@@ -20,7 +20,7 @@ _REFUSALS = frozenset({132, 133, 134, 135})
 """MQTT's reason codes of a broker that somebody must talk to: protocol, client id, login, permission."""
 
 
-class Wire:
+class MqttConnection:
     """One connection's. `connected` and `subscribed` are settled by the broker's answers, or by the loss of both."""
 
     def __init__(self, place: str, client: Client) -> None:
@@ -42,20 +42,20 @@ class Wire:
             async with asyncio.timeout(_ANSWER_S):
                 await told
         except TimeoutError as e:
-            raise unavailable(self.place, "no answer in time") from e
+            raise broker_unavailable(self.place, "no answer in time") from e
 
     def _on_connect(self, _c: Client, _d: object, _f: ConnectFlags, code: ReasonCode, _p: Properties | None) -> None:
         refused = self._refusal(code) if code.is_failure else None
         self._tell(_settle, self.connected, refused)
 
     def _on_subscribe(self, _c: Client, _d: object, _m: int, codes: list[ReasonCode], _p: Properties | None) -> None:
-        refused = denied(self.place, "the subscription was refused") if codes[0].is_failure else None
+        refused = broker_denied(self.place, "the subscription was refused") if codes[0].is_failure else None
         self._tell(_settle, self.subscribed, refused)
 
     def _on_disconnect(
         self, _c: Client, _d: object, _f: DisconnectFlags, code: ReasonCode, _p: Properties | None
     ) -> None:
-        lost = of_tls(self.place, self._said) or unavailable(self.place, self._said or code)
+        lost = broker_tls_error(self.place, self._said) or broker_unavailable(self.place, self._said or code)
         for told in (self.connected, self.subscribed):
             self._tell(_settle, told, lost)
         self._tell(self.mailbox.lose, lost)
@@ -66,7 +66,7 @@ class Wire:
             self._said = said
 
     def _refusal(self, code: ReasonCode) -> GpuDropError:
-        return denied(self.place, code) if code.value in _REFUSALS else unavailable(self.place, code)
+        return broker_denied(self.place, code) if code.value in _REFUSALS else broker_unavailable(self.place, code)
 
     def _tell(self, told: Callable[..., None], *arguments: object) -> None:
         # The loop is gone when the program ends before the client's thread.

@@ -18,8 +18,8 @@ from nats.js.errors import NotFoundError, ServiceUnavailableError
 
 from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
-from listener.sources.brokers.nats_troubles import NatsTroubles, check_consumer
+from listener.sources.brokers.consuming import MOST, BrokerSession, MessageBatch, nothing
+from listener.sources.brokers.nats_troubles import NatsErrors, check_consumer
 from manifests.errors import SourceDenied
 
 _CONNECT_S = 10.0
@@ -60,19 +60,19 @@ class NatsBroker:
         return f"the NATS stream {self._settings.stream!r} on {hosts}"
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Session, None]:
-        troubles = NatsTroubles(self.place)
+    async def session(self) -> AsyncGenerator[BrokerSession, None]:
+        nats_errors = NatsErrors(self.place)
         # Before there is a client: one that was never told to connect cannot be closed.
         tls = await self._tls()
         client = Client()
         try:
-            with troubles.told():
+            with nats_errors.told():
                 async with asyncio.timeout(_CONNECT_S):
-                    await self._connect(client, troubles, tls)
+                    await self._connect(client, nats_errors, tls)
                 stream = client.jetstream(timeout=_ANSWER_S)  # pyright: ignore[reportUnknownMemberType]
                 await self._consumer(stream)
                 pull = await stream.pull_subscribe_bind(self._settings.durable, self._settings.stream)
-            yield _NatsSession(client, pull, troubles)
+            yield _NatsSession(client, pull, nats_errors)
         finally:
             with suppress(errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
@@ -83,11 +83,11 @@ class NatsBroker:
         given = settings.tls.given or any(url.startswith("tls:") for url in settings.servers)
         return await asyncio.to_thread(client_context, settings.tls) if given else None
 
-    async def _connect(self, client: Client, troubles: NatsTroubles, tls: ssl.SSLContext | None) -> None:
+    async def _connect(self, client: Client, nats_errors: NatsErrors, tls: ssl.SSLContext | None) -> None:
         settings = self._settings
         await client.connect(
             list(settings.servers),
-            error_cb=troubles.hear,
+            error_cb=nats_errors.hear,
             name="gpudrop",
             # Every server is tried twice and the first error told: reconnecting is decided by whoever reports it.
             allow_reconnect=False,
@@ -130,13 +130,13 @@ class NatsBroker:
 
 
 class _NatsSession:
-    def __init__(self, client: Client, pull: JetStreamContext.PullSubscription, troubles: NatsTroubles) -> None:
+    def __init__(self, client: Client, pull: JetStreamContext.PullSubscription, nats_errors: NatsErrors) -> None:
         self._client = client
         self._pull = pull
-        self._troubles = troubles
+        self._nats_errors = nats_errors
 
-    async def collect(self) -> Batch:
-        with self._troubles.told():
+    async def collect(self) -> MessageBatch:
+        with self._nats_errors.told():
             try:
                 messages = await self._pull.fetch(1, timeout=_IDLE_S)
             except (TimeoutError, ServiceUnavailableError):
@@ -144,13 +144,13 @@ class _NatsSession:
                 # nobody served JetStream, and may answer at once: asking for it tells which.
                 await self._pull.consumer_info()
                 await asyncio.sleep(_LINGER_S)
-                return Batch((), nothing)
+                return MessageBatch((), nothing)
             with suppress(TimeoutError):
                 messages += await self._pull.fetch(MOST - 1, timeout=_LINGER_S)
-            return Batch([message.data for message in messages], lambda: self._acknowledge(messages))
+            return MessageBatch([message.data for message in messages], lambda: self._acknowledge(messages))
 
     async def _acknowledge(self, messages: list[Msg]) -> None:
-        with self._troubles.told():
+        with self._nats_errors.told():
             for message in messages:
                 await message.ack()
             await self._client.flush(timeout=int(_ANSWER_S))

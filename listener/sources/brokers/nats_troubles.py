@@ -9,14 +9,14 @@ from nats import errors
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError, ServiceUnavailableError
 
-from listener.sources.brokers.troubles import broken, denied
+from listener.sources.brokers.troubles import broker_broken, broker_denied
 from manifests.errors import SourceDenied
 
 _LOGIN_HINT = "Check GPUDROP_<NAME>_USER and GPUDROP_<NAME>_PASSWORD, or GPUDROP_<NAME>_TOKEN, and its permissions."
 _REFUSALS = ("authorization", "authentication", "permissions violation", "account")
 
 
-class NatsTroubles:
+class NatsErrors:
     """One connection's. A request that is not permitted is refused beside it, and then merely goes unanswered."""
 
     def __init__(self, place: str) -> None:
@@ -37,14 +37,18 @@ class NatsTroubles:
         try:
             yield
         except NotFoundError as e:
-            raise denied(place, e.description, "The stream or its consumer was removed: create the stream.") from e
+            raise broker_denied(
+                place, e.description, "The stream or its consumer was removed: create the stream."
+            ) from e
         except (ServiceUnavailableError, errors.NoRespondersError) as e:
-            raise denied(place, "no JetStream answers", "Start the server with JetStream, for this account.") from e
+            raise broker_denied(
+                place, "no JetStream answers", "Start the server with JetStream, for this account."
+            ) from e
         except (errors.Error, OSError, TimeoutError) as e:
             if self._refused or _is_refusal(e):
-                raise denied(place, self._refused or e, _LOGIN_HINT) from e
+                raise broker_denied(place, self._refused or e, _LOGIN_HINT) from e
             # That no server is left says nothing: what became of the last one does.
-            raise broken(place, self._heard or e if isinstance(e, errors.NoServersError) else e) from e
+            raise broker_broken(place, self._heard or e if isinstance(e, errors.NoServersError) else e) from e
 
 
 def _is_refusal(error: Exception) -> bool:

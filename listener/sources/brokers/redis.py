@@ -24,8 +24,8 @@ from redis.exceptions import RedisError
 
 from gpu_dispatch.net.tls import TlsFiles, client_context
 from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.consuming import MOST, Batch, Session, nothing
-from listener.sources.brokers.redis_errors import translate
+from listener.sources.brokers.consuming import MOST, BrokerSession, MessageBatch, nothing
+from listener.sources.brokers.redis_errors import redis_error
 from manifests.errors import ConfigError
 
 _CONNECT_S = 5.0
@@ -64,7 +64,7 @@ class RedisBroker:
         return f"the Redis list {self._settings.key!r} on {parts.hostname}:{parts.port or 6379}"
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[Session, None]:
+    async def session(self) -> AsyncGenerator[BrokerSession, None]:
         client = await _client(self._settings)
         try:
             session = _RedisSession(self.place, client, self._settings)
@@ -86,12 +86,12 @@ class _RedisSession:
         self._left_behind: Sequence[bytes] = ()
         self._waiting = 0
 
-    async def collect(self) -> Batch:
+    async def collect(self) -> MessageBatch:
         async with self._answered():
             if items := self._left_behind or await self._take():
-                return Batch(items, lambda: self.settle(items))
+                return MessageBatch(items, lambda: self.settle(items))
         await self.settle(())
-        return Batch((), nothing)
+        return MessageBatch((), nothing)
 
     async def settle(self, done: Sequence[bytes]) -> None:
         """Removes items that were dealt with, and looks for what else there is to do.
@@ -126,7 +126,7 @@ class _RedisSession:
             async with asyncio.timeout(self._settings.idle_s + self._settings.slack_s):
                 yield
         except (RedisError, OSError) as e:
-            raise translate(e, self._place) from e
+            raise redis_error(e, self._place) from e
 
 
 async def _answers(pipeline: Any) -> list[Any]:

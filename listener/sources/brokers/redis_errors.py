@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis import exceptions as vendor
 
-from listener.sources.brokers.troubles import of_tls
+from listener.sources.brokers.troubles import broker_tls_error
 from manifests.errors import GpuDropError, ServerMisbehaves, SourceDenied, SourceUnavailable
 
 _MAX_SAID = 200
@@ -32,14 +32,14 @@ _REFUSALS: dict[str, tuple[str, str]] = {
 _LATER = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY ", "UNBLOCKED")
 
 
-def translate(error: Exception, place: str) -> GpuDropError:
+def redis_error(error: Exception, place: str) -> GpuDropError:
     """SourceUnavailable passes by itself; for the others somebody has to act. `place` is the list, for messages."""
     head = f"Could not take events from {place}: "
     said = str(error)
     if isinstance(error, vendor.AuthenticationError | vendor.AuthorizationError):
         reason, hint = _REFUSALS["WRONGPASS"]
         return SourceDenied(f"{head}{reason}.", hint=hint)
-    if denied := of_tls(place, said):
+    if denied := broker_tls_error(place, said):
         return denied
     if isinstance(error, vendor.BusyLoadingError | vendor.ReadOnlyError | vendor.ClusterError):
         return SourceUnavailable(f"{head}{said[:_MAX_SAID]}.", hint="It is tried again.")

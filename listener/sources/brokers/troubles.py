@@ -13,11 +13,11 @@ _ALERT = re.compile(r"alert[ _]handshake[ _]failure", re.IGNORECASE)
 """Said by a broker of itself; any other broken handshake may be a broker that is just starting."""
 
 
-def denied(place: str, said: object, hint: str = LOGIN_HINT) -> SourceDenied:
+def broker_denied(place: str, said: object, hint: str = LOGIN_HINT) -> SourceDenied:
     return SourceDenied(f"{place} does not let us in: {_plain(said)}.", hint=hint)
 
 
-def unavailable(place: str, said: object) -> SourceUnavailable:
+def broker_unavailable(place: str, said: object) -> SourceUnavailable:
     # One that wants TLS, or a certificate, may just hang up.
     return SourceUnavailable(
         f"{place} is out of reach: {_plain(said)}.",
@@ -26,13 +26,13 @@ def unavailable(place: str, said: object) -> SourceUnavailable:
     )
 
 
-def broken(place: str, error: BaseException) -> GpuDropError:
+def broker_broken(place: str, error: BaseException) -> GpuDropError:
     """For what breaks a connection or keeps it from being made. A certificate does not become better by waiting."""
     said = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
-    return of_tls(place, said) or unavailable(place, said)
+    return broker_tls_error(place, said) or broker_unavailable(place, said)
 
 
-def of_tls(place: str, said: str) -> SourceDenied | None:
+def broker_tls_error(place: str, said: str) -> SourceDenied | None:
     """What was said about TLS by OpenSSL, whose words every client passes on; None when it is about something else."""
     failure = tls_failure(said, ca_setting="`tls.ca_file`", key_setting="`tls.cert_file` and `tls.key_file`")
     if failure is None or (not failure.lasting and not _ALERT.search(said)):

@@ -13,7 +13,7 @@ GROWING_SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class FileStamp:
     """Size in bytes and modification time in nanoseconds: what changes while a file is written."""
 
     size: int
@@ -22,12 +22,12 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    stamp: Stamp
+    stamp: FileStamp
     since: float
     settle_s: float
 
 
-class Settling:
+class FileStability:
     """Keys on their way. Times are seconds of one steady clock, given by the caller."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Settling:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def seen(self, key: str, stamp: Stamp, now: float) -> None:
+    def seen(self, key: str, stamp: FileStamp, now: float) -> None:
         before = self._watched.get(key)
         if before is not None and before.stamp == stamp:
             return
@@ -50,7 +50,7 @@ class Settling:
         """Keys to look at again: each as it is now goes into `finished`."""
         return [key for key, w in self._watched.items() if now - w.since >= w.settle_s]
 
-    def finished(self, looks: Mapping[str, Stamp | None], now: float) -> list[str]:
+    def finished(self, looks: Mapping[str, FileStamp | None], now: float) -> list[str]:
         """Of the due keys those that stayed as they were; these and the vanished (None) are forgotten."""
         done: list[str] = []
         for key, stamp in looks.items():

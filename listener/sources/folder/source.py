@@ -14,9 +14,9 @@ from gpu_dispatch.net.retries import FOLDER_WATCH, Failure, Retries
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Condition, Inbox
 from listener.sources.delivery import Deliveries
-from listener.sources.folder.settling import Settling
-from listener.sources.folder.tree import PART, in_turns, look, look_around, told
-from listener.sources.folder.watching import Changes, changes
+from listener.sources.folder.settling import FileStability
+from listener.sources.folder.tree import PART, examine_folder, examine_key, in_turns, told
+from listener.sources.folder.watching import Changes, folder_changes
 from manifests.error_groups import task_group
 from manifests.errors import SourceUnavailable
 
@@ -46,7 +46,7 @@ class FolderWatch:
 
     async def run(self, inbox: Inbox) -> None:
         def told(failure: Failure) -> None:
-            inbox.report(self.name, Condition.trouble(failure.known))
+            inbox.report(self.name, Condition.problem(failure.known))
             why, wait_s = str(failure.error.__cause__), round(failure.wait_s, 2)
             log.error("folder_not_watched", root=str(self._root), error=why, retry_s=wait_s)
 
@@ -81,9 +81,9 @@ class FolderWatch:
 
     async def _tell(self, inbox: Inbox, deliveries: Deliveries) -> OSError | RuntimeError:
         """Until the watch ends; why it did."""
-        settling = Settling()
+        settling = FileStability()
         try:
-            async with aclosing(changes(self._root, polling=self._polling)) as found:
+            async with aclosing(folder_changes(self._root, polling=self._polling)) as found:
                 async for changed in found:
                     if not self._begun:
                         self._begun = True
@@ -97,13 +97,13 @@ class FolderWatch:
             return e
         return OSError("the watch ended")
 
-    async def _look_at(self, changed: Changes, settling: Settling, deliveries: Deliveries) -> None:
+    async def _look_at(self, changed: Changes, settling: FileStability, deliveries: Deliveries) -> None:
         """Takes new and changed files to `settling`, and tells of removals."""
         told_of = await asyncio.to_thread(told, self._root, self._bucket, changed)
         # Polling tells the files of a new folder by itself.
         added = frozenset[str]() if self._polling else told_of.added
         for keys in told_of.parts:
-            looks = await asyncio.to_thread(look_around, self._root, keys, added)
+            looks = await asyncio.to_thread(examine_folder, self._root, keys, added)
             now = asyncio.get_running_loop().time()
             removed: list[ObjectEvent] = []
             for seen in looks:
@@ -117,12 +117,12 @@ class FolderWatch:
                 # Whatever is finished meanwhile is not to wait for the rest of thousands.
                 await self._finish(settling, deliveries)
 
-    async def _finish(self, settling: Settling, deliveries: Deliveries) -> None:
+    async def _finish(self, settling: FileStability, deliveries: Deliveries) -> None:
         """Tells of the files that have stayed as they are for long enough."""
         loop = asyncio.get_running_loop()
         due = settling.due(loop.time())
         parts = await asyncio.to_thread(in_turns, self._bucket, due) if len(due) > PART else [due] if due else []
         for keys in parts:
-            looks = await asyncio.to_thread(look, self._root, keys)
+            looks = await asyncio.to_thread(examine_key, self._root, keys)
             finished = settling.finished({seen.key: seen.stamp for seen in looks}, loop.time())
             await deliveries.begin([ObjectCreated(self._bucket, key, self.name) for key in finished])

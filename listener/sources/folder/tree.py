@@ -12,11 +12,11 @@ from typing import Literal
 from watchfiles import Change
 
 from gpu_dispatch.fair_queue import FairQueue
-from gpu_dispatch.transfer.beneath import folder_at, look_at, steps_to
-from listener.fair_shares import path_of, share_of
-from listener.sources.folder.settling import Stamp
+from gpu_dispatch.transfer.beneath import folder_at, stat_beneath, steps_to
+from listener.fair_shares import share_of, share_path
+from listener.sources.folder.settling import FileStamp
 from listener.store import ObjectMeta
-from listener.stores.folder_paths import Walk, is_ignored
+from listener.stores.folder_paths import FolderWalk, is_ignored
 from manifests.keys import key_problem
 
 PART = 500
@@ -24,12 +24,12 @@ PART = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FileSnapshot:
     """What lies under `key` now; `stamp` only for a file."""
 
     key: str
     kind: Literal["file", "folder", "nothing"]
-    stamp: Stamp | None = None
+    stamp: FileStamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def in_turns(bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         return (tuple(keys),) if keys else ()
     queue: FairQueue[str] = FairQueue()
     for key in keys:
-        queue.push(path_of(share_of(bucket, key)), key)
+        queue.push(share_path(share_of(bucket, key)), key)
     ordered = [queue.pop() for _ in keys]
     return tuple(tuple(ordered[i : i + PART]) for i in range(0, len(ordered), PART))
 
@@ -64,20 +64,20 @@ def key_of(root: Path, path: str) -> str | None:
     return None if key == path or is_ignored(key) or key_problem(key) else key
 
 
-def look(root: Path, keys: Iterable[str]) -> list[Look]:
+def examine_key(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
     """In the order of `keys`. Those of one folder are looked at from there: of thousands, each costs one call."""
     every = list(keys)
     folders: dict[str, list[str]] = {}
     for key in every:
         folder, _, name = key.rpartition("/")
         folders.setdefault(folder, []).append(name)
-    found: dict[str, Look] = {}
+    found: dict[str, FileSnapshot] = {}
     for folder, names in folders.items():
         found.update(_look_in(root, folder, names) if len(names) > 1 else {})
     return [found.get(key) or _look(root, key) for key in every]
 
 
-def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[str, Look]]:
+def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[str, FileSnapshot]]:
     """What can be told without following a link."""
     try:
         with folder_at(root, steps_to(root, root / folder)) as at:
@@ -86,7 +86,7 @@ def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[st
                 try:
                     status = os.stat(name, dir_fd=at, follow_symlinks=False)
                 except OSError:
-                    yield key, Look(key, "nothing")
+                    yield key, FileSnapshot(key, "nothing")
                     continue
                 if not stat.S_ISLNK(status.st_mode):
                     yield key, _seen(key, status)
@@ -95,16 +95,16 @@ def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[st
         return
 
 
-def look_around(root: Path, keys: Iterable[str], added: Set[str]) -> list[Look]:
+def examine_folder(root: Path, keys: Iterable[str], added: Set[str]) -> list[FileSnapshot]:
     """At `keys`, and into every folder among the `added`: one that is moved here is told of without its files."""
-    looks = look(root, keys)
+    looks = examine_key(root, keys)
     inner = [seen for one in looks if one.kind == "folder" and one.key in added for seen in _below(root, one.key)]
     return looks + inner
 
 
-def _below(root: Path, key: str) -> Iterator[Look]:
+def _below(root: Path, key: str) -> Iterator[FileSnapshot]:
     try:
-        for item in Walk(root).objects(key + "/"):
+        for item in FolderWalk(root).objects(key + "/"):
             if isinstance(item, ObjectMeta):
                 yield _look(root, item.key)
     except OSError:
@@ -112,15 +112,15 @@ def _below(root: Path, key: str) -> Iterator[Look]:
         return
 
 
-def _look(root: Path, key: str) -> Look:
+def _look(root: Path, key: str) -> FileSnapshot:
     try:
-        status = look_at(root, root / key)
+        status = stat_beneath(root, root / key)
     except OSError:
-        return Look(key, "nothing")
+        return FileSnapshot(key, "nothing")
     return _seen(key, status)
 
 
-def _seen(key: str, status: os.stat_result) -> Look:
+def _seen(key: str, status: os.stat_result) -> FileSnapshot:
     if stat.S_ISREG(status.st_mode):
-        return Look(key, "file", Stamp(status.st_size, status.st_mtime_ns))
-    return Look(key, "folder" if stat.S_ISDIR(status.st_mode) else "nothing")
+        return FileSnapshot(key, "file", FileStamp(status.st_size, status.st_mtime_ns))
+    return FileSnapshot(key, "folder" if stat.S_ISDIR(status.st_mode) else "nothing")

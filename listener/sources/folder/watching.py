@@ -18,7 +18,7 @@ _POLL_MS = 1000
 Changes = set[tuple[Change, str]]
 
 
-async def changes(root: Path, *, polling: bool) -> AsyncGenerator[Changes, None]:
+async def folder_changes(root: Path, *, polling: bool) -> AsyncGenerator[Changes, None]:
     """What changed below `root`, about every fifth of a second, also when nothing did; the first answer, which may be
     empty, tells that watching has begun.
 

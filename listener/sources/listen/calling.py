@@ -12,9 +12,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 
 from listener.configuration.credentials import AccessKeys, Keys
-from listener.decoding.messages import EVENT_NAMES
-from listener.sources.listen.connection import ListenRequest, chunks
-from listener.sources.listen.planning import Stream
+from listener.decoding.names import EVENT_NAMES
+from listener.sources.listen.connection import ListenRequest, stream_chunks
+from listener.sources.listen.planning import ListenStream
 from listener.sources.listen.signing import signed_get
 from manifests.errors import GpuDropError, StoreUnavailable
 
@@ -37,7 +37,7 @@ class MinioListenSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class ListenClient:
     """`keys` is asked on a thread; `now` gives UTC; `session` trusts the authorities of `settings`."""
 
     settings: MinioListenSettings
@@ -58,16 +58,16 @@ class Caller:
                 hint="Check where GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY come from.",
             ) from e
 
-    def listen(self, stream: Stream, keys: AccessKeys) -> AsyncGenerator[bytes, None]:
+    def listen(self, stream: ListenStream, keys: AccessKeys) -> AsyncGenerator[bytes, None]:
         """What the server sends on `stream`; see `connection.chunks`."""
         settings = self.settings
         url = listen_url(settings, stream)
         headers = signed_get(url, keys=keys, region=settings.region, now=self.now())
         request = ListenRequest(settings.endpoint, stream.bucket, url, headers, settings.ping_s + settings.slack_s)
-        return chunks(self.session, request)
+        return stream_chunks(self.session, request)
 
 
-def listen_url(settings: MinioListenSettings, stream: Stream) -> str:
+def listen_url(settings: MinioListenSettings, stream: ListenStream) -> str:
     parts = urlsplit(settings.endpoint)
     in_host = stream.bucket and not settings.path_style
     host = f"{stream.bucket}.{parts.netloc}" if in_host else parts.netloc

@@ -31,7 +31,7 @@ class ListenRequest:
     """Longest wait for the next byte; for the first one it starts with the request."""
 
 
-async def chunks(session: aiohttp.ClientSession, request: ListenRequest) -> AsyncGenerator[bytes, None]:
+async def stream_chunks(session: aiohttp.ClientSession, request: ListenRequest) -> AsyncGenerator[bytes, None]:
     """What the stream sends, keep-alives included, as it comes. Raises what ended it, and never just ends.
 
     StoreUnavailable passes by itself; ServerMisbehaves, StoreDenied and ConfigError need somebody to act.
@@ -50,7 +50,7 @@ async def chunks(session: aiohttp.ClientSession, request: ListenRequest) -> Asyn
         raise errors.no_tls(bucket=request.bucket, endpoint=request.endpoint, said=str(e)) from e
     except aiohttp.ClientConnectorError as e:
         why = e.strerror or str(e)
-        raise errors.unreachable(bucket=request.bucket, endpoint=request.endpoint, why=why) from e
+        raise errors.stream_unreachable(bucket=request.bucket, endpoint=request.endpoint, why=why) from e
     except (aiohttp.ClientError, OSError) as e:
         raise _broken(request, repr(e)) from e
     raise _broken(request, "the server closed it")
@@ -80,11 +80,13 @@ async def _check(response: aiohttp.ClientResponse, request: ListenRequest, until
                 body = await read_said(response.content, _MAX_REFUSAL_BYTES)
         except TimeoutError:
             body = b""
-        ahead_s = skew.between(request.headers.get("x-amz-date"), response.headers.get("Date"))
-        raise errors.refused(response.status, body, bucket=request.bucket, endpoint=request.endpoint, ahead_s=ahead_s)
+        ahead_s = skew.between_headers(request.headers.get("x-amz-date"), response.headers.get("Date"))
+        raise errors.listen_refused(
+            response.status, body, bucket=request.bucket, endpoint=request.endpoint, ahead_s=ahead_s
+        )
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
-        raise errors.compressed(bucket=request.bucket, endpoint=request.endpoint, encoding=encoding)
+        raise errors.stream_compressed(bucket=request.bucket, endpoint=request.endpoint, encoding=encoding)
 
 
 def _check_first(chunk: bytes, request: ListenRequest) -> None:
@@ -103,8 +105,8 @@ async def _next(response: aiohttp.ClientResponse, until: float, too_late: GpuDro
 
 
 def _silence(request: ListenRequest) -> ServerMisbehaves:
-    return errors.silent(bucket=request.bucket, endpoint=request.endpoint, waited_s=request.silence_s)
+    return errors.stream_silent(bucket=request.bucket, endpoint=request.endpoint, waited_s=request.silence_s)
 
 
 def _broken(request: ListenRequest, how: str) -> StoreUnavailable:
-    return errors.broken(bucket=request.bucket, how=how)
+    return errors.stream_broken(bucket=request.bucket, how=how)

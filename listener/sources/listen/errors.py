@@ -38,7 +38,7 @@ def other_plan_may_do(error: GpuDropError) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ListenRefusal:
     """The XML error of an S3 server; `code` is "" where the body holds none."""
 
     status: int
@@ -47,17 +47,19 @@ class Refusal:
     region: str
 
 
-def read_refusal(status: int, body: bytes) -> Refusal:
+def read_refusal(status: int, body: bytes) -> ListenRefusal:
     text = body.decode("utf-8", "replace")
 
     def first(expression: re.Pattern[str]) -> str:
         found = expression.search(text)
         return found[1] if found else ""
 
-    return Refusal(status, first(_CODE), first(_MESSAGE), first(_REGION))
+    return ListenRefusal(status, first(_CODE), first(_MESSAGE), first(_REGION))
 
 
-def refused(status: int, body: bytes, *, bucket: str, endpoint: str, ahead_s: float | None = None) -> GpuDropError:
+def listen_refused(
+    status: int, body: bytes, *, bucket: str, endpoint: str, ahead_s: float | None = None
+) -> GpuDropError:
     """Retryable errors pass by themselves; for the others somebody has to do what their hint says.
 
     `bucket` is "" for a stream over all of them. `ahead_s`: how far the request's time was ahead of the answer's.
@@ -79,7 +81,7 @@ def refused(status: int, body: bytes, *, bucket: str, endpoint: str, ahead_s: fl
             where=bucket,
         )
     if told.code in skew.CODES:
-        told_s = skew.told_in(body.decode("utf-8", "replace"))
+        told_s = skew.in_refusal(body.decode("utf-8", "replace"))
         reason = skew.in_words(ahead_s if told_s is None else told_s)
         return StoreDenied(
             f"{endpoint} refuses the request's time: {reason} ({told.code}).",
@@ -112,7 +114,7 @@ def no_stream(*, bucket: str, endpoint: str, said: str) -> NoStream:
     return NoStream(f"{endpoint} has no event stream like MinIO's ({said}).", hint=_OTHER_INTAKE, where=bucket)
 
 
-def silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
+def stream_silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
     """The connection stands and the request was taken, yet not even a keep-alive comes."""
     return ServerMisbehaves(
         f"{endpoint} accepted the request for events of {_of(bucket)} and sent nothing for {waited_s:.0f} s:"
@@ -123,7 +125,7 @@ def silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
     )
 
 
-def compressed(*, bucket: str, endpoint: str, encoding: str) -> ServerMisbehaves:
+def stream_compressed(*, bucket: str, endpoint: str, encoding: str) -> ServerMisbehaves:
     return ServerMisbehaves(
         f"{endpoint} sends the events of {_of(bucket)} compressed ({encoding}) although that was refused.",
         hint="Switch off compression of text/event-stream in the proxy before the server.",
@@ -131,12 +133,12 @@ def compressed(*, bucket: str, endpoint: str, encoding: str) -> ServerMisbehaves
     )
 
 
-def broken(*, bucket: str, how: str) -> StoreUnavailable:
+def stream_broken(*, bucket: str, how: str) -> StoreUnavailable:
     hint = "It is connected again by itself. If it breaks often, look at the server, and at proxies before it."
     return StoreUnavailable(f"The event stream of {_of(bucket)} broke: {how}.", hint=hint, where=bucket)
 
 
-def unreachable(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:
+def stream_unreachable(*, bucket: str, endpoint: str, why: str) -> StoreUnavailable:
     hint = "Check that the server runs, and store.endpoint in config.yaml. It is tried again by itself."
     return StoreUnavailable(f"{endpoint} cannot be reached: {why}.", hint=hint, where=bucket)
 
@@ -145,7 +147,7 @@ def no_tls(*, bucket: str, endpoint: str, said: str) -> StoreUnavailable:
     """Of a failed handshake. Retryable: a certificate may be renewed."""
     failure = tls_failure(said, ca_setting="store.ca_file in config.yaml")
     if failure is None:
-        return unreachable(bucket=bucket, endpoint=endpoint, why=said)
+        return stream_unreachable(bucket=bucket, endpoint=endpoint, why=said)
     return StoreUnavailable(f"{endpoint} cannot be used: {failure.reason}.", hint=failure.hint, where=bucket)
 
 

@@ -12,14 +12,15 @@ import structlog
 
 from gpu_dispatch.net.retries import STREAM, STREAM_REFUSED, Failure, Retries
 from listener.configuration.credentials import AccessKeys
-from listener.decoding.messages import Channel, decode
+from listener.decoding.messages import decode_message
+from listener.decoding.outcome import MessageChannel
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
 from listener.sources.delivery import deliver
-from listener.sources.listen.calling import Caller
+from listener.sources.listen.calling import ListenClient
 from listener.sources.listen.lines import LineSplitter
-from listener.sources.listen.planning import Stream
-from listener.sources.listen.standing import Standing
+from listener.sources.listen.planning import ListenStream
+from listener.sources.listen.standing import StreamConditions
 from manifests.errors import GpuDropError, StoreDenied
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.minio")
@@ -28,16 +29,18 @@ _KEYS_LOOK_S = 1.0
 """Whoever was refused for its keys looks this often whether there are others."""
 _MAX_LINE_BYTES = 4 * 2**20
 
-Ended = Callable[[Stream, GpuDropError], bool]
+Ended = Callable[[ListenStream, GpuDropError], bool]
 """Told of every end of a stream; True: it is no longer wanted."""
 
 
-class Follower:
-    def __init__(self, stream: Stream, caller: Caller, inbox: Inbox, standing: Standing, ended: Ended) -> None:
+class StreamFollower:
+    def __init__(
+        self, stream: ListenStream, caller: ListenClient, inbox: Inbox, conditions: StreamConditions, ended: Ended
+    ) -> None:
         self._stream = stream
         self._caller = caller
         self._inbox = inbox
-        self._standing = standing
+        self._conditions = conditions
         self._ended = ended
         self._name = caller.settings.name
         self._wanted = frozenset(caller.settings.buckets)
@@ -58,7 +61,7 @@ class Follower:
 
     def _failed(self, failure: Failure) -> None:
         error, wait_s = failure.known, round(failure.wait_s, 2)
-        self._standing.failed(self._stream, error)
+        self._conditions.failed(self._stream, error)
         told = {"source": self._name, "stream": str(self._stream), "error": str(error)}
         if error.retryable:
             log.warning("stream_ended", **told, retry_s=wait_s)
@@ -82,7 +85,7 @@ class Follower:
 
     def _connected(self) -> None:
         log.info("stream_connected", source=self._name, stream=str(self._stream))
-        self._standing.connected(self._stream)
+        self._conditions.connected(self._stream)
         self._inbox.gap(self._name, f"the event stream of {self._stream} was connected")
 
     async def _take(self, splitter: LineSplitter, chunk: bytes) -> None:
@@ -98,7 +101,7 @@ class Follower:
         events: list[ObjectEvent] = []
         ignored: Counter[str] = Counter()
         for line in lines:
-            message = decode(line, Channel.LISTEN, source=self._name)
+            message = decode_message(line, MessageChannel.LISTEN, source=self._name)
             for item in message.ignored:
                 ignored[item.reason] += 1
                 log.debug("record_ignored", source=self._name, reason=item.reason, detail=item.detail)

@@ -17,7 +17,7 @@ def anything(bucket: str) -> Sequence[Filter]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class ListenStream:
     """One request for events. Without a `bucket` it tells those of the whole server."""
 
     bucket: str
@@ -27,14 +27,14 @@ class Stream:
         return f"bucket {self.bucket!r}" if self.bucket else "all buckets"
 
 
-def plan(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -> tuple[Stream, ...]:
+def plan_streams(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -> tuple[ListenStream, ...]:
     """No buckets: all of the server, whatever the filters say, for nobody knows which those are.
 
     `by_bucket`: the server does not tell the events of all buckets on one stream.
     """
     if not buckets:
-        return (Stream(""),)
+        return (ListenStream(""),)
     wanted = {bucket: found for bucket in dict.fromkeys(buckets) if (found := filters(bucket))}
     if by_bucket or len(wanted) < 2:
-        return tuple(Stream(bucket, common(found)) for bucket, found in wanted.items())
-    return (Stream("", common([each for found in wanted.values() for each in found])),)
+        return tuple(ListenStream(bucket, common(found)) for bucket, found in wanted.items())
+    return (ListenStream("", common([each for found in wanted.values() for each in found])),)

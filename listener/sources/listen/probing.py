@@ -13,19 +13,19 @@ import aiohttp
 from gpu_dispatch.net.tls import ca_context
 from listener.configuration.credentials import AccessKeys, Keys
 from listener.sources.base import Condition
-from listener.sources.listen.calling import Caller, MinioListenSettings
+from listener.sources.listen.calling import ListenClient, MinioListenSettings
 from listener.sources.listen.errors import other_plan_may_do
-from listener.sources.listen.planning import Stream, anything, plan
-from listener.sources.listen.source import new_session, utc_now
+from listener.sources.listen.planning import ListenStream, anything, plan_streams
+from listener.sources.listen.source import new_session, now_utc
 from manifests.errors import GpuDropError
 
 
-async def probe(
+async def probe_stream(
     settings: MinioListenSettings,
     keys: Keys,
     *,
     session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
-    now: Callable[[], datetime] = utc_now,
+    now: Callable[[], datetime] = now_utc,
 ) -> Condition:
     """Whether events would arrive, and if not what to do.
 
@@ -34,29 +34,31 @@ async def probe(
     try:
         tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
         async with session_factory(tls) as session:
-            caller = Caller(settings, keys, now, session)
+            caller = ListenClient(settings, keys, now, session)
             return await _heard(caller)
     except GpuDropError as e:
-        return Condition.trouble(e)
+        return Condition.problem(e)
 
 
-async def _heard(caller: Caller) -> Condition:
+async def _heard(caller: ListenClient) -> Condition:
     keys = await caller.current_keys()
     buckets = caller.settings.buckets
-    streams = plan(buckets, anything, by_bucket=False)
-    trouble = await _first_trouble(caller, streams, keys)
-    if trouble and len(buckets) > 1 and other_plan_may_do(trouble):
-        streams = plan(buckets, anything, by_bucket=True)
-        trouble = await _first_trouble(caller, streams, keys)
-    return Condition.trouble(trouble) if trouble else Condition(True, f"events arrive: {', '.join(map(str, streams))}")
+    streams = plan_streams(buckets, anything, by_bucket=False)
+    problem = await _first_trouble(caller, streams, keys)
+    if problem and len(buckets) > 1 and other_plan_may_do(problem):
+        streams = plan_streams(buckets, anything, by_bucket=True)
+        problem = await _first_trouble(caller, streams, keys)
+    return Condition.problem(problem) if problem else Condition(True, f"events arrive: {', '.join(map(str, streams))}")
 
 
-async def _first_trouble(caller: Caller, streams: Sequence[Stream], keys: AccessKeys) -> GpuDropError | None:
-    found = await asyncio.gather(*(_trouble(caller, stream, keys) for stream in streams))
+async def _first_trouble(
+    caller: ListenClient, streams: Sequence[ListenStream], keys: AccessKeys
+) -> GpuDropError | None:
+    found = await asyncio.gather(*(_problem(caller, stream, keys) for stream in streams))
     return next((error for error in found if error), None)
 
 
-async def _trouble(caller: Caller, stream: Stream, keys: AccessKeys) -> GpuDropError | None:
+async def _problem(caller: ListenClient, stream: ListenStream, keys: AccessKeys) -> GpuDropError | None:
     """None as soon as the first byte is there: the server sends its first keep-alive when it has no event."""
     try:
         async with aclosing(caller.listen(stream, keys)) as sent:

@@ -17,22 +17,20 @@ from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import ca_context
 from listener.configuration.credentials import Keys
 from listener.sources.base import Inbox
-from listener.sources.listen.calling import Caller, MinioListenSettings
+from listener.sources.listen.calling import ListenClient, MinioListenSettings
 from listener.sources.listen.errors import other_plan_may_do
-from listener.sources.listen.following import Follower
-from listener.sources.listen.planning import Filters, Stream, anything, plan
-from listener.sources.listen.standing import Standing
+from listener.sources.listen.following import StreamFollower
+from listener.sources.listen.planning import Filters, ListenStream, anything, plan_streams
+from listener.sources.listen.standing import StreamConditions
 from manifests.error_groups import task_group
 from manifests.errors import GpuDropError
-
-__all__ = ["MinioListen", "MinioListenSettings"]
 
 
 def new_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
     return http_session(tls=tls, connections=0)
 
 
-def utc_now() -> datetime:
+def now_utc() -> datetime:
     return datetime.now(UTC)
 
 
@@ -52,7 +50,7 @@ class MinioListen:
         *,
         filters: Filters = anything,
         session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] = now_utc,
     ) -> None:
         self._settings = settings
         self._keys = keys
@@ -76,21 +74,21 @@ class MinioListen:
         tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
         self._by_bucket = False
         async with self._session_factory(tls) as session, task_group() as group:
-            caller = Caller(settings, self._keys, self._now, session)
-            standing = Standing(inbox, self.name)
-            following: dict[Stream, asyncio.Task[None]] = {}
+            caller = ListenClient(settings, self._keys, self._now, session)
+            conditions = StreamConditions(inbox, self.name)
+            following: dict[ListenStream, asyncio.Task[None]] = {}
             while True:
                 self._look_again.clear()
-                wanted = plan(settings.buckets, self._filters, by_bucket=self._by_bucket)
-                standing.use(wanted)
+                wanted = plan_streams(settings.buckets, self._filters, by_bucket=self._by_bucket)
+                conditions.use(wanted)
                 for stream in following.keys() - set(wanted):
                     following.pop(stream).cancel()
                 for stream in set(wanted) - following.keys():
-                    follower = Follower(stream, caller, inbox, standing, self._ended)
+                    follower = StreamFollower(stream, caller, inbox, conditions, self._ended)
                     following[stream] = group.create_task(follower.follow())
                 await self._look_again.wait()
 
-    def _ended(self, stream: Stream, error: GpuDropError) -> bool:
+    def _ended(self, stream: ListenStream, error: GpuDropError) -> bool:
         self._look_again.set()
         if stream.bucket or not self._settings.buckets or not other_plan_may_do(error):
             return False

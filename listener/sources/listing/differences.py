@@ -24,7 +24,7 @@ MAX_REMEMBERED = 10_000
 LOOKS_AT_ONCE = 16
 
 
-class Known(Protocol):
+class KnownVersions(Protocol):
     """What was taken in before."""
 
     async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
@@ -36,10 +36,10 @@ class Known(Protocol):
         ...
 
 
-class Differences:
+class UnlistableVersions:
     """Remembers, by hashes, what a bucket's last listing told: an object that is news only once costs nothing else."""
 
-    def __init__(self, store: Store, known: Known) -> None:
+    def __init__(self, store: Store, known: KnownVersions) -> None:
         self._store = store
         self._known = known
         self._before: dict[str, set[int]] = {}

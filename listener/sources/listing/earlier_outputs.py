@@ -18,7 +18,7 @@ import structlog
 
 from listener.run_request import run_id_of
 from listener.store import ObjectMeta, Store
-from manifests.endings import Ending, ending_from_bytes, is_beside, may_tell_of
+from manifests.endings import FinalSidecar, final_sidecar_from_bytes, is_beside, may_tell_of
 from manifests.error_groups import gathered
 from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
 from manifests.names import sidecar_parts
@@ -30,7 +30,7 @@ BATCH = 100
 AT_ONCE = 16
 
 
-class Outputs(Protocol):
+class WrittenOutputs(Protocol):
     """What runs wrote. Each raises StoreUnavailable when that cannot be told or recorded now."""
 
     async def is_new(self, bucket: str) -> bool:
@@ -43,7 +43,7 @@ class Outputs(Protocol):
 
 
 class EarlierOutputs:
-    def __init__(self, store: Store, outputs: Outputs) -> None:
+    def __init__(self, store: Store, outputs: WrittenOutputs) -> None:
         self._store = store
         self._outputs = outputs
         self._wanted: dict[str, bool] = {}
@@ -90,13 +90,13 @@ class EarlierOutputs:
             await self._outputs.found(bucket, left, ending.run_id, owner=ending.key)
         return len(known)
 
-    async def _ending(self, bucket: str, key: str) -> Ending | None:
+    async def _ending(self, bucket: str, key: str) -> FinalSidecar | None:
         async with self._gate:
             try:
                 body = await self._store.read(bucket, key, max_bytes=MAX_BYTES["done"])
             except (InputTooLarge, StoreDenied, UnusableKey):
                 return None
-        ending = await asyncio.to_thread(ending_from_bytes, body) if body else None
+        ending = await asyncio.to_thread(final_sidecar_from_bytes, body) if body else None
         parts = sidecar_parts(key)
         return ending if ending and parts and is_beside(parts[0], ending.key) else None
 
@@ -109,13 +109,13 @@ class EarlierOutputs:
                 return None
 
 
-def _told(bucket: str, ending: Ending) -> Iterable[str]:
+def _told(bucket: str, ending: FinalSidecar) -> Iterable[str]:
     """Outputs that are worth a look: those that its drop may tell of, and any of a run that there can have been."""
     is_run = ending.run_id == run_id_of(bucket, ending.key, ending.version)
     return [key for key in ending.outputs if is_run or may_tell_of(ending.key, key)]
 
 
-def _is_left(ending: Ending, meta: ObjectMeta) -> bool:
+def _is_left(ending: FinalSidecar, meta: ObjectMeta) -> bool:
     return may_tell_of(ending.key, meta.key) or meta.run_id == ending.run_id
 
 

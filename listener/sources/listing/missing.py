@@ -14,7 +14,7 @@ PAGE = 2000
 """Keys taken in that one listing looks for."""
 
 
-class Expected(Protocol):
+class ExpectedObjects(Protocol):
     """Which keys ought to be there. Both raise StoreUnavailable when that cannot be told now."""
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
@@ -26,10 +26,10 @@ class Expected(Protocol):
         ...
 
 
-class Missing:
+class MissingObjects:
     """One listing of `bucket` at a time. What it says is gone may be there all the same: a HEAD decides."""
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: ExpectedObjects) -> None:
         self._expected = expected
         self._after: dict[str, str] = {}
         self._looked_for: dict[str, set[str]] = {}

@@ -14,7 +14,7 @@ MAX_NAMED = 1000
 UNUSABLE = "unusable_key"
 
 
-class OddKeys:
+class UnusableKeys:
     def __init__(self, source: str) -> None:
         self._source = source
         self._named: set[tuple[str, str]] = set()

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from listener.events import ObjectCreated, ObjectRemoved
 from listener.sources.base import Inbox
 from listener.sources.delivery import deliver
-from listener.sources.listing.differences import Differences, Known
+from listener.sources.listing.differences import KnownVersions, UnlistableVersions
 from listener.sources.listing.earlier_outputs import EarlierOutputs
-from listener.sources.listing.missing import Missing
-from listener.sources.listing.oddities import OddKeys
+from listener.sources.listing.missing import MissingObjects
+from listener.sources.listing.oddities import UnusableKeys
 from listener.sources.listing.stale_sidecars import StaleSidecars
-from listener.sources.listing.standing import Listed
+from listener.sources.listing.standing import BucketListed
 from listener.store import ObjectMeta, OddKey, Store
 from manifests.names import SIDECAR_SUFFIXES
 
@@ -24,7 +24,7 @@ _FUTURE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ListingFilter:
     """Objects last changed between `oldest` and `youngest`, or in the future, are of interest; None: no such limit."""
 
     bucket: str
@@ -34,7 +34,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Passed:
+class ListingResult:
     """What came of it. `telling_s` is what ledger and inbox took, `unsettled` whether objects were too young."""
 
     objects: int = 0
@@ -47,8 +47,8 @@ class Passed:
     ended: float = 0.0
 
     @property
-    def listed(self) -> Listed:
-        return Listed(self.objects, self.odd, self.ended - self.began - self.telling_s)
+    def listed(self) -> BucketListed:
+        return BucketListed(self.objects, self.odd, self.ended - self.began - self.telling_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +60,18 @@ class Lister:
 
     source: str
     store: Store
-    known: Known
+    known: KnownVersions
     interesting: Callable[[str, str], bool]
-    odd_keys: OddKeys
-    differences: Differences
-    missing: Missing
+    odd_keys: UnusableKeys
+    differences: UnlistableVersions
+    missing: MissingObjects
     sidecars: StaleSidecars | None
     earlier: EarlierOutputs | None
     clock: Callable[[], float]
 
-    async def list(self, wanted: Wanted, inbox: Inbox) -> Passed:
+    async def list(self, wanted: ListingFilter, inbox: Inbox) -> ListingResult:
         """Raises what the store's `list` and the ledger raise."""
-        passed = Passed(began=self.clock())
+        passed = ListingResult(began=self.clock())
         if self.earlier:
             await self.earlier.learn(wanted.bucket, wanted.prefixes, wanted.oldest)
         self.differences.begin(wanted.bucket)
@@ -101,13 +101,13 @@ class Lister:
         passed.gone = len(gone)
         return passed
 
-    async def _timed(self, work: Awaitable[None], passed: Passed) -> None:
+    async def _timed(self, work: Awaitable[None], passed: ListingResult) -> None:
         """`work` is not the store's time for listing."""
         began = self.clock()
         await work
         passed.telling_s += self.clock() - began
 
-    def _concerns(self, meta: ObjectMeta, wanted: Wanted, passed: Passed) -> bool:
+    def _concerns(self, meta: ObjectMeta, wanted: ListingFilter, passed: ListingResult) -> bool:
         if wanted.oldest is not None and meta.last_modified < wanted.oldest:
             return False
         if not self.interesting(wanted.bucket, meta.key):
@@ -117,7 +117,7 @@ class Lister:
             return False
         return True
 
-    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], passed: Passed, inbox: Inbox) -> None:
+    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], passed: ListingResult, inbox: Inbox) -> None:
         if not batch:
             return
         began = self.clock()

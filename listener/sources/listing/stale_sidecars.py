@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from listener.ledger.runs import RunRow
+from listener.ledger.run_rows import RunRow
 from listener.store import ObjectMeta, Store
 from manifests.endings import writer_of
 from manifests.error_groups import gathered

@@ -9,7 +9,7 @@ from manifests.errors import GpuDropError
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class BucketListed:
     """What a finished listing of a bucket came to. `took_s` is the time the store needed for it."""
 
     objects: int
@@ -17,33 +17,33 @@ class Listed:
     took_s: float
 
 
-class Standing:
+class BucketConditions:
     """A bucket in trouble is told of until it has been listed, whatever its neighbours do."""
 
     def __init__(self) -> None:
-        self._listed: dict[str, Listed] = {}
-        self._trouble: dict[str, GpuDropError] = {}
+        self._listed: dict[str, BucketListed] = {}
+        self._problem: dict[str, GpuDropError] = {}
 
-    def listed(self, bucket: str, listed: Listed) -> Condition:
+    def listed(self, bucket: str, listed: BucketListed) -> Condition:
         self._listed[bucket] = listed
-        self._trouble.pop(bucket, None)
+        self._problem.pop(bucket, None)
         return self.condition
 
     def failed(self, bucket: str, error: GpuDropError) -> Condition:
         """`bucket` is "" where the buckets themselves could not be asked for."""
-        self._trouble[bucket] = error
+        self._problem[bucket] = error
         return self.condition
 
     def gone(self, bucket: str) -> Condition:
         self._listed.pop(bucket, None)
-        self._trouble.pop(bucket, None)
+        self._problem.pop(bucket, None)
         return self.condition
 
     @property
     def condition(self) -> Condition:
-        if self._trouble:
-            bucket, *others = sorted(self._trouble)
-            told = Condition.trouble(self._trouble[bucket])
+        if self._problem:
+            bucket, *others = sorted(self._problem)
+            told = Condition.problem(self._problem[bucket])
             return (
                 Condition(False, f"{told.detail} (and {_many(len(others), 'bucket')} more)", told.code, told.hint)
                 if (others)

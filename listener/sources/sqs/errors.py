@@ -39,7 +39,7 @@ _STALE_LOGIN = (aws.SSOError, aws.LoginError, aws.TokenRetrievalError, aws.Refre
 _SETTINGS = (aws.ProfileNotFound, aws.ConfigParseError, aws.ParamValidationError, aws.ValidationError)
 
 
-def translate(error: Exception, *, doing: str, queue_url: str) -> GpuDropError:
+def sqs_error(error: Exception, *, doing: str, queue_url: str) -> GpuDropError:
     """SourceUnavailable passes by itself, for the others somebody has to act. `doing` completes "Could not …"."""
     head = f"Could not {doing} the queue {queue_url}: "
     if isinstance(error, aws.ClientError):

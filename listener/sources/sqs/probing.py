@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from listener.sources.base import Condition
-from listener.sources.sqs.queue import Queue, SqsSettings
+from listener.sources.sqs.queue import SqsQueue, SqsSettings
 from listener.sources.sqs.threads import on_thread
 from manifests.errors import GpuDropError
 
 
-async def probe(settings: SqsSettings) -> Condition:
+async def probe_queue(settings: SqsSettings) -> Condition:
     """Whether the keys let us in, and how much waits. Takes as long as the client's own deadlines at most."""
 
     def look() -> int:
-        queue = Queue(settings)
+        queue = SqsQueue(settings)
         try:
             return queue.waiting()
         finally:
@@ -21,5 +21,5 @@ async def probe(settings: SqsSettings) -> Condition:
     try:
         waiting = await on_thread(look)
     except GpuDropError as e:
-        return Condition.trouble(e)
+        return Condition.problem(e)
     return Condition(True, f"{settings.queue_url} lets us in; about {waiting} messages wait")

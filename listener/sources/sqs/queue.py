@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[re
 from botocore.parsers import ResponseParserError  # pyright: ignore[reportMissingTypeStubs]
 
 from listener.configuration.environment import SourceSecrets
-from listener.sources.sqs.errors import translate
+from listener.sources.sqs.errors import sqs_error
 
 BATCH = 10
 """As many messages as one request can carry."""
@@ -50,7 +50,7 @@ class SqsSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class SqsMessage:
     """`receipt` names this delivery of the message."""
 
     id: str
@@ -59,15 +59,15 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
+class UndeletedMessage:
     """A message of a batch that the server did not do as asked. `ours`: asking again would change nothing."""
 
-    message: Message
+    message: SqsMessage
     code: str
     ours: bool
 
 
-class _Client(Protocol):
+class _SqsClient(Protocol):
     """boto3 has no types of its own."""
 
     def receive_message(self, **arguments: object) -> Mapping[str, Any]: ...
@@ -77,7 +77,7 @@ class _Client(Protocol):
     def close(self) -> None: ...
 
 
-class Queue:
+class SqsQueue:
     """One queue of one server. May be used by many threads at once."""
 
     def __init__(self, settings: SqsSettings) -> None:
@@ -86,7 +86,7 @@ class Queue:
         self._settings = settings
         self._client = self._translated("use", lambda: _client(settings))
 
-    def receive(self, wait_s: int) -> list[Message]:
+    def receive(self, wait_s: int) -> list[SqsMessage]:
         """Waits up to `wait_s` seconds for a first message; takes up to BATCH."""
         answer = self._translated(
             "receive from",
@@ -98,7 +98,7 @@ class Queue:
             ),
         )
         found = cast("list[dict[str, str]]", answer.get("Messages") or [])
-        return [Message(each["MessageId"], each["ReceiptHandle"], each.get("Body", "")) for each in found]
+        return [SqsMessage(each["MessageId"], each["ReceiptHandle"], each.get("Body", "")) for each in found]
 
     def waiting(self) -> int:
         """About how many messages wait to be received."""
@@ -107,14 +107,14 @@ class Queue:
         answer = self._translated("look at", lambda: call(QueueUrl=self._url, AttributeNames=[name]))
         return int(cast("dict[str, str]", answer.get("Attributes") or {}).get(name, "0"))
 
-    def delete(self, messages: Sequence[Message]) -> list[Unsettled]:
+    def delete(self, messages: Sequence[SqsMessage]) -> list[UndeletedMessage]:
         """Up to BATCH messages; returns those that were not deleted."""
         entries = [{"Id": str(i), "ReceiptHandle": each.receipt} for i, each in enumerate(messages)]
         call = self._client.delete_message_batch
         answer = self._translated("delete from", lambda: call(QueueUrl=self._url, Entries=entries))
         return _unsettled(messages, answer)
 
-    def hide(self, messages: Sequence[Message], seconds: int) -> list[Unsettled]:
+    def hide(self, messages: Sequence[SqsMessage], seconds: int) -> list[UndeletedMessage]:
         """Hides up to BATCH messages for `seconds` from now, 0 shows them to everybody; returns where that failed."""
         entries = [
             {"Id": str(i), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
@@ -124,7 +124,7 @@ class Queue:
         answer = self._translated("hide messages of", lambda: call(QueueUrl=self._url, Entries=entries))
         return _unsettled(messages, answer)
 
-    def release(self, messages: Sequence[Message]) -> None:
+    def release(self, messages: Sequence[SqsMessage]) -> None:
         """Gives messages back: they are delivered again at once. Best effort of one request."""
         if messages:
             self.hide(messages, 0)
@@ -137,7 +137,7 @@ class Queue:
         try:
             return call()
         except (BotoCoreError, ClientError, ResponseParserError, ValueError, KeyError) as e:
-            raise translate(e, doing=doing, queue_url=self._url) from e
+            raise sqs_error(e, doing=doing, queue_url=self._url) from e
 
 
 def region_of(settings: SqsSettings) -> str:
@@ -153,7 +153,7 @@ def endpoint_of(settings: SqsSettings) -> str | None:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _client(settings: SqsSettings) -> _Client:
+def _client(settings: SqsSettings) -> _SqsClient:
     config = Config(
         connect_timeout=_CONNECT_S,
         read_timeout=settings.wait_s + _READ_S,
@@ -164,7 +164,7 @@ def _client(settings: SqsSettings) -> _Client:
     )
     # A session of its own: new keys in a profile are seen, and threads share no default session.
     made = Session().client  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    factory = cast("Callable[..., _Client]", made)
+    factory = cast("Callable[..., _SqsClient]", made)
     return factory(
         "sqs",
         region_name=region_of(settings),
@@ -176,9 +176,9 @@ def _client(settings: SqsSettings) -> _Client:
     )
 
 
-def _unsettled(messages: Sequence[Message], answer: Mapping[str, Any]) -> list[Unsettled]:
+def _unsettled(messages: Sequence[SqsMessage], answer: Mapping[str, Any]) -> list[UndeletedMessage]:
     failed = cast("list[dict[str, Any]]", answer.get("Failed") or [])
     return [
-        Unsettled(messages[int(each["Id"])], str(each.get("Code", "")), bool(each.get("SenderFault")))
+        UndeletedMessage(messages[int(each["Id"])], str(each.get("Code", "")), bool(each.get("SenderFault")))
         for each in failed
     ]

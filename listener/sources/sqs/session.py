@@ -11,12 +11,13 @@ from typing import TypeVar
 import structlog
 
 from gpu_dispatch.net.retries import QUEUE, QUEUE_DELETE, Failure, Retries
-from listener.decoding.messages import Channel, decode
+from listener.decoding.messages import decode_message
+from listener.decoding.outcome import MessageChannel
 from listener.events import ObjectEvent
 from listener.sources.base import Condition, Inbox
 from listener.sources.delivery import deliver
-from listener.sources.sqs.holding import Held
-from listener.sources.sqs.queue import BATCH, Message, Queue, SqsSettings
+from listener.sources.sqs.holding import HiddenMessages
+from listener.sources.sqs.queue import BATCH, SqsMessage, SqsQueue, SqsSettings
 from listener.sources.sqs.threads import on_thread
 from manifests.error_groups import task_group
 from manifests.errors import GpuDropError, SourceUnavailable
@@ -31,15 +32,15 @@ _MANY = BATCH // 2
 T = TypeVar("T")
 
 
-class Session:
+class SqsReceiver:
     """The first receiver always waits for messages; the others work while what it gets comes in batches."""
 
-    def __init__(self, name: str, queue: Queue, settings: SqsSettings, inbox: Inbox) -> None:
+    def __init__(self, name: str, queue: SqsQueue, settings: SqsSettings, inbox: Inbox) -> None:
         self._queue = queue
         self._settings = settings
         self._name = name
         self._inbox = inbox
-        self._held = Held(settings.visibility_s)
+        self._held = HiddenMessages(settings.visibility_s)
         self._busy = asyncio.Event()
         self._told = False
 
@@ -60,7 +61,7 @@ class Session:
                     group.create_task(self._quietly(held[i : i + BATCH]))
         self._queue.close()
 
-    async def _quietly(self, messages: Sequence[Message]) -> None:
+    async def _quietly(self, messages: Sequence[SqsMessage]) -> None:
         with contextlib.suppress(GpuDropError):
             await on_thread(lambda: self._queue.release(messages))
 
@@ -71,7 +72,7 @@ class Session:
         def told(failure: Failure) -> None:
             nonlocal wait_s
             wait_s = 0
-            self._inbox.report(self._name, Condition.trouble(failure.known))
+            self._inbox.report(self._name, Condition.problem(failure.known))
             about = {"error": str(failure.error), "retry_s": round(failure.wait_s, 2)}
             log.warning("queue_unavailable", source=self._name, **about)
 
@@ -115,13 +116,13 @@ class Session:
             if not messages:
                 self._busy.clear()
 
-    async def _receive(self, wait_s: int) -> list[Message]:
+    async def _receive(self, wait_s: int) -> list[SqsMessage]:
         # Whoever was cancelled meanwhile must not keep from others what still arrives.
         messages = await on_thread(lambda: self._queue.receive(wait_s), unwanted=self._queue.release)
         self._held.hidden(messages, asyncio.get_running_loop().time())
         return messages
 
-    async def _take(self, messages: Sequence[Message]) -> None:
+    async def _take(self, messages: Sequence[SqsMessage]) -> None:
         if not messages:
             return
         events = [event for message in messages for event in self._decoded(message)]
@@ -129,8 +130,8 @@ class Session:
         self._held.done(messages)
         await self._delete(messages)
 
-    def _decoded(self, message: Message) -> Sequence[ObjectEvent]:
-        decoded = decode(message.body.encode(errors="replace"), Channel.QUEUE, source=self._name)
+    def _decoded(self, message: SqsMessage) -> Sequence[ObjectEvent]:
+        decoded = decode_message(message.body.encode(errors="replace"), MessageChannel.QUEUE, source=self._name)
         for item in decoded.ignored:
             self._inbox.count(self._name, item.reason)
             tell = log.warning if decoded.malformed else log.debug
@@ -139,7 +140,7 @@ class Session:
             self._inbox.count(self._name, "sns_confirmation")
         return decoded.events
 
-    async def _delete(self, messages: Sequence[Message]) -> None:
+    async def _delete(self, messages: Sequence[SqsMessage]) -> None:
         """What cannot be deleted comes again, and is known by then."""
         left = messages
 
@@ -171,7 +172,7 @@ class Session:
             for i in range(0, len(due), BATCH):
                 await self._hide(due[i : i + BATCH])
 
-    async def _hide(self, messages: Sequence[Message]) -> None:
+    async def _hide(self, messages: Sequence[SqsMessage]) -> None:
         seconds = round(self._settings.visibility_s)
         try:
             failed = await self._call(lambda: self._queue.hide(messages, seconds))

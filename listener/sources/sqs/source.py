@@ -13,8 +13,8 @@ import structlog
 
 from gpu_dispatch.net.retries import QUEUE, QUEUE_REFUSED, Failure, Retries, is_known
 from listener.sources.base import Condition, Inbox
-from listener.sources.sqs.queue import Queue, SqsSettings
-from listener.sources.sqs.session import Session
+from listener.sources.sqs.queue import SqsQueue, SqsSettings
+from listener.sources.sqs.session import SqsReceiver
 from listener.sources.sqs.threads import on_thread
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.sqs")
@@ -36,7 +36,7 @@ class SqsSource:
     async def run(self, inbox: Inbox) -> None:
         def told(failure: Failure) -> None:
             error = failure.known
-            inbox.report(self.name, Condition.trouble(error))
+            inbox.report(self.name, Condition.problem(error))
             about = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
             log.error("queue_unusable", source=self.name, retry_s=round(failure.wait_s, 2), **about)
 
@@ -46,8 +46,8 @@ class SqsSource:
     async def _attend(self, inbox: Inbox) -> None:
         """Receives with one client until something ends that which does not pass by itself; raises it."""
         # Anew each time, so that keys which were renewed outside are seen.
-        queue = await on_thread(lambda: Queue(self._settings), unwanted=Queue.close)
-        session = Session(self._name, queue, self._settings, inbox)
+        queue = await on_thread(lambda: SqsQueue(self._settings), unwanted=SqsQueue.close)
+        session = SqsReceiver(self._name, queue, self._settings, inbox)
         try:
             await session.run()
         finally:

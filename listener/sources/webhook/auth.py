@@ -12,7 +12,7 @@ from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from manifests.errors import ConfigError
 
 
-class Door(Enum):
+class AuthDecision(Enum):
     OPEN = "open"
     SHUT = "shut"
     BODY_DECIDES = "body decides"
@@ -20,7 +20,7 @@ class Door(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Credentials:
     """What a post shows before its body; empty texts where it shows nothing. `signature` is about the body."""
 
     authorization: str = field(default="", repr=False)
@@ -30,7 +30,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Authenticator:
     """Any one proof suffices: a token, the secret in the path, a signature over the body, or Amazon SNS's own
     signature for a topic that is listed. `anybody` needs none."""
 
@@ -38,14 +38,14 @@ class Gate:
     sns_topics: frozenset[str]
     anybody: bool
 
-    def at_the_door(self, shown: Shown) -> Door:
+    def decide(self, shown: Credentials) -> AuthDecision:
         by_token = _is_one_of(_bearer(shown.authorization), self.secrets.tokens)
         by_path = _is_one_of(shown.path_secret, self.secrets.path_secrets)
         if self.anybody or by_token or by_path:
-            return Door.OPEN
+            return AuthDecision.OPEN
         if (shown.signature and self.secrets.hmac_secrets) or shown.sns_topic in self.sns_topics:
-            return Door.BODY_DECIDES
-        return Door.SHUT
+            return AuthDecision.BODY_DECIDES
+        return AuthDecision.SHUT
 
     def signed(self, signature: str, body: bytes) -> bool:
         """Whether `signature` ("sha256=" and 64 hex digits) was made over `body` with one of the secrets."""
@@ -56,7 +56,7 @@ class Gate:
         return _is_one_of(signature.lower(), expected)
 
 
-def build_gate(settings: WebhookSettings, secrets: PostSecrets) -> Gate:
+def build_authenticator(settings: WebhookSettings, secrets: PostSecrets) -> Authenticator:
     """Raises ConfigError when nobody could post, or when secrets are set that would keep nobody out."""
     names = f"{settings.variables}TOKEN, {settings.variables}PATH_SECRET or {settings.variables}HMAC_SECRET"
     if settings.open and secrets:
@@ -74,7 +74,7 @@ def build_gate(settings: WebhookSettings, secrets: PostSecrets) -> Gate:
         )
     # Where a certificate is demanded TLS has checked it before; a secret that is set as well is asked for too.
     anybody = settings.open or (certified and not secrets)
-    return Gate(secrets, settings.sns_topics, anybody)
+    return Authenticator(secrets, settings.sns_topics, anybody)
 
 
 def path_secret(path: str, asked: str) -> str | None:

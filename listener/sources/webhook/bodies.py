@@ -10,7 +10,7 @@ from aiohttp import web
 from gpu_dispatch.net.bodies import BodyTooLong, pieces
 
 
-class Refused(Exception):
+class BodyRefused(Exception):
     """A post that is answered with `status`; `reason` names the cause in the counts."""
 
     def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
@@ -30,9 +30,9 @@ async def read_body(
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         # A few kilobytes can inflate to gigabytes, and no store compresses what it posts.
-        raise Refused(415, "compressed", {"Accept-Encoding": "identity"})
+        raise BodyRefused(415, "compressed", {"Accept-Encoding": "identity"})
     if (request.content_length or 0) > max_bytes:
-        raise Refused(413, "too_large")
+        raise BodyRefused(413, "too_large")
     await _continue(request)
     body = bytearray()
     try:
@@ -41,11 +41,11 @@ async def read_body(
                 body += piece
                 grown(len(piece))
     except BodyTooLong as e:
-        raise Refused(413, "too_large") from e
+        raise BodyRefused(413, "too_large") from e
     except TimeoutError as e:
-        raise Refused(408, "too_slow") from e
+        raise BodyRefused(408, "too_slow") from e
     except web.RequestPayloadError as e:
-        raise Refused(400, "not_http") from e
+        raise BodyRefused(400, "not_http") from e
     return bytes(body)
 
 

@@ -7,13 +7,14 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from listener.decoding.messages import Channel, SnsConfirmation, decode
+from listener.decoding.messages import decode_message
+from listener.decoding.outcome import MessageChannel, SnsConfirmation
 from listener.events import ObjectEvent
 from listener.sources.base import Inbox
-from listener.sources.webhook.auth import Door, Gate, Shown, path_secret
-from listener.sources.webhook.bodies import Refused, read_body
+from listener.sources.webhook.auth import AuthDecision, Authenticator, Credentials, path_secret
+from listener.sources.webhook.bodies import BodyRefused, read_body
 from listener.sources.webhook.settings import WebhookSettings
-from listener.sources.webhook.sns import Sns
+from listener.sources.webhook.sns import SnsClient
 from listener.sources.webhook.unproven import LATER, UnprovenBodies
 from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable, StoreUnavailable
 
@@ -23,7 +24,7 @@ _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _QUIET_S = 60.0
 
 
-class Posts:
+class PostHandler:
     """Answers posts for one inbox. 200: recorded, or of no interest. 202: not understood, and counted.
 
     400: not JSON. 401: nothing proves who posts. 403: an SNS topic that is not listed. 404, 405: not the place, not
@@ -31,9 +32,9 @@ class Posts:
     proves yet; send it again.
     """
 
-    def __init__(self, settings: WebhookSettings, gate: Gate, sns: Sns, inbox: Inbox) -> None:
+    def __init__(self, settings: WebhookSettings, authenticator: Authenticator, sns: SnsClient, inbox: Inbox) -> None:
         self._settings = settings
-        self._gate = gate
+        self._authenticator = authenticator
         self._sns = sns
         self._inbox = inbox
         self._unproven = UnprovenBodies(
@@ -47,7 +48,7 @@ class Posts:
         try:
             status = await self._take(await self._admitted(request))
             return web.Response(status=status)
-        except Refused as e:
+        except BodyRefused as e:
             self._inbox.count(self._settings.name, e.reason)
             self._tell(e, request.remote or "")
             return web.Response(status=e.status, headers=e.headers)
@@ -55,27 +56,27 @@ class Posts:
     async def _admitted(self, request: web.BaseRequest) -> bytes:
         """The body of a post that has shown who sends it."""
         in_path = path_secret(self._settings.path, request.rel_url.raw_path)
-        if in_path is None or (in_path and not self._gate.secrets.path_secrets):
-            raise Refused(404, "wrong_path")
+        if in_path is None or (in_path and not self._authenticator.secrets.path_secrets):
+            raise BodyRefused(404, "wrong_path")
         if request.method != "POST":
-            raise Refused(405, "wrong_method", {"Allow": "POST"})
-        shown = Shown(
+            raise BodyRefused(405, "wrong_method", {"Allow": "POST"})
+        shown = Credentials(
             authorization=request.headers.get("Authorization", ""),
             path_secret=in_path,
             signature=request.headers.get("X-Gpudrop-Signature", ""),
             sns_topic=request.headers.get("x-amz-sns-topic-arn", ""),
         )
-        door = self._gate.at_the_door(shown)
-        if door is Door.SHUT:
-            raise Refused(401, "wrong_token", _CHALLENGE)
+        decision = self._authenticator.decide(shown)
+        if decision is AuthDecision.SHUT:
+            raise BodyRefused(401, "wrong_token", _CHALLENGE)
         self._check_topic(shown.sns_topic)
-        if door is Door.BODY_DECIDES:
+        if decision is AuthDecision.BODY_DECIDES:
             return await self._proven_body(request, shown)
         return await read_body(
             request, max_bytes=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s
         )
 
-    async def _proven_body(self, request: web.BaseRequest, shown: Shown) -> bytes:
+    async def _proven_body(self, request: web.BaseRequest, shown: Credentials) -> bytes:
         settings = self._settings
         async with self._unproven.one_more() as one:
             body = await read_body(
@@ -85,22 +86,22 @@ class Posts:
                 grown=lambda size: self._unproven.grow(one, size),
             )
             if not await self._proven(shown, body):
-                raise Refused(401, "wrong_signature", _CHALLENGE)
+                raise BodyRefused(401, "wrong_signature", _CHALLENGE)
             return body
 
-    async def _proven(self, shown: Shown, body: bytes) -> bool:
-        if shown.signature and self._gate.signed(shown.signature, body):
+    async def _proven(self, shown: Credentials, body: bytes) -> bool:
+        if shown.signature and self._authenticator.signed(shown.signature, body):
             return True
-        if shown.sns_topic not in self._gate.sns_topics:
+        if shown.sns_topic not in self._authenticator.sns_topics:
             return False
         try:
             return await self._sns.signed(body)
         except SourceUnavailable as e:
-            raise Refused(503, "sns_unreachable", LATER) from e
+            raise BodyRefused(503, "sns_unreachable", LATER) from e
 
     async def _take(self, body: bytes) -> int:
         """The status of the answer, once everything in `body` is dealt with."""
-        decoded = decode(body, Channel.WEBHOOK, source=self._settings.name)
+        decoded = decode_message(body, MessageChannel.WEBHOOK, source=self._settings.name)
         self._check_topic(decoded.confirmation.topic_arn if decoded.confirmation else decoded.sns_topic)
         for item in decoded.ignored:
             self._inbox.count(self._settings.name, item.reason)
@@ -116,7 +117,7 @@ class Posts:
 
     def _check_topic(self, topic: str) -> None:
         if topic and topic not in self._settings.sns_topics:
-            raise Refused(403, "sns_topic_not_listed")
+            raise BodyRefused(403, "sns_topic_not_listed")
 
     async def _confirm(self, asked: SnsConfirmation) -> None:
         name = self._settings.name
@@ -128,10 +129,10 @@ class Posts:
             await self._sns.confirm(asked)
         except SourceUnavailable as e:
             log.warning("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e))
-            raise Refused(503, "sns_unreachable", LATER) from e
+            raise BodyRefused(503, "sns_unreachable", LATER) from e
         except SourceDenied as e:
             log.error("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e), hint=e.info.hint)
-            raise Refused(403, "sns_not_confirmed") from e
+            raise BodyRefused(403, "sns_not_confirmed") from e
         log.info("sns_confirmed", source=name, topic=asked.topic_arn)
 
     async def _accept(self, events: tuple[ObjectEvent, ...]) -> None:
@@ -144,9 +145,9 @@ class Posts:
                 await _hand_over(self._inbox, events, self._settings.name)
         except (StoreUnavailable, TimeoutError) as e:
             self._inbox.gap(self._settings.name, "events could not be recorded when they were posted")
-            raise Refused(503, "not_recorded", LATER) from e
+            raise BodyRefused(503, "not_recorded", LATER) from e
 
-    def _tell(self, refused: Refused, remote: str) -> None:
+    def _tell(self, refused: BodyRefused, remote: str) -> None:
         """Once a minute for each cause: strangers decide how often it happens."""
         now = asyncio.get_running_loop().time()
         if now - self._told.get(refused.reason, -_QUIET_S) >= _QUIET_S:

@@ -12,7 +12,7 @@ from yarl import URL
 
 from gpu_dispatch.net.bodies import read_beginning
 from gpu_dispatch.net.failures import BROKEN
-from listener.decoding.messages import SnsConfirmation
+from listener.decoding.outcome import SnsConfirmation
 from listener.sources.webhook.sns_messages import confirms, is_signed, may_call, read_sns_message
 from manifests.errors import SourceDenied, SourceUnavailable
 
@@ -22,12 +22,12 @@ _FRESH_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedCertificate:
     certificate: bytes
     until: float
 
 
-class Sns:
+class SnsClient:
     """`now` counts seconds; a call may take `timeout_s`. Certificates are kept for a day; one is fetched at a time."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Sns:
         self._hosts = hosts
         self._now = now
         self._timeout_s = timeout_s
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, _CachedCertificate] = OrderedDict()
         self._fetching = asyncio.Lock()
 
     async def confirm(self, asked: SnsConfirmation) -> None:
@@ -74,7 +74,7 @@ class Sns:
             if kept := self._fresh(url):
                 return kept
             certificate = await self._get(url)
-            self._kept[url] = _Kept(certificate, self._now() + _FRESH_S)
+            self._kept[url] = _CachedCertificate(certificate, self._now() + _FRESH_S)
             if len(self._kept) > _CERTIFICATES:
                 self._kept.popitem(last=False)
             return certificate

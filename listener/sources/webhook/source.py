@@ -13,15 +13,15 @@ from functools import partial
 
 import structlog
 
-from gpu_dispatch.net.http_server import HttpServer, Limits
+from gpu_dispatch.net.http_server import HttpServer, ServerLimits
 from gpu_dispatch.net.retries import WEBHOOK_ADDRESS, Failure, Retries, is_known
 from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import ServerCertificate
 from listener.sources.base import Condition, Inbox, Opening
-from listener.sources.webhook.auth import build_gate
-from listener.sources.webhook.posts import Posts
+from listener.sources.webhook.auth import build_authenticator
+from listener.sources.webhook.posts import PostHandler
 from listener.sources.webhook.settings import PostSecrets, WebhookSettings
-from listener.sources.webhook.sns import Sns
+from listener.sources.webhook.sns import SnsClient
 from manifests.errors import ConfigError, GpuDropError, SourceDenied, SourceUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
@@ -41,7 +41,7 @@ class WebhookReceiver:
         self.port = 0
         self.opening = Opening()
         self._settings = settings
-        self._gate = build_gate(settings, secrets)
+        self._gate = build_authenticator(settings, secrets)
 
     async def run(self, inbox: Inbox) -> None:
         """Raises ConfigError when the certificate cannot be read; every later trouble is outlived."""
@@ -49,27 +49,27 @@ class WebhookReceiver:
         certificate = await asyncio.to_thread(ServerCertificate, tls) if tls else None
         async with http_session(compressed=True) as session:
             now = asyncio.get_running_loop().time
-            sns = Sns(session, self._settings.sns_hosts, now, self._settings.sns_timeout_s)
-            posts = Posts(self._settings, self._gate, sns, inbox)
+            sns = SnsClient(session, self._settings.sns_hosts, now, self._settings.sns_timeout_s)
+            posts = PostHandler(self._settings, self._gate, sns, inbox)
             serving = partial(self._serve, posts, inbox, certificate)
             await Retries(WEBHOOK_ADDRESS).call(serving, on=is_known, told=partial(self._failed, inbox))
 
-    async def _serve(self, posts: Posts, inbox: Inbox, certificate: ServerCertificate | None) -> None:
+    async def _serve(self, posts: PostHandler, inbox: Inbox, certificate: ServerCertificate | None) -> None:
         async with self._listening(posts, inbox, certificate and certificate.context):
             await self._renewing(inbox, certificate)
 
     def _failed(self, inbox: Inbox, failure: Failure) -> None:
         error = failure.known
         self.opening.failed(error)
-        inbox.report(self.name, Condition.trouble(error))
+        inbox.report(self.name, Condition.problem(error))
         told = {"error": str(error), "hint": error.info.hint, "retry_s": round(failure.wait_s, 2)}
         log.warning("not_listening", source=self.name, **told)
 
     @asynccontextmanager
-    async def _listening(self, posts: Posts, inbox: Inbox, tls: ssl.SSLContext | None) -> AsyncGenerator[None]:
+    async def _listening(self, posts: PostHandler, inbox: Inbox, tls: ssl.SSLContext | None) -> AsyncGenerator[None]:
         """Takes posts until it is left; those that have begun are finished then. Raises why it cannot listen."""
         settings = self._settings
-        limits = Limits(settings.header_timeout_s, settings.idle_timeout_s, settings.max_connections)
+        limits = ServerLimits(settings.header_timeout_s, settings.idle_timeout_s, settings.max_connections)
         server = HttpServer(posts.answer, limits, lambda what: inbox.count(self.name, what))
         try:
             listening = await asyncio.get_running_loop().create_server(

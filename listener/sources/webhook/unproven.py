@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from listener.sources.webhook.bodies import Refused
+from listener.sources.webhook.bodies import BodyRefused
 
 LATER = {"Retry-After": "5"}
 
 
 @dataclass(eq=False, slots=True)
-class Unproven:
+class UnprovenBody:
     """One body. `size` in bytes, so far."""
 
     scope: asyncio.Timeout
@@ -39,7 +39,7 @@ class UnprovenBodies:
         self._max_bodies = max_bodies
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._bodies: dict[Unproven, None] = {}
+        self._bodies: dict[UnprovenBody, None] = {}
 
     @property
     def size(self) -> int:
@@ -47,25 +47,25 @@ class UnprovenBodies:
         return sum(body.size for body in self._bodies)
 
     @asynccontextmanager
-    async def one_more(self) -> AsyncGenerator[Unproven]:
+    async def one_more(self) -> AsyncGenerator[UnprovenBody]:
         """Counts a body while it is read and proven. Raises Refused when it takes too long or gives way to others."""
         body = None
         try:
             async with asyncio.timeout(self._timeout_s) as scope:
-                body = Unproven(scope)
+                body = UnprovenBody(scope)
                 self._bodies[body] = None
                 if len(self._bodies) > self._max_bodies:
                     self._evict_oldest()
                 yield body
         except TimeoutError as e:
             if body and body.evicted:
-                raise Refused(503, "too_many_unproven", LATER) from e
-            raise Refused(408, "too_slow") from e
+                raise BodyRefused(503, "too_many_unproven", LATER) from e
+            raise BodyRefused(408, "too_slow") from e
         finally:
             if body:
                 self._bodies.pop(body, None)
 
-    def grow(self, body: Unproven, size: int) -> None:
+    def grow(self, body: UnprovenBody, size: int) -> None:
         """More of it has come."""
         body.size += size
         while self.size > self._max_bytes and self._bodies:

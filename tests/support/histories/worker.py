@@ -22,14 +22,14 @@ from gpu_dispatch.task import (
     Videos,
 )
 from gpu_dispatch.worker.__main__ import lead_group, serve
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.environment import settings_from
 from gpu_dispatch.worker.logs import start_logging
 from manifests.errors import NoAudio
 from support.histories.drops import said, work_of
 
 
-async def telling(params: TaskParams, job: Job) -> Payload:
+async def telling(params: TaskParams, job: JobContext) -> Payload:
     if isinstance(params, Img2VidParams):
         return _films(params, job)
     assert isinstance(params, TranscribeParams)
@@ -45,7 +45,7 @@ async def telling(params: TaskParams, job: Job) -> Payload:
     return Transcript("en", 1.0, 1.0, (segment,), model=params.model, engine="told", device="cpu")
 
 
-def _films(params: Img2VidParams, job: Job) -> Videos:
+def _films(params: Img2VidParams, job: JobContext) -> Videos:
     texts = {clip: f"{clip.output} {clip.frames}" for clip in params.clips}
     for clip, text in texts.items():
         job.path(clip.output).write_text(text)

@@ -14,10 +14,10 @@ from typing import Any
 from minio import Minio
 
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.worker.job import Ended
+from gpu_dispatch.worker.job import JobEnded
 from gpu_dispatch.worker.serverless import wire
 from listener.store import ObjectMeta
-from listener.stores.folder_paths import meta_of
+from listener.stores.folder_paths import file_meta_of
 from listener.stores.s3 import S3Store
 from support.installation import FolderDrops, Installation, MinioDrops
 from support.kept_state.documents import KeptObject, KeptState, Names, Restored, delta_of, named
@@ -41,7 +41,7 @@ def in_folder(state: KeptState, folder: Path, receiver: str) -> Installation:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(each.content(names))
         os.utime(path, (each.modified + later, each.modified + later))
-        now.append((each, meta_of(each.key, path.stat())))
+        now.append((each, file_meta_of(each.key, path.stat())))
     Restored(state, names, now).databases(folder)
     return Installation(folder, FolderDrops(root), _config(state, names), {})
 
@@ -88,7 +88,7 @@ def work(endpoint: Endpoint, job: Job) -> None:
         job.started = asyncio.get_running_loop().time()
         job.executions.append(Execution(_GONE, job.started))
     result = GpuResult(job.input["task"]["task_id"], payload=transcript("of then"))
-    endpoint.report(_GONE, job.id, {"output": wire(Ended(result))})
+    endpoint.report(_GONE, job.id, {"output": wire(JobEnded(result))})
 
 
 def states_of(install: Installation) -> dict[str, list[str]]:

@@ -207,7 +207,7 @@ def _holds() -> tuple[Hold, ...]:
         Hold("preparing.job.json", "before", "listener.runs.reading:ManifestReader:read"),
         Hold("several.job.json", "before", attempts, index=1),
         Hold("between.job.json", "before", attempts, attempt=2),
-        Hold("finishing.job.json", "after", "listener.runs.closing:Closer:write"),
+        Hold("finishing.job.json", "after", "listener.runs.closing:RunFinalizer:write"),
     )
 
 

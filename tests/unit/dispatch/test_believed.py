@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.lines import Done, Moved, report_from_line, report_line
-from gpu_dispatch.runpod.answers import answer_from
-from gpu_dispatch.runpod.dialects.ours import Gpudrop
-from gpu_dispatch.runpod.readings import reading_of
+from gpu_dispatch.lines import DoneReport, ProgressReport, report_from_line, report_line
+from gpu_dispatch.runpod.answers import job_response_from
+from gpu_dispatch.runpod.dialects.ours import GpudropDialect
+from gpu_dispatch.runpod.readings import job_state_of
 from gpu_dispatch.task import GpuResult, Progress, Segment, Transcript, VideoFile, Videos, Word, result_to_wire
 from listener.dispatch.outcomes import result_of
 from manifests.error_classes import WORKER_CODES
@@ -22,9 +22,9 @@ NASTY = "\x1b[2J\u202ewords\x00" + "x" * 10_000
 
 def from_runpod(result: GpuResult) -> GpuResult | None:
     body = {"id": "job", "status": "COMPLETED", "output": {"result": result_to_wire(result)}}
-    answer = answer_from(json.dumps(body).encode())
+    answer = job_response_from(json.dumps(body).encode())
     assert answer
-    status = reading_of(answer, JobRef("b", "e", "job", "t"), Gpudrop()).status
+    status = job_state_of(answer, JobRef("b", "e", "job", "t"), GpudropDialect()).status
     return status.result if status else None
 
 
@@ -33,8 +33,8 @@ def from_the_store(result: GpuResult) -> GpuResult | None:
 
 
 def from_a_child(result: GpuResult) -> GpuResult | None:
-    report = report_from_line(report_line(Done("job", result)))
-    return report.result if isinstance(report, Done) else None
+    report = report_from_line(report_line(DoneReport("job", result)))
+    return report.result if isinstance(report, DoneReport) else None
 
 
 WAYS = pytest.mark.parametrize("way", [from_runpod, from_the_store, from_a_child])
@@ -95,7 +95,11 @@ def test_a_payload_keeps_the_speakers_words(way: Way) -> None:
 
 @pytest.mark.parametrize("percent", [float("nan"), float("inf"), -5.0, 1e300])
 def test_progress_is_a_percentage_and_a_word(percent: float) -> None:
-    line = report_line(Moved("job", Progress(percent, NASTY))).replace(b"NaN", b'"NaN"').replace(b"Infinity", b'"inf"')
+    line = (
+        report_line(ProgressReport("job", Progress(percent, NASTY)))
+        .replace(b"NaN", b'"NaN"')
+        .replace(b"Infinity", b'"inf"')
+    )
     report = report_from_line(line)
-    assert isinstance(report, Moved) and 0.0 <= report.progress.percent <= 100.0
+    assert isinstance(report, ProgressReport) and 0.0 <= report.progress.percent <= 100.0
     assert report.progress.stage.startswith("words") and len(report.progress.stage) <= 256

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.runpod.dialects.ours import Gpudrop
+from gpu_dispatch.runpod.dialects.ours import GpudropDialect
 from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.task import (
     AddAudioParams,
@@ -26,7 +26,7 @@ from gpu_dispatch.task import (
 )
 from manifests.errors import EncodeFailed
 
-OURS = Gpudrop()
+OURS = GpudropDialect()
 RESULT = GpuResult("run-j0", Videos((VideoFile("video_1.mp4", 5, 1.0, 1920, 1080, 24),), "h264_nvenc"), device="cuda")
 
 

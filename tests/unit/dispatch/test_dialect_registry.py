@@ -12,15 +12,16 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from gpu_dispatch.runpod.dialects.ours import Gpudrop
-from gpu_dispatch.runpod.dialects.registry import OURS, Dialects, dialects
-from listener.configuration.endpoints import RunPodEndpoint
+from gpu_dispatch.runpod.dialects.ours import NAME as OURS
+from gpu_dispatch.runpod.dialects.ours import GpudropDialect
+from gpu_dispatch.runpod.dialects.registry import Dialects, dialects
+from listener.configuration.endpoints import RunPodEndpointConfig
 from manifests.errors import ConfigError
 
 PUBLISHED = ("whisper-hub", "worker-faster_whisper")
 
 
-class Other(Gpudrop):
+class Other(GpudropDialect):
     name = "other"
 
 
@@ -48,7 +49,7 @@ def test_a_package_adds_one() -> None:
 
 
 def test_gpudrops_own_is_nobody_elses() -> None:
-    assert type(Dialects(lambda: [Point(OURS, Other)]).get(OURS)) is Gpudrop
+    assert type(Dialects(lambda: [Point(OURS, Other)]).get(OURS)) is GpudropDialect
 
 
 @pytest.mark.parametrize(
@@ -68,15 +69,15 @@ def test_one_that_cannot_be_used_says_why(points: list[Point], told: str) -> Non
 
 def test_the_configuration_names_those_there_are() -> None:
     with pytest.raises(ValidationError, match="there are gpudrop, whisper-hub, worker-faster_whisper"):
-        RunPodEndpoint(kind="runpod", name="e", id="e", capabilities=("whisper",), dialect="klingon")
+        RunPodEndpointConfig(kind="runpod", name="e", id="e", capabilities=("whisper",), dialect="klingon")
     with pytest.raises(ValidationError, match=r"can only do `capabilities: \[whisper\]`"):
-        RunPodEndpoint(kind="runpod", name="e", id="e", capabilities=("whisper", "nvenc"), dialect="whisper-hub")
+        RunPodEndpointConfig(kind="runpod", name="e", id="e", capabilities=("whisper", "nvenc"), dialect="whisper-hub")
 
 
 def test_only_what_is_configured_is_loaded(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom listener.configuration.loading import load\n"
-        "load(Path(sys.argv[1]))\n"
+        "import sys\nfrom pathlib import Path\nfrom listener.configuration.loading import load_config\n"
+        "load_config(Path(sys.argv[1]))\n"
         "print([name for name in sorted(sys.modules) if 'whisper' in name])"
     )
     loaded: list[str] = []

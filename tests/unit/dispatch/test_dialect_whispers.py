@@ -14,12 +14,12 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisper
-from gpu_dispatch.runpod.dialects.foreign import cannot
+from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisperDialect
+from gpu_dispatch.runpod.dialects.foreign import unsupported
 from gpu_dispatch.runpod.dialects.languages import CODES
 from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.dialects.transcripts import place
-from gpu_dispatch.runpod.dialects.whisper_hub import WhisperHub
+from gpu_dispatch.runpod.dialects.whisper_hub import WhisperHubDialect
 from gpu_dispatch.task import (
     AddAudioParams,
     GpuTask,
@@ -35,7 +35,7 @@ from handlers.subtitles.words import speech_of
 from manifests.errors import TaskRefused
 from manifests.options import RecognitionOptions
 
-HUB, FASTER = WhisperHub(), FasterWhisper()
+HUB, FASTER = WhisperHubDialect(), FasterWhisperDialect()
 BOTH = pytest.mark.parametrize("dialect", [HUB, FASTER], ids=lambda d: d.name)
 SHAPES = Path(__file__).parents[2] / "support" / "runpod_shapes"
 RECORDED = {dialect.name: json.loads((SHAPES / f"{dialect.name}.json").read_text()) for dialect in (HUB, FASTER)}
@@ -521,7 +521,9 @@ def test_no_option_is_lost_on_the_way_to_a_worker_of_others(dialect):
 
 def test_an_option_that_a_dialect_does_not_name_is_refused():
     params = TranscribeParams(audio="a").model_copy(update=OTHERWISE)
-    refused = {reason.removeprefix("take another ") for reason in cannot(params, engine="whisper", heeded=frozenset())}
+    refused = {
+        reason.removeprefix("take another ") for reason in unsupported(params, engine="whisper", heeded=frozenset())
+    }
     assert refused == OTHERWISE.keys() - {"model", "engine", "language"}
 
 

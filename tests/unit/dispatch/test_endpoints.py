@@ -10,7 +10,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gpu_dispatch.endpoints import LATER_S, PATIENCE, EndpointSpec, EndpointState, Nowhere, Standing, choose
+from gpu_dispatch.endpoints import (
+    LATER_S,
+    PATIENCE,
+    CircuitBreaker,
+    EndpointSpec,
+    EndpointState,
+    NoEndpoint,
+    choose_endpoint,
+)
 
 WHISPER = frozenset({"whisper"})
 NOW = 1000.0
@@ -28,8 +36,8 @@ def chosen(
     refusals: Mapping[str, str] | None = None,
     now: float = NOW,
     draw: float = 0.0,
-) -> EndpointSpec | Nowhere:
-    return choose(
+) -> EndpointSpec | NoEndpoint:
+    return choose_endpoint(
         specs,
         states or {},
         capability="whisper",
@@ -82,7 +90,7 @@ def test_a_task_goes_to_the_first_order_that_can_take_it_and_nowhere_only_when_n
     found = chosen(specs, states, avoid=list(avoid), refusals=dict.fromkeys(refusing, "no such model"), draw=draw)
     takers = [s for s in specs if can_take(s, states.get(s.name, EndpointState(0)), avoid | refusing)]
     well = [s for s in takers if states.get(s.name, EndpointState(0)).ok]
-    if isinstance(found, Nowhere):
+    if isinstance(found, NoEndpoint):
         assert takers == []
         assert found.reasons and 0.0 < found.again_s <= LATER_S
         assert found.never == all(s.name in refusing for s in specs if "whisper" in s.capabilities)
@@ -112,13 +120,13 @@ def test_a_full_endpoint_is_passed_over_and_soon_asked_again() -> None:
     assert chosen([first, second]) == first
     assert chosen([first, second], full) == second
     found = chosen([first, second], {**full, "second": EndpointState(1)})
-    assert isinstance(found, Nowhere)
+    assert isinstance(found, NoEndpoint)
     assert found.reasons == ("first: 2 of 2 jobs are there already", "second: 1 of 1 jobs are there already")
     assert found.again_s < 5.0 and not found.never
 
 
 def test_one_that_is_slow_is_better_than_nobody_but_not_than_one_of_a_later_order() -> None:
-    slow = {"first": Standing().told("slow", "its workers are throttled").state(0)}
+    slow = {"first": CircuitBreaker().told("slow", "its workers are throttled").state(0)}
     first, second = spec("first"), spec("second", order=1)
     assert chosen([first, second], slow) == second
     assert chosen([first], slow) == first
@@ -126,78 +134,78 @@ def test_one_that_is_slow_is_better_than_nobody_but_not_than_one_of_a_later_orde
 
 
 def test_one_without_workers_gets_nothing_and_says_why() -> None:
-    found = chosen([spec("a")], {"a": Standing().told("dead", "It may start no workers.").state(0)})
-    assert found == Nowhere(("a: It may start no workers.",), LATER_S)
+    found = chosen([spec("a")], {"a": CircuitBreaker().told("dead", "It may start no workers.").state(0)})
+    assert found == NoEndpoint(("a: It may start no workers.",), LATER_S)
 
 
 def test_waiting_never_helps_where_nobody_can_do_such_a_task() -> None:
     nobody = chosen([spec("films", capabilities=frozenset({"nvenc"}))])
-    assert isinstance(nobody, Nowhere) and nobody.never and "whisper" in nobody.reasons[0]
+    assert isinstance(nobody, NoEndpoint) and nobody.never and "whisper" in nobody.reasons[0]
     refusing = chosen([spec("a"), spec("b")], refusals={"a": "it has no model turbo", "b": "no translation"})
-    assert isinstance(refusing, Nowhere) and refusing.never
+    assert isinstance(refusing, NoEndpoint) and refusing.never
     assert refusing.reasons == ("a: it has no model turbo", "b: no translation")
     stopped = chosen([spec("a"), spec("b", concurrency=0)], refusals={"a": "it has no model turbo"})
-    assert isinstance(stopped, Nowhere) and not stopped.never
+    assert isinstance(stopped, NoEndpoint) and not stopped.never
 
 
 def test_a_pause_ends_when_it_was_said_to() -> None:
     paused = {"a": EndpointState(0, not_before=NOW + 7.5)}
     found = chosen([spec("a")], paused)
-    assert isinstance(found, Nowhere) and found.again_s == 7.5
+    assert isinstance(found, NoEndpoint) and found.again_s == 7.5
     assert chosen([spec("a")], paused, now=NOW + found.again_s) == spec("a")
 
 
 def test_a_few_refusals_are_borne_then_pauses_double() -> None:
-    standing, now, pauses = Standing(), NOW, list[float]()
+    breaker, now, pauses = CircuitBreaker(), NOW, list[float]()
     for _ in range(PATIENCE + 9):
-        standing = standing.refused("it answered 503", now)
-        pauses.append(max(0.0, standing.not_before - now))
-        now = max(now, standing.not_before)
+        breaker = breaker.refused("it answered 503", now)
+        pauses.append(max(0.0, breaker.not_before - now))
+        now = max(now, breaker.not_before)
     assert pauses[: PATIENCE + 2] == [0.0] * (PATIENCE - 1) + [5.0, 10.0, 20.0]
     assert pauses[-1] == pauses[-2] == 300.0
-    assert standing.state(0).why == "it answered 503"
-    assert standing.taken().state(3) == EndpointState(3)
+    assert breaker.state(0).why == "it answered 503"
+    assert breaker.taken().state(3) == EndpointState(3)
 
 
 def test_after_a_pause_one_task_tries_and_the_others_wait_for_its_outcome() -> None:
-    standing = Standing()
+    breaker = CircuitBreaker()
     for _ in range(PATIENCE):
-        standing = standing.refused("away", NOW)
-    back = standing.not_before
-    assert chosen([spec("a")], {"a": standing.state(0)}, now=back) == spec("a")
-    trying = standing.trying(back)
-    assert isinstance(chosen([spec("a")], {"a": trying.state(1)}, now=back), Nowhere)
+        breaker = breaker.refused("away", NOW)
+    back = breaker.not_before
+    assert chosen([spec("a")], {"a": breaker.state(0)}, now=back) == spec("a")
+    trying = breaker.trying(back)
+    assert isinstance(chosen([spec("a")], {"a": trying.state(1)}, now=back), NoEndpoint)
     assert chosen([spec("a")], {"a": trying.taken().state(1)}, now=back) == spec("a")
     again = trying.refused("away", back + 1.0)
     assert again.not_before - (back + 1.0) > back - NOW
-    assert Standing().trying(NOW) == Standing()
+    assert CircuitBreaker().trying(NOW) == CircuitBreaker()
 
 
 @pytest.mark.parametrize("failures", [1, PATIENCE, PATIENCE + 1])
 def test_an_endpoint_is_left_alone_for_as_long_as_it_asked(failures: int) -> None:
-    standing = Standing()
+    breaker = CircuitBreaker()
     for _ in range(failures):
-        standing = standing.refused("too many requests", NOW, wait_s=42.0)
-    assert standing.not_before == NOW + 42.0
+        breaker = breaker.refused("too many requests", NOW, wait_s=42.0)
+    assert breaker.not_before == NOW + 42.0
 
 
 @given(st.lists(st.sampled_from(["taken", "refused", "trying", "slow", "dead", "well"]), max_size=30))
 def test_an_endpoint_that_answers_well_again_is_used_again(events: list[str]) -> None:
-    standing = Standing()
+    breaker = CircuitBreaker()
     for i, event in enumerate(events):
         if event == "taken":
-            standing = standing.taken()
+            breaker = breaker.taken()
         elif event == "refused":
-            standing = standing.refused("away", NOW + i)
+            breaker = breaker.refused("away", NOW + i)
         elif event == "trying":
-            standing = standing.trying(NOW + i)
+            breaker = breaker.trying(NOW + i)
         elif event == "slow" or event == "dead" or event == "well":
-            standing = standing.told(event, event)
+            breaker = breaker.told(event, event)
     assume(events)
-    assert standing.told("well").taken().state(1) == EndpointState(1)
+    assert breaker.told("well").taken().state(1) == EndpointState(1)
     # Whatever happened, it is tried again within minutes once it is said to be well.
-    assert chosen([spec("a")], {"a": standing.told("well").state(0)}, now=NOW + len(events) + 301.0) == spec("a")
+    assert chosen([spec("a")], {"a": breaker.told("well").state(0)}, now=NOW + len(events) + 301.0) == spec("a")
 
 
 def test_health_is_not_forgotten_because_a_queue_took_a_task() -> None:
-    assert not Standing().told("dead", "no workers").taken().state(0).ok
+    assert not CircuitBreaker().told("dead", "no workers").taken().state(0).ok

@@ -18,8 +18,8 @@ from gpu_dispatch.task import (
     TaskParams,
     Videos,
 )
-from gpu_dispatch.worker.context import Job, Operation
-from gpu_dispatch.worker.job import Meter, run_job
+from gpu_dispatch.worker.context import JobContext, Operation
+from gpu_dispatch.worker.job import ProgressMeter, run_job
 from manifests.errors import EncodeFailed
 from support.deadlines import HANG_S
 
@@ -48,7 +48,7 @@ async def run(task: GpuTask, root: Path, work: Operation[TaskParams], told: list
     return await run_job(task, operations=work, work_root=root.parent / "work", file_root=root, report=report)
 
 
-async def joins(_: TaskParams, job: Job) -> Payload:
+async def joins(_: TaskParams, job: JobContext) -> Payload:
     job.report(Progress(50, "encode"))
     job.report(Progress(20, "encode"))
     job.path("out.mp4").write_bytes(job.path("v.mp4").read_bytes() + job.path("a.mp3").read_bytes())
@@ -76,7 +76,7 @@ async def test_a_job_leaves_its_outputs_and_nothing_else(root: Path) -> None:
 async def test_the_folder_is_private(root: Path) -> None:
     modes: list[int] = []
 
-    async def look(params: TaskParams, job: Job) -> Payload:
+    async def look(params: TaskParams, job: JobContext) -> Payload:
         modes.append(job.folder.stat().st_mode & 0o777)
         return VIDEOS
 
@@ -85,7 +85,7 @@ async def test_the_folder_is_private(root: Path) -> None:
 
 
 async def test_an_error_with_a_cause_keeps_it(root: Path) -> None:
-    async def fails(_: TaskParams, job: Job) -> Payload:
+    async def fails(_: TaskParams, job: JobContext) -> Payload:
         raise EncodeFailed("ffmpeg failed.", hint="Convert it.", where="v.mp4")
 
     result = await run(task(root), root, fails)
@@ -101,7 +101,7 @@ async def test_a_missing_input_ends_the_job_before_its_work(root: Path) -> None:
 
 
 async def test_a_defect_is_logged_in_full_and_told_in_short(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def breaks(_: TaskParams, job: Job) -> Payload:
+    async def breaks(_: TaskParams, job: JobContext) -> Payload:
         raise KeyError("/home/someone/secret")
 
     with caplog.at_level(logging.ERROR):
@@ -114,7 +114,7 @@ async def test_a_defect_is_logged_in_full_and_told_in_short(root: Path, caplog: 
 
 @pytest.mark.parametrize("content", [None, b""])
 async def test_nothing_goes_out_before_everything_is_there(root: Path, content: bytes | None) -> None:
-    async def half(params: TaskParams, job: Job) -> Payload:
+    async def half(params: TaskParams, job: JobContext) -> Payload:
         await joins(params, job)
         if content is not None:
             job.path("second.mp4").write_bytes(content)
@@ -128,7 +128,7 @@ async def test_nothing_goes_out_before_everything_is_there(root: Path, content: 
 async def test_a_job_past_its_time_is_ended(root: Path) -> None:
     ended = asyncio.Event()
 
-    async def hangs(_: TaskParams, job: Job) -> Payload:
+    async def hangs(_: TaskParams, job: JobContext) -> Payload:
         try:
             await asyncio.sleep(60)
         finally:
@@ -141,7 +141,7 @@ async def test_a_job_past_its_time_is_ended(root: Path) -> None:
 
 
 async def test_an_operations_own_timeout_is_not_the_tasks(root: Path) -> None:
-    async def slow(_: TaskParams, job: Job) -> Payload:
+    async def slow(_: TaskParams, job: JobContext) -> Payload:
         async with asyncio.timeout(0.01):
             await asyncio.sleep(60)
         return VIDEOS
@@ -153,7 +153,7 @@ async def test_an_operations_own_timeout_is_not_the_tasks(root: Path) -> None:
 async def test_cancellation_is_passed_on_after_cleaning_up(root: Path) -> None:
     started = asyncio.Event()
 
-    async def hangs(_: TaskParams, job: Job) -> Payload:
+    async def hangs(_: TaskParams, job: JobContext) -> Payload:
         started.set()
         await asyncio.sleep(60)
         return VIDEOS
@@ -169,9 +169,9 @@ async def test_cancellation_is_passed_on_after_cleaning_up(root: Path) -> None:
 
 async def test_nothing_is_reported_after_the_end(root: Path) -> None:
     told: list[Progress] = []
-    kept: list[Job] = []
+    kept: list[JobContext] = []
 
-    async def keeps(params: TaskParams, job: Job) -> Payload:
+    async def keeps(params: TaskParams, job: JobContext) -> Payload:
         kept.append(job)
         return VIDEOS
 
@@ -183,7 +183,7 @@ async def test_nothing_is_reported_after_the_end(root: Path) -> None:
 
 def test_a_thousand_small_moves_are_told_in_few_steps() -> None:
     told: list[Progress] = []
-    meter = Meter(told.append)
+    meter = ProgressMeter(told.append)
     for i in range(10_001):
         meter.tell((10, 90), Progress(i / 100, "encode"))
     assert len(told) <= 161
@@ -191,7 +191,7 @@ def test_a_thousand_small_moves_are_told_in_few_steps() -> None:
 
 
 async def test_a_full_disk_is_no_defect_and_another_worker_may_have_more(root: Path) -> None:
-    async def fills(_: TaskParams, job: Job) -> Payload:
+    async def fills(_: TaskParams, job: JobContext) -> Payload:
         job.path("out.mp4").symlink_to("/dev/full")
         job.path("out.mp4").write_bytes(b"video")
         return VIDEOS

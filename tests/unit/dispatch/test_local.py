@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from gpu_dispatch.backend import JobStatus
-from gpu_dispatch.child_process import Child
-from gpu_dispatch.lines import Done, report_from_line, report_line
-from gpu_dispatch.local import LocalBackend, LocalSettings
-from gpu_dispatch.local_settings import child_command, child_environment
+from gpu_dispatch.child_process import WorkerProcess
+from gpu_dispatch.lines import DoneReport, report_from_line, report_line
+from gpu_dispatch.local import LocalBackend
+from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.task import GpuResult, GpuTask, Segment, TaskInput, TranscribeParams, Transcript, Word
-from gpu_dispatch.workroom import Workroom
+from gpu_dispatch.workroom import ScratchFolder
 from manifests.errors import EngineUnavailable, ErrorInfo
 from support.deadlines import HANG_S
 from support.exchange import FolderFiles
@@ -194,7 +194,7 @@ async def test_results_with_a_payload_are_kept_for_a_while(opened: Open, monkeyp
 def test_numbers_that_are_none_pass_the_line_of_a_child() -> None:
     """A model may give a window no probability; that is no reason to lose the recording."""
     segment = Segment(0, 0.0, 1.0, "x", (Word("x", 0.0, math.inf, 0.9),), avg_logprob=-math.inf)
-    said = Done("j", GpuResult("t", Transcript("en", 1.0, 1.0, (segment,), "m", "e", "cpu")))
+    said = DoneReport("j", GpuResult("t", Transcript("en", 1.0, 1.0, (segment,), "m", "e", "cpu")))
     assert report_from_line(report_line(said)) == said
 
 
@@ -214,12 +214,12 @@ async def test_nothing_stays_on_the_disk(opened: Open, tmp_path: Path) -> None:
 
 
 def test_rooms_of_dead_owners_are_removed(tmp_path: Path) -> None:
-    script = "import sys, os; from pathlib import Path; from gpu_dispatch.workroom import Workroom; "
-    script += "(Workroom(Path(sys.argv[1])).path / 'left').touch(); os._exit(1)"
+    script = "import sys, os; from pathlib import Path; from gpu_dispatch.workroom import ScratchFolder; "
+    script += "(ScratchFolder(Path(sys.argv[1])).path / 'left').touch(); os._exit(1)"
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=HANG_S, check=False)
     assert len(list(tmp_path.rglob("left"))) == 1
-    first = Workroom(tmp_path)
-    second = Workroom(tmp_path)
+    first = ScratchFolder(tmp_path)
+    second = ScratchFolder(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([first.path, second.path])
     first.close()
     second.close()
@@ -242,7 +242,7 @@ def test_an_owners_own_thread_count_wins() -> None:
 
 async def test_a_child_whose_end_was_cut_short_is_ended_by_the_next_who_asks(tmp_path: Path) -> None:
     folder = tmp_path / "work"
-    child = await Child.start(
+    child = await WorkerProcess.start(
         child_command(LocalSettings(), folder), environ=child_environment({}, 1), work_root=folder
     )
     process = psutil.Process(child.pid)
@@ -266,7 +266,7 @@ async def test_a_child_whose_end_is_cut_short_with_the_event_loops_leaves_no_pip
     before = asyncio.all_tasks()
     open_before = psutil.Process().num_fds()
     folder = tmp_path / "work"
-    child = await Child.start(
+    child = await WorkerProcess.start(
         child_command(LocalSettings(), folder), environ=child_environment({}, 1), work_root=folder
     )
     ending = asyncio.create_task(child.end())

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gpu_dispatch.child_process import Child
+from gpu_dispatch.child_process import WorkerProcess
 from gpu_dispatch.local_settings import LocalSettings, child_command, child_environment
-from support.places import HANG_S
+from support.deadlines import HANG_S
 
 OWNER = """
 import asyncio, os, sys
@@ -52,7 +52,7 @@ def test_a_worker_reads_nothing_of_its_owner_and_gains_no_rights(tmp_path: Path)
 
 async def test_the_real_worker_is_confined_as_the_odd_one_is(tmp_path: Path) -> None:
     folder = tmp_path / "work"
-    child = await Child.start(
+    child = await WorkerProcess.start(
         child_command(LocalSettings(), folder), environ=child_environment({}, 1), work_root=folder
     )
     try:

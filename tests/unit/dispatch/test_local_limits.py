@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpu_dispatch.local_limits import Limits, Usage, default_memory, excess
+from gpu_dispatch.local_limits import JobLimits, JobUsage, default_memory, excess
 from support.media import Media
 from support.places import local_place
 
@@ -29,8 +29,8 @@ async def test_a_job_that_takes_too_much_ends_for_good_and_alone(tmp_path: Path,
 
 
 def test_a_job_may_take_what_is_usual() -> None:
-    used = Usage(memory=2**30, disk=2**30, processes=9)
-    assert excess(used, Limits()) is None
-    assert excess(used, Limits(2**30, 2**30, 9)) is None
+    used = JobUsage(memory=2**30, disk=2**30, processes=9)
+    assert excess(used, JobLimits()) is None
+    assert excess(used, JobLimits(2**30, 2**30, 9)) is None
     total = psutil.virtual_memory().total
     assert 2**30 <= default_memory("nvenc") <= default_memory("whisper") <= total

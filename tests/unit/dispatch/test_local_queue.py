@@ -11,8 +11,9 @@ from gpu_dispatch.backend import JobRef
 from gpu_dispatch.local_job import LocalJob
 from gpu_dispatch.local_queue import JobQueue
 from gpu_dispatch.task import GpuTask, TranscribeParams
+from support.deadlines import HANG_S
 from support.media import Media
-from support.places import HANG_S, local_place
+from support.places import local_place
 
 NO_GPU: Mapping[str, object] = {"gpu": False, "express_after_s": 0.2}
 

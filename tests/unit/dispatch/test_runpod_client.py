@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gpu_dispatch.runpod.gates import Gates
-from gpu_dispatch.runpod.limits import Limit
+from gpu_dispatch.runpod.gates import RateLimiter
+from gpu_dispatch.runpod.limits import RateLimit
 from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown, TaskRefused
 from support.certificates import certificate
 from support.deadlines import HANG_S
@@ -300,7 +300,7 @@ async def test_a_429_storm_ends_with_every_task_sent_once(there: Provider) -> No
 
 
 async def test_no_more_calls_are_under_way_than_the_provider_allows() -> None:
-    gates = Gates({"cancel": Limit(1000, 3)})
+    gates = RateLimiter({"cancel": RateLimit(1000, 3)})
     under_way = most = 0
 
     async def call() -> None:
@@ -316,7 +316,7 @@ async def test_no_more_calls_are_under_way_than_the_provider_allows() -> None:
 
 
 async def test_a_call_that_would_wait_too_long_for_its_turn_is_not_made() -> None:
-    gates = Gates({"cancel": Limit(1000, 1)})
+    gates = RateLimiter({"cancel": RateLimit(1000, 1)})
     async with gates.passed(EP, "cancel", HANG_S):
         with pytest.raises(EndpointUnavailable):
             async with gates.passed(EP, "cancel", 0.05):

@@ -27,7 +27,7 @@ from manifests.errors import TaskRefused
 from manifests.media import ObjectRef
 from manifests.models import MODELS, AddAudio, Caption, Img2Vid, Transcribe
 from manifests.options import AudioMix, CaptionStyle, ImageMotion, Options, RecognitionOptions, VideoEncoding
-from manifests.reader import read
+from manifests.reader import read_manifest
 
 EARLIER: dict[str, Any] = json.loads((Path(__file__).parents[2] / "support" / "earlier_tasks.json").read_text("utf-8"))
 """By manifest: what an earlier version planned for it, sent to a worker and recorded of its steps."""
@@ -62,7 +62,7 @@ def test_earlier_tasks_and_records_read_and_nothing_is_lost(kept: Any) -> None:
 
 @earlier
 def test_todays_handlers_plan_what_earlier_workers_read(kept: Any) -> None:
-    manifest: Any = read(json.dumps(kept["manifest"]).encode(), "in/talk.job.json")
+    manifest: Any = read_manifest(json.dumps(kept["manifest"]).encode(), "in/talk.job.json")
     handler = load_registry(lambda: ()).get(manifest.operation)
     inputs = {
         reference.role: Input(ObjectRef("media", f"in/{reference.text}"), 1000, SUBTITLES if reference.read else None)

@@ -33,7 +33,7 @@ from manifests.errors import (
     StoreDenied,
     TransferFailed,
 )
-from manifests.shown import shown
+from manifests.shown import without_secrets_in
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -160,17 +160,17 @@ async def test_an_address_as_people_write_it_is_quoted(server: Server, tmp_path:
     assert [r.raw_path for r in server.seen] == ["/mein%20Lied/%C3%A4%7Cb.mp4?x=1", "/wo%20anders/%C3%BC.mp4"]
 
 
-@pytest.mark.parametrize("trouble", [gives(b"", 500), gives(b"", 503), gives(b"", 429), breaks_off, stalls])
-async def test_trouble_that_passes_is_tried_again(server: Server, tmp_path: Path, trouble: Answer) -> None:
-    server.answers = [trouble, gives()]
+@pytest.mark.parametrize("problem", [gives(b"", 500), gives(b"", 503), gives(b"", 429), breaks_off, stalls])
+async def test_trouble_that_passes_is_tried_again(server: Server, tmp_path: Path, problem: Answer) -> None:
+    server.answers = [problem, gives()]
     await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == MEDIA
     assert len(server.seen) == 2
 
 
-@pytest.mark.parametrize("trouble", [gives(b"", 500), breaks_off, stalls])
-async def test_trouble_that_stays_ends_in_a_retryable_error(server: Server, tmp_path: Path, trouble: Answer) -> None:
-    server.answers = [trouble]
+@pytest.mark.parametrize("problem", [gives(b"", 500), breaks_off, stalls])
+async def test_trouble_that_stays_ends_in_a_retryable_error(server: Server, tmp_path: Path, problem: Answer) -> None:
+    server.answers = [problem]
     with pytest.raises(TransferFailed) as caught:
         await download(transfer(server.host), server.url(), tmp_path / "a.mp4")
     assert caught.value.retryable
@@ -442,4 +442,4 @@ def test_trust_is_by_host_and_port() -> None:
 @given(st.text(), st.text(alphabet="abc?&=#@/"))
 def test_messages_never_show_a_query(secret: str, rest: str) -> None:
     marker = "S3CR3T" + secret.replace("?", "").replace("#", "")
-    assert "S3CR3T" not in shown(f"https://user:pw@host.example/path?{marker}{rest}")
+    assert "S3CR3T" not in without_secrets_in(f"https://user:pw@host.example/path?{marker}{rest}")

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from gpu_dispatch.task import GpuResult, VideoFile, Videos
 from handlers.base import Input, Planning
-from manifests.media import ObjectRef, ReferencePolicy, resolve
+from manifests.media import ObjectRef, ReferencePolicy, resolve_reference
 
 settings.register_profile("handlers", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("handlers")
@@ -20,7 +20,7 @@ def planning():
     def make(handler, manifest, *, name="talk", folder="out/", contents=None):
         inputs = {}
         for ref in handler.references(manifest):
-            media = resolve(ref.text, bucket="media", folder="in/", policy=ReferencePolicy(), where=ref.role)
+            media = resolve_reference(ref.text, bucket="media", folder="in/", policy=ReferencePolicy(), where=ref.role)
             size = 1000 if isinstance(media, ObjectRef) else None
             inputs[ref.role] = Input(media, size, (contents or {}).get(ref.role) if ref.read else None)
         return Planning(manifest, name, "media", folder, inputs)

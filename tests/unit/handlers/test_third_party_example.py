@@ -15,7 +15,7 @@ from gpu_dispatch.task import GpuResult, TranscribeParams
 from handlers.base import Link
 from handlers.registry import GROUP, load_registry
 from manifests.errors import NoSpeech
-from manifests.reader import read
+from manifests.reader import read_manifest
 from support.transcripts import spoken, transcript
 
 HERE = Path(__file__).parents[3] / "examples" / "third_party_handler"
@@ -33,7 +33,7 @@ def registry(monkeypatch):
 
 def test_a_manifest_becomes_notes_and_chapters(registry, planning):
     data = b"operation: podcast\naudio: ep.mp3\ntitle: Episode 12\nchapter_minutes: 1\n"
-    manifest = read(data, "in/ep.job.yaml", models=registry.models)
+    manifest = read_manifest(data, "in/ep.job.yaml", models=registry.models)
     handler = registry.get("podcast")
     planned = planning(handler, manifest, name="ep")
     plan = handler.plan(planned)
@@ -52,6 +52,8 @@ def test_a_manifest_becomes_notes_and_chapters(registry, planning):
 
 def test_silence_is_an_error_of_the_project(registry, planning):
     handler = registry.get("podcast")
-    planned = planning(handler, read(b"operation: podcast\naudio: ep.mp3", "ep.job.yaml", models=registry.models))
+    planned = planning(
+        handler, read_manifest(b"operation: podcast\naudio: ep.mp3", "ep.job.yaml", models=registry.models)
+    )
     with pytest.raises(NoSpeech):
         handler.finish(planned, handler.plan(planned), (GpuResult("t", transcript()),))

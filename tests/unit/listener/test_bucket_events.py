@@ -9,28 +9,28 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from listener.bucket_events.destinations import Target, parse_target, plain, rules_of
+from listener.bucket_events.destinations import NotificationTarget, parse_target, plain_target, rules_of
 from listener.bucket_events.entries import (
     EVENT_BRIDGE,
     QUEUE,
-    Document,
-    Entry,
-    document_bytes,
+    NotificationDocument,
+    RuleEntry,
     event_bridge,
-    read_document,
+    notification_document_bytes,
+    read_notification_document,
     rule,
 )
-from listener.bucket_events.merging import arrived, merge, without_ours
-from listener.bucket_events.telling import difference, line
-from listener.decoding.messages import EVENT_NAMES
+from listener.bucket_events.merging import arrived, merge_rules, without_ours
+from listener.bucket_events.telling import entry_line, rules_difference
+from listener.decoding.names import EVENT_NAMES
 from listener.filters import Filter, filters_of, overlap
-from listener.patterns import literal_suffixes, matches
-from listener.triggers import MANIFESTS, Ignored, Trigger, match
+from listener.patterns import literal_suffixes, matches_any
+from listener.triggers import MANIFESTS, IgnoredEvent, Trigger, match_event
 from manifests.errors import ConfigError, ServerMisbehaves
 from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest
 
-MINIO = Target(QUEUE, "arn:minio:sqs::W:webhook")
-AMAZON = Target(QUEUE, "arn:aws:sqs:us-east-1:123456789012:drops")
+MINIO = NotificationTarget(QUEUE, "arn:minio:sqs::W:webhook")
+AMAZON = NotificationTarget(QUEUE, "arn:aws:sqs:us-east-1:123456789012:drops")
 MEDIA = {"operation": "transcribe"}
 
 
@@ -104,9 +104,9 @@ def test_every_key_that_starts_or_ends_a_run_is_told_of_once(
     assert len(filters) <= most
     assert not any(overlap(one, other) for one, other in combinations(filters, 2))
     for key in keys:
-        found = match(triggers, "drop", key)
+        found = match_event(triggers, "drop", key)
         # Whatever cancels nothing of these triggers' need not be told.
-        wanted = not isinstance(found, Ignored) and (cancel_target(key) is None or _cancels(triggers, key))
+        wanted = not isinstance(found, IgnoredEvent) and (cancel_target(key) is None or _cancels(triggers, key))
         passed = [each for each in filters if _passes(each, key)]
         assert len(passed) <= 1
         assert bool(passed) or not wanted, key
@@ -133,7 +133,7 @@ PIECES += [("}", "}"), (",", ","), ("{a}", "{a}")]
 def test_what_matches_a_glob_ends_as_the_glob_says(pieces: Sequence[tuple[str, str]]) -> None:
     glob, key = ("".join(each[i] for each in pieces) for i in range(2))
     # A brace that stands for itself may meet another one, and then they are braces.
-    assume(matches((glob,), key))
+    assume(matches_any((glob,), key))
     assert any(key.endswith(suffix) for suffix in literal_suffixes((glob,)))
 
 
@@ -143,9 +143,9 @@ def test_events_are_asked_for_in_the_words_of_the_server() -> None:
     assert amazon.events == ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
     assert minio.filter.prefix == "a b/é+"
     assert amazon.filter.prefix == "a+b/%C3%A9%2B"
-    assert plain(amazon).prefix == "a b/é+"
-    assert rules_of([trigger("*")], "drop", Target(EVENT_BRIDGE)) == (event_bridge(),)
-    assert rules_of([], "drop", Target(EVENT_BRIDGE)) == ()
+    assert plain_target(amazon).prefix == "a b/é+"
+    assert rules_of([trigger("*")], "drop", NotificationTarget(EVENT_BRIDGE)) == (event_bridge(),)
+    assert rules_of([], "drop", NotificationTarget(EVENT_BRIDGE)) == ()
 
 
 @pytest.mark.parametrize("text", ["", "arn:aws:lambda:r:123456789012:function:f", "ftp://x", "http://", "webhook"])
@@ -177,26 +177,26 @@ OURS = st.lists(FILTERS, max_size=4, unique=True).map(
 )
 
 
-def document(foreign: Sequence[str], ours: Sequence[Entry]) -> Document:
+def document(foreign: Sequence[str], ours: Sequence[RuleEntry]) -> NotificationDocument:
     inner = "".join([*foreign[:1], *(each.xml for each in ours), *foreign[1:]])
-    return read_document(f'<X xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</X>'.encode())
+    return read_notification_document(f'<X xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</X>'.encode())
 
 
 @given(st.lists(FOREIGN, max_size=4), OURS, OURS)
 def test_merging_touches_nobody_elses_rules_and_is_done_once(
-    foreign: Sequence[str], there: Sequence[Entry], wanted: Sequence[Entry]
+    foreign: Sequence[str], there: Sequence[RuleEntry], wanted: Sequence[RuleEntry]
 ) -> None:
     before = document(foreign, there)
-    change = merge(before, wanted)
+    change = merge_rules(before, wanted)
     assert change.after.foreign == before.foreign
     assert {each.id for each in change.after.ours} == {each.id for each in wanted}
     assert all(any(each.means(w) for w in wanted) for each in change.after.ours)
 
-    written = read_document(document_bytes(change.after.entries))
+    written = read_notification_document(notification_document_bytes(change.after.entries))
     assert [each.xml for each in written.foreign] == [each.xml for each in before.foreign]
     assert arrived(change, written)
-    assert not merge(written, wanted)
-    assert bool(change) == bool(list(difference(change)))
+    assert not merge_rules(written, wanted)
+    assert bool(change) == bool(list(rules_difference(change)))
 
     assert without_ours(change.after).after.entries == before.foreign
     assert not without_ours(without_ours(written).after)
@@ -205,38 +205,38 @@ def test_merging_touches_nobody_elses_rules_and_is_done_once(
 def test_what_is_there_in_another_spelling_stays() -> None:
     filters = Filter("in/", ".mp3")
     there = rule(QUEUE, AMAZON.arn, "gpudrop-old", ("s3:ObjectRemoved:*", "s3:ObjectCreated:*"), filters)
-    assert not merge(document([], [there]), [rule(QUEUE, AMAZON.arn, "gpudrop-new", EVENT_NAMES, filters)])
+    assert not merge_rules(document([], [there]), [rule(QUEUE, AMAZON.arn, "gpudrop-new", EVENT_NAMES, filters)])
 
 
 def test_a_rule_that_was_edited_by_hand_is_put_right_in_its_place() -> None:
     filters = Filter("in/", ".mp3")
     edited = rule(QUEUE, MINIO.arn, "gpudrop-1", ("s3:ObjectCreated:Put",), filters)
     right = rule(QUEUE, MINIO.arn, "gpudrop-1", EVENT_NAMES, filters)
-    change = merge(document(["<QueueConfiguration><Id>a</Id></QueueConfiguration>"], [edited]), [right])
+    change = merge_rules(document(["<QueueConfiguration><Id>a</Id></QueueConfiguration>"], [edited]), [right])
     assert change.changed
     assert [each.id for each in change.after.entries] == ["a", "gpudrop-1"]
-    assert next(iter(difference(change))).startswith("~ gpudrop-1  in/*.mp3  ObjectCreated:Put  -> ")
+    assert next(iter(rules_difference(change))).startswith("~ gpudrop-1  in/*.mp3  ObjectCreated:Put  -> ")
 
 
 def test_event_bridge_is_taken_away_only_when_it_is_named() -> None:
     there = document(["<EventBridgeConfiguration />"], [])
-    assert not merge(there, [event_bridge()])
+    assert not merge_rules(there, [event_bridge()])
     assert not without_ours(there)
-    assert without_ours(there, event_bridge=True).after == Document()
-    assert merge(Document(), [event_bridge()]).added == (event_bridge(),)
-    assert "EventBridge" in line(event_bridge())
+    assert without_ours(there, event_bridge=True).after == NotificationDocument()
+    assert merge_rules(NotificationDocument(), [event_bridge()]).added == (event_bridge(),)
+    assert "EventBridge" in entry_line(event_bridge())
 
 
 def test_rules_that_did_not_arrive_are_noticed() -> None:
     mine = rule(QUEUE, MINIO.arn, "gpudrop-1", EVENT_NAMES, Filter("in/"))
-    change = merge(document(["<QueueConfiguration><Id>a</Id></QueueConfiguration>"], []), [mine])
-    assert arrived(change, Document(change.after.entries[::-1]))
+    change = merge_rules(document(["<QueueConfiguration><Id>a</Id></QueueConfiguration>"], []), [mine])
+    assert arrived(change, NotificationDocument(change.after.entries[::-1]))
     for lost in range(2):
-        assert not arrived(change, Document(change.after.entries[lost : lost + 1]))
-    assert not arrived(change, Document((*change.after.entries, mine)))
+        assert not arrived(change, NotificationDocument(change.after.entries[lost : lost + 1]))
+    assert not arrived(change, NotificationDocument((*change.after.entries, mine)))
 
 
 @pytest.mark.parametrize("answer", [b"<html", b"not xml", b"<a></b>"])
 def test_an_answer_that_is_no_xml_is_told(answer: bytes) -> None:
     with pytest.raises(ServerMisbehaves, match="not XML"):
-        read_document(answer)
+        read_notification_document(answer)

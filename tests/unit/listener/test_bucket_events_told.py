@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from listener.bucket_events.choosing import Known, choose, named_targets, needs_target
-from listener.bucket_events.destinations import Target
-from listener.bucket_events.entries import QUEUE, TOPIC, Document, rule
-from listener.bucket_events.merging import merge
+from listener.bucket_events.choosing import KnownServer, choose_target, named_targets, needs_target
+from listener.bucket_events.destinations import NotificationTarget
+from listener.bucket_events.entries import QUEUE, TOPIC, NotificationDocument, rule
+from listener.bucket_events.merging import merge_rules
 from listener.bucket_events.minio_settings import server_variables
 from listener.bucket_events.policies import lets_s3_send, statement
-from listener.bucket_events.servers import Server, cannot, recognise
-from listener.bucket_events.troubles import WRITE, refused, refused_rules
+from listener.bucket_events.servers import NotificationServer, recognise_server, why_no_rules
+from listener.bucket_events.troubles import WRITE, request_refused, rules_refused
 from listener.configuration.environment import SourceSecrets
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.configuration.sources import AnySource
 from listener.filters import Filter
 from manifests.errors import ConfigError, ServerMisbehaves, StoreDenied, StoreUnavailable
@@ -26,7 +26,7 @@ QUEUE_ARN = "arn:aws:sqs:eu-west-1:123456789012:drops"
 
 
 def sources(*given: Any) -> tuple[AnySource, ...]:
-    return parse({"store": STORE, "sources": list(given)}, origin="test").sources
+    return parse_config({"store": STORE, "sources": list(given)}, origin="test").sources
 
 
 def nothing(name: str) -> SourceSecrets:
@@ -36,36 +36,41 @@ def nothing(name: str) -> SourceSecrets:
 @pytest.mark.parametrize(
     ("headers", "server"),
     [
-        ({"Server": "MinIO"}, Server.MINIO),
-        ({"server": "AmazonS3"}, Server.AMAZON),
-        ({"Server": "Ceph Object Gateway (tentacle)"}, Server.CEPH),
-        ({"Server": "nginx", "X-Amz-Request-Id": "tx00000b5f3d1c2a4e6f708-0065a1b2c3-1f2e-zone-1"}, Server.CEPH),
-        ({"Server": "nginx", "X-Amz-Request-Id": "18EA18C2FC84D53D"}, Server.OTHER),
-        ({"Server": "SeaweedFS 8000GB 4.48"}, Server.SEAWEEDFS),
-        ({"Server": "VERSITYGW"}, Server.VERSITY),
-        ({}, Server.OTHER),
+        ({"Server": "MinIO"}, NotificationServer.MINIO),
+        ({"server": "AmazonS3"}, NotificationServer.AMAZON),
+        ({"Server": "Ceph Object Gateway (tentacle)"}, NotificationServer.CEPH),
+        (
+            {"Server": "nginx", "X-Amz-Request-Id": "tx00000b5f3d1c2a4e6f708-0065a1b2c3-1f2e-zone-1"},
+            NotificationServer.CEPH,
+        ),
+        ({"Server": "nginx", "X-Amz-Request-Id": "18EA18C2FC84D53D"}, NotificationServer.OTHER),
+        ({"Server": "SeaweedFS 8000GB 4.48"}, NotificationServer.SEAWEEDFS),
+        ({"Server": "VERSITYGW"}, NotificationServer.VERSITY),
+        ({}, NotificationServer.OTHER),
     ],
 )
-def test_a_server_is_known_by_its_answers(headers: dict[str, str], server: Server) -> None:
-    assert recognise(headers) is server
+def test_a_server_is_known_by_its_answers(headers: dict[str, str], server: NotificationServer) -> None:
+    assert recognise_server(headers) is server
 
 
 @pytest.mark.parametrize(
     ("server", "status", "code", "can"),
     [
-        (Server.MINIO, 200, "", True),
-        (Server.OTHER, 404, "NoSuchBucket", True),
-        (Server.AMAZON, 403, "AccessDenied", True),
-        (Server.SEAWEEDFS, 200, "", False),
-        (Server.GARAGE, 501, "NotImplemented", False),
-        (Server.OTHER, 501, "", False),
-        (Server.OTHER, 404, "", False),
-        (Server.OTHER, 404, "NoSuchKey", False),
-        (Server.OTHER, 405, "MethodNotAllowed", False),
+        (NotificationServer.MINIO, 200, "", True),
+        (NotificationServer.OTHER, 404, "NoSuchBucket", True),
+        (NotificationServer.AMAZON, 403, "AccessDenied", True),
+        (NotificationServer.SEAWEEDFS, 200, "", False),
+        (NotificationServer.GARAGE, 501, "NotImplemented", False),
+        (NotificationServer.OTHER, 501, "", False),
+        (NotificationServer.OTHER, 404, "", False),
+        (NotificationServer.OTHER, 404, "NoSuchKey", False),
+        (NotificationServer.OTHER, 405, "MethodNotAllowed", False),
     ],
 )
-def test_who_keeps_no_rules_is_known_from_a_question(server: Server, status: int, code: str, can: bool) -> None:
-    assert (cannot(server, status, code) is None) is can
+def test_who_keeps_no_rules_is_known_from_a_question(
+    server: NotificationServer, status: int, code: str, can: bool
+) -> None:
+    assert (why_no_rules(server, status, code) is None) is can
 
 
 HERE = "http://<this machine's address>:8710"
@@ -100,7 +105,9 @@ THEIRS, OURS = "arn:minio:sqs::N8N:webhook", "arn:minio:sqs:eu-west-1:GPUDROP:we
 
 def test_a_target_that_stands_alone_may_be_somebody_elses() -> None:
     with pytest.raises(ConfigError) as asked:
-        choose(sources("webhook"), Known(Server.MINIO, (THEIRS, "arn:minio:sqs::GPUDROP:nats")), nothing)
+        choose_target(
+            sources("webhook"), KnownServer(NotificationServer.MINIO, (THEIRS, "arn:minio:sqs::GPUDROP:nats")), nothing
+        )
     assert THEIRS in str(asked.value)
     assert f"gpudrop events apply --target {THEIRS}" in asked.value.info.hint
 
@@ -108,39 +115,43 @@ def test_a_target_that_stands_alone_may_be_somebody_elses() -> None:
 @pytest.mark.parametrize(
     "known",
     [
-        Known(Server.MINIO, (THEIRS, OURS)),
-        Known(Server.MINIO, ("arn:minio:sqs::M:webhook", THEIRS), frozenset({"arn:minio:sqs::M:webhook"})),
+        KnownServer(NotificationServer.MINIO, (THEIRS, OURS)),
+        KnownServer(
+            NotificationServer.MINIO, ("arn:minio:sqs::M:webhook", THEIRS), frozenset({"arn:minio:sqs::M:webhook"})
+        ),
     ],
     ids=["named as we told it", "rules of ours name it"],
 )
-def test_a_target_that_is_known_to_lead_here_is_taken(known: Known) -> None:
+def test_a_target_that_is_known_to_lead_here_is_taken(known: KnownServer) -> None:
     assert known.destinations
     expected = OURS if OURS in known.destinations else known.destinations[0]
-    assert choose(sources("webhook"), known, nothing) == Target(QUEUE, expected)
+    assert choose_target(sources("webhook"), known, nothing) == NotificationTarget(QUEUE, expected)
 
 
 def test_the_one_target_that_fits_is_taken() -> None:
     arns = ("arn:minio:sqs::GPUDROP:webhook", "arn:minio:sqs::GPUDROP:nats")
-    known = Known(Server.MINIO, arns)
-    assert choose(sources("webhook", "reconcile"), known, nothing) == Target(QUEUE, arns[0])
+    known = KnownServer(NotificationServer.MINIO, arns)
+    assert choose_target(sources("webhook", "reconcile"), known, nothing) == NotificationTarget(QUEUE, arns[0])
     nats = {"kind": "nats", "servers": "nats://n:4222", "stream": "s"}
     with pytest.raises(ConfigError, match="does not tell which"):
-        choose(sources("webhook", nats), known, nothing)
+        choose_target(sources("webhook", nats), known, nothing)
     with pytest.raises(ConfigError, match="does not tell these keys"):
-        choose(sources("webhook"), Known(Server.MINIO), nothing)
+        choose_target(sources("webhook"), KnownServer(NotificationServer.MINIO), nothing)
     queue = {"kind": "sqs", "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/drops"}
     (found,) = sources(queue)
-    assert choose(sources(queue, "webhook"), Known(Server.AMAZON), nothing) == found
+    assert choose_target(sources(queue, "webhook"), KnownServer(NotificationServer.AMAZON), nothing) == found
     topic = {"kind": "webhook", "sns_topics": ["arn:aws:sns:eu-west-1:123456789012:t"]}
-    assert choose(sources(topic), Known(Server.OTHER), nothing) == Target(TOPIC, topic["sns_topics"][0])
+    assert choose_target(sources(topic), KnownServer(NotificationServer.OTHER), nothing) == NotificationTarget(
+        TOPIC, topic["sns_topics"][0]
+    )
     with pytest.raises(ConfigError, match="Several targets"):
-        choose(sources(topic, queue), Known(Server.AMAZON), nothing)
+        choose_target(sources(topic, queue), KnownServer(NotificationServer.AMAZON), nothing)
     with pytest.raises(ConfigError, match="No target"):
-        choose(sources("webhook"), Known(Server.AMAZON), nothing)
+        choose_target(sources("webhook"), KnownServer(NotificationServer.AMAZON), nothing)
 
 
 def test_targets_on_the_command_line_are_taken_first() -> None:
-    assert named_targets([QUEUE_ARN, QUEUE_ARN], ()) == (Target(QUEUE, QUEUE_ARN),)
+    assert named_targets([QUEUE_ARN, QUEUE_ARN], ()) == (NotificationTarget(QUEUE, QUEUE_ARN),)
     assert named_targets([], sources("minio", "reconcile")) == ()
     assert not needs_target(sources("minio", "reconcile"))
     assert needs_target(sources("webhook"))
@@ -181,16 +192,16 @@ def test_refusals_say_what_to_do() -> None:
     mine = rule(QUEUE, QUEUE_ARN, "gpudrop-1", ("s3:ObjectCreated:*",), Filter("in/", ".mp3"))
     theirs = rule(QUEUE, "arn:aws:sqs:x:1:t", "theirs", ("s3:ObjectCreated:Put",), Filter("in/x", ""))
     place = {"bucket": "drop", "endpoint": "http://h:1"}
-    crossing, alone = merge(Document((theirs,)), [mine]), merge(Document(), [mine])
+    crossing, alone = merge_rules(NotificationDocument((theirs,)), [mine]), merge_rules(NotificationDocument(), [mine])
 
-    told = refused_rules(400, answer("InvalidArgument", "ambiguously defined"), crossing, None, **place)
+    told = rules_refused(400, answer("InvalidArgument", "ambiguously defined"), crossing, None, **place)
     assert "Rules of others" in str(told)
     assert "theirs" in str(told)
-    told = refused_rules(400, answer("InvalidArgument", "Unable to validate"), alone, None, **place)
+    told = rules_refused(400, answer("InvalidArgument", "Unable to validate"), alone, None, **place)
     assert "Unable to validate" in str(told)
     assert "policy" in told.info.hint
-    told = refused_rules(409, answer("BucketAlreadyExists"), alone, None, **place)
+    told = rules_refused(409, answer("BucketAlreadyExists"), alone, None, **place)
     assert isinstance(told, ServerMisbehaves)
-    assert isinstance(refused(403, answer("AccessDenied"), action=WRITE, **place), StoreDenied)
-    assert isinstance(refused(503, answer("SlowDown"), action=WRITE, **place), StoreUnavailable)
-    assert "secret key" in str(refused(403, answer("SignatureDoesNotMatch"), action=WRITE, **place))
+    assert isinstance(request_refused(403, answer("AccessDenied"), action=WRITE, **place), StoreDenied)
+    assert isinstance(request_refused(503, answer("SlowDown"), action=WRITE, **place), StoreUnavailable)
+    assert "secret key" in str(request_refused(403, answer("SignatureDoesNotMatch"), action=WRITE, **place))

@@ -8,8 +8,15 @@ from dataclasses import replace
 
 import pytest
 
+from gpu_dispatch.net.failures import retry_after
 from listener.ledger.callbacks import CallbackRow
-from listener.runs.callback_answers import HEARD, RETRY_AFTER_MAX_S, CallbackOutcome, after, outcome_of, retry_after
+from listener.runs.callback_answers import (
+    HEARD,
+    RETRY_AFTER_MAX_S,
+    CallbackOutcome,
+    callback_outcome,
+    callback_state_after,
+)
 from manifests.callback_urls import callback_url_of, caller_fields
 from manifests.documents import document_bytes
 from manifests.sidecars import CallbackNote, awaits_callback, with_callback, without_callback
@@ -35,14 +42,14 @@ HTML = "text/html; charset=utf-8"
     ],
 )  # fmt: skip
 def test_answers(status: int, content_type: str, text: str, kind: str) -> None:
-    outcome = outcome_of(status, {"Content-Type": content_type}, text, NOW)
+    outcome = callback_outcome(status, {"Content-Type": content_type}, text, NOW)
     assert outcome.kind == kind
     assert (kind == "heard") == (outcome.error == outcome.hint == "")
 
 
 def test_no_page_takes_long_to_be_recognised() -> None:
-    assert outcome_of(200, {}, "<!---->" * 600 + "x", NOW) == HEARD
-    assert outcome_of(200, {}, "<!--" * 1000, NOW) == HEARD
+    assert callback_outcome(200, {}, "<!---->" * 600 + "x", NOW) == HEARD
+    assert callback_outcome(200, {}, "<!--" * 1000, NOW) == HEARD
 
 
 @pytest.mark.parametrize(
@@ -55,29 +62,32 @@ def test_no_page_takes_long_to_be_recognised() -> None:
 )  # fmt: skip
 def test_retry_after(value: str, seconds: float) -> None:
     assert retry_after(value, NOW) == seconds
-    assert outcome_of(503, {"Retry-After": value}, "", NOW).retry_after_s == seconds
+    assert callback_outcome(503, {"Retry-After": value}, "", NOW).retry_after_s == seconds
 
 
 def test_what_follows() -> None:
     rng = random.Random(1)
     failed = CallbackOutcome("failed", "No.", "Wait.", retry_after_s=90.0)
-    assert after(ROW, HEARD, NOW, None, rng).state == "delivered"
-    assert after(ROW, CallbackOutcome("refused", "Never."), NOW, None, rng).state == "refused"
-    waiting = after(ROW, failed, NOW, None, rng)
+    assert callback_state_after(ROW, HEARD, NOW, None, rng).state == "delivered"
+    assert callback_state_after(ROW, CallbackOutcome("refused", "Never."), NOW, None, rng).state == "refused"
+    waiting = callback_state_after(ROW, failed, NOW, None, rng)
     assert (waiting.state, waiting.last_error, waiting.hint, waiting.due) == ("waiting", "No.", "Wait.", NOW + 90.0)
-    endless = after(ROW, replace(failed, retry_after_s=1e9), NOW, None, rng)
+    endless = callback_state_after(ROW, replace(failed, retry_after_s=1e9), NOW, None, rng)
     assert endless.due == NOW + RETRY_AFTER_MAX_S
-    assert after(replace(ROW, attempts=6), failed, NOW, 6, rng).state == "given_up"
-    assert after(replace(ROW, attempts=5), failed, NOW, 6, rng).state == "waiting"
-    assert after(ROW, failed, ROW.until, None, rng).state == "given_up"
+    assert callback_state_after(replace(ROW, attempts=6), failed, NOW, 6, rng).state == "given_up"
+    assert callback_state_after(replace(ROW, attempts=5), failed, NOW, 6, rng).state == "waiting"
+    assert callback_state_after(ROW, failed, ROW.until, None, rng).state == "given_up"
     # The last attempt is made when the time is up, not before it.
-    assert after(ROW, failed, ROW.until - 10.0, None, rng).due == ROW.until
-    assert after(replace(waiting, attempts=2), HEARD, NOW, None, rng).last_error == ""
+    assert callback_state_after(ROW, failed, ROW.until - 10.0, None, rng).due == ROW.until
+    assert callback_state_after(replace(waiting, attempts=2), HEARD, NOW, None, rng).last_error == ""
 
 
 def test_waits_grow_and_are_spread() -> None:
     rng = random.Random(1)
-    waits = [after(replace(ROW, attempts=20), CallbackOutcome("failed"), NOW, None, rng).due - NOW for _ in range(200)]
+    waits = [
+        callback_state_after(replace(ROW, attempts=20), CallbackOutcome("failed"), NOW, None, rng).due - NOW
+        for _ in range(200)
+    ]
     assert max(waits) <= 600.0
     assert min(waits) < 100.0 < 500.0 < max(waits)
 

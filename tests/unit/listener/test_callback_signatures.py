@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 import pytest
 
 from listener.runs.callback_signatures import CallbackSigner, secret_key
-from listener.runs.seal import Seal
+from listener.runs.seal import SidecarSignature
 from manifests.errors import ConfigError
-from manifests.sidecars import CallbackNote, Done, done_bytes, with_callback, without_callback
+from manifests.sidecars import CallbackNote, DoneSidecar, done_bytes, with_callback, without_callback
 
 URL = "https://n8n.example/webhook/1?a=b"
 PUBLISHED = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """The specification's own example, with what its libraries make of it."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BODY = done_bytes(
-    Done(
+    DoneSidecar(
         "run-1", "a.job.json", "caption", "ok", NOW, NOW, metadata={"n": 1.5, "s": "\ud800é", "list": [None, {"x": 1}]}
     )
 )
@@ -73,7 +73,7 @@ def test_a_secret_that_is_none(secret: str) -> None:
 
 
 def test_a_seal_holds_whatever_the_sidecar_tells_of_its_callback() -> None:
-    seal = Seal("secret")
+    seal = SidecarSignature("secret")
     sealed = seal.put(BODY)
     assert seal.holds(sealed)
     for state in ("waiting", "given_up", "delivered"):
@@ -85,17 +85,17 @@ def test_a_seal_holds_whatever_the_sidecar_tells_of_its_callback() -> None:
 
 @pytest.mark.parametrize("change", [{"code": 201}, {"metadata": {}}, {"extra": 1}, {"seal": "x"}, {"seal": None}])
 def test_a_seal_is_broken_by_everything_else(change: dict[str, object]) -> None:
-    seal = Seal("secret")
+    seal = SidecarSignature("secret")
     forged = json.dumps({**json.loads(seal.put(BODY)), **change}).encode()
     assert not seal.holds(forged)
     assert not seal.holds(BODY)
-    assert not Seal("another").holds(seal.put(BODY))
-    assert Seal().holds(forged)
+    assert not SidecarSignature("another").holds(seal.put(BODY))
+    assert SidecarSignature().holds(forged)
 
 
 def test_what_is_signed_is_what_was_sealed_letter_by_letter() -> None:
     """JSON has many spellings of one document, and readers that take the first of two fields with one name."""
-    seal = Seal("secret")
+    seal = SidecarSignature("secret")
     sealed = seal.put(BODY)
     for spelling in (
         json.dumps(json.loads(sealed)).encode(),
@@ -106,4 +106,4 @@ def test_what_is_signed_is_what_was_sealed_letter_by_letter() -> None:
         assert seal.opened(spelling) in (None, sealed)
     assert seal.opened(sealed) == sealed
     assert seal.opened(BODY) is None
-    assert Seal().opened(BODY) == BODY
+    assert SidecarSignature().opened(BODY) == BODY

@@ -10,13 +10,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from gpu_dispatch.task import MAX_INPUT_BYTES
-from gpu_dispatch.transfer.limits import Budget
+from gpu_dispatch.transfer.limits import TransferBudget
 from listener.configuration.config import Config
 from listener.configuration.environment import read_environment
-from listener.configuration.loading import load, parse
+from listener.configuration.loading import load_config, parse_config
 from listener.configuration.triggers import triggers_of
 from listener.run_request import RunRequest
-from listener.runs.reading import Asked
+from listener.runs.reading import ResolvedManifest
 from listener.triggers import MANIFESTS
 from listener.wiring.parts import defaults_folders
 from manifests.errors import ConfigError, InputTooLarge
@@ -26,7 +26,7 @@ from support.scripts import ROOT
 
 
 def test_the_projects_own_configuration() -> None:
-    config = load(ROOT / "config.yaml")
+    config = load_config(ROOT / "config.yaml")
     assert [t.name for t in triggers_of(config)] == ["manifests", "audio", "audios-folder"]
     assert config.store.kind == "folder"
 
@@ -34,28 +34,28 @@ def test_the_projects_own_configuration() -> None:
 def test_an_empty_configuration_is_all_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("# nothing yet\n")
-    assert load(path) == Config().read_from(path)
-    assert load(path).file == path
+    assert load_config(path) == Config().read_from(path)
+    assert load_config(path).file == path
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("10", 10.0), (1.5, 1.5), ("250ms", 0.25), ("2m", 120.0), ("1.5h", 5400.0), ("1d", 86400.0)]
 )
 def test_durations(text: object, seconds: float) -> None:
-    assert parse({"reconcile": {"interval": text}}, origin="c").reconcile.interval == seconds
+    assert parse_config({"reconcile": {"interval": text}}, origin="c").reconcile.interval == seconds
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [(10, 10), ("10", 10), ("1.5KiB", 1536), ("500MB", 500_000_000), ("20GiB", MAX_INPUT_BYTES)]
 )
 def test_sizes(text: object, size: int) -> None:
-    assert parse({"task_max_input": text}, origin="c").task_max_input == size
+    assert parse_config({"task_max_input": text}, origin="c").task_max_input == size
 
 
 def test_hints_name_settings_that_exist() -> None:
     """Those that a worker's errors name as code."""
     with pytest.raises(InputTooLarge) as caught:
-        Budget(1).check(2, "audio")
+        TransferBudget(1).check(2, "audio")
     assert "`task_max_input` in config.yaml" in caught.value.info.hint
     named = {
         name.replace("{capability}", "whisper")
@@ -101,7 +101,7 @@ TRIGGER = {"name": "t", "manifest": {"operation": "transcribe"}}
 )
 def test_mistakes_are_named(data: Any, where: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        parse(data, origin="c.yaml")
+        parse_config(data, origin="c.yaml")
     assert raised.value.info.where == where
     assert words in str(raised.value)
 
@@ -111,12 +111,12 @@ def test_what_is_no_yaml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError):
-        load(path)
+        load_config(path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration"):
-        load(tmp_path / "none.yaml")
+        load_config(tmp_path / "none.yaml")
 
 
 def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
@@ -128,12 +128,12 @@ def test_secrets_come_from_the_environment_and_are_not_shown() -> None:
 
 def test_folders_however_they_are_written() -> None:
     manifests = {"scope": "folder", "folders": ["*/", "/a/b", "/"], "also": ["c", "s3://music/free", "s3://music"]}
-    config = parse({"manifests": manifests, "defaults_from": [{"folder": "/"}]}, origin="c")
+    config = parse_config({"manifests": manifests, "defaults_from": [{"folder": "/"}]}, origin="c")
     reach = Reach("folder", ("*/", "a/b/", ""), ("c/", "s3://music/free/", "s3://music/"))
     assert {trigger.reach for trigger in triggers_of(config)} == {reach}
     assert defaults_folders(config) == DefaultsFolders((DefaultsFolder(""),))
     assert defaults_folders(Config()) == EVERY_FOLDER
-    assert defaults_folders(parse({"defaults_from": []}, origin="c")) == DefaultsFolders(())
+    assert defaults_folders(parse_config({"defaults_from": []}, origin="c")) == DefaultsFolders(())
 
 
 def test_a_run_recorded_before_drops_had_a_reach() -> None:
@@ -144,4 +144,4 @@ def test_a_run_recorded_before_drops_had_a_reach() -> None:
     del recorded["trigger"]["reach"]
     assert kind.validate_python(recorded) == request
     asked = {"operation": "transcribe", "fields": {}, "text": None}
-    assert TypeAdapter(Asked).validate_python(asked).operators == ()
+    assert TypeAdapter(ResolvedManifest).validate_python(asked).operators == ()

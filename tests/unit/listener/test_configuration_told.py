@@ -12,12 +12,12 @@ from pydantic import BaseModel
 
 from handlers.registry import load_registry
 from listener.configuration.config import Config
-from listener.configuration.loading import load, parse
+from listener.configuration.loading import load_config, parse_config
 from listener.configuration.sources import SourceConfig
 from listener.configuration.triggers import triggers_of
 from listener.deploy.model import Account
-from listener.deploy.planning import MakeEndpoint, MakeTemplate, plan
-from listener.deploy.wishes import odd_about, wishes_of
+from listener.deploy.planning import MakeEndpoint, MakeTemplate, plan_changes
+from listener.deploy.wishes import desired_of, oddities_of
 from listener.runs.reading import check_templates
 
 ROOT = Path(__file__).parents[3]
@@ -56,7 +56,7 @@ def code() -> str:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_configuration_of_the_project_is_accepted(file: Path) -> None:
-    config = load(file)
+    config = load_config(file)
     triggers = triggers_of(config)
     assert {trigger.name for trigger in triggers} >= {each.name for each in config.triggers}
     check_templates(triggers, load_registry().models, ())
@@ -66,7 +66,7 @@ def test_every_piece_of_configuration_in_the_readme_is_accepted() -> None:
     pieces = list(blocks())
     assert len(pieces) > 5
     for piece in pieces:
-        parse(piece, origin="README.md")
+        parse_config(piece, origin="README.md")
 
 
 def test_the_readme_names_every_setting() -> None:
@@ -77,9 +77,9 @@ def test_the_readme_names_every_setting() -> None:
 
 
 def test_the_example_for_runpod_can_be_deployed() -> None:
-    config = load(RUNPOD)
-    wishes = wishes_of(config)
-    assert odd_about(config, wishes) == ()
-    steps = [type(step) for each in plan(wishes, Account((), ())) for step in each.steps]
+    config = load_config(RUNPOD)
+    all_desired = desired_of(config)
+    assert oddities_of(config, all_desired) == ()
+    steps = [type(step) for each in plan_changes(all_desired, Account((), ())) for step in each.steps]
     assert steps == [MakeTemplate, MakeEndpoint] * 2
     assert [endpoint.kind for endpoint in sorted(config.endpoints, key=lambda e: e.order)][-1] == "local"

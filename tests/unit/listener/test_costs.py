@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from listener.cli import app
-from listener.configuration.loading import load
+from listener.configuration.loading import load_config
 from listener.configuration.state import state_of
 from listener.ledger.database import Database
-from listener.ledger.jobs import JobLedger, Limits
-from listener.ledger.reserving import DAY_S, SOON_S, Spending, next_day, refusal
+from listener.ledger.job_rows import DAY_S
+from listener.ledger.jobs import JobLedger
+from listener.ledger.reserving import SOON_S, QuotaLimits, Spending, next_day, quota_refusal
 from support.jobs import ANYTHING, job
 
 usd = st.floats(0, 1000)
@@ -30,8 +31,8 @@ moments = st.floats(0, 4e9)
 def test_a_job_is_sent_exactly_when_no_budget_would_be_passed(
     estimate: float, per_trigger: float | None, per_day: float | None, trigger: Spending, day: Spending, now: float
 ) -> None:
-    limits = Limits(None, per_trigger, per_day)
-    refused = refusal(estimate, limits, open_jobs=10**6, trigger=trigger, day=day, now=now)
+    limits = QuotaLimits(None, per_trigger, per_day)
+    refused = quota_refusal(estimate, limits, open_jobs=10**6, trigger=trigger, day=day, now=now)
     passes = [
         spent.usd + estimate > cap + 1e-9
         for spent, cap in ((trigger, per_trigger), (day, per_day))
@@ -45,8 +46,8 @@ def test_a_job_is_sent_exactly_when_no_budget_would_be_passed(
 
 @given(st.integers(0, 5), st.none() | st.integers(0, 5), usd)
 def test_a_place_is_given_while_there_is_one_whatever_it_costs(jobs: int, places: int | None, estimate: float) -> None:
-    limits = Limits(places, None, None)
-    refused = refusal(estimate, limits, open_jobs=jobs, trigger=Spending(), day=Spending(), now=5.0)
+    limits = QuotaLimits(places, None, None)
+    refused = quota_refusal(estimate, limits, open_jobs=jobs, trigger=Spending(), day=Spending(), now=5.0)
     assert (refused is None) == (places is None or jobs < places)
     assert refused is None or (refused.reason, refused.until) == ("concurrency", 5.0 + SOON_S)
 
@@ -55,7 +56,7 @@ def test_money_that_is_only_reserved_is_asked_for_again_before_the_day_is_over()
     noon = DAY_S / 2
 
     def until(spent: Spending, now: float = noon) -> float:
-        refused = refusal(1.0, Limits(None, None, 2.0), open_jobs=0, trigger=spent, day=spent, now=now)
+        refused = quota_refusal(1.0, QuotaLimits(None, None, 2.0), open_jobs=0, trigger=spent, day=spent, now=now)
         assert refused
         return refused.until
 
@@ -70,7 +71,7 @@ def test_prices_added_in_any_order_fill_a_budget_to_its_end(prices: list[float])
     spent = 0.0
     for price in reversed(prices):
         day = Spending(reserved=spent)
-        assert refusal(price, Limits(None, None, total), open_jobs=0, trigger=day, day=day, now=0.0) is None
+        assert quota_refusal(price, QuotaLimits(None, None, total), open_jobs=0, trigger=day, day=day, now=0.0) is None
         spent += price
 
 
@@ -100,7 +101,7 @@ def costs(tmp_path: Path) -> Callable[..., Result]:
 @pytest.fixture
 def some_jobs(tmp_path: Path, costs: Callable[..., Result]) -> None:
     async def record() -> None:
-        database = Database(state_of(load(tmp_path / "config.yaml")).ledger_url)
+        database = Database(state_of(load_config(tmp_path / "config.yaml")).ledger_url)
         await database.open()
         now = [time.time() - DAY_S]
         jobs = JobLedger(database, lambda: now[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpu_dispatch.task import TranscribeParams
 from handlers.base import PlannedTask, TaskFile
-from listener.dispatch.request import AttemptResult, JobRequest, not_served
+from listener.dispatch.request import AttemptResult, JobRequest, store_not_served
 from listener.runs.jobs import MAX_UNCOUNTED, MAX_UNSERVED, counted
 from manifests.errors import (
     GpuDropError,
@@ -48,10 +48,10 @@ def test_what_another_host_refuses_is_not_the_stores_doing() -> None:
     ours, theirs = ObjectRef("drop", "a.mp3"), UrlRef("https://media.example/b.mp3")
     task = PlannedTask(TranscribeParams(audio="a.mp3"), (TaskFile("a.mp3", ours, 1), TaskFile("b.mp3", theirs, None)))
     request = JobRequest("r", "drop", "k", 0, 1, task, 3, "t", "transcribe", LATE)
-    assert not_served(InputDenied("no", where="a.mp3").info, request)
-    assert not_served(TransferFailed("away", where="the claim").info, request)
-    assert not_served(StoreDenied("no", where="out.srt").info, request)
-    assert not not_served(InputDenied("no", where="b.mp3").info, request)
-    assert not not_served(TransferFailed("away", where="b.mp3").info, request)
-    assert not not_served(TransferFailed("too large", where="a.mp3", retryable=False).info, request)
-    assert not not_served(InputMissing("gone", where="a.mp3").info, request)
+    assert store_not_served(InputDenied("no", where="a.mp3").info, request)
+    assert store_not_served(TransferFailed("away", where="the claim").info, request)
+    assert store_not_served(StoreDenied("no", where="out.srt").info, request)
+    assert not store_not_served(InputDenied("no", where="b.mp3").info, request)
+    assert not store_not_served(TransferFailed("away", where="b.mp3").info, request)
+    assert not store_not_served(TransferFailed("too large", where="a.mp3", retryable=False).info, request)
+    assert not store_not_served(InputMissing("gone", where="a.mp3").info, request)

@@ -7,86 +7,100 @@ from datetime import UTC, datetime
 
 import pytest
 
-from listener.intake.deciding import Cancel, Gone, Nothing, Outcome, Run, TakenIn, decide, latest, must_look
-from listener.ledger.inbox import Told
-from listener.ledger.objects import Seen, fingerprint
-from listener.ledger.runs import RunRow
-from listener.ledger.settling import Known
+from listener.intake.deciding import (
+    CancelDecision,
+    GoneDecision,
+    NoDecision,
+    Outcome,
+    RunDecision,
+    TakenInDecision,
+    decide,
+    latest,
+    needs_examination,
+)
+from listener.ledger.inbox import InboxEvent
+from listener.ledger.objects import SeenVersion, fingerprint
+from listener.ledger.run_rows import RunRow
+from listener.ledger.settling import KnownObjects
 from listener.store import ObjectMeta
-from listener.triggers import MANIFESTS, Trigger, TriggerBook, Written
+from listener.triggers import MANIFESTS, Trigger, TriggerBook, WrittenKeys
 
 KEY = "a/talk.job.yaml"
 META = ObjectMeta(KEY, 3, "e1", datetime(2026, 1, 1, tzinfo=UTC))
-TOLD = Told("bucket", KEY, True, "test", 1.0)
+TOLD = InboxEvent("bucket", KEY, True, "test", 1.0)
 ACTIVE = RunRow("r1", "bucket", KEY, "manifests", "running", 1.0, 1.0, request={})
 PLAIN = TriggerBook([MANIFESTS])
 CHAINED = TriggerBook([replace(MANIFESTS, chain=True)])
 
 
-UNKNOWN = Known()
+UNKNOWN = KnownObjects()
 
 
-SEEN = Seen(fingerprint(META))
+SEEN = SeenVersion(fingerprint(META))
 STARTED = replace(SEEN, version=META.version)
 
 
-def decided(meta: ObjectMeta | None, known: Known = UNKNOWN, told: Told = TOLD, book: TriggerBook = PLAIN) -> Outcome:
+def decided(
+    meta: ObjectMeta | None, known: KnownObjects = UNKNOWN, told: InboxEvent = TOLD, book: TriggerBook = PLAIN
+) -> Outcome:
     return decide(told, meta, known, book, max_lineage=4)
 
 
 def test_a_new_object_starts_a_run() -> None:
-    assert decided(META) == Run(MANIFESTS, META, 0, STARTED)
+    assert decided(META) == RunDecision(MANIFESTS, META, 0, STARTED)
 
 
 def test_a_version_taken_in_before_starts_nothing() -> None:
-    assert decided(META, Known(seen=Seen(fingerprint(META)))) == Nothing("the same version again")
+    assert decided(META, KnownObjects(seen=SeenVersion(fingerprint(META)))) == NoDecision("the same version again")
 
 
 def test_an_overwrite_starts_a_run_although_another_one_is_not_over() -> None:
-    assert decided(META, Known(seen=Seen("e0@1"), unfinished=(ACTIVE,))) == Run(MANIFESTS, META, 0, STARTED)
+    assert decided(META, KnownObjects(seen=SeenVersion("e0@1"), unfinished=(ACTIVE,))) == RunDecision(
+        MANIFESTS, META, 0, STARTED
+    )
 
 
 def test_versions_that_look_alike_are_told_apart_by_their_id() -> None:
     versioned = replace(META, version_id="v2")
-    assert decided(versioned, Known(seen=Seen(fingerprint(versioned)))) == Run(
+    assert decided(versioned, KnownObjects(seen=SeenVersion(fingerprint(versioned)))) == RunDecision(
         MANIFESTS, versioned, 0, replace(SEEN, version="v2"), returns=False
     )
 
 
 def test_an_output_starts_nothing_unless_its_trigger_chains() -> None:
-    known = Known(written=Written("r0", 1, fingerprint(META)))
-    assert decided(META, known) == TakenIn(META, "an output of a run", SEEN)
+    known = KnownObjects(written=WrittenKeys("r0", 1, fingerprint(META)))
+    assert decided(META, known) == TakenInDecision(META, "an output of a run", SEEN)
     outcome = decided(META, known, book=CHAINED)
-    assert isinstance(outcome, Run)
+    assert isinstance(outcome, RunDecision)
     assert outcome.lineage == 2
 
 
 def test_what_is_gone_ends_its_runs_whatever_was_told() -> None:
-    known = Known(seen=Seen("e0@1"), unfinished=(ACTIVE,))
+    known = KnownObjects(seen=SeenVersion("e0@1"), unfinished=(ACTIVE,))
     for created in (True, False):
-        assert decided(None, known, replace(TOLD, created=created)) == Gone(("r1",))
+        assert decided(None, known, replace(TOLD, created=created)) == GoneDecision(("r1",))
 
 
 def test_what_never_was_is_a_phantom() -> None:
-    assert decided(None) == Nothing("phantom: there is no such object")
+    assert decided(None) == NoDecision("phantom: there is no such object")
 
 
 def test_a_cancel_file_names_its_target() -> None:
     told = replace(TOLD, key="a/talk.cancel")
-    assert decided(replace(META, key="a/talk.cancel"), told=told) == Cancel("a/talk")
+    assert decided(replace(META, key="a/talk.cancel"), told=told) == CancelDecision("a/talk")
 
 
 def test_a_key_no_trigger_takes_any_more_starts_nothing() -> None:
     book = TriggerBook([Trigger(name="audio", suffix=".mp3", manifest={})])
-    assert decided(META, book=book) == Nothing("no trigger takes manifests here")
+    assert decided(META, book=book) == NoDecision("no trigger takes manifests here")
 
 
 @pytest.mark.parametrize(
     ("created", "known", "asked"),
-    [(True, Known(), True), (False, Known(), False), (False, Known(seen=Seen("x")), True)],
+    [(True, KnownObjects(), True), (False, KnownObjects(), False), (False, KnownObjects(seen=SeenVersion("x")), True)],
 )
-def test_the_store_is_asked_only_when_something_may_come_of_it(created: bool, known: Known, asked: bool) -> None:
-    assert must_look(replace(TOLD, created=created), known) is asked
+def test_the_store_is_asked_only_when_something_may_come_of_it(created: bool, known: KnownObjects, asked: bool) -> None:
+    assert needs_examination(replace(TOLD, created=created), known) is asked
 
 
 def test_of_several_events_of_a_key_a_creation_is_kept() -> None:

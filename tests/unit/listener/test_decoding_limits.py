@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from listener.decoding.messages import Channel, Decoded, Ignored, decode
+from listener.decoding.messages import decode_message
 from listener.decoding.names import EVENT_NAMES
+from listener.decoding.outcome import DecodedMessage, IgnoredRecord, MessageChannel
 from listener.events import ObjectCreated
 
 CREATED = "s3:ObjectCreated:Put"
@@ -18,18 +19,18 @@ def record(key: Any = "a.mp3", bucket: Any = "drop", **more: Any) -> dict[str, A
     return {"eventName": CREATED, "s3": {"bucket": {"name": bucket}, "object": {"key": key}}, **more}
 
 
-def told(*records: Any, channel: Channel = Channel.WEBHOOK, **more: Any) -> Decoded:
-    return decode(json.dumps({"Records": records, **more}).encode(), channel, source="s")
+def told(*records: Any, channel: MessageChannel = MessageChannel.WEBHOOK, **more: Any) -> DecodedMessage:
+    return decode_message(json.dumps({"Records": records, **more}).encode(), channel, source="s")
 
 
-def keys(decoded: Decoded) -> list[str]:
+def keys(decoded: DecodedMessage) -> list[str]:
     return [event.key for event in decoded.events]
 
 
 @pytest.mark.parametrize("data", [b"", b" ", b"  \r", b'{"Records":null}', b'{"Records":[]}'])
 def test_keep_alives_say_nothing(data: bytes) -> None:
-    assert decode(data, Channel.LISTEN, source="s") == Decoded()
-    assert not decode(data, Channel.LISTEN, source="s").malformed
+    assert decode_message(data, MessageChannel.LISTEN, source="s") == DecodedMessage()
+    assert not decode_message(data, MessageChannel.LISTEN, source="s").malformed
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,9 @@ def test_keep_alives_say_nothing(data: bytes) -> None:
         (b'{"Type":"Notification","TopicArn":"arn:x","Message":"' + b"[" * 100_000 + b'"}', "not_json"),
     ],
 )
-@pytest.mark.parametrize("channel", Channel)
-def test_what_cannot_be_read_is_malformed(data: bytes, reason: str, channel: Channel) -> None:
-    decoded = decode(data, channel, source="s")
+@pytest.mark.parametrize("channel", MessageChannel)
+def test_what_cannot_be_read_is_malformed(data: bytes, reason: str, channel: MessageChannel) -> None:
+    decoded = decode_message(data, channel, source="s")
     assert decoded.malformed
     assert [item.reason for item in decoded.ignored] == [reason]
     assert all(len(item.detail) < 500 and item.detail.isascii() for item in decoded.ignored)
@@ -75,13 +76,13 @@ def test_what_cannot_be_read_is_malformed(data: bytes, reason: str, channel: Cha
 @pytest.mark.parametrize("depth", range(200, 1001, 20))
 def test_nesting_that_only_just_parses_does_not_raise_later(depth: int) -> None:
     for data in (b'{"Records":' * depth + b"1" + b"}" * depth, b"[" * depth + b"]" * depth):
-        assert decode(data, Channel.WEBHOOK, source="s").malformed
+        assert decode_message(data, MessageChannel.WEBHOOK, source="s").malformed
 
 
 def test_a_message_of_sns_within_one_of_sns_is_not_opened() -> None:
     inner = {"Type": "Notification", "TopicArn": "arn:b", "Message": json.dumps({"Records": [record()]})}
     outer = {"Type": "Notification", "TopicArn": "arn:a", "Message": json.dumps(inner)}
-    decoded = decode(json.dumps(outer).encode(), Channel.WEBHOOK, source="s")
+    decoded = decode_message(json.dumps(outer).encode(), MessageChannel.WEBHOOK, source="s")
     assert decoded.events == ()
     assert (decoded.malformed, decoded.sns_topic) == (True, "arn:a")
 
@@ -142,10 +143,10 @@ def test_keys_may_be_as_long_as_stores_allow() -> None:
     assert keys(told(record("%C3%A9" * 512, eventSource="minio:s3"))) == ["é" * 512]
 
 
-@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize("channel", MessageChannel)
 @pytest.mark.parametrize("source", [None, 7, "aws:s3", "scality:s3", ["minio:s3"]])
-def test_in_doubt_both_readings_are_told(channel: Channel, source: Any) -> None:
-    expected = ["a b"] if source == "aws:s3" and channel is Channel.QUEUE else ["a+b", "a b"]
+def test_in_doubt_both_readings_are_told(channel: MessageChannel, source: Any) -> None:
+    expected = ["a b"] if source == "aws:s3" and channel is MessageChannel.QUEUE else ["a+b", "a b"]
     assert keys(told(record("a+b", eventSource=source), channel=channel)) == expected
     assert keys(told(record("plain.mp3", eventSource=source), channel=channel)) == ["plain.mp3"]
 
@@ -175,12 +176,12 @@ def test_what_the_envelope_repeats_does_not_overrule_a_store_that_is_known() -> 
 
 
 def test_records_without_an_envelope_are_read_too() -> None:
-    assert keys(decode(json.dumps([record("a.mp3")]).encode(), Channel.BROKER, source="s")) == ["a.mp3"]
+    assert keys(decode_message(json.dumps([record("a.mp3")]).encode(), MessageChannel.BROKER, source="s")) == ["a.mp3"]
 
 
 def test_a_hundred_thousand_records_are_read() -> None:
     text = b'{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"drop"},"object":{"key":"a"}}}'
-    decoded = decode(b'{"Records":[' + b",".join([text] * 100_000) + b"]}", Channel.QUEUE, source="s")
+    decoded = decode_message(b'{"Records":[' + b",".join([text] * 100_000) + b"]}", MessageChannel.QUEUE, source="s")
     assert len(decoded.events) == 100_000
 
 
@@ -193,6 +194,6 @@ def test_the_names_to_ask_a_store_for_are_understood() -> None:
 def test_details_of_hostile_messages_are_fit_for_a_log() -> None:
     for odd in ({"eventName": "\x1b[2J\n\ud800"}, record(bucket="\x1b]0;x"), record(key="\x1b\ud800")):
         (item,) = told(odd).ignored
-        assert isinstance(item, Ignored)
+        assert isinstance(item, IgnoredRecord)
         assert item.detail.isascii()
         assert item.detail.isprintable()

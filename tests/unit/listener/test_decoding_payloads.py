@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from listener.decoding.messages import Channel, Decoded, Ignored, SnsConfirmation, decode
+from listener.decoding.messages import decode_message
+from listener.decoding.outcome import DecodedMessage, IgnoredRecord, MessageChannel, SnsConfirmation
 from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
 
 EVENTS = Path(__file__).parents[2] / "events"
 CHANNELS = {
-    "listen": Channel.LISTEN,
-    "webhook": Channel.WEBHOOK,
-    "sqs": Channel.QUEUE,
-    "nats": Channel.BROKER,
-    "redis": Channel.BROKER,
+    "listen": MessageChannel.LISTEN,
+    "webhook": MessageChannel.WEBHOOK,
+    "sqs": MessageChannel.QUEUE,
+    "nats": MessageChannel.BROKER,
+    "redis": MessageChannel.BROKER,
 }
 ODD_KEYS = [
     "a|b.mp3",
@@ -39,13 +40,13 @@ def removed(key: str = KEY, bucket: str = "drop") -> ObjectRemoved:
     return ObjectRemoved(bucket, key, "s")
 
 
-def other(name: str) -> Ignored:
-    return Ignored("other_event", repr(name))
+def other(name: str) -> IgnoredRecord:
+    return IgnoredRecord("other_event", repr(name))
 
 
-TEST_EVENT = Ignored("test_event")
+TEST_EVENT = IgnoredRecord("test_event")
 
-MINIO: dict[str, list[ObjectEvent | Ignored]] = {
+MINIO: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "put": [created("a/talk.job.yaml")],
     "post": [created("a/form.mp3")],
     "copy": [created("a/copy.job.yaml")],
@@ -62,11 +63,11 @@ VERSITYGW = {
     "tagging": [other("s3:ObjectTagging:Put")],
     "test": [TEST_EVENT],
 }
-BROKER: dict[str, list[ObjectEvent | Ignored]] = {
+BROKER: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "put": [created("a/talk.job.yaml")],
     "delete": [removed("a/talk.job.yaml")],
 }
-MOTO: dict[str, list[ObjectEvent | Ignored]] = {
+MOTO: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "sqs-put": [created("a/talk.job.yaml")],
     "sqs-multipart": [created("a/big.mp3"), created("a/big.mp3")],
     "sqs-delete": [removed("a/talk.job.yaml")],
@@ -77,7 +78,7 @@ MOTO: dict[str, list[ObjectEvent | Ignored]] = {
     "sqs-eventbridge-put": [created("a b+c%20.mp3", "drop3"), other("Object Tags Added")],
     "sqs-eventbridge-delete": [removed("a b+c%20.mp3", "drop3")],
 }
-AWS: dict[str, list[ObjectEvent | Ignored]] = {
+AWS: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "put": [created()],
     "post": [created()],
     "copy": [created()],
@@ -105,17 +106,17 @@ AWS: dict[str, list[ObjectEvent | Ignored]] = {
     "eventbridge-tags": [other("Object Tags Added")],
     "eventbridge-restored": [other("Object Restore Completed")],
 }
-AWS_WEBHOOK: dict[str, list[ObjectEvent | Ignored]] = {
+AWS_WEBHOOK: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "sns-put": [created()],
     "sns-test": [TEST_EVENT],
-    "sns-text": [Ignored("not_json", "'Hello from another publisher'")],
+    "sns-text": [IgnoredRecord("not_json", "'Hello from another publisher'")],
     # Nothing tells raw delivery by Amazon SNS from a store that does not escape.
     "snsraw-put": [created("in/a+b%2Bc%2520.mp3"), created()],
     "snsraw-plain": [created("in/a.mp3")],
     "sns-subscribe": [],
     "sns-unsubscribe": [],
 }
-RGW: dict[str, list[ObjectEvent | Ignored]] = {
+RGW: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "put": [created()],
     "put-prefixed": [created()],
     "multipart": [created()],
@@ -126,7 +127,7 @@ RGW: dict[str, list[ObjectEvent | Ignored]] = {
     "expired-noncurrent": [other("ObjectLifecycle:Expiration:NonCurrent")],
     "transition": [other("ObjectLifecycle:Transition:Current")],
 }
-RUSTFS: dict[str, list[ObjectEvent | Ignored]] = {
+RUSTFS: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     "listen-ping": [],
     "listen-put": [created()],
     "listen-delete": [removed()],
@@ -134,9 +135,9 @@ RUSTFS: dict[str, list[ObjectEvent | Ignored]] = {
     "webhook-multipart": [created()],
     "webhook-delete": [removed()],
     "webhook-tagging": [other("s3:ObjectCreated:PutTagging")],
-    "webhook-without-key": [Ignored("no_key")],
+    "webhook-without-key": [IgnoredRecord("no_key")],
 }
-MEANINGS: dict[str, list[ObjectEvent | Ignored]] = {
+MEANINGS: dict[str, list[ObjectEvent | IgnoredRecord]] = {
     **{f"minio-{way}-{case}": found for way in ("listen", "webhook") for case, found in MINIO.items()},
     **{f"minio-{way}-{case}": found for way in ("nats", "redis") for case, found in BROKER.items()},
     **{f"versitygw-webhook-{case}": found for case, found in VERSITYGW.items()},
@@ -150,12 +151,12 @@ MESSAGES = sorted(file.stem for file in EVENTS.glob("*.json*"))
 ODD = [name for name in MESSAGES if name.endswith("-odd-keys")]
 
 
-def read(name: str) -> list[Decoded]:
+def read(name: str) -> list[DecodedMessage]:
     (file,) = EVENTS.glob(f"{name}.json*")
     data = file.read_bytes()
     channel = CHANNELS[name.split("-")[1]]
     messages = [data] if file.suffix == ".json" else data.splitlines()
-    return [decode(message, channel, source="s") for message in messages]
+    return [decode_message(message, channel, source="s") for message in messages]
 
 
 def test_every_file_has_a_meaning_here() -> None:

@@ -13,14 +13,15 @@ from urllib.parse import quote, quote_plus, unquote_plus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listener.decoding.messages import Channel, Decoded, Ignored, decode
+from listener.decoding.messages import decode_message
 from listener.decoding.names import EVENT_NAMES, KINDS
+from listener.decoding.outcome import DecodedMessage, IgnoredRecord, MessageChannel
 from listener.events import ObjectCreated, ObjectRemoved
 
 EVENTS = Path(__file__).parents[2] / "events"
 DOCUMENTS = [json.loads(line) for file in sorted(EVENTS.glob("*.json*")) for line in file.read_text().splitlines()]
 
-channels = st.sampled_from(Channel)
+channels = st.sampled_from(MessageChannel)
 usable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300)
 keys = (usable | st.text("ab/+% 20é", min_size=1, max_size=40)).filter(lambda key: len(key.encode()) <= 1024)
 
@@ -48,7 +49,7 @@ def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
             yield from places(member, *path, name)
 
 
-def check(decoded: Decoded, document: Any) -> None:
+def check(decoded: DecodedMessage, document: Any) -> None:
     """What holds of whatever was decoded from `document`."""
     found = set(strings(document))
     for event in decoded.events:
@@ -59,7 +60,7 @@ def check(decoded: Decoded, document: Any) -> None:
         assert 0 < len(event.key.encode()) <= 1024
         assert "\0" not in event.key
     for item in decoded.ignored:
-        assert isinstance(item, Ignored)
+        assert isinstance(item, IgnoredRecord)
         assert item.detail.isascii()
     if decoded.confirmation is not None:
         assert {decoded.confirmation.topic_arn, decoded.confirmation.subscribe_url} <= found
@@ -67,18 +68,20 @@ def check(decoded: Decoded, document: Any) -> None:
 
 
 @given(st.binary(max_size=300), channels)
-def test_no_bytes_raise(data: bytes, channel: Channel) -> None:
-    assert not decode(data, channel, source="s").events
+def test_no_bytes_raise(data: bytes, channel: MessageChannel) -> None:
+    assert not decode_message(data, channel, source="s").events
 
 
 @given(st.sampled_from(DOCUMENTS), channels, st.data())
-def test_broken_off_and_damaged_messages_do_not_raise(document: Any, channel: Channel, data: st.DataObject) -> None:
+def test_broken_off_and_damaged_messages_do_not_raise(
+    document: Any, channel: MessageChannel, data: st.DataObject
+) -> None:
     sent = bytearray(json.dumps(document, ensure_ascii=False).encode())
     for _ in range(data.draw(st.integers(1, 4))):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(sent[: data.draw(st.integers(0, len(sent)))])
     for message in (bytes(sent), cut):
-        decoded = decode(message, channel, source="s")
+        decoded = decode_message(message, channel, source="s")
         assert all("/" not in event.bucket and event.key.encode() for event in decoded.events)
 
 
@@ -108,8 +111,8 @@ def mutated(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=300)
 @given(mutated(), channels)
-def test_no_message_yields_a_bucket_or_key_that_it_does_not_name(document: Any, channel: Channel) -> None:
-    check(decode(json.dumps(document).encode(), channel, source="s"), document)
+def test_no_message_yields_a_bucket_or_key_that_it_does_not_name(document: Any, channel: MessageChannel) -> None:
+    check(decode_message(json.dumps(document).encode(), channel, source="s"), document)
 
 
 NAMES = (
@@ -124,8 +127,8 @@ near_json = st.recursive(
 
 
 @given(near_json, channels)
-def test_nearly_right_documents_do_not_raise(document: Any, channel: Channel) -> None:
-    check(decode(json.dumps(document).encode(), channel, source="s"), document)
+def test_nearly_right_documents_do_not_raise(document: Any, channel: MessageChannel) -> None:
+    check(decode_message(json.dumps(document).encode(), channel, source="s"), document)
 
 
 def message(key: str, source: str | None, name: str = "s3:ObjectCreated:Put", arn: str = "arn:aws:s3:::drop") -> bytes:
@@ -133,8 +136,8 @@ def message(key: str, source: str | None, name: str = "s3:ObjectCreated:Put", ar
     return json.dumps({"Records": [{"eventName": name, "eventSource": source, "s3": s3}]}).encode()
 
 
-def told(data: bytes, channel: Channel) -> list[str]:
-    decoded = decode(data, channel, source="s")
+def told(data: bytes, channel: MessageChannel) -> list[str]:
+    decoded = decode_message(data, channel, source="s")
     assert not decoded.ignored
     return [event.key for event in decoded.events]
 
@@ -142,21 +145,21 @@ def told(data: bytes, channel: Channel) -> list[str]:
 @given(keys, st.sampled_from(sorted(KINDS)))
 def test_every_key_comes_through_every_spelling_that_is_known(key: str, name: str) -> None:
     for escaped in (quote_plus(key), quote_plus(key, safe="/"), quote(key, safe="")):
-        assert told(message(escaped, "minio:s3", name), Channel.WEBHOOK) == [key]
-        assert told(message(escaped, "minio:s3", name), Channel.BROKER) == [key]
-        assert told(message(escaped, "rustfs:s3", name), Channel.LISTEN) == [key]
-        assert told(message(escaped, "rustfs:s3", name), Channel.WEBHOOK) == [key]
-        assert told(message(escaped, "aws:s3", name), Channel.QUEUE) == [key]
-    assert told(message(key, "minio:s3", name), Channel.LISTEN) == [key]
-    assert told(message(key, "ceph:s3", name), Channel.WEBHOOK) == [key]
-    assert told(message(key, "ceph:s3", name), Channel.BROKER) == [key]
-    assert told(message(key, "aws:s3", name, f"arn:aws:s3:::/drop/{key}"), Channel.BROKER) == [key]
+        assert told(message(escaped, "minio:s3", name), MessageChannel.WEBHOOK) == [key]
+        assert told(message(escaped, "minio:s3", name), MessageChannel.BROKER) == [key]
+        assert told(message(escaped, "rustfs:s3", name), MessageChannel.LISTEN) == [key]
+        assert told(message(escaped, "rustfs:s3", name), MessageChannel.WEBHOOK) == [key]
+        assert told(message(escaped, "aws:s3", name), MessageChannel.QUEUE) == [key]
+    assert told(message(key, "minio:s3", name), MessageChannel.LISTEN) == [key]
+    assert told(message(key, "ceph:s3", name), MessageChannel.WEBHOOK) == [key]
+    assert told(message(key, "ceph:s3", name), MessageChannel.BROKER) == [key]
+    assert told(message(key, "aws:s3", name, f"arn:aws:s3:::/drop/{key}"), MessageChannel.BROKER) == [key]
 
 
 @given(keys, channels, st.sampled_from(["aws:s3", "other:s3", None]))
-def test_in_doubt_the_key_is_among_at_most_two(key: str, channel: Channel, source: str | None) -> None:
+def test_in_doubt_the_key_is_among_at_most_two(key: str, channel: MessageChannel, source: str | None) -> None:
     for spelled in (key, quote_plus(key)):
-        if spelled == key and source == "aws:s3" and channel is Channel.QUEUE:
+        if spelled == key and source == "aws:s3" and channel is MessageChannel.QUEUE:
             continue
         found = told(message(spelled, source), channel)
         assert key in found
@@ -164,7 +167,7 @@ def test_in_doubt_the_key_is_among_at_most_two(key: str, channel: Channel, sourc
 
 
 @given(keys, channels)
-def test_every_key_comes_through_the_envelopes_of_aws(key: str, channel: Channel) -> None:
+def test_every_key_comes_through_the_envelopes_of_aws(key: str, channel: MessageChannel) -> None:
     wrapped = {
         "Type": "Notification",
         "TopicArn": "arn:aws:sns:x",

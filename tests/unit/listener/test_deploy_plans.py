@@ -7,51 +7,58 @@ from typing import Any
 import pytest
 
 from listener.configuration.config import Config
-from listener.configuration.loading import parse
-from listener.deploy.model import Account, Container, Endpoint, Settings, Template, Wish, plain_name
-from listener.deploy.planning import ChangeEndpoint, ChangeTemplate, MakeEndpoint, MakeTemplate, Settled, plan
+from listener.configuration.loading import parse_config
+from listener.deploy.model import Account, Container, DesiredEndpoint, Endpoint, EndpointSettings, Template, plain_name
+from listener.deploy.planning import (
+    ChangeEndpoint,
+    ChangeTemplate,
+    MakeEndpoint,
+    MakeTemplate,
+    SettledEndpoint,
+    plan_changes,
+)
 from listener.deploy.secrets import looks_secret, without_secrets
-from listener.deploy.telling import cost, difference
-from listener.deploy.wishes import odd_about, wishes_of
+from listener.deploy.telling import cost, plan_difference
+from listener.deploy.wishes import desired_of, oddities_of
 from manifests.errors import ConfigError
 
 
 def configured(**more: Any) -> Config:
     deploy = {"image": "me/whisper:1", "gpus": ["ADA_24", "AMPERE_24"]} | more.pop("deploy", {})
     endpoint = {"kind": "runpod", "name": "whisper", "capabilities": ["whisper"], "deploy": deploy} | more
-    return parse({"endpoints": [endpoint]}, origin="config.yaml")
+    return parse_config({"endpoints": [endpoint]}, origin="config.yaml")
 
 
-def wish(**more: Any) -> Wish:
-    (wanted,) = wishes_of(configured(**more))
+def desired(**more: Any) -> DesiredEndpoint:
+    (wanted,) = desired_of(configured(**more))
     return wanted
 
 
-def there(wanted: Wish, id: str = "ep1") -> Account:
+def there(wanted: DesiredEndpoint, id: str = "ep1") -> Account:
     """An account that has what `wanted` says."""
     template = Template("tpl1", wanted.settings.name, wanted.settings.container, serverless=True)
     return Account((template,), (Endpoint(id, wanted.settings),))
 
 
-def changed(wanted: Wish, account: Account) -> tuple[str, ...]:
+def changed(wanted: DesiredEndpoint, account: Account) -> tuple[str, ...]:
     """What one plan changes of an endpoint that is there."""
-    (settled,) = plan([wanted], account)
+    (settled,) = plan_changes([wanted], account)
     (step,) = [each for each in settled.steps if isinstance(each, ChangeEndpoint)]
     return tuple(f"{change.what}: {change.before} -> {change.after}" for change in step.changes)
 
 
 def test_everything_is_made_where_nothing_is() -> None:
-    wanted = wish()
-    (settled,) = plan([wanted], Account((), ()))
-    assert settled == Settled(wanted, None, (MakeTemplate(wanted), MakeEndpoint(wanted, None)))
+    wanted = desired()
+    (settled,) = plan_changes([wanted], Account((), ()))
+    assert settled == SettledEndpoint(wanted, None, (MakeTemplate(wanted), MakeEndpoint(wanted, None)))
 
 
 def test_nothing_is_done_where_everything_is() -> None:
-    wanted = wish()
-    assert plan([wanted], there(wanted)) == (Settled(wanted, "ep1", ()),)
+    wanted = desired()
+    assert plan_changes([wanted], there(wanted)) == (SettledEndpoint(wanted, "ep1", ()),)
 
 
-CHANGES: dict[str, tuple[Callable[[Settings], Settings], str]] = {
+CHANGES: dict[str, tuple[Callable[[EndpointSettings], EndpointSettings], str]] = {
     "image": (
         lambda s: replace(s, container=replace(s.container, image="me/whisper:0")),
         "image: me/whisper:0 -> me/whisper:1",
@@ -79,81 +86,81 @@ CHANGES: dict[str, tuple[Callable[[Settings], Settings], str]] = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_setting_that_differs_is_the_only_change(what: str) -> None:
     alter, told = CHANGES[what]
-    wanted = wish()
+    wanted = desired()
     account = there(wanted)
     assert changed(wanted, replace(account, endpoints=(Endpoint("ep1", alter(wanted.settings)),))) == (told,)
 
 
 def test_a_template_is_kept_like_the_endpoint() -> None:
-    wanted = wish()
+    wanted = desired()
     account = there(wanted)
     old = replace(account.templates[0], container=Container("me/whisper:0", 20))
-    (settled,) = plan([wanted], replace(account, templates=(old,)))
+    (settled,) = plan_changes([wanted], replace(account, templates=(old,)))
     (step,) = settled.steps
     assert isinstance(step, ChangeTemplate) and step.id == "tpl1"
     assert [change.what for change in step.changes] == ["image"]
 
 
 def test_no_template_is_made_for_an_endpoint_that_is_there() -> None:
-    wanted = wish()
-    assert plan([wanted], replace(there(wanted), templates=()))[0].steps == ()
+    wanted = desired()
+    assert plan_changes([wanted], replace(there(wanted), templates=()))[0].steps == ()
 
 
 def test_a_name_with_flashboots_ending_is_the_same_name() -> None:
-    wanted = wish()
+    wanted = desired()
     account = there(wanted)
     flash = Endpoint("ep1", replace(wanted.settings, name="gpudrop-whisper -fb"))
-    assert plan([wanted], replace(account, endpoints=(flash,)))[0].steps == ()
+    assert plan_changes([wanted], replace(account, endpoints=(flash,)))[0].steps == ()
     assert [plain_name(name) for name in ("a -fb", "a-fb", "-fb", "a")] == ["a", "a", "", "a"]
 
 
 def test_endpoints_of_other_names_are_foreign() -> None:
-    wanted = wish()
+    wanted = desired()
     theirs = Endpoint("theirs", replace(wanted.settings, name="whisper"))
-    (settled,) = plan([wanted], Account((), (theirs,)))
+    (settled,) = plan_changes([wanted], Account((), (theirs,)))
     assert settled.id is None and isinstance(settled.steps[-1], MakeEndpoint)
 
 
 def test_an_id_names_an_endpoint_of_any_name() -> None:
-    wanted = wish(id="theirs")
+    wanted = desired(id="theirs")
     theirs = Endpoint("theirs", replace(wanted.settings, name="somebody's", workers_max=1))
     assert changed(wanted, Account((), (theirs,))) == ("workers.max: 1 -> 3",)
 
 
 def test_an_id_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigError, match="no endpoint gone"):
-        plan([wish(id="gone")], Account((), ()))
+        plan_changes([desired(id="gone")], Account((), ()))
 
 
 def test_two_endpoints_of_one_name_are_told_with_their_ids() -> None:
-    wanted = wish()
+    wanted = desired()
     account = there(wanted)
     second = Endpoint("ep2", replace(wanted.settings, name="gpudrop-whisper -fb"))
     with pytest.raises(ConfigError, match="ep1, ep2"):
-        plan([wanted], replace(account, endpoints=(*account.endpoints, second)))
+        plan_changes([wanted], replace(account, endpoints=(*account.endpoints, second)))
 
 
 @pytest.mark.parametrize(("kind", "why"), [({"queue": False}, "load balancer"), ({"gpu": False}, "no GPU")])
 def test_an_endpoint_of_another_kind_is_left_alone(kind: dict[str, bool], why: str) -> None:
-    wanted = wish()
+    wanted = desired()
     with pytest.raises(ConfigError, match=why):
-        plan([wanted], Account((), (Endpoint("ep1", wanted.settings, **kind),)))
+        plan_changes([wanted], Account((), (Endpoint("ep1", wanted.settings, **kind),)))
 
 
 def test_a_pods_template_of_our_name_is_left_alone() -> None:
-    wanted = wish()
+    wanted = desired()
     account = there(wanted)
     pods = replace(account.templates[0], serverless=False)
     with pytest.raises(ConfigError, match="for pods"):
-        plan([wanted], replace(account, templates=(pods,)))
+        plan_changes([wanted], replace(account, templates=(pods,)))
 
 
 @pytest.mark.parametrize("pool", ["AMPERE_80", "ADA_80_PRO", "HOPPER_141", "BLACKWELL_180"])
 def test_gpus_without_an_encoder_are_refused_for_nvenc(pool: str) -> None:
     with pytest.raises(ConfigError, match=pool) as e:
-        wishes_of(configured(capabilities=["nvenc"], deploy={"gpus": ["ADA_24", pool]}))
+        desired_of(configured(capabilities=["nvenc"], deploy={"gpus": ["ADA_24", pool]}))
     assert "ADA_24" in e.value.info.hint and pool not in e.value.info.hint
-    assert wish(deploy={"gpus": [pool]}).settings.pools == (pool,)
+    assert desired(deploy={"gpus": [pool]}).settings.pools == (pool,)
 
 
 @pytest.mark.parametrize(
@@ -167,19 +174,19 @@ def test_gpus_without_an_encoder_are_refused_for_nvenc(pool: str) -> None:
 )
 def test_what_runpod_could_not_do_is_refused_before_it_is_asked(deploy: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        wishes_of(configured(deploy=deploy))
+        desired_of(configured(deploy=deploy))
 
 
 def test_an_unknown_endpoint_is_told_with_those_that_are_known() -> None:
     with pytest.raises(ConfigError) as e:
-        wishes_of(configured(), only="whispr")
+        desired_of(configured(), only="whispr")
     assert "whisper" in e.value.info.hint
     with pytest.raises(ConfigError, match="deploy"):
-        wishes_of(Config())
+        desired_of(Config())
 
 
 def test_cards_can_be_left_out_of_a_pool() -> None:
-    settings = wish(deploy={"gpus": ["ADA_24", "-NVIDIA L4"]}).settings
+    settings = desired(deploy={"gpus": ["ADA_24", "-NVIDIA L4"]}).settings
     assert (settings.pools, settings.excluded) == (("ADA_24",), frozenset({"NVIDIA L4"}))
 
 
@@ -195,9 +202,9 @@ def test_cards_can_be_left_out_of_a_pool() -> None:
 )
 def test_odd_settings_are_told(deploy: dict[str, Any], told: str) -> None:
     config = configured(deploy=deploy)
-    notes = odd_about(config, wishes_of(config))
+    notes = oddities_of(config, desired_of(config))
     assert [note for note in notes if told in note] and "hf_abcdefghijkl" not in " ".join(notes)
-    assert odd_about(configured(), wishes_of(configured())) == ()
+    assert oddities_of(configured(), desired_of(configured())) == ()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +233,7 @@ def test_secrets_are_known_by_name_or_by_look(name: str, value: str, secret: boo
 
 def test_a_secret_that_changes_is_told_without_being_shown() -> None:
     before, after = {"A_TOKEN": "old-one", "MODE": "x"}, {"A_TOKEN": "new-one", "MODE": "y"}
-    wanted = wish(deploy={"env": after})
+    wanted = desired(deploy={"env": after})
     settings = replace(wanted.settings, container=replace(wanted.settings.container, env=before))
     told = changed(wanted, replace(there(wanted), endpoints=(Endpoint("ep1", settings),)))
     assert told == ("env.A_TOKEN: (hidden) -> (another, hidden)", "env.MODE: x -> y")
@@ -234,9 +241,9 @@ def test_a_secret_that_changes_is_told_without_being_shown() -> None:
 
 
 def test_a_plan_shows_every_setting_of_what_is_made() -> None:
-    wanted = wish(deploy={"env": {"A_TOKEN": "new-one"}, "volume": "vol1"})
-    (settled,) = plan([wanted], Account((), ()))
-    lines = [line for step in settled.steps for line in difference(step)]
+    wanted = desired(deploy={"env": {"A_TOKEN": "new-one"}, "volume": "vol1"})
+    (settled,) = plan_changes([wanted], Account((), ()))
+    lines = [line for step in settled.steps for line in plan_difference(step)]
     assert lines[0] == "+ make the template gpudrop-whisper"
     assert "+   env.A_TOKEN: (hidden)" in lines
     assert "+ make the endpoint gpudrop-whisper" in lines
@@ -245,7 +252,7 @@ def test_a_plan_shows_every_setting_of_what_is_made() -> None:
 
 
 def test_the_price_is_that_of_the_dearest_card_and_of_every_worker() -> None:
-    assert cost(wish()) == "$0.00031/s a worker, at most $3.35 an hour (3 workers)"
-    assert "$0.0001/s" in cost(wish(price=0.0001))
-    assert "$0.00053/s" in cost(wish(gpu="ADA_48_PRO"))
-    assert "unknown" in cost(wish(deploy={"gpus": ["ADA_24", "ADA_32_PRO"]}))
+    assert cost(desired()) == "$0.00031/s a worker, at most $3.35 an hour (3 workers)"
+    assert "$0.0001/s" in cost(desired(price=0.0001))
+    assert "$0.00053/s" in cost(desired(gpu="ADA_48_PRO"))
+    assert "unknown" in cost(desired(deploy={"gpus": ["ADA_24", "ADA_32_PRO"]}))

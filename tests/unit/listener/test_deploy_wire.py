@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from listener.deploy import wire
-from listener.deploy.model import Container, Settings
+from listener.deploy.model import Container, EndpointSettings
 from manifests.errors import EndpointUnavailable
 
 ENDPOINT: dict[str, Any] = {
@@ -28,7 +28,7 @@ ENDPOINT: dict[str, Any] = {
     "flashboot": "FLASHBOOT",
     "createdAt": "2026-06-01T12:00:00Z",
 }
-SETTINGS = Settings(
+SETTINGS = EndpointSettings(
     name="gpudrop-whisper",
     container=Container("me/whisper:1", 20, {"MODEL": "turbo"}),
     pools=("ADA_24", "AMPERE_24"),

@@ -15,7 +15,7 @@ from listener.dispatch.limits import (
     most_starts,
     next_start,
 )
-from listener.ledger.jobs import Starts
+from listener.ledger.jobs import TaskStarts
 from manifests.errors import TooManyStarts
 
 HOUR = 3600.0
@@ -56,18 +56,18 @@ def test_the_time_for_the_work_is_kept_where_links_are_short(link_s: float) -> N
 
 @pytest.mark.parametrize("waits_s", [0.0, QUARTER_DAY, 7 * 86_400.0])
 def test_an_outage_as_long_as_a_run_may_wait_comes_to_no_bound(waits_s: float) -> None:
-    starts, now = Starts(0, 0.0), 0.0
+    starts, now = TaskStarts(0, 0.0), 0.0
     while now <= waits_s:
         now = max(now, next_start(starts, waits_s))
-        starts = Starts(starts.count + 1, now)
+        starts = TaskStarts(starts.count + 1, now)
     assert starts.count < most_starts(waits_s)
 
 
 def test_tries_without_end_are_paced_and_then_ended() -> None:
-    starts, now = Starts(0, 0.0), 0.0
+    starts, now = TaskStarts(0, 0.0), 0.0
     with pytest.raises(TooManyStarts) as ended:
         while True:
             now = max(now, next_start(starts, QUARTER_DAY))
-            starts = Starts(starts.count + 1, now)
+            starts = TaskStarts(starts.count + 1, now)
     assert starts.count == LEAST_BOUND and not ended.value.retryable and ended.value.info.hint
     assert now > (LEAST_BOUND - AT_ONCE) * PACE.cap_s * 0.9

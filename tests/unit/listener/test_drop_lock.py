@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from listener.configuration.drop_lock import sole_use
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.configuration.state import held_state
 from manifests.errors import ConfigError
 
@@ -18,7 +18,7 @@ def test_two_listeners_do_not_share_a_drop_folder_whatever_their_states(tmp_path
     root = tmp_path / "drop"
     root.mkdir()
     first, second = (
-        parse({"store": {"kind": "folder", "root": str(root)}, "state": str(tmp_path / name)}, origin="test")
+        parse_config({"store": {"kind": "folder", "root": str(root)}, "state": str(tmp_path / name)}, origin="test")
         for name in ("one", "another")
     )
     with held_state(first), pytest.raises(ConfigError, match="is running on the drop folder"), held_state(second):

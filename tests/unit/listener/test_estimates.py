@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gpu_dispatch.task import CaptionParams, Clip, Img2VidParams, TaskParams, TranscribeParams
 from handlers.base import PlannedTask, TaskFile
 from listener.dispatch.estimates import GUESSES, UNKNOWN, Estimates, units_of
-from listener.ledger.jobs import JobRow
+from listener.ledger.job_rows import JobRow
 from manifests.media import ObjectRef
 from support.jobs import job
 

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 
 from gpu_dispatch.fair_queue import FairQueue
-from listener.fair_shares import Bound, Turns, path_of, pick, share_of
+from listener.fair_shares import Bound, Turns, pick, share_of, share_path
 
 
 def queue(*shares: str) -> FairQueue[str]:
     found: FairQueue[str] = FairQueue()
     for i, share in enumerate(shares):
-        found.push(path_of(share), f"{share} {i}")
+        found.push(share_path(share), f"{share} {i}")
     return found
 
 

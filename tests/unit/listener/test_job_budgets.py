@@ -7,7 +7,7 @@ import pytest
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.task import GpuResult
 from listener.dispatch.budgets import Budgets, cost_usd, dollars, never_enough
-from listener.ledger.jobs import Refusal
+from listener.ledger.reserving import QuotaRefusal
 from manifests.errors import ErrorInfo, TaskTimedOut
 from support.jobs import job
 
@@ -55,7 +55,7 @@ def test_a_job_that_ran_out_of_money_says_so_and_one_that_was_merely_slow_does_n
 
 
 def test_waiting_for_tomorrow_is_no_use_for_a_job_dearer_than_a_day() -> None:
-    refusal = Refusal("day_budget", until=0.0, spent=0.9, limit=1.0)
+    refusal = QuotaRefusal("day_budget", until=0.0, spent=0.9, limit=1.0)
     assert never_enough(job("j", estimate_usd=1.0), refusal) is None
     error = never_enough(job("j", estimate_usd=1.1), refusal)
     assert error and "$1.10" in str(error)

@@ -12,9 +12,11 @@ import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.owners import Claim, OutputOwners
+from listener.ledger.owners import KeyClaim, OutputOwners
 from listener.ledger.redrives import RedriveLedger
-from listener.ledger.runs import ENDED, RunLedger, RunRow, RunState
+from listener.ledger.run_rows import RunRow
+from listener.ledger.run_states import ENDED, RunState
+from listener.ledger.runs import RunLedger
 from listener.store import ObjectMeta
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -66,7 +68,7 @@ async def test_what_ought_to_be_there_is_told_a_few_at_a_time(database: Database
 
 async def test_outputs_are_known_from_intent_to_version(database: Database) -> None:
     objects = ObjectLedger(database)
-    assert await OutputOwners(database).claim("bucket", ["x", "y"], Claim("run", "a.job.json", 2)) == ()
+    assert await OutputOwners(database).claim("bucket", ["x", "y"], KeyClaim("run", "a.job.json", 2)) == ()
     written = await objects.written("bucket", "x")
     assert written
     assert (written.run_id, written.lineage, written.version) == ("run", 2, "")

@@ -7,21 +7,21 @@ import json
 import pytest
 
 from listener.store import JobObjects
-from listener.stores.s3_link_probe import ProbeAnswers, judged
+from listener.stores.s3_link_probe import ProbeAnswers, probe_verdict
 from listener.stores.s3_policies import (
     MAX_POLICY_BYTES,
     PolicyKind,
     deny_copies,
     groups_of,
-    policy_of,
     rights_of,
+    session_policy_of,
 )
 
 PLAIN = PolicyKind()
 
 
 def statements(objects: JobObjects, kind: PolicyKind = PLAIN) -> list[dict[str, object]]:
-    return json.loads(policy_of(rights_of(objects), kind))["Statement"]
+    return json.loads(session_policy_of(rights_of(objects), kind))["Statement"]
 
 
 def test_a_policy_names_the_objects_of_the_job_and_forbids_copies() -> None:
@@ -58,7 +58,7 @@ def test_many_objects_take_several_policies_and_none_is_left_out() -> None:
     rights = rights_of(JobObjects(reads=names, writes=names))
     groups = groups_of(rights, PLAIN)
     assert tuple(right for group in groups for right in group) == rights
-    sizes = [len(policy_of(group, PLAIN).encode()) for group in groups]
+    sizes = [len(session_policy_of(group, PLAIN).encode()) for group in groups]
     assert max(sizes) <= MAX_POLICY_BYTES and len(groups) < 25
 
 
@@ -71,13 +71,13 @@ def test_the_longest_key_there_is_fits(kind: PolicyKind, letter: str) -> None:
     """Whoever names a drop does not choose whether the store takes the policy."""
     longest = (("b" * 63, letter * (1024 // len(letter.encode()))),)
     groups = groups_of(rights_of(JobObjects(reads=longest, writes=longest)), kind)
-    assert all(len(policy_of(group, kind).encode()) <= MAX_POLICY_BYTES for group in groups)
+    assert all(len(session_policy_of(group, kind).encode()) <= MAX_POLICY_BYTES for group in groups)
 
 
 def test_amazon_is_told_in_ascii_alone() -> None:
     """Of other characters it takes those up to U+00FF, and refuses the whole policy for one beyond."""
     key = "ação/日本語/😀.mp3"
-    assert policy_of(rights_of(JobObjects(reads=(("media", key),))), AMAZON).isascii()
+    assert session_policy_of(rights_of(JobObjects(reads=(("media", key),))), AMAZON).isascii()
     assert statements(JobObjects(reads=(("media", key),)), AMAZON)[0]["Resource"] == [
         f"arn:aws-us-gov:s3:::media/{key}"
     ]
@@ -97,7 +97,7 @@ def test_amazon_is_told_in_ascii_alone() -> None:
     ],
 )
 def test_what_was_seen_is_judged(seen: ProbeAnswers, safe: bool | None) -> None:
-    report = judged(seen, "media", narrowed=True, absence="")
+    report = probe_verdict(seen, "media", narrowed=True, absence="")
     assert report.safe is safe
     assert ("s3:x-amz-copy-source" in report.remedy) == (safe is False)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from listener.filters import MAX_BYTES, Filter, common
 from listener.sources.listen.calling import MinioListenSettings, listen_url
-from listener.sources.listen.planning import Stream, anything, plan
+from listener.sources.listen.planning import ListenStream, anything, plan_streams
 
 
 def filters_by(wanted: Mapping[str, Sequence[Filter]]) -> object:
@@ -20,24 +20,29 @@ def filters_by(wanted: Mapping[str, Sequence[Filter]]) -> object:
 @pytest.mark.parametrize(
     ("buckets", "wanted", "by_bucket", "streams"),
     [
-        (("a",), {"a": [Filter("in/")]}, False, [Stream("a", Filter("in/"))]),
-        (("a", "a"), {"a": [Filter()]}, False, [Stream("a")]),
-        (("a", "b"), {"a": [Filter("in/x")], "b": [Filter("in/y")]}, False, [Stream("", Filter("in/"))]),
-        (("a", "b"), {"a": [Filter("in/x")], "b": [Filter()]}, True, [Stream("a", Filter("in/x")), Stream("b")]),
-        (("a", "b"), {"b": [Filter("x")]}, False, [Stream("b", Filter("x"))]),
+        (("a",), {"a": [Filter("in/")]}, False, [ListenStream("a", Filter("in/"))]),
+        (("a", "a"), {"a": [Filter()]}, False, [ListenStream("a")]),
+        (("a", "b"), {"a": [Filter("in/x")], "b": [Filter("in/y")]}, False, [ListenStream("", Filter("in/"))]),
+        (
+            ("a", "b"),
+            {"a": [Filter("in/x")], "b": [Filter()]},
+            True,
+            [ListenStream("a", Filter("in/x")), ListenStream("b")],
+        ),
+        (("a", "b"), {"b": [Filter("x")]}, False, [ListenStream("b", Filter("x"))]),
         (("a", "b"), {}, False, []),
-        ((), {}, False, [Stream("")]),
-        ((), {}, True, [Stream("")]),
+        ((), {}, False, [ListenStream("")]),
+        ((), {}, True, [ListenStream("")]),
     ],
 )
 def test_as_few_streams_as_the_server_allows(
-    buckets: tuple[str, ...], wanted: Mapping[str, Sequence[Filter]], by_bucket: bool, streams: list[Stream]
+    buckets: tuple[str, ...], wanted: Mapping[str, Sequence[Filter]], by_bucket: bool, streams: list[ListenStream]
 ) -> None:
-    assert list(plan(buckets, filters_by(wanted), by_bucket=by_bucket)) == streams  # type: ignore[arg-type]
+    assert list(plan_streams(buckets, filters_by(wanted), by_bucket=by_bucket)) == streams  # type: ignore[arg-type]
 
 
 def test_without_triggers_to_ask_everything_is_wanted() -> None:
-    assert plan(("a", "b"), anything, by_bucket=True) == (Stream("a"), Stream("b"))
+    assert plan_streams(("a", "b"), anything, by_bucket=True) == (ListenStream("a"), ListenStream("b"))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +90,9 @@ def test_no_key_of_interest_is_kept_back(filters: list[Filter], data: st.DataObj
 
 def test_addresses_say_bucket_and_filter_as_the_server_reads_them() -> None:
     settings = MinioListenSettings("https://s3.example:9000", ("drop",), ping_s=3)
-    url = listen_url(settings, Stream("drop", Filter("a b+c/é", "&.mp3")))
+    url = listen_url(settings, ListenStream("drop", Filter("a b+c/é", "&.mp3")))
     assert url.startswith("https://s3.example:9000/drop?events=s3%3AObjectCreated%3A")
     assert url.endswith("&ping=3&prefix=a%20b%2Bc%2F%C3%A9&suffix=%26.mp3")
     in_host = MinioListenSettings("https://s3.example:9000", ("drop",), path_style=False)
-    assert listen_url(in_host, Stream("drop")).startswith("https://drop.s3.example:9000/?events=")
-    assert listen_url(in_host, Stream("")).startswith("https://s3.example:9000/?events=")
+    assert listen_url(in_host, ListenStream("drop")).startswith("https://drop.s3.example:9000/?events=")
+    assert listen_url(in_host, ListenStream("")).startswith("https://s3.example:9000/?events=")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.patterns import matches
+from listener.patterns import matches_any
 from manifests.errors import ConfigError
 
 
@@ -42,13 +42,13 @@ from manifests.errors import ConfigError
     ],
 )
 def test_what_matches(pattern: str, key: str, expected: bool) -> None:
-    assert matches((pattern,), key) is expected
+    assert matches_any((pattern,), key) is expected
 
 
 def test_any_of_several_matches_and_none_of_none() -> None:
-    assert matches(("x*", "*y"), "ay")
-    assert not matches(("x*", "*y"), "ya")
-    assert not matches((), "")
+    assert matches_any(("x*", "*y"), "ay")
+    assert not matches_any(("x*", "*y"), "ya")
+    assert not matches_any((), "")
 
 
 letters = st.text("ab/[]!-|.", max_size=12)
@@ -56,23 +56,23 @@ letters = st.text("ab/[]!-|.", max_size=12)
 
 @given(st.text("ab*?/[]!-|.", max_size=10), letters)
 def test_stars_and_question_marks_as_the_standard_library_has_them(pattern: str, key: str) -> None:
-    assert matches((pattern,), key) == fnmatchcase(key, pattern.replace("[", "[[]"))
+    assert matches_any((pattern,), key) == fnmatchcase(key, pattern.replace("[", "[[]"))
 
 
 @given(st.lists(st.text("ab*?", max_size=4), min_size=2, max_size=4), letters, letters, letters)
 def test_braces_are_their_alternatives(choices: list[str], before: str, after: str, key: str) -> None:
     whole = f"{before}{{{','.join(choices)}}}*{after}"
-    assert matches((whole,), key) == matches(tuple(f"{before}{c}*{after}" for c in choices), key)
+    assert matches_any((whole,), key) == matches_any(tuple(f"{before}{c}*{after}" for c in choices), key)
 
 
 def test_many_stars_do_not_take_for_ever() -> None:
-    code = "from listener.patterns import matches; print(matches(('*a' * 40 + '*b',), 'a' * 1000))"
+    code = "from listener.patterns import matches_any; print(matches_any(('*a' * 40 + '*b',), 'a' * 1000))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_braces_that_explode_are_refused() -> None:
     with pytest.raises(ConfigError, match="combinations"):
-        matches(("{a,b}" * 20,), "a")
+        matches_any(("{a,b}" * 20,), "a")
     with pytest.raises(ConfigError, match="combinations"):
-        matches(("{a,b}" * 5000,), "a")
+        matches_any(("{a,b}" * 5000,), "a")

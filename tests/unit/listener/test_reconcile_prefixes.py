@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.patterns import literal_prefixes, matches, shortest
-from listener.triggers import MANIFESTS, MAX_PREFIXES, Match, Trigger, TriggerBook, match, prefixes
+from listener.patterns import literal_prefixes, matches_any, shortest
+from listener.triggers import MANIFESTS, MAX_PREFIXES, Match, Trigger, TriggerBook, match_event, prefixes
 from manifests.names import drop_path
 
 
@@ -69,7 +69,7 @@ triggers = st.builds(
 @given(st.lists(triggers, max_size=3), st.text("ab/j", min_size=1, max_size=5), st.sampled_from(["", ".job.yaml"]))
 def test_every_drop_and_its_cancel_lie_below_the_prefixes(them: list[Trigger], name: str, suffix: str) -> None:
     key = name + suffix
-    if isinstance(match(them, "drop", key), Match):
+    if isinstance(match_event(them, "drop", key), Match):
         found = prefixes(them, "drop")
         for wanted in (key, drop_path(key) + ".cancel"):
             assert any(wanted.startswith(prefix) for prefix in found)
@@ -77,7 +77,7 @@ def test_every_drop_and_its_cancel_lie_below_the_prefixes(them: list[Trigger], n
 
 @given(st.lists(texts, max_size=4).map(tuple), st.text("ab/.j", max_size=6))
 def test_what_matches_begins_with_a_literal_prefix(patterns: tuple[str, ...], key: str) -> None:
-    if matches(patterns, key):
+    if matches_any(patterns, key):
         assert any(key.startswith(prefix) for prefix in literal_prefixes(patterns))
 
 

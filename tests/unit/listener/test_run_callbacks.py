@@ -19,15 +19,15 @@ from listener.run_request import RunRequest
 from listener.runs.callback_answers import CallbackOutcome
 from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackClient, CallbackSettings
-from listener.runs.closing import Summary
+from listener.runs.closing import RunSummary
 from listener.runs.outbox import Outbox
-from listener.runs.reading import Asked
+from listener.runs.reading import ResolvedManifest
 from manifests.errors import StoreUnavailable
 from manifests.sidecars import MAX_BYTES
 from support.receiver import PAGE, Answer, Receiver
 from support.runs import BUCKET, NOW, RunBench
 
-ASKED = Asked("transcribe", {"operation": "transcribe"}, None)
+ASKED = ResolvedManifest("transcribe", {"operation": "transcribe"}, None)
 HERE = frozenset({"127.0.0.1"})
 
 
@@ -35,7 +35,7 @@ HERE = frozenset({"127.0.0.1"})
 async def run(bench: RunBench) -> RunRequest:
     """One that is done."""
     run = await bench.drop("in/talk", {"audio": "a.mp3"})
-    await bench.parts.closer.done(run, ASKED, Summary("done", (), {}, {}))
+    await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
     return run
 
 
@@ -163,7 +163,7 @@ async def test_the_same_run_calls_back_once(bench: RunBench, run: RunRequest, re
 async def test_a_sidecar_that_cannot_be_written_now_is_written_later(
     bench: RunBench, run: RunRequest, receiver: Receiver
 ) -> None:
-    bench.store.trouble("replace", run.sidecar("done"), StoreUnavailable("It is away."))
+    bench.store.problem("replace", run.sidecar("done"), StoreUnavailable("It is away."))
     notes = CallbackNotes(bench.store, bench.runs)
     outbox = Outbox(
         bench.callbacks, notes, CallbackSettings(private_hosts=HERE), member="m1", clock=bench.parts.clock,
@@ -189,7 +189,7 @@ async def test_a_sidecar_that_cannot_be_written_now_is_written_later(
 async def test_a_sidecar_that_can_never_be_written_is_left_in_the_end(
     bench: RunBench, run: RunRequest, receiver: Receiver
 ) -> None:
-    bench.store.trouble("replace", run.sidecar("done"), StoreUnavailable("It is away."), times=99)
+    bench.store.problem("replace", run.sidecar("done"), StoreUnavailable("It is away."), times=99)
     await bench.parts.outbox.add(run.run_id, receiver.url, b"{}")
     bench.moment.now += 8 * 86400.0
     row = await noted(bench, run, bench.parts.outbox)

@@ -14,12 +14,12 @@ import pytest
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
 from handlers.base import Link, Plan, PlannedTask, TaskTarget
-from listener.ledger.owners import Claim, OutputOwners
+from listener.ledger.owners import KeyClaim, OutputOwners
 from listener.run_request import RunRequest
-from listener.runs.closing import Summary, WrittenFile
-from listener.runs.finish import Output, Outputs
-from listener.runs.jobs import Attempt
-from listener.runs.reading import Asked
+from listener.runs.closing import RunSummary, WrittenFile
+from listener.runs.finish import MadeOutput, MadeOutputs
+from listener.runs.jobs import AttemptRecord
+from listener.runs.reading import ResolvedManifest
 from manifests.errors import (
     EncodeFailed,
     ErrorInfo,
@@ -32,15 +32,15 @@ from manifests.errors import (
 )
 from support.runs import BUCKET, NOW, RunBench, TroubledStore, opened
 
-ASKED = Asked("transcribe", {"operation": "transcribe", "metadata": {"order": 7}}, "{}")
+ASKED = ResolvedManifest("transcribe", {"operation": "transcribe", "metadata": {"order": 7}}, "{}")
 FAILED = EncodeFailed("It cannot be encoded.", hint="Use another codec.").info
 TARGET = TaskTarget("o.mp4", "out/o.mp4", "video/mp4")
 OURS = Plan("transcribe", (PlannedTask(TranscribeParams(audio="a"), ()),))
 WORKERS = Plan("img2vid", (PlannedTask(Img2VidParams(clips=()), (), (TARGET,)),))
 
 
-def made(*keys: str, **response: Any) -> Outputs:
-    return Outputs("done", tuple(Output(key, "text/plain", b"text") for key in keys), response, {"words": 3})
+def made(*keys: str, **response: Any) -> MadeOutputs:
+    return MadeOutputs("done", tuple(MadeOutput(key, "text/plain", b"text") for key in keys), response, {"words": 3})
 
 
 def answer(size: int | None) -> GpuResult:
@@ -50,7 +50,7 @@ def answer(size: int | None) -> GpuResult:
 
 async def run_of(bench: RunBench, *keys: str) -> RunRequest:
     run = await bench.drop("in/talk", {"audio": "a.mp3"})
-    assert await OutputOwners(bench.database).claim(BUCKET, keys, Claim(run.run_id, run.key, 0)) == ()
+    assert await OutputOwners(bench.database).claim(BUCKET, keys, KeyClaim(run.run_id, run.key, 0)) == ()
     return run
 
 
@@ -82,7 +82,7 @@ async def test_links_that_end_say_when(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         bench = await opened(tmp_path, stack, store=Expiring)
         run = await run_of(bench)
-        await bench.parts.closer.done(run, ASKED, Summary("done", (), {}, {}))
+        await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
         assert "2027-01-15T09:00" in json.dumps(await bench.done(run))
 
 
@@ -122,7 +122,7 @@ async def test_what_is_written_over_meanwhile_is_not_the_runs(bench: RunBench) -
 
 async def test_of_a_write_that_breaks_off_the_run_knows_what_it_wrote(bench: RunBench) -> None:
     run = await run_of(bench, "out/a.srt", "out/b.srt")
-    bench.store.trouble("replace", "out/b.srt", StoreDenied("No."), times=9)
+    bench.store.problem("replace", "out/b.srt", StoreDenied("No."), times=9)
     with pytest.raises(StoreDenied):
         await bench.parts.closer.write(run, OURS, [GpuResult("t")], made("out/a.srt", "out/b.srt"), [])
     await bench.runs.request_end(run.run_id, "superseded")
@@ -139,13 +139,13 @@ ERRORS: dict[str, tuple[ErrorInfo, str, bool]] = {
 @pytest.mark.parametrize("case", ERRORS)
 @pytest.mark.parametrize("asked", [ASKED, None], ids=["understood", "not understood"])
 async def test_an_error_sidecar_tells_what_came_of_every_attempt(
-    bench: RunBench, case: str, asked: Asked | None
+    bench: RunBench, case: str, asked: ResolvedManifest | None
 ) -> None:
     error, state, letter = ERRORS[case]
     run = await run_of(bench)
     attempts = [
-        Attempt("t", 1, JobRef("gpu", "ep", "job-1"), FAILED, NOW, NOW + 1),
-        Attempt("t", 2, None, error, NOW + 2, NOW + 3),
+        AttemptRecord("t", 1, JobRef("gpu", "ep", "job-1"), FAILED, NOW, NOW + 1),
+        AttemptRecord("t", 2, None, error, NOW + 2, NOW + 3),
     ]
     assert await bench.parts.closer.failed(run, asked, error, attempts)
     failed = await bench.failed(run)
@@ -164,7 +164,7 @@ async def test_a_run_that_has_ended_says_nothing_more(bench: RunBench) -> None:
     assert await bench.parts.closer.failed(run, ASKED, FAILED, ()) is None
     assert await bench.document(run, "error") is None
     with pytest.raises(RunSuperseded):
-        await bench.parts.closer.done(run, ASKED, Summary("done", (), {}, {}))
+        await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
 
 
 async def replaced(bench: RunBench, run: RunRequest) -> None:
@@ -205,7 +205,7 @@ async def test_a_run_that_is_replaced_takes_back_what_is_its_own(bench: RunBench
     # In that moment it had cleared the old last word away: the newer run begins after this one's end.
     assert way is in_that_moment or (newer and newer["run_id"] == "newer")
     # Keys it never wrote are anybody's again.
-    other = Claim("other", "in/other.job.json", 0)
+    other = KeyClaim("other", "in/other.job.json", 0)
     assert await OutputOwners(bench.database).claim(BUCKET, ["out/c.srt"], other) == ()
 
 
@@ -225,7 +225,7 @@ async def test_each_last_word_makes_way_for_the_other(bench: RunBench) -> None:
     run = await run_of(bench)
     await bench.put(run.sidecar("error"), {"run_id": "older", "key": run.key, "code": "x"})
     await bench.put(run.sidecar("status"), {"run_id": run.run_id, "key": run.key})
-    await bench.parts.closer.done(run, ASKED, Summary("done", (), {}, {}))
+    await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
     assert await bench.keys("in/talk.") == {run.key, run.sidecar("done")}
 
 
@@ -233,7 +233,7 @@ async def test_no_status_follows_the_last_word(bench: RunBench) -> None:
     run = await run_of(bench)
     async with bench.parts.board.open(run) as status:
         status.move("writing")
-        await bench.parts.closer.done(run, ASKED, Summary("done", (), {}, {}))
+        await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
         status.move("running")
     await asyncio.sleep(0)
     assert await bench.keys("in/talk.") == {run.key, run.sidecar("done")}

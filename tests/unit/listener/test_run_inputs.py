@@ -14,12 +14,12 @@ import pytest
 from handlers.base import Reference
 from listener.clock import Clock
 from listener.fair_shares import turn_of
-from listener.ledger.owners import Claim, OutputOwners
-from listener.runs.fetching import Fetcher
+from listener.ledger.owners import KeyClaim, OutputOwners
+from listener.runs.fetching import DocumentFetcher
 from listener.runs.file_room import FileRoom
-from listener.runs.input_search import SETTLE_S, Asking, Growth, InputsAwaited, Search, Wanted
-from listener.runs.inputs import LOOKS_AT_ONCE, Found, InputFinder
-from listener.signals import Arrivals
+from listener.runs.input_search import SETTLE_S, InputGrowth, InputsAwaited, InputSearch, InputTerms, WantedInput
+from listener.runs.inputs import LOOKS_AT_ONCE, FoundInputs, InputFinder
+from listener.signals import ObjectWaiters
 from listener.store import ObjectMeta
 from manifests.errors import (
     GpuDropError,
@@ -43,11 +43,11 @@ DENIED = StoreDenied("It may not be read.")
 FOLDER = Reach("folder")
 
 
-def asking(*, wait_s: float = 600.0, reach: Reach = WHOLE_BUCKET, operators: tuple[str, ...] = ()) -> Asking:
-    return Asking(ObjectRef(BUCKET, "in/talk.job.json"), "in/", NOW, wait_s, reach, operators)
+def asking(*, wait_s: float = 600.0, reach: Reach = WHOLE_BUCKET, operators: tuple[str, ...] = ()) -> InputTerms:
+    return InputTerms(ObjectRef(BUCKET, "in/talk.job.json"), "in/", NOW, wait_s, reach, operators)
 
 
-async def find(bench: RunBench, *references: Reference, **options: Any) -> tuple[Found, ...]:
+async def find(bench: RunBench, *references: Reference, **options: Any) -> tuple[FoundInputs, ...]:
     told: list[tuple[str, ...]] = options.pop("told", [])
     crowded: bool = options.pop("crowded", False)
     finder: InputFinder = options.pop("finder", bench.parts.finder)
@@ -63,9 +63,9 @@ async def test_what_is_there_is_found_with_its_size(bench: RunBench) -> None:
     await bench.put("in/a.srt", b"words")
     url = Reference("video", "https://example.com/v.mp4")
     assert await find(bench, AUDIO, WORDS, url) == (
-        Found("audio", at("in/a.mp3"), 5),
-        Found("srt", at("in/a.srt"), 5),
-        Found("video", UrlRef("https://example.com/v.mp4"), None),
+        FoundInputs("audio", at("in/a.mp3"), 5),
+        FoundInputs("srt", at("in/a.srt"), 5),
+        FoundInputs("video", UrlRef("https://example.com/v.mp4"), None),
     )
 
 
@@ -88,7 +88,7 @@ def refusing(*keys: str, error: GpuDropError = DENIED) -> Prepare:
     async def prepare(bench: RunBench) -> None:
         await bench.put("in/talk.job.json")
         for key in keys:
-            bench.store.trouble("head", key, error, times=99)
+            bench.store.problem("head", key, error, times=99)
 
     return prepare
 
@@ -144,21 +144,21 @@ async def test_whoever_waits_is_woken_by_an_event(bench: RunBench) -> None:
     await bench.until(lambda: told)
     await bench.put("in/a.mp3")
     bench.arrivals.tell(BUCKET, "in/a.mp3")
-    assert await search == (Found("audio", at("in/a.mp3"), 5),)
+    assert await search == (FoundInputs("audio", at("in/a.mp3"), 5),)
     assert told == [("in/a.mp3",)]
 
 
 async def test_a_refusal_is_told_in_words_and_outlasted(bench: RunBench) -> None:
     await bench.put("in/talk.job.json")
     await bench.put("in/a.mp3")
-    bench.store.trouble("head", "in/a.mp3", DENIED)
+    bench.store.problem("head", "in/a.mp3", DENIED)
     told: list[tuple[str, ...]] = []
     search = asyncio.ensure_future(find(bench, AUDIO, told=told))
     await bench.until(lambda: told)
     assert told == [("in/a.mp3 (refused: It may not be read.)",)]
     search.cancel()
     await asyncio.wait({search})
-    assert await find(bench, AUDIO) == (Found("audio", at("in/a.mp3"), 5),)
+    assert await find(bench, AUDIO) == (FoundInputs("audio", at("in/a.mp3"), 5),)
 
 
 async def test_links_are_followed_only_where_the_drop_reaches(bench: RunBench) -> None:
@@ -166,7 +166,7 @@ async def test_links_are_followed_only_where_the_drop_reaches(bench: RunBench) -
         return key.replace("link", "elsewhere")
 
     finder = InputFinder(
-        bench.store, Fetcher(frozenset()), Arrivals(), ReferencePolicy(), clock=bench.parts.clock, grows=False,
+        bench.store, DocumentFetcher(frozenset()), ObjectWaiters(), ReferencePolicy(), clock=bench.parts.clock, grows=False,
         real_key=real_key,
     )  # fmt: skip
     for name in ("in/a.mp3", "in/link/a.mp3"):
@@ -190,19 +190,19 @@ async def test_only_what_is_to_be_read_is_read(bench: RunBench) -> None:
     found = await find(bench, WORDS)
     (loaded,) = (await bench.parts.finder.load([WORDS], found, asking())).values()
     assert loaded.content == b"words"
-    audio = Found("audio", at("in/a.mp3"), 5)
+    audio = FoundInputs("audio", at("in/a.mp3"), 5)
     assert (await bench.parts.finder.load([AUDIO], [audio], asking()))["audio"].content is None
 
 
 @pytest.mark.parametrize("way", ["removed", "refused", "a private address"])
 async def test_what_cannot_be_read_after_all_ends_the_plan(bench: RunBench, way: str) -> None:
     await bench.put("in/talk.job.json")
-    found = Found("srt", at("in/a.srt"), 5)
+    found = FoundInputs("srt", at("in/a.srt"), 5)
     expected: dict[str, type[GpuDropError]] = {"removed": InputMissing, "refused": ObjectDenied}
     if way == "refused":
-        bench.store.trouble("get", "in/a.srt", DENIED, times=99)
+        bench.store.problem("get", "in/a.srt", DENIED, times=99)
     if way == "a private address":
-        found = Found("srt", UrlRef("http://127.0.0.1:1/a.srt"), None)
+        found = FoundInputs("srt", UrlRef("http://127.0.0.1:1/a.srt"), None)
     with pytest.raises(expected.get(way, GpuDropError)):
         await bench.parts.finder.load([WORDS], [found], asking(wait_s=0.0))
 
@@ -222,7 +222,7 @@ def meta(version: str = "1", *, age_s: float = 0.0) -> ObjectMeta:
 )
 def test_a_file_grows_until_it_has_stayed_as_it_is(looks: list[tuple[float, ObjectMeta]], grows: list[bool]) -> None:
     moment = Moment()
-    growth = Growth(Clock(moment, moment), moment)
+    growth = InputGrowth(Clock(moment, moment), moment)
     found: list[bool] = []
     for after_s, look in looks:
         moment.now = NOW + after_s
@@ -232,8 +232,8 @@ def test_a_file_grows_until_it_has_stayed_as_it_is(looks: list[tuple[float, Obje
 
 def test_a_file_that_is_still_written_to_when_time_is_over_is_not_used() -> None:
     moment = Moment()
-    search = Search(asking(), Growth(Clock(moment, moment), moment), moment)
-    wanted = [Wanted(AUDIO, at("in/a.mp3")), Wanted(Reference("video", "v"), UrlRef("https://example.com/v"))]
+    search = InputSearch(asking(), InputGrowth(Clock(moment, moment), moment), moment)
+    wanted = [WantedInput(AUDIO, at("in/a.mp3")), WantedInput(Reference("video", "v"), UrlRef("https://example.com/v"))]
     for second in range(5):
         moment.now = NOW + second
         search.note(wanted, [meta(str(second)), None])
@@ -257,7 +257,7 @@ async def test_a_growing_file_is_looked_at_again(tmp_path: Path) -> None:
         search.cancel()
         await asyncio.wait({search})
         bench.moment.now += 60.0
-        assert await find(bench, AUDIO) == (Found("audio", at("in/a.mp3"), 5),)
+        assert await find(bench, AUDIO) == (FoundInputs("audio", at("in/a.mp3"), 5),)
 
 
 # What a run does with it.
@@ -290,7 +290,7 @@ async def test_what_belongs_to_another_drop_is_not_written(bench: RunBench) -> N
 async def test_a_key_that_is_about_to_be_free_is_waited_for(bench: RunBench) -> None:
     await bench.put("in/a.mp3")
     first = await bench.drop("in/one", {"audio": "a.mp3"})
-    claim = Claim(first.run_id, first.key, 0)
+    claim = KeyClaim(first.run_id, first.key, 0)
     await OutputOwners(bench.database).claim(BUCKET, ["out/segments.srt"], claim)
     await bench.runs.request_end(first.run_id, "cancelled")
     second = await bench.drop("in/two", {"audio": "a.mp3", "path": "/out/", "formats": ["srt"]})

@@ -146,7 +146,7 @@ async def test_what_changes_all_the_time_is_not_written(bench: RunBench) -> None
 @pytest.mark.parametrize(("error", "sidecar"), [(ObjectDenied("No."), b""), (UnusableKey("No."), None)])
 async def test_what_may_not_be_read_is_no_sidecar(bench: RunBench, error: GpuDropError, sidecar: bytes | None) -> None:
     run = await bench.drop("in/talk", {"audio": "a.mp3"})
-    bench.store.trouble("get", run.sidecar("done"), error)
+    bench.store.problem("get", run.sidecar("done"), error)
     assert await bench.fence.sidecar(run, "done") == sidecar
-    bench.store.trouble("head", "out/a", error)
+    bench.store.problem("head", "out/a", error)
     assert await bench.fence.there(run, "out/a") is None

@@ -9,25 +9,25 @@ from typing import Any
 
 import pytest
 
-from listener.cluster.alone import Alone
+from listener.cluster.alone import SingleListener
 from listener.defects import DEFECT
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.runs.adoption import Adoption
-from listener.runs.closing import Summary
+from listener.runs.closing import RunSummary
 from listener.runs.engine_base import Fate
 from listener.runs.memory_engine import MemoryEngine, RecordedRun
-from listener.runs.reading import Asked
+from listener.runs.reading import ResolvedManifest
 from listener.runs.recovery import Recovery
-from listener.runs.seal import Seal
+from listener.runs.seal import SidecarSignature
 from listener.runs.sweeping import sweep_old_runs
 from manifests.errors import RunSuperseded, StoreUnavailable
 from support.runs import BUCKET, NOW, RunBench
 
-ASKED = Asked("transcribe", {"operation": "transcribe"}, None)
+ASKED = ResolvedManifest("transcribe", {"operation": "transcribe"}, None)
 
 
-class Others(Alone):
+class Others(SingleListener):
     """A listener among others, of whom `gone` are gone."""
 
     def __init__(self, *gone: str, look: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ async def test_every_run_comes_to_its_end_whatever_was_lost(bench: RunBench) -> 
     elsewhere = await run_of(bench, "elsewhere", member="m3")
     going_on = await run_of(bench, "going-on")
     said, silent, replaced = [await run_of(bench, name) for name in ("said", "silent", "replaced")]
-    await bench.parts.closer.done(said, ASKED, Summary("done", (), {}, {}))
+    await bench.parts.closer.done(said, ASKED, RunSummary("done", (), {}, {}))
     sidecar = await bench.done(said)
     await bench.set_back(said)
     await bench.runs.request_end(replaced.run_id, "superseded")
@@ -104,7 +104,9 @@ async def test_every_run_comes_to_its_end_whatever_was_lost(bench: RunBench) -> 
 async def test_where_nothing_is_doubtful_nothing_is_done(bench: RunBench) -> None:
     run = await run_of(bench, "talk")
     engine = MemoryEngine(bench.story, recorded(run, "going on"))
-    task = asyncio.ensure_future(Recovery(engine, bench.runs, bench.parts.adoption, Alone(), clock=bench.moment).run())
+    task = asyncio.ensure_future(
+        Recovery(engine, bench.runs, bench.parts.adoption, SingleListener(), clock=bench.moment).run()
+    )
     done, _ = await asyncio.wait({task}, timeout=0.2)
     assert not done
     assert await states(bench, run=run) == {"run": ("running", "")}
@@ -121,7 +123,7 @@ class Away(RunLedger):
 
 async def test_a_ledger_that_is_away_ends_nothing(bench: RunBench) -> None:
     engine = MemoryEngine(bench.story)
-    recovery = Recovery(engine, Away(bench.database), bench.parts.adoption, Alone(), clock=bench.moment)
+    recovery = Recovery(engine, Away(bench.database), bench.parts.adoption, SingleListener(), clock=bench.moment)
     task = asyncio.ensure_future(recovery.run())
     done, _ = await asyncio.wait({task}, timeout=0.1)
     assert not done
@@ -176,7 +178,7 @@ async def test_a_run_begins_unless_its_version_has_ended(
 
 async def test_a_callback_is_made_only_of_what_is_proven_to_be_the_runs_own(bench: RunBench) -> None:
     run = await run_of(bench, "talk")
-    seal = Seal("whsec_" + "c2VjcmV0IG9mIHRoZXNlIHRlc3RzIGFsb25l")
+    seal = SidecarSignature("whsec_" + "c2VjcmV0IG9mIHRoZXNlIHRlc3RzIGFsb25l")
     sealed = Adoption(bench.objects, bench.runs, bench.parts.board, bench.fence, clock=bench.moment, seal=seal)
     assert await sealed.final_sidecar(run) is None
     await told_by(bench, run)

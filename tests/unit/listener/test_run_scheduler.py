@@ -11,13 +11,14 @@ import pytest
 
 from listener.fair_shares import share_of
 from listener.ledger.input_waits import InputWaitLedger
-from listener.ledger.runs import RunLedger, RunRow
+from listener.ledger.run_rows import RunRow
+from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.runs.admission import Admission
-from listener.runs.engine_base import Story
+from listener.runs.engine_base import Workflows
 from listener.runs.input_waiters import InputWaiters
 from listener.runs.memory_engine import MemoryEngine, RecordedRun, Records
-from listener.runs.starting import Starter
+from listener.runs.starting import RunScheduler
 from listener.runs.steps import Steps
 from manifests.errors import InputMissing, StoreUnavailable
 from support.runs import BUCKET, RunBench
@@ -55,12 +56,12 @@ async def working(*works: Coroutine[Any, Any, Any]) -> AsyncIterator[tuple[async
 
 
 def scheduler(
-    bench: RunBench, story: Story, records: Records | None = None, *, limit: int = 2, parked: int = 0,
+    bench: RunBench, story: Workflows, records: Records | None = None, *, limit: int = 2, parked: int = 0,
     runs: RunLedger | None = None, **released: Any,
-) -> tuple[Starter, MemoryEngine, asyncio.Event]:  # fmt: skip
+) -> tuple[RunScheduler, MemoryEngine, asyncio.Event]:  # fmt: skip
     wanted = asyncio.Event()
     engine = MemoryEngine(story, records, ended=wanted.set, clock=bench.moment, **released)
-    starter = Starter(
+    starter = RunScheduler(
         runs or bench.runs, engine, wanted, member="m1", limit=limit, parked=lambda: parked,
         admission=bench.parts.admission, idle=lambda: {share_of(BUCKET, "one/talk"): parked}, clock=bench.moment,
     )  # fmt: skip
@@ -177,7 +178,7 @@ async def waiting(bench: RunBench, *names: str, **changes: Any) -> AsyncIterator
         waits, bench.store, bench.arrivals, member="m1", accepted=wanted.set, clock=bench.parts.clock
     )
     engine = MemoryEngine(bench.story, ended=wanted.set, released=waiters.released, clock=bench.moment)
-    starter = Starter(
+    starter = RunScheduler(
         bench.runs, engine, wanted, member="m1", limit=len(names), parked=lambda: 0,
         admission=bench.parts.admission, clock=bench.moment,
     )  # fmt: skip
@@ -233,7 +234,7 @@ async def test_a_waiting_run_ends_when_it_is_cancelled(bench: RunBench) -> None:
 
 async def test_a_store_that_is_away_says_nothing_of_an_input(bench: RunBench) -> None:
     async with waiting(bench, "talk") as (run,):
-        bench.store.trouble("head", "in/talk.mp3", StoreUnavailable("It is away."), times=2)
+        bench.store.problem("head", "in/talk.mp3", StoreUnavailable("It is away."), times=2)
         await bench.put("in/talk.mp3")
         assert await ended(bench, run, hurry_s=0.5) == "done"
 

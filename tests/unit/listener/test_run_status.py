@@ -16,7 +16,7 @@ from listener.dispatch.request import JobRequest
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
-from listener.runs.board import Board, RunStatus
+from listener.runs.board import RunStatusWriter, StatusPublisher
 from listener.runs.jobs import job_requests
 from listener.runs.steps import Released
 from manifests.errors import StoreUnavailable
@@ -44,7 +44,7 @@ def at(state: Any, percent: float | None = None, stage: str = "") -> JobStatus:
     return JobStatus(state, progress=None if percent is None else Progress(percent, stage))
 
 
-async def told(bench: RunBench, run: RunRequest, work: Callable[[RunStatus], None]) -> dict[str, Any]:
+async def told(bench: RunBench, run: RunRequest, work: Callable[[RunStatusWriter], None]) -> dict[str, Any]:
     """The status that stays when the run is told elsewhere after `work`: then it is written at once."""
     with pytest.raises(Released):
         async with bench.parts.board.open(run) as status:
@@ -56,7 +56,7 @@ async def told(bench: RunBench, run: RunRequest, work: Callable[[RunStatus], Non
 
 
 async def test_a_state_is_told_in_the_store_and_in_the_ledger(bench: RunBench, run: RunRequest) -> None:
-    def work(status: RunStatus) -> None:
+    def work(status: RunStatusWriter) -> None:
         status.move("accepted", operation="transcribe")
         status.move("waiting", waiting_for=["in/a.mp3"])
 
@@ -86,7 +86,7 @@ REPORTS: dict[str, tuple[list[Report], dict[str, Any]]] = {
 async def test_what_jobs_report_makes_the_runs_status(bench: RunBench, run: RunRequest, case: str) -> None:
     reports, expected = REPORTS[case]
 
-    def work(status: RunStatus) -> None:
+    def work(status: RunStatusWriter) -> None:
         del status
         requests = jobs_of(run)
         for index, attempt, job_status in reports:
@@ -99,7 +99,7 @@ async def test_what_jobs_report_makes_the_runs_status(bench: RunBench, run: RunR
 
 
 async def test_why_a_job_or_the_run_waits_is_told_in_words(bench: RunBench, run: RunRequest) -> None:
-    def work(status: RunStatus) -> None:
+    def work(status: RunStatusWriter) -> None:
         status.move("queued")
         bench.parts.board.waiting(jobs_of(run)[0], ["no endpoint has room"])
         bench.parts.board.held(run.run_id, "The store is away.")
@@ -108,7 +108,7 @@ async def test_why_a_job_or_the_run_waits_is_told_in_words(bench: RunBench, run:
     found = await told(bench, run, work)
     assert found["waiting_for"] == ["no endpoint has room", "The store is away."]
 
-    def go_on(status: RunStatus) -> None:
+    def go_on(status: RunStatusWriter) -> None:
         status.move("queued")
         bench.parts.board.progress(jobs_of(run)[0], 1, JOB, at("running", 10))
         bench.parts.board.waiting(jobs_of(run)[0], ["not any more"])
@@ -145,7 +145,7 @@ async def test_a_ledger_that_is_away_then_is_no_reason_to_stop(
     database = Database(f"sqlite:///{tmp_path / 'other.sqlite'}")
     await database.open()
     await database.close()
-    notes = Board(bench.store, RunLedger(database), bench.parts.clock, nothing_spent)
+    notes = StatusPublisher(bench.store, RunLedger(database), bench.parts.clock, nothing_spent)
     before = asyncio.all_tasks()
     notes.held(run.run_id, "The store is away.")
     (note,) = asyncio.all_tasks() - before
@@ -166,7 +166,7 @@ async def test_a_status_follows_soon_while_the_run_goes_on(bench: RunBench, run:
 
 
 async def test_a_status_that_cannot_be_written_stops_nothing(bench: RunBench, run: RunRequest) -> None:
-    bench.store.trouble("write", run.sidecar("status"), AWAY)
+    bench.store.problem("write", run.sidecar("status"), AWAY)
     with pytest.raises(Released):
         async with bench.parts.board.open(run) as status:
             status.move("accepted")

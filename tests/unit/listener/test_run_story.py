@@ -251,7 +251,7 @@ async def test_a_store_that_is_away_is_waited_for_and_nothing_is_made_twice(
     bench: RunBench, call: Any, key: str
 ) -> None:
     run = await talk(bench)
-    bench.store.trouble(call, key, AWAY, times=2)
+    bench.store.problem(call, key, AWAY, times=2)
     await bench.tell(run)
     await bench.done(run)
     written = [each for each in bench.store.calls if each == ("replace", "out/transcript.txt")]
@@ -267,7 +267,7 @@ async def test_a_store_that_never_comes_back_ends_the_run_at_last(bench: RunBenc
 
 async def test_a_last_word_that_cannot_be_written_is_told_by_the_ledger(bench: RunBench) -> None:
     run = await talk(bench, {"audioo": "a.mp3"})
-    bench.store.trouble("replace", "in/talk.error.json", ObjectDenied("It may not."), times=99)
+    bench.store.problem("replace", "in/talk.error.json", ObjectDenied("It may not."), times=99)
     await bench.tell(run)
     assert await bench.document(run, "error") is None
     row = await bench.runs.find(run.run_id)
@@ -276,8 +276,8 @@ async def test_a_last_word_that_cannot_be_written_is_told_by_the_ledger(bench: R
 
 async def test_a_status_that_cannot_be_taken_back_then_is_left(bench: RunBench) -> None:
     run = await talk(bench, {"audioo": "a.mp3"})
-    bench.store.trouble("replace", "in/talk.error.json", ObjectDenied("It may not."), times=99)
-    bench.store.trouble("get", "in/talk.status.json", StoreDenied("It may not."), times=99)
+    bench.store.problem("replace", "in/talk.error.json", ObjectDenied("It may not."), times=99)
+    bench.store.problem("get", "in/talk.status.json", StoreDenied("It may not."), times=99)
     await bench.tell(run)
     assert await bench.state(run) == "failed"
 

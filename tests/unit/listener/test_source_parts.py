@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from listener.events import ObjectCreated, ObjectEvent
 from listener.sources.delivery import deliver
-from listener.sources.folder.settling import GROWING_SETTLE_S, SETTLE_S, Settling, Stamp
-from listener.sources.listen.errors import refused
+from listener.sources.folder.settling import GROWING_SETTLE_S, SETTLE_S, FileStability, FileStamp
+from listener.sources.listen.errors import listen_refused
 from listener.sources.listen.lines import LineSplitter
 from manifests.errors import StoreDenied, StoreUnavailable
 
@@ -38,7 +38,7 @@ def test_a_line_that_is_too_long_is_left_out_and_counted() -> None:
 
 
 def test_a_file_is_finished_once_it_stays_as_it_is() -> None:
-    settling, stamp = Settling(), Stamp(5, 1)
+    settling, stamp = FileStability(), FileStamp(5, 1)
     settling.seen("a", stamp, 0.0)
     settling.seen("a", stamp, 0.3)
     assert settling.due(SETTLE_S - 0.01) == []
@@ -48,14 +48,14 @@ def test_a_file_is_finished_once_it_stays_as_it_is() -> None:
 
 
 def test_a_file_that_grew_or_is_empty_gets_more_time() -> None:
-    settling = Settling()
-    settling.seen("grows", Stamp(5, 1), 0.0)
-    settling.seen("empty", Stamp(0, 1), 0.0)
-    assert settling.finished({"grows": Stamp(9, 2)}, 1.0) == []
+    settling = FileStability()
+    settling.seen("grows", FileStamp(5, 1), 0.0)
+    settling.seen("empty", FileStamp(0, 1), 0.0)
+    assert settling.finished({"grows": FileStamp(9, 2)}, 1.0) == []
     assert settling.due(1.9) == []
     assert settling.due(GROWING_SETTLE_S) == ["empty"]
     assert set(settling.due(1.0 + GROWING_SETTLE_S)) == {"empty", "grows"}
-    assert settling.finished({"grows": Stamp(9, 2), "empty": None}, 3.0) == ["grows"]
+    assert settling.finished({"grows": FileStamp(9, 2), "empty": None}, 3.0) == ["grows"]
     assert len(settling) == 0
 
 
@@ -75,7 +75,7 @@ def test_a_file_that_grew_or_is_empty_gets_more_time() -> None:
     ],
 )
 def test_refusals_say_what_to_do(status: int, body: bytes, code: str, hint: str) -> None:
-    error = refused(status, body, bucket="b", endpoint="http://s")
+    error = listen_refused(status, body, bucket="b", endpoint="http://s")
     assert error.info.code == code
     assert hint in error.info.hint
     assert error.retryable == (code == "store_unavailable")

@@ -18,7 +18,7 @@ import structlog
 
 from listener.commands.check_state import state_line
 from listener.configuration.config import Config
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.configuration.state import held_state, state_of
 from listener.ledger.files import prepare_sqlite
 from manifests.errors import ConfigError, StateError
@@ -27,13 +27,13 @@ NOBODY = 65534
 
 
 def config_at(file: Path | None, root: Path, **parts: Any) -> Config:
-    config = parse({"store": {"kind": "folder", "root": str(root)}, **parts}, origin="test")
+    config = parse_config({"store": {"kind": "folder", "root": str(root)}, **parts}, origin="test")
     return config.read_from(file) if file else config
 
 
 def of_s3(file: Path) -> Config:
     store = {"kind": "s3", "endpoint": "http://127.0.0.1:9", "buckets": ["media"]}
-    return parse({"store": store}, origin="test").read_from(file)
+    return parse_config({"store": store}, origin="test").read_from(file)
 
 
 def used(folder: Path, value: int) -> None:
@@ -115,14 +115,14 @@ def test_a_state_that_is_named_inside_the_drop_folder_is_refused(root: Path, tmp
     assert state_line(config).ok is False
 
 
-@pytest.mark.parametrize("trouble", ["writable", "foreign", "ancestor", "foreign ancestor", "link"])
-def test_a_folder_that_somebody_else_can_replace_is_refused(root: Path, tmp_path: Path, trouble: str) -> None:
+@pytest.mark.parametrize("problem", ["writable", "foreign", "ancestor", "foreign ancestor", "link"])
+def test_a_folder_that_somebody_else_can_replace_is_refused(root: Path, tmp_path: Path, problem: str) -> None:
     above, state = tmp_path / "above", tmp_path / "above" / "state"
     state.mkdir(parents=True)
     config = config_at(None, root, state=str(state))
-    if ("foreign" in trouble or trouble == "link") and os.geteuid():
+    if ("foreign" in problem or problem == "link") and os.geteuid():
         pytest.skip("only root can give a file away")
-    match trouble:
+    match problem:
         case "writable":
             state.chmod(0o777)
         case "foreign":

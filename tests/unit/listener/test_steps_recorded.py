@@ -13,7 +13,7 @@ from gpu_dispatch.backend import JobRef
 from gpu_dispatch.packed import PACKED_FROM, packed
 from gpu_dispatch.task import GpuResult, Segment, Transcript, Word
 from listener.dispatch.request import AttemptResult
-from listener.runs.steps import adapter_of, recalled
+from listener.runs.steps import adapter_of, recorded_value
 from manifests.errors import JobLost
 
 ATTEMPT = adapter_of(AttemptResult)
@@ -30,12 +30,12 @@ def result(words: int) -> GpuResult:
 def test_a_value_comes_back_as_it_was(value: GpuResult) -> None:
     tried = AttemptResult(1.0, 2.0, result=value)
     recorded = {"value": ATTEMPT.dump_python(tried, mode="json")}
-    assert recalled(ATTEMPT, json.loads(json.dumps(recorded))) == tried
+    assert recorded_value(ATTEMPT, json.loads(json.dumps(recorded))) == tried
 
 
 def test_a_value_that_was_recorded_as_text_is_read() -> None:
     tried = AttemptResult(1.0, 2.0, result=result(LARGE))
-    assert recalled(ATTEMPT, {"json": to_json(tried, inf_nan_mode="constants").decode()}) == tried
+    assert recorded_value(ATTEMPT, {"json": to_json(tried, inf_nan_mode="constants").decode()}) == tried
 
 
 def test_an_attempt_that_an_earlier_version_recorded_is_read() -> None:
@@ -54,4 +54,4 @@ def test_an_attempt_that_an_earlier_version_recorded_is_read() -> None:
     error = JobLost("Gone.", retryable=True).info
     job = JobRef("gpu", "ep1", "j1", "r-j0")
     expected = AttemptResult(1.0, 9.5, job, error=error, usd=0.25, counts=False, marks=True, alone=True)
-    assert recalled(ATTEMPT, {"value": recorded}) == expected
+    assert recorded_value(ATTEMPT, {"value": recorded}) == expected

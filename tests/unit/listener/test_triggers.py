@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from listener.triggers import (
     MANIFESTS,
     CancelRequest,
-    Ignored,
+    IgnoredEvent,
     Match,
-    Skip,
-    Start,
+    SkipEvent,
+    StartRun,
     Trigger,
-    Written,
+    WrittenKeys,
     guard_loop,
-    match,
+    match_event,
 )
 
 AUDIOS = Trigger(name="audios", patterns=("*/audios/*.mp3",), exclude=("*/draft/*",), manifest={})
@@ -37,7 +37,7 @@ ALL = (MANIFESTS, AUDIOS, ANY_MP3, FILMS)
     ],
 )
 def test_the_first_trigger_that_covers_a_key(bucket: str, key: str, trigger: Trigger) -> None:
-    assert match(ALL, bucket, key) == Match(trigger)
+    assert match_event(ALL, bucket, key) == Match(trigger)
 
 
 @pytest.mark.parametrize(
@@ -62,48 +62,48 @@ def test_the_first_trigger_that_covers_a_key(bucket: str, key: str, trigger: Tri
     ],
 )
 def test_what_starts_nothing(key: str) -> None:
-    assert isinstance(match(ALL, "drop", key), Ignored)
+    assert isinstance(match_event(ALL, "drop", key), IgnoredEvent)
 
 
 def test_a_cancel_file_names_its_drop() -> None:
-    assert match(ALL, "drop", "a/talk.cancel") == CancelRequest("a/talk")
-    assert match(ALL, "drop", "a/audios/x.mp3.cancel") == CancelRequest("a/audios/x.mp3")
-    assert isinstance(match(ALL, "drop", ".cancel"), Ignored)
+    assert match_event(ALL, "drop", "a/talk.cancel") == CancelRequest("a/talk")
+    assert match_event(ALL, "drop", "a/audios/x.mp3.cancel") == CancelRequest("a/audios/x.mp3")
+    assert isinstance(match_event(ALL, "drop", ".cancel"), IgnoredEvent)
 
 
 def test_manifests_start_runs_only_where_a_trigger_says_so() -> None:
     everything = Trigger(name="everything", manifest={})
     jobs = Trigger(name="manifests", buckets=("drop",), prefix="jobs/")
-    assert match((everything, jobs), "drop", "jobs/a.job.yaml") == Match(jobs)
-    assert isinstance(match((everything, jobs), "drop", "a.job.yaml"), Ignored)
-    assert isinstance(match((everything, jobs), "other", "jobs/a.job.yaml"), Ignored)
-    assert match((everything, jobs), "drop", "jobs/a.mp3") == Match(everything)
+    assert match_event((everything, jobs), "drop", "jobs/a.job.yaml") == Match(jobs)
+    assert isinstance(match_event((everything, jobs), "drop", "a.job.yaml"), IgnoredEvent)
+    assert isinstance(match_event((everything, jobs), "other", "jobs/a.job.yaml"), IgnoredEvent)
+    assert match_event((everything, jobs), "drop", "jobs/a.mp3") == Match(everything)
 
 
-WRITTEN = Written(run_id="r1", lineage=1, version="v1")
+WRITTEN = WrittenKeys(run_id="r1", lineage=1, version="v1")
 
 
 @pytest.mark.parametrize(
     ("written", "version", "metadata", "chain", "verdict"),
     [
-        (None, "v1", "", False, Start(0)),
-        (WRITTEN, "v1", "", False, Skip),
-        (WRITTEN, "v1", "r1", True, Start(2)),
-        (WRITTEN, "v2", "", False, Start(0)),
-        (WRITTEN, "v2", "r1", False, Skip),
-        (WRITTEN, "v2", "r1", True, Start(2)),
-        (Written("r1", 1, ""), "v9", "", False, Skip),
-        (Written("r1", 1, ""), "v9", "", True, Start(2)),
-        (Written("r1", 4, "v1"), "v1", "", True, Skip),
-        (None, "v1", "r7", False, Skip),
-        (None, "v1", "r7", True, Skip),
+        (None, "v1", "", False, StartRun(0)),
+        (WRITTEN, "v1", "", False, SkipEvent),
+        (WRITTEN, "v1", "r1", True, StartRun(2)),
+        (WRITTEN, "v2", "", False, StartRun(0)),
+        (WRITTEN, "v2", "r1", False, SkipEvent),
+        (WRITTEN, "v2", "r1", True, StartRun(2)),
+        (WrittenKeys("r1", 1, ""), "v9", "", False, SkipEvent),
+        (WrittenKeys("r1", 1, ""), "v9", "", True, StartRun(2)),
+        (WrittenKeys("r1", 4, "v1"), "v1", "", True, SkipEvent),
+        (None, "v1", "r7", False, SkipEvent),
+        (None, "v1", "r7", True, SkipEvent),
     ],
 )
 def test_outputs_start_runs_only_in_chains(
-    written: Written | None, version: str, metadata: str, chain: bool, verdict: Start | type[Skip]
+    written: WrittenKeys | None, version: str, metadata: str, chain: bool, verdict: StartRun | type[SkipEvent]
 ) -> None:
     found = guard_loop(written, version=version, metadata_run_id=metadata, chain=chain)
-    if isinstance(verdict, Start):
+    if isinstance(verdict, StartRun):
         assert found == verdict
     else:
         assert isinstance(found, verdict)
@@ -113,9 +113,9 @@ def test_outputs_start_runs_only_in_chains(
 def test_every_chain_ends(max_lineage: int, told_by_metadata: bool) -> None:
     lineage, runs = 0, 0
     while True:
-        written = Written("r", lineage, "" if told_by_metadata else "v")
+        written = WrittenKeys("r", lineage, "" if told_by_metadata else "v")
         verdict = guard_loop(written, version="v", metadata_run_id="r", chain=True, max_lineage=max_lineage)
-        if isinstance(verdict, Skip):
+        if isinstance(verdict, SkipEvent):
             break
         lineage, runs = verdict.lineage, runs + 1
     assert runs == max_lineage

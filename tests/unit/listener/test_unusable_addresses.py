@@ -14,12 +14,12 @@ from gpu_dispatch.task import TaskInput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
 from listener.bucket_events.destinations import parse_target
-from listener.configuration.loading import parse
+from listener.configuration.loading import parse_config
 from listener.sources.webhook.sns_messages import may_call
 from listener.stores.s3_clients import trusted_host
 from manifests.errors import ConfigError, InvalidPath, ManifestError
-from manifests.media import ReferencePolicy, resolve
-from manifests.reader import read
+from manifests.media import ReferencePolicy, resolve_reference
+from manifests.reader import read_manifest
 
 LABEL = "a" * 64
 UNUSABLE = [
@@ -61,7 +61,7 @@ async def test_a_redirect_to_nowhere(redirecting: tuple[list[str], str], url: st
 @pytest.mark.parametrize("url", UNUSABLE)
 async def test_an_input(url: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidPath) as e:
-        resolve(url, bucket="b", folder="", policy=ReferencePolicy(), where="audio")
+        resolve_reference(url, bucket="b", folder="", policy=ReferencePolicy(), where="audio")
     assert e.value.info.where == "audio"
     async with Transfer(file_root=None, trusted_hosts=(), max_input_bytes=10) as transfer:
         with pytest.raises(InvalidPath):
@@ -78,7 +78,7 @@ async def test_a_file_address(tmp_path: Path) -> None:
 def test_a_callback(url: str) -> None:
     text = url.replace("\\", "\\\\").replace("\0", "\\u0000").replace("\x7f", "\\u007f")
     with pytest.raises(ManifestError) as e:
-        read(f'{{"audio": "a.mp3", "callback_url": "{text}"}}'.encode(), "a.job.json")
+        read_manifest(f'{{"audio": "a.mp3", "callback_url": "{text}"}}'.encode(), "a.job.json")
     assert e.value.info.where == "callback_url"
 
 
@@ -111,13 +111,13 @@ def filled(data: object, url: str) -> object:
 @pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", f"http://{LABEL}.example", "http://a..b"])
 def test_an_address_in_the_configuration(where: str, data: object, url: str) -> None:
     with pytest.raises(ConfigError) as e:
-        parse(filled(data, url), origin="config.yaml")
+        parse_config(filled(data, url), origin="config.yaml")
     assert e.value.info.where == where
 
 
 def test_a_port_to_listen_at() -> None:
     with pytest.raises(ConfigError, match="port"):
-        parse({"sources": [{"kind": "webhook", "listen": "127.0.0.1:99999"}]}, origin="config.yaml")
+        parse_config({"sources": [{"kind": "webhook", "listen": "127.0.0.1:99999"}]}, origin="config.yaml")
 
 
 @pytest.mark.parametrize("url", UNUSABLE)

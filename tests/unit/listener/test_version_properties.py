@@ -11,11 +11,19 @@ from typing import Literal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from listener.intake.deciding import Gone, Run, TakenIn, decide, latest, must_look, request_of
-from listener.ledger.inbox import Told
-from listener.ledger.objects import UNSEEN, Seen, fingerprint
-from listener.ledger.runs import RunRow
-from listener.ledger.settling import Known
+from listener.intake.deciding import (
+    GoneDecision,
+    RunDecision,
+    TakenInDecision,
+    decide,
+    latest,
+    needs_examination,
+    request_of,
+)
+from listener.ledger.inbox import InboxEvent
+from listener.ledger.objects import UNSEEN, SeenVersion, fingerprint
+from listener.ledger.run_rows import RunRow
+from listener.ledger.settling import KnownObjects
 from listener.run_request import returned, run_row
 from listener.store import ObjectMeta
 from listener.triggers import MANIFESTS, TriggerBook
@@ -55,7 +63,7 @@ class World:
     now_ns: int = START_NS
     there: tuple[str, int] | None = None
     events: list[tuple[str, int] | None] = field(default_factory=list[tuple[str, int] | None])
-    seen: Seen = UNSEEN
+    seen: SeenVersion = UNSEEN
     runs: dict[str, str] = field(default_factory=dict[str, str])
     """What each run read, in order."""
     open: set[str] = field(default_factory=set[str])
@@ -79,15 +87,15 @@ class World:
             case "list":
                 self.list()
 
-    def told(self, event: tuple[str, int] | None) -> Told:
+    def told(self, event: tuple[str, int] | None) -> InboxEvent:
         moment, etag = (event[1], event[0]) if event and self.moments else (0, "")
-        return Told("b", KEY, event is not None, "test", self.now_ns / 1e9, moment, etag)
+        return InboxEvent("b", KEY, event is not None, "test", self.now_ns / 1e9, moment, etag)
 
     def list(self) -> None:
         if self.there is None and (self.seen != UNSEEN or self.open):
             self.look([self.told(None)])
         elif (meta := self.meta()) and fingerprint(meta) != self.seen.fingerprint:
-            self.look([Told("b", KEY, True, "listing", self.now_ns / 1e9)])
+            self.look([InboxEvent("b", KEY, True, "listing", self.now_ns / 1e9)])
 
     def meta(self) -> ObjectMeta | None:
         if self.there is None:
@@ -95,13 +103,13 @@ class World:
         etag, at_ns = self.there
         return ObjectMeta(KEY, 1, etag, datetime.fromtimestamp(at_ns // 1_000_000_000, UTC))
 
-    def look(self, events: list[Told]) -> None:
+    def look(self, events: list[InboxEvent]) -> None:
         (told,) = latest(events)
         unfinished = tuple(RunRow(r, "b", KEY, "manifests", "running", 1.0, 1.0, request={}) for r in sorted(self.open))
-        known = Known(self.seen, unfinished=unfinished)
-        meta = self.meta() if must_look(told, known) else None
+        known = KnownObjects(self.seen, unfinished=unfinished)
+        meta = self.meta() if needs_examination(told, known) else None
         match decide(told, meta, known, BOOK, max_lineage=4):
-            case Run() as run:
+            case RunDecision() as run:
                 request = request_of(told, run)
                 row = run_row(request, 1.0)
                 if row.run_id in self.runs and run.returns:
@@ -110,9 +118,9 @@ class World:
                 self.runs[row.run_id] = run.meta.etag
                 self.open = {row.run_id}
                 self.seen = run.seen
-            case TakenIn(seen=seen):
+            case TakenInDecision(seen=seen):
                 self.seen = seen
-            case Gone(runs=runs, seen=seen):
+            case GoneDecision(runs=runs, seen=seen):
                 self.open -= set(runs)
                 self.seen = seen
             case _:

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.sources.webhook.auth import Door, Shown, build_gate, path_secret
-from listener.sources.webhook.settings import PostSecrets, ServerTls, WebhookSettings
+from gpu_dispatch.net.tls import ServerTls
+from listener.sources.webhook.auth import AuthDecision, Credentials, build_authenticator, path_secret
+from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
 from manifests.errors import ConfigError
 
 SECRETS = PostSecrets.of(token="one, Bearer two", path_secret="in-path,other", hmac_secret="key, second")
-GATE = build_gate(WebhookSettings(sns_topics=frozenset({"arn:topic"})), SECRETS)
+GATE = build_authenticator(WebhookSettings(sns_topics=frozenset({"arn:topic"})), SECRETS)
 BODY = b'{"Records": []}'
 
 
@@ -28,46 +29,46 @@ def signature(secret: str, body: bytes = BODY) -> str:
 @pytest.mark.parametrize(
     "shown",
     [
-        Shown(authorization="Bearer one"),
-        Shown(authorization="bearer  two "),
-        Shown(path_secret="in-path"),
-        Shown(path_secret="other"),
-        Shown(authorization="Bearer wrong", path_secret="other"),
-        Shown(authorization="Bearer one", path_secret="wrong"),
+        Credentials(authorization="Bearer one"),
+        Credentials(authorization="bearer  two "),
+        Credentials(path_secret="in-path"),
+        Credentials(path_secret="other"),
+        Credentials(authorization="Bearer wrong", path_secret="other"),
+        Credentials(authorization="Bearer one", path_secret="wrong"),
     ],
 )
-def test_one_right_proof_opens(shown: Shown) -> None:
-    assert GATE.at_the_door(shown) is Door.OPEN
+def test_one_right_proof_opens(shown: Credentials) -> None:
+    assert GATE.decide(shown) is AuthDecision.OPEN
 
 
 @pytest.mark.parametrize(
     "shown",
     [
-        Shown(),
-        Shown(authorization="Bearer"),
-        Shown(authorization="Bearer "),
-        Shown(authorization="one"),
-        Shown(authorization="Basic one"),
-        Shown(authorization="Bearer one, two"),
-        Shown(authorization="Bearer \udcff"),
-        Shown(path_secret="one"),
-        Shown(authorization="Bearer in-path"),
-        Shown(sns_topic="arn:other"),
+        Credentials(),
+        Credentials(authorization="Bearer"),
+        Credentials(authorization="Bearer "),
+        Credentials(authorization="one"),
+        Credentials(authorization="Basic one"),
+        Credentials(authorization="Bearer one, two"),
+        Credentials(authorization="Bearer \udcff"),
+        Credentials(path_secret="one"),
+        Credentials(authorization="Bearer in-path"),
+        Credentials(sns_topic="arn:other"),
     ],
 )
-def test_nothing_or_a_wrong_proof_is_shut_out_before_the_body(shown: Shown) -> None:
-    assert GATE.at_the_door(shown) is Door.SHUT
+def test_nothing_or_a_wrong_proof_is_shut_out_before_the_body(shown: Credentials) -> None:
+    assert GATE.decide(shown) is AuthDecision.SHUT
 
 
 @given(st.text(), st.text())
 def test_nothing_guessed_opens(authorization: str, in_path: str) -> None:
-    gate = build_gate(WebhookSettings(), PostSecrets(tokens=("t" * 40,), path_secrets=("p" * 40,)))
-    shown = Shown(authorization=f"Bearer {authorization}", path_secret=in_path)
-    assert gate.at_the_door(shown) is Door.SHUT
+    authenticator = build_authenticator(WebhookSettings(), PostSecrets(tokens=("t" * 40,), path_secrets=("p" * 40,)))
+    shown = Credentials(authorization=f"Bearer {authorization}", path_secret=in_path)
+    assert authenticator.decide(shown) is AuthDecision.SHUT
 
 
 def test_a_signature_is_judged_by_the_body() -> None:
-    assert GATE.at_the_door(Shown(signature=signature("key"))) is Door.BODY_DECIDES
+    assert GATE.decide(Credentials(signature=signature("key"))) is AuthDecision.BODY_DECIDES
     assert GATE.signed(signature("key"), BODY)
     assert GATE.signed(signature("second").upper().replace("SHA", "sha"), BODY)
     assert not GATE.signed(signature("key"), BODY + b" ")
@@ -77,9 +78,9 @@ def test_a_signature_is_judged_by_the_body() -> None:
 
 
 def test_a_signature_means_nothing_where_no_secret_makes_one() -> None:
-    gate = build_gate(WebhookSettings(), PostSecrets.of(token="one"))
-    assert gate.at_the_door(Shown(signature=signature(""))) is Door.SHUT
-    assert not gate.signed(signature(""), BODY)
+    authenticator = build_authenticator(WebhookSettings(), PostSecrets.of(token="one"))
+    assert authenticator.decide(Credentials(signature=signature(""))) is AuthDecision.SHUT
+    assert not authenticator.signed(signature(""), BODY)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +134,8 @@ def test_an_open_receiver_with_a_secret_is_a_contradiction() -> None:
 
 def test_a_secret_beside_client_certificates_is_asked_for_too() -> None:
     settings = WebhookSettings(tls=ServerTls(Path("cert"), Path("key"), Path("ca")))
-    assert build_gate(settings, PostSecrets()).at_the_door(Shown()) is Door.OPEN
-    assert build_gate(settings, PostSecrets.of(token="one")).at_the_door(Shown()) is Door.SHUT
+    assert build_authenticator(settings, PostSecrets()).decide(Credentials()) is AuthDecision.OPEN
+    assert build_authenticator(settings, PostSecrets.of(token="one")).decide(Credentials()) is AuthDecision.SHUT
 
 
 @pytest.mark.parametrize("text", ["a/b", "ü", "a b", "a%20b", "a?b"])
@@ -145,7 +146,7 @@ def test_a_path_secret_must_survive_in_an_address(text: str) -> None:
 
 
 def test_secrets_are_not_printed() -> None:
-    shown = Shown(authorization="Bearer one", path_secret="in-path")
+    shown = Credentials(authorization="Bearer one", path_secret="in-path")
     assert repr(SECRETS) == "PostSecrets()"
     assert "in-path" not in repr(GATE) + repr(shown)
     assert "Bearer" not in repr(shown)

@@ -15,7 +15,7 @@ from yarl import URL
 from gpu_dispatch.net.resolver import PublicResolver, check_literal
 from manifests.errors import AddressNotAllowed, InvalidPath
 from manifests.hosts import SPECIAL_RANGES, is_allowed_host, is_private_host, is_public, is_public_address
-from manifests.media import ReferencePolicy, UrlRef, resolve
+from manifests.media import ReferencePolicy, UrlRef, resolve_reference
 
 SPECIAL_V4 = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.0.9",
@@ -84,7 +84,7 @@ async def refused_everywhere(address: str) -> bool:
     """As a literal in a manifest, as a literal on the way out, and as what a name leads to."""
     literal = f"[{address}]" if ":" in address else address
     with pytest.raises((AddressNotAllowed, InvalidPath)):
-        resolve(f"http://{literal}:8080/a.mp3", bucket="b", folder="", policy=ReferencePolicy())
+        resolve_reference(f"http://{literal}:8080/a.mp3", bucket="b", folder="", policy=ReferencePolicy())
     with pytest.raises(AddressNotAllowed):
         check_literal(URL(f"http://{literal}:8080/"))
     with pytest.raises(AddressNotAllowed):
@@ -109,7 +109,7 @@ def test_no_notation_of_a_special_address_is_contacted(v4: str) -> None:
         assert is_private_host(text), text
         for url in (f"http://{text}/a.mp3", f"http://user:word@{text}:8080/a.mp3"):
             with pytest.raises((AddressNotAllowed, InvalidPath)):
-                resolve(url, bucket="b", folder="", policy=ReferencePolicy())
+                resolve_reference(url, bucket="b", folder="", policy=ReferencePolicy())
 
 
 @pytest.mark.parametrize("address", ["fe80::1%eth0", "fec0::1%1", "::1%lo", "::ffff:127.0.0.1%1"])
@@ -127,7 +127,9 @@ async def test_public_addresses_are_contacted(address: str) -> None:
     assert not is_private_host(address)
     check_literal(URL(f"http://{literal}/"))
     assert [entry["host"] for entry in await resolves_to(address).resolve("name.example")] == [address]
-    assert isinstance(resolve(f"http://{literal}/a.mp3", bucket="b", folder="", policy=ReferencePolicy()), UrlRef)
+    assert isinstance(
+        resolve_reference(f"http://{literal}/a.mp3", bucket="b", folder="", policy=ReferencePolicy()), UrlRef
+    )
 
 
 async def test_a_name_of_this_machine_is_refused() -> None:
@@ -168,7 +170,7 @@ def test_a_listed_host_may_be_private(host: str, port: int, listed: str) -> None
     assert is_allowed_host(host, port, [listed])
     literal = f"[{host}]" if ":" in host else host
     policy = ReferencePolicy(private_hosts=frozenset({listed}))
-    assert isinstance(resolve(f"http://{literal}:{port}/a.mp3", bucket="b", folder="", policy=policy), UrlRef)
+    assert isinstance(resolve_reference(f"http://{literal}:{port}/a.mp3", bucket="b", folder="", policy=policy), UrlRef)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from listener.configuration.loading import parse
-from listener.sources.listen.errors import refused
-from listener.stores.s3_errors import from_code
+from listener.configuration.loading import parse_config
+from listener.sources.listen.errors import listen_refused
+from listener.stores.s3_errors import error_from_code
 from manifests.bucket_names import bucket_name_problem
 from manifests.errors import ConfigError
 
@@ -39,14 +39,14 @@ def test_names_that_none_can_have_say_what_was_meant(name: str, words: str) -> N
 def test_the_configuration_is_refused_with_the_nearest_name() -> None:
     store = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["fine", "My Bucket"]}
     with pytest.raises(ConfigError) as raised:
-        parse({"store": store}, origin="c.yaml")
+        parse_config({"store": store}, origin="c.yaml")
     assert "'my-bucket'" in str(raised.value) and raised.value.info.where.startswith("store.buckets")
 
 
 def test_a_server_that_refuses_a_name_is_not_asked_for_permission() -> None:
     body = b"<Error><Code>InvalidBucketName</Code><Message>The specified bucket is not valid.</Message></Error>"
     for error in (
-        refused(400, body, bucket="My_", endpoint="http://s"),
-        from_code("InvalidBucketName", 400, "", doing="list", bucket="My_", endpoint="http://s"),
+        listen_refused(400, body, bucket="My_", endpoint="http://s"),
+        error_from_code("InvalidBucketName", 400, "", doing="list", bucket="My_", endpoint="http://s"),
     ):
         assert "store.buckets" in error.info.hint and "Allow" not in error.info.hint

@@ -9,7 +9,7 @@ import pytest
 from manifests.defaults import Defaults, defaults_from, read_defaults
 from manifests.errors import ManifestError
 from manifests.models import AddAudio, Caption, Img2Vid, Transcribe
-from manifests.reader import from_template, read
+from manifests.reader import from_template, read_manifest
 
 SOURCE = "config.yaml: triggers.audio"
 
@@ -19,7 +19,7 @@ def defaults(text: str, key: str = "_gpudrop.yaml") -> Defaults:
 
 
 def transcribe(manifest: str, *documents: Defaults) -> Transcribe:
-    result = read(manifest.encode(), "a/b/talk.job.yaml", defaults=documents)
+    result = read_manifest(manifest.encode(), "a/b/talk.job.yaml", defaults=documents)
     assert isinstance(result, Transcribe)
     return result
 
@@ -39,7 +39,7 @@ def test_null_in_a_manifest_undoes_a_default_where_null_is_a_value() -> None:
 
 
 def test_media_of_defaults_do_not_tell_the_operation() -> None:
-    result = read(b"a.jpg;2\n", "a/x.job.csv", defaults=[defaults("audio: /music.mp3\nfps: 30")])
+    result = read_manifest(b"a.jpg;2\n", "a/x.job.csv", defaults=[defaults("audio: /music.mp3\nfps: 30")])
     assert isinstance(result, Img2Vid)
     assert result.fps == 30
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manifests.endings import Ending, ending_from_bytes, writer_of
+from manifests.endings import FinalSidecar, final_sidecar_from_bytes, writer_of
 from manifests.sidecars import awaits_callback
 
 DONE: dict[str, Any] = {"run_id": "r1", "key": "a/talk.mp3", "code": 200, "outputs": [{"key": "a/talk.srt", "size": 1}]}
@@ -15,16 +15,16 @@ DONE: dict[str, Any] = {"run_id": "r1", "key": "a/talk.mp3", "code": 200, "outpu
 
 def test_what_a_run_wrote_is_read_back() -> None:
     body = json.dumps({**DONE, "transcription": "one, two, " * 100_000}).encode()
-    assert ending_from_bytes(body) == Ending("r1", "a/talk.mp3", outputs=("a/talk.srt",))
+    assert final_sidecar_from_bytes(body) == FinalSidecar("r1", "a/talk.mp3", outputs=("a/talk.srt",))
     failed = {"run_id": "r1", "key": "a/talk.mp3", "code": "no_speech"}
-    assert ending_from_bytes(json.dumps(failed).encode()) == Ending("r1", "a/talk.mp3", "no_speech")
+    assert final_sidecar_from_bytes(json.dumps(failed).encode()) == FinalSidecar("r1", "a/talk.mp3", "no_speech")
 
 
 @pytest.mark.parametrize("field", ["run_id", "key", "code"])
 @pytest.mark.parametrize("text", ["\ud800", "a\0b", "", "x" * 100_000])
 def test_text_that_no_database_takes_is_none_of_ours(field: str, text: str) -> None:
     body = json.dumps({**DONE, field: text}).encode()
-    assert ending_from_bytes(body) is None
+    assert final_sidecar_from_bytes(body) is None
     if field != "code":
         assert writer_of(body) == ""
 
@@ -33,4 +33,4 @@ def test_text_that_no_database_takes_is_none_of_ours(field: str, text: str) -> N
 def test_a_sidecar_of_very_many_values_is_none_of_ours(more: bytes) -> None:
     """Made into objects, it would take a gigabyte, and all of the interpreter's time for seconds."""
     body = b'{"run_id":"r1","key":"a","code":200,"callback":{"state":"waiting"},"x":[' + more * 4_000_000 + b"0]}"
-    assert (writer_of(body), ending_from_bytes(body), awaits_callback(body)) == ("", None, False)
+    assert (writer_of(body), final_sidecar_from_bytes(body), awaits_callback(body)) == ("", None, False)

@@ -16,9 +16,10 @@ from handlers.registry import own_handlers
 from manifests.callback_urls import caller_fields, default_caller_fields
 from manifests.defaults import read_defaults
 from manifests.errors import GpuDropError, ManifestError, TooManyImages, UnknownField
-from manifests.media import ReferencePolicy, output_folder, resolve
+from manifests.keys import output_folder
+from manifests.media import ReferencePolicy, resolve_reference
 from manifests.models import Transcribe
-from manifests.reader import read
+from manifests.reader import read_manifest
 from support.hostile_documents import MANIFESTS
 
 LIMIT_S = 30.0
@@ -81,13 +82,15 @@ suffixes = st.sampled_from(["job.json", "job.yaml", "job.csv"])
 
 
 def planned(data: bytes, key: str) -> None:
-    manifest: Any = read(data, key)
+    manifest: Any = read_manifest(data, key)
     handler: Any = HANDLERS.get(manifest.operation)
     folder = output_folder(manifest.path, folder="a/")
     if handler is None:
         return
     inputs = {
-        each.role: Input(resolve(each.text, bucket="drops", folder="a/", policy=POLICY, where=each.role), 1, b"")
+        each.role: Input(
+            resolve_reference(each.text, bucket="drops", folder="a/", policy=POLICY, where=each.role), 1, b""
+        )
         for each in handler.references(manifest)
     }
     handler.plan(Planning(manifest, "talk", "drops", folder, inputs))
@@ -109,7 +112,7 @@ def test_the_largest_manifests_are_soon_dealt_with(form: str, shape: str) -> Non
     data = MANIFESTS[form][shape](2**20)
     began = time.process_time()
     with suppress(ManifestError):
-        read(data, f"talk.{form}")
+        read_manifest(data, f"talk.{form}")
     assert time.process_time() - began < LIMIT_S
 
 
@@ -118,7 +121,7 @@ def test_the_largest_manifests_are_soon_dealt_with(form: str, shape: str) -> Non
 def test_temperatures_that_are_no_numbers_are_refused(start: Any, step: Any) -> None:
     fields = {"audio": "a.mp3", "temperature": start, "temperature_increment_on_fallback": step}
     try:
-        asked = read(json.dumps(fields).encode(), "talk.job.json")
+        asked = read_manifest(json.dumps(fields).encode(), "talk.job.json")
     except ManifestError as e:
         assert e.info.message
     else:
@@ -131,9 +134,9 @@ def test_far_too_many_names_are_refused_before_each_is_told_of() -> None:
     entry = "{" + ",".join(f'"x{i}":1' for i in range(30)) + "}"
     many = f'{{"images":[{",".join([entry] * 100)}]}}'
     with pytest.raises(UnknownField, match=r"images\[0\]\.x0' is no field of an entry of images") as told:
-        read(many.encode(), "talk.job.json")
+        read_manifest(many.encode(), "talk.job.json")
     assert told.value.info.where == "images[0].x0"
     with pytest.raises(UnknownField, match="'x0' is no field of transcribe"):
-        read(json.dumps({"audio": "a", **{f"x{i}": 1 for i in range(1000)}}).encode(), "talk.job.json")
+        read_manifest(json.dumps({"audio": "a", **{f"x{i}": 1 for i in range(1000)}}).encode(), "talk.job.json")
     with pytest.raises(TooManyImages):
-        read(b'{"images":[' + b"1," * 200_000 + b"1]}", "talk.job.json")
+        read_manifest(b'{"images":[' + b"1," * 200_000 + b"1]}", "talk.job.json")

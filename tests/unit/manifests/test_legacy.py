@@ -10,13 +10,13 @@ import pytest
 from manifests.errors import ManifestError
 from manifests.legacy import modernise
 from manifests.models import AddAudio, Caption, Image, Img2Vid, Manifest, Transcribe
-from manifests.reader import read
+from manifests.reader import read_manifest
 
 MP3 = "https://example.com/a.mp3"
 
 
 def manifest(body: Any) -> Manifest:
-    return read(json.dumps(body).encode(), "x.job.json")
+    return read_manifest(json.dumps(body).encode(), "x.job.json")
 
 
 BODIES: list[tuple[dict[str, Any], Manifest]] = [

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from manifests.errors import GpuDropError
 from manifests.hosts import is_private_host
-from manifests.keys import climbs
-from manifests.media import ObjectRef, ReferencePolicy, UrlRef, key_problem, output_folder, resolve
+from manifests.keys import climbs, key_problem, output_folder
+from manifests.media import ObjectRef, ReferencePolicy, UrlRef, resolve_reference
 
 POLICY = ReferencePolicy(
     allowed_buckets=frozenset({"shared"}),
@@ -22,7 +22,7 @@ TITLE = "GOD IS GREATER/SEE GOD'S PLAN + 100% | Você?/audio final.mp3"
 
 
 def at(text: str, folder: str = "a/b/") -> object:
-    return resolve(text, bucket="canais", folder=folder, policy=POLICY)
+    return resolve_reference(text, bucket="canais", folder=folder, policy=POLICY)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_addresses_elsewhere(text: str, url: str) -> None:
 )
 def test_refused(text: str, code: str) -> None:
     with pytest.raises(GpuDropError) as caught:
-        resolve(text, bucket="canais", folder="a/b/", policy=POLICY, where="images[3].image")
+        resolve_reference(text, bucket="canais", folder="a/b/", policy=POLICY, where="images[3].image")
     assert (caught.value.info.code, caught.value.info.where) == (code, "images[3].image")
 
 
@@ -160,7 +160,7 @@ _texts = st.text(max_size=40) | st.lists(_pieces, max_size=12).map("".join)
 @example("http://minio.example.com:9000/canais/%2F..%2Fx", "a/")
 def test_no_text_leads_astray(text: str, folder: str) -> None:
     try:
-        ref = resolve(text, bucket="canais", folder=folder, policy=POLICY)
+        ref = resolve_reference(text, bucket="canais", folder=folder, policy=POLICY)
     except GpuDropError as error:
         assert error.info.code in ("invalid_path", "unusable_key", "bucket_not_allowed", "address_not_allowed")
         return
@@ -168,7 +168,7 @@ def test_no_text_leads_astray(text: str, folder: str) -> None:
         assert ref.bucket in ("canais", "shared")
         assert key_problem(ref.key) == ""
         assert not ref.key.endswith("/")
-        assert resolve(str(ref), bucket="canais", folder="", policy=POLICY) == ref
+        assert resolve_reference(str(ref), bucket="canais", folder="", policy=POLICY) == ref
     elif not ref.url.startswith("data:"):
         parts = urlsplit(ref.url)
         assert ref.url.isascii()

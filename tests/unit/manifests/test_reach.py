@@ -9,9 +9,9 @@ import pytest
 from handlers.registry import load_registry
 from manifests.errors import GpuDropError, InvalidPath, OutOfReach
 from manifests.keys import output_folder
-from manifests.media import ObjectRef, ReferencePolicy, UrlRef, resolve
+from manifests.media import ObjectRef, ReferencePolicy, UrlRef, resolve_reference
 from manifests.reach import WHOLE_BUCKET, Reach
-from manifests.reader import read
+from manifests.reader import read_manifest
 
 STORE = "http://minio.example:9000"
 POLICY = ReferencePolicy(allowed_buckets=frozenset({"music"}), store_urls=(STORE, "https://s3.example"))
@@ -21,7 +21,7 @@ WIDER = Reach("folder", folders=("*/",), also=("shared/", "s3://music/free/"))
 
 
 def named(text: str, reach: Reach) -> None:
-    media = resolve(text, bucket="b", folder="team-a/in/", policy=POLICY, where="audio")
+    media = resolve_reference(text, bucket="b", folder="team-a/in/", policy=POLICY, where="audio")
     reach.check_reference(DROP, media, "audio")
 
 
@@ -135,11 +135,11 @@ OWN_FILE = f"{STORE}/b/team-a/in/a b.mp4"
     ],
 )  # fmt: skip
 def test_old_bodies(body: dict[str, object], role: str) -> None:
-    manifest = read(json.dumps(body).encode(), DROP.key)
+    manifest = read_manifest(json.dumps(body).encode(), DROP.key)
     handler = load_registry().get(str(manifest.model_dump()["operation"]))
     refused: list[str] = []
     for reference in handler.references(manifest):
-        media = resolve(reference.text, bucket="b", folder="team-a/in/", policy=POLICY, where=reference.role)
+        media = resolve_reference(reference.text, bucket="b", folder="team-a/in/", policy=POLICY, where=reference.role)
         try:
             OWN.check_reference(DROP, media, reference.role)
         except OutOfReach as e:
@@ -149,6 +149,6 @@ def test_old_bodies(body: dict[str, object], role: str) -> None:
 
 @pytest.mark.parametrize("path", ["team-b/out", "/team-b/out/", "team-a", "team-a/in/../../team-b"])
 def test_the_path_of_an_old_body_counts_from_the_root(path: str) -> None:
-    manifest = read(json.dumps({"url_video": "a.mp4", "url_srt": "a.srt", "path": path}).encode(), DROP.key)
+    manifest = read_manifest(json.dumps({"url_video": "a.mp4", "url_srt": "a.srt", "path": path}).encode(), DROP.key)
     with pytest.raises((OutOfReach, InvalidPath)):
         OWN.check_output(DROP, output_folder(manifest.path, folder="team-a/in/"), "path")

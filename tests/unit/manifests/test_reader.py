@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 
 from manifests.errors import ManifestError
 from manifests.models import MAX_IMAGES, MODELS, Caption, Image, Img2Vid, Manifest, Transcribe
-from manifests.reader import read
+from manifests.reader import read_manifest
 
 SUFFIXES = (".job.json", ".job.yaml", ".job.yml", ".job.csv")
 
 
 def from_json(fields: Any) -> Manifest:
-    return read(json.dumps(fields).encode(), "a/talk.job.json")
+    return read_manifest(json.dumps(fields).encode(), "a/talk.job.json")
 
 
 def from_yaml(text: str) -> Manifest:
-    return read(text.encode(), "a/talk.job.yaml")
+    return read_manifest(text.encode(), "a/talk.job.yaml")
 
 
 def refusal(text: str | bytes, suffix: str = ".job.json") -> ManifestError:
     with pytest.raises(ManifestError) as caught:
-        read(text if isinstance(text, bytes) else text.encode(), "a/talk" + suffix)
+        read_manifest(text if isinstance(text, bytes) else text.encode(), "a/talk" + suffix)
     return caught.value
 
 
@@ -183,14 +183,14 @@ def test_norwegian_and_other_words_stay_text() -> None:
     ],
 )
 def test_encodings(suffix: str, bom: bytes, encoding: str) -> None:
-    manifest = read(bom + '{"audio": "ação 🎧.mp3"}'.encode(encoding), "x" + suffix)
+    manifest = read_manifest(bom + '{"audio": "ação 🎧.mp3"}'.encode(encoding), "x" + suffix)
     assert isinstance(manifest, Transcribe)
     assert manifest.audio == "ação 🎧.mp3"
 
 
 def test_size_limit() -> None:
     padding = " " * (2**20 - len('{"audio": "a"}'))
-    assert read(('{"audio": "a"}' + padding).encode(), "x.job.json")
+    assert read_manifest(('{"audio": "a"}' + padding).encode(), "x.job.json")
     assert refusal('{"audio": "a"}' + padding + " ").info.code == "manifest_too_large"
 
 
@@ -199,7 +199,7 @@ def test_depth_limit(suffix: str) -> None:
     def nested(depth: int) -> str:
         return '{"audio": "a]]]{{{\\"[", "metadata": {"m": ' + "[" * depth + "]" * depth + "}}"
 
-    assert read(nested(18).encode(), "x" + suffix)
+    assert read_manifest(nested(18).encode(), "x" + suffix)
     assert refusal(nested(19), suffix).info.code == "manifest_too_deep"
     assert refusal("[" * 100_000, suffix).info.code == "manifest_too_deep"
     assert refusal('{"a":' * 100_000, suffix).info.code == "manifest_too_deep"
@@ -256,7 +256,10 @@ def test_hostile_strings_are_refused_in_linear_time(text: str) -> None:
 
 def test_image_limit() -> None:
     entry = '{"image":"a","duration":1}'
-    assert len(_images(read(f'{{"images":[{",".join([entry] * MAX_IMAGES)}]}}'.encode(), "x.job.json"))) == MAX_IMAGES
+    assert (
+        len(_images(read_manifest(f'{{"images":[{",".join([entry] * MAX_IMAGES)}]}}'.encode(), "x.job.json")))
+        == MAX_IMAGES
+    )
     assert refusal(f'{{"images":[{",".join([entry] * (MAX_IMAGES + 1))}]}}').info.code == "too_many_images"
     assert refusal("a.jpg;1\n" * (MAX_IMAGES + 1), ".job.csv").info.code == "too_many_images"
 
@@ -313,14 +316,14 @@ def test_null_means_not_given_where_null_is_no_value() -> None:
     ],
 )
 def test_image_lists(text: str) -> None:
-    manifest = read(text.encode(), "x.job.csv")
+    manifest = read_manifest(text.encode(), "x.job.csv")
     assert isinstance(manifest, Img2Vid)
     assert manifest.images == (Image(image="a.jpg", duration=6.48, id="1"), Image(image="b é.jpg", duration=5.0))
 
 
 def test_image_list_without_header() -> None:
-    assert _images(read(b"a.jpg,6.5\nb.jpg,2\n", "x.job.csv"))[0] == Image(image="a.jpg", duration=6.5)
-    assert _images(read(b"a,b.jpg;6,5\n", "x.job.csv")) == (Image(image="a,b.jpg", duration=6.5),)
+    assert _images(read_manifest(b"a.jpg,6.5\nb.jpg,2\n", "x.job.csv"))[0] == Image(image="a.jpg", duration=6.5)
+    assert _images(read_manifest(b"a,b.jpg;6,5\n", "x.job.csv")) == (Image(image="a,b.jpg", duration=6.5),)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +361,7 @@ _trees = st.recursive(
 
 def _read_or_refuse(data: bytes, suffix: str) -> None:
     try:
-        manifest = read(data, "a/b" + suffix)
+        manifest = read_manifest(data, "a/b" + suffix)
     except ManifestError as error:
         assert error.info.message
         error.info.message.encode()

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from manifests.dead_letters import AttemptNote, DeadLetter, dead_letter_bytes
 from manifests.documents import JobNote, document_bytes, iso
 from manifests.errors import ErrorInfo
-from manifests.sidecars import Done, Failed, OutputNote, Status, done_bytes, failed_bytes, status_bytes
+from manifests.sidecars import (
+    DoneSidecar,
+    ErrorSidecar,
+    OutputNote,
+    StatusSidecar,
+    done_bytes,
+    failed_bytes,
+    status_bytes,
+)
 
 START = datetime(2025, 10, 3, 10, 0, 0, tzinfo=UTC)
 END = START + timedelta(seconds=90, milliseconds=250)
@@ -21,7 +29,7 @@ ERROR = ErrorInfo("input_missing", "Not there: 'ação.mp3'.", "Put it there.", 
 
 def test_done_is_the_old_answer_and_more() -> None:
     data = done_bytes(
-        Done(
+        DoneSidecar(
             run_id="r1",
             key="a/talk.job.json",
             operation="caption",
@@ -65,7 +73,7 @@ def test_done_is_the_old_answer_and_more() -> None:
 
 
 def test_status() -> None:
-    status = Status(
+    status = StatusSidecar(
         run_id="r1", key="a/t.mp3", state="waiting", started=START, updated=END, percent=12.345,
         waiting_for=("a/x.mp3",), jobs=(JobNote("j1", "local", "running"),),
     )  # fmt: skip
@@ -80,7 +88,7 @@ def test_status() -> None:
 
 
 def test_error_and_dead_letter() -> None:
-    failed = Failed("r1", "a/t.mp3", ERROR, started=START, ended=END, attempts=3, dead_letter="_dlq/x.json")
+    failed = ErrorSidecar("r1", "a/t.mp3", ERROR, started=START, ended=END, attempts=3, dead_letter="_dlq/x.json")
     document = json.loads(failed_bytes(failed))
     assert {n: document[n] for n in ("code", "message", "hint", "retryable", "where")} == {
         "code": "input_missing", "message": "Not there: 'ação.mp3'.", "hint": "Put it there.", "retryable": False,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.words import MOST_BYTES, plain, storable
+from manifests.words import MOST_BYTES, plain_text, storable
 
 _ODD = st.text(st.characters() | st.sampled_from("\x1b\x9b[]0;m\x07\x9c\u202e\u2066\ufeff\u2028\n\r\t"))
 
@@ -26,13 +26,13 @@ _ODD = st.text(st.characters() | st.sampled_from("\x1b\x9b[]0;m\x07\x9c\u202e\u2
     ],
 )
 def test_what_is_shown_is_one_line_without_orders(told: str, shown: str) -> None:
-    assert plain(told) == shown
+    assert plain_text(told) == shown
 
 
 @settings(deadline=None)
 @given(_ODD)
 def test_no_text_keeps_anything_that_a_terminal_obeys(text: str) -> None:
-    shown = plain(text)
+    shown = plain_text(text)
     assert not any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in shown)
     assert not any(each in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff" for each in shown)
     assert len(shown.encode()) <= MOST_BYTES
@@ -40,8 +40,8 @@ def test_no_text_keeps_anything_that_a_terminal_obeys(text: str) -> None:
 
 def test_a_long_text_is_cut_between_characters() -> None:
     for text in ("x" * 10_000_000, "é" * 5000, "\x1b[1m" * 5000 + "é" * 9000):
-        assert len(plain(text).encode()) <= MOST_BYTES
-    assert plain("é" * 5000).endswith("é…")
+        assert len(plain_text(text).encode()) <= MOST_BYTES
+    assert plain_text("é" * 5000).endswith("é…")
 
 
 def test_a_speakers_text_loses_only_what_no_document_holds() -> None:

@@ -26,9 +26,9 @@ from gpu_dispatch.task import (
 )
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
-from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, claimed
-from gpu_dispatch.worker.context import Job
-from gpu_dispatch.worker.job import Ended, Workplace, finish_job
+from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, acquire_claim
+from gpu_dispatch.worker.context import JobContext
+from gpu_dispatch.worker.job import JobEnded, Workplace, finish_job
 from manifests.errors import DuplicateJob, EncodeFailed
 
 THREE = RetryPolicy(0.02, 0.02, attempts=3)
@@ -49,12 +49,12 @@ class Keeper:
     conditions: bool = True
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
     asked: list[str] = field(default_factory=list[str])
-    trouble: Trouble = lambda _: None
+    problem: Trouble = lambda _: None
 
     async def serve(self, request: web.Request) -> web.Response:
         data = await request.read()
         self.asked.append(f"{request.method} {request.path}")
-        if refused := self.trouble(request):
+        if refused := self.problem(request):
             return refused
         there = self.objects.get(request.path)
         if request.method == "GET":
@@ -103,15 +103,15 @@ async def keeper() -> AsyncIterator[Keeper]:
     await runner.cleanup()
 
 
-async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> Ended:
-    async def operation(_: TaskParams, job: Job) -> Videos:
+async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> JobEnded:
+    async def operation(_: TaskParams, job: JobContext) -> Videos:
         done.append("worked")
         return Videos((), "copy")
 
     return await finish_job(task, Workplace(operation, folder, identity=identity, limits=QUICK), lambda _: None)
 
 
-def code(ended: Ended) -> str:
+def code(ended: JobEnded) -> str:
     return ended.result.error.code if ended.result.error else ""
 
 
@@ -124,7 +124,7 @@ async def test_the_order_is_claim_work_answer(keeper: Keeper, tmp_path: Path) ->
 
 
 async def test_no_work_is_done_when_the_claim_cannot_be_reached(keeper: Keeper, tmp_path: Path) -> None:
-    keeper.trouble = lambda request: web.Response(status=503) if request.path == "/claim" else None
+    keeper.problem = lambda request: web.Response(status=503) if request.path == "/claim" else None
     done: list[str] = []
     ended = await work(keeper.task(), tmp_path, done)
     assert code(ended) == "transfer_failed" and ended.result.error and ended.result.error.retryable
@@ -141,7 +141,7 @@ async def test_a_claim_that_is_written_though_the_answer_is_lost_is_ours(keeper:
             return web.Response()
         return None
 
-    keeper.trouble = lose_first
+    keeper.problem = lose_first
     done: list[str] = []
     assert code(await work(keeper.task(), tmp_path, done)) == "" and done == ["worked"]
     assert keeper.asked.count("PUT /claim") == 2
@@ -149,13 +149,13 @@ async def test_a_claim_that_is_written_though_the_answer_is_lost_is_ours(keeper:
 
 @pytest.mark.parametrize("status", [400, 501])
 async def test_a_server_that_knows_no_conditions_is_asked_without(keeper: Keeper, tmp_path: Path, status: int) -> None:
-    keeper.trouble = lambda r: web.Response(status=status) if "If-None-Match" in r.headers else None
+    keeper.problem = lambda r: web.Response(status=status) if "If-None-Match" in r.headers else None
     assert code(await work(keeper.task(), tmp_path, [])) == ""
 
 
 @pytest.mark.parametrize(("body", "retryable"), [("<Message>Request has expired</Message>", True), ("", False)])
 async def test_an_address_that_is_refused_is_told(keeper: Keeper, tmp_path: Path, body: str, retryable: bool) -> None:
-    keeper.trouble = lambda r: web.Response(status=403, text=body) if r.method == "PUT" else None
+    keeper.problem = lambda r: web.Response(status=403, text=body) if r.method == "PUT" else None
     ended = await work(keeper.task(), tmp_path, [])
     assert code(ended) == "store_denied" and ended.result.error and ended.result.error.retryable is retryable
 
@@ -174,7 +174,7 @@ async def test_a_late_job_never_writes_over_a_claim_even_where_conditions_are_ig
 async def test_where_conditions_are_ignored_the_first_of_two_at_once_finds_out(keeper: Keeper) -> None:
     keeper.conditions = False
     task = keeper.task()
-    async with claimed(task, MINE, QUICK) as mine:
+    async with acquire_claim(task, MINE, QUICK) as mine:
         keeper.objects["/claim"] = claim_bytes(OTHERS)
         assert mine
         with pytest.raises(DuplicateJob):
@@ -204,13 +204,13 @@ async def test_what_is_no_claim_of_the_attempt_is_written_over(keeper: Keeper, t
 async def test_what_is_put_in_the_place_of_a_claim_neither_stops_the_work_nor_stays(
     keeper: Keeper, foreign: bytes
 ) -> None:
-    async with claimed(keeper.signed(), MINE, QUICK) as mine:
+    async with acquire_claim(keeper.signed(), MINE, QUICK) as mine:
         assert mine
         claim = keeper.objects["/claim"]
         keeper.objects["/claim"] = foreign
         await mine.check()
         assert keeper.objects["/claim"] == claim
-        async with claimed(keeper.signed(), Identity("job", "ep", "w2"), QUICK):
+        async with acquire_claim(keeper.signed(), Identity("job", "ep", "w2"), QUICK):
             with pytest.raises(DuplicateJob):
                 await mine.check()
 
@@ -236,14 +236,14 @@ async def test_an_answer_that_somebody_else_left_is_none(keeper: Keeper, tmp_pat
 
 
 async def test_a_store_that_is_away_for_a_while_does_not_end_the_work(keeper: Keeper) -> None:
-    async with claimed(keeper.task(), MINE, QUICK) as mine:
-        keeper.trouble = lambda _: web.Response(status=503)
+    async with acquire_claim(keeper.task(), MINE, QUICK) as mine:
+        keeper.problem = lambda _: web.Response(status=503)
         assert mine
         await mine.check()
 
 
 async def test_an_answer_that_cannot_be_stored_does_not_fail_the_job(keeper: Keeper, tmp_path: Path) -> None:
-    keeper.trouble = lambda r: web.Response(status=403) if r.path == "/answer" else None
+    keeper.problem = lambda r: web.Response(status=403) if r.path == "/answer" else None
     ended = await work(keeper.task(), tmp_path, [])
     assert code(ended) == "" and ended.result.payload and not ended.stored
 
@@ -251,7 +251,7 @@ async def test_an_answer_that_cannot_be_stored_does_not_fail_the_job(keeper: Kee
 async def test_cancelled_work_leaves_no_answer(keeper: Keeper, tmp_path: Path) -> None:
     began = asyncio.Event()
 
-    async def endless(_: TaskParams, job: Job) -> Videos:
+    async def endless(_: TaskParams, job: JobContext) -> Videos:
         began.set()
         await asyncio.sleep(1000)
         return Videos((), "copy")
@@ -282,7 +282,7 @@ async def test_a_finished_job_that_is_given_out_again_is_answered_from_the_store
 
 
 async def test_a_job_that_failed_is_answered_alike(keeper: Keeper, tmp_path: Path) -> None:
-    async def failing(_: TaskParams, job: Job) -> Videos:
+    async def failing(_: TaskParams, job: JobContext) -> Videos:
         raise EncodeFailed("The encoder gave up.")
 
     place = Workplace(failing, tmp_path, identity=MINE, limits=QUICK)
@@ -315,7 +315,7 @@ async def test_an_answer_that_may_not_be_read_does_not_keep_the_job_from_working
 ) -> None:
     done: list[str] = []
     await work(keeper.task(), tmp_path, done)
-    keeper.trouble = lambda r: web.Response(status=403) if (r.method, r.path) == ("GET", "/answer") else None
+    keeper.problem = lambda r: web.Response(status=403) if (r.method, r.path) == ("GET", "/answer") else None
     assert code(await work(keeper.task(), tmp_path, done, AGAIN)) == "" and done == ["worked"] * 2
 
 
@@ -324,7 +324,7 @@ async def test_while_nobody_can_say_whether_a_job_was_done_it_is_not_done_again(
     done: list[str] = []
     await work(keeper.task(), tmp_path, done)
     left = dict(keeper.objects)
-    keeper.trouble = lambda r: web.Response(status=503) if (r.method, r.path) == ("GET", "/answer") else None
+    keeper.problem = lambda r: web.Response(status=503) if (r.method, r.path) == ("GET", "/answer") else None
     ended = await work(keeper.task(), tmp_path, done, AGAIN)
     assert code(ended) == "transfer_failed" and ended.result.error and ended.result.error.retryable
     assert done == ["worked"] and keeper.objects == left
@@ -339,7 +339,7 @@ async def test_an_answer_that_is_found_at_last_counts(keeper: Keeper, tmp_path: 
         asked = keeper.asked.count("GET /answer")
         return web.Response(status=503) if request.path == "/answer" and asked < THREE.attempts else None
 
-    keeper.trouble = away
+    keeper.problem = away
     assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == ["worked"]
 
 

@@ -4,7 +4,7 @@ import math
 from hypothesis import given
 
 from gpu_dispatch.task import Segment
-from handlers.subtitles.text import cells, plain, tokens
+from handlers.subtitles.text import cells, plain_line, tokens
 from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import read_words_json, write_words_json
 from support.transcripts import SPECIAL, segment, steady_transcripts, transcript, wild_transcripts
@@ -15,7 +15,7 @@ def test_words_are_all_kept_in_order_and_their_times_run_forwards(given_):
     speech = speech_of(given_)
     said = []
     for seg in given_.segments:
-        own = [plain(w.text) for w in seg.words if plain(w.text)]
+        own = [plain_line(w.text) for w in seg.words if plain_line(w.text)]
         said += own or [t.strip(" ") for t in tokens(seg.text)]
     assert [w.text.strip(" ") for w in speech.words] == said
     clock = 0
@@ -27,7 +27,7 @@ def test_words_are_all_kept_in_order_and_their_times_run_forwards(given_):
 
 @given(steady_transcripts)
 def test_times_that_are_right_stay_as_they_are(given_):
-    expected = [(w.start, w.end) for w in given_.words if plain(w.text)]
+    expected = [(w.start, w.end) for w in given_.words if plain_line(w.text)]
     assert [(w.start_ms / 1000, w.end_ms / 1000) for w in speech_of(given_).words] == expected
 
 
@@ -61,7 +61,7 @@ def test_scripts_without_spaces_are_divided_between_signs_and_measured_double():
 
 def test_every_token_joined_is_the_text():
     for text in SPECIAL:
-        assert "".join(tokens(text)) == plain(text)
+        assert "".join(tokens(text)) == plain_line(text)
 
 
 @given(wild_transcripts)

@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from gpu_dispatch.worker.speech.audio import Pcm, decode, to_samples
+from gpu_dispatch.worker.speech.audio import Pcm, decode_audio, to_samples
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import InputEmpty, InputMissing, InputTooLarge, MediaUnreadable, NoAudio
@@ -32,7 +32,7 @@ def loud(pcm: Pcm, start: float, end: float) -> float:
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".mkv", ".wav"])
 async def test_sound_keeps_its_length_and_pitch(ffmpeg: FFmpeg, media: Media, suffix: str) -> None:
-    pcm = await decode(media.tone(2.0, hertz=440, suffix=suffix), ffmpeg)
+    pcm = await decode_audio(media.tone(2.0, hertz=440, suffix=suffix), ffmpeg)
     assert len(pcm) / SAMPLE_RATE == pytest.approx(2.0, abs=0.06)
     spectrum = np.abs(np.fft.rfft(to_samples(pcm[8000:24000])))
     assert int(spectrum.argmax()) == pytest.approx(440, abs=2)
@@ -40,14 +40,14 @@ async def test_sound_keeps_its_length_and_pitch(ffmpeg: FFmpeg, media: Media, su
 
 async def test_stereo_at_any_rate_becomes_one_channel(ffmpeg: FFmpeg, media: Media) -> None:
     file = media.make(".wav", "-f", "lavfi", "-i", "sine=frequency=300:sample_rate=48000:duration=1", "-ac", "2")
-    assert len(await decode(file, ffmpeg)) == pytest.approx(SAMPLE_RATE, abs=32)
+    assert len(await decode_audio(file, ffmpeg)) == pytest.approx(SAMPLE_RATE, abs=32)
 
 
 async def test_sound_that_sets_in_late_keeps_its_place(ffmpeg: FFmpeg, media: Media) -> None:
     """Else every subtitle of such a video would come too early."""
     picture, sound = media.video(3.0), media.tone(1.5)
     late = ("-i", str(picture), "-itsoffset", "1.2", "-i", str(sound), "-map", "0:v", "-map", "1:a")
-    pcm = await decode(media.make(".mkv", *late, "-c:v", "copy"), ffmpeg)
+    pcm = await decode_audio(media.make(".mkv", *late, "-c:v", "copy"), ffmpeg)
     assert loud(pcm, 0.1, 1.1) < 0.001
     assert loud(pcm, 1.3, 2.5) > 0.05
 
@@ -71,7 +71,7 @@ async def test_what_cannot_be_heard_is_told(ffmpeg: FFmpeg, media: Media, tmp_pa
         (tmp_path / "nothing.mp3", InputMissing),
     ):
         with pytest.raises(expected) as caught:
-            await decode(file, ffmpeg)
+            await decode_audio(file, ffmpeg)
         assert caught.value.info.where == file.name
         assert caught.value.info.hint
 
@@ -81,7 +81,7 @@ async def test_a_playlist_under_a_media_name_reads_no_other_file(ffmpeg: FFmpeg,
     hostile = tmp_path / "talk.mp4"
     hostile.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n")
     with pytest.raises(MediaUnreadable):
-        await decode(hostile, ffmpeg)
+        await decode_audio(hostile, ffmpeg)
 
 
 async def test_too_long_is_refused(ffmpeg: FFmpeg, media: Media, tmp_path: Path) -> None:
@@ -89,4 +89,4 @@ async def test_too_long_is_refused(ffmpeg: FFmpeg, media: Media, tmp_path: Path)
     raw.write_bytes(media.make(".aac", "-i", str(media.tone(8.0))).read_bytes())
     for file in (media.tone(8.0), raw):
         with pytest.raises(InputTooLarge):
-            await decode(file, ffmpeg, max_duration_s=3.0)
+            await decode_audio(file, ffmpeg, max_duration_s=3.0)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from gpu_dispatch.task import Segment, Word
 from gpu_dispatch.worker.speech.audio import Pcm
-from gpu_dispatch.worker.speech.blocks import Block, plan
+from gpu_dispatch.worker.speech.blocks import Chunk, plan_chunks
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE
-from gpu_dispatch.worker.speech.vad import Span, audible, speech
+from gpu_dispatch.worker.speech.vad import Span, audible_spans, speech_spans
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from support.media import Media
 
@@ -36,7 +36,7 @@ def recordings(draw: Any) -> tuple[Pcm, tuple[Span, ...]]:
 @given(recordings(), st.sampled_from([4.0, 11.0, 300.0]))
 def test_blocks_hold_every_span_once_and_in_order(recording: tuple[Pcm, tuple[Span, ...]], limit: float) -> None:
     pcm, spans = recording
-    blocks = plan(pcm, spans, limit)
+    blocks = plan_chunks(pcm, spans, limit)
     pieces = [span for block in blocks for span in block.spans]
     assert all(earlier.end <= later.start for earlier, later in pairwise(pieces))
     assert sum(p.end - p.start for p in pieces) == sum(s.end - s.start for s in spans)
@@ -49,7 +49,7 @@ def test_a_moment_of_a_block_is_the_moment_its_sound_comes_from(
     recording: tuple[Pcm, tuple[Span, ...]], data: st.DataObject
 ) -> None:
     pcm, spans = recording
-    block = data.draw(st.sampled_from(plan(pcm, spans, 11.0)))
+    block = data.draw(st.sampled_from(plan_chunks(pcm, spans, 11.0)))
     samples = block.samples(pcm)
     index = data.draw(st.integers(0, len(samples) - 1))
     heard_at = samples[index] * 32768 / 100
@@ -61,7 +61,7 @@ def test_a_moment_of_a_block_is_the_moment_its_sound_comes_from(
 
 
 def test_a_word_stays_on_its_side_of_a_join() -> None:
-    block = Block((Span(0, 2 * SECOND), Span(10 * SECOND, 12 * SECOND)))
+    block = Chunk((Span(0, 2 * SECOND), Span(10 * SECOND, 12 * SECOND)))
     words = (Word("before", 1.5, 2.2), Word("after", 1.9, 2.6))
     placed = block.place(Segment(0, 1.5, 2.6, "before after", words))
     assert [(w.start, w.end) for w in placed.words] == [(1.5, 2.0), (10.0, 10.6)]
@@ -71,28 +71,30 @@ def test_a_word_stays_on_its_side_of_a_join() -> None:
 def test_a_long_span_is_cut_where_it_is_quietest() -> None:
     pcm = (np.random.default_rng(7).standard_normal(60 * SECOND) * 3000).astype(np.int16)
     pcm[int(31.4 * SECOND) : int(31.8 * SECOND)] //= 100
-    first, second = plan(pcm, [Span(0, len(pcm))], limit_s=40.0)
+    first, second = plan_chunks(pcm, [Span(0, len(pcm))], limit_s=40.0)
     assert 31.4 <= first.spans[0].end / SECOND <= 31.8
     assert second.spans[0].start == first.spans[0].end
 
 
 def test_only_silence_is_inaudible() -> None:
     pcm = np.zeros(20 * SECOND + 77, np.int16)
-    assert audible(pcm) == ()
-    assert audible(pcm[:0]) == ()
+    assert audible_spans(pcm) == ()
+    assert audible_spans(pcm[:0]) == ()
     pcm[5 * SECOND : 6 * SECOND] = 400
     pcm[-3] = -32768
-    early, late = audible(pcm)
+    early, late = audible_spans(pcm)
     assert (early.start / SECOND, early.end / SECOND) == (4.6, 6.4)
     assert late.end == len(pcm)
 
 
 async def test_speech_is_told_from_what_is_not(media: Media) -> None:
-    from gpu_dispatch.worker.speech.audio import decode
+    from gpu_dispatch.worker.speech.audio import decode_audio
 
     ffmpeg = FFmpeg(find_ffmpeg())
-    said = await decode(media.speech("Good morning everybody. This is a short message about the weather."), ffmpeg)
-    tone = await decode(media.tone(6.0), ffmpeg)
-    (span,) = speech(np.concatenate([tone, said, tone]))
+    said = await decode_audio(
+        media.speech("Good morning everybody. This is a short message about the weather."), ffmpeg
+    )
+    tone = await decode_audio(media.tone(6.0), ffmpeg)
+    (span,) = speech_spans(np.concatenate([tone, said, tone]))
     assert abs(span.start - len(tone)) < SECOND
     assert abs(span.end - len(tone) - len(said)) < 1.5 * SECOND

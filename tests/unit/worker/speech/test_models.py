@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_dispatch.worker.speech.engines import ENGINES, choose
+from gpu_dispatch.worker.speech.engines import ENGINES, choose_engine
 from gpu_dispatch.worker.speech.faster_whisper import FasterWhisper
 from gpu_dispatch.worker.speech.languages import whisper_code
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore
@@ -68,30 +68,30 @@ def test_the_engine_that_has_the_model_takes_it(filled: Callable[..., Path]) -> 
     require(importlib.util.find_spec("whisper"), "openai-whisper is not installed.", "pip install 'gpudrop[openai]'")
     folder = filled("mine", "both", "both.pt", "yours.pt")
     store = ModelStore(folder, download_dir=folder / "empty")
-    taken = {name: choose(None, name, store).engine.name for name in ("mine", "both", "yours", "medium")}
+    taken = {name: choose_engine(None, name, store).engine.name for name in ("mine", "both", "yours", "medium")}
     assert taken == {
         "mine": "faster-whisper",
         "both": "faster-whisper",
         "yours": "openai-whisper",
         "medium": "faster-whisper",
     }
-    assert choose("openai-whisper", "both", store).path == folder / "both.pt"
-    assert choose("openai-whisper", "medium", store).path is None
+    assert choose_engine("openai-whisper", "both", store).path == folder / "both.pt"
+    assert choose_engine("openai-whisper", "medium", store).path is None
     with pytest.raises(ModelUnavailable) as caught:
-        choose("openai-whisper", "distil-large-v3", store)
+        choose_engine("openai-whisper", "distil-large-v3", store)
     assert "both, mine, yours" in caught.value.info.hint
     with pytest.raises(ModelUnavailable):
-        choose(None, "medium", ModelStore(folder, allow_download=False, download_dir=folder / "empty"))
+        choose_engine(None, "medium", ModelStore(folder, allow_download=False, download_dir=folder / "empty"))
 
 
 def test_a_missing_engine_says_how_to_get_it(filled: Callable[..., Path]) -> None:
     absent = OpenAIWhisper(modules=("no_such_module",))
     store = ModelStore(filled("tiny.pt"))
     with pytest.raises(EngineUnavailable) as caught:
-        choose("openai-whisper", "tiny", store, (FasterWhisper(), absent))
+        choose_engine("openai-whisper", "tiny", store, (FasterWhisper(), absent))
     assert "pip install 'gpudrop[openai]'" in caught.value.info.hint
     with pytest.raises(EngineUnavailable, match="no speech engine"):
-        choose("deaf-whisper", "tiny", store)
+        choose_engine("deaf-whisper", "tiny", store)
     (info,) = available_engines(store, (absent,))
     assert (info.installed, info.models) == (False, ())
     assert info.remedy == "pip install 'gpudrop[openai]'"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gpu_dispatch.task import TranscribeParams
-from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Request
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest
 from gpu_dispatch.worker.speech.openai_whisper import OpenAIRecognizer, halve
 from support.requirements import require
 
@@ -49,7 +49,7 @@ def test_a_window_is_encoded_once_for_language_temperatures_and_words(checkpoint
     sound = (np.random.default_rng(3).standard_normal(4 * SAMPLE_RATE) * 0.1).astype(np.float32)
     spoken = recognizer.detect(sound)
     params = TranscribeParams(audio="", temperature=(0.0, 0.5), beam_size=1, best_of=1, no_speech_threshold=None)
-    segments = recognizer.recognise(sound, Request(params, spoken.language, None, lambda _: None))
+    segments = recognizer.recognise(sound, RecognitionRequest(params, spoken.language, None, lambda _: None))
     assert spoken.language in recognizer.languages
     assert len(recognizer.languages) == 99
     assert 0.0 < spoken.probability <= 1.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_dispatch.task import Segment, Word
-from gpu_dispatch.worker.speech.tidy import tidy
+from gpu_dispatch.worker.speech.tidy import postprocess
 
 
 def said(text: str, start: float = 0.0, *, worded: bool = True) -> Segment:
@@ -25,7 +25,7 @@ TALK = "very very good and no no no that is what she said to me on the way to th
 
 @pytest.mark.parametrize("worded", [True, False])
 def test_a_loop_in_a_segment_is_said_once(worded: bool) -> None:
-    (segment,) = tidy([said(LOOP, worded=worded)], 100.0, repetition=2.4)
+    (segment,) = postprocess([said(LOOP, worded=worded)], 100.0, repetition=2.4)
     assert segment.text.split().count("know") == 1
     assert segment.text.startswith(" we went to the market and then I do not know")
     if worded:
@@ -35,16 +35,20 @@ def test_a_loop_in_a_segment_is_said_once(worded: bool) -> None:
 
 def test_a_loop_over_segments_is_said_once() -> None:
     segments = [said("so long", 0.0), *(said("Thank you for watching!", 2.0 + i) for i in range(12)), said("bye", 20.0)]
-    assert [s.text for s in tidy(segments, 30.0, repetition=2.4)] == [" so long", " Thank you for watching!", " bye"]
+    assert [s.text for s in postprocess(segments, 30.0, repetition=2.4)] == [
+        " so long",
+        " Thank you for watching!",
+        " bye",
+    ]
 
 
 def test_ordinary_repetition_stays() -> None:
     talk = [said(TALK), *(said("Thank you.", 10.0 + i) for i in range(3))]
-    assert [s.text for s in tidy(talk, 20.0, repetition=2.4)] == [s.text for s in talk]
+    assert [s.text for s in postprocess(talk, 20.0, repetition=2.4)] == [s.text for s in talk]
 
 
 def test_without_a_threshold_nothing_is_cut() -> None:
-    (segment,) = tidy([said(LOOP)], 100.0, repetition=None)
+    (segment,) = postprocess([said(LOOP)], 100.0, repetition=None)
     assert segment.text == said(LOOP).text
 
 
@@ -57,7 +61,7 @@ segments = st.builds(
 
 @given(st.lists(segments, max_size=6), st.floats(0.1, 30.0).map(lambda s: round(s, 3)))
 def test_times_only_go_forward_whatever_the_model_says(given_segments: list[Segment], duration: float) -> None:
-    result = tidy(given_segments, duration, repetition=2.4)
+    result = postprocess(given_segments, duration, repetition=2.4)
     for items in (result, [w for s in result for w in s.words]):
         assert all(0.0 <= item.start <= item.end <= duration for item in items)
         assert all(earlier.end <= later.start for earlier, later in pairwise(items))

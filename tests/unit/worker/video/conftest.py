@@ -11,7 +11,7 @@ import pytest
 from video_oracle import BUNDLED
 
 from gpu_dispatch.task import Progress
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from support.requirements import require
@@ -38,14 +38,14 @@ def encoder(ffmpeg: FFmpeg) -> Encoder:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path, lambda _: None)
+def job(tmp_path: Path) -> JobContext:
+    return JobContext(tmp_path, lambda _: None)
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> tuple[Job, list[Progress]]:
+def told(tmp_path: Path) -> tuple[JobContext, list[Progress]]:
     reports: list[Progress] = []
-    return Job(tmp_path, reports.append), reports
+    return JobContext(tmp_path, reports.append), reports
 
 
 @pytest.fixture(scope="session")

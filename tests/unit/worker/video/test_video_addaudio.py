@@ -11,7 +11,7 @@ import pytest
 from video_oracle import frame_times, gray_frames, packets, samples, top_boxes
 
 from gpu_dispatch.task import AddAudioParams
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.addaudio import ReplaceAudio
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
@@ -28,7 +28,7 @@ def tone(seconds: float) -> tuple[str, ...]:
     return ("-f", "lavfi", "-i", f"sine=880:d={seconds}")
 
 
-def put(job: Job, video: Path, audio: Path) -> None:
+def put(job: JobContext, video: Path, audio: Path) -> None:
     job.path("video").write_bytes(video.read_bytes())
     job.path("audio").write_bytes(audio.read_bytes())
 
@@ -63,7 +63,7 @@ async def test_lengths_are_exact_and_frames_untouched(
     heard: tuple[float, float],
     ffmpeg: FFmpeg,
     encoder: Encoder,
-    job: Job,
+    job: JobContext,
     make: Callable[..., Path],
 ) -> None:
     source = make("v.mp4", *VIDEO)
@@ -90,7 +90,7 @@ async def test_lengths_are_exact_and_frames_untouched(
 
 
 async def test_a_whole_aac_track_is_copied(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     audio = make("a.m4a", *tone(3.7))
     put(job, make("v.mp4", *VIDEO), audio)
@@ -102,7 +102,7 @@ async def test_a_whole_aac_track_is_copied(
 
 
 async def test_a_codec_that_mp4_cannot_hold_is_encoded(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     put(job, make("v.webm", *CARD, "-t", "2", "-c:v", "libvpx", "-deadline", "realtime"), make("a.mp3", *tone(3.7)))
     made = await ReplaceAudio(ffmpeg, encoder)(
@@ -113,7 +113,7 @@ async def test_a_codec_that_mp4_cannot_hold_is_encoded(
 
 
 async def test_frames_without_times_are_encoded_when_copying_fails(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     """MPEG-4 with B-frames in AVI tells when frames are decoded, not when they are shown."""
     put(job, make("v.avi", *CARD, "-t", "2", "-c:v", "mpeg4", "-bf", "2"), make("a.mp3", *tone(1.5)))
@@ -123,7 +123,7 @@ async def test_frames_without_times_are_encoded_when_copying_fails(
 
 
 async def test_a_turned_video_stays_turned(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     turned = make("turned.mp4", "-display_rotation", "90", "-i", str(make("v.mp4", *VIDEO)), "-c", "copy")
     put(job, turned, make("a.mp3", *tone(3.7)))
@@ -132,7 +132,7 @@ async def test_a_turned_video_stays_turned(
         assert next(container.decode(video=0)).rotation == 90
 
 
-async def test_what_is_missing_is_named(bundled: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
+async def test_what_is_missing_is_named(bundled: FFmpeg, job: JobContext, make: Callable[..., Path]) -> None:
     add = ReplaceAudio(bundled, Encoder(bundled))
     video, audio = make("v.mp4", *VIDEO), make("a.mp3", *tone(3.7))
     put(job, audio, audio)

@@ -11,7 +11,7 @@ import pytest
 from video_oracle import frame_times, gray_frames, packets, samples, top_boxes
 
 from gpu_dispatch.task import CaptionLayout, CaptionParams, Progress
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.caption import BurnOrMux
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
@@ -38,14 +38,14 @@ def layout(text: str, width: int = 640, height: int = 360, extra: str = "") -> C
     )
 
 
-def put(job: Job, source: Path, name: str = "in.mp4") -> Path:
+def put(job: JobContext, source: Path, name: str = "in.mp4") -> Path:
     path = job.path(name)
     path.write_bytes(source.read_bytes())
     return path
 
 
 async def test_words_show_only_in_their_place_and_time(
-    ffmpeg: FFmpeg, encoder: Encoder, told: tuple[Job, list[Progress]], make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, told: tuple[JobContext, list[Progress]], make: Callable[..., Path]
 ) -> None:
     job, reports = told
     source = put(job, make("a.mp4", *GREY, *TONE, *FAST))
@@ -71,7 +71,9 @@ async def test_words_show_only_in_their_place_and_time(
     assert reports[-1].percent > 90
 
 
-async def test_bold_is_a_real_bold(ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]) -> None:
+async def test_bold_is_a_real_bold(
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
+) -> None:
     put(job, make("a.mp4", *GREY, *FAST))
     ink: dict[str, int] = {}
     for weight in ("-1", "0"):
@@ -86,7 +88,7 @@ async def test_bold_is_a_real_bold(ffmpeg: FFmpeg, encoder: Encoder, job: Job, m
 
 
 async def test_a_phone_video_is_upright_and_takes_the_upright_layout(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     stored = make("a.mp4", *GREY, *FAST)
     put(job, make("phone.mp4", "-display_rotation", "90", "-i", str(stored), "-c", "copy"))
@@ -115,7 +117,7 @@ async def test_unusual_pictures_become_ordinary_ones(
     size: tuple[int, int],
     ffmpeg: FFmpeg,
     encoder: Encoder,
-    job: Job,
+    job: JobContext,
     make: Callable[..., Path],
 ) -> None:
     put(job, make(f"{name}.mkv", *GREY, "-preset", "ultrafast", *options))
@@ -133,7 +135,7 @@ async def test_unusual_pictures_become_ordinary_ones(
     ("primaries", "transfer"), [("bt2020", "smpte2084"), ("bt2020", "arib-std-b67"), ("unknown", "unknown")]
 )
 async def test_hdr_becomes_bt709(
-    primaries: str, transfer: str, ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    primaries: str, transfer: str, ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     short = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=0.5")
     hdr = f"format=yuv420p10le,setparams=colorspace=bt2020nc:color_primaries={primaries}:color_trc={transfer}:range=tv"
@@ -145,7 +147,7 @@ async def test_hdr_becomes_bt709(
 
 
 async def test_a_variable_frame_rate_keeps_its_times(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     irregular = (
         "-vf",
@@ -160,7 +162,9 @@ async def test_a_variable_frame_rate_keeps_its_times(
     assert frame_times(job.path("out.mp4")) == pytest.approx(frame_times(source), abs=0.0005)
 
 
-async def test_a_character_that_no_font_has_is_an_error(ffmpeg: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
+async def test_a_character_that_no_font_has_is_an_error(
+    ffmpeg: FFmpeg, job: JobContext, make: Callable[..., Path]
+) -> None:
     put(job, make("a.mp4", *GREY, *FAST))
     burn = BurnOrMux(ffmpeg, Encoder(ffmpeg), fonts=(bundled_folder(),))
     with pytest.raises(FontMissing, match="日"):
@@ -170,14 +174,18 @@ async def test_a_character_that_no_font_has_is_an_error(ffmpeg: FFmpeg, job: Job
     )
 
 
-async def test_a_machine_without_any_font_is_an_error(ffmpeg: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
+async def test_a_machine_without_any_font_is_an_error(
+    ffmpeg: FFmpeg, job: JobContext, make: Callable[..., Path]
+) -> None:
     put(job, make("a.mp4", *GREY, *FAST))
     burn = BurnOrMux(ffmpeg, Encoder(ffmpeg), fonts=(job.folder / "nothing",))
     with pytest.raises(FontMissing, match="no fonts at all"):
         await burn(CaptionParams(video="in.mp4", output="out.mp4", layouts=(layout("words"),)), job)
 
 
-async def test_fonts_inside_subtitles_are_not_loaded(bundled: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
+async def test_fonts_inside_subtitles_are_not_loaded(
+    bundled: FFmpeg, job: JobContext, make: Callable[..., Path]
+) -> None:
     put(job, make("a.mp4", *GREY, *FAST))
     attached = "[Fonts]\nfontname: evil.ttf\n" + "!" * 80 + "\n"
     await BurnOrMux(bundled, Encoder(bundled))(
@@ -188,7 +196,7 @@ async def test_fonts_inside_subtitles_are_not_loaded(bundled: FFmpeg, job: Job, 
 
 
 async def test_a_soft_track_leaves_the_rest_untouched(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     source = put(job, make("a.mp4", *GREY, *TONE, *FAST))
     srt = "1\n00:00:01,000 --> 00:00:02,000\nOlá, mundo\n"
@@ -206,14 +214,14 @@ async def test_a_soft_track_leaves_the_rest_untouched(
     assert top_boxes(output).index("moov") < top_boxes(output).index("mdat")
 
 
-async def test_a_soft_track_may_be_empty(ffmpeg: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
+async def test_a_soft_track_may_be_empty(ffmpeg: FFmpeg, job: JobContext, make: Callable[..., Path]) -> None:
     source = put(job, make("a.mp4", *GREY, *TONE, *FAST))
     await BurnOrMux(ffmpeg, Encoder(ffmpeg))(CaptionParams(video="in.mp4", output="out.mp4", soft_srt=""), job)
     assert packets(job.path("out.mp4")) == packets(source)
 
 
 async def test_a_soft_track_on_a_codec_that_mp4_cannot_hold(
-    ffmpeg: FFmpeg, encoder: Encoder, job: Job, make: Callable[..., Path]
+    ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
     put(job, make("a.webm", *GREY, *TONE, "-t", "1", "-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libvorbis"))
     params = CaptionParams(video="in.mp4", output="out.mp4", soft_srt="1\n00:00:00,100 --> 00:00:00,900\nhi\n")
@@ -223,7 +231,7 @@ async def test_a_soft_track_on_a_codec_that_mp4_cannot_hold(
     assert names == ["h264", "mov_text", "aac"] and made.encoder == (await encoder.choose()).name
 
 
-async def test_inputs_without_a_picture_are_named(bundled: FFmpeg, job: Job, make: Callable[..., Path]) -> None:
+async def test_inputs_without_a_picture_are_named(bundled: FFmpeg, job: JobContext, make: Callable[..., Path]) -> None:
     burn = BurnOrMux(bundled, Encoder(bundled))
     put(job, make("a.mp3", *TONE))
     with pytest.raises(NoVideo):

@@ -16,12 +16,12 @@ from PIL import Image
 from video_oracle import gray_frames, luma, top_boxes
 
 from gpu_dispatch.task import Clip, Img2VidParams, Progress
-from gpu_dispatch.worker.context import Job
+from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from gpu_dispatch.worker.video.image import load_rgb
-from gpu_dispatch.worker.video.img2vid import KenBurns
-from gpu_dispatch.worker.video.warp import Zoom, warp
+from gpu_dispatch.worker.video.img2vid import ImagesToVideo
+from gpu_dispatch.worker.video.warp import Zoom, zoom_frames
 from manifests.errors import ImageTooLarge, ImageUnreadable
 from support.deadlines import HANG_S
 from support.processes import Started
@@ -47,12 +47,12 @@ def centroid(plane: NDArray[np.uint8], box: tuple[slice, slice] = (slice(None), 
 
 
 async def test_two_full_hd_clips_have_the_frames_and_the_format_that_players_expect(
-    ffmpeg: FFmpeg, encoder: Encoder, told: tuple[Job, list[Progress]]
+    ffmpeg: FFmpeg, encoder: Encoder, told: tuple[JobContext, list[Progress]]
 ) -> None:
     job, reports = told
     dots(1600, 1000, (799.5, 499.5)).save(job.path("a.jpg"), quality=95)
     clips = (Clip("a.jpg", "v1.mp4", 156), Clip("a.jpg", "v2.mp4", 120))
-    made = await KenBurns(ffmpeg, encoder)(Img2VidParams(clips=clips), job)
+    made = await ImagesToVideo(ffmpeg, encoder)(Img2VidParams(clips=clips), job)
     assert made.encoder == (await encoder.choose()).name
     for clip, file in zip(clips, made.files, strict=True):
         path = job.path(clip.output)
@@ -80,7 +80,7 @@ def test_a_dot_moves_as_the_zoom_says_without_jitter() -> None:
     picture = np.asarray(dots(960, 540, (700.0, 150.0)))
     middle = np.array([479.5, 269.5])
     off: list[NDArray[np.float64]] = []
-    for index, frame in enumerate(warp(picture, 960, 540, zoom)):
+    for index, frame in enumerate(zoom_frames(picture, 960, 540, zoom)):
         ideal = middle + (np.array([700.0, 150.0]) - middle) * zoom.at(index)
         off.append(np.array(centroid(frame[: 960 * 540].reshape(540, 960))) - ideal)
     errors = np.array(off)
@@ -91,7 +91,7 @@ def test_a_dot_moves_as_the_zoom_says_without_jitter() -> None:
 def test_chroma_moves_with_luma() -> None:
     picture = np.zeros((270, 480, 3), np.uint8)
     picture[100:140, 300:340] = (255, 0, 0)
-    for frame in warp(picture, 480, 270 // 2 * 2, Zoom(1.0, 2.0, 3)):
+    for frame in zoom_frames(picture, 480, 270 // 2 * 2, Zoom(1.0, 2.0, 3)):
         last = frame
     y = last[: 480 * 270].reshape(270, 480)
     cr = last[480 * 270 * 5 // 4 :].reshape(135, 240)
@@ -102,13 +102,13 @@ def test_chroma_moves_with_luma() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(2000, 500), (500, 2000)])
 async def test_other_shapes_fill_the_frame_and_keep_circles_round(
-    bundled: FFmpeg, job: Job, width: int, height: int
+    bundled: FFmpeg, job: JobContext, width: int, height: int
 ) -> None:
     dots(width, height, (width / 2 - 0.5, height / 2 - 0.5)).point(lambda v: 255 if v > 100 else 60).save(
         job.path("a.png")
     )
     params = Img2VidParams(clips=(Clip("a.png", "v.mp4", 2),), width=320, height=180, zoom_to=1.0)
-    await KenBurns(bundled, Encoder(bundled))(params, job)
+    await ImagesToVideo(bundled, Encoder(bundled))(params, job)
     frame = gray_frames(job.path("v.mp4"))[0]
     assert frame.min() > 40
     disc = frame > 150
@@ -205,22 +205,22 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg/>"])
-async def test_what_is_no_image_is_named(content: bytes, bundled: FFmpeg, job: Job) -> None:
+async def test_what_is_no_image_is_named(content: bytes, bundled: FFmpeg, job: JobContext) -> None:
     dots(64, 64, (31.5, 31.5)).save(job.path("good.png"))
     job.path("bad.png").write_bytes(content)
     clips = (Clip("good.png", "v1.mp4", 3), Clip("bad.png", "v2.mp4", 3))
     with pytest.raises(ImageUnreadable) as caught:
-        await KenBurns(bundled, Encoder(bundled))(Img2VidParams(clips=clips, width=128, height=72), job)
+        await ImagesToVideo(bundled, Encoder(bundled))(Img2VidParams(clips=clips, width=128, height=72), job)
     assert caught.value.info.where == "bad.png"
 
 
 async def test_cancelling_leaves_no_process(
-    started: Started, ffmpeg: FFmpeg, encoder: Encoder, told: tuple[Job, list[Progress]]
+    started: Started, ffmpeg: FFmpeg, encoder: Encoder, told: tuple[JobContext, list[Progress]]
 ) -> None:
     job, reports = told
     dots(640, 360, (320, 180)).save(job.path("a.png"))
     clips = tuple(Clip("a.png", f"v{i}.mp4", 200_000) for i in range(3))
-    work = asyncio.create_task(KenBurns(ffmpeg, encoder)(Img2VidParams(clips=clips, width=320, height=180), job))
+    work = asyncio.create_task(ImagesToVideo(ffmpeg, encoder)(Img2VidParams(clips=clips, width=320, height=180), job))
     async with asyncio.timeout(HANG_S):
         while not reports:
             await asyncio.sleep(0.02)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
-from gpu_dispatch.worker.video.probe import parse_report, probe
+from gpu_dispatch.worker.video.probe import parse_report, probe_media
 from manifests.errors import InputTooLarge, MediaUnreadable, NoAudio, NoVideo, ResourceExhausted
 
 CARD = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=24:d=1")
@@ -17,26 +17,26 @@ HDR = "format=yuv420p10le,setparams=colorspace=bt2020nc:color_primaries=bt2020:c
 
 
 async def test_tracks_shape_and_colours(ffmpeg: FFmpeg, make: Callable[..., Path]) -> None:
-    plain = await probe(ffmpeg, make("a.mp4", *CARD, *TONE, "-pix_fmt", "yuv420p"))
+    plain = await probe_media(ffmpeg, make("a.mp4", *CARD, *TONE, "-pix_fmt", "yuv420p"))
     video, audio = plain.require_video(), plain.require_audio()
     assert (video.codec, video.width, video.height, video.sar, video.fps) == ("h264", 320, 180, (1, 1), 24.0)
     assert (video.rotation, video.pix_fmt, video.steady, video.full_range) == (0, "yuv420p", True, False)
     assert (audio.codec, audio.sample_rate, plain.duration) == ("aac", 44100, 1.0)
 
     wide = make("a.mkv", *CARD, "-vf", f"setsar=4/3,{HDR}", "-c:v", "libx265", "-x265-params", "log-level=none")
-    hdr = (await probe(ffmpeg, wide)).require_video()
+    hdr = (await probe_media(ffmpeg, wide)).require_video()
     assert (hdr.sar, hdr.display_size) == ((4, 3), (pytest.approx(426.67, abs=0.1), 180))
     assert (hdr.matrix, hdr.primaries, hdr.transfer) == ("bt2020nc", "bt2020", "smpte2084")
 
     upright = make("turned.mp4", "-display_rotation", "90", "-i", str(make("a.mp4", *CARD)), "-c", "copy")
-    phone = (await probe(ffmpeg, upright)).require_video()
+    phone = (await probe_media(ffmpeg, upright)).require_video()
     assert (phone.rotation, phone.display_size) == (90, (180, 320))
 
 
 async def test_a_cover_picture_is_no_video(ffmpeg: FFmpeg, make: Callable[..., Path]) -> None:
     cover = ("-map", "0", "-map", "1", "-frames:v", "1", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
     song = make("song.mp3", *TONE, *CARD, *cover, "-disposition:v", "attached_pic")
-    media = await probe(ffmpeg, song)
+    media = await probe_media(ffmpeg, song)
     assert media.require_audio().codec == "mp3"
     with pytest.raises(NoVideo) as caught:
         media.require_video()
@@ -45,7 +45,7 @@ async def test_a_cover_picture_is_no_video(ffmpeg: FFmpeg, make: Callable[..., P
 
 async def test_a_silent_video_has_no_audio(bundled: FFmpeg, make: Callable[..., Path]) -> None:
     with pytest.raises(NoAudio):
-        (await probe(bundled, make("a.mp4", *CARD))).require_audio()
+        (await probe_media(bundled, make("a.mp4", *CARD))).require_audio()
 
 
 HOSTILE = {
@@ -69,7 +69,7 @@ async def test_hostile_files_are_refused_and_reach_no_other_file(
     hostile = tmp_path / name
     hostile.write_bytes(HOSTILE[name].replace(b"%s", b"secret.mp4"))
     with pytest.raises(MediaUnreadable) as caught:
-        await probe(ffmpeg, hostile)
+        await probe_media(ffmpeg, hostile)
     assert caught.value.info.where == name
     assert str(tmp_path) not in caught.value.info.message
     with pytest.raises(MediaUnreadable):
@@ -84,7 +84,7 @@ async def test_a_truncated_video_says_what_is_missing(
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MediaUnreadable, match=r"cut\.mp4 cannot be read as audio or video: moov atom not found\."):
-        await probe(ffmpeg, cut)
+        await probe_media(ffmpeg, cut)
 
 
 async def test_a_file_grows_to_its_limit_and_no_further(
