@@ -22,8 +22,8 @@ from rich.table import Table
 
 from gpu_dispatch.task import TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.speech.engines import ENGINES, is_installed
 from gpu_dispatch.worker.speech.models import ModelStore
+from gpu_dispatch.worker.speech.registry import ENGINES, is_installed
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 

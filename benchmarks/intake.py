@@ -38,19 +38,18 @@ from obstore.store import S3Store as Bucket
 from rich.console import Console
 from rich.table import Table
 
-from listener.configuration.credentials import AccessKeys
-from listener.events import ObjectCreated, ObjectEvent
-from listener.intake.backlog import Backlog
-from listener.intake.inbox import DurableInbox, InboxServices
-from listener.intake.source_board import SourceStatusRecorder
+from listener.config.credentials import AccessKeys
+from listener.events.event import ObjectCreated, ObjectEvent
+from listener.intake.inbox import Backlog, DurableInbox, InboxServices
+from listener.intake.source_status import SourceStatusRecorder
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.sources import SourceLedger
 from listener.signals import ObjectWaiters
 from listener.sources.base import Condition
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.source import MinioListen
-from listener.triggers import MANIFESTS, TriggerBook
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import MinioListen
+from listener.triggers.triggers import MANIFESTS, TriggerBook
 
 RECORD = json.loads((ROOT / "tests/events/minio-listen-put.json").read_text())
 BUCKET = RECORD["Records"][0]["s3"]["bucket"]["name"]

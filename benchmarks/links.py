@@ -26,11 +26,10 @@ from minio.credentials import StaticProvider
 from rich.console import Console
 from rich.table import Table
 
-from listener.configuration.credentials import AccessKeys
-from listener.store import JobObjects
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
-from listener.stores.s3_sts_settings import StsSettings
+from listener.config.credentials import AccessKeys
+from listener.stores.base import JobObjects
+from listener.stores.s3.clients import S3Settings, StsSettings
+from listener.stores.s3.store import S3Store
 
 BUCKET = "media"
 AT_ONCE = 8

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from listener.configuration.loading import load_config
-from listener.configuration.state import state_of
+from listener.config.loader import load_config
+from listener.config.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.sources import SourceLedger
 from manifests.errors import GpuDropError

@@ -1,11 +1,16 @@
-"""What every place that runs tasks can do: this machine, RunPod, and whatever comes next."""
+"""What every place that runs tasks can do, and how a job there is followed to its end."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from gpu_dispatch.net.retries import JOB_STATUS, Retries, RetryPolicy
 from gpu_dispatch.task import FINAL, GpuResult, GpuTask, Progress, State, TaskParams
+from manifests.errors import EndpointDenied, GpuDropError
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +114,40 @@ class GpuBackend(Protocol):
     async def close(self) -> None:
         """Ends everything that was started here, within 3 seconds. Jobs of a durable backend go on."""
         ...
+
+
+LOOK_S = 30.0
+"""The longest one look may take."""
+
+
+async def follow(
+    backend: GpuBackend,
+    job: JobRef,
+    *,
+    on_status: Callable[[JobStatus], None],
+    rng: random.Random,
+    policy: RetryPolicy = JOB_STATUS,
+    on_look: Callable[[bool], object] = bool,
+) -> JobStatus:
+    """The final status of `job`; "lost" is one, too. `on_status` hears every new status once, the final one included;
+    `on_look` hears after every look whether the backend told anything.
+
+    Retryable errors of the backend are waited out, for as long as it takes: whoever follows sets the deadline. Being
+    cancelled leaves the job as it is: it may be looked for again.
+    """
+    retries = Retries(policy, rng=rng)
+    known: JobStatus | None = None
+    while True:
+        look = partial(backend.status, job, wait_s=LOOK_S if known else 0.0)
+        status = await retries.call(look, on=_is_waited_out, told=lambda _: on_look(False))
+        on_look(True)
+        if status != known:
+            on_status(status)
+            known = status
+        if status.final:
+            return status
+
+
+def _is_waited_out(error: Exception) -> bool:
+    """A key that was revoked is a reason to wait: the job goes on, and is paid for."""
+    return isinstance(error, GpuDropError) and (error.retryable or isinstance(error, EndpointDenied))

@@ -8,7 +8,7 @@ from hmac import compare_digest
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpu_dispatch.seals import mac
+from gpu_dispatch.signatures import mac
 
 MAX_BYTES = 4096
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gpu_dispatch.backoff import Backoff
 from gpu_dispatch.task import Capability
-from gpu_dispatch.waiting import Backoff
 
 SOON_S = 2.0
 """When to look again at an endpoint that is full: a job may end at any moment."""

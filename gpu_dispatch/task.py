@@ -7,7 +7,7 @@ sizes are bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -178,7 +178,7 @@ class GpuTask:
     stored_at: str | None = None
     """Presigned GET of this task as JSON, for a queue that takes no request of its size; sealed with `secret`."""
     secret: str = field(default="", repr=False)
-    """The attempt's key (`gpu_dispatch.seals`), in hexadecimal digits: claim and answer are signed with it."""
+    """The attempt's key (`gpu_dispatch.signatures`), in hexadecimal digits: claim and answer are signed with it."""
     share: str = ""
     """BUCKET/FOLDER of the drop, for a backend that keeps a queue of its own: folders take turns in it."""
     short: bool = False
@@ -286,8 +286,6 @@ class GpuResult:
     device: str = "cpu"
 
 
-_TASK: TypeAdapter[GpuTask] = TypeAdapter(GpuTask)
-_RESULT: TypeAdapter[GpuResult] = TypeAdapter(GpuResult)
 UNCACHED = ConfigDict(cache_strings="none")
 """For JSON that may be large: the words that pydantic would keep for the next one hold the memory of all of it."""
 
@@ -296,36 +294,3 @@ def uncached(kind: type[T]) -> TypeAdapter[T | None]:
     """Reads `kind` or null. pydantic takes settings for no bare dataclass, only for what may be one."""
     optional: Any = kind | None
     return TypeAdapter(optional, config=UNCACHED)
-
-
-_LARGE_RESULT = uncached(GpuResult)
-
-
-def task_to_wire(task: GpuTask) -> Any:
-    """`task` as JSON-able data: the `input` of a RunPod job, or a line for a local child."""
-    return _TASK.dump_python(task, mode="json")
-
-
-def task_from_wire(data: Any) -> GpuTask:
-    """Raises pydantic.ValidationError when `data` is no task."""
-    return _TASK.validate_python(data)
-
-
-def result_to_wire(result: GpuResult) -> Any:
-    return _RESULT.dump_python(result, mode="json")
-
-
-def result_from_json(data: bytes) -> GpuResult | None:
-    """Without the tree that JSON makes in memory. Raises pydantic.ValidationError when `data` is no result."""
-    result = _LARGE_RESULT.validate_json(data)
-    return _unpacked_only(result) if result else None
-
-
-def result_from_wire(data: Any) -> GpuResult:
-    """Raises pydantic.ValidationError when `data` is no result."""
-    return _unpacked_only(_RESULT.validate_python(data))
-
-
-def _unpacked_only(result: GpuResult) -> GpuResult:
-    """What is packed was not looked at, and may be of any size: from elsewhere it counts as nothing."""
-    return replace(result, payload=None) if isinstance(result.payload, PackedTranscript) else result

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from gpu_dispatch.task import GpuResult, TaskParams
-from manifests.media import MediaRef
 from manifests.models import Manifest
+from manifests.references import MediaRef
 
 ANY = "*"
 """In a key of `Plan.writes`: what is known only once the jobs have answered."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from gpu_dispatch.task import CaptionLayout, CaptionParams, GpuResult
 from handlers.base import Finished, Plan, PlannedTask, Planning, Reference, TaskTarget
 from handlers.files import VIDEO_TYPE, one_video, output_keys, stem, task_file
-from handlers.subtitles.burn import write_ass
+from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.model import Segmenter, Subtitles
-from handlers.subtitles.parse import parse_subtitles
+from handlers.subtitles.parser import parse_subtitles
 from handlers.subtitles.srt import write_srt
 from manifests.errors import InputMissing
 from manifests.models import Caption

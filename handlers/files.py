@@ -12,7 +12,7 @@ from gpu_dispatch.task import GpuResult, Payload, Videos
 from handlers.base import Input, Link, Plan, Planning, TaskFile, Value
 from manifests.errors import GpuDropError, OutputOverwritesInput, WorkerError
 from manifests.keys import check_key
-from manifests.media import MediaRef, ObjectRef
+from manifests.references import MediaRef, ObjectRef
 
 VIDEO_TYPE = "video/mp4"
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")

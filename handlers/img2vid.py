@@ -10,9 +10,9 @@ from gpu_dispatch.task import Clip, GpuResult, Img2VidParams, Videos
 from handlers.base import Finished, Input, Link, Plan, PlannedTask, Planning, Reference, TaskFile, TaskTarget, Value
 from handlers.files import VIDEO_TYPE, missing_output, output_keys, payload_of, task_file
 from manifests.errors import InvalidDuration
-from manifests.media import MediaRef
 from manifests.models import Image, Img2Vid
 from manifests.options import ImageMotion, VideoEncoding
+from manifests.references import MediaRef
 
 DONE = "Images converted to videos and uploaded to S3 successfully"
 

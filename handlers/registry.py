@@ -9,34 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, cast
 
 from handlers.addaudio import AddAudioHandler
 from handlers.base import Handler
 from handlers.caption import CaptionHandler
 from handlers.img2vid import DEFAULT_SPLIT, Img2VidHandler, SplitLimits
 from handlers.transcribe import TranscribeHandler
+from manifests.entry_points import EntryPoint, installed
 from manifests.errors import ConfigError, ErrorInfo, UnknownOperation
 from manifests.models import Manifest
 
 GROUP = "gpudrop.handlers"
+_INSTALLED = partial(installed, GROUP)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _FUNCTIONS = ("references", "plan", "finish")
 
 AnyHandler = Handler[Any]
-
-
-class EntryPoint(Protocol):
-    """What is used of importlib.metadata's own."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def value(self) -> str: ...
-
-    def load(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +54,8 @@ def own_handlers(img2vid: SplitLimits = DEFAULT_SPLIT) -> tuple[AnyHandler, ...]
     return (TranscribeHandler(), CaptionHandler(), Img2VidHandler(img2vid), AddAudioHandler())
 
 
-def installed() -> Iterable[EntryPoint]:
-    """The entry points of every installed package."""
-    return entry_points(group=GROUP)
-
-
 def load_registry(
-    find: Callable[[], Iterable[EntryPoint]] = installed, *, img2vid: SplitLimits = DEFAULT_SPLIT
+    find: Callable[[], Iterable[EntryPoint]] = _INSTALLED, *, img2vid: SplitLimits = DEFAULT_SPLIT
 ) -> Registry:
     """This project's handlers and those that `find` gives. Raises ConfigError when two claim the same operation.
 

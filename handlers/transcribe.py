@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
-from handlers.subtitles.burn import write_ass
+from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
-from handlers.subtitles.lrc import write_lrc
+from handlers.subtitles.lrc import write_lrc, write_txt
 from handlers.subtitles.model import Segmenter, Speech
 from handlers.subtitles.srt import write_srt
-from handlers.subtitles.txt import write_txt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import write_words_json

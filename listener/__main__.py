@@ -1,5 +1,5 @@
 """`python -m listener` is `gpudrop`."""
 
-from listener.cli import main
+from listener.cli.main import main
 
 main()

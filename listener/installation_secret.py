@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from gpu_dispatch.net.retries import SECRET_COPY
-from listener.configuration.environment import Environment
+from listener.config.environment import Environment
 from listener.ledger.secrets import SecretLedger, SecretSpec, drawn
 from listener.secret_copies import Copy, derived
 from manifests.errors import ConfigError, GpuDropError, StoreUnavailable

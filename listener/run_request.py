@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from listener.fair_shares import share_of
+from listener.fairness import share_of
 from listener.ledger.objects import SeenVersion
 from listener.ledger.run_rows import RunRow
-from listener.triggers import Trigger
+from listener.triggers.triggers import Trigger
 from manifests.names import Sidecar, drop_folder, drop_name, drop_path
 
 REDRIVE = "redrive"

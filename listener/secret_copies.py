@@ -15,12 +15,11 @@ import structlog
 from Crypto.Hash import SHA256
 from Crypto.Protocol.KDF import HKDF
 
-from gpu_dispatch.seals import KEY_BYTES, sealed, unsealed
-from listener.configuration.credentials import Keys
-from listener.ledger.files import folder_error
-from listener.ledger.private_folder import SECRET, read_private, write_private
+from gpu_dispatch.signatures import KEY_BYTES, sealed, unsealed
+from listener.config.credentials import Keys
+from listener.ledger.files import SECRET, folder_error, read_private, write_private
 from listener.ledger.secrets import SECRET_BYTES, SecretSpec
-from listener.store import Store
+from listener.stores.base import Store
 from manifests.errors import ConfigError, InputTooLarge, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.secret")

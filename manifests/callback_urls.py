@@ -10,7 +10,7 @@ from manifests.errors import ManifestError
 from manifests.legacy import unwrapped
 from manifests.models import CallbackUrl
 from manifests.syntax import parse_fields
-from manifests.tree import Tree
+from manifests.trees import Tree
 
 _FIELD = "callback_url"
 

@@ -1,4 +1,4 @@
-"""What the documents users find have in common: how times, errors and jobs are written, and how bytes are made."""
+"""The documents users find: what they have in common, and the dead letter of a run that failed for good."""
 
 from __future__ import annotations
 
@@ -74,3 +74,58 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptNote:
+    """One try of one job. `error` is None when it went well."""
+
+    task_id: str
+    number: int
+    started: datetime
+    ended: datetime
+    job: JobNote | None = None
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Everything needed to understand a failed run, and to run it again.
+
+    `event` is what started it, as JSON data: bucket, key, version, source, trigger. `manifest` is the text as
+    it was read, its addresses without their queries; None for bare media, and when it could not be read.
+    """
+
+    run_id: str
+    key: str
+    event: Mapping[str, Any]
+    error: ErrorInfo
+    failed: datetime
+    operation: str | None = None
+    manifest: str | None = None
+    attempts: Sequence[AttemptNote] = ()
+
+
+def dead_letter_bytes(letter: DeadLetter) -> bytes:
+    return document_bytes(
+        {
+            "run_id": letter.run_id,
+            "key": letter.key,
+            "operation": letter.operation,
+            "failed": iso(letter.failed),
+            "error": error_fields(letter.error),
+            "event": letter.event,
+            "manifest": letter.manifest,
+            "attempts": [
+                {
+                    "task_id": a.task_id,
+                    "number": a.number,
+                    "started": iso(a.started),
+                    "ended": iso(a.ended),
+                    "job": job_fields(a.job) if a.job else None,
+                    "error": error_fields(a.error) if a.error else None,
+                }
+                for a in letter.attempts
+            ],
+        }
+    )

@@ -41,7 +41,7 @@ from manifests.errors import (
     WorkerCrashed,
     WorkerError,
 )
-from manifests.words import plain_text
+from manifests.text import plain_text
 
 _WAITED_FOR: tuple[type[GpuDropError], ...] = (StoreUnavailable, StoreDenied)
 _ABOUT_ONE_OBJECT: tuple[type[GpuDropError], ...] = (ObjectDenied,)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from manifests.errors import ManifestError
-from manifests.tree import Tree, shorten
+from manifests.trees import Tree, shorten
 
 _MEDIA = {"url_video": "video", "url_srt": "srt", "url_audio": "audio", "audio_url": "audio"}
 _WRAPPER = {"input", "webhook", "policy", "id", "s3Config"}

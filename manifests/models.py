@@ -1,4 +1,4 @@
-"""The operations as a user may ask for them. References stay text here; `manifests.media` says what they mean.
+"""The operations as a user may ask for them. References stay text here; `manifests.references` says what they mean.
 
 What an operation takes beside its media stands in `manifests.options`. The descriptions are the users' reference: the
 JSON Schemas are made from them.

@@ -9,15 +9,14 @@ from itertools import islice
 
 from pydantic import ValidationError
 
-from manifests.amounts import check_amounts
 from manifests.defaults import Defaults, merge_defaults
 from manifests.errors import ManifestError, MissingField, UnknownField, UnknownOperation
-from manifests.explain import explain
 from manifests.legacy import modernise
 from manifests.models import MODELS, Manifest
-from manifests.nearest import did_you_mean, nearest
 from manifests.syntax import parse_fields
-from manifests.tree import Tree, escaped, shorten
+from manifests.text import did_you_mean, nearest
+from manifests.trees import Tree, escaped, shorten
+from manifests.validation import check_amounts, explain
 
 _BY_MEDIA: dict[frozenset[str], str] = {
     frozenset({"audio"}): "transcribe",

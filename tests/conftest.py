@@ -7,7 +7,7 @@ pytest_plugins = (
     "support.stores",
     "support.servers",
     "support.databases",
-    "support.telling",
+    "support.store_events",
     "support.models",
     "support.media",
     "support.speech",

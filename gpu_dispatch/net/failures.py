@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from gpu_dispatch.net.tls_failures import tls_failure
+from gpu_dispatch.net.tls import tls_failure
 
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 """How an exchange breaks off: always one of these."""

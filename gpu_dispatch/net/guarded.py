@@ -14,7 +14,7 @@ from gpu_dispatch.net.resolver import PublicResolver, SystemResolver, check_lite
 from gpu_dispatch.net.sessions import http_session
 from manifests.errors import InvalidPath, TransferFailed
 from manifests.hosts import parse_web_address
-from manifests.shown import without_secrets_in
+from manifests.text import without_secrets_in
 
 Method = Literal["GET", "PUT", "POST"]
 Body = Callable[[], AsyncIterator[bytes]]

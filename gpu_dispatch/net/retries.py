@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from gpu_dispatch.waiting import Backoff
+from gpu_dispatch.backoff import Backoff
 from manifests.errors import GpuDropError
 
 T = TypeVar("T")

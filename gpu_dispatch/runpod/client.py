@@ -18,11 +18,7 @@ from gpu_dispatch.net.failures import BROKEN
 from gpu_dispatch.net.proxies import proxy_of_environment
 from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import sole_ca_context
-from gpu_dispatch.runpod.answers import EndpointResponse, JobResponse, endpoint_response_from, job_response_from
-from gpu_dispatch.runpod.gates import RateLimiter
-from gpu_dispatch.runpod.limits import Kind
-from gpu_dispatch.runpod.settings import ClientSettings
-from gpu_dispatch.runpod.troubles import (
+from gpu_dispatch.runpod.errors import (
     Reply,
     RequestBroken,
     RequestNotSent,
@@ -33,8 +29,11 @@ from gpu_dispatch.runpod.troubles import (
     unknown_endpoint,
     why_broken,
 )
+from gpu_dispatch.runpod.rate_limits import Kind, RateLimiter
+from gpu_dispatch.runpod.responses import EndpointResponse, JobResponse, endpoint_response_from, job_response_from
+from gpu_dispatch.runpod.settings import ClientSettings
 from manifests.errors import EndpointDenied, EndpointUnavailable
-from manifests.shown import without_secrets_in
+from manifests.text import without_secrets_in
 
 _LONG = 2**18
 """Bytes of an answer from which on it is read beside the event loop."""

@@ -19,8 +19,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from gpu_dispatch.transfer.beneath import STAGING, PathEscapes, folder_at, open_file, steps_to
 from gpu_dispatch.transfer.limits import TransferBudget
+from gpu_dispatch.transfer.safe_paths import STAGING, PathEscapes, folder_at, open_file, steps_to
 from manifests.errors import AddressNotAllowed, InputEmpty, InputMissing, InvalidPath, StoreDenied, TransferFailed
 
 _ABOUT_THE_NAME = frozenset(

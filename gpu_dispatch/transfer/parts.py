@@ -1,18 +1,37 @@
-"""One large file to a store in parts: each is retried alone, and the file appears when all of them are there."""
+"""One large file to a store in parts, and several transfers at the same time with one error for all of them."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from gpu_dispatch.task import PartUrls
 from gpu_dispatch.transfer.bodies import Moved
-from gpu_dispatch.transfer.together import gather_transfers
 from gpu_dispatch.transfer.web import WebClient
 from manifests.errors import TransferFailed
-from manifests.shown import without_secrets_in
+from manifests.task_groups import task_group
+from manifests.text import without_secrets_in
+
+AT_ONCE = 4
+"""Files of one job, or parts of one file, under way at the same time."""
+
+
+async def gather_transfers(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Does `works`, AT_ONCE at a time. The first error ends the others; the one that decides is raised."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def gated(work: Callable[[], Awaitable[None]]) -> None:
+        async with gate:
+            await work()
+
+    async with task_group() as group:
+        for work in works:
+            group.create_task(gated(work))
+
 
 _MAX_ANSWER = 2**16
 _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")

@@ -18,7 +18,9 @@ from gpu_dispatch.net.bodies import read_beginning
 from gpu_dispatch.net.failures import BROKEN, connection_failure
 from gpu_dispatch.net.guarded import Body, GuardedClient, Method, web_url
 from gpu_dispatch.net.retries import Retries
-from gpu_dispatch.transfer.answers import (
+from gpu_dispatch.transfer.bodies import Moved, file_chunks, read_all, save
+from gpu_dispatch.transfer.limits import TransferBudget, TransferLimits
+from gpu_dispatch.transfer.responses import (
     check_able,
     check_granted,
     check_plain,
@@ -26,10 +28,8 @@ from gpu_dispatch.transfer.answers import (
     check_stored,
     is_passing,
 )
-from gpu_dispatch.transfer.bodies import Moved, file_chunks, read_all, save
-from gpu_dispatch.transfer.limits import TransferBudget, TransferLimits
 from manifests.errors import StoreDenied, TransferFailed
-from manifests.shown import without_secrets_in
+from manifests.text import without_secrets_in
 
 
 @dataclass(frozen=True, slots=True)

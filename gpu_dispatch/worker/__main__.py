@@ -26,9 +26,8 @@ from typing import Any, NoReturn
 from gpu_dispatch.task import Progress, TaskParams
 from gpu_dispatch.worker.child import end_group
 from gpu_dispatch.worker.context import Operation
-from gpu_dispatch.worker.environment import WorkerSettings, settings_from
+from gpu_dispatch.worker.environment import WorkerSettings, settings_from, start_logging
 from gpu_dispatch.worker.fitness import Check, checks_of
-from gpu_dispatch.worker.logs import start_logging
 from gpu_dispatch.worker.operations import Operations
 from gpu_dispatch.worker.sdk import load_sdk
 from gpu_dispatch.worker.serverless import ServerlessJobs

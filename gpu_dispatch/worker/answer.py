@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from gpu_dispatch.seals import key_from_text, signed, verified
-from gpu_dispatch.task import GpuResult, GpuTask, result_from_json, result_to_wire
+from gpu_dispatch.signatures import key_from_text, signed, verified
+from gpu_dispatch.task import GpuResult, GpuTask
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import WebClient
+from gpu_dispatch.wire import result_from_json, result_to_wire
 from manifests.errors import GpuDropError
-from manifests.shown import without_secrets_in
+from manifests.text import without_secrets_in
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 _TOTAL_S = 300.0

@@ -21,7 +21,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO, NoReturn
 
-from gpu_dispatch.lines import (
+from gpu_dispatch.compression import packed
+from gpu_dispatch.protocol import (
     DoneReport,
     Order,
     ProgressReport,
@@ -31,7 +32,6 @@ from gpu_dispatch.lines import (
     order_from_line,
     report_line,
 )
-from gpu_dispatch.packed import packed
 from gpu_dispatch.task import GpuResult, Progress, TaskParams
 from gpu_dispatch.worker.confinement import confine
 from gpu_dispatch.worker.context import Operation

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes
-from gpu_dispatch.seals import key_from_text
+from gpu_dispatch.signatures import key_from_text
 from gpu_dispatch.task import ClaimUrls, GpuResult, GpuTask
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.web import HttpAnswer, WebClient

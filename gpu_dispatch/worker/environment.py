@@ -1,9 +1,11 @@
-"""What a worker in a container is told: environment variables, read once, at its start."""
+"""What a worker in a container is told by its environment, and the log that it writes."""
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,3 +112,24 @@ def _seconds(name: str, environ: Mapping[str, str], default: float) -> float:
 
 def _wrong(name: str, what: str, hint: str) -> ConfigError:
     return ConfigError(f"{name} {what}.", hint=hint, where=name)
+
+
+_QUERY = re.compile(r"(https?://[^\s'\"<>?]+)\?[^\s'\"<>]+", re.IGNORECASE)
+
+
+def without_signatures(text: str) -> str:
+    """`text` with the query of every address cut away."""
+    return _QUERY.sub(r"\1?…", text)
+
+
+class RedactingFormatter(logging.Formatter):
+    """Tracebacks included: a library's error may quote the address it was given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_signatures(super().format(record))
+
+
+def start_logging() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

@@ -26,7 +26,7 @@ from gpu_dispatch.task import (
     Videos,
 )
 from gpu_dispatch.transfer.limits import TransferLimits
-from gpu_dispatch.transfer.together import gather_transfers
+from gpu_dispatch.transfer.parts import gather_transfers
 from gpu_dispatch.transfer.transfer import Transfer
 from gpu_dispatch.worker.answer import leave_answer
 from gpu_dispatch.worker.claim import LOOK_S, HeldClaim, Identity, acquire_claim, while_held

@@ -1,4 +1,4 @@
-"""Jobs from RunPod's queue, as its SDK hands them over, and their results in the shape it sends back."""
+"""Jobs from RunPod's queue, as its SDK hands them over, their progress and their results."""
 
 from __future__ import annotations
 
@@ -6,19 +6,76 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams, result_to_wire
+from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams
 from gpu_dispatch.transfer.limits import TransferLimits
+from gpu_dispatch.wire import result_to_wire
 from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.environment import WorkerSettings
 from gpu_dispatch.worker.job import JobEnded, Workplace, finish_job
-from gpu_dispatch.worker.order import task_of
-from gpu_dispatch.worker.posts import post_progress
+from gpu_dispatch.worker.request import task_of
 from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunCancelled, TaskTimedOut, TransferFailed
+
+EVERY_S = 1.0
+FLUSH_S = 5.0
+"""How long the end of the work waits for a post under way."""
+
+Send = Callable[[Progress], Awaitable[None]]
+"""Returns when the provider has it, or never will."""
+
+
+@asynccontextmanager
+async def post_progress(
+    send: Send, *, every_s: float = EVERY_S, flush_s: float = FLUSH_S
+) -> AsyncGenerator[Callable[[Progress], None]]:
+    """Gives what may be told the progress, from any thread. Left, it has no post under way: a late one would reach the
+    provider after the result and take its place."""
+    posts = _ProgressPoster(send, every_s)
+    posting = asyncio.create_task(posts.run())
+    try:
+        yield posts.offer
+    finally:
+        posts.close()
+        await asyncio.wait({posting}, timeout=flush_s)
+        posting.cancel()
+        await asyncio.wait({posting})
+
+
+class _ProgressPoster:
+    def __init__(self, send: Send, every_s: float) -> None:
+        self._send = send
+        self._every_s = every_s
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._newest: Progress | None = None
+
+    def offer(self, progress: Progress) -> None:
+        self._newest = progress
+        self._loop.call_soon_threadsafe(self._news.set)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._news.wait()
+            if self._closed.is_set():
+                return
+            self._news.clear()
+            if self._newest is not None:
+                await self._send(self._newest)
+            try:
+                async with asyncio.timeout(self._every_s):
+                    await self._closed.wait()
+            except TimeoutError:
+                continue
+
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 

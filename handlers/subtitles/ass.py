@@ -1,12 +1,24 @@
-"""Advanced SubStation Alpha, written: escaping, times, karaoke and the document around them."""
+"""Advanced SubStation Alpha and SSA, written and read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from handlers.subtitles.model import Cue, CueLine
-from handlers.subtitles.text import JOINER
+from handlers.subtitles.model import Cue, CueLine, TimedWord
+from handlers.subtitles.raw_cues import (
+    MAX_CUE_SOURCE,
+    MAX_EVENTS,
+    RawCue,
+    check_count,
+    check_cue,
+    check_words,
+    clock_ms,
+    subtitles_unreadable,
+    timed_words,
+)
+from handlers.subtitles.text import JOINER, plain_line
 
 _ESCAPES = str.maketrans({"\\": "\\" + JOINER, "{": "\\{", "}": "\\}", "\n": "\\N"})
 
@@ -132,3 +144,133 @@ def _style_line(style: Style, encoding: int) -> str:
 
 def _clock(cs: int) -> str:
     return f"{cs // 360_000}:{cs // 6000 % 60:02d}:{cs // 100 % 60:02d}.{cs % 100:02d}"
+
+
+_CLOCK = re.compile(r"\s*(\d{1,4}):(\d{1,2}):(\d{1,2})(?:[.,:](\d{1,3}))?\s*", re.ASCII)
+_PIECE = re.compile(r"\\([Nnh{}])|\{([^{}]*)\}|([^\\{]+|.)", re.DOTALL)
+_KARAOKE = re.compile(r"\\[kK][fo]?(\d{1,7})", re.ASCII)
+_DRAWING = re.compile(r"\\p(\d)", re.ASCII)
+_BREAK = re.compile(r"\\[Nn]")
+_MAX_FIELDS = 50
+_FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where an event's start, end and text stand among its values; -1 for one that is not there."""
+
+    count: int
+    start: int
+    end: int
+    text: int
+
+
+@dataclass(slots=True)
+class _AssReader:
+    """An event's text on its way: timed parts line by line, and the syllable that is being read."""
+
+    line: int
+    start: int
+    rows: list[list[tuple[str, int, int]]] = field(default_factory=lambda: [[]])
+    length: int = 0
+    said: int = 0
+    karaoke: bool = False
+    drawing: bool = False
+
+    def override(self, block: str) -> None:
+        if "\\" not in block:
+            return
+        if (drawing := _DRAWING.search(block)) is not None:
+            self.drawing = drawing[1] != "0"
+        for syllable in _KARAOKE.finditer(block):
+            self.karaoke = True
+            self.start += self.length
+            self.length = int(syllable[1]) * 10
+
+    def say(self, text: str) -> None:
+        if not self.drawing:
+            self.said += len(text)
+            check_cue(self.said, self.line, MAX_CUE_SOURCE)
+            self.rows[-1].append((text, self.start, self.start + self.length))
+
+    def break_line(self) -> None:
+        check_cue(len(self.rows), self.line)
+        self.rows.append([])
+
+
+def read_ass(lines: Sequence[str]) -> list[RawCue]:
+    cues: list[RawCue] = []
+    columns = _columns(_FIELDS)
+    words = 0
+    for number, line in enumerate(lines, start=1):
+        kind, _, rest = line.strip().partition(":")
+        kind = kind.lower()
+        if kind == "dialogue":
+            cues.append(_event(rest, columns, number))
+            check_count(len(cues), number, MAX_EVENTS)
+            words += sum(map(len, cues[-1].words))
+            check_words(words, number)
+        elif kind == "format" and "text" in rest.lower():
+            columns = _columns([name.strip().lower() for name in rest.split(",", _MAX_FIELDS)])
+    if not cues:
+        raise subtitles_unreadable("no event was found in it", 1, "a line that starts with 'Dialogue:'")
+    return cues
+
+
+def _columns(names: Sequence[str]) -> _Columns:
+    places = {name: i for i, name in enumerate(names)}
+    return _Columns(len(names), *(places.get(name, -1) for name in ("start", "end", "text")))
+
+
+def _event(rest: str, columns: _Columns, number: int) -> RawCue:
+    values = rest.split(",", columns.count - 1)
+
+    def value(column: int) -> str:
+        return values[column] if 0 <= column < len(values) else ""
+
+    start, end = _CLOCK.fullmatch(value(columns.start)), _CLOCK.fullmatch(value(columns.end))
+    if start is None or end is None:
+        raise subtitles_unreadable("an event's times cannot be read", number, "Dialogue: 0,0:00:01.00,0:00:02.50,…")
+    begin, until = clock_ms(*start.groups()), clock_ms(*end.groups())
+    said = value(columns.text)
+    if "{" not in said:
+        return RawCue(begin, until, _unmarked(said, number), line=number)
+    reading = _read(said, begin, number)
+    text = tuple(t for row in reading.rows if (t := plain_line("".join(part for part, _, _ in row))))
+    check_cue(sum(map(len, text)), number)
+    words: tuple[tuple[TimedWord, ...], ...] = ()
+    if reading.karaoke:
+        words = tuple(w for row in reading.rows if (w := timed_words(_joined(row))))
+    return RawCue(begin, until, text, words=words, line=number)
+
+
+def _unmarked(said: str, number: int) -> tuple[str, ...]:
+    """The lines of a text without overrides: most texts are such, and soon read."""
+    check_cue(len(said), number, MAX_CUE_SOURCE)
+    rows = _BREAK.split(said) if "\\" in said else (said,)
+    check_cue(len(rows), number)
+    return tuple(t for row in rows if (t := plain_line(row.replace("\\h", " ").replace("\\}", "}"))))
+
+
+def _read(text: str, start: int, line: int) -> _AssReader:
+    reading = _AssReader(line, start)
+    for piece in _PIECE.finditer(text):
+        sign, block, said = piece.groups()
+        if block is not None:
+            reading.override(block)
+        elif sign in ("N", "n"):
+            reading.break_line()
+        else:
+            reading.say(" " if sign == "h" else sign or said or "")
+    return reading
+
+
+def _joined(row: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Parts of one syllable, which overrides or escapes divided, in one piece again."""
+    parts: list[tuple[list[str], int, int]] = []
+    for text, start, end in row:
+        if parts and parts[-1][1:] == (start, end):
+            parts[-1][0].append(text)
+        else:
+            parts.append(([text], start, end))
+    return [("".join(texts), start, end) for texts, start, end in parts]

@@ -1,4 +1,4 @@
-"""LRC lyrics, with a time before every word (the "enhanced" form) where the words' own times are known."""
+"""LRC lyrics and plain text, written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from handlers.subtitles.ass import centiseconds
-from handlers.subtitles.model import Cue
+from handlers.subtitles.model import Cue, Speech
 from handlers.subtitles.text import JOINER
 
 _STAMP_LIKE = re.compile(r"[\[<](?=\s*\d)")
@@ -47,3 +47,8 @@ def _safe(text: str) -> str:
 def _clock(cs: int) -> str:
     """Minutes may pass 99: whole centiseconds come first, so 59.999 s is 01:00.00 and never 00:60.00."""
     return f"{cs // 6000:02d}:{cs // 100 % 60:02d}.{cs % 100:02d}"
+
+
+def write_txt(speech: Speech) -> str:
+    lines = ("".join(word.text for word in segment).strip() for segment in speech.segments)
+    return "".join(line + "\n" for line in lines) or "\n"

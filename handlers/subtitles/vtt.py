@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from handlers.subtitles.model import Cue, TimedWord
-from handlers.subtitles.reading import (
+from handlers.subtitles.raw_cues import (
     MAX_CUE_SOURCE,
     RawCue,
     check_count,

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from gpu_dispatch.task import Segment, Transcript, Word
 from handlers.subtitles.model import Speech, TimedWord
-from handlers.subtitles.reading import check_cue, check_marks, check_words, subtitles_unreadable
+from handlers.subtitles.raw_cues import check_cue, check_marks, check_words, subtitles_unreadable
 from handlers.subtitles.text import needs_space, plain_line, tokens
 from handlers.subtitles.words import milliseconds
 

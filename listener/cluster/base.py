@@ -1,10 +1,10 @@
-"""Several listeners on one database: who is who, who leads what, and who is gone."""
+"""Several listeners on one database: who is who, who leads what, who is gone. A single one leads everything."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 
@@ -52,3 +52,29 @@ class Cluster(Protocol):
         StoreUnavailable when that cannot be kept up, and begins with it when the database is away.
         """
         ...
+
+
+class SingleListener:
+    """For a database that one process uses (listener/config/state.py keeps a second one off a file)."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+
+    @property
+    def member(self) -> str:
+        return "m1"
+
+    @property
+    def sure(self) -> bool:
+        return True
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def lead(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:  # noqa: ARG002
+        await work()
+
+    @asynccontextmanager
+    async def orphans(self, among: Collection[str]) -> AsyncGenerator[tuple[str, ...]]:  # noqa: ARG002
+        yield ()

@@ -19,8 +19,8 @@ from typing import Any
 import structlog
 
 from gpu_dispatch.net.retries import CLUSTER_PLACE, Retries, is_known
-from listener.cluster.connecting import HINT, Keepalive, connect
-from listener.cluster.session import AdvisoryLock, LockSession, LockSessionEnded
+from listener.cluster.advisory_locks import AdvisoryLock, LockSession, LockSessionEnded
+from listener.cluster.connection import HINT, Keepalive, connect
 from manifests.errors import ConfigError, StoreUnavailable
 
 PLACES = 64

@@ -1,1 +1,1 @@
-"""RunPod's endpoints and templates, made what config.yaml says: wishes, a pure plan, and its carrying out."""
+"""RunPod's endpoints and templates, made what config.yaml says: the desired state, a pure plan, its execution."""

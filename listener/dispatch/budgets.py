@@ -11,7 +11,7 @@ from gpu_dispatch.task import GpuResult
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.request import JobRequest
 from listener.ledger.job_rows import JobRow
-from listener.ledger.reserving import QuotaLimits, QuotaRefusal
+from listener.ledger.quotas import QuotaLimits, QuotaRefusal
 from manifests.errors import BudgetExceeded, ErrorInfo, TaskTimedOut
 
 _NEARLY = 0.9

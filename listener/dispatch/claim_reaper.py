@@ -12,7 +12,7 @@ import structlog
 from listener.dispatch.claims import FOLDER, ClaimStore, may_be_stored, object_key
 from listener.dispatch.request import JobRequest
 from listener.ledger.jobs import KEEP_S, JobLedger
-from listener.store import ObjectMeta, Store
+from listener.stores.base import ObjectMeta, Store
 from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")

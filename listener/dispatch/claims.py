@@ -18,16 +18,16 @@ import structlog
 from pydantic_core import to_json
 
 from gpu_dispatch.claims import MAX_BYTES, Claim, claim_bytes, claim_from_bytes, withdrawal
-from gpu_dispatch.seals import sealed, verified
+from gpu_dispatch.signatures import sealed, verified
 from gpu_dispatch.task import ClaimUrls, GpuResult, TranscribeParams
-from listener.dispatch.attempt_keys import AttemptKeys
+from listener.dispatch.link_guard import AttemptKeys
 from listener.dispatch.outcomes import read_result
 from listener.dispatch.request import JobRequest
-from listener.patience import OutageRetry
-from listener.process_pool import ProcessPool
-from listener.store import JobLinks, JobObjects, Store
+from listener.outages import OutageRetry
+from listener.processes.pool import ProcessPool
+from listener.stores.base import JobLinks, JobObjects, Store
 from manifests.errors import InputTooLarge, StoreUnavailable
-from manifests.words import plain_text
+from manifests.text import plain_text
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 

@@ -9,7 +9,7 @@ from listener.dispatch.endpoint_pool import EndpointPool
 from listener.dispatch.request import AttemptResult, JobRequest
 from listener.dispatch.scheduler import Scheduler
 from listener.dispatch.submission import JobRecovery, SubmittedJob, Submitter
-from listener.patience import OutageRetry
+from listener.outages import OutageRetry
 from manifests.errors import EndpointDenied, EndpointUnavailable, JobLost, SubmitUnknown, TaskRefused
 
 

@@ -13,8 +13,8 @@ import structlog
 from gpu_dispatch.backend import GpuBackend, Health
 from gpu_dispatch.endpoints import CircuitBreaker, EndpointSpec, NoEndpoint, Verdict, choose_endpoint
 from gpu_dispatch.task import TaskParams
-from manifests.error_groups import gathered
 from manifests.errors import EndpointDenied, GpuDropError
+from manifests.task_groups import gathered
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gpu_dispatch.backoff import Backoff
 from gpu_dispatch.endpoints import EndpointSpec
-from gpu_dispatch.waiting import Backoff
 from listener.ledger.jobs import TaskStarts
 from manifests.errors import TooManyStarts
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.believed import validated_result
-from gpu_dispatch.packed import packed
-from gpu_dispatch.task import GpuResult, Payload, TranscribeParams, Videos, result_from_json
+from gpu_dispatch.compression import packed
+from gpu_dispatch.task import GpuResult, Payload, TranscribeParams, Videos
+from gpu_dispatch.validation import validated_result
+from gpu_dispatch.wire import result_from_json
 from handlers.base import PlannedTask
-from listener.process_pool import WORTH_A_PROCESS, ProcessPool
+from listener.processes.pool import WORTH_A_PROCESS, ProcessPool
 from manifests.errors import ErrorInfo, GpuDropError, JobLost, QueuedTooLong, RunCancelled, TaskTimedOut, WorkerError
 
 

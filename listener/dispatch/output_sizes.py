@@ -10,11 +10,11 @@ import structlog
 
 from gpu_dispatch.output_sizes import largest_clip, largest_from
 from gpu_dispatch.task import MAX_INPUT_BYTES, Img2VidParams
-from gpu_dispatch.transfer.together import gather_transfers
+from gpu_dispatch.transfer.parts import gather_transfers
 from handlers.base import PlannedTask
 from listener.dispatch.request import JobRequest
-from listener.patience import OutageRetry
-from listener.store import ObjectMeta, Store
+from listener.outages import OutageRetry
+from listener.stores.base import ObjectMeta, Store
 from manifests.errors import GpuDropError, ResourceExhausted
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from gpu_dispatch.fair_queue import FairQueue, Path
 from listener.dispatch.request import JobRequest
-from listener.fair_shares import share_of, share_path
+from listener.fairness import share_of, share_path
 from listener.signals import Cancellations
 
 LONGEST_S = 60.0

@@ -9,7 +9,7 @@ from gpu_dispatch.task import GpuResult, TranscribeParams
 from handlers.base import PlannedTask
 from listener.clock import Clock
 from manifests.errors import ErrorInfo, InputDenied, QueuedTooLong, StoreDenied, SubmitUnknown, TransferFailed
-from manifests.media import UrlRef
+from manifests.references import UrlRef
 
 NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
 """Errors that may pass, and tell that no worker has begun the task."""

@@ -18,7 +18,7 @@ from listener.dispatch.parked_tasks import ParkedTasks, Waiter
 from listener.dispatch.request import JobRequest
 from listener.ledger.job_rows import JobRow
 from listener.ledger.jobs import JobLedger
-from listener.ledger.reserving import QuotaRefusal
+from listener.ledger.quotas import QuotaRefusal
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
 
 _FULL_S = 2.0

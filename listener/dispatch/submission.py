@@ -18,7 +18,7 @@ from listener.dispatch.scheduler import Placement
 from listener.dispatch.task_builder import TaskBuilder
 from listener.ledger.job_rows import JobRow
 from listener.ledger.jobs import JobLedger
-from listener.patience import OutageRetry
+from listener.outages import OutageRetry
 from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, SubmitUnknown
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")

@@ -8,22 +8,15 @@ from math import inf
 
 import structlog
 
-from gpu_dispatch.task import (
-    MAX_INPUT_BYTES,
-    SINGLE_PUT_BYTES,
-    CaptionParams,
-    GpuTask,
-    TaskInput,
-    TaskOutput,
-    task_to_wire,
-)
+from gpu_dispatch.task import MAX_INPUT_BYTES, SINGLE_PUT_BYTES, CaptionParams, GpuTask, TaskInput, TaskOutput
+from gpu_dispatch.wire import task_to_wire
 from listener.dispatch.claims import ClaimStore, claim_objects
 from listener.dispatch.estimates import is_short
 from listener.dispatch.request import JobRequest
-from listener.fair_shares import share_of
-from listener.store import JobLinks, JobObjects, Store
+from listener.fairness import share_of
+from listener.stores.base import JobLinks, JobObjects, Store
 from manifests.errors import GpuDropError
-from manifests.media import MediaRef, ObjectRef
+from manifests.references import MediaRef, ObjectRef
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from gpu_dispatch.backend import JobRef, JobStatus
+from gpu_dispatch.backend import JobRef, JobStatus, follow
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.watch import follow
 from listener.clock import Clock
 from listener.dispatch.budgets import CostModel, cost_usd
 from listener.dispatch.claims import ClaimStore
@@ -21,7 +20,7 @@ from listener.dispatch.outcomes import status_of
 from listener.dispatch.request import JobRequest
 from listener.dispatch.submission import SubmittedJob
 from listener.ledger.jobs import JobLedger
-from listener.patience import OutageRetry
+from listener.outages import OutageRetry
 from manifests.errors import ErrorInfo, GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database
 from listener.ledger.job_rows import DAY_S, jobs_table
-from listener.ledger.reserving import Spending, UsageCounter
+from listener.ledger.quotas import Spending, UsageCounter
 
 By = Literal["day", "trigger", "operation", "endpoint", "run"]
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from listener.fair_shares import Turns
+from listener.fairness import Turns
 from listener.ledger.database import Database, in_chunks, tables
-from listener.ledger.fair_claims import ShareCounts, claim_fairly
-from listener.ledger.run_rows import RunRow, runs_table
-from listener.ledger.run_states import ENDED
+from listener.ledger.inbox import ShareCounts, claim_fairly
+from listener.ledger.run_rows import ENDED, RunRow, runs_table
 
 awaited_table = sa.Table(
     "gpudrop_awaited",

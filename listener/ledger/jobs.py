@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from listener.ledger.database import Database
+from listener.ledger.group_commit import GroupCommit
 from listener.ledger.job_rows import DAY_S, OPEN, JobRow, job_row, jobs_table
-from listener.ledger.reserving import RESERVED, QuotaLimits, QuotaRefusal, UsageCounter
-from listener.ledger.run_rows import runs_table
-from listener.ledger.run_states import ENDED
-from listener.ledger.together import GroupCommit
+from listener.ledger.quotas import RESERVED, QuotaLimits, QuotaRefusal, UsageCounter
+from listener.ledger.run_rows import ENDED, runs_table
 
 KEEP_S = 400 * DAY_S
 """Rows outlive the runs they belong to, for `gpudrop costs`."""

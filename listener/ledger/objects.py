@@ -9,10 +9,9 @@ from typing import get_args
 import sqlalchemy as sa
 
 from listener.ledger.database import Database, tables
-from listener.ledger.run_rows import runs_table
-from listener.ledger.run_states import ENDED, RunState
-from listener.store import ObjectMeta
-from listener.triggers import WrittenKeys
+from listener.ledger.run_rows import ENDED, RunState, runs_table
+from listener.stores.base import ObjectMeta
+from listener.triggers.triggers import WrittenKeys
 
 seen_table = sa.Table(
     "gpudrop_seen",

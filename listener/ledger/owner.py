@@ -9,8 +9,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from listener.configuration.state import StateFolder
-from listener.configuration.store_identity import StoreIdentity, identity_from, is_same
+from listener.config.state import StateFolder
+from listener.config.store_identity import StoreIdentity, identity_from, is_same
 from listener.ledger.database import Database
 from listener.ledger.secrets import secrets_table
 from manifests.errors import StateError

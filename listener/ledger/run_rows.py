@@ -1,14 +1,28 @@
-"""Runs, one row each: what started them, how they stand, and what they wait for."""
+"""Runs, one row each: what started them, how they stand, why they are to end, and what they wait for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from listener.ledger.database import tables
-from listener.ledger.run_states import ENDED, RunState
+from manifests.errors import RunCancelled, RunSuperseded
+
+RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
+EndReason = Literal["cancelled", "superseded", "incomplete"]
+"""Why a run is to end early. "incomplete": one of its jobs has failed for good, and the others would be for nothing."""
+ENDED: frozenset[RunState] = frozenset({"done", "failed", "cancelled", "superseded"})
+
+_STATES: Mapping[str, RunState] = {RunCancelled.code: "cancelled", RunSuperseded.code: "superseded"}
+
+
+def state_after(error_code: str) -> RunState:
+    """How a run has ended whose error has this code; "": it has none."""
+    return _STATES.get(error_code, "failed") if error_code else "done"
+
 
 runs_table = sa.Table(
     "gpudrop_runs",
@@ -41,7 +55,7 @@ class RunRow:
     """One run. Times are seconds since the epoch; `request` is what the engine is given, as JSON data.
 
     `member` is the listener that handed it to its engine; "" while it waits for one with room. `note` says in words
-    what an unfinished run waits for. `share` is the one of listener.fair_shares that it is part of; `due` is when one
+    what an unfinished run waits for. `share` is the one of listener.fairness that it is part of; `due` is when one
     that waits for its inputs, and is told nowhere meanwhile, is looked at again.
     """
 

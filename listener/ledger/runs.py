@@ -8,12 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from listener.fair_shares import Bound, Turns
+from listener.fairness import Bound, Turns
 from listener.ledger.database import Database, in_chunks
-from listener.ledger.fair_claims import ShareCounts, claim_fairly
-from listener.ledger.run_rows import RunRow, runs_table
-from listener.ledger.run_states import ENDED, EndReason, RunState
-from listener.ledger.together import GroupCommit
+from listener.ledger.group_commit import GroupCommit
+from listener.ledger.inbox import ShareCounts, claim_fairly
+from listener.ledger.run_rows import ENDED, EndReason, RunRow, RunState, runs_table
 
 _UNFINISHED = runs_table.c.state.not_in(ENDED)
 _OPEN = runs_table.c.state == "accepted"

@@ -1,4 +1,7 @@
-"""An end that a run's own final sidecar tells of and no record does: it is adopted, and the run is not done again.
+"""An end that only a run's own final sidecar tells of: it proves itself, and is adopted.
+
+A callback may have to be made from the sidecar that lies in the store, after a crash or with records that were lost. It
+is signed like every other, so it must be known to be what the run wrote.
 
 So it is after a crash between the sidecar and its record, and with a ledger or an engine that begins anew: a run's id
 is that of the drop's version, so a sidecar that names it tells of this very version.
@@ -10,21 +13,65 @@ unless the ledger or the object itself says so.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.run_states import state_after
+from listener.ledger.run_rows import state_after
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
-from listener.runs.board import StatusPublisher
 from listener.runs.fence import Fence
-from listener.runs.seal import UNSEALED, SidecarSignature
-from listener.store import ObjectMeta
-from manifests.endings import FinalSidecar, final_sidecar_from_bytes, may_tell_of
-from manifests.error_groups import task_group
+from listener.runs.status import StatusPublisher
+from listener.stores.base import ObjectMeta
+from manifests.documents import document_bytes, document_fields
+from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, may_tell_of
 from manifests.names import Sidecar
+from manifests.sidecars import without_callback
+from manifests.task_groups import task_group
+
+_FIELD = "seal"
+_ABOUT = b"gpudrop: a final sidecar\n"
+"""No other text that the secret signs begins so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarSignature:
+    """Without a `secret` nothing is sealed, and everything holds: then nothing is signed either."""
+
+    secret: str = field(default="", repr=False)
+
+    def put(self, body: bytes) -> bytes:
+        """`body`, a final sidecar, with its seal."""
+        return document_bytes({**document_fields(body), _FIELD: self._of(body)}) if self.secret else body
+
+    def holds(self, body: bytes) -> bool:
+        """Whether `body` is what was sealed, whatever it tells of its callback since."""
+        if not self.secret:
+            return True
+        told = document_fields(body).get(_FIELD)
+        return isinstance(told, str) and hmac.compare_digest(told.encode("utf-8", "replace"), self._of(body).encode())
+
+    def opened(self, body: bytes) -> bytes | None:
+        """`body` as it was sealed, letter by letter: another spelling of it may say something else to other readers.
+
+        None: the seal does not hold.
+        """
+        if not self.holds(body):
+            return None
+        return document_bytes(document_fields(body)) if self.secret else body
+
+    def _of(self, body: bytes) -> str:
+        fields = document_fields(without_callback(body))
+        fields.pop(_FIELD, None)
+        return hmac.new(self.secret.encode(), _ABOUT + document_bytes(fields), hashlib.sha256).hexdigest()
+
+
+UNSEALED = SidecarSignature()
+
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 

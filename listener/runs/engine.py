@@ -21,9 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from listener.ledger.database import in_chunks
 from listener.ledger.files import prepare_sqlite
 from listener.runs.engine_base import Fate, Workflows
-from listener.runs.engine_setup import quieten, refuse_pickle, silence, start_error
+from listener.runs.engine_setup import WorkflowTasks, quieten, refuse_pickle, silence, start_error
 from listener.runs.steps import DurableSteps, JobWorkflows, Released
-from listener.runs.stories import WorkflowTasks
 from manifests.errors import StoreUnavailable
 
 APPLICATION_VERSION = "2"

@@ -28,11 +28,11 @@ class RunEngine(Protocol):
         ...
 
     @property
-    def telling(self) -> int:
+    def running(self) -> int:
         """Runs whose story is being told in this process, or is about to be."""
         ...
 
-    def tells(self, run_id: str) -> bool:
+    def is_running(self, run_id: str) -> bool:
         """Whether the run is one of them."""
         ...
 

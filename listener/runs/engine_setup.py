@@ -1,11 +1,14 @@
-"""What has to be so before DBOS opens its database, and what it may say."""
+"""What has to be so before DBOS opens its database, what it may say, and the tasks that its workflows run in."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import logging
 import pickle
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -14,6 +17,40 @@ from sqlalchemy.exc import DBAPIError
 from listener.ledger.errors import at_the_start, database_error
 from listener.runs.steps import Released
 from manifests.errors import GpuDropError, StateError
+
+
+class WorkflowTasks:
+    """A task is here from the beginning of its story until the engine has recorded how that ended."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._told: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    @contextmanager
+    def one_more(self) -> Generator[None]:
+        """The current task tells a story inside. Raises CancelledError once they are let go."""
+        if self._closing:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        if task is None:
+            yield
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._told.add(task)
+        try:
+            yield
+        finally:
+            self._told.discard(task)
+
+    async def let_go(self, timeout_s: float) -> None:
+        """Cancels every story; one that is over is recorded first. Waits for them, `timeout_s` at most."""
+        self._closing = True
+        for task in self._told:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
 
 
 def start_error(error: Exception, url: str) -> GpuDropError:

@@ -11,9 +11,9 @@ import asyncio
 
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
-from listener.store import ObjectMeta, Store
-from manifests.endings import writer_of
+from listener.stores.base import ObjectMeta, Store
 from manifests.errors import InputTooLarge, ObjectDenied, RunSuperseded, StoreUnavailable, UnusableKey
+from manifests.final_sidecars import writer_of
 from manifests.names import Sidecar
 from manifests.sidecars import MAX_BYTES
 

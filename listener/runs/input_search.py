@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from handlers.base import Reference
 from listener.clock import Clock
-from listener.runs.refusals import REFUSED_S, object_refused
+from listener.runs.defaults import REFUSED_S, object_refused
 from listener.runs.steps import Released
-from listener.store import ObjectMeta
+from listener.stores.base import ObjectMeta
 from manifests.errors import InputMissing, InputUnsettled, StoreDenied
-from manifests.media import MediaRef, ObjectRef
-from manifests.reach import WHOLE_BUCKET, Reach
+from manifests.references import WHOLE_BUCKET, MediaRef, ObjectRef, Reach
 
 SETTLE_S = 2.0
 """A file touched more lately than this may still be growing."""

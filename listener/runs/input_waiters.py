@@ -24,9 +24,9 @@ from listener.runs.engine_base import RunEngine
 from listener.runs.input_search import InputsAwaited
 from listener.runs.steps import Released
 from listener.signals import ObjectWaiters
-from listener.store import Store
-from manifests.error_groups import gathered
+from listener.stores.base import Store
 from manifests.errors import GpuDropError, StoreUnavailable
+from manifests.task_groups import gathered
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.waiting")
 

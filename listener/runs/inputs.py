@@ -10,17 +10,16 @@ from itertools import count
 
 from handlers.base import Input, Reference
 from listener.clock import Clock
-from listener.fair_gate import FairGate
-from listener.fair_shares import turn_of
+from listener.fairness import FairGate, turn_of
 from listener.run_request import RunRequest
-from listener.runs.fetching import DocumentFetcher
+from listener.runs.defaults import Refusals
 from listener.runs.input_search import InputGrowth, InputsAwaited, InputSearch, InputTerms, Look, WantedInput, missing
-from listener.runs.refusals import Refusals
+from listener.runs.manifests import DocumentFetcher
 from listener.signals import ObjectWaiters
-from listener.store import ObjectMeta, Store
-from manifests.error_groups import task_group
+from listener.stores.base import ObjectMeta, Store
 from manifests.errors import InputEmpty, InputTooLarge, ObjectDenied, StoreDenied
-from manifests.media import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve_reference
+from manifests.references import MediaRef, ObjectRef, ReferencePolicy, UrlRef, resolve_reference
+from manifests.task_groups import task_group
 
 POLL_S = 2.0
 POLL_MOST_S = 10.0

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpu_dispatch.backend import JobRef
+from gpu_dispatch.backoff import Backoff
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.waiting import Backoff
 from handlers.base import Plan
 from listener.dispatch.request import AttemptResult, JobRequest
 from listener.ledger.runs import RunLedger
-from listener.patience import OutageRetry
+from listener.outages import OutageRetry
 from listener.run_request import RunRequest
 from listener.runs.steps import Steps
 from listener.signals import Cancellations

@@ -66,10 +66,10 @@ class MemoryEngine:
         return self._executor
 
     @property
-    def telling(self) -> int:
+    def running(self) -> int:
         return len(self._tasks)
 
-    def tells(self, run_id: str) -> bool:
+    def is_running(self, run_id: str) -> bool:
         return run_id in self._tasks
 
     async def submit(self, run_id: str, request: Any) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from listener.runs.steps import Steps, adapter_of, recorded_value
-from manifests.error_groups import gathered
 from manifests.errors import ErrorInfo, GpuDropError
+from manifests.task_groups import gathered
 
 T = TypeVar("T")
 JobStory = Callable[[Any, Steps], Awaitable[Any]]

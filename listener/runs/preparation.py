@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from handlers.base import Handler, Input, Plan, Planning, Reference
-from listener.fair_shares import turn_of
-from listener.parsers import LARGE, REFERENCE_COST
+from listener.fairness import turn_of
+from listener.processes.parsers import LARGE, REFERENCE_COST
 from listener.run_request import RunRequest
-from listener.runs.board import RunStatusWriter
-from listener.runs.collaborators import RunServices
 from listener.runs.input_search import InputTerms
 from listener.runs.inputs import FoundInputs, input_terms_of
-from listener.runs.reading import ResolvedManifest
+from listener.runs.manifests import ResolvedManifest
+from listener.runs.services import RunServices
+from listener.runs.status import RunStatusWriter
 from manifests.error_classes import is_waited_for
 from manifests.errors import ErrorInfo, EventTooOld, GpuDropError, RunCancelled, RunSuperseded
 from manifests.keys import output_folder

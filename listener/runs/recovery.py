@@ -1,4 +1,4 @@
-"""Ledger and engine compared: a run that one of them has lost or given up is told again, or closed.
+"""Ledger and engine compared, and the unfinished runs of listeners that are gone taken over.
 
 The two keep their records apart, and either may be lost or set back. A run that the ledger calls unfinished and the
 engine does not know is told from the top: what matters of its past, jobs above all, is in the ledger and in the store.
@@ -14,13 +14,14 @@ from pydantic import TypeAdapter
 
 from listener.cluster.base import Cluster
 from listener.defects import DEFECT
-from listener.ledger.run_rows import RunRow
-from listener.ledger.run_states import state_after
+from listener.ledger.inbox import InboxLedger
+from listener.ledger.run_rows import RunRow, state_after
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.runs.adoption import Adoption
 from listener.runs.engine_base import Fate, RunEngine
-from manifests.errors import GpuDropError, RunSuperseded
+from listener.runs.scheduler import begin_again
+from manifests.errors import GpuDropError, RunSuperseded, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.recovery")
 
@@ -95,3 +96,57 @@ class Recovery:
                 await self._engine.drop([claimed.run_id])
             await self._engine.submit(claimed.run_id, claimed.request)
             log.warning("run_told_again", run_id=row.run_id, key=row.key, because=fate or "the engine has lost it")
+
+
+LOOK_S = 3.0
+GRACE_S = 6.0
+"""A database that comes back finds all of its listeners gone. They get so long to return to their places."""
+
+_WATCH_S = 0.2
+
+
+async def take_over(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
+    """Until cancelled. Runs go on where they were, keys are looked at by whoever claims them first."""
+    while True:
+        try:
+            await _look(cluster, engine, runs, inbox)
+            await _calm(cluster, LOOK_S)
+        except StoreUnavailable as e:
+            log.warning("no_takeover", error=str(e), hint=e.info.hint)
+            await _calm(cluster, GRACE_S)
+
+
+async def _calm(cluster: Cluster, for_s: float) -> None:
+    """Returns after `for_s` in which the database was there, or after GRACE_S once it is there again."""
+    now = asyncio.get_running_loop().time
+    until = now() + for_s
+    while now() < until:
+        await asyncio.sleep(_WATCH_S)
+        if not cluster.sure:
+            until = now() + GRACE_S
+
+
+async def _look(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
+    busy = await engine.executors() | await runs.members() | await inbox.holders()
+    others = busy - {cluster.member, ""}
+    if not others:
+        return
+    async with cluster.orphans(others) as gone:
+        for member in gone:
+            for row in await begin_again(engine, runs, member=cluster.member, of=member):
+                await engine.submit(row.run_id, row.request)
+            # The engine first: a run it knows is not started again when the ledger offers it again.
+            adopted = await engine.adopt(member)
+            waiting = await runs.claimed(member)
+            await runs.release([row.run_id for row in waiting])
+            await inbox.release([member])
+            log.warning("taken_over", member=member, unfinished=adopted, not_started=len(waiting))
+
+
+async def end_when_replaced(cluster: Cluster) -> None:
+    """Raises once somebody else stands in this listener's place: two of one name would do the same work."""
+    await cluster.lost.wait()
+    raise StoreUnavailable(
+        f"Another listener has become {cluster.member} while the database could not be reached.",
+        hint="Start this one again: it takes a free place.",
+    )

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.folder_files import FolderWalk, path_of, real_key
 from listener.stores.folder_objects import FolderObjects
-from listener.stores.folder_paths import FolderWalk, path_of, real_key
 from manifests.errors import GpuDropError, ObjectDenied
 
 PAGE = 500

@@ -11,10 +11,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from gpu_dispatch.transfer.beneath import PRIVATE, PathEscapes, folder_at, open_file, stat_beneath, steps_to
-from listener.store import ObjectMeta, StoredObject
-from listener.stores.folder_files import GONE, check_makeable, ignores_case, new_file, os_error_translated, remove_stale
-from listener.stores.folder_paths import file_meta_of, is_private, path_of
+from gpu_dispatch.transfer.safe_paths import PRIVATE, PathEscapes, folder_at, open_file, stat_beneath, steps_to
+from listener.stores.base import ObjectMeta, StoredObject
+from listener.stores.folder_files import (
+    GONE,
+    check_makeable,
+    file_meta_of,
+    ignores_case,
+    is_private,
+    new_file,
+    os_error_translated,
+    path_of,
+    remove_stale,
+)
 from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
 from manifests.names import is_reserved
 

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from listener.store import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
 from manifests.errors import InputTooLarge, ObjectDenied, UnusableKey
 from manifests.keys import check_key
 

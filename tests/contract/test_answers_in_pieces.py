@@ -13,10 +13,10 @@ from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.task import TaskInput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 from listener.runs.callbacks import CallbackClient, CallbackSettings
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.probing import probe_stream
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import probe_stream
 from manifests.errors import TransferFailed
 
 GAP_S = 0.05

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.task import Clip, Img2VidParams, task_to_wire
+from gpu_dispatch.task import Clip, Img2VidParams
+from gpu_dispatch.wire import task_to_wire
 from handlers.base import PlannedTask, TaskTarget
 from listener.clock import Clock
 from listener.dispatch.claim_reaper import sweep_claims
 from listener.dispatch.request import AttemptResult, JobRequest
-from listener.ledger.reserving import QuotaLimits
+from listener.ledger.quotas import QuotaLimits
 from manifests.errors import JobLost, UnusableKey
 from support.attempts import LINK_S, Bench, Opened
 from support.deadlines import HANG_S

@@ -13,11 +13,11 @@ from gpu_dispatch.task import GpuResult
 from gpu_dispatch.worker.job import JobEnded
 from gpu_dispatch.worker.serverless import wire
 from listener.clock import Clock
+from listener.ledger.intake import IntakeLedger
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import IntakeLedger
-from listener.runs.control import watch_commands
+from listener.runs.commands import watch_commands
 from listener.runs.jobs import JobRunner
 from listener.signals import Cancellations
 from manifests.errors import StoreDenied

@@ -15,7 +15,7 @@ import pytest
 from listener.dispatch.claims import ClaimStore
 from listener.ledger.runs import RunLedger
 from listener.runs.jobs import JobRunner
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from support.attempts import Bench, Opened, Told
 from support.deadlines import HANG_S
 from support.store_proxy import DENIED, StoreProxy, store_proxy

@@ -11,8 +11,8 @@ import pytest
 
 from handlers.base import TaskFile, TaskTarget
 from listener.dispatch.request import JobRequest
-from listener.stores.s3 import S3Store
-from manifests.media import ObjectRef
+from listener.stores.s3.store import S3Store
+from manifests.references import ObjectRef
 from support.attempts import Bench, Opened
 from support.deadlines import HANG_S
 from support.store_proxy import DENIED, StoreProxy, store_proxy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.packed import unpacked
+from gpu_dispatch.compression import unpacked
 from gpu_dispatch.task import TranscribeParams, Transcript, Videos
 from manifests.errors import EndpointUnavailable
 from support.deadlines import HANG_S

@@ -13,13 +13,13 @@ import pytest
 import structlog
 import yaml
 
-from listener.commands.check_lines import CheckLine
-from listener.commands.check_sources import source_lines
-from listener.configuration.config import Config
-from listener.configuration.environment import Environment, read_environment
-from listener.configuration.loading import load_config
-from listener.sources.brokers.consuming import BrokerSource
-from listener.wiring.brokers import BrokerConfig, build_broker
+from listener.app.brokers import BrokerConfig, build_broker
+from listener.cli.check_lines import CheckLine
+from listener.cli.check_sources import source_lines
+from listener.config.config import Config
+from listener.config.environment import Environment, read_environment
+from listener.config.loader import load_config
+from listener.sources.brokers.consumer import BrokerSource
 from support.brokers import BUCKET, message
 from support.locked_brokers import LOCKS, Locked, LockedPlace, Pki
 from support.servers import servers, start_server

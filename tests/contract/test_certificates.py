@@ -15,12 +15,11 @@ import trustme
 import urllib3
 
 from gpu_dispatch.net.tls import ca_context, sole_ca_context
-from listener.configuration.credentials import AccessKeys
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.probing import probe_stream
-from listener.sources.listen.source import MinioListen
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
+from listener.config.credentials import AccessKeys
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import MinioListen, probe_stream
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
 from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
 from support.requirements import require
 from support.sources import Recorder, running

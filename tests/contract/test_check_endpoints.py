@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from listener.commands.check_endpoints import endpoint_lines
-from listener.commands.check_lines import CheckLine
-from listener.configuration.config import Config
-from listener.configuration.environment import read_environment
-from listener.configuration.loading import parse_config
+from listener.cli.check_lines import CheckLine, endpoint_lines
+from listener.config.config import Config
+from listener.config.environment import read_environment
+from listener.config.loader import parse_config
 from support.runpod.faults import Fault, html
 from support.runpod.management import API_KEY, ManagedAccount, account
 from support.runpod.queue import Provider, provider

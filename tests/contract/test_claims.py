@@ -18,7 +18,7 @@ from gpu_dispatch.worker.answer import result_bytes
 from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, acquire_claim
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.job import Workplace, finish_job
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, WorkerCrashed
 from support.deadlines import HANG_S
 from support.stores import s3_client, settings_for

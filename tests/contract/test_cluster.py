@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from listener.cluster.alone import SingleListener
-from listener.cluster.base import Cluster
-from listener.cluster.connecting import Keepalive
+from listener.cluster.base import Cluster, SingleListener
+from listener.cluster.connection import Keepalive
 from listener.cluster.postgres import PLACES, PostgresCluster
 from manifests.errors import ConfigError, InputMissing, StoreUnavailable
 from support.cluster import sessions_of

@@ -14,11 +14,11 @@ import pytest
 from minio import MinioAdmin
 from minio.credentials import AssumeRoleProvider, StaticProvider
 
-from listener.configuration.credentials import AccessKeys
-from listener.configuration.environment import read_environment
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.source import MinioListen
-from listener.stores.s3 import S3Store
+from listener.config.credentials import AccessKeys
+from listener.config.environment import read_environment
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import MinioListen
+from listener.stores.s3.store import S3Store
 from manifests.errors import StoreDenied
 from support.sources import Proxy, Recorder, running
 from support.stores import settings_for

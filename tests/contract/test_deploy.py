@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from listener.configuration.config import Config
-from listener.deploy.finding import find_endpoint_ids
+from listener.config.config import Config
+from listener.deploy.execution import find_endpoint_ids
 from manifests.errors import ConfigError, EndpointUnavailable
-from support.deploying import SECRET, Room, whisper
+from support.deployments import SECRET, Room, whisper
 from support.runpod.faults import Fault, failing, html, reset, reset_mid_body
 from support.runpod.management import API_KEY, account
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.deadlines import HANG_S
-from support.deploying import Room, whisper
+from support.deployments import Room, whisper
 from support.runpod.management import API_KEY, account
 
 

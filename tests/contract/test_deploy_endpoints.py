@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from listener.commands.endpoints import purge_endpoint, show_endpoints
-from listener.configuration.config import Config
-from listener.configuration.environment import read_environment
-from listener.configuration.loading import parse_config
-from listener.configuration.state import state_of
+from listener.cli.endpoints import purge_endpoint, show_endpoints
+from listener.config.config import Config
+from listener.config.environment import read_environment
+from listener.config.loader import parse_config
+from listener.config.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
 from manifests.errors import ConfigError, EndpointDenied

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable, GpuDropError
-from support.deploying import SECRET, Room, whisper
+from support.deployments import SECRET, Room, whisper
 from support.runpod.faults import Fault, failing, html, reset, too_many
 from support.runpod.management import account
 

@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 from listener.ledger.inbox import InboxEvent, InboxLedger
+from listener.ledger.intake import IntakeDecision, IntakeLedger
 from listener.ledger.objects import SeenVersion
-from listener.ledger.settling import IntakeDecision, IntakeLedger
 from listener.run_request import run_id_of
-from listener.sources.listing.earlier_outputs import EarlierOutputs
+from listener.sources.reconcile.earlier_outputs import EarlierOutputs
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
-from manifests.endings import is_beside
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
+from manifests.final_sidecars import is_beside
 from support.held_store import RunRecords, run_records
 
 DONE = {"run_id": "r1", "key": "talk.mp3", "code": 200, "outputs": [{"key": "talk.mp4"}]}

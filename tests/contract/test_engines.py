@@ -16,8 +16,8 @@ import pytest
 from gpu_dispatch.task import Progress, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest, Recognizer
-from gpu_dispatch.worker.speech.engines import ENGINES
 from gpu_dispatch.worker.speech.models import ModelStore
+from gpu_dispatch.worker.speech.registry import ENGINES
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from manifests.errors import LanguageUnsupported, MediaUnreadable, ModelUnavailable, NoAudio

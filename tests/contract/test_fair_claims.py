@@ -11,8 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from listener.ledger.database import Database
-from listener.ledger.fair_claims import ShareCounts
-from listener.ledger.inbox import inbox_table
+from listener.ledger.inbox import ShareCounts, inbox_table
 from listener.ledger.run_rows import runs_table
 
 MANY = 10_000

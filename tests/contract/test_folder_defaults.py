@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from listener.parsers import DocumentParsers
+from listener.processes.parsers import DocumentParsers
 from listener.run_request import RunRequest
-from listener.runs.folder_defaults import MAX_BYTES, MAX_LEVELS, DefaultsReader
-from listener.runs.reading import ManifestReader
-from listener.store import Store
-from listener.triggers import Trigger
+from listener.runs.defaults import MAX_BYTES, MAX_LEVELS, DefaultsReader
+from listener.runs.manifests import ManifestReader
+from listener.stores.base import Store
+from listener.triggers.triggers import Trigger
 from manifests.errors import ManifestAliases, ManifestTooDeep, ManifestTooLarge, UnknownField
 from manifests.models import MODELS
 from support.hostile_documents import MANIFESTS

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from gpu_dispatch.task import TaskInput, TaskOutput
-from gpu_dispatch.transfer.beneath import PathEscapes, folder_at, open_file, stat_beneath
 from gpu_dispatch.transfer.files import inherited
+from gpu_dispatch.transfer.safe_paths import PathEscapes, folder_at, open_file, stat_beneath
 from gpu_dispatch.transfer.transfer import Transfer
 from gpu_dispatch.worker.video.process import run_process
-from listener.store import ObjectMeta
+from listener.stores.base import ObjectMeta
 from listener.stores.folder import FolderStore
 from manifests.errors import GpuDropError, UnusableKey
 

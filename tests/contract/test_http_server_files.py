@@ -9,7 +9,7 @@ import sys
 FILES = 200
 PROGRAM = f"""
 import asyncio, resource
-from gpu_dispatch.net.http_server import HttpServer, ServerLimits
+from gpu_dispatch.net.server import HttpServer, ServerLimits
 from aiohttp import web
 
 async def answer(request):

@@ -10,22 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from listener.events import ObjectCreated, ObjectRemoved
-from listener.fair_shares import Bound, share_of
-from listener.intake.backlog import ROOM, Backlog
-from listener.intake.inbox import AT_ONCE, DurableInbox, InboxServices
-from listener.intake.source_board import SourceStatusRecorder
+from listener.events.event import ObjectCreated, ObjectRemoved
+from listener.fairness import Bound, share_of
+from listener.intake.inbox import AT_ONCE, ROOM, Backlog, DurableInbox, InboxServices
+from listener.intake.source_status import SourceStatusRecorder
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxEntry, InboxEvent, InboxLedger
+from listener.ledger.intake import IntakeDecision, IntakeLedger, KnownObjects
 from listener.ledger.objects import UNSEEN, ObjectLedger, SeenVersion
-from listener.ledger.owners import KeyClaim, OutputOwners
+from listener.ledger.ownership import KeyClaim, OutputOwners
 from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import IntakeDecision, IntakeLedger, KnownObjects
 from listener.ledger.sources import SourceLedger
 from listener.signals import ObjectWaiters
-from listener.store import ObjectMeta
-from listener.triggers import MANIFESTS, TriggerBook, WrittenKeys
+from listener.stores.base import ObjectMeta
+from listener.triggers.triggers import MANIFESTS, TriggerBook, WrittenKeys
 from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S
 

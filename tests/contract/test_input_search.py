@@ -14,16 +14,16 @@ import pytest
 from handlers.base import Reference
 from listener.clock import Clock
 from listener.runs import inputs
-from listener.runs.fetching import DocumentFetcher
+from listener.runs.defaults import Refusals
 from listener.runs.input_search import SETTLE_S, InputsAwaited, InputTerms
 from listener.runs.inputs import GROWTH_PATIENCE_S, FoundInputs, InputFinder
-from listener.runs.refusals import Refusals
+from listener.runs.manifests import DocumentFetcher
 from listener.signals import ObjectWaiters
-from listener.store import Store
+from listener.stores.base import Store
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from manifests.errors import InputMissing, InputUnsettled, ObjectDenied, StoreDenied, StoreUnavailable
-from manifests.media import ObjectRef, ReferencePolicy
+from manifests.references import ObjectRef, ReferencePolicy
 from support.deadlines import HANG_S
 from support.store_proxy import DENIED, NO_BUCKET, SLOW_DOWN, StoreProxy, store_proxy
 from support.stores import settings_for

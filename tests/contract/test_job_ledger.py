@@ -19,9 +19,8 @@ from listener.ledger.costs import CostLedger
 from listener.ledger.database import Database
 from listener.ledger.job_rows import JobRow
 from listener.ledger.jobs import JobLedger
-from listener.ledger.reserving import QuotaLimits, QuotaRefusal, Spending, UsageCounter, next_day
-from listener.ledger.run_rows import RunRow
-from listener.ledger.run_states import RunState
+from listener.ledger.quotas import QuotaLimits, QuotaRefusal, Spending, UsageCounter, next_day
+from listener.ledger.run_rows import RunRow, RunState
 from listener.ledger.runs import RunLedger
 from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S

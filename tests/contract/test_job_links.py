@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import urllib3
 
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 from listener.dispatch.link_guard import LinkGuard
-from listener.store import JobLinks, JobObjects
+from listener.stores.base import JobLinks, JobObjects
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
-from listener.stores.s3_link_probe import FOLDER
-from listener.stores.s3_policies import deny_copies
-from listener.stores.s3_sts_settings import StsSettings
+from listener.stores.s3.clients import StsSettings
+from listener.stores.s3.link_probe import FOLDER
+from listener.stores.s3.policies import deny_copies
+from listener.stores.s3.store import S3Store
 from manifests.errors import StoreDenied
 from support.keys import ODD_KEYS
 from support.minio_users import Users, listener_policy
@@ -290,6 +290,6 @@ async def test_what_a_probe_that_was_cut_off_left_is_removed_by_the_next(
     await s3_store.put(bucket, left, b"left", content_type="text/plain")
     assert (await s3_store.try_links(bucket)).safe
     assert await s3_store.head(bucket, left), "another listener may be at work there"
-    monkeypatch.setattr("listener.stores.s3_link_probe.STALE_S", -60.0)
+    monkeypatch.setattr("listener.stores.s3.link_probe.STALE_S", -60.0)
     assert (await s3_store.try_links(bucket)).safe
     assert [item async for item in s3_store.list(bucket, FOLDER)] == []

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from listener.commands.check_state import state_line
-from listener.commands.rebind import rebind_state
-from listener.configuration.config import Config
-from listener.configuration.loading import parse_config
-from listener.configuration.state import StateFolder
-from listener.configuration.store_identity import identity_of
+from listener.cli.check_lines import state_line
+from listener.cli.rebind import rebind_state
+from listener.config.config import Config
+from listener.config.loader import parse_config
+from listener.config.state import StateFolder
+from listener.config.store_identity import identity_of
 from listener.ledger.database import Database
 from listener.ledger.owner import require_owner
 from manifests.errors import StateError

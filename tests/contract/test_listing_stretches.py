@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from manifests.errors import ServerMisbehaves, StoreDenied
 from support.listings import BUCKET, listed, made_up
 

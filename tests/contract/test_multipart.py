@@ -15,9 +15,9 @@ from gpu_dispatch.net.retries import RetryPolicy
 from gpu_dispatch.task import PartUrls, TaskOutput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
-from listener.store import JobObjects, UploadInParts
+from listener.stores.base import JobObjects, UploadInParts
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from manifests.errors import StoreDenied, TransferFailed
 from support.stores import s3_client
 

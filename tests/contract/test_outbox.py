@@ -22,13 +22,12 @@ from listener.ledger.callbacks import CLOCK_STEP_S, CallbackLedger, CallbackRow
 from listener.ledger.database import Database
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest, run_row
-from listener.runs.callback_notes import CallbackNotes
 from listener.runs.callbacks import CallbackSettings
-from listener.runs.outbox import PER_HOST, Outbox
-from listener.store import Store
+from listener.runs.outbox import PER_HOST, CallbackNotes, Outbox
+from listener.stores.base import Store
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
-from listener.triggers import Trigger
+from listener.stores.s3.store import S3Store
+from listener.triggers.triggers import Trigger
 from support.deadlines import HANG_S
 from support.receiver import PAGE, Answer, Receiver, listening
 from support.stores import new_bucket, servers, settings_for, start_minio

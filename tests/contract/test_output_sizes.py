@@ -14,10 +14,10 @@ from gpu_dispatch.task import AddAudioParams, Clip, Img2VidParams, TaskParams
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.request import JobRequest
-from listener.patience import OutageRetry
-from listener.store import Store
+from listener.outages import OutageRetry
+from listener.stores.base import Store
 from manifests.errors import ResourceExhausted
-from manifests.media import ObjectRef, UrlRef
+from manifests.references import ObjectRef, UrlRef
 
 MOST = 1000
 

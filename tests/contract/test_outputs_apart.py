@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gpu_dispatch.packed import packed, packed_bytes
+from gpu_dispatch.compression import packed, packed_bytes
 from gpu_dispatch.task import GpuResult, Transcript
 from handlers.base import Finished, Input, OutputFile, Plan, Planning
 from handlers.registry import own_handlers
 from handlers.transcribe import TranscribeHandler
-from listener.process_pool import WORTH_A_PROCESS, ProcessPool
-from listener.runs.finish import FinishCall, made_outputs, outputs_of
+from listener.processes.pool import WORTH_A_PROCESS, ProcessPool
+from listener.runs.outputs import FinishCall, made_outputs, outputs_of
 from manifests.errors import GpuDropError, NoSpeech
-from manifests.media import ObjectRef
 from manifests.models import Transcribe
+from manifests.references import ObjectRef
 from support.odd_worker import transcript, words
 from support.scripts import ROOT
 

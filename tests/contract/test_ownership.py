@@ -12,13 +12,12 @@ import sqlalchemy as sa
 
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxEvent, InboxLedger
+from listener.ledger.intake import IntakeDecision, IntakeLedger, IntakeResult
 from listener.ledger.objects import UNSEEN, ObjectLedger, SeenVersion
-from listener.ledger.owners import ClaimedKeys, KeyClaim, OutputOwners
+from listener.ledger.ownership import ClaimedKeys, KeyClaim, OutputOwners, sidecars_table
 from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
-from listener.ledger.settling import IntakeDecision, IntakeLedger, IntakeResult
-from listener.ledger.sidecars import sidecars_table
-from listener.store import ObjectMeta
+from listener.stores.base import ObjectMeta
 
 ONE, TWO = KeyClaim("r1", "one.mp3", 0), KeyClaim("r2", "two.mp3", 0)
 KEYS = ["out/a.srt", "out/b.srt"]

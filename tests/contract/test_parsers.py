@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from listener.parsers import LARGE, DocumentParsers
-from listener.process_call import CallLimits
+from listener.processes.call import CallLimits
+from listener.processes.parsers import LARGE, DocumentParsers
 from manifests.errors import DocumentTooCostly
 from support import process_calls
 from support.deadlines import HANG_S

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from listener import process_call
-from listener.process_pool import Defect, ProcessPool
+from listener.processes import call as process_call
+from listener.processes.pool import Defect, ProcessPool
 from manifests.errors import NoSpeech, WorkerCrashed
 from support import process_calls
 from support.deadlines import HANG_S
@@ -29,7 +29,7 @@ Made = Callable[..., Awaitable[ProcessPool]]
 OWNER = """
 import asyncio, os, sys
 from pathlib import Path
-from listener.process_pool import ProcessPool
+from listener.processes.pool import ProcessPool
 from support.process_calls import hanging
 
 async def main():

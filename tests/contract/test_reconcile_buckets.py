@@ -12,10 +12,10 @@ import pytest
 from minio import Minio
 from structlog.testing import capture_logs
 
-from listener.configuration.credentials import AccessKeys
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.store import ObjectMeta
-from listener.stores.s3 import S3Store
+from listener.config.credentials import AccessKeys
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import ObjectMeta
+from listener.stores.s3.store import S3Store
 from manifests.errors import StoreUnavailable
 from support.sources import Proxy, Recorder, running
 from support.stores import settings_for

@@ -13,8 +13,8 @@ import pytest
 
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.store import ObjectMeta, OddKey
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore
 from support.deadlines import HANG_S
 from support.sources import Recorder, running

@@ -16,10 +16,10 @@ from botocore.exceptions import ClientError
 
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger, fingerprint
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.store import ObjectMeta
-from listener.stores.s3 import S3Store
-from listener.triggers import MANIFESTS, Trigger, TriggerBook
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import ObjectMeta
+from listener.stores.s3.store import S3Store
+from listener.triggers.triggers import MANIFESTS, Trigger, TriggerBook
 from support.deadlines import HANG_S
 from support.listings import listed
 from support.sources import Recorder, running

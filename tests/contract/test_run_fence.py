@@ -16,17 +16,17 @@ import pytest
 from gpu_dispatch.task import GpuResult, Img2VidParams, TranscribeParams, VideoFile, Videos
 from handlers.base import Finished, OutputFile, Plan, PlannedTask, TaskTarget
 from listener.ledger.inbox import InboxEntry, InboxEvent
+from listener.ledger.intake import IntakeDecision, IntakeLedger
 from listener.ledger.objects import SeenVersion
-from listener.ledger.owners import KeyClaim, OutputOwners
+from listener.ledger.ownership import KeyClaim, OutputOwners
 from listener.ledger.run_rows import RunRow
-from listener.ledger.settling import IntakeDecision, IntakeLedger
 from listener.run_request import RunRequest
 from listener.runs.adoption import LOOKS_AT_ONCE, Adoption
-from listener.runs.board import StatusPublisher
-from listener.runs.closing import RunFinalizer
 from listener.runs.fence import Fence
-from listener.runs.finish import in_memory
-from listener.runs.reading import ResolvedManifest
+from listener.runs.finalizer import RunFinalizer
+from listener.runs.manifests import ResolvedManifest
+from listener.runs.outputs import in_memory
+from listener.runs.status import StatusPublisher
 from manifests.errors import ErrorInfo, InputMissing, OutputReplaced, RunSuperseded, StoreUnavailable
 from manifests.sidecars import DoneSidecar, ErrorSidecar, done_bytes, failed_bytes
 from support.deadlines import HANG_S

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
-from gpu_dispatch.runpod.polling import PollInterval
-from gpu_dispatch.task import Img2VidParams, Transcript, task_from_wire
+from gpu_dispatch.runpod.job_cache import PollInterval
+from gpu_dispatch.task import Img2VidParams, Transcript
+from gpu_dispatch.wire import task_from_wire
 from manifests.errors import EndpointUnavailable, TaskRefused
 from support.deadlines import HANG_S
 from support.runpod import faults
@@ -252,7 +253,7 @@ async def test_results_are_kept_for_a_while_and_an_end_stays_an_end(
         ends = await asyncio.gather(*(ended(endpoint, job) for job in jobs))
         asked = len(there.of("status"))
         assert [await endpoint.status(job) for job in jobs] == ends and len(there.of("status")) == asked
-        monkeypatch.setattr("gpu_dispatch.runpod.followed.KEPT_S", 0.0)
+        monkeypatch.setattr("gpu_dispatch.runpod.job_cache.KEPT_S", 0.0)
         late = await endpoint.submit(task("late"))
         end = await ended(endpoint, late)
         await asyncio.sleep(0.1)

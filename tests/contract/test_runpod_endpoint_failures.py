@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.backend import JobRef, JobStatus
-from gpu_dispatch.runpod.hints import WebhookHints
-from gpu_dispatch.runpod.polling import PollInterval
-from gpu_dispatch.task import GpuResult, GpuTask, Segment, Transcript, result_to_wire
+from gpu_dispatch.runpod.job_cache import PollInterval
+from gpu_dispatch.runpod.webhook import WebhookHints
+from gpu_dispatch.task import GpuResult, GpuTask, Segment, Transcript
+from gpu_dispatch.wire import result_to_wire
 from manifests.errors import EncodeFailed, SubmitUnknown
 from support.deadlines import HANG_S
 from support.runpod import faults

@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gpu_dispatch.net.http_server import ServerLimits
-from gpu_dispatch.runpod.hints import WebhookHints
-from gpu_dispatch.runpod.polling import PollInterval
-from gpu_dispatch.runpod.webhook import WebhookServer
+from gpu_dispatch.net.server import ServerLimits
+from gpu_dispatch.runpod.job_cache import PollInterval
+from gpu_dispatch.runpod.webhook import WebhookHints, WebhookServer
 from manifests.errors import ConfigError
 from support.deadlines import HANG_S
 from support.runpod.jobs import Auto

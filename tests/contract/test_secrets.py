@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from listener.commands.check_secret import secret_line
-from listener.configuration.credentials import AccessKeys, KeyRing
-from listener.configuration.environment import Environment
-from listener.dispatch.attempt_keys import AttemptKeys
+from listener.cli.check_lines import secret_line
+from listener.config.credentials import AccessKeys, KeyRing
+from listener.config.environment import Environment
+from listener.dispatch.link_guard import AttemptKeys
 from listener.installation_secret import NAME, InstallationSecret, operators_secret
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
 from listener.ledger.secrets import FORMER_S, SECRET_BYTES, SecretLedger, SecretSpec, drawn
 from listener.secret_copies import KEY, Copy, FileCopy, StoreCopy
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
 from manifests.errors import ConfigError, StateError, StoreUnavailable
 from support.deadlines import HANG_S
 from support.jobs import ANYTHING, job

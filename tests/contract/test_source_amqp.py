@@ -11,7 +11,7 @@ import aiormq
 import pytest
 
 from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
-from listener.sources.brokers.consuming import BrokerSource
+from listener.sources.brokers.consumer import BrokerSource
 from manifests.errors import ConfigError, GpuDropError
 from support.brokers import AmqpBench, message
 from support.deadlines import HANG_S

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from listener.events import ObjectEvent
-from listener.sources.folder.source import FolderWatch, FolderWatchSettings
+from listener.events.event import ObjectEvent
+from listener.sources.folder import FolderWatch, FolderWatchSettings
 from support.deadlines import HANG_S
 from support.sources import Recorder, running
 
@@ -159,7 +159,7 @@ async def test_a_folder_that_is_replaced_is_watched_again(root: Path) -> None:
 OUT_OF_HANDLES = """
 import asyncio, os, resource, sys
 from pathlib import Path
-from listener.sources.folder.source import FolderWatch, FolderWatchSettings
+from listener.sources.folder import FolderWatch, FolderWatchSettings
 
 class Inbox:
     async def accept(self, events):

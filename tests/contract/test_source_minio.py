@@ -13,11 +13,11 @@ import pytest
 from minio.credentials import AssumeRoleProvider
 from structlog.testing import capture_logs
 
-from listener.configuration.credentials import AccessKeys
-from listener.events import ObjectCreated
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.source import MinioListen
-from listener.stores.s3 import S3Store
+from listener.config.credentials import AccessKeys
+from listener.events.event import ObjectCreated
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import MinioListen
+from listener.stores.s3.store import S3Store
 from manifests.errors import ConfigError
 from support.sources import Proxy, Recorder, answering, running
 

@@ -8,7 +8,7 @@ from typing import Any
 import paho.mqtt.publish as publish
 import pytest
 
-from listener.sources.brokers.consuming import BrokerSource
+from listener.sources.brokers.consumer import BrokerSource
 from listener.sources.brokers.mqtt import MqttBroker, MqttSettings
 from manifests.errors import ConfigError
 from support.brokers import MqttBench, message

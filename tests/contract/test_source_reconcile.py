@@ -14,12 +14,12 @@ from typing import Any
 import boto3
 from structlog.testing import capture_logs
 
-from listener.sources.folder.source import FolderWatch, FolderWatchSettings
-from listener.sources.listing.missing import PAGE
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.store import ObjectMeta, OddKey
+from listener.sources.folder import FolderWatch, FolderWatchSettings
+from listener.sources.reconcile.removals import PAGE
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from manifests.errors import StoreUnavailable
 from support.sources import Recorder, running
 

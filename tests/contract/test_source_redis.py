@@ -16,8 +16,8 @@ from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
 from gpu_dispatch.net.tls import TlsFiles
-from listener.configuration.environment import SourceSecrets
-from listener.sources.brokers.consuming import BrokerSource
+from listener.config.environment import SourceSecrets
+from listener.sources.brokers.consumer import BrokerSource
 from listener.sources.brokers.redis import RedisBroker, RedisSettings
 from support.queues import eventually, lines, minio_item, program
 from support.servers import servers

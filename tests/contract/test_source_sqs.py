@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from listener.configuration.environment import SourceSecrets
-from listener.events import ObjectEvent
+from listener.config.environment import SourceSecrets
+from listener.events.event import ObjectEvent
 from listener.sources.sqs.queue import SqsSettings, endpoint_of, region_of
 from listener.sources.sqs.source import SqsSource
 from support.deadlines import HANG_S

@@ -18,7 +18,7 @@ from minio import Minio
 from minio.notificationconfig import NotificationConfig, QueueConfig
 
 from listener.sources.webhook.settings import PostSecrets
-from listener.sources.webhook.sns_messages import is_signed, read_sns_message
+from listener.sources.webhook.sns import is_signed, read_sns_message
 from support.servers import servers as processes
 from support.servers import start_server
 from support.sources import Recorder

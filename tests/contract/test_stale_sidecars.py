@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from listener.ledger.run_rows import RunRow
-from listener.ledger.run_states import RunState
-from listener.sources.listing.stale_sidecars import StaleSidecars
-from listener.sources.reconcile import Reconcile, ReconcileSettings
+from listener.ledger.run_rows import RunRow, RunState
+from listener.sources.reconcile.removals import StaleSidecars
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
 from support.held_store import RunRecords, run_records
 from support.sources import Recorder, running
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from listener.store import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, OddKey
 from listener.stores.folder import FolderStore
-from listener.stores.folder_paths import is_ignored
+from listener.stores.folder_files import is_ignored
 from manifests.errors import ObjectDenied, StoreDenied, UnusableKey
 
 NAMES = ("a b", "it's", "p|q", "a+b", "100%20", "h#h", "q?&=", "[x]*", "😀", "c:d", "\\back", '<>"`')

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from manifests.error_classes import is_waited_for
 from manifests.errors import GpuDropError
 from support.histories.outages import REFUSALS, StoreFault, Way

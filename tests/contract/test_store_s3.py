@@ -17,11 +17,11 @@ from minio.credentials import StaticProvider
 from minio.versioningconfig import VersioningConfig
 from yarl import URL
 
-from listener.configuration.credentials import AccessKeys
-from listener.store import ObjectMeta, OddKey
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
-from listener.stores.s3_metadata import RUN_METADATA
+from listener.config.credentials import AccessKeys
+from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.metadata import RUN_METADATA
+from listener.stores.s3.store import S3Store
 from manifests.errors import StoreDenied, StoreUnavailable
 from support.deadlines import HANG_S
 from support.stores import settings_for

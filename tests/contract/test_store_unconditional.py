@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
 from support.store_proxy import StoreProxy, store_proxy
 
 pytestmark = pytest.mark.minio

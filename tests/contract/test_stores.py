@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from listener.store import ObjectMeta, OddKey, Store
+from listener.stores.base import ObjectMeta, OddKey, Store
 from listener.stores.memory import MemoryStore
 from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
 from support.deadlines import HANG_S

@@ -14,18 +14,18 @@ import aiohttp
 import pytest
 
 from gpu_dispatch.net.retries import RetryPolicy
-from gpu_dispatch.net.tls_failures import tls_failure
-from gpu_dispatch.runpod.troubles import not_sent
+from gpu_dispatch.net.tls import tls_failure
+from gpu_dispatch.runpod.errors import not_sent
 from gpu_dispatch.task import TaskInput, TaskOutput
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.transfer import Transfer
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 from listener.runs.callbacks import CallbackClient, CallbackSettings
-from listener.sources.brokers.troubles import broker_tls_error
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.probing import probe_stream
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
+from listener.sources.brokers.errors import broker_tls_error
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import probe_stream
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
 from manifests.errors import GpuDropError, TransferFailed
 from support.certificates import Certificate, certificate
 

@@ -10,9 +10,9 @@ from gpu_dispatch.task import AddAudioParams, TaskOutput
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.request import JobRequest
 from listener.dispatch.task_builder import MultipartUploads
-from listener.store import JobLinks, JobObjects
-from listener.stores.s3 import S3Store
-from manifests.media import ObjectRef
+from listener.stores.base import JobLinks, JobObjects
+from listener.stores.s3.store import S3Store
+from manifests.references import ObjectRef
 from support.stores import s3_client
 
 pytestmark = pytest.mark.minio

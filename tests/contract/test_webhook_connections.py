@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from gpu_dispatch.net.tls import ServerCertificate, ServerTls
-from listener.events import ObjectEvent
+from listener.events.event import ObjectEvent
 from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
 from manifests.errors import ConfigError

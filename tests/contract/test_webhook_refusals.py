@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from listener.events import ObjectEvent
+from listener.events.event import ObjectEvent
 from listener.sources.webhook.settings import PostSecrets
 from manifests.errors import UnusableKey
 from support.deadlines import HANG_S

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from structlog.testing import capture_logs
 
 from listener.sources.webhook.settings import PostSecrets
-from listener.sources.webhook.sns_messages import confirms, may_call
+from listener.sources.webhook.sns import confirms, may_call
 from support.deadlines import HANG_S
 from support.webhook import BEARER, TOKENS, Receiving, message, receiving
 

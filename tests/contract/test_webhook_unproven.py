@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from listener.sources.webhook.bodies import BodyRefused
+from listener.sources.webhook.bodies import BodyRefused, UnprovenBodies, UnprovenBody
 from listener.sources.webhook.settings import PostSecrets
-from listener.sources.webhook.unproven import UnprovenBodies, UnprovenBody
 from support.deadlines import HANG_S
 from support.webhook import Receiving, cut, message, receiving
 

@@ -16,17 +16,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from gpu_dispatch.task import (
-    Clip,
-    GpuResult,
-    GpuTask,
-    Img2VidParams,
-    TaskInput,
-    TranscribeParams,
-    Videos,
-    result_from_wire,
-    task_to_wire,
-)
+from gpu_dispatch.task import Clip, GpuResult, GpuTask, Img2VidParams, TaskInput, TranscribeParams, Videos
+from gpu_dispatch.wire import result_from_wire, task_to_wire
 from gpu_dispatch.worker.job import JobEnded
 from gpu_dispatch.worker.serverless import INLINE_BYTES, QUEUE_BYTES, wire
 from support.deadlines import HANG_S

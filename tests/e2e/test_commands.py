@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_dispatch.cgroups import find
-from listener.commands.check_lines import limits_line
+from gpu_dispatch.local.cgroups import find
+from listener.cli.check_lines import limits_line
 from support.installation import SAMPLES, Installation
 from support.scripts import ROOT
 

@@ -18,7 +18,8 @@ from uuid import uuid4
 import pytest
 from minio import Minio
 
-from gpu_dispatch.task import GpuResult, result_to_wire
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.wire import result_to_wire
 from support.odd_worker import transcript
 from support.runpod.cloud import Cloud
 from support.runpod.faults import Fault, empty, failing, hang, html, reset, reset_mid_body, slow, too_many

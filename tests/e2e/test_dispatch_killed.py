@@ -31,9 +31,9 @@ POINTS = [
     Point("after the job's id is recorded", f"after {LEDGER}:sent"),
     Point("after the job's end, before it is recorded", f"before {LEDGER}:ended"),
     Point("after the job's end is recorded, before the attempt is", f"after {LEDGER}:ended"),
-    Point("after the result, before the outputs", "before listener.runs.closing:RunFinalizer:write"),
-    Point("after the outputs, before the sidecar", "after listener.runs.closing:RunFinalizer:write"),
-    Point("after the sidecar, before the run is closed", "after listener.runs.closing:RunFinalizer:done"),
+    Point("after the result, before the outputs", "before listener.runs.finalizer:RunFinalizer:write"),
+    Point("after the outputs, before the sidecar", "after listener.runs.finalizer:RunFinalizer:write"),
+    Point("after the sidecar, before the run is closed", "after listener.runs.finalizer:RunFinalizer:done"),
 ]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from listener.configuration.environment import Environment
-from listener.configuration.loading import parse_config
-from listener.events import ObjectCreated, ObjectRemoved
-from listener.store import Store
-from listener.wiring.app import App, running
+from listener.app.app import App, running
+from listener.config.environment import Environment
+from listener.config.loader import parse_config
+from listener.events.event import ObjectCreated, ObjectRemoved
+from listener.stores.base import Store
 from support.deadlines import HANG_S
 from support.installation import SAMPLES
 

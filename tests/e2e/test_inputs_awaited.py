@@ -85,7 +85,7 @@ def test_a_run_that_waits_is_not_too_old_for_it(folder_install: Installation) ->
 @pytest.mark.parametrize(
     "point",
     [
-        "before listener.runs.board:StatusPublisher:_finish",
+        "before listener.runs.status:StatusPublisher:_finish",
         "before listener.runs.engine:WorkflowEngine:drop",
         "before listener.ledger.input_waits:InputWaitLedger:begin",
     ],

@@ -164,7 +164,7 @@ def test_a_manifest_deleted_before_it_was_read_cancels(folder_install: Installat
     """The event of its removal may come later than the run that looks for it, or never."""
     install = folder_install
     plain = dict(install.environ)
-    install.environ |= patched(tmp_path, STOP_AT="before listener.runs.reading:ManifestReader:read")
+    install.environ |= patched(tmp_path, STOP_AT="before listener.runs.manifests:ManifestReader:read")
     install.start(triggers=[])
     install.drops.put("a.job.json", MUX)
     assert install.process

@@ -11,9 +11,9 @@ import pytest
 from gpu_dispatch.task import GpuResult
 from handlers.base import Input, Planning
 from handlers.transcribe import TranscribeHandler
-from listener import process_call
-from manifests.media import ObjectRef
+from listener.processes import call
 from manifests.models import Transcribe
+from manifests.references import ObjectRef
 from support.odd_worker import transcript, words
 from support.runpod.installation import RunPodInstallation, patched
 
@@ -67,7 +67,7 @@ def calls(rp: RunPodInstallation) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for child in rp.install.children():
         try:
-            if process_call.__name__ in child.cmdline():
+            if call.__name__ in child.cmdline():
                 found.append(child)
         except psutil.Error:
             continue

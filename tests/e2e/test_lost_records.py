@@ -21,7 +21,7 @@ MEDIA_TRIGGER = {
     "manifest": {"operation": "caption", "srt": "/cues.srt", "burn": False},
 }
 MUX = json.dumps({"video": "clip.mp4", "audio": "chord.ogg", "output_filename": "muxed.mp4"}).encode()
-CLOSER = "listener.runs.closing:RunFinalizer"
+CLOSER = "listener.runs.finalizer:RunFinalizer"
 SECRET = ".gpudrop/secret"
 LEDGER = "listener.ledger.jobs:JobLedger"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpu_dispatch.sandbox import Sandbox, sandbox_problem, sandboxed
+from gpu_dispatch.local.sandbox import Sandbox, sandbox_problem, sandboxed
 from gpu_dispatch.worker.video.ffmpeg import find_ffmpeg
 from support.deadlines import HANG_S
 from support.installation import SAMPLES, Installation

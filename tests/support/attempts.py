@@ -17,19 +17,19 @@ from typing import Any, TypeVar
 
 import pytest
 
-from gpu_dispatch.absent import AbsentEndpoint
+from gpu_dispatch.absent_endpoint import AbsentEndpoint
 from gpu_dispatch.backend import GpuBackend
 from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes
 from gpu_dispatch.endpoints import EndpointSpec
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint
-from gpu_dispatch.runpod.watching import PollerServices
-from gpu_dispatch.task import TranscribeParams, task_from_wire
+from gpu_dispatch.runpod.poller import PollerServices
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.wire import task_from_wire
 from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.job import Workplace, finish_job
 from gpu_dispatch.worker.serverless import wire
 from handlers.base import PlannedTask, TaskFile
 from listener.clock import Clock
-from listener.dispatch.attempt_keys import AttemptKeys
 from listener.dispatch.attempts import Attempts
 from listener.dispatch.budgets import Budgets, CostModel
 from listener.dispatch.claim_reaper import ClaimReaper
@@ -38,7 +38,7 @@ from listener.dispatch.dispatcher import Dispatcher
 from listener.dispatch.endpoint_pool import EndpointPool, PooledEndpoint, RemovedEndpoint
 from listener.dispatch.estimates import Estimates
 from listener.dispatch.limits import Deadlines
-from listener.dispatch.link_guard import LinkGuard
+from listener.dispatch.link_guard import AttemptKeys, LinkGuard
 from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.parked_tasks import ParkedTasks
 from listener.dispatch.request import AttemptResult, JobRequest
@@ -52,11 +52,11 @@ from listener.ledger.database import Database
 from listener.ledger.job_rows import JobRow
 from listener.ledger.jobs import JobLedger
 from listener.ledger.secrets import SecretLedger, drawn
-from listener.patience import OutageRetry
-from listener.process_pool import ProcessPool
+from listener.outages import OutageRetry
+from listener.processes.pool import ProcessPool
 from listener.signals import Cancellations
-from listener.stores.s3 import S3Store
-from manifests.media import ObjectRef
+from listener.stores.s3.store import S3Store
+from manifests.references import ObjectRef
 from support.deadlines import HANG_S
 from support.jobs import job as row_of
 from support.odd_worker import odd

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from listener.events import ObjectCreated, ObjectEvent
+from listener.events.event import ObjectCreated, ObjectEvent
 from listener.ledger.objects import ObjectLedger
 from listener.sources.base import Condition, EventSource
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.store import Store
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import Store
 from support.sources import Recorder, running
 
 What = Literal["repeats", "remembers", "crowds"]

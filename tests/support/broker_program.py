@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from listener.events import ObjectEvent
+from listener.events.event import ObjectEvent
 from listener.sources.base import Condition
 from support.brokers import bench_of
 

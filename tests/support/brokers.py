@@ -20,12 +20,11 @@ import psutil
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from listener.configuration.environment import SourceSecrets
+from listener.config.environment import SourceSecrets
 from listener.sources.base import EventSource
 from listener.sources.brokers.amqp import AmqpBroker, AmqpSettings
-from listener.sources.brokers.consuming import BrokerSource
-from listener.sources.brokers.kafka import KafkaBroker
-from listener.sources.brokers.kafka_settings import KafkaSettings
+from listener.sources.brokers.consumer import BrokerSource
+from listener.sources.brokers.kafka import KafkaBroker, KafkaSettings
 from listener.sources.brokers.mqtt import MqttBroker, MqttSettings
 from listener.sources.brokers.nats import NatsBroker, NatsSettings
 from listener.sources.brokers.redis import RedisBroker, RedisSettings

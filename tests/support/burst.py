@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from support.stores import settings_for
 
 CLIENTS = 8

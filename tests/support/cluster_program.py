@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from listener.cluster.connecting import Keepalive
+from listener.cluster.connection import Keepalive
 from listener.cluster.postgres import PostgresCluster
 from manifests.errors import StoreUnavailable
 

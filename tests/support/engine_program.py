@@ -21,7 +21,7 @@ from listener.ledger.runs import RunLedger
 from listener.runs import engine as engine_module
 from listener.runs.admission import Admission
 from listener.runs.engine import EngineSettings, WorkflowEngine
-from listener.runs.starting import RunScheduler
+from listener.runs.scheduler import RunScheduler
 from listener.runs.steps import Steps
 from manifests.errors import InputMissing
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from minio import Minio
 from minio.error import S3Error
 
-from gpu_dispatch.task import GpuResult, GpuTask, result_from_wire, task_to_wire
+from gpu_dispatch.task import GpuResult, GpuTask
+from gpu_dispatch.wire import result_from_wire, task_to_wire
 from support.stores import admin_client
 
 

@@ -7,8 +7,7 @@ import threading
 from gpu_dispatch.task import Payload, Progress, TaskParams, TranscribeParams, Videos
 from gpu_dispatch.worker.__main__ import lead_group, serve
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.environment import settings_from
-from gpu_dispatch.worker.logs import start_logging
+from gpu_dispatch.worker.environment import settings_from, start_logging
 
 never = threading.Event()
 hanging: list[asyncio.Future[bool]] = []

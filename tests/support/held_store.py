@@ -15,7 +15,7 @@ from listener.ledger.objects import ObjectLedger
 from listener.ledger.run_rows import RunRow, runs_table
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
-from listener.triggers import Trigger
+from listener.triggers.triggers import Trigger
 
 
 @dataclass

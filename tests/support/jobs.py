@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from listener.ledger.job_rows import JobRow
-from listener.ledger.reserving import QuotaLimits
+from listener.ledger.quotas import QuotaLimits
 
 ANYTHING = QuotaLimits(None, None, None)
 

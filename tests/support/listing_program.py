@@ -16,14 +16,14 @@ from collections.abc import Sequence
 
 import psutil
 
-from listener.configuration.credentials import AccessKeys
-from listener.events import ObjectEvent
+from listener.config.credentials import AccessKeys
+from listener.events.event import ObjectEvent
 from listener.sources.base import Condition
-from listener.sources.reconcile import Reconcile, ReconcileSettings
-from listener.store import ObjectMeta
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
-from listener.triggers import MANIFESTS, Trigger, TriggerBook
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import ObjectMeta
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
+from listener.triggers.triggers import MANIFESTS, Trigger, TriggerBook
 
 TRIGGERS = (MANIFESTS, Trigger("audios", patterns=("*/audios/*.mp3",), manifest={}))
 TICK_S = 0.005

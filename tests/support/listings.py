@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from listener.configuration.credentials import AccessKeys
-from listener.store import ObjectMeta, OddKey
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
+from listener.config.credentials import AccessKeys
+from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
 from support.deadlines import HANG_S
 from support.listing_server import Keys
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
-from listener.configuration.environment import SourceSecrets
+from listener.config.environment import SourceSecrets
 from support.brokers import AmqpBench, Bench, KafkaBench, MqttBench, NatsBench
 from support.certificates import Certificate, certificate
 from support.servers import servers

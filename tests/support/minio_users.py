@@ -9,7 +9,7 @@ from typing import Any
 from minio import MinioAdmin
 from minio.credentials import StaticProvider
 
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 
 Policy = dict[str, Any]
 

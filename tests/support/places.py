@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
-from gpu_dispatch.local import LocalBackend
-from gpu_dispatch.local_settings import LocalSettings
+from gpu_dispatch.local.backend import LocalBackend
+from gpu_dispatch.local.settings import LocalSettings
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.dialects.ours import GpudropDialect
+from gpu_dispatch.runpod.dialects.gpudrop import GpudropDialect
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from gpu_dispatch.task import (

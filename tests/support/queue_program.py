@@ -12,10 +12,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from listener.configuration.environment import SourceSecrets
-from listener.events import ObjectEvent
+from listener.config.environment import SourceSecrets
+from listener.events.event import ObjectEvent
 from listener.sources.base import Condition, EventSource
-from listener.sources.brokers.consuming import BrokerSource
+from listener.sources.brokers.consumer import BrokerSource
 from listener.sources.brokers.redis import RedisBroker, RedisSettings
 from listener.sources.sqs.queue import SqsSettings
 from listener.sources.sqs.source import SqsSource

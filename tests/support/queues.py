@@ -19,7 +19,7 @@ import boto3
 from aiohttp import web
 from botocore.config import Config
 
-from listener.configuration.environment import SourceSecrets
+from listener.config.environment import SourceSecrets
 from listener.sources.sqs.queue import SqsSettings
 from support.deadlines import HANG_S
 from support.scripts import ROOT

@@ -14,9 +14,9 @@ from typing import Any
 from handlers.base import Input, Plan, Planning
 from handlers.registry import own_handlers
 from manifests.errors import GpuDropError
-from manifests.media import ObjectRef
 from manifests.models import Caption
 from manifests.reader import read_manifest
+from manifests.references import ObjectRef
 from support.hostile_documents import MANIFESTS, SUBTITLES
 
 

@@ -11,9 +11,9 @@ from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint
-from gpu_dispatch.runpod.polling import PollInterval
+from gpu_dispatch.runpod.job_cache import PollInterval
+from gpu_dispatch.runpod.poller import PollerServices
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
-from gpu_dispatch.runpod.watching import PollerServices
 from gpu_dispatch.task import GpuTask, TaskInput, TranscribeParams
 from support.deadlines import HANG_S
 from support.runpod.queue import API_KEY

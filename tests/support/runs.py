@@ -28,41 +28,37 @@ from handlers.img2vid import SplitLimits
 from handlers.registry import load_registry
 from listener.clock import Clock
 from listener.dispatch.request import AttemptResult, JobRequest
-from listener.fair_shares import share_of
+from listener.fairness import share_of
 from listener.ledger.callbacks import CallbackLedger
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.ledger.owners import OutputOwners
+from listener.ledger.ownership import OutputOwners
 from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
-from listener.parsers import DocumentParsers
-from listener.patience import OutageRetry
-from listener.process_pool import ProcessPool
+from listener.outages import OutageRetry
+from listener.processes.parsers import DocumentParsers
+from listener.processes.pool import ProcessPool
 from listener.run_request import RunRequest, run_id_of
-from listener.runs.admission import Admission
-from listener.runs.adoption import Adoption
-from listener.runs.board import StatusPublisher
-from listener.runs.callback_notes import CallbackNotes
+from listener.runs.admission import Admission, FileRoom
+from listener.runs.adoption import UNSEALED, Adoption, SidecarSignature
 from listener.runs.callbacks import CallbackSettings
-from listener.runs.closing import RunFinalizer
-from listener.runs.collaborators import RunServices
 from listener.runs.fence import Fence
-from listener.runs.fetching import DocumentFetcher
-from listener.runs.file_room import FileRoom
+from listener.runs.finalizer import RunFinalizer
 from listener.runs.inputs import InputFinder
 from listener.runs.jobs import JobRunner
+from listener.runs.manifests import DocumentFetcher, ManifestReader
 from listener.runs.memory_steps import MemorySteps, StepRecord
-from listener.runs.outbox import Outbox
+from listener.runs.outbox import CallbackNotes, Outbox
 from listener.runs.outputs import OutputKeys
-from listener.runs.pipeline import RunWorkflows
-from listener.runs.reading import ManifestReader
-from listener.runs.seal import UNSEALED, SidecarSignature
+from listener.runs.services import RunServices
+from listener.runs.status import StatusPublisher
+from listener.runs.workflow import RunWorkflows
 from listener.signals import Cancellations, ObjectWaiters
 from listener.stores.memory import MemoryStore
-from listener.triggers import Trigger
+from listener.triggers.triggers import Trigger
 from manifests.errors import GpuDropError
-from manifests.media import ReferencePolicy
 from manifests.names import Sidecar
+from manifests.references import ReferencePolicy
 from support.deadlines import HANG_S
 from support.held_store import RunRecords
 from support.transcripts import spoken, transcript

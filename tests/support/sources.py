@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from listener.events import ObjectCreated, ObjectEvent, ObjectRemoved
+from listener.events.event import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Condition, EventSource
 from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S

@@ -17,11 +17,11 @@ from botocore.exceptions import ClientError
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 from listener.stores.folder import FolderStore
 from listener.stores.memory import MemoryStore
-from listener.stores.s3 import S3Store
-from listener.stores.s3_clients import S3Settings
+from listener.stores.s3.clients import S3Settings
+from listener.stores.s3.store import S3Store
 from support.deadlines import HANG_S
 from support.requirements import in_ci, require
 from support.scripts import load_script

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["listener.cli", "listener.commands.serve"])
+_FORKS.set_forkserver_preload(["listener.cli.main", "listener.cli.run"])
 
 
 class WarmProcess:
@@ -82,6 +82,6 @@ def _listen(arguments: Sequence[str], environ: Mapping[str, str], cwd: str, file
         os.dup2(file, number)
         os.close(file)
     sys.argv = ["gpudrop", *arguments]
-    from listener.cli import main
+    from listener.cli.main import main
 
     main()

@@ -12,22 +12,22 @@ from typing import Any
 
 import pytest
 
-from listener.configuration.credentials import AccessKeys
+from listener.config.credentials import AccessKeys
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
-from listener.sources.folder.source import FolderWatch, FolderWatchSettings
-from listener.sources.listen.calling import MinioListenSettings
-from listener.sources.listen.source import MinioListen
+from listener.sources.folder import FolderWatch, FolderWatchSettings
+from listener.sources.minio.request import MinioListenSettings
+from listener.sources.minio.source import MinioListen
 from listener.sources.sqs.source import SqsSource
 from listener.sources.webhook.settings import PostSecrets, WebhookSettings
 from listener.sources.webhook.source import WebhookReceiver
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from support.benches import Bench, Given, Parts, Way, What, listing
 from support.queues import Cloud
 from support.servers import servers
+from support.store_events import EVENTS, PATH_SECRET, SERVERS, Telling
 from support.stores import new_bucket, s3_client, settings_for
-from support.telling import EVENTS, PATH_SECRET, SERVERS, Telling
 from support.webhook import TOKENS
 
 NO_MEMORY = "it tells only those who are there"

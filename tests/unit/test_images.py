@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gpu_dispatch.worker.environment import settings_from
-from listener.configuration.loading import load_config
+from listener.config.loader import load_config
 from support.minio_users import listener_policy
 from support.requirements import require
 from support.scripts import ROOT, load_script

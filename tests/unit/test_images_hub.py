@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 from pydantic.alias_generators import to_camel
 
-from gpu_dispatch.task import GpuTask, TranscribeParams, task_from_wire
+from gpu_dispatch.task import GpuTask, TranscribeParams
+from gpu_dispatch.wire import task_from_wire
 from gpu_dispatch.worker.environment import settings_from
 from support.scripts import ROOT
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from gpu_dispatch.runpod.dialects.foreign import (
+from gpu_dispatch.runpod.dialects.common import (
     HEARING,
     audio_url,
     language_code,

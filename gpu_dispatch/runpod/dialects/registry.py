@@ -7,41 +7,25 @@ a class that makes it without arguments. It is loaded when an endpoint speaks it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from functools import cache, partial
+from typing import Any, cast
 
 from gpu_dispatch.runpod.dialects.base import Dialect
-from gpu_dispatch.runpod.dialects.ours import NAME as OURS
-from gpu_dispatch.runpod.dialects.ours import GpudropDialect
+from gpu_dispatch.runpod.dialects.gpudrop import NAME as OURS
+from gpu_dispatch.runpod.dialects.gpudrop import GpudropDialect
+from manifests.entry_points import EntryPoint, installed
 from manifests.errors import ConfigError
 
 GROUP = "gpudrop.dialects"
+_INSTALLED = partial(installed, GROUP)
 
 _NEEDED = ("name", "claims", "names_tasks", "capabilities", "refusal", "request", "progress", "result")
-
-
-class EntryPoint(Protocol):
-    """What is used of importlib.metadata's own."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def value(self) -> str: ...
-
-    def load(self) -> Any: ...
-
-
-def installed() -> Iterable[EntryPoint]:
-    """The entry points of every installed package."""
-    return entry_points(group=GROUP)
 
 
 class Dialects:
     """`find` is asked when a name is not gpudrop's own."""
 
-    def __init__(self, find: Callable[[], Iterable[EntryPoint]] = installed) -> None:
+    def __init__(self, find: Callable[[], Iterable[EntryPoint]] = _INSTALLED) -> None:
         self._find = find
         self._loaded: dict[str, Dialect] = {OURS: GpudropDialect()}
 

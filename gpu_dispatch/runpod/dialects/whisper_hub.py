@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
-from gpu_dispatch.runpod.dialects.foreign import (
+from gpu_dispatch.runpod.dialects.common import (
     HEARING,
     USUAL,
     audio_url,

@@ -1,9 +1,9 @@
-"""What a speech engine is: it finds, fetches and loads models, and a loaded model turns sound into segments."""
+"""What a speech engine is, and the codes of the languages that Whisper knows."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.models import ModelStore
-from manifests.errors import EngineUnavailable, GpuDropError, ModelUnavailable, WorkerCrashed, WorkerError
+from manifests.errors import (
+    EngineUnavailable,
+    GpuDropError,
+    LanguageUnsupported,
+    ModelUnavailable,
+    WorkerCrashed,
+    WorkerError,
+)
 from manifests.options import RecognitionOptions
 
 SAMPLE_RATE = 16_000
@@ -130,3 +137,32 @@ def load_failure(error: Exception, damaged: ModelUnavailable, *, engine: str, de
     """What a model that could not be loaded means: `damaged`, unless the engine or the machine is to blame."""
     translated = engine_failure(error, engine=engine, device=device)
     return damaged if translated.info.code == WorkerError.code else translated
+
+
+UNDETERMINED = "und"
+"""ISO 639's code for a recording in which nobody speaks."""
+
+_OTHER_NAMES = {
+    "cmn": "zh",
+    "fil": "tl",
+    "iw": "he",
+    "jv": "jw",
+    "nb": "no",
+    "zh-hk": "yue",
+}
+
+
+def whisper_code(tag: str, known: Set[str], *, model: str) -> str:
+    """The code for a tag such as "pt", "pt-BR" or "EN"; raises LanguageUnsupported when `model` lacks it."""
+    tag = tag.lower()
+    primary = tag.split("-")[0]
+    for code in (_OTHER_NAMES.get(tag, primary), primary, _OTHER_NAMES.get(primary, primary)):
+        if code in known:
+            return code
+    if known == {"en"}:
+        message = f"The model {model!r} understands English only, not {tag!r}."
+        hint = "Take a model without '.en' in its name, or language: en."
+    else:
+        message = f"The model {model!r} does not know the language {tag!r}."
+        hint = "Use a two-letter code such as en, es or pt, or omit it to have the language detected."
+    raise LanguageUnsupported(message, hint=hint, where="language")

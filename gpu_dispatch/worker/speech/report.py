@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gpu_dispatch.worker.speech.chunks import has_detector
 from gpu_dispatch.worker.speech.engine import Device, SpeechEngine
-from gpu_dispatch.worker.speech.engines import ENGINES, is_installed
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore
-from gpu_dispatch.worker.speech.vad import has_detector
+from gpu_dispatch.worker.speech.registry import ENGINES, is_installed
 from manifests.errors import EngineUnavailable
 
 

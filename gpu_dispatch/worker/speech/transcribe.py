@@ -13,13 +13,19 @@ from typing import Literal, TypeVar
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm, decode_audio
-from gpu_dispatch.worker.speech.blocks import BLOCK_S, Chunk, plan_chunks
-from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Device, RecognitionRequest, Recognizer, SpeechEngine
-from gpu_dispatch.worker.speech.engines import ENGINES, EngineChoice, WarmModel, choose_engine
-from gpu_dispatch.worker.speech.languages import UNDETERMINED, whisper_code
+from gpu_dispatch.worker.speech.chunks import BLOCK_S, Chunk, audible_spans, plan_chunks, speech_spans
+from gpu_dispatch.worker.speech.engine import (
+    SAMPLE_RATE,
+    UNDETERMINED,
+    Device,
+    RecognitionRequest,
+    Recognizer,
+    SpeechEngine,
+    whisper_code,
+)
 from gpu_dispatch.worker.speech.models import ModelStore
-from gpu_dispatch.worker.speech.tidy import postprocess
-from gpu_dispatch.worker.speech.vad import audible_spans, speech_spans
+from gpu_dispatch.worker.speech.postprocess import postprocess
+from gpu_dispatch.worker.speech.registry import ENGINES, EngineChoice, WarmModel, choose_engine
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import EngineUnavailable, RunCancelled
 

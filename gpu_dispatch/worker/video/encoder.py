@@ -1,4 +1,4 @@
-"""Which encoder makes H.264 here, and the arguments every output has in common."""
+"""Which encoder makes H.264 here, and what an MP4 file that ordinary players open can hold."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from gpu_dispatch.worker.video.failure import telling_line
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, telling_line
+from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack
 from manifests.errors import EncodeFailed, TaskTimedOut
 from manifests.options import VideoEncoding
 
@@ -88,3 +88,45 @@ def video_args(name: EncoderName, encoding: VideoEncoding, *, fps: float, thread
         "libx264": ["-preset", "veryfast", "-crf", quality, "-threads", str(threads)],
     }[name]
     return ["-c:v", name, *chosen, "-g", str(max(1, round(fps * KEYFRAME_SECONDS))), "-pix_fmt", "yuv420p"]
+
+
+VIDEO_IN_MP4 = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
+AUDIO_IN_MP4 = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus"})
+
+AAC: tuple[str, ...] = ("-c:a", "aac", "-b:a", "192k")
+
+
+def can_copy_video(track: VideoTrack) -> bool:
+    return track.codec in VIDEO_IN_MP4
+
+
+def copy_video_args(track: VideoTrack) -> list[str]:
+    """Apple's players open HEVC under the tag hvc1 only."""
+    return ["-c:v", "copy", *(["-tag:v", "hvc1"] if track.codec == "hevc" else [])]
+
+
+def audio_args(track: AudioTrack | None) -> list[str]:
+    """The sound of the first input as it is, or as AAC when MP4 cannot hold it."""
+    if track is None:
+        return []
+    return ["-map", "0:a:0", *(["-c:a", "copy"] if track.codec in AUDIO_IN_MP4 else AAC)]
+
+
+_PAIRS = """
+af:afr am:amh ar:ara as:asm az:aze ba:bak be:bel bg:bul bn:ben bo:bod br:bre bs:bos ca:cat cs:ces cy:cym da:dan
+de:deu el:ell en:eng eo:epo es:spa et:est eu:eus fa:fas fi:fin fo:fao fr:fra ga:gle gl:glg gu:guj ha:hau he:heb
+hi:hin hr:hrv ht:hat hu:hun hy:hye id:ind is:isl it:ita iw:heb ja:jpn jv:jav jw:jav ka:kat kk:kaz km:khm kn:kan
+ko:kor ku:kur ky:kir la:lat lb:ltz ln:lin lo:lao lt:lit lv:lav mg:mlg mi:mri mk:mkd ml:mal mn:mon mr:mar ms:msa
+mt:mlt my:mya nb:nob ne:nep nl:nld nn:nno no:nor oc:oci pa:pan pl:pol ps:pus pt:por ro:ron ru:rus sa:san sd:snd
+si:sin sk:slk sl:slv sn:sna so:som sq:sqi sr:srp su:sun sv:swe sw:swa ta:tam te:tel tg:tgk th:tha tk:tuk tl:tgl
+tr:tur tt:tat ug:uig uk:ukr ur:urd uz:uzb vi:vie wo:wol xh:xho yi:yid yo:yor zh:zho zu:zul
+"""
+_TWO_TO_THREE = {pair[:2]: pair[3:] for pair in _PAIRS.split()}
+
+
+def iso639_2(tag: str | None) -> str:
+    """ "pt", "pt-BR" and "por" all give "por"; what is unknown gives "und"."""
+    primary = (tag or "").split("-")[0].lower()
+    if len(primary) == 3 and primary.isascii() and primary.isalpha():
+        return primary
+    return _TWO_TO_THREE.get(primary, "und")

@@ -14,9 +14,9 @@ from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import BT709_TAGS, FASTSTART, Encoder, EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from gpu_dispatch.worker.video.image import load_rgb
-from gpu_dispatch.worker.video.warp import Zoom, source_size, zoom_frames
-from manifests.error_groups import task_group
+from gpu_dispatch.worker.video.zoom import Zoom, source_size, zoom_frames
 from manifests.errors import EncodeFailed
+from manifests.task_groups import task_group
 
 MAX_PARALLEL = 6
 """Below the eight encode sessions a GeForce driver grants."""

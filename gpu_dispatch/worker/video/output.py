@@ -8,7 +8,7 @@ from gpu_dispatch.task import Progress, VideoFile
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import EncoderName, video_args
 from gpu_dispatch.worker.video.ffmpeg import EncodeProgress, FFmpeg
-from gpu_dispatch.worker.video.picture import frame_threads, keep_times, normalising_filters
+from gpu_dispatch.worker.video.filters import frame_threads, keep_times, normalising_filters
 from gpu_dispatch.worker.video.probe import VideoTrack, probe_media
 from manifests.options import VideoEncoding
 

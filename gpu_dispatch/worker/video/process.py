@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpu_dispatch.transfer.files import inherited
-from gpu_dispatch.worker.file_limit import impose
+from gpu_dispatch.worker.confinement import impose
 from manifests.errors import EngineUnavailable, TaskTimedOut
 
 TAIL_LINES = 200

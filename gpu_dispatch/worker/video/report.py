@@ -7,9 +7,9 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 
+from gpu_dispatch.worker.video.caption import FAMILY, bundled_folder, system_fonts
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
-from gpu_dispatch.worker.video.fonts import FAMILY, bundled_folder, system_fonts
 from manifests.errors import GpuDropError
 
 _TIMEOUT_S = 10.0

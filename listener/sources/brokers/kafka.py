@@ -3,18 +3,107 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from listener.sources.brokers.consuming import MOST, BrokerSession, MessageBatch, nothing
-from listener.sources.brokers.kafka_settings import KafkaSettings, configuration
-from listener.sources.brokers.kafka_troubles import SHARED_OUT_ANEW, kafka_error, worst_error
-from listener.sources.brokers.troubles import broker_unavailable
+from gpu_dispatch.net.tls import TlsFiles
+from listener.config.environment import SourceSecrets
+from listener.sources.brokers.consumer import MOST, BrokerSession, MessageBatch, nothing
+from listener.sources.brokers.errors import broker_denied, broker_tls_error, broker_unavailable
 from manifests.errors import ConfigError, GpuDropError
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """`servers` are host:port. With `tls.ca_file`, the system's authorities are not trusted beside it."""
+
+    servers: tuple[str, ...]
+    topic: str
+    group: str = "gpudrop"
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl: Literal["plain", "scram-sha-256", "scram-sha-512"] = "plain"
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    secrets: SourceSecrets = field(default_factory=SourceSecrets)
+
+
+def configuration(settings: KafkaSettings, heard: Callable[[KafkaError], None]) -> dict[str, object]:
+    tls, secrets = settings.tls, settings.secrets
+    given = {
+        "sasl.username": secrets.user,
+        "sasl.password": secrets.password,
+        "sasl.mechanism": settings.sasl.upper() if settings.security.startswith("sasl") else "",
+        "ssl.ca.location": str(tls.ca_file or ""),
+        "ssl.certificate.location": str(tls.cert_file or ""),
+        # A certificate's file may hold its key as well.
+        "ssl.key.location": str(tls.key_file or tls.cert_file or ""),
+    }
+    return {
+        **{name: value for name, value in given.items() if value},
+        "bootstrap.servers": ",".join(settings.servers),
+        "security.protocol": settings.security,
+        "group.id": settings.group,
+        "client.id": "gpudrop",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        # How soon another listener takes over from one that died.
+        "session.timeout.ms": 10_000,
+        # All brokers count as away after two requests in a row without an answer: 13 s. For an answer to arrive in
+        # time over a slow line, it is kept small (a larger message comes alone).
+        "socket.timeout.ms": 6_000,
+        "fetch.max.bytes": 4 << 20,
+        "socket.connection.setup.timeout.ms": 5_000,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        "reconnect.backoff.max.ms": 5_000,
+        "error_cb": heard,
+        # What the client would write to stderr comes to error_cb as well.
+        "log_level": 2,
+    }
+
+
+_REFUSED = frozenset(
+    {
+        "_AUTHENTICATION",
+        "SASL_AUTHENTICATION_FAILED",
+        "UNSUPPORTED_SASL_MECHANISM",
+        "ILLEGAL_SASL_STATE",
+        "TOPIC_AUTHORIZATION_FAILED",
+        "GROUP_AUTHORIZATION_FAILED",
+        "CLUSTER_AUTHORIZATION_FAILED",
+    }
+)
+_NO_TOPIC = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_EXCEPTION"})
+_MENDED_BY_CLIENT = frozenset({"_TRANSPORT", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"})
+"""One broker of several is away, or the group went on without us; once all are away, "_ALL_BROKERS_DOWN" is told."""
+
+SHARED_OUT_ANEW = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST"})
+
+
+def worst_error(errors: Sequence[KafkaError], *, place: str, topic: str) -> GpuDropError | None:
+    """The error that has to be told, those somebody must act on first. None: the client goes on by itself."""
+    serious = [error for error in errors if error.name() not in _MENDED_BY_CLIENT]
+    if not serious:
+        return None
+    # That every broker is down is told apart from why the last one was left.
+    ours = [kafka_error(error, place=place, topic=topic) for error in serious]
+    ours += [found for error in errors if (found := broker_tls_error(place, error.str()))]
+    return min(ours, key=lambda error: error.retryable)
+
+
+def kafka_error(error: KafkaError, *, place: str, topic: str) -> GpuDropError:
+    name = error.name()
+    # How long it took differs each time, and would make news of an error that is known.
+    said = error.str().partition(" (after ")[0]
+    if name in _REFUSED:
+        return broker_denied(place, said)
+    if name in _NO_TOPIC:
+        return broker_denied(place, "there is no such topic", f"Create it: kafka-topics.sh --create --topic {topic}.")
+    return broker_tls_error(place, said) or broker_unavailable(place, said)
+
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from botocore import exceptions as aws  # pyright: ignore[reportMissingTypeStubs]
 
-from gpu_dispatch.net.tls_failures import tls_failure
+from gpu_dispatch.net.tls import tls_failure
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, SourceDenied, SourceUnavailable
 
 _MAX_SAID = 300

@@ -1,8 +1,10 @@
-"""The few calls on a queue that are needed, blocking, each bounded in time; errors come as ours."""
+"""The few calls on a queue that are needed, blocking and bounded in time, on threads of their own."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
@@ -13,7 +15,7 @@ from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 from botocore.parsers import ResponseParserError  # pyright: ignore[reportMissingTypeStubs]
 
-from listener.configuration.environment import SourceSecrets
+from listener.config.environment import SourceSecrets
 from listener.sources.sqs.errors import sqs_error
 
 BATCH = 10
@@ -182,3 +184,54 @@ def _unsettled(messages: Sequence[SqsMessage], answer: Mapping[str, Any]) -> lis
         UndeletedMessage(messages[int(each["Id"])], str(each.get("Code", "")), bool(each.get("SenderFault")))
         for each in failed
     ]
+
+
+async def on_thread(call: Callable[[], T], *, unwanted: Callable[[T], object] | None = None) -> T:
+    """What `call` returns or raises. Cancelled, it returns at once and `call` goes on by itself.
+
+    What such a call still brings is given to `unwanted`, on a thread too; what that raises is dropped. The threads are
+    daemons: asyncio's own pool would be waited for when the loop closes, for as long as a server holds a request.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(tell: Callable[[], None], drop: Callable[[], object]) -> None:
+        if future.done():
+            threading.Thread(target=drop, name="sqs-drop", daemon=True).start()
+        else:
+            tell()
+
+    def work() -> None:
+        try:
+            result = call()
+        except BaseException as e:  # noqa: BLE001 - handed to whoever awaits
+            error = e
+            _to_loop(loop, lambda: settle(lambda: future.set_exception(error), _nothing), _nothing)
+        else:
+            drop = _dropping(result, unwanted)
+            _to_loop(loop, lambda: settle(lambda: future.set_result(result), drop), drop)
+
+    threading.Thread(target=work, name="sqs", daemon=True).start()
+    return await future
+
+
+def _to_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None], otherwise: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        otherwise()  # the loop was closed meanwhile
+
+
+def _dropping(result: T, unwanted: Callable[[T], object] | None) -> Callable[[], object]:
+    def drop() -> None:
+        try:
+            if unwanted:
+                unwanted(result)
+        except Exception:  # noqa: BLE001, S110 - nobody is left to tell
+            pass
+
+    return drop
+
+
+def _nothing() -> None:
+    return None

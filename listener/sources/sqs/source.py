@@ -13,9 +13,9 @@ import structlog
 
 from gpu_dispatch.net.retries import QUEUE, QUEUE_REFUSED, Failure, Retries, is_known
 from listener.sources.base import Condition, Inbox
-from listener.sources.sqs.queue import SqsQueue, SqsSettings
-from listener.sources.sqs.session import SqsReceiver
-from listener.sources.sqs.threads import on_thread
+from listener.sources.sqs.queue import SqsQueue, SqsSettings, on_thread
+from listener.sources.sqs.receiver import SqsReceiver
+from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.sqs")
 
@@ -52,3 +52,20 @@ class SqsSource:
             await session.run()
         finally:
             await session.close()
+
+
+async def probe_queue(settings: SqsSettings) -> Condition:
+    """Whether the keys let us in, and how much waits. Takes as long as the client's own deadlines at most."""
+
+    def look() -> int:
+        queue = SqsQueue(settings)
+        try:
+            return queue.waiting()
+        finally:
+            queue.close()
+
+    try:
+        waiting = await on_thread(look)
+    except GpuDropError as e:
+        return Condition.problem(e)
+    return Condition(True, f"{settings.queue_url} lets us in; about {waiting} messages wait")

@@ -1,9 +1,11 @@
-"""Bodies of posts, within a size and a time."""
+"""Bodies of posts within a size and a time, and the room for those whose sender nothing has proven yet."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -54,3 +56,70 @@ async def _continue(request: web.BaseRequest) -> None:
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+
+
+LATER = {"Retry-After": "5"}
+
+
+@dataclass(eq=False, slots=True)
+class UnprovenBody:
+    """One body. `size` in bytes, so far."""
+
+    scope: asyncio.Timeout
+    size: int = 0
+    evicted: bool = False
+
+    def evict(self) -> None:
+        if self.scope.expired():
+            return
+        self.evicted = True
+        self.scope.reschedule(asyncio.get_running_loop().time())
+
+
+class UnprovenBodies:
+    """At most `max_bodies` at a time, of `max_bytes` together, each for `timeout_s`.
+
+    Beyond, the one that has taken longest gives way: what a store sends is there in milliseconds, and a stranger who
+    holds bodies back does not keep it out.
+    """
+
+    def __init__(self, *, max_bodies: int, max_bytes: int, timeout_s: float) -> None:
+        self._max_bodies = max_bodies
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._bodies: dict[UnprovenBody, None] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes, all together."""
+        return sum(body.size for body in self._bodies)
+
+    @asynccontextmanager
+    async def one_more(self) -> AsyncGenerator[UnprovenBody]:
+        """Counts a body while it is read and proven. Raises Refused when it takes too long or gives way to others."""
+        body = None
+        try:
+            async with asyncio.timeout(self._timeout_s) as scope:
+                body = UnprovenBody(scope)
+                self._bodies[body] = None
+                if len(self._bodies) > self._max_bodies:
+                    self._evict_oldest()
+                yield body
+        except TimeoutError as e:
+            if body and body.evicted:
+                raise BodyRefused(503, "too_many_unproven", LATER) from e
+            raise BodyRefused(408, "too_slow") from e
+        finally:
+            if body:
+                self._bodies.pop(body, None)
+
+    def grow(self, body: UnprovenBody, size: int) -> None:
+        """More of it has come."""
+        body.size += size
+        while self.size > self._max_bytes and self._bodies:
+            self._evict_oldest()
+
+    def _evict_oldest(self) -> None:
+        oldest = next(iter(self._bodies))
+        del self._bodies[oldest]
+        oldest.evict()

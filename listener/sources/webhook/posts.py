@@ -7,15 +7,13 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from listener.decoding.messages import decode_message
-from listener.decoding.outcome import MessageChannel, SnsConfirmation
-from listener.events import ObjectEvent
+from listener.events.envelopes import decode_message
+from listener.events.event import MessageChannel, ObjectEvent, SnsConfirmation
 from listener.sources.base import Inbox
 from listener.sources.webhook.auth import AuthDecision, Authenticator, Credentials, path_secret
-from listener.sources.webhook.bodies import BodyRefused, read_body
+from listener.sources.webhook.bodies import LATER, BodyRefused, UnprovenBodies, read_body
 from listener.sources.webhook.settings import WebhookSettings
 from listener.sources.webhook.sns import SnsClient
-from listener.sources.webhook.unproven import LATER, UnprovenBodies
 from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")

@@ -1,4 +1,4 @@
-"""What the webhook receiver is told when it is built."""
+"""What the webhook receiver is told when it is built, and its certificate, read again when it is renewed."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from functools import partial
 
 import structlog
 
-from gpu_dispatch.net.http_server import HttpServer, ServerLimits
 from gpu_dispatch.net.retries import WEBHOOK_ADDRESS, Failure, Retries, is_known
+from gpu_dispatch.net.server import HttpServer, ServerLimits
 from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import ServerCertificate
 from listener.sources.base import Condition, Inbox, Opening

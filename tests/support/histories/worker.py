@@ -23,8 +23,7 @@ from gpu_dispatch.task import (
 )
 from gpu_dispatch.worker.__main__ import lead_group, serve
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.environment import settings_from
-from gpu_dispatch.worker.logs import start_logging
+from gpu_dispatch.worker.environment import settings_from, start_logging
 from manifests.errors import NoAudio
 from support.histories.drops import said, work_of
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from listener.ledger.objects import fingerprint
-from listener.store import ObjectMeta
+from listener.stores.base import ObjectMeta
 from support.scripts import ROOT
 
 KEPT = ROOT / "tests" / "data" / "kept_state"

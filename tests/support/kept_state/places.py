@@ -16,9 +16,9 @@ from minio import Minio
 from gpu_dispatch.task import GpuResult
 from gpu_dispatch.worker.job import JobEnded
 from gpu_dispatch.worker.serverless import wire
-from listener.store import ObjectMeta
-from listener.stores.folder_paths import file_meta_of
-from listener.stores.s3 import S3Store
+from listener.stores.base import ObjectMeta
+from listener.stores.folder_files import file_meta_of
+from listener.stores.s3.store import S3Store
 from support.installation import FolderDrops, Installation, MinioDrops
 from support.kept_state.documents import KeptObject, KeptState, Names, Restored, delta_of, named
 from support.odd_worker import transcript

@@ -16,9 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from listener.store import ObjectMeta, Store
+from listener.stores.base import ObjectMeta, Store
 from listener.stores.folder import FolderStore
-from listener.stores.s3 import S3Store
+from listener.stores.s3.store import S3Store
 from support.installation import SAMPLES, FolderDrops, Installation
 from support.kept_state.documents import KEPT, KeptObject, KeptState, dump, kept_object, unnamed
 from support.kept_state.holds import Held, Hold
@@ -204,10 +204,10 @@ def record_s3(folder: Path, code: Path, receiver: Receiver) -> KeptState:
 def _holds() -> tuple[Hold, ...]:
     attempts = "listener.dispatch.attempts:Attempts:carry_out"
     return (
-        Hold("preparing.job.json", "before", "listener.runs.reading:ManifestReader:read"),
+        Hold("preparing.job.json", "before", "listener.runs.manifests:ManifestReader:read"),
         Hold("several.job.json", "before", attempts, index=1),
         Hold("between.job.json", "before", attempts, attempt=2),
-        Hold("finishing.job.json", "after", "listener.runs.closing:RunFinalizer:write"),
+        Hold("finishing.job.json", "after", "listener.runs.finalizer:RunFinalizer:write"),
     )
 
 

@@ -4,8 +4,7 @@ import asyncio
 import os
 
 from gpu_dispatch.worker.__main__ import lead_group, serve
-from gpu_dispatch.worker.environment import settings_from
-from gpu_dispatch.worker.logs import start_logging
+from gpu_dispatch.worker.environment import settings_from, start_logging
 from support.odd_worker import odd
 
 

@@ -13,7 +13,8 @@ import sys
 from collections import Counter
 from typing import Any
 
-from gpu_dispatch.task import GpuResult, VideoFile, Videos, result_to_wire
+from gpu_dispatch.task import GpuResult, VideoFile, Videos
+from gpu_dispatch.wire import result_to_wire
 from support.runpod.jobs import Auto, Job
 from support.runpod.queue import DOCUMENTED_LIMITS, Provider, provider
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 
 from gpu_dispatch.task import GpuResult, VideoFile, Videos
 from handlers.base import Input, Planning
-from manifests.media import ObjectRef, ReferencePolicy, resolve_reference
+from manifests.references import ObjectRef, ReferencePolicy, resolve_reference
 
 settings.register_profile("handlers", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("handlers")

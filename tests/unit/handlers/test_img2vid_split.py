@@ -13,8 +13,8 @@ from handlers.files import task_file
 from handlers.img2vid import Img2VidHandler, SplitLimits, shares
 from handlers.registry import load_registry
 from handlers.transcribe import TranscribeHandler
-from manifests.media import ObjectRef, UrlRef
 from manifests.models import AddAudio, Caption, Image, Img2Vid, Transcribe
+from manifests.references import ObjectRef, UrlRef
 
 FRAMES = st.lists(st.integers(1, 3600 * 24), min_size=1, max_size=200)
 LIMITS = st.builds(SplitLimits, st.integers(1, 60), st.integers(1, 8))

@@ -4,7 +4,7 @@ from typing import Any, Literal
 import pytest
 
 from handlers.base import Finished, Plan
-from handlers.registry import installed, load_registry
+from handlers.registry import load_registry
 from manifests.errors import ConfigError, UnknownOperation
 from manifests.models import MODELS, Manifest
 
@@ -57,7 +57,7 @@ def test_own_operations_are_there_without_any_package():
 
 
 def test_what_is_really_installed_loads():
-    assert {"transcribe", "caption"} <= set(load_registry(installed).handlers)
+    assert {"transcribe", "caption"} <= set(load_registry().handlers)
 
 
 def test_every_operation_that_a_manifest_may_name_has_a_handler():

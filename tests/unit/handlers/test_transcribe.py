@@ -3,7 +3,8 @@ import json
 import pytest
 import srt
 
-from gpu_dispatch.task import GpuResult, TranscribeParams, Videos, task_from_wire
+from gpu_dispatch.task import GpuResult, TranscribeParams, Videos
+from gpu_dispatch.wire import task_from_wire
 from handlers.base import Link
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import NoSpeech, OutputOverwritesInput, WorkerError

@@ -7,7 +7,7 @@ from handlers.addaudio import AddAudioHandler
 from handlers.base import Link
 from handlers.caption import CaptionHandler
 from handlers.img2vid import Img2VidHandler, frame_counts
-from handlers.subtitles.parse import parse_subtitles
+from handlers.subtitles.parser import parse_subtitles
 from manifests.errors import (
     InputMissing,
     InvalidDuration,

@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from listener.cli import app
-from listener.commands.added import GROUP, WithAddedCommands
+from listener.cli.main import app
+from listener.cli.plugins import GROUP, WithAddedCommands
 from manifests.errors import ConfigError
 
 part = typer.Typer(add_completion=False, help="A part of its own.")
@@ -61,7 +61,7 @@ def test_one_that_cannot_be_used_hides_no_other(value: str) -> None:
 def test_notification_rules_are_one_and_are_not_loaded_for_others() -> None:
     assert "--dry-run" in CliRunner().invoke(app, ["events", "apply", "--help"]).output
     script = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom listener.cli import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom listener.cli.main import app\n"
         "CliRunner().invoke(app, ['run', '--help'])\nprint([m for m in sys.modules if 'bucket_events' in m])"
     )
     run = [sys.executable, "-c", script]

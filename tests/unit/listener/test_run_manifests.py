@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from listener.run_request import REDRIVE
-from listener.runs.refusals import Refusals
+from listener.runs.defaults import Refusals
 from manifests.errors import (
     GpuDropError,
     ManifestTooDeep,
@@ -18,7 +18,7 @@ from manifests.errors import (
     StoreUnavailable,
     UnusableKey,
 )
-from manifests.media import ObjectRef
+from manifests.references import ObjectRef
 from support.runs import BUCKET, RunBench
 
 TEMPLATE: dict[str, Any] = {"operation": "transcribe"}

@@ -15,7 +15,7 @@ from yarl import URL
 from gpu_dispatch.net.resolver import PublicResolver, check_literal
 from manifests.errors import AddressNotAllowed, InvalidPath
 from manifests.hosts import SPECIAL_RANGES, is_allowed_host, is_private_host, is_public, is_public_address
-from manifests.media import ReferencePolicy, UrlRef, resolve_reference
+from manifests.references import ReferencePolicy, UrlRef, resolve_reference
 
 SPECIAL_V4 = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.0.9",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from listener.configuration.loading import parse_config
-from listener.sources.listen.errors import listen_refused
-from listener.stores.s3_errors import error_from_code
-from manifests.bucket_names import bucket_name_problem
+from listener.config.loader import parse_config
+from listener.sources.minio.errors import listen_refused
+from listener.stores.s3.errors import error_from_code
 from manifests.errors import ConfigError
+from manifests.keys import bucket_name_problem
 
 GOOD = ("drop", "my.bucket-2", "a" * 63, "Media_2019", "old:name", "123", "1.2.3")
 BAD = {

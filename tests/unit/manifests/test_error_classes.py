@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from manifests.error_classes import deciding, is_waited_for
-from manifests.error_groups import gathered, task_group
 from manifests.errors import (
     GpuDropError,
     InputMissing,
@@ -19,6 +18,7 @@ from manifests.errors import (
     StoreUnavailable,
     UnusableKey,
 )
+from manifests.task_groups import gathered, task_group
 
 FINAL = (InputMissing, InputTooLarge, ObjectDenied, OutputMissing, RunCancelled, UnusableKey)
 

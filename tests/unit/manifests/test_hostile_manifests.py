@@ -17,9 +17,9 @@ from manifests.callback_urls import caller_fields, default_caller_fields
 from manifests.defaults import read_defaults
 from manifests.errors import GpuDropError, ManifestError, TooManyImages, UnknownField
 from manifests.keys import output_folder
-from manifests.media import ReferencePolicy, resolve_reference
 from manifests.models import Transcribe
 from manifests.reader import read_manifest
+from manifests.references import ReferencePolicy, resolve_reference
 from support.hostile_documents import MANIFESTS
 
 LIMIT_S = 30.0

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.printable import printable
+from manifests.text import printable
 
 
 @given(st.text(st.characters(codec=None)))

@@ -9,9 +9,8 @@ import pytest
 from handlers.registry import load_registry
 from manifests.errors import GpuDropError, InvalidPath, OutOfReach
 from manifests.keys import output_folder
-from manifests.media import ObjectRef, ReferencePolicy, UrlRef, resolve_reference
-from manifests.reach import WHOLE_BUCKET, Reach
 from manifests.reader import read_manifest
+from manifests.references import WHOLE_BUCKET, ObjectRef, Reach, ReferencePolicy, UrlRef, resolve_reference
 
 STORE = "http://minio.example:9000"
 POLICY = ReferencePolicy(allowed_buckets=frozenset({"music"}), store_urls=(STORE, "https://s3.example"))

@@ -9,8 +9,7 @@ from types import MappingProxyType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.dead_letters import AttemptNote, DeadLetter, dead_letter_bytes
-from manifests.documents import JobNote, document_bytes, iso
+from manifests.documents import AttemptNote, DeadLetter, JobNote, dead_letter_bytes, document_bytes, iso
 from manifests.errors import ErrorInfo
 from manifests.sidecars import (
     DoneSidecar,

@@ -13,8 +13,8 @@ from gpu_dispatch.task import CaptionParams
 from handlers import caption
 from handlers.subtitles.cues import Room, pack, wrap
 from handlers.subtitles.model import TimedWord
-from handlers.subtitles.parse import parse_subtitles
-from handlers.subtitles.reading import MAX_CUE_CHARACTERS, MAX_WORDS
+from handlers.subtitles.parser import parse_subtitles
+from handlers.subtitles.raw_cues import MAX_CUE_CHARACTERS, MAX_WORDS
 from manifests.errors import SubtitlesUnreadable
 from support.hostile_documents import SUBTITLES
 from support.reader_program import planned

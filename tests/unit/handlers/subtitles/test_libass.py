@@ -6,9 +6,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from handlers.subtitles.burn import write_ass
+from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
-from handlers.subtitles.parse import parse_subtitles
+from handlers.subtitles.parser import parse_subtitles
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.words import speech_of
 from manifests.options import CaptionStyle

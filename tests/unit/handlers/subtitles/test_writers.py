@@ -10,12 +10,11 @@ import srt
 import webvtt
 from hypothesis import given
 
-from handlers.subtitles.burn import write_ass
+from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
-from handlers.subtitles.lrc import write_lrc
+from handlers.subtitles.lrc import write_lrc, write_txt
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.text import JOINER
-from handlers.subtitles.txt import write_txt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
 from manifests.options import CaptionStyle

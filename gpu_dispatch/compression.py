@@ -1,0 +1,66 @@
+"""Large transcripts, packed: as objects, the words of some hours take ten times what they take as compressed JSON.
+
+A result is packed where it arrives, and unpacked where its outputs are made; what lies between only hands it on.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import replace
+
+from pydantic_core import to_json
+
+from gpu_dispatch.task import GpuResult, PackedTranscript, Transcript, uncached
+from gpu_dispatch.validation import validated_transcript
+from manifests.errors import WorkerError
+
+PACKED_FROM = 2**18
+"""Bytes of JSON from which on a transcript is packed: about an hour of speech."""
+
+MAX_BYTES = 512 * 2**20
+"""Bytes of JSON that are unpacked at most; those of ten hours of speech are about 10 MB."""
+
+_LEVEL = 1
+"""Higher ones take several times as long, for a tenth less."""
+
+_TRANSCRIPT = uncached(Transcript)
+
+
+def packed(result: GpuResult) -> GpuResult:
+    """`result`, its transcript packed if it is a large one."""
+    if not isinstance(result.payload, Transcript):
+        return result
+    # Of a time or a probability that is no number the worker says so, where null would be no transcript at all.
+    data = to_json(result.payload, inf_nan_mode="constants")
+    if len(data) < PACKED_FROM:
+        return result
+    text = base64.b64encode(zlib.compress(data, _LEVEL)).decode("ascii")
+    return replace(result, payload=PackedTranscript(text, len(data)))
+
+
+def unpacked(result: GpuResult) -> GpuResult:
+    """`result` as handlers know it. Raises WorkerError when what is packed cannot be read."""
+    if not isinstance(result.payload, PackedTranscript):
+        return result
+    try:
+        unpacking = zlib.decompressobj()
+        data = unpacking.decompress(base64.b64decode(result.payload.data), MAX_BYTES)
+        transcript = _TRANSCRIPT.validate_json(data)
+    except (zlib.error, ValueError) as e:
+        raise _unreadable(result) from e
+    if transcript is None:
+        raise _unreadable(result)
+    return replace(result, payload=validated_transcript(transcript))
+
+
+def _unreadable(result: GpuResult) -> WorkerError:
+    return WorkerError(
+        f"The transcript of {result.task_id} is on record, but cannot be read.",
+        hint="`gpudrop redrive` does the work again.",
+    )
+
+
+def packed_bytes(result: GpuResult) -> int:
+    """How many bytes of JSON are packed in `result`; 0: none."""
+    return result.payload.size if isinstance(result.payload, PackedTranscript) else 0

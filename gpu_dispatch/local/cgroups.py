@@ -1,0 +1,289 @@
+"""Control groups for worker processes on this machine: where one can be made, the kernel holds a worker to its limits.
+
+Nothing here is an error for a job: where no group can be made, workers are watched (`gpu_dispatch.local.limits`) alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import time
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gpu_dispatch.local.cgroup_mounts import Mount, mounts, own_groups
+
+_LOG = logging.getLogger("gpu_dispatch.local")
+
+CONTROLLERS = ("memory", "pids")
+LEAF = "gpudrop-listener"
+"""Version 2 allows no processes beside groups: those that are there move into this one."""
+
+_PREFIX = "gpudrop-job-"
+_TASKS_PER_PROCESS = 40
+"""pids.max counts threads, of which ffmpeg and the speech engines have several for each core."""
+_END_S = 2.0
+_MOVES = 5
+_LOCK_S = 1.0
+_PAUSE_S = 0.02
+_DELEGATED = ("trusted.delegate", "user.delegate")
+"""systemd marks the groups that it leaves to a service."""
+_JOIN = 'for f in "$1" "$2"; do { [ -z "$f" ] || echo 0 >"$f"; } 2>/dev/null; done; shift 2; exec "$@"'
+
+Breach = Literal["memory", "processes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """Where groups may be made: for each controller the folder that new ones lie in. `why`: why there is none."""
+
+    version: int = 0
+    folders: Mapping[str, Path] | None = None
+    why: str = ""
+
+    @property
+    def holds_memory(self) -> bool:
+        return "memory" in (self.folders or {})
+
+
+class Cgroup:
+    """One worker's group, locked by whoever made it, and removed with `remove`. `folders`: by controller."""
+
+    def __init__(self, folders: Mapping[str, Path], locks: Sequence[int]) -> None:
+        self.folders = folders
+        self._locks = list(locks)
+
+    def entering(self, command: Sequence[str]) -> tuple[str, ...]:
+        """`command`, in the group from its first instruction on; also outside where it may not enter."""
+        places = [str(folder / "cgroup.procs") for folder in dict.fromkeys(self.folders.values())]
+        return ("/bin/sh", "-c", _JOIN, "gpudrop", *[*places, ""][:2], *command)
+
+    def members(self) -> frozenset[int]:
+        """The processes in it, whatever session they are in."""
+        every = (_numbers(folder / "cgroup.procs") for folder in self.folders.values())
+        return frozenset(number for numbers in every for number in numbers if number > 0)
+
+    def breach(self) -> Breach | None:
+        """The limit that the kernel has had to enforce since the group was made."""
+        memory, pids = self.folders.get("memory"), self.folders.get("pids")
+        if memory and (
+            _count(memory / "memory.events", "oom_kill") or _count(memory / "memory.oom_control", "oom_kill")
+        ):
+            return "memory"
+        return "processes" if pids and _count(pids / "pids.events", "max") else None
+
+    def kill(self) -> None:
+        for number in self.members():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(number, signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Ends what is left in it, and removes it; blocks for up to 2 seconds."""
+        deadline = time.monotonic() + _END_S
+        left = set(self.folders.values())
+        while left:
+            self.kill()
+            left = {folder for folder in left if not _removed(folder)}
+            if left and time.monotonic() > deadline:
+                _LOG.info("The control group %s could not be removed; the next start does it.", min(left))
+                break
+            if left:
+                time.sleep(_PAUSE_S)
+        while self._locks:
+            os.close(self._locks.pop())
+
+
+def groups_here() -> Delegation:
+    """Where workers of this process have groups; what an owner that was killed has left there is removed."""
+    found = find(prepare=True)
+    if found.folders:
+        sweep(found)
+        _LOG.info("Control groups (version %d) hold the worker processes of this machine.", found.version)
+    else:
+        _LOG.info("The worker processes of this machine are watched: %s.", found.why)
+    return found
+
+
+def find(*, prepare: bool) -> Delegation:
+    """Where groups may be made. `prepare`: what version 2 needs is done there; without, nothing is changed."""
+    own, there = own_groups(), mounts()
+    try:
+        if any(name in own for name in CONTROLLERS):
+            return _first_version(own, there)
+        return _second_version(own.get(""), there, prepare=prepare)
+    except OSError as e:
+        return Delegation(why=f"{e.filename or 'the control group'}: {e.strerror}")
+
+
+def make(where: Delegation, *, memory: int, processes: int) -> Cgroup | None:
+    """A group in which all processes together may have `memory` bytes; None where it cannot be made after all."""
+    name = f"{_PREFIX}{uuid.uuid4().hex}"
+    folders = {controller: parent / name for controller, parent in (where.folders or {}).items()}
+    locks: list[int] = []
+    try:
+        for folder in dict.fromkeys(folders.values()):
+            with _turn(folder.parent):
+                folder.mkdir()
+                locks.append(_locked(folder))
+        _limit(folders, memory, processes)
+    except OSError as e:
+        _LOG.info("No control group for a worker process: %s. It is watched all the same.", e)
+        Cgroup(folders, locks).remove()
+        return None
+    return Cgroup(folders, locks)
+
+
+def sweep(where: Delegation) -> None:
+    """Removes the groups whose makers are gone, and ends what runs in them."""
+    for parent in dict.fromkeys((where.folders or {}).values()):
+        with _turn(parent) as alone:
+            for folder in parent.glob(f"{_PREFIX}*") if alone else ():
+                with suppress(OSError):
+                    Cgroup({"": folder}, [_locked(folder)]).remove()
+
+
+def _first_version(own: Mapping[str, str], there: Sequence[Mount]) -> Delegation:
+    found = {
+        name: folder
+        for name in CONTROLLERS
+        if name in own and (folder := _folder(own[name], [m for m in there if name in m.controllers]))
+    }
+    usable = {name: folder for name, folder in found.items() if os.access(folder, os.W_OK)}
+    return Delegation(1, usable) if usable else Delegation(why="no control group may be made here")
+
+
+def _second_version(path: str | None, there: Sequence[Mount], *, prepare: bool) -> Delegation:
+    own = _folder(path or "", [m for m in there if m.kind == "cgroup2"]) if path else None
+    parent = _left_to_us(own) if own else None
+    if own is None or parent is None:
+        return Delegation(why="the control group is not left to this service (systemd: Delegate=yes)")
+    wanted = [name for name in CONTROLLERS if name in (parent / "cgroup.controllers").read_text().split()]
+    if not wanted or not os.access(parent / "cgroup.subtree_control", os.W_OK):
+        return Delegation(why=f"{parent} may not be written, or has no controllers")
+    if prepare:
+        open_for_groups(parent, wanted)
+    return Delegation(2, dict.fromkeys(wanted, parent))
+
+
+def open_for_groups(parent: Path, controllers: Sequence[str]) -> None:
+    """Lets groups in `parent` have `controllers`. What runs in `parent` itself moves into a group beside them."""
+    control = parent / "cgroup.subtree_control"
+    missing = set(controllers).difference(control.read_text().split())
+    if not missing:
+        return
+    for left in reversed(range(_MOVES)):
+        if (parent / "cgroup.type").exists():  # the machine's root has none, and may hold processes beside groups
+            _make_way(parent)
+        try:
+            control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
+            return
+        except OSError as e:  # a process that was moved had just started another one
+            if e.errno != errno.EBUSY or not left:
+                raise
+
+
+def _make_way(parent: Path) -> None:
+    leaf = parent / LEAF
+    leaf.mkdir(exist_ok=True)
+    for number in _numbers(parent / "cgroup.procs"):
+        with suppress(ProcessLookupError):
+            (leaf / "cgroup.procs").write_text(str(number))
+
+
+def _left_to_us(own: Path) -> Path | None:
+    """The group below which others may be made: a container's root, or one that systemd leaves to the service."""
+    if own.name == LEAF:
+        return own.parent
+    if own.is_mount():
+        return own
+    return next((folder for folder in (own, own.parent) if _is_delegated(folder)), None)
+
+
+def _is_delegated(folder: Path) -> bool:
+    for name in _DELEGATED:
+        with suppress(OSError):
+            return os.getxattr(folder, name) == b"1"
+    return False
+
+
+def _folder(path: str, there: Sequence[Mount]) -> Path | None:
+    return next((place for mount in there if (place := mount.place_of(path))), None)
+
+
+def _limit(folders: Mapping[str, Path], memory: int, processes: int) -> None:
+    """Swap counts as memory in version 1; in version 2 there is none."""
+    if memory and (folder := folders.get("memory")):
+        version_2 = (folder / "memory.max").exists()
+        (folder / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(memory))
+        more = {"memory.swap.max": "0", "memory.oom.group": "1", "memory.memsw.limit_in_bytes": str(memory)}
+        for name, value in more.items():
+            with suppress(OSError):
+                if (folder / name).exists():
+                    (folder / name).write_text(value)
+    if processes and (folder := folders.get("pids")):
+        (folder / "pids.max").write_text(str(processes * _TASKS_PER_PROCESS))
+
+
+@contextmanager
+def _turn(parent: Path) -> Generator[bool]:
+    """Nobody sweeps while another makes a group. Whether the turn came in time."""
+    handle = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        deadline = time.monotonic() + _LOCK_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    yield False
+                    return
+                time.sleep(_PAUSE_S)
+        yield True
+    finally:
+        os.close(handle)
+
+
+def _locked(folder: Path) -> int:
+    """Raises BlockingIOError where its maker lives."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _numbers(path: Path) -> list[int]:
+    try:
+        return [int(word) for word in path.read_text().split()]
+    except OSError:
+        return []
+
+
+def _count(path: Path, name: str) -> int:
+    """The number that stands behind `name`."""
+    with suppress(OSError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0

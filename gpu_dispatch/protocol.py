@@ -1,0 +1,88 @@
+"""The protocol of a backend on this machine and its child processes: one JSON document a line.
+
+To the child go Run and Cancel, from it come Ready, Moved and Done. `job` is the backend's id of the job: a line of a
+job that is over is told apart by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic_core import to_json
+
+from gpu_dispatch.task import GpuResult, GpuTask, Progress
+from gpu_dispatch.validation import validated_progress, validated_result
+
+MAX_LINE = 512 * 2**20
+"""Bytes. A transcript of ten hours with words takes about 10 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    job: str
+    task: GpuTask
+    kind: Literal["run"] = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    job: str
+    kind: Literal["cancel"] = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """The child has started and takes jobs."""
+
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    job: str
+    progress: Progress
+    kind: Literal["moved"] = "moved"
+
+
+@dataclass(frozen=True, slots=True)
+class DoneReport:
+    job: str
+    result: GpuResult
+    kind: Literal["done"] = "done"
+
+
+Order = RunOrder | CancelOrder
+Report = ReadyReport | ProgressReport | DoneReport
+
+
+def _adapter(kinds: Any) -> TypeAdapter[Any]:
+    told_apart: Any = Annotated[kinds, Field(discriminator="kind")]
+    return TypeAdapter(told_apart)
+
+
+_ORDER = _adapter(Order)
+_REPORT = _adapter(Report)
+
+
+def order_line(order: Order) -> bytes:
+    return _ORDER.dump_json(order) + b"\n"
+
+
+def order_from_line(line: bytes) -> Order:
+    """Raises pydantic.ValidationError."""
+    return _ORDER.validate_json(line)
+
+
+def report_line(report: Report) -> bytes:
+    # Of a time or a probability that is no number the worker says so: null would be no report at all.
+    return to_json(report, inf_nan_mode="constants") + b"\n"
+
+
+def report_from_line(line: bytes) -> Report:
+    """As far as it is believed. Raises pydantic.ValidationError."""
+    report: Report = _REPORT.validate_json(line)
+    if isinstance(report, ProgressReport):
+        return replace(report, progress=validated_progress(report.progress))
+    return replace(report, result=validated_result(report.result)) if isinstance(report, DoneReport) else report

@@ -1,0 +1,104 @@
+"""What the dialects of published workers share: which recording to name, what to refuse, how an answer is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import Any
+
+from gpu_dispatch.runpod.dialects.errors import failure_error
+from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript, known_language_code
+from gpu_dispatch.runpod.dialects.values import lenient_fields
+from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
+from manifests.errors import GpuDropError, TaskRefused, WorkerError
+from manifests.options import RecognitionOptions
+
+USUAL = TranscribeParams(audio="")
+"""What a manifest asks for that asks for nothing in particular: no worker refuses that."""
+
+HEARING: frozenset[Capability] = frozenset({"whisper"})
+"""What they are capable of."""
+
+MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "turbo"})
+"""Those that both published workers let through."""
+
+_OF_EVERY_WORKER = frozenset({"model", "engine", "language"})
+"""Options that are judged by their values."""
+
+_SAME_MODEL = {"large": "large-v3", "large-v3-turbo": "turbo"}
+
+
+def model_name(params: TranscribeParams) -> str:
+    return _SAME_MODEL.get(params.model, params.model)
+
+
+def language_code(params: TranscribeParams) -> str | None:
+    """Whisper's code of the language asked for; None to have it detected."""
+    return None if params.language is None else known_language_code(params.language, model_name(params))
+
+
+def unsupported(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> list[str]:
+    """What workers that run `engine` cannot do of `params`; of options that are not in `heeded` they cannot be told."""
+    reasons: list[str] = []
+    if params.engine not in (None, engine):
+        reasons.append(f"run {params.engine}")
+    if model_name(params) not in MODELS:
+        reasons.append(f"load the model {params.model!r}")
+    elif params.language is not None and language_code(params) is None:
+        reasons.append(f"recognise {params.language!r} with the model {params.model!r}")
+    fixed = (name for name in RecognitionOptions.model_fields if name not in heeded | _OF_EVERY_WORKER)
+    return reasons + [f"take another {name}" for name in fixed if getattr(params, name) != getattr(USUAL, name)]
+
+
+def transcription(dialect: str, refusal: Callable[[TaskParams], str], task: GpuTask) -> TranscribeParams:
+    """The task's parameters. Raises TaskRefused where its workers cannot do it."""
+    reason = refusal(task.params)
+    if reason or not isinstance(task.params, TranscribeParams):
+        raise TaskRefused(
+            f"The task is not for endpoints of dialect {dialect}: {reason}.",
+            hint="Ask for what they can do, or give config.yaml an endpoint with gpudrop's own image.",
+        )
+    return task.params
+
+
+def audio_url(dialect: str, task: GpuTask, name: str, schemes: Set[str] = frozenset({"http", "https"})) -> str:
+    """The address of the input `name`. Raises TaskRefused where these workers cannot open it."""
+    url = next((given.url for given in task.inputs if given.name == name), "")
+    scheme = url.partition(":")[0].lower()
+    if scheme in schemes:
+        return url
+    if scheme == "file":
+        message = "a file of a folder store can only be read on its own machine"
+    elif scheme == "data":
+        message = "bytes that lie in the manifest cannot be given to them"
+    else:
+        message = f"the task names no {name!r} that they could fetch"
+    raise TaskRefused(
+        f"The workers of dialect {dialect} cannot do the task: {message}.",
+        hint="Put the file into a bucket that the endpoint can reach, or run the task on this machine.",
+        where="audio",
+    )
+
+
+def result_from_output(
+    dialect: str, job_id: str, output: Any, error: Any, read: Callable[[ForeignTranscript], Transcript]
+) -> GpuResult | None:
+    """The result of a job whose output `read` understands once it has segments. `read` may raise GpuDropError."""
+    fields = lenient_fields(output)
+    if problem := error or fields.get("error"):
+        return GpuResult(job_id, error=failure_error(dialect, problem).info)
+    if not output:
+        return None
+    heard = ForeignTranscript(fields)
+    try:
+        if not isinstance(fields.get("segments"), list) and not isinstance(fields.get("word_timestamps"), list):
+            raise _unreadable(dialect)
+        return GpuResult(job_id, read(heard), device=heard.device)
+    except GpuDropError as e:
+        return GpuResult(job_id, error=e.info, device=heard.device)
+
+
+def _unreadable(dialect: str) -> WorkerError:
+    return WorkerError(
+        f"The endpoint answered with something that is no transcript of a {dialect} worker.",
+        hint="Check `dialect` and `id` of the endpoint in config.yaml.",
+    )

@@ -1,0 +1,183 @@
+"""Looks at jobs at the right moments, and takes in what RunPod says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from gpu_dispatch.backend import JobStatus
+from gpu_dispatch.backoff import Backoff, Deadline
+from gpu_dispatch.compression import packed
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.errors import request_mistaken
+from gpu_dispatch.runpod.job_cache import CachedJob, Durations, InFlightCounter, PollInterval, PollMoment
+from gpu_dispatch.runpod.responses import JobResponse, JobState, job_state_of
+from gpu_dispatch.runpod.settings import RunPodSettings
+from manifests.errors import EndpointUnavailable
+
+_LOG = logging.getLogger("gpu_dispatch.runpod")
+
+AFTER_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PollerServices:
+    """What all endpoints of one listener have together, so that many of them are no more than one."""
+
+    pace: PollInterval = field(default_factory=PollInterval)
+    in_flight: InFlightCounter = field(default_factory=InFlightCounter)
+    durations: Durations = field(default_factory=Durations)
+    rng: random.Random = field(default_factory=random.Random)
+
+
+class JobPoller:
+    """Watches the jobs of one endpoint. `ended` hears of each that has become final."""
+
+    def __init__(
+        self, settings: RunPodSettings, client: RunPodClient, shared: PollerServices, ended: Callable[[CachedJob], None]
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._shared = shared
+        self._ended = ended
+        self._closed = False
+
+    def close(self) -> None:
+        """Whoever waits is answered with EndpointUnavailable, once its job's `wake` is set."""
+        self._closed = True
+
+    async def watched(self, job: CachedJob, wait_s: float) -> JobStatus:
+        """The status now, or after the next change within `wait_s`.
+
+        Raises EndpointUnavailable when the last look in that time failed.
+        """
+        before = job.status
+        deadline = Deadline.after(wait_s, now())
+        problem: EndpointUnavailable | None = None
+        failures = 0
+        while True:
+            due_s = self._due_s(job, wait_s)
+            # Of a job of which nothing else is known, doubt is waited out.
+            left_s = due_s if job.unheard else deadline.left(now())
+            woken = due_s > 0 and await _woken(job.wake, min(due_s, left_s))
+            self._check_open()
+            if job.settled:
+                return job.settled
+            if due_s > left_s and not woken:
+                return _known(job, problem)
+            if job.wake.is_set():
+                job.hinted()
+            try:
+                await self._look(job)
+                problem, failures = None, 0
+            except EndpointUnavailable as e:
+                problem, failures = e, failures + 1
+                job.next_look = now() + AFTER_TROUBLE.delay(failures, self._shared.rng)
+            if problem is None and job.status and (job.status != before or job.status.final):
+                return job.status
+            if deadline.over(now()) and not (job.unheard and problem is None):
+                return _known(job, problem)
+
+    def schedule(self, job: CachedJob) -> None:
+        """Decides when `job` is looked at next."""
+        shared, at = self._shared, now()
+        moment = PollMoment(
+            max(1, job.looks),
+            shared.in_flight.size,
+            None if job.running_since is None else at - job.running_since,
+            shared.durations.expected(job.ref.endpoint, job.operation),
+        )
+        job.next_look = at + shared.pace.jittered(moment, shared.rng)
+
+    def _schedule_second(self, job: CachedJob) -> None:
+        """Decides when an end in doubt is looked at again: soon, but together with all other looks."""
+        shared = self._shared
+        gap_s = shared.pace.jittered(PollMoment(1, shared.in_flight.size), shared.rng)
+        job.next_look = max(now() + gap_s, (job.doubted or now()) + self._settings.confirm_s)
+
+    def _due_s(self, job: CachedJob, wait_s: float) -> float:
+        """Until the next look. Who does not wait gets one at once, unless the last was a moment ago."""
+        if (job.status is None or job.forgotten) and not job.unheard:
+            return 0.0
+        if wait_s > 0 or job.unheard:
+            return max(0.0, job.next_look - now())
+        return max(0.0, job.told + self._shared.pace.first_s - now())
+
+    async def _look(self, job: CachedJob) -> None:
+        """Raises EndpointUnavailable for an answer that is another job's."""
+        answer = await self._client.status(job.ref.endpoint, job.ref.job_id)
+        reading = await self._read(job, answer)
+        if reading.stranger:
+            self._note(job, reading.stranger)
+        if reading.status is None:
+            raise request_mistaken(job.ref.endpoint, job.ref.job_id)
+        if not job.believes(reading.sure, now(), self._settings.confirm_s):
+            self._schedule_second(job)
+            return
+        if answer is not None:
+            self._learn(job, answer, reading.status)
+        job.hear(reading.status, now())
+        self.schedule(job)
+        if job.status and job.status.final:
+            self._ended(job)
+
+    async def _read(self, job: CachedJob, answer: JobResponse | None) -> JobState:
+        """Beside the event loop where a result comes: it may be a large one."""
+        if answer is not None:
+            read = partial(job_state_of, answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
+            return await asyncio.to_thread(lambda: _packed(read())) if answer.state == "completed" else read()
+        if self._fresh(job):
+            return JobState(job.status or JobStatus("queued"))
+        return JobState(JobStatus("lost"), sure=False)
+
+    def _note(self, job: CachedJob, stranger: str) -> None:
+        """Once for each that RunPod takes the job for: a provider in disorder is asked many times."""
+        if stranger != job.stranger:
+            job.stranger = stranger
+            asked = f"{job.ref.job_id} at {self._settings.name}"
+            _LOG.warning("RunPod was asked for the job %s and spoke of %s; it is not believed.", asked, stranger)
+
+    def _fresh(self, job: CachedJob) -> bool:
+        """Whether the part of RunPod that is asked may not know it yet."""
+        return job.submitted is not None and now() - job.submitted < self._settings.fresh_s
+
+    def _learn(self, job: CachedJob, answer: JobResponse, news: JobStatus) -> None:
+        if news.state == "completed" and answer.execution_ms and job.operation:
+            self._shared.durations.learn(job.ref.endpoint, job.operation, answer.execution_ms / 1000)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EndpointUnavailable(
+                f"Endpoint {self._settings.name} is not asked any more: this program is ending.",
+                hint="The job goes on; the next start asks for it.",
+            )
+
+
+def _packed(reading: JobState) -> JobState:
+    """With a large result packed."""
+    status = reading.status
+    if status is None or status.result is None:
+        return reading
+    return replace(reading, status=replace(status, result=packed(status.result)))
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _known(job: CachedJob, problem: EndpointUnavailable | None) -> JobStatus:
+    if problem or job.status is None:
+        raise problem or EndpointUnavailable("RunPod has not been asked for the job yet.", hint="Ask again.")
+    return job.status
+
+
+async def _woken(wake: asyncio.Event, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            return await wake.wait()
+    except TimeoutError:
+        return False

@@ -1,0 +1,124 @@
+"""How often RunPod may be called: token buckets, decided without waiting, and the limiter that waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from manifests.errors import EndpointUnavailable
+
+Kind = Literal["run", "status", "cancel", "retry", "health", "purge"]
+
+WINDOW_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `calls` in any ten seconds, and `at_once` under way."""
+
+    calls: int
+    at_once: int
+
+    def bucket(self) -> TokenBucket:
+        """A tenth of the calls may come at once; the rest is spread, so that no ten seconds see more than `calls`."""
+        burst = max(1, self.calls // 10)
+        return TokenBucket(rate=max(1, self.calls - burst) / WINDOW_S, burst=burst)
+
+
+LIMITS: Mapping[Kind, RateLimit] = {
+    "run": RateLimit(1000, 200),
+    "status": RateLimit(2000, 400),
+    "cancel": RateLimit(100, 20),
+    "retry": RateLimit(100, 20),
+    "health": RateLimit(100, 20),
+    "purge": RateLimit(2, 1),
+}
+"""Per endpoint, as RunPod documents them (August 2026); for retry and health it says nothing, and we are modest."""
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Lets `burst` calls through at once and `rate` a second after that, in the order in which they asked."""
+
+    rate: float
+    burst: int = 1
+    _next: float = field(default=float("-inf"), init=False)
+    """When a bucket that is never full would let the next call through."""
+    _paused_until: float = field(default=float("-inf"), init=False)
+
+    def wait(self, now: float) -> float:
+        """How long a call that asks now would wait."""
+        return max(0.0, self._next - (self.burst - 1) / self.rate - now, self._paused_until - now)
+
+    def take(self, now: float) -> float:
+        """Books the next call; the answer is how long it has to wait."""
+        wait = self.wait(now)
+        self._next = max(self._next, now) + 1 / self.rate
+        return wait
+
+    def pause(self, until: float) -> None:
+        """Nothing passes before `until`, and then one after the other: the other side says that it is too much."""
+        self._paused_until = max(self._paused_until, until)
+        self._next = max(self._next, self._paused_until + (self.burst - 1) / self.rate)
+
+    def paused(self, now: float) -> float:
+        """What is left of a pause. A call that was booked before the pause has to book again."""
+        return max(0.0, self._paused_until - now)
+
+
+class RateLimiter:
+    """One for each endpoint and kind of call. They count what this process sends; others answer for themselves."""
+
+    def __init__(self, limits: Mapping[Kind, RateLimit] = LIMITS) -> None:
+        self._limits = limits
+        self._buckets: dict[tuple[str, Kind], list[TokenBucket]] = {}
+        self._under_way: dict[tuple[str, Kind], asyncio.Semaphore] = {}
+
+    def at_most(self, endpoint_id: str, per_s: float) -> None:
+        """From now on at most `per_s` jobs a second are sent to the endpoint, instead of what was said before."""
+        self._of(endpoint_id, "run")[1:] = [TokenBucket(per_s)]
+
+    def pause(self, endpoint_id: str, kind: Kind, seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        for bucket in self._of(endpoint_id, kind):
+            bucket.pause(until)
+
+    @asynccontextmanager
+    async def passed(self, endpoint_id: str, kind: Kind, patience_s: float) -> AsyncGenerator[None]:
+        """Raises EndpointUnavailable, and nothing is sent, when the turn would come later than in `patience_s`."""
+        clock = asyncio.get_running_loop().time
+        latest = clock() + patience_s
+        for bucket in tuple(self._of(endpoint_id, kind)):
+            while True:
+                if clock() + bucket.wait(clock()) > latest:
+                    raise _too_much(endpoint_id, kind, bucket.wait(clock()))
+                if (pause := bucket.take(clock())) > 0:
+                    await asyncio.sleep(pause)
+                if bucket.paused(clock()) <= 0:
+                    break
+        try:
+            async with asyncio.timeout_at(latest):
+                await self._under_way[endpoint_id, kind].acquire()
+        except TimeoutError as e:
+            raise _too_much(endpoint_id, kind, patience_s) from e
+        try:
+            yield
+        finally:
+            self._under_way[endpoint_id, kind].release()
+
+    def _of(self, endpoint_id: str, kind: Kind) -> list[TokenBucket]:
+        key = endpoint_id, kind
+        if key not in self._buckets:
+            self._buckets[key] = [self._limits[kind].bucket()]
+            self._under_way[key] = asyncio.Semaphore(self._limits[kind].at_once)
+        return self._buckets[key]
+
+
+def _too_much(endpoint_id: str, kind: Kind, wait_s: float) -> EndpointUnavailable:
+    return EndpointUnavailable(
+        f"RunPod's limits let no further call ({kind}) to endpoint {endpoint_id} through for {wait_s:.0f} s.",
+        hint="It is tried again. Share the work among several endpoints, or lower their `rate`.",
+    )

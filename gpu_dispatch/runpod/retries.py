@@ -1,0 +1,71 @@
+"""Calls that are worth being insisted on, because asking twice does no harm."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from gpu_dispatch.backend import JobRef
+from gpu_dispatch.net.retries import RUNPOD_QUESTION, RUNPOD_RESTART, Retries
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.errors import request_mistaken
+from gpu_dispatch.runpod.responses import JobResponse
+from manifests.errors import EndpointUnavailable
+
+
+class RetryingCalls:
+    """`within_s`: for how long a call is repeated that finds RunPod unable to answer."""
+
+    def __init__(self, client: RunPodClient, rng: random.Random, within_s: float) -> None:
+        self._client = client
+        self._rng = rng
+        self._policy = replace(RUNPOD_QUESTION, total_s=within_s)
+
+    async def cancel(self, job: JobRef) -> bool:
+        """Whether RunPod says that `job` is cancelled now."""
+        answer = await self._insist(job, lambda: self._client.cancel(job.endpoint, job.job_id))
+        return answer is not None and answer.state == "cancelled"
+
+    async def run_again(self, job: JobRef, useless: Callable[[JobResponse], bool]) -> bool:
+        """Whether a job that failed is in the queue again, or beyond. Where an answer is lost, the job itself tells.
+
+        One that is there already was put there by an earlier call, whose answer was lost. `useless`: a job is done, and
+        what it brought is nothing; RunPod does not start such a one again.
+        """
+        before = await self._status(job)
+        if before is None or before.state == "cancelled" or useless(before):
+            return False
+        if before.state not in ("failed", "timed_out"):
+            return True
+
+        async def again() -> bool:
+            try:
+                taken = await self._client.retry(job.endpoint, job.job_id)
+            except EndpointUnavailable:
+                if await self._differs(job, before):
+                    return True
+                raise
+            return taken is not None or await self._differs(job, before)
+
+        return await Retries(RUNPOD_RESTART, rng=self._rng).call(again, on=_is_unavailable)
+
+    async def _differs(self, job: JobRef, before: JobResponse) -> bool:
+        answer = await self._status(job)
+        return answer is not None and answer != before
+
+    async def _status(self, job: JobRef) -> JobResponse | None:
+        return await self._insist(job, lambda: self._client.status(job.endpoint, job.job_id))
+
+    async def _insist(self, job: JobRef, ask: Callable[[], Awaitable[JobResponse | None]]) -> JobResponse | None:
+        async def asked() -> JobResponse | None:
+            answer = await ask()
+            if answer and not answer.about(job.job_id):
+                raise request_mistaken(job.endpoint, job.job_id)
+            return answer
+
+        return await Retries(self._policy, rng=self._rng).call(asked, on=_is_unavailable)
+
+
+def _is_unavailable(error: Exception) -> bool:
+    return isinstance(error, EndpointUnavailable)

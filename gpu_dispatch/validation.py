@@ -1,0 +1,75 @@
+"""Checks a worker's words wherever they come in: it may lie about its own job, and about nothing else.
+
+Every result and every progress of a worker passes here, where its bytes were read: from a queue, the store or a child.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from gpu_dispatch.task import GpuResult, Payload, Progress, Segment, Transcript, Videos
+from manifests.error_classes import is_worker_code
+from manifests.text import plain_text, storable
+
+_NAME_BYTES = 256
+"""Of a name: a device, a model, a stage."""
+_LONGEST_MS = 30 * 86_400_000
+
+
+def validated_result(result: GpuResult) -> GpuResult:
+    """`result` with words that can be shown, and an error that a worker can know."""
+    return replace(
+        result,
+        payload=_payload(result.payload),
+        error=is_worker_code(result.error) if result.error else None,
+        execution_ms=_milliseconds(result.execution_ms),
+        delay_ms=_milliseconds(result.delay_ms),
+        device=_name(result.device),
+    )
+
+
+def validated_progress(progress: Progress) -> Progress:
+    percent = progress.percent if math.isfinite(progress.percent) else 0.0
+    return Progress(min(max(percent, 0.0), 100.0), _name(progress.stage))
+
+
+def validated_transcript(transcript: Transcript) -> Transcript:
+    """Its text is the speaker's: it loses only what no document can hold."""
+    segments = transcript.segments
+    if not all(_is_clean(segment) for segment in segments):
+        segments = tuple(map(_segment, segments))
+    return replace(
+        transcript,
+        segments=segments,
+        language=_name(transcript.language),
+        model=_name(transcript.model),
+        engine=_name(transcript.engine),
+        device=_name(transcript.device),
+    )
+
+
+def _payload(payload: Payload | None) -> Payload | None:
+    if isinstance(payload, Transcript):
+        return validated_transcript(payload)
+    if isinstance(payload, Videos):
+        files = tuple(replace(file, name=_name(file.name)) for file in payload.files)
+        return replace(payload, files=files, encoder=_name(payload.encoder))
+    return payload
+
+
+def _is_clean(segment: Segment) -> bool:
+    return segment.text.isprintable() and all(word.text.isprintable() for word in segment.words)
+
+
+def _segment(segment: Segment) -> Segment:
+    words = tuple(replace(word, text=storable(word.text)) for word in segment.words)
+    return replace(segment, text=storable(segment.text), words=words)
+
+
+def _name(text: str) -> str:
+    return plain_text(text, _NAME_BYTES)
+
+
+def _milliseconds(told: int) -> int:
+    return min(max(told, 0), _LONGEST_MS)

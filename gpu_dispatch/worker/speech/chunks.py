@@ -1,0 +1,166 @@
+"""A recording as the parts to listen to: those with speech, cut into chunks that fit into memory."""
+
+from __future__ import annotations
+
+import importlib.util
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
+
+from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.worker.speech.audio import Pcm, to_samples
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Samples, import_module
+
+PIECE_S = 600
+"""Silero looks at this much at a time: its buffers take four times the size of the sound."""
+
+MIN_SILENCE_S = 2.0
+"""A shorter pause stays in."""
+
+PAD_S = 0.4
+"""Kept before and after what was found."""
+
+AUDIBLE = 32768 // 2000
+"""A peak below this (-66 dBFS) is dither or the noise of a silent input, never speech."""
+
+FRAME = SAMPLE_RATE // 10
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Samples from `start` up to `end`."""
+
+    start: int
+    end: int
+
+
+def has_detector() -> bool:
+    """Whether Silero's voice detector is installed: faster-whisper brings it, and either engine may use it."""
+    return all(importlib.util.find_spec(name) for name in ("faster_whisper", "onnxruntime"))
+
+
+def speech_spans(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> tuple[Span, ...]:
+    """Where somebody speaks; without the detector, where anything is to be heard.
+
+    `before_piece` is called about once a second of work and may raise to stop it.
+    """
+    if not has_detector():
+        return audible_spans(pcm)
+    vad = import_module("faster_whisper.vad", engine="voice detector", remedy="pip install faster-whisper")
+    found: list[Span] = []
+    for start in range(0, len(pcm), PIECE_S * SAMPLE_RATE):
+        before_piece()
+        piece = to_samples(pcm[start : start + PIECE_S * SAMPLE_RATE])
+        options = vad.VadOptions(min_silence_duration_ms=int(MIN_SILENCE_S * 1000), speech_pad_ms=int(PAD_S * 1000))
+        found += [
+            Span(start + int(s["start"]), start + int(s["end"])) for s in vad.get_speech_timestamps(piece, options)
+        ]
+    return joined_spans(found)
+
+
+def audible_spans(pcm: Pcm) -> tuple[Span, ...]:
+    """Everything but digital silence of MIN_SILENCE_S and more."""
+    whole = len(pcm) // FRAME * FRAME
+    # min and max in place of abs: -32768 has no positive counterpart, and an hour of absolute values takes 115 MB.
+    frames = pcm[:whole].reshape(-1, FRAME)
+    loud = (frames.max(axis=1, initial=0) >= AUDIBLE) | (frames.min(axis=1, initial=0) <= -AUDIBLE)
+    rest = pcm[whole:]
+    loud = np.append(loud, bool(len(rest)) and bool((rest >= AUDIBLE).any() or (rest <= -AUDIBLE).any()))
+    pad = int(PAD_S * SAMPLE_RATE)
+    return joined_spans(
+        Span(max(0, int(i) * FRAME - pad), min(len(pcm), (int(i) + 1) * FRAME + pad)) for i in np.flatnonzero(loud)
+    )
+
+
+def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """`spans`, in order, with those that are nearer than MIN_SILENCE_S (their padding counted in) made one."""
+    gap = int((MIN_SILENCE_S - 2 * PAD_S) * SAMPLE_RATE)
+    result: list[Span] = []
+    for span in spans:
+        if result and span.start - result[-1].end < gap:
+            result[-1] = Span(result[-1].start, max(result[-1].end, span.end))
+        else:
+            result.append(span)
+    return tuple(result)
+
+
+BLOCK_S = 300.0
+"""By the sizes of its arrays, an engine's spectrogram takes 14 GB for ten hours and 0.12 GB for this much."""
+
+SEARCH_S = 30.0
+"""A span longer than a block is cut at the quietest moment this long before the block would end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Spans of the recording, played one after another without what lies between them."""
+
+    spans: tuple[Span, ...]
+
+    def samples(self, pcm: Pcm) -> Samples:
+        return to_samples(np.concatenate([pcm[s.start : s.end] for s in self.spans]))
+
+    def place(self, segment: Segment) -> Segment:
+        """`segment`, timed from the start of the block, with the recording's own times; `seek` is in 10 ms."""
+        ends = self._ends()
+        seek = round(self.moment(segment.seek / 100) * 100)
+        words = tuple(_place_word(word, self.spans, ends) for word in segment.words)
+        if words:
+            return replace(segment, start=words[0].start, end=words[-1].end, words=words, seek=seek)
+        first = min(bisect_right(ends, segment.start), len(ends) - 1)
+        last = max(first, min(bisect_left(ends, segment.end), len(ends) - 1))
+        start = _moment(segment.start, self.spans, ends, first)
+        return replace(segment, start=start, end=max(start, _moment(segment.end, self.spans, ends, last)), seek=seek)
+
+    def moment(self, seconds: float) -> float:
+        """The recording's time at `seconds` of the block."""
+        ends = self._ends()
+        return _moment(seconds, self.spans, ends, min(bisect_left(ends, seconds), len(ends) - 1))
+
+    def _ends(self) -> list[float]:
+        """Where each span ends in the block, in seconds."""
+        return [total / SAMPLE_RATE for total in accumulate(s.end - s.start for s in self.spans)]
+
+
+def plan_chunks(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Chunk, ...]:
+    """`spans` in blocks of at most `limit_s` seconds."""
+    limit = int(limit_s * SAMPLE_RATE)
+    blocks: list[list[Span]] = []
+    size = 0
+    for span in _cut(pcm, spans, limit):
+        if not blocks or size + span.end - span.start > limit:
+            blocks.append([])
+            size = 0
+        blocks[-1].append(span)
+        size += span.end - span.start
+    return tuple(Chunk(tuple(block)) for block in blocks)
+
+
+def _cut(pcm: Pcm, spans: Sequence[Span], limit: int) -> Iterator[Span]:
+    for span in spans:
+        start = span.start
+        while span.end - start > limit:
+            middle = _quietest(pcm, max(start + limit // 2, start + limit - int(SEARCH_S * SAMPLE_RATE)), start + limit)
+            yield Span(start, middle)
+            start = middle
+        yield Span(start, span.end)
+
+
+def _quietest(pcm: Pcm, start: int, end: int) -> int:
+    frames = to_samples(pcm[start : start + (end - start) // FRAME * FRAME]).reshape(-1, FRAME)
+    return start + int(np.argmin(np.square(frames).sum(axis=1))) * FRAME + FRAME // 2
+
+
+def _place_word(word: Word, spans: Sequence[Span], ends: Sequence[float]) -> Word:
+    """A word belongs to one span, that of its middle, however far its times reach over the join."""
+    index = min(bisect_right(ends, (word.start + word.end) / 2), len(ends) - 1)
+    return replace(word, start=_moment(word.start, spans, ends, index), end=_moment(word.end, spans, ends, index))
+
+
+def _moment(seconds: float, spans: Sequence[Span], ends: Sequence[float], index: int) -> float:
+    span = spans[index]
+    began = ends[index] - (span.end - span.start) / SAMPLE_RATE
+    return min(max(span.start / SAMPLE_RATE + seconds - began, span.start / SAMPLE_RATE), span.end / SAMPLE_RATE)

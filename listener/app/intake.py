@@ -1,0 +1,142 @@
+"""Builds the way in: sources, the inbox they feed, and whoever empties it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from listener.app.sources import SourceNeeds, build_source, sources_of
+from listener.clock import Clock
+from listener.cluster.base import Cluster
+from listener.config.config import Config, FolderStoreConfig
+from listener.config.environment import Environment
+from listener.intake.inbox import Backlog, DurableInbox, InboxServices
+from listener.intake.processor import InboxProcessor, ProcessorServices
+from listener.intake.source_status import SourceStatusRecorder
+from listener.ledger.database import Database
+from listener.ledger.inbox import InboxLedger
+from listener.ledger.intake import IntakeLedger
+from listener.ledger.objects import ObjectLedger
+from listener.ledger.runs import RunLedger
+from listener.ledger.sources import SourceLedger
+from listener.runs.input_search import SETTLE_S
+from listener.signals import Cancellations, ObjectWaiters
+from listener.sources.base import EventSource, Inbox, Opening, OpenSource
+from listener.sources.reconcile.earlier_outputs import EarlierOutputs
+from listener.sources.reconcile.removals import StaleSidecars
+from listener.sources.reconcile.source import Reconcile, ReconcileSettings
+from listener.stores.base import Store
+from listener.triggers.triggers import TriggerBook
+from manifests.task_groups import task_group
+
+Work = Coroutine[Any, Any, None]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeNeeds:
+    """What the way in is built from. `wanted` is set when a run waits to be started."""
+
+    config: Config
+    environment: Environment
+    cluster: Cluster
+    store: Store
+    database: Database
+    objects: ObjectLedger
+    runs: RunLedger
+    triggers: TriggerBook
+    object_waiters: ObjectWaiters
+    cancellations: Cancellations
+    wanted: asyncio.Event
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIntake:
+    """`work` has to be run, each in a task of its own. `openings` are those of sources that others come to."""
+
+    inbox: Inbox
+    ledger: InboxLedger
+    sources: list[str]
+    openings: list[Opening]
+    work: list[Work]
+
+
+async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
+    """Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
+    earlier = EarlierOutputs(needs.store, needs.objects)
+    await earlier.begin()
+    reconcile = _reconcile(needs, earlier)
+    for_sources = SourceNeeds(needs.config, needs.environment, needs.triggers, reconcile)
+    sources = [build_source(each, for_sources) for each in sources_of(needs.config)]
+    ledger = InboxLedger(needs.database, needs.cluster.member)
+    # What an earlier process of this name held in its hands.
+    await ledger.release([needs.cluster.member])
+    source_status = SourceStatusRecorder(SourceLedger(needs.database), needs.cluster.member, needs.clock)
+    backlog = Backlog()
+    inbox = DurableInbox(
+        InboxServices(
+            ledger=ledger,
+            buckets=frozenset(needs.store.buckets),
+            triggers=needs.triggers,
+            object_waiters=needs.object_waiters,
+            source_status=source_status,
+            backlog=backlog,
+            clock=needs.clock,
+            gap=reconcile.request,
+        )
+    )
+    processor = InboxProcessor(
+        ProcessorServices(
+            store=needs.store,
+            inbox=ledger,
+            settling=IntakeLedger(needs.database),
+            runs=needs.runs,
+            triggers=needs.triggers,
+            cancellations=needs.cancellations,
+            source_status=source_status,
+            backlog=backlog,
+            clock=needs.clock,
+            accepted=needs.wanted.set,
+            max_lineage=needs.config.max_lineage,
+        )
+    )
+    work = [source_status.run(), inbox.run(), processor.run(), *_listening(needs.cluster, sources, inbox)]
+    openings = [source.opening for source in sources if isinstance(source, OpenSource)]
+    return BuiltIntake(inbox, ledger, [source.name for source in sources], openings, work)
+
+
+def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -> list[Work]:
+    """Sources that must not run twice are led together: a gap in one of them is for the listing beside it to fill."""
+    led = [source for source in sources if source.exclusive]
+
+    async def lead() -> None:
+        async with task_group() as group:
+            for source in led:
+                group.create_task(source.run(inbox))
+
+    own: list[Work] = [source.run(inbox) for source in sources if not source.exclusive]
+    return [*own, cluster.lead("sources", lead)] if led else own
+
+
+def _reconcile(needs: IntakeNeeds, earlier: EarlierOutputs) -> Reconcile:
+    config = needs.config
+    settings = ReconcileSettings(
+        interval_s=config.reconcile.interval,
+        look_back_s=config.reconcile.look_back,
+        settle_s=SETTLE_S if isinstance(config.store, FolderStoreConfig) else 0.0,
+    )
+    book = needs.triggers
+    reconcile = Reconcile(
+        needs.store,
+        needs.objects,
+        book.interesting,
+        settings,
+        prefixes=book.prefixes,
+        buckets=None if needs.store.buckets else needs.store.find_buckets,
+        sidecars=StaleSidecars(needs.store, needs.runs),
+        earlier=earlier,
+    )
+    book.watch(lambda: reconcile.request("other triggers are in force"))
+    return reconcile

@@ -1,0 +1,59 @@
+"""What has to be true before this program says that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import structlog
+
+from gpu_dispatch.net.retries import READINESS, Failure, Retries, is_known
+from listener.sources.base import Opening
+from listener.stores.base import Store
+from listener.stores.folder import FolderStore
+from manifests.errors import ConfigError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
+
+_OPENED_S = 30.0
+
+
+async def opened(openings: Sequence[Opening], tasks: Collection[asyncio.Task[None]]) -> None:
+    """Returns once every source that others come to has its address. Raises why one has not, and why a task ended."""
+    waiting = asyncio.gather(*(opening.wait() for opening in openings))
+    try:
+        done, _ = await asyncio.wait({waiting, *tasks}, timeout=_OPENED_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if not waiting.done():
+            raise ConfigError(
+                f"A source has no address to listen at after {_OPENED_S:.0f} s.",
+                hint="Set `listen` to an address of this machine, 127.0.0.1 or 0.0.0.0.",
+                where="sources",
+            )
+    finally:
+        waiting.cancel()
+
+
+async def require_folder(root: Path) -> None:
+    """Makes the folder that is the store. Raises ConfigError when this program cannot use it."""
+    hint = "Name another one as store.root in config.yaml, or make this one a folder that this program may write."
+    try:
+        await asyncio.to_thread(root.mkdir, parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"The folder {root} cannot be used: {e.strerror or e}.", hint=hint, where="store.root") from e
+    for problem in (await FolderStore(root).check()).values():
+        raise ConfigError(f"The folder {root} cannot be used: {problem}", hint=hint, where="store.root")
+
+
+async def tell_when_ready(store: Store, **told: object) -> None:
+    """Logs `ready`, with what is `told`, once the store has answered with the keys in force; until then, why not."""
+
+    def not_ready(failure: Failure) -> None:
+        error = failure.known
+        about = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
+        log.warning("not_ready", **about, retry_s=round(failure.wait_s, 2))
+
+    await Retries(READINESS).call(store.reach, on=is_known, told=not_ready)
+    log.info("ready", buckets=list(store.buckets), **told)

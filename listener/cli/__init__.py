@@ -1,0 +1,1 @@
+"""The command line: what `gpudrop` can be told to do."""

@@ -1,0 +1,207 @@
+"""The advisory locks that live and die with one connection to PostgreSQL, and when they are certain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from listener.cluster.connection import HINT, Keepalive, PostgresConnection, brief
+from manifests.errors import StoreUnavailable
+
+_JOIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class AdvisoryLock:
+    """An advisory lock of the two-key kind; both are signed 32-bit numbers."""
+
+    space: int
+    key: int
+
+
+class LockSessionEnded(StoreUnavailable):
+    """The locks of a session are certain no longer."""
+
+
+class LockSession:
+    """Ends for good at the first doubt: `ended` is set, and every call raises SessionEnded from then on."""
+
+    def __init__(self, line: PostgresConnection, pace: Keepalive) -> None:
+        self.ended = asyncio.Event()
+        self.why = ""
+        self._line = line
+        self._pace = pace
+        self._loop = asyncio.get_running_loop()
+        self._sure_until = line.asked_at + pace.lease_s
+        self._alarm = self._loop.call_at(self._sure_until, self._overdue)
+        self._asks: asyncio.Queue[_Ask] = asyncio.Queue()
+        self._asking = False
+        self._held: set[AdvisoryLock] = set()
+        self._uses: set[asyncio.Timeout] = set()
+        self._unused = asyncio.Event()
+        self._unused.set()
+        # psycopg listens only while it asks; a copy of the socket tells at once when the server hangs up in between.
+        self._socket = socket.socket(fileno=os.dup(line.connection.fileno()))
+        self._loop.add_reader(self._socket, self._heard)
+        self._talking = asyncio.create_task(self._talk())
+
+    @property
+    def sure(self) -> bool:
+        return not self.ended.is_set() and self._loop.time() < self._sure_until
+
+    async def try_lock(self, lock: AdvisoryLock) -> bool:
+        """Whether it is ours now and was not before: a second user in this process is told False too."""
+        if lock in self._held:
+            return False
+        self._held.add(lock)
+        got = False
+        try:
+            row = await self.ask(_LOCK, lock.space, lock.key)
+            got = bool(row and row[0])
+        except asyncio.CancelledError:
+            self.unlock(lock)  # whether it was granted is not known
+            raise
+        finally:
+            if not got:
+                self._held.discard(lock)
+        return got
+
+    def unlock(self, lock: AdvisoryLock) -> None:
+        """Soon, and before whatever is asked later. A lock that cannot be given back any more ends with the session."""
+        self._held.discard(lock)
+        self._asks.put_nowait(_Ask(_UNLOCK, (lock.space, lock.key), self._loop.create_future()))
+
+    async def ask(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        """The first row of the answer. It may have been carried out although its caller was cancelled."""
+        if not self.sure:
+            raise self._error()
+        ask = _Ask(sql, values, self._loop.create_future())
+        self._asks.put_nowait(ask)
+        return await ask.answer
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncGenerator[None]:
+        """Cancels its body when the session ends, and raises SessionEnded then."""
+        if not self.sure:
+            raise self._error()
+        timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                self._uses.add(timeout)
+                self._unused.clear()
+                try:
+                    yield
+                finally:
+                    self._uses.discard(timeout)
+                    if not self._uses:
+                        self._unused.set()
+        except TimeoutError as e:
+            if timeout.expired():
+                raise self._error() from e
+            raise
+
+    async def close(self) -> None:
+        """Waits for those who rely on the locks, as long as nobody else can have them, then lets the server know."""
+        self._end("closed")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pace.server_s - self._pace.lease_s):
+                await self._unused.wait()
+        if self._asking:
+            await asyncio.wait({self._talking}, timeout=_JOIN_S)
+        if self._asking:
+            # To cancel a question is to ask again, and it is the server that is silent.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait({self._talking}, timeout=_JOIN_S)
+        self._talking.cancel()
+        await asyncio.wait({self._talking}, timeout=_JOIN_S)
+        self._socket.close()
+        await self._line.connection.close()
+
+    async def _talk(self) -> None:
+        """One question after the other, and a beat where there is none."""
+        ask: _Ask | None = None
+        try:
+            while not self.ended.is_set():
+                ask = await self._next()
+                if not ask.answer.cancelled():
+                    await self._put(ask)
+        except (psycopg.Error, OSError) as e:
+            self._end(brief(e))
+        finally:
+            self._end("closed")
+            while ask is not None:
+                if not ask.answer.done():
+                    ask.answer.set_exception(self._error())
+                    ask.answer.exception()  # nobody has to look at it
+                ask = None if self._asks.empty() else self._asks.get_nowait()
+
+    async def _next(self) -> _Ask:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pace.beat_s):
+                return await self._asks.get()
+        return self._beat()
+
+    async def _put(self, ask: _Ask) -> None:
+        asked_at = self._loop.time()
+        self._asking = True
+        try:
+            cursor = await self._line.connection.execute(ask.sql.encode(), ask.values)
+            row = await cursor.fetchone() if cursor.description else None
+        finally:
+            self._asking = False
+        if ask.sql == _WHO and (row is None or row[0] != self._line.pid):
+            self._end("another session of the server answers, as behind a pooler")
+            return
+        self._renew(asked_at)
+        if not ask.answer.done():
+            ask.answer.set_result(row)
+
+    def _renew(self, asked_at: float) -> None:
+        if not self.ended.is_set():
+            self._alarm.cancel()
+            self._sure_until = asked_at + self._pace.lease_s
+            self._alarm = self._loop.call_at(self._sure_until, self._overdue)
+
+    def _beat(self) -> _Ask:
+        return _Ask(_WHO, (), self._loop.create_future())
+
+    def _heard(self) -> None:
+        """The server says something unasked: mostly that it hangs up. A beat finds out."""
+        if not self._asking and self._asks.empty():
+            self._asks.put_nowait(self._beat())
+
+    def _overdue(self) -> None:
+        self._end(f"no answer within {self._pace.lease_s:g} s")
+
+    def _end(self, why: str) -> None:
+        if self.ended.is_set():
+            return
+        self.why = why
+        self.ended.set()
+        self._alarm.cancel()
+        self._loop.remove_reader(self._socket)
+        for timeout in self._uses:
+            timeout.reschedule(self._loop.time())
+
+    def _error(self) -> LockSessionEnded:
+        return LockSessionEnded(f"The session on PostgreSQL has ended: {self.why or 'it was not heard of'}.", hint=HINT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    sql: str
+    values: tuple[object, ...]
+    answer: asyncio.Future[tuple[Any, ...] | None]
+
+
+_LOCK = "SELECT pg_try_advisory_lock(%s::int, %s::int)"
+_UNLOCK = "SELECT pg_advisory_unlock(%s::int, %s::int)"
+_WHO = "SELECT pg_backend_pid()"

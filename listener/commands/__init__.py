@@ -1,1 +1,0 @@
-"""What `gpudrop` can be told to do, one command a file."""

@@ -1,0 +1,131 @@
+"""config.yaml, read and checked with every mistake named, and its triggers read again when they change."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import structlog
+import yaml
+from pydantic import BaseModel, ValidationError
+from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
+
+from listener.config.config import Config
+from listener.config.triggers import triggers_of
+from listener.triggers.triggers import Trigger
+from manifests.errors import ConfigError, GpuDropError
+
+
+def load_config(path: Path) -> Config:
+    """Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as e:
+        raise ConfigError(
+            f"There is no configuration at {path}.", hint="Copy config.yaml from the project, or pass --config FILE."
+        ) from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} cannot be read: {e}.", hint="Check its permissions and that it is UTF-8.") from e
+    try:
+        data: Any = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path} is not YAML: {e}", hint="Mind indentation and quotes.", where=str(path)) from e
+    except RecursionError as e:
+        raise ConfigError(f"{path} nests lists and sections too deep.", hint="Flatten it.", where=str(path)) from e
+    return parse_config({} if data is None else data, origin=str(path)).read_from(path)
+
+
+def parse_config(data: Any, *, origin: str) -> Config:
+    """`data` as a Config; `origin` names the file in errors."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{origin} must hold named sections.", hint="Start with `store:`.", where=origin)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as e:
+        raise _translated(e, origin) from e
+
+
+def _translated(error: ValidationError, origin: str) -> ConfigError:
+    lines: list[str] = []
+    first = ""
+    for problem in error.errors(include_url=False)[:8]:
+        path, names = _place(problem["loc"])
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+        first = first or where
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
+            lines.append(f"{where}: unknown name" + (f", did you mean {near[0]!r}?" if near else ""))
+        else:
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+    return ConfigError(f"{origin}: " + "; ".join(lines), hint="See config.yaml for every name.", where=first)
+
+
+def _place(loc: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
+    """`loc` as a user would write it, without the kinds of sections; and the names that are valid where it ends."""
+    models: list[type[BaseModel]] = [Config]
+    path: list[int | str] = []
+    names: list[str] = []
+    for part in loc:
+        names = [name for model in models for name in model.model_fields]
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        if isinstance(part, str) and not fields and (kind := [m for m in models if part in _kinds(m)]):
+            models = kind
+            continue
+        path.append(part)
+        if isinstance(part, str):
+            models = [found for field in fields for found in _sections(field.annotation)]
+    return path, names
+
+
+def _kinds(model: type[BaseModel]) -> tuple[str, ...]:
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field else ()
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models an annotation names, at whatever depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.config")
+
+STEP_MS = 500
+LOOK_MS = 5000
+"""Also looked at this often: for changes before the watch began, and file systems that tell nothing."""
+
+
+async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable[[tuple[Trigger, ...]], None]) -> None:
+    """Until cancelled. A file that is not valid, or that `use` refuses, is reported, and the triggers in force stay.
+
+    The folder is watched, not the file: editors replace files, and containers swap links to them.
+    """
+    folder = path.absolute().parent  # noqa: ASYNC240 - reads no file
+    looked_at: tuple[int, int] | None = None
+    async for _ in awatch(folder, recursive=False, step=STEP_MS, rust_timeout=LOOK_MS, yield_on_timeout=True):
+        stamp = await asyncio.to_thread(_stamp, path)
+        if stamp == looked_at:
+            continue
+        looked_at = stamp
+        try:
+            triggers = triggers_of(load_config(path))
+            if triggers != in_force:
+                use(triggers)
+                in_force = triggers
+                log.info("triggers_reloaded", triggers=[t.name for t in triggers])
+        except GpuDropError as e:
+            log.error("config_not_reloaded", error=str(e), hint=e.info.hint)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes with the file; None while there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

@@ -1,1 +1,0 @@
-"""What stores send about their objects, read into events."""

@@ -1,0 +1,123 @@
+"""How each RunPod endpoint of the configuration stands: what it says of itself, and what RunPod has of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gpu_dispatch.backend import Health
+from gpu_dispatch.runpod.client import RunPodClient
+from gpu_dispatch.runpod.dialects.registry import dialects
+from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
+from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
+from listener.config.config import Config
+from listener.config.endpoints import RunPodEndpointConfig
+from listener.deploy.client import management_client
+from listener.deploy.desired import NVENC, runpod_endpoints, without_nvenc
+from listener.deploy.model import Endpoint, runpod_name
+from listener.deploy.plan import match_endpoints
+from manifests.errors import GpuDropError
+
+_REDUCED = (
+    "RunPod lowers it by itself when nothing was asked of an endpoint for days (2 after 3 days, 0 after 7), and when"
+    " workers keep crashing."
+)
+_RAISE = "`gpudrop deploy --apply` sets it to what config.yaml says."
+_RAISE_BY_HAND = "Raise max workers in RunPod's console."
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointInspection:
+    """`id` None: it is not on RunPod. `there` None: that, or the management API told nothing.
+
+    `note` is worth knowing although all is well.
+    """
+
+    endpoint: RunPodEndpointConfig
+    id: str | None
+    health: Health
+    there: Endpoint | None = None
+    note: str = ""
+
+
+async def inspect_endpoint(config: Config, key: str, *, settle_s: float = 5.0) -> tuple[EndpointInspection, ...]:
+    """In the configuration's order. What cannot be found out is told as the health of the endpoints it concerns."""
+    endpoints = runpod_endpoints(config)
+    if not endpoints:
+        return ()
+    problem: GpuDropError | None = None
+    there: tuple[Endpoint, ...] = ()
+    try:
+        async with management_client(config.runpod, key) as api:
+            there = await api.endpoints()
+    except GpuDropError as e:
+        problem = e
+    async with client_session(config, key) as client:
+        looks = [_look(endpoint, there, problem, client, settle_s) for endpoint in endpoints]
+        return tuple(await asyncio.gather(*looks))
+
+
+@asynccontextmanager
+async def client_session(config: Config, key: str) -> AsyncGenerator[RunPodClient]:
+    runpod = config.runpod
+    client = RunPodClient(ClientSettings(api=runpod.api, proxy=runpod.proxy, ca_file=runpod.ca_file), key=lambda: key)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def inspection_text(endpoint: RunPodEndpointConfig, health: Health, there: Endpoint | None) -> EndpointInspection:
+    """What `health` and RunPod's own settings say together."""
+    look = EndpointInspection(endpoint, there.id if there else endpoint.id, health, there)
+    if there is None:
+        return look
+    settings = there.settings
+    wanted = endpoint.deploy.workers.max if endpoint.deploy else None
+    raising = _RAISE if endpoint.deploy else _RAISE_BY_HAND
+    if settings.workers_max == 0:
+        stopped = "a worker will never start, because its max workers is 0"
+        if wanted == 0:
+            return _ill(look, stopped, "Raise deploy.workers.max in config.yaml, then run `gpudrop deploy --apply`.")
+        return _ill(look, stopped, f"{_REDUCED} {raising}")
+    if "nvenc" in endpoint.capabilities and (blind := without_nvenc(settings.pools)):
+        return _ill(look, f"it runs on GPUs without an encoder: {', '.join(blind)}", f"Use {', '.join(NVENC)}.")
+    if wanted and settings.workers_max < wanted:
+        note = f"its max workers is {settings.workers_max}, not {wanted}. {_REDUCED} {raising}"
+        return EndpointInspection(endpoint, look.id, health, there, note)
+    return look
+
+
+def _ill(look: EndpointInspection, why: str, remedy: str) -> EndpointInspection:
+    said = f"{why} ({look.health.detail})" if look.health.ok else why
+    return EndpointInspection(look.endpoint, look.id, Health(look.endpoint.name, False, said, remedy), look.there)
+
+
+async def _look(
+    endpoint: RunPodEndpointConfig,
+    there: tuple[Endpoint, ...],
+    problem: GpuDropError | None,
+    client: RunPodClient,
+    settle_s: float,
+) -> EndpointInspection:
+    if problem and endpoint.id is None:
+        return EndpointInspection(endpoint, None, _unwell(endpoint, problem))
+    try:
+        found = None if problem else match_endpoints(endpoint.name, endpoint.id, runpod_name(endpoint.name), there)
+    except GpuDropError as e:
+        return EndpointInspection(endpoint, endpoint.id, _unwell(endpoint, e))
+    id = found.id if found else endpoint.id
+    if id is None:
+        return EndpointInspection(
+            endpoint, None, Health(endpoint.name, False, "not on RunPod yet", "Run `gpudrop deploy --apply`.")
+        )
+    settings = RunPodSettings(endpoint.name, id, dialects().get(endpoint.dialect), settle_s=settle_s)
+    (health,) = await Backend(settings, client).health()
+    return inspection_text(endpoint, health, found)
+
+
+def _unwell(endpoint: RunPodEndpointConfig, error: GpuDropError) -> Health:
+    return Health(endpoint.name, False, str(error), error.info.hint)

@@ -1,0 +1,206 @@
+"""Records in the shape of Amazon S3's notifications, with each store's spelling of names and keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import TypeAlias
+from urllib.parse import unquote_plus
+
+from listener.events.event import (
+    DecodedMessage,
+    IgnoredRecord,
+    MessageChannel,
+    ObjectCreated,
+    ObjectEvent,
+    ObjectRemoved,
+)
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | None"
+
+
+def item_at(value: Json, name: str) -> Json:
+    """The member `name`; None where there is none, or where `value` is no object."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
+MAX_KEY_BYTES = 1024
+"""As UTF-8: the limit of S3 and of the stores that follow it."""
+
+_MAX_SPELLED = 3 * MAX_KEY_BYTES
+"""Characters: every byte may be written as "%41"."""
+
+# Names of before 2018 may have capitals, underscores and up to 255 characters. Never a "/": it would reach elsewhere.
+_BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{2,254}")
+
+
+class Spelling(Enum):
+    """How the key in a record is written. The record does not tell."""
+
+    RAW = "raw"
+    """As users see it."""
+    QUERY = "query"
+    """As in a form: "in%2Fa+b". Decoding a raw key this way ruins its "+" and "%"."""
+    EITHER = "either"
+    """It cannot be told; a HEAD can."""
+
+
+def bucket_of(name: Json) -> str | IgnoredRecord:
+    if not isinstance(name, str) or not name:
+        return IgnoredRecord("no_bucket")
+    if _BUCKET.fullmatch(name) and ".." not in name:
+        return name
+    return IgnoredRecord("bad_bucket", ascii(name[:120]))
+
+
+def keys_of(key: Json, spelling: Spelling, *, named: str = "") -> tuple[str, ...] | IgnoredRecord:
+    """The keys that `key` may mean: two where the spelling is in doubt and makes a difference, else one.
+
+    `named` is the same key as an envelope repeats it, raw; it settles a doubt. "" where there is none.
+    """
+    if not isinstance(key, str) or not key:
+        return IgnoredRecord("no_key")
+    if len(key) > _MAX_SPELLED:
+        return IgnoredRecord("key_too_long", f"{len(key)} characters: {key[:80]!a}")
+    if spelling is Spelling.RAW or ("%" not in key and "+" not in key):
+        return _usable(key)
+    if spelling is Spelling.QUERY:
+        return _unescaped(key)
+    if named and named in (key, unquote_plus(key)):
+        return _usable(named)
+    raw, unescaped = _usable(key), _unescaped(key)
+    if isinstance(raw, IgnoredRecord):
+        return unescaped
+    return raw if isinstance(unescaped, IgnoredRecord) or raw == unescaped else raw + unescaped
+
+
+def _unescaped(key: str) -> tuple[str] | IgnoredRecord:
+    try:
+        return _usable(unquote_plus(key, errors="strict"))
+    except UnicodeError:
+        return IgnoredRecord("key_not_text", ascii(key[:120]))
+
+
+def _usable(key: str) -> tuple[str] | IgnoredRecord:
+    try:
+        size = len(key) if key.isascii() else len(key.encode())
+    except UnicodeError:
+        return IgnoredRecord("key_not_text", ascii(key[:120]))
+    if "\0" in key:
+        return IgnoredRecord("key_not_text", ascii(key[:120]))
+    return (key,) if size <= MAX_KEY_BYTES else IgnoredRecord("key_too_long", f"{size} bytes: {key[:80]!a}")
+
+
+def spelling_of(event_source: Json, bucket_arn: Json, channel: MessageChannel) -> Spelling:
+    """Of a record's `eventSource` and `s3.bucket.arn`."""
+    match event_source:
+        case "minio:s3":
+            return Spelling.RAW if channel is MessageChannel.LISTEN else Spelling.QUERY
+        case "rustfs:s3":
+            return Spelling.QUERY
+        case "ceph:s3":
+            return Spelling.RAW
+        case "aws:s3" if isinstance(bucket_arn, str) and bucket_arn.startswith("arn:aws:s3:::/"):
+            # VersityGW calls itself AWS, but writes a path where AWS has the bucket's name.
+            return Spelling.RAW
+        case "aws:s3" if channel is MessageChannel.QUEUE:
+            return Spelling.QUERY
+        case _:
+            # Amazon SNS with raw delivery, which escapes; a VersityGW that mends its ARNs, which does not; who knows.
+            return Spelling.EITHER
+
+
+Kind = type[ObjectCreated] | type[ObjectRemoved]
+
+CREATED = ("Put", "Post", "CompleteMultipartUpload", "Copy")
+"""MinIO tells tagging, retention and legal hold as ObjectCreated too, by other names: the object is unchanged then."""
+
+REMOVED = ("Delete", "DeleteMarkerCreated")
+
+EVENT_NAMES = (*(f"s3:ObjectCreated:{n}" for n in CREATED), *(f"s3:ObjectRemoved:{n}" for n in REMOVED))
+"""What to ask a store for: every store that has notifications knows these."""
+
+_ALSO_CREATED = ("ObjectSynced:Create",)
+"""Ceph RGW: another site's object has arrived here."""
+
+_ALSO_REMOVED = (
+    "ObjectRemoved:DeleteAllVersions",
+    "ObjectRemoved:DeleteObjects",
+    "LifecycleExpiration:Delete",
+    "LifecycleExpiration:DeleteMarkerCreated",
+    "ObjectLifecycle:Expiration:Current",
+    "ObjectSynced:Delete",
+    "ObjectSynced:DeletionMarkerCreated",
+)
+"""MinIO; VersityGW; AWS; Ceph RGW. An expired delete marker or older version takes nothing away that could be read."""
+
+
+def _kinds() -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {f"ObjectCreated:{name}": ObjectCreated for name in CREATED}
+    kinds.update({f"ObjectRemoved:{name}": ObjectRemoved for name in REMOVED})
+    kinds.update(dict.fromkeys(_ALSO_CREATED, ObjectCreated))
+    kinds.update(dict.fromkeys(_ALSO_REMOVED, ObjectRemoved))
+    return kinds | {f"s3:{name}": kind for name, kind in kinds.items()}
+
+
+KINDS = _kinds()
+"""By name, with and without "s3:" in front: AWS and Ceph RGW leave it out of their records."""
+
+
+_NANOSECONDS = re.compile(r"[1-7][0-9A-Fa-f]{15}")
+_MAX_ETAG = 128
+
+
+def read_records(
+    records: Sequence[Json], channel: MessageChannel, source: str, *, named: Json = None
+) -> DecodedMessage:
+    """`named` is "bucket/key" as MinIO's envelope repeats it, unescaped; it speaks of a record that came alone."""
+    hint = named if isinstance(named, str) and len(records) == 1 else ""
+    events: list[ObjectEvent] = []
+    ignored: list[IgnoredRecord] = []
+    for record in records:
+        found = read_record(record, channel, source, named=hint)
+        if isinstance(found, IgnoredRecord):
+            ignored.append(found)
+        else:
+            events += found
+    return DecodedMessage(tuple(events), tuple(ignored))
+
+
+def read_record(
+    record: Json, channel: MessageChannel, source: str, *, named: str = ""
+) -> list[ObjectEvent] | IgnoredRecord:
+    """`eventName`, `eventSource`, `s3.bucket.name`, `s3.object`'s `key`, `sequencer`, `eTag`; a HEAD tells the rest."""
+    name = item_at(record, "eventName")
+    if not isinstance(name, str):
+        return IgnoredRecord("not_a_record")
+    kind = KINDS.get(name)
+    if kind is None:
+        return IgnoredRecord("other_event", ascii(name[:120]))
+    s3 = item_at(record, "s3")
+    told = item_at(s3, "bucket")
+    bucket = bucket_of(item_at(told, "name"))
+    if isinstance(bucket, IgnoredRecord):
+        return bucket
+    spelling = spelling_of(item_at(record, "eventSource"), item_at(told, "arn"), channel)
+    repeated = named.removeprefix(f"{bucket}/") if named.startswith(f"{bucket}/") else ""
+    told_of = item_at(s3, "object")
+    keys = keys_of(item_at(told_of, "key"), spelling, named=repeated)
+    if isinstance(keys, IgnoredRecord):
+        return keys
+    if kind is not ObjectCreated:
+        return [kind(bucket, key, source) for key in keys]
+    moment, etag = moment_of(item_at(told_of, "sequencer")), item_at(told_of, "eTag")
+    etag = etag.strip('"')[:_MAX_ETAG] if isinstance(etag, str) and etag.isprintable() else ""
+    return [ObjectCreated(bucket, key, source, moment, etag) for key in keys]
+
+
+def moment_of(sequencer: Json) -> int:
+    """A sequencer that may be the hexadecimal nanosecond of the last change, as MinIO's is; 0 for all others.
+
+    Counters and other stores' sequencers may look like one: only who knows the object's second can tell.
+    """
+    if not isinstance(sequencer, str) or not _NANOSECONDS.fullmatch(sequencer):
+        return 0
+    return int(sequencer, 16)

@@ -1,0 +1,220 @@
+"""Fair shares among folders: whoever drops thousands of files into one folder delays those of no other.
+
+A share is named by where a drop lies: `BUCKET/FOLDER`, down to `DEPTH` folders. Shares are a tree: buckets take turns,
+the folders of a bucket among themselves, and so on, so that nobody gets more by making folders below one's own.
+
+Where one may stay inside for long, some places are kept for the neighbours of a folder that would take them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from gpu_dispatch.fair_queue import OWN, FairQueue, Path
+from manifests.names import drop_folder
+
+DEPTH = 3
+"""Folders of a key that tell shares apart."""
+KEPT_FREE = 8
+"""A folder may hold all places but one in so many; the others stay free for its neighbours."""
+
+_MOST_REMEMBERED = 10_000
+
+
+def share_of(bucket: str, key: str) -> str:
+    """The share that a drop is part of."""
+    return "/".join((bucket, *drop_folder(key).split("/")[:-1][:DEPTH]))
+
+
+def turn_of(bucket: str, key: str) -> Path:
+    """Whose turn it is when the run of a drop waits with others': its share's, and in that its own."""
+    return (*share_path(share_of(bucket, key)), key)
+
+
+def share_path(share: str) -> Path:
+    """The parts of a share's name, the bucket first."""
+    return tuple(share.split("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`held` are places by share, of `most` in all. One folder gets at most `allowed` of them: at each depth an eighth,
+    or `kept` places, are left to others.
+    """
+
+    held: Mapping[str, int]
+    most: int
+    kept: int = 0
+
+    def allowed(self, depth: int) -> int:
+        """What a folder at `depth` may hold: 0 for a bucket, which is not bounded, 1 for a folder in it."""
+        return self.most - depth * max(self.kept, self.most // KEPT_FREE)
+
+
+class Turns:
+    """Who had a turn when: of those that hold equally much, the one whose last turn is longest ago is next."""
+
+    def __init__(self) -> None:
+        self._last: dict[Path, int] = {}
+        self._count = 0
+
+    def of(self, path: Path) -> int:
+        return self._last.get(path, 0)
+
+    def taken(self, path: Path) -> None:
+        if len(self._last) >= _MOST_REMEMBERED:
+            self._last.clear()
+        self._count += 1
+        self._last[path] = self._count
+
+
+@dataclass(slots=True)
+class _Node:
+    path: Path = ()
+    waiting: int = 0
+    held: list[int] = field(default_factory=list[int])
+    parts: dict[str, _Node] = field(default_factory=dict[str, "_Node"])
+    next: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+
+    def below(self, name: str, bounds: int) -> _Node:
+        return self.parts.setdefault(name, _Node((*self.path, name), held=[0] * bounds))
+
+
+def pick(waiting: Mapping[str, int], bounds: Sequence[Bound], room: int, turns: Turns) -> Counter[str]:
+    """How many of `waiting`, by share, get one of `room` places.
+
+    At each level the next place goes to whoever holds the fewest, by the first of `bounds`; none is passed.
+    """
+    root = _tree(waiting, bounds)
+    _prepare(root, turns)
+    picked = Counter[str]()
+    for _ in range(room):
+        path = _take(root, bounds, turns)
+        if path is None:
+            break
+        picked["/".join(path)] += 1
+    return picked
+
+
+def _tree(waiting: Mapping[str, int], bounds: Sequence[Bound]) -> _Node:
+    root = _Node(held=[0] * len(bounds))
+    for share, count in waiting.items():
+        node = root
+        for name in (*share_path(share), OWN):
+            node = node.below(name, len(bounds))
+            node.waiting += count
+    for i, bound in enumerate(bounds):
+        for share, count in bound.held.items():
+            node: _Node | None = root
+            for name in (*share_path(share), OWN):
+                if (node := node.parts.get(name)) is None:
+                    break
+                node.held[i] += count
+    return root
+
+
+def _prepare(node: _Node, turns: Turns) -> None:
+    node.next = [(_held(part), turns.of(part.path), name) for name, part in node.parts.items()]
+    heapq.heapify(node.next)
+    for part in node.parts.values():
+        _prepare(part, turns)
+
+
+def _take(node: _Node, bounds: Sequence[Bound], turns: Turns) -> Path | None:
+    """The path of the share below `node` that gets the next place."""
+    if not node.parts:
+        if not node.waiting:
+            return None
+        node.waiting -= 1
+        return node.path[:-1]
+    while node.next:
+        _, _, name = heapq.heappop(node.next)
+        part = node.parts[name]
+        if not _fits(part, bounds) or (path := _take(part, bounds, turns)) is None:
+            continue
+        part.held = [held + 1 for held in part.held]
+        turns.taken(part.path)
+        heapq.heappush(node.next, (_held(part), turns.of(part.path), name))
+        return path
+    return None
+
+
+def _fits(node: _Node, bounds: Sequence[Bound]) -> bool:
+    depth = len(node.path) - 1
+    if depth > 1 and node.path[-1] == OWN:
+        # What lies in a folder itself is bounded with the folder.
+        depth -= 1
+    return all(held < bound.allowed(depth) for held, bound in zip(node.held, bounds, strict=True))
+
+
+def _held(node: _Node) -> int:
+    return node.held[0] if node.held else 0
+
+
+class FairGate:
+    """Belongs to one event loop."""
+
+    def __init__(self, limit: int, *, of_one: int | None = None) -> None:
+        """`of_one`: so many of them may be of one folder at a bucket's root; None: as many as there are."""
+        self._free = limit
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._of_one = of_one
+        self._folders: dict[Path, _Folder] = {}
+
+    @asynccontextmanager
+    async def turn(self, path: Path) -> AsyncGenerator[None]:
+        """One of the places inside; `path` says whose turn it is that is waited for."""
+        if self._of_one is None:
+            async with self._place(path):
+                yield
+            return
+        name = path[:2]
+        folder = self._folders.setdefault(name, _Folder(FairGate(self._of_one)))
+        folder.here += 1
+        try:
+            async with folder.gate.turn(path), self._place(path):
+                yield
+        finally:
+            folder.here -= 1
+            if not folder.here:
+                del self._folders[name]
+
+    @asynccontextmanager
+    async def _place(self, path: Path) -> AsyncGenerator[None]:
+        if self._free > 0:
+            self._free -= 1
+        else:
+            passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.push(path, passed)
+            try:
+                await passed
+            except asyncio.CancelledError:
+                if passed.done() and not passed.cancelled():
+                    self._leave()
+                raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """The place goes to whoever is next, not to a newcomer."""
+        while self._waiting:
+            passed = self._waiting.pop()
+            if not passed.done():
+                passed.set_result(None)
+                return
+        self._free += 1
+
+
+@dataclass(slots=True)
+class _Folder:
+    """The gate before the gate, for those of one folder; `here` are inside or wait."""
+
+    gate: FairGate
+    here: int = 0

@@ -1,0 +1,203 @@
+"""What looking at keys came to, recorded whole: runs, versions taken in, and the inbox emptied, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from listener.ledger.database import Database, in_chunks
+from listener.ledger.inbox import AT, InboxEntry, inbox_table
+from listener.ledger.objects import UNSEEN, SeenVersion, outputs_table, seen_table
+from listener.ledger.ownership import release_names, with_names
+from listener.ledger.run_rows import ENDED, RunRow, runs_table
+from listener.triggers.triggers import WrittenKeys
+
+
+@dataclass(frozen=True, slots=True)
+class KnownObjects:
+    """What the ledger knows of a key: the version taken in last, what a run wrote there, its unfinished runs."""
+
+    seen: SeenVersion = UNSEEN
+    written: WrittenKeys | None = None
+    unfinished: tuple[RunRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeDecision:
+    """What a look came to. `seen`: this version is taken in now; one without a fingerprint: nothing is there.
+
+    `cancel` are runs that are to end, with `reason`. `run`, when it is new, supersedes the key's unfinished runs; when
+    it is not, `again` is recorded in its place, if given. `before` is what the look was judged by.
+    """
+
+    item: InboxEntry
+    seen: SeenVersion | None = None
+    run: RunRow | None = None
+    again: RunRow | None = None
+    cancel: tuple[str, ...] = ()
+    before: SeenVersion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeResult:
+    """`started` are the runs that are new; `superseded` the ids of those that end because of them.
+
+    `stale` are keys (bucket, key) of which something else was recorded since the look: they are looked at again.
+    """
+
+    started: tuple[RunRow, ...]
+    superseded: tuple[str, ...]
+    stale: frozenset[tuple[str, str]] = frozenset()
+
+
+class IntakeLedger:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def known(self, bucket: str, keys: Sequence[str]) -> dict[str, KnownObjects]:
+        """What the ledger knows of each key it knows anything of."""
+
+        def work() -> dict[str, KnownObjects]:
+            seen: dict[str, SeenVersion] = {}
+            written: dict[str, WrittenKeys] = {}
+            unfinished: dict[str, list[RunRow]] = {}
+            with self._database.begin() as db:
+                for chunk in in_chunks(keys):
+                    seen.update((row.key, _seen(row)) for row in db.execute(_of(seen_table, bucket, chunk)))
+                    for row in db.execute(_of(outputs_table, bucket, chunk)):
+                        written[row.key] = WrittenKeys(row.run_id, row.lineage, row.fingerprint)
+                    active = _of(runs_table, bucket, chunk).where(runs_table.c.state.not_in(ENDED))
+                    for row in db.execute(active).mappings():
+                        unfinished.setdefault(row["key"], []).append(RunRow(**row))
+            there = seen.keys() | written.keys() | unfinished.keys()
+            return {k: KnownObjects(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
+
+        return await self._database.call(work, many=True)
+
+    async def settle(self, settlements: Sequence[IntakeDecision], *, reason: str) -> IntakeResult:
+        """All in one transaction: runs recorded, versions taken in, keys done with. `reason` is that of `cancel`.
+
+        A key that was told of again meanwhile goes back to those that wait.
+        """
+
+        def work() -> IntakeResult:
+            with self._database.begin() as db:
+                stale = _stale(db, settlements)
+                fit = [s for s in settlements if s.item.at not in stale]
+                self._take_in(db, fit)
+                started = self._record(db, fit)
+                superseded = _supersede(db, started)
+                _end(db, [run_id for s in fit for run_id in s.cancel], reason)
+                _remove(db, [s.item for s in fit])
+                _put_back(db, stale)
+            return IntakeResult(tuple(started), superseded, frozenset(stale))
+
+        return await self._database.call(work, many=True)
+
+    async def drive_again(self, run: RunRow) -> bool:
+        """Records another run of a version; whether it is new."""
+
+        def work() -> bool:
+            with self._database.begin() as db:
+                return bool(self._insert(db, with_names(self._database, db, [run])))
+
+        return await self._database.call(work)
+
+    def _take_in(self, db: sa.Connection, settlements: Sequence[IntakeDecision]) -> None:
+        known = [s for s in settlements if s.seen and s.seen != UNSEEN]
+        rows = [{**_place(s.item), **asdict(s.seen), "listed": ""} for s in known if s.seen]
+        self._database.upsert(db, seen_table, rows)
+        gone = [s for s in settlements if s.seen and not s.seen.fingerprint]
+        for told in (s.item.told for s in gone):
+            for table in (seen_table, outputs_table):
+                # What a run is only about to write has no version yet, and stays the run's.
+                there = sa.and_(table.c.bucket == told.bucket, table.c.key == told.key)
+                db.execute(sa.delete(table).where(there, table.c.fingerprint != ""))
+            release_names(db, told.bucket, [told.key])
+        for told in (s.item.told for s in gone if s.seen == UNSEEN):
+            there = sa.and_(seen_table.c.bucket == told.bucket, seen_table.c.key == told.key)
+            db.execute(sa.delete(seen_table).where(there))
+
+    def _record(self, db: sa.Connection, settlements: Sequence[IntakeDecision]) -> list[RunRow]:
+        runs = [s.run for s in settlements if s.run]
+        if not runs:
+            return []
+        started = self._insert(db, with_names(self._database, db, runs))
+        ids = {run.run_id for run in started}
+        others = [s.again for s in settlements if s.run and s.run.run_id not in ids and s.again]
+        return started + self._insert(db, with_names(self._database, db, others)) if others else started
+
+    def _insert(self, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
+        """Those of `rows` that are new."""
+        insert = self._database.insert(runs_table).on_conflict_do_nothing().returning(runs_table.c.run_id)
+        rows = sorted(rows, key=lambda row: row.run_id)
+        new = {row[0] for row in db.execute(insert, [_values(row) for row in rows])}
+        return [row for row in rows if row.run_id in new]
+
+
+def _stale(db: sa.Connection, settlements: Sequence[IntakeDecision]) -> set[tuple[str, str]]:
+    """Keys of which another version was recorded since they were judged: a listener that was thought gone may do that.
+
+    Locks the keys' rows in the inbox, so that nobody else settles them now.
+    """
+    judged = {s.item.at: s.before for s in settlements if s.before is not None}
+    found: dict[tuple[str, str], SeenVersion] = {}
+    for bucket in {at[0] for at in judged}:
+        for chunk in in_chunks(sorted(key for of, key in judged if of == bucket)):
+            db.execute(_of(inbox_table, bucket, chunk).order_by(inbox_table.c.key).with_for_update()).all()
+            found.update(((bucket, row.key), _seen(row)) for row in db.execute(_of(seen_table, bucket, chunk)))
+    return {at for at, before in judged.items() if found.get(at, UNSEEN) != before}
+
+
+def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
+    """Ends the unfinished runs of the same keys."""
+    new = {run.run_id for run in runs}
+    older: list[str] = []
+    for bucket in {run.bucket for run in runs}:
+        for keys in in_chunks([run.key for run in runs if run.bucket == bucket]):
+            active = _of(runs_table, bucket, keys).where(runs_table.c.state.not_in(ENDED))
+            older += [row[0] for row in db.execute(active.with_only_columns(runs_table.c.run_id)) if row[0] not in new]
+    _end(db, older, "superseded")
+    return tuple(older)
+
+
+def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
+    """Whatever else a run is to end for, being superseded comes first: then nothing is written for it any more."""
+    open_ = runs_table.c.cancel != reason if reason == "superseded" else runs_table.c.cancel == ""
+    for chunk in in_chunks(run_ids):
+        active = sa.and_(runs_table.c.run_id.in_(chunk), open_, runs_table.c.state.not_in(ENDED))
+        db.execute(sa.update(runs_table).where(active).values(cancel=reason, due=0.0))
+
+
+def _remove(db: sa.Connection, items: Sequence[InboxEntry]) -> None:
+    done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in sorted(items, key=lambda item: item.at)]
+    if not done:
+        return
+    untold = inbox_table.c.generation == sa.bindparam("g")
+    if db.execute(sa.delete(inbox_table).where(*AT, untold), done).rowcount != len(done):
+        db.execute(sa.update(inbox_table).where(*AT, sa.not_(untold)).values(member=""), done)
+
+
+def _put_back(db: sa.Connection, keys: Collection[tuple[str, str]]) -> None:
+    for bucket, key in sorted(keys):
+        there = sa.and_(inbox_table.c.bucket == bucket, inbox_table.c.key == key)
+        db.execute(sa.update(inbox_table).where(there).values(member=""))
+
+
+def _seen(row: sa.Row[Any]) -> SeenVersion:
+    return SeenVersion(row.fingerprint, row.version, row.moment, row.exact)
+
+
+def _place(item: InboxEntry) -> dict[str, str]:
+    return {"bucket": item.told.bucket, "key": item.told.key}
+
+
+def _of(table: sa.Table, bucket: str, keys: Sequence[str]) -> sa.Select[Any]:
+    return sa.select(table).where(table.c.bucket == bucket, table.c.key.in_(keys))
+
+
+def _values(row: RunRow) -> dict[str, Any]:
+    return {column.name: getattr(row, column.name) for column in runs_table.columns}

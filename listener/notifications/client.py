@@ -1,0 +1,256 @@
+"""Signed requests about one store's notification rules, each within a deadline, and the errors of servers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from minio.credentials.credentials import Credentials
+from minio.signer import sign_v4_s3
+from yarl import URL
+
+from gpu_dispatch.net.bodies import BodyTooLong, read_whole
+from gpu_dispatch.net.failures import BROKEN
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import ca_context, tls_failure
+from listener.notifications.rules import RuleEntry, RulesChange, spelled_out
+from listener.stores.s3.clients import S3Settings, bucket_address
+from listener.stores.s3.errors import error_from_code
+from listener.triggers.filters import overlap
+from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied
+
+_CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]{1,500})</Message>")
+_NOT_THE_RULES = frozenset({"AuthorizationHeaderMalformed", "ExpiredToken", "InvalidToken", "InvalidBucketName"})
+READ, WRITE = "s3:GetBucketNotification", "s3:PutBucketNotification"
+
+
+def notification_error_code(body: bytes) -> str:
+    found = _CODE.search(body)
+    return found[1].decode() if found else ""
+
+
+def server_unreachable(error: Exception, *, bucket: str, endpoint: str) -> GpuDropError:
+    told = str(error) if tls_failure(str(error)) else ""
+    return error_from_code("", 0, told, doing="ask about notification rules", bucket=bucket, endpoint=endpoint)
+
+
+def request_refused(status: int, body: bytes, *, action: str, bucket: str, endpoint: str) -> GpuDropError:
+    """`action` is READ or WRITE, as permissions name it."""
+    code = notification_error_code(body)
+    doing = "read the notification rules" if action == READ else "change the notification rules"
+    if code in ("AccessDenied", "AllAccessDisabled", "UnauthorizedAccess"):
+        return StoreDenied(
+            f"Could not {doing} of bucket {bucket!r}: the keys may not do this ({code}).",
+            hint=f"Allow {action} on {bucket!r} to the store's keys, or run this once with keys that may.",
+            where=bucket,
+        )
+    found = _MESSAGE.search(body)
+    said = f": {found[1].decode(errors='replace')}" if found else ""
+    if status == 400 and code not in (
+        "AuthorizationHeaderMalformed",
+        "ExpiredToken",
+        "InvalidToken",
+        "InvalidBucketName",
+    ):
+        return ConfigError(f"The server refused the rules of bucket {bucket!r} ({code}){said}", where=bucket)
+    return error_from_code(code, status, "", doing=doing, bucket=bucket, endpoint=endpoint)
+
+
+def rules_refused(
+    status: int, body: bytes, change: RulesChange, known: Sequence[str] | None, *, bucket: str, endpoint: str
+) -> GpuDropError:
+    """Of a write. `known` are the places the server has been set up to send to, None when it does not tell."""
+    code = notification_error_code(body)
+    if code.startswith("BucketAlready"):
+        return ServerMisbehaves(
+            f"The server takes rules for bucket {bucket!r} for a request to make it: it keeps no notification rules.",
+            hint="Nothing was changed. Use `sources: [reconcile]`: new objects are found by listing.",
+            where=bucket,
+        )
+    if code != "InvalidArgument":
+        return request_refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
+    if b"ARN does not exist" in body:
+        return _unknown_place(change, known, bucket)
+    if crossing := _crossing(change):
+        names = ", ".join(sorted({each.id or each.arn for each in crossing}))
+        return ConfigError(
+            f"Rules of others in bucket {bucket!r} tell of the same keys and events: {names}.",
+            hint="The server allows one rule for a key. Remove theirs, send both through one SNS topic or EventBridge,"
+            " or give the triggers narrower prefixes and suffixes.",
+            where=bucket,
+        )
+    error = request_refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
+    hint = "Check that the queue or topic exists in the bucket's region and that its policy lets S3 send to it."
+    return ConfigError(str(error), hint=hint, where=bucket)
+
+
+def not_kept(change: RulesChange, server: str, bucket: str) -> GpuDropError:
+    rules = ", ".join(each.id or each.kind for each in (*change.added, *change.removed))
+    return ServerMisbehaves(
+        f"{server} took the rules of bucket {bucket!r}, but does not show them as they were sent ({rules}).",
+        hint="See `gpudrop events show`. A server without EventBridge forgets such an entry.",
+        where=bucket,
+    )
+
+
+def _unknown_place(change: RulesChange, known: Sequence[str] | None, bucket: str) -> ConfigError:
+    used = dict.fromkeys(each.arn for each in change.after.entries if each.arn)
+    lost = [arn for arn in used if known is None or arn not in known]
+    there = "It can send to: " + (", ".join(known) or "nothing") + "." if known is not None else ""
+    return ConfigError(
+        f"The server does not know {' or '.join(lost) or 'a target'}; the rules of bucket {bucket!r} stay.",
+        hint=f"{there} Give one of those with --target, or set the target up on the server first.".strip(),
+        where="--target",
+    )
+
+
+def _crossing(change: RulesChange) -> list[RuleEntry]:
+    new = (*change.added, *(new for _, new in change.changed))
+    return [
+        each
+        for each in change.after.foreign
+        if any(overlap(each.filter, n.filter) and spelled_out(each.events) & spelled_out(n.events) for n in new)
+    ]
+
+
+_MAX_ANSWER = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationResponse:
+    """`code` is the server's own word for what went wrong, "" when nothing did or it said none."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def code(self) -> str:
+        return "" if self.ok else notification_error_code(self.body)
+
+
+def request_time() -> datetime:
+    return datetime.now(UTC)
+
+
+class NotificationClient:
+    """Requests as they are, answers as they come: whoever asks judges them. Raises StoreUnavailable without answer.
+
+    XML goes through untouched: a client with a model of it would drop what servers have added to the rules.
+    """
+
+    def __init__(
+        self, settings: S3Settings, session: aiohttp.ClientSession, *, now: Callable[[], datetime] = request_time
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._now = now
+
+    async def get(self, bucket: str) -> NotificationResponse:
+        return await self._ask("GET", bucket, self._url(bucket))
+
+    async def put(self, bucket: str, body: bytes) -> NotificationResponse:
+        return await self._ask("PUT", bucket, self._url(bucket), body)
+
+    async def delete(self, bucket: str, rule_id: str) -> NotificationResponse:
+        """Takes one rule away; only Ceph RGW knows this. Without an Id it would take all of them."""
+        if not rule_id:
+            raise ValueError("no rule named")
+        return await self._ask("DELETE", bucket, self._url(bucket) + quote(rule_id, safe=""))
+
+    async def destinations(self) -> tuple[str, ...] | None:
+        """The ARNs that MinIO has been set up to send to; None where that is not told to these keys."""
+        answer = await self._ask(
+            "GET", ", ".join(self._settings.buckets), f"{self._settings.endpoint}/minio/admin/v3/info"
+        )
+        if not answer.ok:
+            return None
+        try:
+            told: Any = json.loads(answer.body)
+        except ValueError:
+            return None
+        found = cast("dict[str, Any]", told).get("sqsARN") if isinstance(told, dict) else None
+        return tuple(str(each) for each in cast("list[object]", found or []))
+
+    def _url(self, bucket: str) -> str:
+        settings = self._settings
+        address = bucket_address(settings.endpoint, bucket, path_style=settings.path_style)
+        return f"{address}/{quote(bucket, safe='') if settings.path_style else ''}?notification="
+
+    async def _ask(self, method: str, bucket: str, url: str, body: bytes = b"") -> NotificationResponse:
+        headers = await self._signed(method, url, body)
+        settings = self._settings
+        try:
+            async with (
+                asyncio.timeout(settings.timeout_s),
+                self._session.request(
+                    method,
+                    URL(url, encoded=True),
+                    data=body or None,
+                    headers=headers,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                headers = {name: ", ".join(response.headers.getall(name)) for name in response.headers}
+                return NotificationResponse(response.status, headers, await _whole(response))
+        except BROKEN as e:
+            raise server_unreachable(e, bucket=bucket, endpoint=settings.endpoint) from e
+
+    async def _signed(self, method: str, url: str, body: bytes) -> dict[str, str]:
+        keys = await asyncio.to_thread(self._settings.keys)
+        parts = urlsplit(url)
+        now = self._now()
+        digest = hashlib.sha256(body).hexdigest()
+        headers: dict[str, str | list[str] | tuple[str]] = {
+            "Host": parts.netloc,
+            "x-amz-content-sha256": digest,
+            "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
+        }
+        if body:
+            headers["Content-MD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+            headers["Content-Type"] = "application/xml"
+        if keys.session_token:
+            headers["x-amz-security-token"] = keys.session_token
+        signed = sign_v4_s3(
+            method=method,
+            url=parts,
+            region=self._settings.region,
+            headers=headers,
+            credentials=Credentials(keys.access_key, keys.secret_key, keys.session_token),
+            content_sha256=digest,
+            date=now,
+        )
+        return {name: str(value) for name, value in signed.items()}
+
+
+@asynccontextmanager
+async def notification_client(settings: S3Settings) -> AsyncGenerator[NotificationClient]:
+    """Raises ConfigError when the file with the store's certificates cannot be read."""
+    tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
+    async with http_session(tls=tls, compressed=True) as session:
+        yield NotificationClient(settings, session)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await read_whole(response.content, _MAX_ANSWER)
+    except BodyTooLong as e:
+        raise ServerMisbehaves(
+            "The server's answer about notification rules does not end.",
+            hint="Check that store.endpoint is the S3 endpoint itself.",
+        ) from e

@@ -1,0 +1,224 @@
+"""`gpudrop events`: notification rules on the server, made from config.yaml's triggers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+
+from listener.app.base import s3_settings
+from listener.app.sources import sources_of
+from listener.config.config import Config, FolderStoreConfig, S3StoreConfig
+from listener.config.environment import Environment
+from listener.config.sources import AnySource
+from listener.config.triggers import triggers_of
+from listener.notifications.client import notification_client
+from listener.notifications.render import RulesRenderer
+from listener.notifications.rules import EVENT_BRIDGE, RuleEntry, RulesChange, merge_rules, without_ours
+from listener.notifications.servers import NotificationServer
+from listener.notifications.sync import CurrentRules, ResolvedTarget, RulesKeeper, TargetResolver
+from listener.notifications.targets import (
+    NOTHING_TO_SET_UP,
+    KnownServer,
+    choose_target,
+    named_targets,
+    needs_target,
+    rules_of,
+)
+from listener.stores.s3.clients import S3Settings
+from listener.triggers.filters import MAX_RULES
+from listener.triggers.triggers import Trigger
+from manifests.errors import ConfigError, GpuDropError
+
+_TIMEOUT_S = 20.0
+_AMAZON_RULES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`bucket` "" for every one of the store's; `targets` as they stand on the command line."""
+
+    bucket: str = ""
+    targets: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+async def show_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
+    """Prints what is on the server, and what config.yaml wants; 1 when that cannot be told."""
+    async with _at_work(config, environment, replace(request, dry_run=True), console) as work:
+        bad = 0
+        for bucket in work.buckets:
+            reading = await work.read(bucket)
+            work.teller.document(reading.document)
+            bad += not await _show_wanted(work, bucket, reading)
+        return 1 if bad else 0
+
+
+async def apply_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
+    """Makes our rules what config.yaml wants. Raises GpuDropError; buckets done before stay done."""
+    async with _at_work(config, environment, request, console) as work:
+        for bucket in work.buckets:
+            reading = await work.read(bucket)
+            settled = await work.settled(reading.server)
+            if not settled:
+                _leave_alone(work, reading)
+                continue
+            change = work.wanted(bucket, reading, settled)
+            await _carry_out(work, bucket, change)
+            _notes(work, bucket, settled, change)
+        return 0
+
+
+async def remove_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
+    """Takes our rules away, whatever they send to; EventBridge's entry when it is named as target."""
+    async with _at_work(config, environment, request, console) as work:
+        bridge = any(each.lower() == "eventbridge" for each in request.targets)
+        for bucket in work.buckets:
+            reading = await work.read(bucket)
+            await _carry_out(work, bucket, without_ours(reading.document, event_bridge=bridge))
+        return 0
+
+
+@dataclass(slots=True)
+class _Work:
+    buckets: Sequence[str]
+    targets: Sequence[str]
+    triggers: Sequence[Trigger]
+    sources: Sequence[AnySource]
+    environment: Environment
+    settler: TargetResolver
+    keeper: RulesKeeper
+    teller: RulesRenderer
+    dry_run: bool
+    endpoint: str
+    _settled: tuple[ResolvedTarget, ...] | None = None
+
+    async def read(self, bucket: str) -> CurrentRules:
+        reading = await self.keeper.read(bucket)
+        name = reading.server.value if reading.server is not NotificationServer.OTHER else ""
+        self.teller.bucket(bucket, f"{self.endpoint}{f' ({name})' if name else ''}")
+        return reading
+
+    async def settled(self, server: NotificationServer) -> tuple[ResolvedTarget, ...]:
+        """Where rules shall send, the same for every bucket; () when the sources need none."""
+        if self._settled is None:
+            chosen = named_targets(self.targets, self.sources)
+            if not chosen:
+                if not needs_target(self.sources):
+                    return ()
+                chosen = (choose_target(self.sources, await self._known(server), self.environment.of_source),)
+            self._settled = tuple([await self.settler.settle(each, server) for each in chosen])
+        return self._settled
+
+    async def _known(self, server: NotificationServer) -> KnownServer:
+        if server not in (NotificationServer.MINIO, NotificationServer.RUSTFS):
+            return KnownServer(server)
+        there = [await self.keeper.read(bucket) for bucket in self.buckets]
+        recorded = frozenset(rule.arn for each in there for rule in each.document.ours)
+        return KnownServer(server, await self.keeper.destinations(), recorded)
+
+    def wanted(self, bucket: str, reading: CurrentRules, settled: Sequence[ResolvedTarget]) -> RulesChange:
+        targets = [each.target for each in settled]
+        if len([each for each in targets if each.amazon]) > 1:
+            raise ConfigError(
+                "Amazon S3 does not send the same events to two places.",
+                hint="Use one SNS topic that several queues subscribe to, or EventBridge.",
+                where="--target",
+            )
+        room = max(1, min(MAX_RULES, _AMAZON_RULES - len(reading.document.foreign)))
+        wanted: list[RuleEntry] = []
+        for target in targets:
+            wanted += rules_of(self.triggers, bucket, target, most=room)
+        return merge_rules(reading.document, wanted)
+
+
+@asynccontextmanager
+async def _at_work(
+    config: Config, environment: Environment, request: Request, console: Console
+) -> AsyncGenerator[_Work]:
+    store = _store(config.store)
+    if not store.named_buckets and not request.bucket:
+        raise ConfigError("Rules are made for each bucket.", hint="Name one with --bucket.", where="--bucket")
+    if request.bucket and store.named_buckets and request.bucket not in store.buckets:
+        raise ConfigError(
+            f"The bucket {request.bucket!r} is not one of store.buckets.",
+            hint=f"There are: {', '.join(store.buckets)}.",
+            where="--bucket",
+        )
+    settings: S3Settings = replace(s3_settings(store, environment), timeout_s=_TIMEOUT_S)
+    sources = sources_of(config)
+    async with notification_client(settings) as api:
+        yield _Work(
+            buckets=(request.bucket,) if request.bucket else store.buckets,
+            targets=request.targets,
+            triggers=triggers_of(config),
+            sources=sources,
+            environment=environment,
+            settler=TargetResolver(settings, sources, environment.of_source, write=not request.dry_run),
+            keeper=RulesKeeper(api, settings.endpoint),
+            teller=RulesRenderer(console),
+            dry_run=request.dry_run,
+            endpoint=settings.endpoint,
+        )
+
+
+def _store(store: FolderStoreConfig | S3StoreConfig) -> S3StoreConfig:
+    if isinstance(store, S3StoreConfig):
+        return store
+    raise ConfigError(
+        "A folder store has no notification rules: the listener watches the folder by itself.",
+        hint="There is nothing to set up.",
+        where="store.kind",
+    )
+
+
+async def _show_wanted(work: _Work, bucket: str, reading: CurrentRules) -> bool:
+    try:
+        settled = await work.settled(reading.server)
+        if not settled:
+            _leave_alone(work, reading)
+            return True
+        change = work.wanted(bucket, reading, settled)
+    except GpuDropError as e:
+        work.teller.say(f"  {e}\n{e.info.hint}".rstrip(), mark="-")
+        return False
+    work.teller.say(f"  config.yaml wants, for {', '.join(str(each.target) for each in settled)}:")
+    if change:
+        work.teller.change(change)
+    else:
+        work.teller.say("  what is there")
+    _notes(work, bucket, settled, change)
+    return True
+
+
+def _leave_alone(work: _Work, reading: CurrentRules) -> None:
+    work.teller.say(f"  {NOTHING_TO_SET_UP}")
+    if ours := len(reading.document.ours):
+        work.teller.say(
+            f"  {ours} of gpudrop's rules are there and not needed; `gpudrop events remove` takes them away."
+        )
+
+
+async def _carry_out(work: _Work, bucket: str, change: RulesChange) -> None:
+    if not change:
+        work.teller.say("  nothing to change")
+        return
+    work.teller.change(change)
+    if work.dry_run:
+        work.teller.say("  nothing was written (--dry-run)")
+        return
+    await work.keeper.write(bucket, change)
+    work.teller.say("  done")
+
+
+def _notes(work: _Work, bucket: str, settled: Sequence[ResolvedTarget], change: RulesChange) -> None:
+    for each in settled:
+        if note := each.note(bucket):
+            work.teller.say(note, mark="~")
+    if any(each.kind == EVENT_BRIDGE for each in change.added):
+        work.teller.say(
+            "  EventBridge needs a rule of its own that passes events on: source aws.s3, detail-type Object Created and"
+            f" Object Deleted, bucket {bucket}, to the queue that is read."
+        )

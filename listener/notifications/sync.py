@@ -1,0 +1,225 @@
+"""The rules of buckets on a real server: targets found, rules read and changed without losing what others put there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from listener.config.environment import SourceSecrets
+from listener.config.sources import AmqpSourceConfig, AnySource, KafkaSourceConfig, SqsSourceConfig
+from listener.notifications.amazon import QueueFacts, lets_s3_send, statement
+from listener.notifications.client import (
+    READ,
+    WRITE,
+    NotificationClient,
+    NotificationResponse,
+    not_kept,
+    request_refused,
+    rules_refused,
+)
+from listener.notifications.rules import (
+    QUEUE,
+    TOPIC,
+    NotificationDocument,
+    RulesChange,
+    arrived,
+    notification_document_bytes,
+    read_notification_document,
+)
+from listener.notifications.servers import NotificationServer, recognise_server, why_no_rules
+from listener.notifications.targets import Chosen, NotificationTarget, PushUrl, topic_name
+from listener.sources.sqs.queue import on_thread
+from listener.stores.s3.clients import S3Settings
+from manifests.errors import ConfigError, StoreUnavailable
+
+_DEADLINE_S = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """`facts` where the target is a queue that was asked."""
+
+    target: NotificationTarget
+    facts: QueueFacts | None = None
+
+    def note(self, bucket: str) -> str:
+        """What is to be done before events of `bucket` can arrive; "" for nothing."""
+        if self.facts is None or not self.target.amazon or lets_s3_send(self.facts.policy, self.facts.arn, bucket):
+            return ""
+        return (
+            f"The policy of {self.facts.arn} does not let S3 send to it. Add this to its statements:\n"
+            f"{statement(self.facts.arn, bucket)}"
+        )
+
+
+class TargetResolver:
+    """`write` False: nothing is made on the server; a topic that is not there yet is named as it would be."""
+
+    def __init__(
+        self,
+        store: S3Settings,
+        sources: Sequence[AnySource],
+        secrets: Callable[[str], SourceSecrets],
+        *,
+        write: bool,
+    ) -> None:
+        self._store = store
+        self._sources = sources
+        self._secrets = secrets
+        self._write = write
+
+    async def settle(self, chosen: Chosen, server: NotificationServer) -> ResolvedTarget:
+        match chosen:
+            case NotificationTarget():
+                return ResolvedTarget(chosen)
+            case SqsSourceConfig():
+                facts = await self._queue(chosen)
+                return ResolvedTarget(NotificationTarget(QUEUE, facts.arn), facts)
+            case PushUrl():
+                return ResolvedTarget(await self._topic(chosen, server))
+
+    async def _queue(self, source: SqsSourceConfig) -> QueueFacts:
+        from listener.notifications.amazon import queue_facts
+        from listener.sources.sqs.queue import SqsSettings
+
+        settings = SqsSettings(
+            queue_url=source.queue_url,
+            region=source.region,
+            default_region=self._store.region,
+            endpoint=source.endpoint,
+            secrets=self._secrets(source.named),
+        )
+        return await _within(lambda: queue_facts(settings))
+
+    async def _topic(self, push: PushUrl, server: NotificationServer) -> NotificationTarget:
+        if server is not NotificationServer.CEPH:
+            raise ConfigError(
+                f"Only Ceph RGW pushes to a URL; this is {server.value}.",
+                hint="Give an ARN with --target. MinIO has settings of its own for URLs; they are printed without it.",
+                where="--target",
+            )
+        from listener.notifications.amazon import find_topic, make_topic, topic_of
+
+        topic = topic_of(self._name(push), push, exchange=self._exchange(push))
+        if self._write:
+            arn = await _within(lambda: make_topic(self._store, topic))
+        else:
+            arn = await _within(lambda: find_topic(self._store, topic.name))
+        return NotificationTarget(TOPIC, arn or f"arn:aws:sns:<zonegroup>::{topic.name}")
+
+    def _name(self, push: PushUrl) -> str:
+        """Kafka's topic and AMQP's routing key are called as RGW's topic."""
+        if push.url.startswith("kafka"):
+            topics = [each.topic for each in self._sources if isinstance(each, KafkaSourceConfig)]
+            return _one(topics, "kafka", push)
+        keys = [each.routing_key for each in self._sources if isinstance(each, AmqpSourceConfig) and each.routing_key]
+        return keys[0] if push.url.startswith("amqp") and keys else topic_name(push)
+
+    def _exchange(self, push: PushUrl) -> str:
+        if not push.url.startswith("amqp"):
+            return ""
+        names = [each.exchange for each in self._sources if isinstance(each, AmqpSourceConfig) and each.exchange]
+        return _one(names, "amqp", push)
+
+
+def _one(found: Sequence[str], kind: str, push: PushUrl) -> str:
+    if len(found) == 1:
+        return found[0]
+    what = "exchange" if kind == "amqp" else "topic"
+    raise ConfigError(
+        f"To push to {push}, one source of the kind {kind!r} with its {what} is needed in config.yaml;"
+        f" there are {len(found) or 'none'}.",
+        where="sources",
+    )
+
+
+async def _within(call: Callable[[], T]) -> T:
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            return await on_thread(call)
+    except TimeoutError as e:
+        raise StoreUnavailable(f"No answer within {_DEADLINE_S:.0f} s.", hint="Run the command again.") from e
+
+
+_LOOKS = 4
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentRules:
+    server: NotificationServer
+    document: NotificationDocument
+
+
+class RulesKeeper:
+    """`endpoint` is named in errors. Every error is a GpuDropError."""
+
+    def __init__(self, api: NotificationClient, endpoint: str) -> None:
+        self._api = api
+        self._endpoint = endpoint
+
+    async def read(self, bucket: str) -> CurrentRules:
+        """Raises ConfigError for servers that keep no rules; they are asked nothing but this."""
+        answer = await self._api.get(bucket)
+        server = recognise_server(answer.headers)
+        if problem := why_no_rules(server, answer.status, answer.code):
+            raise problem
+        if not answer.ok:
+            raise request_refused(answer.status, answer.body, action=READ, bucket=bucket, endpoint=self._endpoint)
+        return CurrentRules(server, read_notification_document(answer.body))
+
+    async def destinations(self) -> tuple[str, ...] | None:
+        """See NotificationApi."""
+        return await self._api.destinations()
+
+    async def write(self, bucket: str, change: RulesChange) -> None:
+        """Reads again just before, and raises StoreUnavailable when somebody was quicker: nothing is written then.
+
+        No server has a condition for this request, so what is written in the very moment between is not seen.
+        """
+        now = await self.read(bucket)
+        if now.document != change.before:
+            raise StoreUnavailable(
+                f"The rules of bucket {bucket!r} were changed by somebody else just now; nothing was written.",
+                hint="Run the command again.",
+                where=bucket,
+            )
+        if now.server is NotificationServer.CEPH:
+            await self._write_single(bucket, change)
+        else:
+            answer = await self._api.put(bucket, notification_document_bytes(change.after.entries))
+            await self._check(answer, bucket, change, now.server)
+        await self._see(bucket, change, now.server)
+
+    async def _write_single(self, bucket: str, change: RulesChange) -> None:
+        """Ceph RGW adds what a request names to what is there; one that names nothing takes everybody's rules away."""
+        if new := (*change.added, *(new for _, new in change.changed)):
+            await self._check(
+                await self._api.put(bucket, notification_document_bytes(new)), bucket, change, NotificationServer.CEPH
+            )
+        for entry in change.removed:
+            answer = await self._api.delete(bucket, entry.id)
+            if not answer.ok:
+                raise request_refused(answer.status, answer.body, action=WRITE, bucket=bucket, endpoint=self._endpoint)
+
+    async def _check(
+        self, answer: NotificationResponse, bucket: str, change: RulesChange, server: NotificationServer
+    ) -> None:
+        if answer.ok:
+            return
+        known = await self._api.destinations() if server is NotificationServer.MINIO else None
+        raise rules_refused(answer.status, answer.body, change, known, bucket=bucket, endpoint=self._endpoint)
+
+    async def _see(self, bucket: str, change: RulesChange, server: NotificationServer) -> None:
+        """Amazon shows a bucket's new settings after a moment only."""
+        for look in range(_LOOKS):
+            if arrived(change, (await self.read(bucket)).document):
+                return
+            if server is not NotificationServer.AMAZON:
+                break
+            await asyncio.sleep(_LOOK_S * look)
+        raise not_kept(change, server.value, bucket)

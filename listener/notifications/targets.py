@@ -1,0 +1,219 @@
+"""Which target the rules of one store send to, and the rules for it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
+
+from listener.config.environment import SourceSecrets
+from listener.config.fields import usable_address
+from listener.config.sources import AnySource, SqsSourceConfig, TargetedSource, WebhookSourceConfig
+from listener.events.records import EVENT_NAMES
+from listener.notifications.rules import EVENT_BRIDGE, OURS, QUEUE, TOPIC, RuleEntry, event_bridge, rule
+from listener.notifications.servers import ID, KINDS, NotificationServer, server_variables
+from listener.triggers.filters import MAX_RULES, Filter, filters_of
+from listener.triggers.triggers import Trigger
+from manifests.errors import ConfigError
+
+AMAZON_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
+"""The same as EVENT_NAMES on Amazon. On MinIO the first would tell tagging, retention and legal hold too."""
+
+_HINT = (
+    "It is an ARN (arn:minio:sqs::ID:webhook, arn:aws:sqs:…, arn:aws:sns:…), the word eventbridge,"
+    " or for Ceph RGW the http, amqp or kafka URL that events shall go to."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationTarget:
+    """`kind` is QUEUE, TOPIC or EVENT_BRIDGE, the element its rules are."""
+
+    kind: str
+    arn: str = ""
+
+    @property
+    def amazon(self) -> bool:
+        """Amazon's own rules hold: no rules that overlap, filters encoded, wildcards mean what they say."""
+        parts = self.arn.split(":")
+        return len(parts) > 5 and parts[1].startswith("aws") and parts[4].isdigit() and len(parts[4]) == 12
+
+    def __str__(self) -> str:
+        return self.arn or "EventBridge"
+
+
+@dataclass(frozen=True, slots=True)
+class PushUrl:
+    """Where Ceph RGW shall push to: a topic has to be made for it first. `url` may hold secrets."""
+
+    url: str
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}{'/…' if parts.path.strip('/') else ''}"
+
+
+def parse_target(text: str) -> NotificationTarget | PushUrl:
+    """Raises ConfigError."""
+    parts = text.split(":")
+    if text.lower() == "eventbridge":
+        return NotificationTarget(EVENT_BRIDGE)
+    if text.partition("://")[0].lower() in ("http", "https", "amqp", "amqps", "kafka"):
+        return PushUrl(_usable(text))
+    if len(parts) > 5 and parts[0] == "arn" and parts[2] in ("sqs", "sns"):
+        if parts[1].startswith("aws") and parts[5].endswith(".fifo"):
+            raise ConfigError(
+                f"Amazon S3 does not send to FIFO queues and topics: {text}.",
+                hint="Use a standard one.",
+                where="--target",
+            )
+        return NotificationTarget(QUEUE if parts[2] == "sqs" else TOPIC, text)
+    raise ConfigError(f"{text!r} is not a target that events can be sent to.", hint=_HINT, where="--target")
+
+
+def rules_of(
+    triggers: Sequence[Trigger], bucket: str, target: NotificationTarget, *, most: int = MAX_RULES
+) -> tuple[RuleEntry, ...]:
+    """At most `most` rules, none of which overlap; together they tell everything the triggers care about."""
+    found = filters_of(triggers, bucket, most=most)
+    if target.kind == EVENT_BRIDGE:
+        return (event_bridge(),) if found else ()
+    events = AMAZON_EVENTS if target.amazon else EVENT_NAMES
+    return tuple(
+        rule(target.kind, target.arn, _id(target, each), events, _encoded(each) if target.amazon else each)
+        for each in found
+    )
+
+
+def plain_target(entry: RuleEntry) -> Filter:
+    """The entry's filter as keys are spelled; Amazon keeps it encoded."""
+    if not NotificationTarget(entry.kind, entry.arn).amazon:
+        return entry.filter
+    return Filter(unquote_plus(entry.filter.prefix), unquote_plus(entry.filter.suffix))
+
+
+def topic_name(target: PushUrl) -> str:
+    """The same for the same URL, and tells nothing of it."""
+    return OURS + hashlib.sha256(target.url.encode()).hexdigest()[:12]
+
+
+def _id(target: NotificationTarget, each: Filter) -> str:
+    return OURS + hashlib.sha256("\0".join((target.arn, each.prefix, each.suffix)).encode()).hexdigest()[:12]
+
+
+def _encoded(each: Filter) -> Filter:
+    return Filter(quote_plus(each.prefix, safe="/"), quote_plus(each.suffix, safe="/"))
+
+
+def source_arn(bucket: str, partition: str = "aws") -> str:
+    return f"arn:{partition}:s3:::{quote(bucket, safe='')}"
+
+
+def _usable(url: str) -> str:
+    try:
+        return usable_address(url)
+    except ValueError as e:
+        raise ConfigError(
+            f"{url!r} is not a target that events can be sent to: {e}.", hint=_HINT, where="--target"
+        ) from e
+
+
+NOTHING_TO_SET_UP = (
+    "The configured sources need no rules: the minio source asks for its own event stream, reconcile lists the buckets."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownServer:
+    """What the server is, and the ARNs it can send to (None: it does not tell); `recorded` are in rules of ours."""
+
+    server: NotificationServer
+    destinations: tuple[str, ...] | None = None
+    recorded: frozenset[str] = frozenset()
+
+    def leads_here(self, arn: str) -> bool:
+        """Whether we, or whoever set the server up after our words, made this target ours."""
+        return arn in self.recorded or arn.split(":")[4:5] == [ID]
+
+
+Chosen = NotificationTarget | PushUrl | SqsSourceConfig
+"""A queue is asked for its ARN later."""
+
+
+def named_targets(given: Sequence[str], sources: Sequence[AnySource]) -> tuple[NotificationTarget | PushUrl, ...]:
+    """Those of the command line, else those that sources name in config.yaml; () when neither names any."""
+    texts = [*given] or [each.target for each in sources if isinstance(each, TargetedSource) and each.target]
+    return tuple(dict.fromkeys(parse_target(text) for text in texts))
+
+
+def needs_target(sources: Sequence[AnySource]) -> bool:
+    return any(each.kind in KINDS or each.kind == "sqs" for each in sources)
+
+
+def choose_target(sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]) -> Chosen:
+    """The one target that fits the sources. Raises ConfigError that says what to do when none does, or several do."""
+    if known.server in (NotificationServer.MINIO, NotificationServer.RUSTFS):
+        return _of_minio(sources, known, secrets)
+    if known.server is NotificationServer.CEPH:
+        raise ConfigError(
+            "Ceph RGW needs to be told where to send.",
+            hint="Give --target with the URL it shall push to: http://this-machine:8710/PATH-SECRET for the webhook"
+            " source, amqp://… or kafka://…; or with the ARN of a topic that is there.",
+            where="--target",
+        )
+    queues = [each for each in sources if isinstance(each, SqsSourceConfig)]
+    topics = [arn for each in sources if isinstance(each, WebhookSourceConfig) for arn in each.sns_topics]
+    found: list[Chosen] = [*queues, *(parse_target(arn) for arn in dict.fromkeys(topics))]
+    if len(found) == 1:
+        return found[0]
+    names = [each.queue_url if isinstance(each, SqsSourceConfig) else str(each) for each in found]
+    raise ConfigError(
+        f"Several targets fit the sources: {', '.join(names)}." if names else "No target fits the sources.",
+        hint="Give --target with the ARN of an SQS queue or an SNS topic, or the word eventbridge.",
+        where="--target",
+    )
+
+
+def _of_minio(
+    sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]
+) -> NotificationTarget:
+    wanted = [each for each in sources if each.kind in KINDS]
+    if known.destinations is None:
+        raise ConfigError(
+            "The server does not tell these keys what it can send to.",
+            hint=f"Give --target arn:minio:sqs::ID:{wanted[0].kind if wanted else 'webhook'}, or use keys with the"
+            " permission admin:ServerInfo.",
+            where="--target",
+        )
+    fitting = [arn for arn in known.destinations if arn.rpartition(":")[2] in {each.kind for each in wanted}]
+    ours = [arn for arn in fitting if known.leads_here(arn)]
+    if len(ours) == 1:
+        found = parse_target(ours[0])
+        if isinstance(found, NotificationTarget):
+            return found
+    raise _unclear(fitting) if fitting else _not_set_up(wanted, secrets)
+
+
+def _unclear(fitting: Sequence[str]) -> ConfigError:
+    """The server tells names of targets, and not where they lead: one that stands alone may be anybody's."""
+    commands = "\n  ".join(f"gpudrop events apply --target {arn}" for arn in fitting)
+    return ConfigError(
+        f"The server can send to {', '.join(fitting)}, and does not tell which of them leads to this gpudrop.",
+        hint=f"If it is set up to send here, name it:\n  {commands}\nOr set up one of its own with the ID {ID}: that"
+        " one is taken without asking.",
+        where="--target",
+    )
+
+
+def _not_set_up(wanted: Sequence[AnySource], secrets: Callable[[str], SourceSecrets]) -> ConfigError:
+    lines = [line for each in wanted[:1] for line in server_variables(each, secrets(each.named))]
+    kinds = " or ".join(dict.fromkeys(each.kind for each in wanted)) or "a source"
+    return ConfigError(
+        f"The server has not been set up to send to {kinds}.",
+        hint="Start it with these variables, then run this again:\n  "
+        + "\n  ".join(lines)
+        + (f"\nIts target is arn:minio:sqs::{ID}:{wanted[0].kind} then." if wanted else ""),
+        where="--target",
+    )

@@ -1,0 +1,121 @@
+"""Documents of defaults, read once however many runs of a folder need them, and refusals of single objects."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from threading import Lock
+from typing import TypeVar
+
+from listener.processes.parsers import DocumentParsers
+from listener.stores.base import Store
+from manifests.defaults import Defaults, read_defaults
+from manifests.errors import ErrorInfo, GpuDropError, ObjectDenied, StoreDenied
+from manifests.models import Manifest
+from manifests.references import ObjectRef
+
+T = TypeVar("T")
+
+REFUSED_S = 30.0
+"""How long a refusal of one object may last: keys and policies take a moment until they are in force."""
+AGAIN_S = 2.0
+
+
+class Refusals:
+    """The measure is the run's own drop: while that cannot be looked up, everything is refused."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def check(self, drop: ObjectRef) -> None:
+        """Returns when the store serves `drop`. Raises StoreDenied or StoreUnavailable when it does not."""
+        await self._store.head(drop.bucket, drop.key)
+
+    async def outlasted(self, work: Callable[[], Awaitable[T]], drop: ObjectRef, at_most_s: float) -> T:
+        """The outcome of `work` on another object than `drop`, done again while that one is refused.
+
+        Raises ObjectDenied after `at_most_s`, and what is wrong with the store when `drop` is refused as well.
+        """
+        now = asyncio.get_running_loop().time
+        until = now() + at_most_s
+        while True:
+            try:
+                return await work()
+            except ObjectDenied:
+                raise
+            except StoreDenied as e:
+                await self.check(drop)
+                if now() >= until:
+                    raise object_refused(e) from e
+            await asyncio.sleep(min(AGAIN_S, at_most_s))
+
+
+def object_refused(error: StoreDenied, where: str = "") -> ObjectDenied:
+    """`error`, which is about one object after all."""
+    return ObjectDenied(str(error), hint=error.info.hint, where=where or error.info.where)
+
+
+MAX_BYTES = 64 * 2**10
+"""Of one document."""
+MAX_TOGETHER = 256 * 2**10
+"""Of all that count for one drop."""
+MAX_LEVELS = 64
+"""Folders above a drop in which defaults are looked for."""
+
+_KEPT_BYTES = 2 * 2**20
+"""Of documents whose fields are kept; as objects they may take thirty times as much."""
+_LEAST_BYTES = 2**10
+"""What the shortest document counts for."""
+
+
+class DefaultsReader:
+    """Reads documents of defaults in threads of their own, and keeps what they hold.
+
+    A document is known by its key and content: what lies there now has been fetched, and was not told by anybody.
+    """
+
+    def __init__(self, models: Mapping[str, type[Manifest]], parsers: DocumentParsers) -> None:
+        self._models = models
+        self._parsers = parsers
+        self._lock = Lock()
+        self._kept: OrderedDict[bytes, tuple[int, Defaults | ErrorInfo]] = OrderedDict()
+        self._bytes = 0
+
+    async def read(self, data: bytes, key: str) -> Defaults:
+        """Raises ManifestError and its kin, naming `key`."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass") + b"\0" + data).digest()
+        found = self._known(digest)
+        if found is None:
+            found = await self._parsers.run(len(data), self._parsed, digest, data, key)
+        if isinstance(found, ErrorInfo):
+            raise GpuDropError.from_info(found)
+        return found
+
+    def _parsed(self, digest: bytes, data: bytes, key: str) -> Defaults | ErrorInfo:
+        """In a thread. Runs of one folder ask for the same document at once: who comes later finds it read."""
+        if (found := self._known(digest)) is not None:
+            return found
+        try:
+            found = read_defaults(data, key, models=self._models)
+        except GpuDropError as e:
+            found = e.info
+        self._keep(digest, max(len(data), _LEAST_BYTES), found)
+        return found
+
+    def _known(self, digest: bytes) -> Defaults | ErrorInfo | None:
+        with self._lock:
+            if (found := self._kept.get(digest)) is None:
+                return None
+            self._kept.move_to_end(digest)
+            return found[1]
+
+    def _keep(self, digest: bytes, size: int, found: Defaults | ErrorInfo) -> None:
+        with self._lock:
+            if digest not in self._kept:
+                self._kept[digest] = size, found
+                self._bytes += size
+            while self._bytes > _KEPT_BYTES:
+                _, (freed, _) = self._kept.popitem(last=False)
+                self._bytes -= freed

@@ -1,0 +1,216 @@
+"""The workflow of one run: prepare, dispatch, finish, call back. Every run is brought to its end, whatever that is.
+
+Three steps are recorded beside those of the jobs. What is inside one, and what is not a step at all, is done again
+after a crash, and must be harmless then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import TypeAdapter
+
+from gpu_dispatch.task import GpuResult
+from handlers.base import Plan
+from listener.defects import DEFECT
+from listener.dispatch.request import JobRequest
+from listener.fairness import share_of, turn_of
+from listener.ledger.fair_thread import in_turn
+from listener.outages import report_waits
+from listener.run_request import RunRequest
+from listener.runs.finalizer import RunSummary
+from listener.runs.jobs import AttemptRecord, JobOutcome, job_requests
+from listener.runs.manifests import ResolvedManifest
+from listener.runs.outputs import FinishCall, MadeOutputs, made_outputs
+from listener.runs.preparation import Preparation, Prepared
+from listener.runs.services import RunServices
+from listener.runs.status import RunStatusWriter
+from listener.runs.steps import Released, Steps, adapter_of, recorded_value
+from manifests.errors import ErrorInfo, GpuDropError, RunCancelled, RunSuperseded
+from manifests.sidecars import without_callback
+
+T = TypeVar("T")
+_JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
+_OUTCOME: TypeAdapter[JobOutcome] = adapter_of(JobOutcome)
+
+KEPT_S = 86400.0
+"""What is finished is paid for: to write it down the store is waited for at least so long."""
+
+
+class RunWorkflow:
+    """One telling of one run."""
+
+    def __init__(self, c: RunServices, run: RunRequest, steps: Steps, status: RunStatusWriter) -> None:
+        self._c = c
+        self._run = run
+        self._steps = steps
+        self._status = status
+        self._preparation = Preparation(c, run, status)
+        self._asked: ResolvedManifest | None = None
+        self._callback_url: str | None = None
+        self._attempts: tuple[AttemptRecord, ...] = ()
+        self._outputs: MadeOutputs | None = None
+        self._summary: RunSummary | None = None
+        self._final: bytes | None = None
+
+    async def tell(self) -> None:
+        prepared = await self._once("prepare", Prepared, self._preparation.prepare)
+        if prepared.ended:
+            self._callback_url = prepared.callback_url
+            return
+        asked = self._asked = prepared.asked
+        self._callback_url = asked.callback_url if asked else prepared.callback_url
+        if asked is None or prepared.plan is None:
+            raise GpuDropError.from_info(prepared.error or DEFECT)
+        handler, planning = self._preparation.planning(asked, prepared.found)
+        results = await self._dispatch(prepared.plan, asked)
+        finish = FinishCall(handler, planning, prepared.plan, results)
+        async with AsyncExitStack() as kept:
+            await self._once("finish", bool, lambda: self._finish(asked, finish, kept), at_least_s=KEPT_S)
+
+    async def fail(self, error: ErrorInfo) -> None:
+        again = self._steps.resumed
+
+        async def close() -> bool:
+            nonlocal again
+            if not (again and error.code != RunSuperseded.code and await self._is_over()):
+                again = True
+                asked = self._asked or self._preparation.asked
+                self._final = await self._c.finalizer.failed(self._run, asked, error, self._attempts)
+            return True
+
+        await self._once("failed", bool, close, at_least_s=KEPT_S)
+
+    async def call_back(self) -> None:
+        if url := self._callback_url:
+            await self._once("callback", bool, lambda: self._call_back(url), at_least_s=KEPT_S)
+
+    async def clear(self) -> None:
+        """After the last step: until then the run may have to be told from the top, and its jobs' answers with it."""
+        await self._c.runner.forget(self._run.bucket, self._attempts)
+
+    def leave_room(self) -> None:
+        self._preparation.leave_room()
+
+    async def _call_back(self, url: str) -> bool:
+        """The run's own last word, and nobody else's: a newer run's may lie in its place by now."""
+        body = self._final or await self._c.adoption.final_sidecar(self._run)
+        if body is None:
+            return False
+        await self._c.outbox.add(self._run.run_id, url, await asyncio.to_thread(without_callback, body))
+        return True
+
+    async def _dispatch(self, plan: Plan, asked: ResolvedManifest) -> tuple[GpuResult, ...]:
+        self._status.move("queued", operation=asked.operation)
+        self._c.admission.waits(self._run.run_id)
+        requests = job_requests(self._run, asked.operation, plan)
+        answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
+        outcomes = [_outcome(answer) for answer in answers]
+        self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
+        errors = [outcome.error for outcome in outcomes if outcome.error]
+        if errors:
+            # A job that was ended because another one failed says nothing of why the run did.
+            raise GpuDropError.from_info(min(errors, key=lambda error: error.code == RunCancelled.code))
+        return tuple(o.result for o in outcomes if o.result)
+
+    async def _finish(self, asked: ResolvedManifest, finish: FinishCall, kept: AsyncExitStack) -> bool:
+        """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again.
+
+        The outputs are made once, and stay as long as `kept`, however often the store has to be tried.
+        """
+        if (self._steps.resumed or self._summary is not None) and await self._is_over():
+            return True
+        self._c.cancellations.check(self._run.run_id)
+        if self._summary is None:
+            self._status.move("writing")
+            if self._outputs is None:
+                self._outputs = await kept.enter_async_context(made_outputs(finish, self._c.pool))
+            keys = [output.key for output in self._outputs.files]
+            await self._preparation.claim(asked, keys, finish.planning.folder)
+            jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
+            self._summary = await self._c.finalizer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
+        # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
+        self._c.cancellations.check(self._run.run_id)
+        self._final = await self._c.finalizer.done(self._run, asked, self._summary)
+        return True
+
+    async def _is_over(self) -> bool:
+        """Whether the last word was said before, in an earlier life or by a try whose record failed.
+
+        What the run left may have been fetched and removed since: it is neither missed nor written again.
+        """
+        adoption = self._c.adoption
+        return await adoption.ended(self._run) or await adoption.is_recorded(self._run)
+
+    async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]], *, at_least_s: float = 0.0) -> T:
+        """A recorded step. While the store or the ledger does not serve it, it is tried again, as long as an event may
+        be old, and for `at_least_s`.
+        """
+        give_up_s = max(self._run.trigger.max_event_age_s, at_least_s)
+        return await self._steps.once(name, kind, lambda: self._c.outages.within(give_up_s, work))
+
+
+def _outcome(answer: Any) -> JobOutcome:
+    return recorded_value(_OUTCOME, answer if "json" in answer else {"value": answer})
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
+
+_REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
+
+
+class RunWorkflows:
+    def __init__(self, collaborators: RunServices) -> None:
+        self._c = collaborators
+
+    async def run(self, request: Any, steps: Steps) -> None:
+        run = _REQUEST.validate_python(request)
+        self._c.admission.told(run.run_id, share_of(run.bucket, run.key))
+        try:
+            with in_turn(turn_of(run.bucket, run.key)):
+                async with self._c.publisher.open(run) as status:
+                    with report_waits(lambda reason: self._c.publisher.held(run.run_id, reason)):
+                        await self._tell(RunWorkflow(self._c, run, steps, status), run)
+        finally:
+            self._c.admission.ended(run.run_id)
+
+    async def _tell(self, workflow: RunWorkflow, run: RunRequest) -> None:
+        try:
+            await self._end(workflow, await self._problem(workflow, run))
+        except GpuDropError as e:
+            log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
+            await self._c.outages.retry(self._c.finalizer.give_up, run, e.info)
+        finally:
+            workflow.leave_room()
+            self._c.cancellations.forget(run.run_id)
+
+    async def _problem(self, workflow: RunWorkflow, run: RunRequest) -> ErrorInfo | None:
+        """Tells the tale; what went wrong with it, if anything."""
+        try:
+            await workflow.tell()
+        except Released:
+            raise
+        except GpuDropError as e:
+            return e.info
+        except Exception:
+            # The supervisor of a run: a defect ends this run, not the listener.
+            log.exception("run_defect", run_id=run.run_id, key=run.key)
+            return DEFECT
+        return None
+
+    async def _end(self, workflow: RunWorkflow, problem: ErrorInfo | None) -> None:
+        if problem:
+            await workflow.fail(problem)
+        await workflow.call_back()
+        await workflow.clear()
+
+    async def job(self, request: Any, steps: Steps) -> Any:
+        job = _JOB.validate_python(request)
+        turn = in_turn(turn_of(job.bucket, job.key))
+        with turn, report_waits(lambda reason: self._c.publisher.held(job.run_id, reason)):
+            outcome = await self._c.runner.run(job, steps)
+        return _OUTCOME.dump_python(outcome, mode="json")

@@ -1,0 +1,191 @@
+"""Events from a folder used as a bucket: files that appear, change and vanish, watched or polled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+from watchfiles import Change, watch
+
+from gpu_dispatch.net.retries import FOLDER_WATCH, Failure, Retries
+from listener.events.event import ObjectCreated, ObjectEvent, ObjectRemoved
+from listener.sources.base import Condition, Deliveries, Inbox
+from listener.sources.folder_tree import PART, FileStability, examine_folder, examine_key, in_turns, told
+from manifests.errors import SourceUnavailable
+from manifests.task_groups import task_group
+
+_GATHER_MS = 200
+_STEP_MS = 100
+_TICK_MS = 200
+_POLL_MS = 1000
+
+Changes = set[tuple[Change, str]]
+
+
+async def folder_changes(root: Path, *, polling: bool) -> AsyncGenerator[Changes, None]:
+    """What changed below `root`, about every fifth of a second, also when nothing did; the first answer, which may be
+    empty, tells that watching has begun.
+
+    `polling` compares names and modification times in whole seconds, once a second: two writes within one second are
+    told as one. Raises OSError when the watch cannot be set up, RuntimeError when the system gives up on it later.
+    """
+    loop = asyncio.get_running_loop()
+    inode = (await asyncio.to_thread(root.stat)).st_ino
+    stop = threading.Event()
+    thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
+    generator = _watch(root, stop, polling=polling)
+    step: asyncio.Future[Changes | None] | None = None
+    try:
+        while True:
+            step = loop.run_in_executor(thread, _next, generator, root, inode)
+            found = await asyncio.shield(step)
+            if found is None:
+                return
+            yield found
+    finally:
+        stop.set()
+        if step is not None:
+            await asyncio.wait([step])
+            if not step.cancelled():
+                step.exception()
+        await loop.run_in_executor(thread, generator.close)
+        thread.shutdown(wait=False)
+
+
+def _next(generator: Generator[Changes, None, None], root: Path, inode: int) -> Changes | None:
+    """The system tells nothing when the watched folder itself is removed or replaced."""
+    found = next(generator, None)
+    if root.stat().st_ino != inode:
+        raise FileNotFoundError(f"{root} was replaced by another folder")
+    return found
+
+
+def _watch(root: Path, stop: threading.Event, *, polling: bool) -> Generator[Changes, None, None]:
+    return watch(
+        root,
+        watch_filter=None,
+        debounce=_GATHER_MS,
+        step=_STEP_MS,
+        stop_event=stop,
+        rust_timeout=_TICK_MS,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        force_polling=polling,
+        poll_delay_ms=_POLL_MS,
+        ignore_permission_denied=True,
+    )
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.folder")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderWatchSettings:
+    """`root` must exist; `polling` looks at every file once a second instead of asking the system to tell."""
+
+    root: Path
+    bucket: str
+    polling: bool = False
+
+
+class FolderWatch:
+    """A file is told once it has stayed as it is for a moment (see `settling`), a vanished one at once."""
+
+    name = "folder"
+    exclusive = True
+
+    def __init__(self, settings: FolderWatchSettings) -> None:
+        self._root = settings.root.resolve()
+        self._bucket = settings.bucket
+        self._polling = settings.polling
+        self._begun = False
+
+    async def run(self, inbox: Inbox) -> None:
+        def told(failure: Failure) -> None:
+            inbox.report(self.name, Condition.problem(failure.known))
+            why, wait_s = str(failure.error.__cause__), round(failure.wait_s, 2)
+            log.error("folder_not_watched", root=str(self._root), error=why, retry_s=wait_s)
+
+        watched = partial(self._watched, inbox)
+        await Retries(FOLDER_WATCH).call(watched, on=lambda e: isinstance(e, SourceUnavailable), told=told)
+
+    async def _watched(self, inbox: Inbox) -> None:
+        """One watch from its beginning to its end. Raises SourceUnavailable."""
+        self._begun = False
+        try:
+            await self._follow(inbox)
+        except (OSError, RuntimeError) as e:
+            if not self._begun and not self._polling and await asyncio.to_thread(self._root.is_dir):
+                self._poll_from_now_on(e)
+                return await self._watched(inbox)
+            hint = "It must be there, and this program must be allowed to read it."
+            raise SourceUnavailable(f"The folder {self._root} cannot be watched: {e}.", hint=hint) from e
+
+    def _poll_from_now_on(self, error: Exception) -> None:
+        self._polling = True
+        log.warning(
+            "folder_polled",
+            root=str(self._root),
+            error=str(error),
+            hint="Raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, then start again.",
+        )
+
+    async def _follow(self, inbox: Inbox) -> None:
+        async with task_group() as group:
+            ended = await self._tell(inbox, Deliveries(inbox, self.name, group))
+        raise ended
+
+    async def _tell(self, inbox: Inbox, deliveries: Deliveries) -> OSError | RuntimeError:
+        """Until the watch ends; why it did."""
+        settling = FileStability()
+        try:
+            async with aclosing(folder_changes(self._root, polling=self._polling)) as found:
+                async for changed in found:
+                    if not self._begun:
+                        self._begun = True
+                        log.info("folder_watched", root=str(self._root), polling=self._polling)
+                        inbox.report(self.name, Condition(True, f"watching {self._root}"))
+                        inbox.gap(self.name, f"watching {self._bucket} has begun")
+                    if changed:
+                        await self._look_at(changed, settling, deliveries)
+                    await self._finish(settling, deliveries)
+        except (OSError, RuntimeError) as e:
+            return e
+        return OSError("the watch ended")
+
+    async def _look_at(self, changed: Changes, settling: FileStability, deliveries: Deliveries) -> None:
+        """Takes new and changed files to `settling`, and tells of removals."""
+        told_of = await asyncio.to_thread(told, self._root, self._bucket, changed)
+        # Polling tells the files of a new folder by itself.
+        added = frozenset[str]() if self._polling else told_of.added
+        for keys in told_of.parts:
+            looks = await asyncio.to_thread(examine_folder, self._root, keys, added)
+            now = asyncio.get_running_loop().time()
+            removed: list[ObjectEvent] = []
+            for seen in looks:
+                if seen.stamp is not None:
+                    settling.seen(seen.key, seen.stamp, now)
+                elif seen.kind == "nothing":
+                    settling.gone(seen.key)
+                    removed.append(ObjectRemoved(self._bucket, seen.key, self.name))
+            await deliveries.begin(removed)
+            if len(told_of.parts) > 1:
+                # Whatever is finished meanwhile is not to wait for the rest of thousands.
+                await self._finish(settling, deliveries)
+
+    async def _finish(self, settling: FileStability, deliveries: Deliveries) -> None:
+        """Tells of the files that have stayed as they are for long enough."""
+        loop = asyncio.get_running_loop()
+        due = settling.due(loop.time())
+        parts = await asyncio.to_thread(in_turns, self._bucket, due) if len(due) > PART else [due] if due else []
+        for keys in parts:
+            looks = await asyncio.to_thread(examine_key, self._root, keys)
+            finished = settling.finished({seen.key: seen.stamp for seen in looks}, loop.time())
+            await deliveries.begin([ObjectCreated(self._bucket, key, self.name) for key in finished])

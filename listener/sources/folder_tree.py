@@ -1,0 +1,187 @@
+"""What the disk of a folder store says about keys, and when a file that is being written counts as finished."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from watchfiles import Change
+
+from gpu_dispatch.fair_queue import FairQueue
+from gpu_dispatch.transfer.safe_paths import folder_at, stat_beneath, steps_to
+from listener.fairness import share_of, share_path
+from listener.stores.base import ObjectMeta
+from listener.stores.folder_files import FolderWalk, is_ignored
+from manifests.keys import key_problem
+
+SETTLE_S = 0.4
+"""How long a file must stay as it is."""
+
+GROWING_SETTLE_S = 2.0
+"""The same for a file that was seen to change, or is still empty: whoever writes it may pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """Size in bytes and modification time in nanoseconds: what changes while a file is written."""
+
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    stamp: FileStamp
+    since: float
+    settle_s: float
+
+
+class FileStability:
+    """Keys on their way. Times are seconds of one steady clock, given by the caller."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, _Watched] = {}
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def seen(self, key: str, stamp: FileStamp, now: float) -> None:
+        before = self._watched.get(key)
+        if before is not None and before.stamp == stamp:
+            return
+        slow = before is not None or stamp.size == 0
+        self._watched[key] = _Watched(stamp, now, GROWING_SETTLE_S if slow else SETTLE_S)
+
+    def gone(self, key: str) -> None:
+        self._watched.pop(key, None)
+
+    def due(self, now: float) -> list[str]:
+        """Keys to look at again: each as it is now goes into `finished`."""
+        return [key for key, w in self._watched.items() if now - w.since >= w.settle_s]
+
+    def finished(self, looks: Mapping[str, FileStamp | None], now: float) -> list[str]:
+        """Of the due keys those that stayed as they were; these and the vanished (None) are forgotten."""
+        done: list[str] = []
+        for key, stamp in looks.items():
+            watched = self._watched.get(key)
+            if watched is None:
+                continue
+            if stamp is None:
+                self.gone(key)
+            elif stamp == watched.stamp:
+                self.gone(key)
+                done.append(key)
+            else:
+                self.seen(key, stamp, now)
+        return done
+
+
+PART = 500
+"""Keys that are looked at, and delivered, together: the next ones wait no longer than that takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSnapshot:
+    """What lies under `key` now; `stamp` only for a file."""
+
+    key: str
+    kind: Literal["file", "folder", "nothing"]
+    stamp: FileStamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Keys that changed, in `parts` in which folders take turns: a few of each come before thousands of one."""
+
+    parts: tuple[tuple[str, ...], ...]
+    added: frozenset[str]
+
+
+def told(root: Path, bucket: str, changed: Iterable[tuple[Change, str]]) -> Told:
+    """Of which keys the watch has told. To read thousands of paths takes long enough for a thread."""
+    changes = [(change, key) for change, path in changed if (key := key_of(root, path))]
+    keys = sorted({key for _, key in changes})
+    return Told(in_turns(bucket, keys), frozenset(key for change, key in changes if change is Change.added))
+
+
+def in_turns(bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """`keys` in parts of at most PART; folders take turns. Of thousands this is for a thread, too."""
+    if len(keys) <= PART:
+        return (tuple(keys),) if keys else ()
+    queue: FairQueue[str] = FairQueue()
+    for key in keys:
+        queue.push(share_path(share_of(bucket, key)), key)
+    ordered = [queue.pop() for _ in keys]
+    return tuple(tuple(ordered[i : i + PART]) for i in range(0, len(ordered), PART))
+
+
+def key_of(root: Path, path: str) -> str | None:
+    """The key of `path`; None for what a listing passes over too: hidden, unfinished and unusable names."""
+    key = path.removeprefix(f"{root}".rstrip("/") + "/")
+    return None if key == path or is_ignored(key) or key_problem(key) else key
+
+
+def examine_key(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
+    """In the order of `keys`. Those of one folder are looked at from there: of thousands, each costs one call."""
+    every = list(keys)
+    folders: dict[str, list[str]] = {}
+    for key in every:
+        folder, _, name = key.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    found: dict[str, FileSnapshot] = {}
+    for folder, names in folders.items():
+        found.update(_look_in(root, folder, names) if len(names) > 1 else {})
+    return [found.get(key) or _look(root, key) for key in every]
+
+
+def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[str, FileSnapshot]]:
+    """What can be told without following a link."""
+    try:
+        with folder_at(root, steps_to(root, root / folder)) as at:
+            for name in names:
+                key = f"{folder}/{name}" if folder else name
+                try:
+                    status = os.stat(name, dir_fd=at, follow_symlinks=False)
+                except OSError:
+                    yield key, FileSnapshot(key, "nothing")
+                    continue
+                if not stat.S_ISLNK(status.st_mode):
+                    yield key, _seen(key, status)
+    except OSError:
+        # One by one they tell why.
+        return
+
+
+def examine_folder(root: Path, keys: Iterable[str], added: Set[str]) -> list[FileSnapshot]:
+    """At `keys`, and into every folder among the `added`: one that is moved here is told of without its files."""
+    looks = examine_key(root, keys)
+    inner = [seen for one in looks if one.kind == "folder" and one.key in added for seen in _below(root, one.key)]
+    return looks + inner
+
+
+def _below(root: Path, key: str) -> Iterator[FileSnapshot]:
+    try:
+        for item in FolderWalk(root).objects(key + "/"):
+            if isinstance(item, ObjectMeta):
+                yield _look(root, item.key)
+    except OSError:
+        # The folder vanished, or may not be read: then it holds no drops.
+        return
+
+
+def _look(root: Path, key: str) -> FileSnapshot:
+    try:
+        status = stat_beneath(root, root / key)
+    except OSError:
+        return FileSnapshot(key, "nothing")
+    return _seen(key, status)
+
+
+def _seen(key: str, status: os.stat_result) -> FileSnapshot:
+    if stat.S_ISREG(status.st_mode):
+        return FileSnapshot(key, "file", FileStamp(status.st_size, status.st_mtime_ns))
+    return FileSnapshot(key, "folder" if stat.S_ISDIR(status.st_mode) else "nothing")

@@ -1,1 +1,0 @@
-"""What reconciling is made of: one pass over a bucket, its pace, and how the source stands."""

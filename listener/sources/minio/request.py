@@ -1,0 +1,139 @@
+"""Which streams to ask a server for, each as narrow as its filters allow, and the signed request for one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+from minio.credentials.credentials import Credentials
+from minio.signer import sign_v4_s3
+
+from listener.config.credentials import AccessKeys, Keys
+from listener.events.records import EVENT_NAMES
+from listener.sources.minio.connection import ListenRequest, stream_chunks
+from listener.triggers.filters import EVERYTHING, Filter, common
+from manifests.errors import GpuDropError, StoreUnavailable
+
+Filters = Callable[[str], Sequence[Filter]]
+"""What could be of interest in a bucket: keys that pass any of these. None: nothing is."""
+
+
+def anything(bucket: str) -> Sequence[Filter]:
+    del bucket
+    return EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class ListenStream:
+    """One request for events. Without a `bucket` it tells those of the whole server."""
+
+    bucket: str
+    filter: Filter = EVERYTHING[0]
+
+    def __str__(self) -> str:
+        return f"bucket {self.bucket!r}" if self.bucket else "all buckets"
+
+
+def plan_streams(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -> tuple[ListenStream, ...]:
+    """No buckets: all of the server, whatever the filters say, for nobody knows which those are.
+
+    `by_bucket`: the server does not tell the events of all buckets on one stream.
+    """
+    if not buckets:
+        return (ListenStream(""),)
+    wanted = {bucket: found for bucket in dict.fromkeys(buckets) if (found := filters(bucket))}
+    if by_bucket or len(wanted) < 2:
+        return tuple(ListenStream(bucket, common(found)) for bucket, found in wanted.items())
+    return (ListenStream("", common([each for found in wanted.values() for each in found])),)
+
+
+_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+def signed_get(url: str, *, keys: AccessKeys, region: str, now: datetime) -> dict[str, str]:
+    """Headers for a GET of `url`, which must already be percent-encoded. `now` is in UTC; good for 15 minutes."""
+    parts = urlsplit(url)
+    headers: dict[str, str | list[str] | tuple[str]] = {
+        "Accept-Encoding": "identity",
+        "Host": parts.netloc,
+        "x-amz-content-sha256": _EMPTY_SHA256,
+        "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
+    }
+    if keys.session_token:
+        headers["x-amz-security-token"] = keys.session_token
+    signed = sign_v4_s3(
+        method="GET",
+        url=parts,
+        region=region,
+        headers=headers,
+        credentials=Credentials(keys.access_key, keys.secret_key, keys.session_token),
+        content_sha256=_EMPTY_SHA256,
+        date=now,
+    )
+    return {name: str(value) for name, value in signed.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class MinioListenSettings:
+    """`endpoint` is "http://host:port"; no `buckets` are all of the server. Without `path_style` a bucket stands in the
+    host's name. Keep-alives are asked for every `ping_s` (whole) seconds; a connection silent for `ping_s + slack_s` is
+    given up. What only a person can mend is tried again every `probe_s` seconds at most."""
+
+    endpoint: str
+    buckets: tuple[str, ...]
+    region: str = "us-east-1"
+    path_style: bool = True
+    ca_file: Path | None = None
+    ping_s: int = 2
+    slack_s: float = 10.0
+    probe_s: float = 180.0
+    name: str = "minio"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenClient:
+    """`keys` is asked on a thread; `now` gives UTC; `session` trusts the authorities of `settings`."""
+
+    settings: MinioListenSettings
+    keys: Keys
+    now: Callable[[], datetime]
+    session: aiohttp.ClientSession
+
+    async def current_keys(self) -> AccessKeys:
+        """Raises a GpuDropError, whatever went wrong."""
+        try:
+            return await asyncio.to_thread(self.keys)
+        except GpuDropError:
+            raise
+        except Exception as e:
+            # Whoever gives the keys may ask servers and libraries of its own, and no error of theirs may end a stream.
+            raise StoreUnavailable(
+                f"There are no keys for {self.settings.endpoint}: {type(e).__name__}.",
+                hint="Check where GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY come from.",
+            ) from e
+
+    def listen(self, stream: ListenStream, keys: AccessKeys) -> AsyncGenerator[bytes, None]:
+        """What the server sends on `stream`; see `connection.chunks`."""
+        settings = self.settings
+        url = listen_url(settings, stream)
+        headers = signed_get(url, keys=keys, region=settings.region, now=self.now())
+        request = ListenRequest(settings.endpoint, stream.bucket, url, headers, settings.ping_s + settings.slack_s)
+        return stream_chunks(self.session, request)
+
+
+def listen_url(settings: MinioListenSettings, stream: ListenStream) -> str:
+    parts = urlsplit(settings.endpoint)
+    in_host = stream.bucket and not settings.path_style
+    host = f"{stream.bucket}.{parts.netloc}" if in_host else parts.netloc
+    path = "" if in_host else quote(stream.bucket, safe="")
+    # Sorted: the signature is over sorted values, the server takes them in the order they come.
+    query = [("events", name) for name in sorted(EVENT_NAMES)] + [("ping", str(settings.ping_s))]
+    query += [("prefix", stream.filter.prefix)] if stream.filter.prefix else []
+    query += [("suffix", stream.filter.suffix)] if stream.filter.suffix else []
+    return f"{parts.scheme}://{host}/{path}?{urlencode(query, quote_via=quote, safe='')}"

@@ -1,0 +1,150 @@
+"""Events from MinIO's own stream (ListenBucketNotification): nothing to set up on the server.
+
+The stream has no memory: what happens while nobody listens is never told. So every connection, once it stands, is
+announced to the inbox as a gap, and a listing finds the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import aiohttp
+
+from gpu_dispatch.net.sessions import http_session
+from gpu_dispatch.net.tls import ca_context
+from listener.config.credentials import AccessKeys, Keys
+from listener.sources.base import Condition, Inbox
+from listener.sources.minio.errors import other_plan_may_do
+from listener.sources.minio.follower import StreamConditions, StreamFollower
+from listener.sources.minio.request import (
+    Filters,
+    ListenClient,
+    ListenStream,
+    MinioListenSettings,
+    anything,
+    plan_streams,
+)
+from manifests.errors import GpuDropError
+from manifests.task_groups import task_group
+
+
+def new_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    return http_session(tls=tls, connections=0)
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC)
+
+
+class MinioListen:
+    """As few connections as the server allows: one for all buckets, else one a bucket.
+
+    `keys` is asked before each one, on a thread, so that it may fetch fresh ones. `filters` may change what it says:
+    it is asked again after every end of a stream, and when `replan` is called.
+    """
+
+    exclusive = True
+
+    def __init__(
+        self,
+        settings: MinioListenSettings,
+        keys: Keys,
+        *,
+        filters: Filters = anything,
+        session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
+        now: Callable[[], datetime] = now_utc,
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._filters = filters
+        self._session_factory = session_factory
+        self._now = now
+        self._by_bucket = False
+        self._look_again = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    def replan(self) -> None:
+        """Says that `filters` may say something else now. On the loop's own thread only."""
+        self._look_again.set()
+
+    async def run(self, inbox: Inbox) -> None:
+        """Raises ConfigError when `ca_file` cannot be read; every later trouble is outlived."""
+        settings = self._settings
+        tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
+        self._by_bucket = False
+        async with self._session_factory(tls) as session, task_group() as group:
+            caller = ListenClient(settings, self._keys, self._now, session)
+            conditions = StreamConditions(inbox, self.name)
+            following: dict[ListenStream, asyncio.Task[None]] = {}
+            while True:
+                self._look_again.clear()
+                wanted = plan_streams(settings.buckets, self._filters, by_bucket=self._by_bucket)
+                conditions.use(wanted)
+                for stream in following.keys() - set(wanted):
+                    following.pop(stream).cancel()
+                for stream in set(wanted) - following.keys():
+                    follower = StreamFollower(stream, caller, inbox, conditions, self._ended)
+                    following[stream] = group.create_task(follower.follow())
+                await self._look_again.wait()
+
+    def _ended(self, stream: ListenStream, error: GpuDropError) -> bool:
+        self._look_again.set()
+        if stream.bucket or not self._settings.buckets or not other_plan_may_do(error):
+            return False
+        self._by_bucket = True
+        return True
+
+
+async def probe_stream(
+    settings: MinioListenSettings,
+    keys: Keys,
+    *,
+    session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
+    now: Callable[[], datetime] = now_utc,
+) -> Condition:
+    """Whether events would arrive, and if not what to do.
+
+    Takes `ping_s` when they would; `ping_s + slack_s` at most, twice that when every bucket needs its own stream.
+    """
+    try:
+        tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
+        async with session_factory(tls) as session:
+            caller = ListenClient(settings, keys, now, session)
+            return await _heard(caller)
+    except GpuDropError as e:
+        return Condition.problem(e)
+
+
+async def _heard(caller: ListenClient) -> Condition:
+    keys = await caller.current_keys()
+    buckets = caller.settings.buckets
+    streams = plan_streams(buckets, anything, by_bucket=False)
+    problem = await _first_trouble(caller, streams, keys)
+    if problem and len(buckets) > 1 and other_plan_may_do(problem):
+        streams = plan_streams(buckets, anything, by_bucket=True)
+        problem = await _first_trouble(caller, streams, keys)
+    return Condition.problem(problem) if problem else Condition(True, f"events arrive: {', '.join(map(str, streams))}")
+
+
+async def _first_trouble(
+    caller: ListenClient, streams: Sequence[ListenStream], keys: AccessKeys
+) -> GpuDropError | None:
+    found = await asyncio.gather(*(_problem(caller, stream, keys) for stream in streams))
+    return next((error for error in found if error), None)
+
+
+async def _problem(caller: ListenClient, stream: ListenStream, keys: AccessKeys) -> GpuDropError | None:
+    """None as soon as the first byte is there: the server sends its first keep-alive when it has no event."""
+    try:
+        async with aclosing(caller.listen(stream, keys)) as sent:
+            await anext(sent)
+    except GpuDropError as e:
+        return e
+    return None

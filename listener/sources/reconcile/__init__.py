@@ -1,0 +1,1 @@
+"""Events from listing a bucket: what no other source told."""

@@ -1,0 +1,278 @@
+"""One pass over a bucket: what is listed, filtered, asked of the ledger and told, and what cannot be worked with.
+
+The ledger keeps versions as HEAD tells them. An object that a listing tells differently looks new at every listing;
+so an object that is news again, exactly as it was before, is looked at: when its version as HEAD tells it is known,
+the ledger is given the listing's as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from listener.events.event import ObjectCreated, ObjectRemoved
+from listener.sources.base import Condition, Inbox, deliver
+from listener.sources.reconcile.earlier_outputs import EarlierOutputs
+from listener.sources.reconcile.removals import MissingObjects, StaleSidecars
+from listener.stores.base import ObjectMeta, OddKey, Store
+from manifests.errors import GpuDropError
+from manifests.names import SIDECAR_SUFFIXES
+from manifests.task_groups import gathered
+
+
+@dataclass(frozen=True, slots=True)
+class BucketListed:
+    """What a finished listing of a bucket came to. `took_s` is the time the store needed for it."""
+
+    objects: int
+    odd: int
+    took_s: float
+
+
+class BucketConditions:
+    """A bucket in trouble is told of until it has been listed, whatever its neighbours do."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, BucketListed] = {}
+        self._problem: dict[str, GpuDropError] = {}
+
+    def listed(self, bucket: str, listed: BucketListed) -> Condition:
+        self._listed[bucket] = listed
+        self._problem.pop(bucket, None)
+        return self.condition
+
+    def failed(self, bucket: str, error: GpuDropError) -> Condition:
+        """`bucket` is "" where the buckets themselves could not be asked for."""
+        self._problem[bucket] = error
+        return self.condition
+
+    def gone(self, bucket: str) -> Condition:
+        self._listed.pop(bucket, None)
+        self._problem.pop(bucket, None)
+        return self.condition
+
+    @property
+    def condition(self) -> Condition:
+        if self._problem:
+            bucket, *others = sorted(self._problem)
+            told = Condition.problem(self._problem[bucket])
+            return (
+                Condition(False, f"{told.detail} (and {_many(len(others), 'bucket')} more)", told.code, told.hint)
+                if (others)
+                else told
+            )
+        objects = sum(listed.objects for listed in self._listed.values())
+        odd = sum(listed.odd for listed in self._listed.values())
+        took_s = sum(listed.took_s for listed in self._listed.values())
+        text = f"{_many(objects, 'object')} in {_many(len(self._listed), 'bucket')} listed in {took_s:.1f} s"
+        return Condition(True, f"{text}, {_many(odd, 'key')} unusable" if odd else text)
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
+
+MAX_NAMED = 1000
+"""So many are named and counted; of more, memory and log would be full."""
+UNUSABLE = "unusable_key"
+
+
+class UnusableKeys:
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._named: set[tuple[str, str]] = set()
+
+    def tell(self, bucket: str, item: OddKey, inbox: Inbox) -> None:
+        at = (bucket, item.key)
+        if at in self._named or len(self._named) >= MAX_NAMED:
+            return
+        self._named.add(at)
+        inbox.count(self._source, UNUSABLE)
+        log.warning("key_unusable", bucket=bucket, key=item.key[:200], problem=item.problem, hint="Rename the object.")
+        if len(self._named) == MAX_NAMED:
+            log.warning("keys_unusable", named=MAX_NAMED, hint="There may be more; they are not named any longer.")
+
+
+MAX_REMEMBERED = 10_000
+"""Objects a bucket. With more news than that, those beyond it are looked at a listing later."""
+LOOKS_AT_ONCE = 16
+
+
+class KnownVersions(Protocol):
+    """What was taken in before."""
+
+    async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
+        """Those of `metas` whose version is new. Raises StoreUnavailable when that cannot be told now."""
+        ...
+
+    async def saw(self, bucket: str, meta: ObjectMeta) -> None:
+        """From now on this version is known. Raises StoreUnavailable when that cannot be recorded now."""
+        ...
+
+
+class UnlistableVersions:
+    """Remembers, by hashes, what a bucket's last listing told: an object that is news only once costs nothing else."""
+
+    def __init__(self, store: Store, known: KnownVersions) -> None:
+        self._store = store
+        self._known = known
+        self._before: dict[str, set[int]] = {}
+        self._now: dict[str, set[int]] = {}
+        self._warned: set[str] = set()
+
+    def begin(self, bucket: str) -> None:
+        """A listing of `bucket` begins."""
+        self._before[bucket] = self._now.pop(bucket, set())
+
+    async def news(self, bucket: str, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
+        """Those of `metas`, all unknown to the ledger, that are to be told. Raises StoreUnavailable."""
+        before = self._before.get(bucket, set())
+        gate = asyncio.Semaphore(LOOKS_AT_ONCE)
+
+        async def settled(meta: ObjectMeta) -> bool:
+            if _mark(meta) not in before:
+                return False
+            async with gate:
+                return await self._settled(bucket, meta)
+
+        found = await gathered(map(settled, metas))
+        news = [meta for meta, old in zip(metas, found, strict=True) if not old]
+        told = self._now.setdefault(bucket, set())
+        told.update(_mark(meta) for meta in news[: MAX_REMEMBERED - len(told)])
+        return news
+
+    async def _settled(self, bucket: str, listed: ObjectMeta) -> bool:
+        """Whether what was listed is known under another name, which is recorded then."""
+        try:
+            now = await self._store.head(bucket, listed.key)
+        except GpuDropError:
+            return False
+        if now is None or await self._known.unknown(bucket, [now]):
+            return False
+        if bucket not in self._warned:
+            self._warned.add(bucket)
+            ours = {"listed": listed.version, "head": now.version}
+            log.info("listing_differs_from_head", bucket=bucket, key=listed.key, **ours)
+        await self._known.saw(bucket, listed)
+        return True
+
+
+def _mark(meta: ObjectMeta) -> int:
+    return hash((meta.key, meta.etag, meta.last_modified))
+
+
+BATCH = 500
+_FUTURE = timedelta(seconds=60)
+"""A time so far ahead tells nothing of when an object was last touched: a clock is, or was, wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingFilter:
+    """Objects last changed between `oldest` and `youngest`, or in the future, are of interest; None: no such limit."""
+
+    bucket: str
+    prefixes: Sequence[str]
+    oldest: datetime | None
+    youngest: datetime | None
+
+
+@dataclass(slots=True)
+class ListingResult:
+    """What came of it. `telling_s` is what ledger and inbox took, `unsettled` whether objects were too young."""
+
+    objects: int = 0
+    odd: int = 0
+    news: int = 0
+    gone: int = 0
+    unsettled: bool = False
+    telling_s: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def listed(self) -> BucketListed:
+        return BucketListed(self.objects, self.odd, self.ended - self.began - self.telling_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Lister:
+    """`interesting(bucket, key)` says whether a key could start or end anything; the others are never asked about.
+
+    Memory does not grow with the bucket. `clock` counts seconds.
+    """
+
+    source: str
+    store: Store
+    known: KnownVersions
+    interesting: Callable[[str, str], bool]
+    odd_keys: UnusableKeys
+    differences: UnlistableVersions
+    missing: MissingObjects
+    sidecars: StaleSidecars | None
+    earlier: EarlierOutputs | None
+    clock: Callable[[], float]
+
+    async def list(self, wanted: ListingFilter, inbox: Inbox) -> ListingResult:
+        """Raises what the store's `list` and the ledger raise."""
+        passed = ListingResult(began=self.clock())
+        if self.earlier:
+            await self.earlier.learn(wanted.bucket, wanted.prefixes, wanted.oldest)
+        self.differences.begin(wanted.bucket)
+        await self.missing.begin(wanted.bucket)
+        batch: list[ObjectMeta] = []
+        for prefix in wanted.prefixes:
+            async for item in self.store.list(wanted.bucket, prefix):
+                if isinstance(item, OddKey):
+                    passed.odd += 1
+                    self.odd_keys.tell(wanted.bucket, item, inbox)
+                    continue
+                passed.objects += 1
+                self.missing.met(wanted.bucket, item.key)
+                if self.sidecars and item.key.endswith(SIDECAR_SUFFIXES):
+                    await self._timed(self.sidecars.met(wanted.bucket, item), passed)
+                if self._concerns(item, wanted, passed):
+                    batch.append(item)
+                if len(batch) >= BATCH:
+                    await self._tell(wanted.bucket, batch, passed, inbox)
+                    batch = []
+        await self._tell(wanted.bucket, batch, passed, inbox)
+        if self.sidecars:
+            await self._timed(self.sidecars.listed(wanted.bucket), passed)
+        passed.ended = self.clock()
+        gone = self.missing.gone(wanted.bucket, wanted.prefixes)
+        await deliver(inbox, [ObjectRemoved(wanted.bucket, key, self.source) for key in gone], source=self.source)
+        passed.gone = len(gone)
+        return passed
+
+    async def _timed(self, work: Awaitable[None], passed: ListingResult) -> None:
+        """`work` is not the store's time for listing."""
+        began = self.clock()
+        await work
+        passed.telling_s += self.clock() - began
+
+    def _concerns(self, meta: ObjectMeta, wanted: ListingFilter, passed: ListingResult) -> bool:
+        if wanted.oldest is not None and meta.last_modified < wanted.oldest:
+            return False
+        if not self.interesting(wanted.bucket, meta.key):
+            return False
+        if wanted.youngest is not None and wanted.youngest < meta.last_modified < wanted.youngest + _FUTURE:
+            passed.unsettled = True
+            return False
+        return True
+
+    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], passed: ListingResult, inbox: Inbox) -> None:
+        if not batch:
+            return
+        began = self.clock()
+        unknown = await self.known.unknown(bucket, batch)
+        news = await self.differences.news(bucket, unknown) if unknown else []
+        await deliver(inbox, [ObjectCreated(bucket, meta.key, self.source) for meta in news], source=self.source)
+        passed.news += len(news)
+        passed.telling_s += self.clock() - began

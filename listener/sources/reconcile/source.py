@@ -1,0 +1,237 @@
+"""Events from listing: finds drops and removals that no other source told, after gaps, at the start, every so often.
+
+It needs nothing of the store but listings, so it also works alone, where a store sends no events at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from gpu_dispatch.net.retries import LISTING, Failure, Retries, is_known
+from listener.sources.base import Inbox
+from listener.sources.reconcile.earlier_outputs import EarlierOutputs
+from listener.sources.reconcile.lister import (
+    BucketConditions,
+    KnownVersions,
+    Lister,
+    ListingFilter,
+    ListingResult,
+    UnlistableVersions,
+    UnusableKeys,
+)
+from listener.sources.reconcile.removals import ExpectedObjects, MissingObjects, StaleSidecars
+from listener.stores.base import Store
+from manifests.task_groups import task_group
+
+GENTLE = 10
+"""A pause is at least this many times as long as the listing before it took."""
+YOUNG_AGAIN = 5
+"""Listings that met unsettled objects are repeated after this many times `settle_s`."""
+JITTER = 0.1
+"""Pauses differ by this part of theirs, so that buckets and listeners do not list in step."""
+
+
+def pause_s(listing_s: float, interval_s: float, *, settle_s: float, unsettled: bool, rng: random.Random) -> float:
+    """Seconds from the end of a listing to the next one nobody asks for.
+
+    `listing_s` is how long the store was busy with it; `unsettled`: objects were passed over because they may still
+    be written.
+    """
+    wanted = min(interval_s, settle_s * YOUNG_AGAIN) if unsettled else interval_s
+    return max(wanted * rng.uniform(1 - JITTER, 1 + JITTER), listing_s * GENTLE)
+
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
+
+LISTINGS_AT_ONCE = 4
+
+
+class ReconcileLedgers(KnownVersions, ExpectedObjects, Protocol):
+    """What the ledger is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileSettings:
+    """Seconds. Objects older than `look_back_s` when the source is made are left alone; None: nothing is too old.
+
+    `settle_s` is for stores that show objects while they are written: what changed this recently waits for a later
+    listing. `interval_s` lies between two listings of a bucket, more when a listing takes long (see `pace`).
+    """
+
+    interval_s: float = 60.0
+    look_back_s: float | None = 86400.0
+    settle_s: float = 0.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _everything(bucket: str) -> Sequence[str]:
+    del bucket
+    return ("",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What lasts from one `run` to its end."""
+
+    inbox: Inbox
+    group: asyncio.TaskGroup
+    conditions: BucketConditions = field(default_factory=BucketConditions)
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LISTINGS_AT_ONCE))
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, asyncio.Task[None]])
+
+
+class Reconcile:
+    """Every bucket is listed by itself, one listing at a time, a few buckets at once.
+
+    `interesting(bucket, key)` says whether a key could start or end anything; the others are never looked up.
+    `prefixes(bucket)` says below what those keys lie, and is asked before each listing. `buckets` is asked for the
+    buckets' names as often as a bucket is listed; without it they are the store's. `sidecars` looks after those that
+    a listing meets, `earlier` after what runs left whose records are lost.
+    """
+
+    name = "reconcile"
+    exclusive = True
+
+    def __init__(
+        self,
+        store: Store,
+        known: ReconcileLedgers,
+        interesting: Callable[[str, str], bool],
+        settings: ReconcileSettings,
+        *,
+        prefixes: Callable[[str], Sequence[str]] = _everything,
+        buckets: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        sidecars: StaleSidecars | None = None,
+        earlier: EarlierOutputs | None = None,
+        now: Callable[[], datetime] = _now,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._prefixes = prefixes
+        self._buckets = buckets
+        self._now = now
+        # Not when it runs: whoever takes a lead over has to find what was dropped while nobody led.
+        back = settings.look_back_s
+        self._oldest = None if back is None else now() - timedelta(seconds=back)
+        self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._lister = Lister(
+            source=self.name,
+            store=store,
+            known=known,
+            interesting=interesting,
+            odd_keys=UnusableKeys(self.name),
+            differences=UnlistableVersions(store, known),
+            missing=MissingObjects(known),
+            sidecars=sidecars,
+            earlier=earlier,
+            clock=time.monotonic,
+        )
+        self._wanted: dict[str, asyncio.Event] = {}
+        self._look_for_buckets = asyncio.Event()
+
+    def request(self, reason: str, *, bucket: str | None = None) -> None:
+        """List soon, one bucket or all. Requests during a listing lead to one more after it, however many they are."""
+        log.debug("listing_requested", reason=reason, bucket=bucket)
+        for name, wanted in self._wanted.items():
+            if bucket in (None, name):
+                wanted.set()
+        self._look_for_buckets.set()
+
+    async def run(self, inbox: Inbox) -> None:
+        self._wanted = {}
+        async with task_group() as group:
+            await self._follow_buckets(_Round(inbox, group))
+
+    async def _follow_buckets(self, round_: _Round) -> None:
+        conditions = round_.conditions
+
+        def told(failure: Failure) -> None:
+            error = failure.known
+            log.error("buckets_unknown", code=error.info.code, error=str(error), hint=error.info.hint)
+            round_.inbox.report(self.name, conditions.failed("", error))
+
+        async def names() -> Sequence[str]:
+            self._look_for_buckets.clear()
+            return await self._buckets() if self._buckets else self._store.buckets
+
+        while True:
+            wait = partial(_set_or_late, self._look_for_buckets)
+            found = await Retries(LISTING).call(names, on=is_known, told=told, wait=wait)
+            conditions.gone("")
+            self._take_up(found, round_)
+            await _set_or_later(self._look_for_buckets, self._settings.interval_s if self._buckets else None)
+
+    def _take_up(self, names: Sequence[str], round_: _Round) -> None:
+        for bucket in self._wanted.keys() - set(names):
+            round_.tasks.pop(bucket).cancel()
+            del self._wanted[bucket]
+            log.info("bucket_gone", bucket=bucket)
+            round_.inbox.report(self.name, round_.conditions.gone(bucket))
+        for bucket in names:
+            if bucket not in self._wanted:
+                self._wanted[bucket] = asyncio.Event()
+                round_.tasks[bucket] = round_.group.create_task(self._repeat(bucket, round_))
+
+    async def _repeat(self, bucket: str, round_: _Round) -> None:
+        wanted = self._wanted[bucket]
+
+        def told(failure: Failure) -> None:
+            error = failure.known
+            about = {"bucket": bucket, "code": error.info.code, "error": str(error), "hint": error.info.hint}
+            log.error("listing_failed", **about, retry_s=round(failure.wait_s, 2))
+            round_.inbox.report(self.name, round_.conditions.failed(bucket, error))
+
+        async def listed() -> ListingResult:
+            async with round_.gate:
+                wanted.clear()
+                return await self._list(bucket, round_)
+
+        while True:
+            wait = partial(_set_or_late, wanted)
+            passed = await Retries(LISTING).call(listed, on=is_known, told=told, wait=wait)
+            round_.inbox.report(self.name, round_.conditions.listed(bucket, passed.listed))
+            if passed.news or passed.gone:
+                log.info("listing_found", bucket=bucket, objects=passed.news, gone=passed.gone)
+            await _set_or_later(wanted, self._pause_s(passed))
+
+    async def _list(self, bucket: str, round_: _Round) -> ListingResult:
+        settle_s = self._settings.settle_s
+        youngest = self._now() - timedelta(seconds=settle_s) if settle_s else None
+        return await self._lister.list(
+            ListingFilter(bucket, self._prefixes(bucket), self._oldest, youngest), round_.inbox
+        )
+
+    def _pause_s(self, passed: ListingResult) -> float:
+        settings = self._settings
+        return pause_s(
+            passed.listed.took_s,
+            settings.interval_s,
+            settle_s=settings.settle_s,
+            unsettled=passed.unsettled,
+            rng=self._rng,
+        )
+
+
+async def _set_or_later(event: asyncio.Event, at_most_s: float | None) -> None:
+    try:
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+async def _set_or_late(event: asyncio.Event, failure: Failure) -> None:
+    await _set_or_later(event, failure.wait_s)

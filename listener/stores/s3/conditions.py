@@ -1,0 +1,105 @@
+"""Writes that carry a condition, and the writes that try a bucket out."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import S3Store as Bucket
+
+from listener.stores.s3.errors import is_interrupted, s3_error_code
+from listener.stores.s3.metadata import etag_of
+
+if TYPE_CHECKING:
+    from obstore import Attributes, PutMode, UpdateVersion
+
+PROBE_KEY = ".gpudrop/write-check"
+"""Never written: the write that is asked for must be refused."""
+CLAIM_PROBE = ".gpudrop/claim-check-"
+
+
+async def leaves_probe(client: Bucket) -> bool:
+    """Asks for a write whose condition cannot hold. True: a server that ignores conditions has written PROBE_KEY."""
+    mode: UpdateVersion = {"e_tag": '"no-such-version"'}
+    try:
+        await obstore.put_async(client, PROBE_KEY, b"", mode=mode)
+    except PreconditionError:
+        return False
+    return True
+
+
+async def refuses_second(client: Bucket, key: str) -> bool:
+    """Writes `key` twice, each time only if nothing lies there; whether the second write was refused."""
+    try:
+        for _ in range(2):
+            await obstore.put_async(client, key, b"", mode="create")
+    except AlreadyExistsError:
+        return True
+    return False
+
+
+class ConditionalWrites:
+    """To servers that do not know conditions everything is written as it is."""
+
+    def __init__(self) -> None:
+        self._unknown = False
+
+    async def put_if(
+        self, client: Bucket, path: str, data: bytes, attributes: Attributes, expected: str | None
+    ) -> str | None:
+        """Writes `data` if the ETag at `path` is `expected` (None: nothing is there); the new ETag, None: it is not.
+
+        Where a connection breaks, nobody knows what became of the write, and one that the client sends again by itself
+        is refused by its own first: so what lies there is compared with `data`. MinIO closes the connection after a
+        refused condition, and the next write may have gone out on it: that one did nothing and is sent again.
+        """
+        try:
+            etag = await self._put_if(client, path, data, attributes, expected)
+        except BaseError as e:
+            if not is_interrupted(e):
+                raise
+            if (found := await _etag_at(client, path)) == expected:
+                etag = await self._put_if(client, path, data, attributes, expected)
+            elif found == _etag_for(data):
+                etag = found
+            else:
+                raise
+        if etag is None and await _etag_at(client, path) == _etag_for(data):
+            return _etag_for(data)
+        return etag
+
+    async def _put_if(
+        self, client: Bucket, path: str, data: bytes, attributes: Attributes, expected: str | None
+    ) -> str | None:
+        mode: PutMode = "create" if expected is None else {"e_tag": f'"{expected}"'}
+        if self._unknown:
+            mode = "overwrite"
+        try:
+            return etag_of(await obstore.put_async(client, path, data, attributes=attributes, mode=mode))
+        except (AlreadyExistsError, PreconditionError) as e:
+            if s3_error_code(e) == "NoSuchBucket":
+                raise
+            return None
+        except (BaseError, FileNotFoundError) as e:
+            code = s3_error_code(e)
+            if code == "NoSuchKey":
+                return None
+            if code != "NotImplemented" or self._unknown:
+                raise
+        self._unknown = True
+        return await self._put_if(client, path, data, attributes, expected)
+
+
+def _etag_for(data: bytes) -> str:
+    """What most servers give an object that was written in one piece; others give one that no write is known by."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+async def _etag_at(client: Bucket, path: str) -> str | None:
+    """None: nothing is there."""
+    try:
+        return ((await obstore.head_async(client, path))["e_tag"] or "").strip('"')
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,41 @@
+"""What is written beside an object's bytes, keys that are not worked with, and objects too large to be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manifests.errors import InputTooLarge, UnusableKey
+
+if TYPE_CHECKING:
+    from obstore import Attributes, PutResult
+
+
+def is_marker(key: str) -> bool:
+    return key.endswith("/")
+
+
+def refuse_marker(key: str) -> None:
+    if is_marker(key):
+        raise UnusableKey(f"The key {key!r} names a folder.", hint="Name an object: a key that does not end in '/'.")
+
+
+def too_large(key: str, size: int, max_bytes: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"{key!r} has {size} bytes; at most {max_bytes} are read.", hint="Make it smaller, or split it.", where=key
+    )
+
+
+RUN_METADATA = "gpudrop-run"
+"""Read back as the header x-amz-meta-gpudrop-run."""
+
+
+def attributes_of(content_type: str, run_id: str = "") -> Attributes:
+    attributes: Attributes = {"Content-Type": content_type}
+    if run_id:
+        attributes[RUN_METADATA] = run_id
+    return attributes
+
+
+def etag_of(result: PutResult) -> str:
+    """Without quotes."""
+    return (result["e_tag"] or "").strip('"')

@@ -1,0 +1,297 @@
+"""Objects in MinIO, AWS S3 and every other store that speaks S3."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store as Bucket
+
+from listener import clock_skew
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.s3.clients import (
+    CredentialSource,
+    S3Settings,
+    bucket_client,
+    clock_ahead_s,
+    connections,
+    listing_client,
+    object_address,
+    read_ca,
+)
+from listener.stores.s3.conditions import CLAIM_PROBE, PROBE_KEY, ConditionalWrites, leaves_probe, refuses_second
+from listener.stores.s3.errors import (
+    check_bucket,
+    has_no_reason,
+    is_conflict,
+    other_keys_may_do,
+    s3_error,
+    s3_error_code,
+)
+from listener.stores.s3.link_probe import LinkProbe
+from listener.stores.s3.links import LinkMaker, S3JobLinks
+from listener.stores.s3.listing import BucketListing, bucket_names, object_meta_of
+from listener.stores.s3.metadata import RUN_METADATA, attributes_of, etag_of, is_marker, refuse_marker, too_large
+from listener.stores.s3.presign import PartSigner, Signer
+from manifests.errors import GpuDropError
+from manifests.keys import check_key
+from manifests.task_groups import gathered
+
+if TYPE_CHECKING:
+    from obstore import PutResult
+
+_T = TypeVar("_T")
+
+
+class S3Store:
+    """A `Store` over S3. Keys ending in "/" are folder markers: never there, never listed.
+
+    `version` of what `head` returns: the versionId where the bucket keeps versions, else ETag and Last-Modified in
+    whole seconds, as HTTP gives them. A listing's times are cut to whole seconds too, so both agree; but a listing
+    never knows versionIds, so in a bucket with versions only `head` tells the version.
+    Built from its settings alone; raises ConfigError when `ca_file` cannot be read.
+    """
+
+    links_expire = True
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._keys = CredentialSource(settings.keys)
+        self._settings = replace(settings, keys=self._keys)
+        self._ca_pem = read_ca(settings)
+        self._minio = listing_client(self._settings)
+        self._parts = PartSigner(self._settings)
+        self._links = LinkMaker(self._settings, self._parts)
+        self._http = connections(self._settings)
+        self._clients: dict[str, Bucket] = {}
+        self._conditions = ConditionalWrites()
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        return self._settings.buckets
+
+    async def find_buckets(self) -> tuple[str, ...]:
+        if self.buckets:
+            return self.buckets
+        return await bucket_names(self._minio, self._settings.endpoint, self._settings.timeout_s)
+
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        return self._settings.trusted_hosts
+
+    @property
+    def longest_link_s(self) -> float:
+        return self._links.longest_s
+
+    async def head(self, bucket: str, key: str) -> ObjectMeta | None:
+        """An answer to HEAD has no body: of what is not there, or refused, GET tells why."""
+        if is_marker(key):
+            return None
+        try:
+            client, path = self._client(bucket), check_key(key)
+            try:
+                return await self._head(client, path)
+            except (BaseError, FileNotFoundError) as e:
+                if not has_no_reason(e):
+                    raise
+            await self._within(lambda: obstore.get_async(client, path))
+            return await self._head(client, path)
+        except FileNotFoundError as e:
+            check_bucket(e, bucket, self._settings.endpoint)
+            return None
+        except (BaseError, TimeoutError) as e:
+            raise await self._told(e, f"look up {key!r}", bucket) from e
+
+    async def _head(self, client: Bucket, path: str) -> ObjectMeta:
+        found = await self._within(lambda: obstore.get_async(client, path, options={"head": True}))
+        return replace(object_meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
+
+    async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
+        found = await self.get(bucket, key, max_bytes=max_bytes)
+        return found.content if found else None
+
+    async def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
+        if is_marker(key):
+            return None
+        client, path = self._client(bucket), check_key(key)
+
+        async def whole() -> StoredObject:
+            result = await obstore.get_async(client, path)
+            size = result.meta["size"]
+            if size > max_bytes:
+                raise too_large(key, size, max_bytes)
+            return StoredObject(object_meta_of(result.meta, key), bytes(await result.bytes_async()))
+
+        try:
+            return await self._within(whole)
+        except FileNotFoundError as e:
+            check_bucket(e, bucket, self._settings.endpoint)
+            return None
+        except (BaseError, TimeoutError) as e:
+            raise await self._told(e, f"read {key!r}", bucket) from e
+
+    async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
+        result = await self._put(bucket, key, data, content_type, run_id)
+        etag, version = etag_of(result), result["version"]
+        now = await self.head(bucket, key)
+        if now is not None and now.etag == etag and (version is None or version == now.version_id):
+            return now
+        # Overwritten or deleted meanwhile: what was written is no longer what a reader finds, and no time is known.
+        return ObjectMeta(key, len(data), etag, datetime.fromtimestamp(0, UTC), version, run_id)
+
+    async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> None:
+        await self._put(bucket, key, data, content_type, run_id)
+
+    async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
+        """A server that ignores conditions overwrites; looking first leaves it a moment in which two may succeed."""
+        refuse_marker(key)
+        if await self.head(bucket, key) is not None:
+            return False
+        attributes = attributes_of(content_type)
+        try:
+            client, path = self._client(bucket), check_key(key)
+            await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
+        except AlreadyExistsError as e:
+            # 409: another write was under way, and may have failed.
+            if is_conflict(e) and await self.head(bucket, key) is None:
+                raise await self._told(e, f"write {key!r}", bucket) from e
+            return False
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise await self._told(e, f"write {key!r}", bucket) from e
+        return True
+
+    async def replace(
+        self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
+    ) -> str | None:
+        refuse_marker(key)
+        attributes = attributes_of(content_type, run_id)
+        try:
+            client, path = self._client(bucket), check_key(key)
+            return await self._within(lambda: self._conditions.put_if(client, path, data, attributes, expected))
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise await self._told(e, f"write {key!r}", bucket) from e
+
+    async def check_writable(self, bucket: str, key: str) -> None:
+        del bucket
+        refuse_marker(check_key(key))
+
+    async def delete(self, bucket: str, key: str) -> None:
+        if is_marker(key):
+            return
+        try:
+            client, path = self._client(bucket), check_key(key)
+            await self._within(lambda: obstore.delete_async(client, path))
+        except FileNotFoundError as e:
+            check_bucket(e, bucket, self._settings.endpoint)
+        except (BaseError, TimeoutError) as e:
+            raise await self._told(e, f"delete {key!r}", bucket) from e
+
+    def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+        return self._listing(bucket).objects(prefix)
+
+    async def sign(
+        self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
+    ) -> str:
+        """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
+        del content_type
+        refuse_marker(key)
+        signer = Signer(self._settings, await asyncio.to_thread(self._keys))
+        return signer.url(method, bucket, check_key(key), expires_s)
+
+    async def links(self, objects: JobObjects, *, lives_s: int) -> S3JobLinks:
+        return await self._links.links(objects, lives_s)
+
+    async def try_links(self, bucket: str) -> LinkReport:
+        return await LinkProbe(self, self._links, self._parts, self._http).report(bucket)
+
+    async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
+        await self._parts.abort(bucket, key, upload_id)
+
+    def public_url(self, bucket: str, key: str) -> str:
+        return object_address(self._settings, bucket, key)
+
+    async def reach(self) -> None:
+        for bucket in self.buckets:
+            await self._look(bucket)
+        if not self.buckets:
+            await self.find_buckets()
+
+    async def check(self) -> Mapping[str, str]:
+        """Looks, lists, and asks for a write whose condition cannot hold: nothing is left, no event is raised."""
+        try:
+            buckets = await self.find_buckets()
+        except GpuDropError as e:
+            return {"*": f"{e} {e.info.hint}".strip()}
+        found = await gathered(self._problem(bucket) for bucket in buckets)
+        return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
+
+    async def keeps_claims(self, bucket: str) -> bool:
+        """Whether the second of two writes to an empty place is refused; an object appears, and is deleted."""
+        key = f"{CLAIM_PROBE}{uuid.uuid4().hex}"
+        try:
+            return await self._within(lambda: refuses_second(self._client(bucket), key))
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise await self._told(e, "write", bucket) from e
+        finally:
+            # MinIO closes a connection on which it has refused a write; a look finds that out and is repeated.
+            await self.head(bucket, key)
+            await self.delete(bucket, key)
+
+    async def close(self) -> None:
+        self._clients.clear()
+
+    async def _problem(self, bucket: str) -> str:
+        try:
+            await self._look(bucket)
+            if await self._within(lambda: leaves_probe(self._client(bucket))):
+                await self.delete(bucket, PROBE_KEY)
+        except (GpuDropError, BaseError, FileNotFoundError, TimeoutError) as e:
+            told = e if isinstance(e, GpuDropError) else await self._told(e, "write", bucket)
+            return f"{told} {told.info.hint}".strip()
+        return ""
+
+    async def _look(self, bucket: str) -> None:
+        async with aclosing(self._listing(bucket).objects("")) as found:
+            await anext(found, None)
+
+    def _listing(self, bucket: str) -> BucketListing:
+        settings = self._settings
+        return BucketListing(self._client(bucket), self._minio, bucket, settings.endpoint, settings.timeout_s)
+
+    def _client(self, bucket: str) -> Bucket:
+        if bucket not in self._clients:
+            self._clients[bucket] = bucket_client(self._settings, bucket, self._settings.endpoint, self._ca_pem)
+        return self._clients[bucket]
+
+    async def _put(self, bucket: str, key: str, data: bytes, content_type: str, run_id: str) -> PutResult:
+        refuse_marker(key)
+        attributes = attributes_of(content_type, run_id)
+        try:
+            client, path = self._client(bucket), check_key(key)
+            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
+        except (BaseError, FileNotFoundError, TimeoutError) as e:
+            raise await self._told(e, f"write {key!r}", bucket) from e
+
+    async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Once more when the keys it began with are refused and others are in force by now."""
+        before = self._keys.last
+        async with asyncio.timeout(self._settings.timeout_s):
+            try:
+                return await work()
+            except BaseError as e:
+                if before is None or not other_keys_may_do(e) or await asyncio.to_thread(self._keys) == before:
+                    raise
+                return await work()
+
+    async def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
+        endpoint = self._settings.endpoint
+        ahead_s = None
+        if s3_error_code(error) in clock_skew.CODES and clock_skew.in_refusal(str(error)) is None:
+            ahead_s = await asyncio.to_thread(clock_ahead_s, self._http, endpoint)
+        return s3_error(error, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)

@@ -1,0 +1,1 @@
+"""Which event starts what. Pure."""

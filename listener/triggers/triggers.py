@@ -1,0 +1,195 @@
+"""What an event leads to: a run, the end of one, or nothing. Pure: the caller knows the objects and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+from typing import Any
+
+from listener.triggers.globs import literal_prefixes, matches_any, shortest
+from manifests.keys import key_problem
+from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest, is_reserved
+from manifests.references import WHOLE_BUCKET, Reach
+
+MAX_PREFIXES = 32
+"""A bucket is listed below no more prefixes than this: each costs a request at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Which keys start runs. All conditions must hold; an empty one always does.
+
+    `manifest` is the template of the manifest a media file stands for; None: the keys are manifests themselves.
+    `patterns` and `exclude` are globs over the whole key (see `patterns`). `chain`: outputs of runs may start runs.
+    """
+
+    name: str
+    buckets: tuple[str, ...] = ()
+    prefix: str = ""
+    suffix: str = ""
+    patterns: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    manifest: Mapping[str, Any] | None = None
+    chain: bool = False
+    max_attempts: int = 3
+    max_event_age_s: float = 21600.0
+    wait_for_inputs_s: float = 600.0
+    budget_per_day: float | None = None
+    """US dollars its runs may cost a day (UTC) before the rest waits for the next."""
+    reach: Reach = WHOLE_BUCKET
+    """Of its drops, for all that is not the operator's own word."""
+
+    def covers(self, bucket: str, key: str) -> bool:
+        return (
+            (not self.buckets or bucket in self.buckets)
+            and key.startswith(self.prefix)
+            and key.endswith(self.suffix)
+            and (not self.patterns or matches_any(self.patterns, key))
+            and not (self.exclude and matches_any(self.exclude, key))
+        )
+
+
+MANIFESTS = Trigger(name="manifests")
+"""Manifests start runs wherever they land. Without a trigger of its kind they start none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """`target` is the drop's folder and name: "a/talk" for "a/talk.cancel"."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredEvent:
+    reason: str
+
+
+class TriggerBook:
+    """The triggers in force; a changed configuration replaces them while everything runs."""
+
+    def __init__(self, triggers: Sequence[Trigger]) -> None:
+        self._triggers = tuple(triggers)
+        self._watching: list[Callable[[], None]] = []
+
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        return self._triggers
+
+    def use(self, triggers: Sequence[Trigger]) -> None:
+        self._triggers = tuple(triggers)
+        for told in self._watching:
+            told()
+
+    def watch(self, told: Callable[[], None]) -> None:
+        """`told` is called whenever other triggers are in force."""
+        self._watching.append(told)
+
+    def match(self, bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
+        return match_event(self._triggers, bucket, key)
+
+    def interesting(self, bucket: str, key: str) -> bool:
+        """Whether an object called `key` could start or end anything."""
+        return not isinstance(self.match(bucket, key), IgnoredEvent)
+
+    def prefixes(self, bucket: str) -> tuple[str, ...]:
+        return prefixes(self._triggers, bucket)
+
+
+def match_event(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
+    """The first trigger that covers `key`, unless its name says that it is none of a user's drops."""
+    if problem := key_problem(key):
+        return IgnoredEvent(f"the key {problem}")
+    if is_reserved(key):
+        return IgnoredEvent("the key is reserved")
+    if any(segment.startswith(".") for segment in key.split("/")):
+        return IgnoredEvent("the file is hidden")
+    if target := cancel_target(key):
+        return CancelRequest(target)
+    manifest = is_manifest(key)
+    for trigger in triggers:
+        if (trigger.manifest is None) is manifest and trigger.covers(bucket, key):
+            return Match(trigger)
+    return IgnoredEvent("no trigger takes manifests here" if manifest else "no trigger matches")
+
+
+def prefixes(triggers: Sequence[Trigger], bucket: str) -> tuple[str, ...]:
+    """Below these lies every key of `bucket` that could start a run or cancel one of these triggers' runs.
+
+    As few as can be told; ("",) for the whole bucket, () when nothing in it is of interest. Folder defaults need not
+    lie below them: whoever wants those asks for them by name.
+    """
+    found: set[str] = set()
+    for trigger in triggers:
+        if trigger.buckets and bucket not in trigger.buckets:
+            continue
+        for literal in literal_prefixes(trigger.patterns) if trigger.patterns else ("",):
+            if literal.startswith(trigger.prefix):
+                start = literal
+            elif trigger.prefix.startswith(literal):
+                start = trigger.prefix
+            else:
+                continue
+            found.add(start if trigger.manifest is not None else _without_suffix(start))
+    few = shortest(found)
+    return few if len(few) <= MAX_PREFIXES else (commonprefix(few),)  # noqa: RUF071 - characters are meant, not folders
+
+
+def _without_suffix(start: str) -> str:
+    """`start` without what may belong to a manifest's suffix: "a/talk.cancel" cancels what "a/talk.job.yaml" began."""
+    low = start.lower()
+    ends = (n for s in MANIFEST_SUFFIXES for n in range(1, len(s) + 1) if low.endswith(s[:n]))
+    return start[: len(start) - max(ends, default=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenKeys:
+    """What the ledger knows of a key that a run wrote. `version` is "" from the intent to write until it is known."""
+
+    run_id: str
+    lineage: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """`lineage` counts the runs whose outputs led here: 0 for a user's drop."""
+
+    lineage: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkipEvent:
+    reason: str
+
+
+def guard_loop(
+    written: WrittenKeys | None, *, version: str, metadata_run_id: str, chain: bool, max_lineage: int = 4
+) -> StartRun | SkipEvent:
+    """Whether an object may start a run, so that no output starts one for ever.
+
+    `version` is the object's own, told as `written.version` tells it; `metadata_run_id` the run its metadata names as
+    its writer, "" where it names none. An output that a user has overwritten since is a drop like any other.
+    """
+    if written is not None and written.version in ("", version):
+        return _chained(written, chain=chain, max_lineage=max_lineage)
+    if not metadata_run_id:
+        return StartRun(0)
+    if written is not None and written.run_id == metadata_run_id:
+        return _chained(written, chain=chain, max_lineage=max_lineage)
+    return SkipEvent(f"run {metadata_run_id} wrote it, of which nothing is recorded for this key")
+
+
+def _chained(written: WrittenKeys, *, chain: bool, max_lineage: int) -> StartRun | SkipEvent:
+    lineage = written.lineage + 1
+    if not chain:
+        return SkipEvent(f"run {written.run_id} wrote it, and the trigger does not chain")
+    if lineage > max_lineage:
+        return SkipEvent(f"run {written.run_id} wrote it, and the chain would be longer than {max_lineage} runs")
+    return StartRun(lineage)

@@ -1,0 +1,88 @@
+"""A final sidecar read back: which run wrote it, and how that run ended.
+
+Whoever may drop files may write one of these, too: nothing but a run id, the drop's key
+and version, and the outputs' keys is taken from it, and of those no more than whoever wrote it could have written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
+
+from manifests.documents import document_fields
+from manifests.keys import key_problem
+from manifests.names import drop_folder, drop_path, is_reserved
+
+DONE_CODE = 200
+MAX_OUTPUTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FinalSidecar:
+    """`error_code` is "" for a run that is done, whose `outputs` are keys of the drop's bucket.
+
+    `version` is the drop's, "" in sidecars of earlier releases.
+    """
+
+    run_id: str
+    key: str
+    error_code: str = ""
+    outputs: tuple[str, ...] = ()
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sidecar:
+    run_id: str
+    key: str
+    code: int | str | None = None
+    version: str = ""
+    outputs: list[_Output] = field(default_factory=list[_Output])
+
+
+_SIDECAR: TypeAdapter[_Sidecar] = TypeAdapter(_Sidecar)
+
+
+def final_sidecar_from_bytes(body: bytes) -> FinalSidecar | None:
+    """None for what is no final sidecar."""
+    found = _read(body)
+    if found is None or len(found.outputs) > MAX_OUTPUTS or any(key_problem(o.key) for o in found.outputs):
+        return None
+    if found.code == DONE_CODE:
+        outputs = tuple(output.key for output in found.outputs)
+        return FinalSidecar(found.run_id, found.key, outputs=outputs, version=found.version)
+    if isinstance(found.code, str) and not key_problem(found.code):
+        return FinalSidecar(found.run_id, found.key, error_code=found.code, version=found.version)
+    return None
+
+
+def is_beside(path: str, key: str) -> bool:
+    """Whether sidecars whose keys begin with `path` may be those of the drop at `key`."""
+    number = path.removeprefix(f"{key}.")
+    return path in (drop_path(key), key) or (number != path and number.isdecimal())
+
+
+def may_tell_of(drop: str, output: str) -> bool:
+    """Whether a sidecar of `drop` is believed that `output` is its run's: who may write the one may write the other."""
+    return output.startswith(drop_folder(drop)) and output != drop and not is_reserved(output)
+
+
+def writer_of(body: bytes) -> str:
+    """The run that wrote a sidecar, status or final; "" for what is none: a user may have written over it."""
+    found = _read(body)
+    return found.run_id if found else ""
+
+
+def _read(body: bytes) -> _Sidecar | None:
+    """Ids and codes are held to what holds for keys: no database takes any text whatsoever."""
+    try:
+        found = _SIDECAR.validate_python(document_fields(body), strict=False)
+    except ValidationError:
+        return None
+    return None if key_problem(found.run_id) or key_problem(found.key) else found

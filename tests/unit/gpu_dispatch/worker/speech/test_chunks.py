@@ -1,0 +1,99 @@
+"""What is listened to, in blocks, and the way back to the recording's own times."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.worker.speech.audio import Pcm
+from gpu_dispatch.worker.speech.chunks import Chunk, Span, audible_spans, plan_chunks, speech_spans
+from gpu_dispatch.worker.speech.engine import SAMPLE_RATE
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
+from support.media import Media
+
+SECOND = SAMPLE_RATE
+
+
+@st.composite
+def recordings(draw: Any) -> tuple[Pcm, tuple[Span, ...]]:
+    """A recording with spans of 0.2-25 s; each sample of it says where it lies (in steps of 10 ms)."""
+    spans: list[Span] = []
+    at = 0
+    for gap, length in draw(st.lists(st.tuples(st.integers(0, 50), st.integers(2, 250)), min_size=1, max_size=6)):
+        start = at + gap * SECOND // 10
+        at = start + length * SECOND // 10
+        spans.append(Span(start, at))
+    steps = np.arange(at + SECOND) // (SECOND // 100)
+    return steps.astype(np.int16), tuple(spans)
+
+
+@given(recordings(), st.sampled_from([4.0, 11.0, 300.0]))
+def test_blocks_hold_every_span_once_and_in_order(recording: tuple[Pcm, tuple[Span, ...]], limit: float) -> None:
+    pcm, spans = recording
+    blocks = plan_chunks(pcm, spans, limit)
+    pieces = [span for block in blocks for span in block.spans]
+    assert all(earlier.end <= later.start for earlier, later in pairwise(pieces))
+    assert sum(p.end - p.start for p in pieces) == sum(s.end - s.start for s in spans)
+    assert all(any(s.start <= p.start and p.end <= s.end for s in spans) for p in pieces)
+    assert all(0 < sum(s.end - s.start for s in block.spans) <= limit * SECOND for block in blocks)
+
+
+@given(recordings(), st.data())
+def test_a_moment_of_a_block_is_the_moment_its_sound_comes_from(
+    recording: tuple[Pcm, tuple[Span, ...]], data: st.DataObject
+) -> None:
+    pcm, spans = recording
+    block = data.draw(st.sampled_from(plan_chunks(pcm, spans, 11.0)))
+    samples = block.samples(pcm)
+    index = data.draw(st.integers(0, len(samples) - 1))
+    heard_at = samples[index] * 32768 / 100
+    word = Word("so", (index + 0.5) / SECOND, (index + 0.5) / SECOND)
+    (placed,) = block.place(Segment(0, word.start, word.end, "so", (word,))).words
+    assert abs(placed.start - heard_at) <= 0.0101
+    bare = block.place(Segment(0, word.start, word.end, "so"))
+    assert abs(bare.start - heard_at) <= 0.0101
+
+
+def test_a_word_stays_on_its_side_of_a_join() -> None:
+    block = Chunk((Span(0, 2 * SECOND), Span(10 * SECOND, 12 * SECOND)))
+    words = (Word("before", 1.5, 2.2), Word("after", 1.9, 2.6))
+    placed = block.place(Segment(0, 1.5, 2.6, "before after", words))
+    assert [(w.start, w.end) for w in placed.words] == [(1.5, 2.0), (10.0, 10.6)]
+    assert (placed.start, placed.end) == (1.5, 10.6)
+
+
+def test_a_long_span_is_cut_where_it_is_quietest() -> None:
+    pcm = (np.random.default_rng(7).standard_normal(60 * SECOND) * 3000).astype(np.int16)
+    pcm[int(31.4 * SECOND) : int(31.8 * SECOND)] //= 100
+    first, second = plan_chunks(pcm, [Span(0, len(pcm))], limit_s=40.0)
+    assert 31.4 <= first.spans[0].end / SECOND <= 31.8
+    assert second.spans[0].start == first.spans[0].end
+
+
+def test_only_silence_is_inaudible() -> None:
+    pcm = np.zeros(20 * SECOND + 77, np.int16)
+    assert audible_spans(pcm) == ()
+    assert audible_spans(pcm[:0]) == ()
+    pcm[5 * SECOND : 6 * SECOND] = 400
+    pcm[-3] = -32768
+    early, late = audible_spans(pcm)
+    assert (early.start / SECOND, early.end / SECOND) == (4.6, 6.4)
+    assert late.end == len(pcm)
+
+
+async def test_speech_is_told_from_what_is_not(media: Media) -> None:
+    from gpu_dispatch.worker.speech.audio import decode_audio
+
+    ffmpeg = FFmpeg(find_ffmpeg())
+    said = await decode_audio(
+        media.speech("Good morning everybody. This is a short message about the weather."), ffmpeg
+    )
+    tone = await decode_audio(media.tone(6.0), ffmpeg)
+    (span,) = speech_spans(np.concatenate([tone, said, tone]))
+    assert abs(span.start - len(tone)) < SECOND
+    assert abs(span.end - len(tone) - len(said)) < 1.5 * SECOND
