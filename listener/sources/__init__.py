@@ -1,1 +1,1 @@
-"""Where events come from. Every source feeds the same inbox."""
+"""The sources of events; all feed the same inbox."""

@@ -1,4 +1,4 @@
-"""The one shape that every source of events has, and its delivery to the inbox without losing anything."""
+"""The interface of every event source, and the delivery of events to the inbox without loss."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from manifests.errors import GpuDropError, StoreUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a source stands: what `gpudrop status` and the log show. `hint` says what to do when it is not `ok`."""
+    """The condition of a source, as `gpudrop status` and the log show it."""
 
     ok: bool
     detail: str
     code: str = ""
+    """Error code; empty when `ok`."""
     hint: str = ""
+    """What to do when not `ok`."""
 
     @classmethod
     def problem(cls, error: GpuDropError) -> Condition:
@@ -30,48 +32,50 @@ class Condition:
 
 
 class Inbox(Protocol):
-    """Where sources deliver."""
+    """Takes the events of all sources."""
 
     async def accept(self, events: Sequence[ObjectEvent]) -> None:
-        """Returns once every event is durably recorded or known to be of no interest: only then may it be acknowledged.
+        """Returns once every event is durably recorded or known to be of no interest; it is acknowledged only then.
 
-        Calls made at the same time share one transaction: a source need not batch for the inbox's sake.
-        Raises StoreUnavailable when it cannot record them; the source delivers the same events again later.
+        Concurrent calls share one transaction, so a source need not batch. Raises StoreUnavailable when the events
+        cannot be recorded; the source delivers them again later.
         """
         ...
 
     def gap(self, source: str, reason: str) -> None:
-        """Tells that events may have been missed (a stream was just connected, a buffer overflowed): reconcile soon."""
+        """Requests a listing, because events may have been missed (a stream reconnected, a buffer overflowed)."""
         ...
 
     def report(self, source: str, condition: Condition) -> None:
-        """Tells how the source stands whenever that changes. A repeated condition costs nothing."""
+        """Reports the source's condition. A repeated condition costs nothing."""
         ...
 
     def count(self, source: str, what: str, n: int = 1) -> None:
-        """Counts what led to no event ("not_json", "wrong_token"). `what` is one of few: it names a cause, no key."""
+        """Counts what led to no event. `what` is one of a few causes ("not_json", "wrong_token"), never a key."""
         ...
 
 
 class EventSource(Protocol):
+    """Delivers the events of one origin to the inbox."""
+
     @property
     def name(self) -> str: ...
 
     @property
     def exclusive(self) -> bool:
-        """Whether only one of several listeners on one database may run it: each would be told everything."""
+        """Whether only one of several listeners on one database may run it, because each would receive all events."""
         ...
 
     async def run(self, inbox: Inbox) -> None:
-        """Delivers events until cancelled. Troubles of the other side are reported and outlived, not raised.
+        """Delivers events until cancelled. Failures of the other side are reported and retried, not raised.
 
-        It may be cancelled and run again: another listener led meanwhile.
+        May be run again after a cancellation, when this listener takes the lead again.
         """
         ...
 
 
 class Opening:
-    """Whether a source that others come to has an address of its own yet. The first word on it stays."""
+    """Whether a source that clients connect to listens yet. The first outcome stays."""
 
     def __init__(self) -> None:
         self._told = asyncio.Event()
@@ -86,7 +90,7 @@ class Opening:
             self._told.set()
 
     async def wait(self) -> None:
-        """Returns once the source takes what comes. Raises why it does not."""
+        """Returns once the source listens. Raises the error that prevents it."""
         await self._told.wait()
         if self._error:
             raise self._error
@@ -94,7 +98,7 @@ class Opening:
 
 @runtime_checkable
 class OpenSource(Protocol):
-    """A source that others come to: they are told that this program is ready."""
+    """A source that clients connect to; the listener is ready once it is open."""
 
     @property
     def opening(self) -> Opening: ...
@@ -102,13 +106,13 @@ class OpenSource(Protocol):
 
 _SLOW_S = 5.0
 MOST_UNDER_WAY = 20_000
-"""Events whose delivery has begun; those that come then wait where they come from."""
+"""Events whose delivery has begun; further ones wait at their origin."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
 
 
 class Deliveries:
-    """Deliveries side by side, for a source that need not know when its events are recorded: tasks of `group`."""
+    """Concurrent deliveries, as tasks of `group`, for a source that need not know when its events are recorded."""
 
     def __init__(self, inbox: Inbox, source: str, group: asyncio.TaskGroup, *, most: int = MOST_UNDER_WAY) -> None:
         self._inbox = inbox
@@ -119,7 +123,7 @@ class Deliveries:
         self._fewer = asyncio.Event()
 
     async def begin(self, events: Sequence[ObjectEvent]) -> None:
-        """Returns at once, or when the inbox has so many of those under way that few enough are left."""
+        """Starts a delivery; waits first while more than `most` events would be under way."""
         if not events:
             return
         while self._events and self._events + len(events) > self._most:
@@ -137,9 +141,10 @@ class Deliveries:
 
 
 async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -> bool:
-    """Tries until the inbox has the events. False: it took so long that whoever told them may have dropped others.
+    """Delivers events, retrying until the inbox has them.
 
-    Events that it will never have (an error that does not pass) are logged and left out, not their neighbours.
+    False: it took over 5 s, and the sender may have dropped other events meanwhile. An event that the inbox refuses
+    for good is logged and left out; the others of the batch are delivered.
     """
     if not events:
         return True

@@ -30,11 +30,11 @@ Changes = set[tuple[Change, str]]
 
 
 async def folder_changes(root: Path, *, polling: bool) -> AsyncGenerator[Changes, None]:
-    """What changed below `root`, about every fifth of a second, also when nothing did; the first answer, which may be
-    empty, tells that watching has begun.
+    """Yields what changed below `root` about every 0.2 s, even when nothing did.
 
-    `polling` compares names and modification times in whole seconds, once a second: two writes within one second are
-    told as one. Raises OSError when the watch cannot be set up, RuntimeError when the system gives up on it later.
+    The first yield, which may be empty, means that watching has begun. `polling` compares names and modification times
+    in whole seconds, once a second, so two writes within one second are one change. Raises OSError when the watch
+    cannot be set up, RuntimeError when the system ends it later.
     """
     loop = asyncio.get_running_loop()
     inode = (await asyncio.to_thread(root.stat)).st_ino
@@ -60,7 +60,10 @@ async def folder_changes(root: Path, *, polling: bool) -> AsyncGenerator[Changes
 
 
 def _next(generator: Generator[Changes, None, None], root: Path, inode: int) -> Changes | None:
-    """The system tells nothing when the watched folder itself is removed or replaced."""
+    """Returns the next changes; None at the end of the watch.
+
+    Raises FileNotFoundError when `root` itself was removed or replaced, which the system does not report.
+    """
     found = next(generator, None)
     if root.stat().st_ino != inode:
         raise FileNotFoundError(f"{root} was replaced by another folder")
@@ -88,15 +91,17 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.folde
 
 @dataclass(frozen=True, slots=True)
 class FolderWatchSettings:
-    """`root` must exist; `polling` looks at every file once a second instead of asking the system to tell."""
+    """Settings of FolderWatch."""
 
     root: Path
+    """Must exist."""
     bucket: str
     polling: bool = False
+    """Compares every file once a second instead of asking the system for changes."""
 
 
 class FolderWatch:
-    """A file is told once it has stayed as it is for a moment (see `settling`), a vanished one at once."""
+    """Watches a folder. A file becomes an event once it is stable (see FileStability), a removal at once."""
 
     name = "folder"
     exclusive = True
@@ -117,7 +122,7 @@ class FolderWatch:
         await Retries(FOLDER_WATCH).call(watched, on=lambda e: isinstance(e, SourceUnavailable), told=told)
 
     async def _watched(self, inbox: Inbox) -> None:
-        """One watch from its beginning to its end. Raises SourceUnavailable."""
+        """Runs one watch to its end. Raises SourceUnavailable."""
         self._begun = False
         try:
             await self._follow(inbox)
@@ -143,7 +148,7 @@ class FolderWatch:
         raise ended
 
     async def _tell(self, inbox: Inbox, deliveries: Deliveries) -> OSError | RuntimeError:
-        """Until the watch ends; why it did."""
+        """Delivers changes until the watch ends; returns the error that ended it."""
         settling = FileStability()
         try:
             async with aclosing(folder_changes(self._root, polling=self._polling)) as found:
@@ -161,9 +166,9 @@ class FolderWatch:
         return OSError("the watch ended")
 
     async def _look_at(self, changed: Changes, settling: FileStability, deliveries: Deliveries) -> None:
-        """Takes new and changed files to `settling`, and tells of removals."""
+        """Notes new and changed files in `settling`, and delivers removals."""
         told_of = await asyncio.to_thread(told, self._root, self._bucket, changed)
-        # Polling tells the files of a new folder by itself.
+        # Polling reports the files of a new folder by itself.
         added = frozenset[str]() if self._polling else told_of.added
         for keys in told_of.parts:
             looks = await asyncio.to_thread(examine_folder, self._root, keys, added)
@@ -177,11 +182,11 @@ class FolderWatch:
                     removed.append(ObjectRemoved(self._bucket, seen.key, self.name))
             await deliveries.begin(removed)
             if len(told_of.parts) > 1:
-                # Whatever is finished meanwhile is not to wait for the rest of thousands.
+                # A file that is stable by now need not wait for the rest of thousands.
                 await self._finish(settling, deliveries)
 
     async def _finish(self, settling: FileStability, deliveries: Deliveries) -> None:
-        """Tells of the files that have stayed as they are for long enough."""
+        """Delivers the files that are stable."""
         loop = asyncio.get_running_loop()
         due = settling.due(loop.time())
         parts = await asyncio.to_thread(in_turns, self._bucket, due) if len(due) > PART else [due] if due else []

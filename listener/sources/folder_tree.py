@@ -1,4 +1,4 @@
-"""What the disk of a folder store says about keys, and when a file that is being written counts as finished."""
+"""The state of keys on a folder store's disk, and when a file that is being written counts as stable."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from listener.stores.folder_files import FolderWalk, is_ignored
 from manifests.keys import key_problem
 
 SETTLE_S = 0.4
-"""How long a file must stay as it is."""
+"""Seconds for which a file must stay unchanged."""
 
 GROWING_SETTLE_S = 2.0
-"""The same for a file that was seen to change, or is still empty: whoever writes it may pause."""
+"""The same for a file that was seen to change or is still empty, because its writer may pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """Size in bytes and modification time in nanoseconds: what changes while a file is written."""
+    """What changes while a file is written."""
 
     size: int
+    """Bytes."""
     mtime_ns: int
+    """Nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class _Watched:
 
 
 class FileStability:
-    """Keys on their way. Times are seconds of one steady clock, given by the caller."""
+    """Keys whose files may still be written. Times are seconds of one monotonic clock, given by the caller."""
 
     def __init__(self) -> None:
         self._watched: dict[str, _Watched] = {}
@@ -60,11 +62,11 @@ class FileStability:
         self._watched.pop(key, None)
 
     def due(self, now: float) -> list[str]:
-        """Keys to look at again: each as it is now goes into `finished`."""
+        """Returns keys to examine again; the caller passes their current stamps to `finished`."""
         return [key for key, w in self._watched.items() if now - w.since >= w.settle_s]
 
     def finished(self, looks: Mapping[str, FileStamp | None], now: float) -> list[str]:
-        """Of the due keys those that stayed as they were; these and the vanished (None) are forgotten."""
+        """Returns the due keys that stayed unchanged; forgets these and the vanished (None)."""
         done: list[str] = []
         for key, stamp in looks.items():
             watched = self._watched.get(key)
@@ -81,35 +83,37 @@ class FileStability:
 
 
 PART = 500
-"""Keys that are looked at, and delivered, together: the next ones wait no longer than that takes."""
+"""Keys that are examined and delivered together; it bounds how long the next ones wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSnapshot:
-    """What lies under `key` now; `stamp` only for a file."""
+    """What lies at `key` now."""
 
     key: str
     kind: Literal["file", "folder", "nothing"]
     stamp: FileStamp | None = None
+    """None unless it is a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Keys that changed, in `parts` in which folders take turns: a few of each come before thousands of one."""
+    """Keys that changed."""
 
     parts: tuple[tuple[str, ...], ...]
+    """Folders take turns in them: a few keys of each come before thousands of one."""
     added: frozenset[str]
 
 
 def told(root: Path, bucket: str, changed: Iterable[tuple[Change, str]]) -> Told:
-    """Of which keys the watch has told. To read thousands of paths takes long enough for a thread."""
+    """Returns the keys that the watch reported. For use on a thread: thousands of paths take long."""
     changes = [(change, key) for change, path in changed if (key := key_of(root, path))]
     keys = sorted({key for _, key in changes})
     return Told(in_turns(bucket, keys), frozenset(key for change, key in changes if change is Change.added))
 
 
 def in_turns(bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """`keys` in parts of at most PART; folders take turns. Of thousands this is for a thread, too."""
+    """Splits `keys` into parts of at most PART in which folders take turns. For use on a thread when they are many."""
     if len(keys) <= PART:
         return (tuple(keys),) if keys else ()
     queue: FairQueue[str] = FairQueue()
@@ -120,13 +124,13 @@ def in_turns(bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def key_of(root: Path, path: str) -> str | None:
-    """The key of `path`; None for what a listing passes over too: hidden, unfinished and unusable names."""
+    """Returns the key of `path`; None for hidden, unfinished and unusable names, which a listing also skips."""
     key = path.removeprefix(f"{root}".rstrip("/") + "/")
     return None if key == path or is_ignored(key) or key_problem(key) else key
 
 
 def examine_key(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
-    """In the order of `keys`. Those of one folder are looked at from there: of thousands, each costs one call."""
+    """Examines `keys`, in their order. Several keys of one folder cost one call each, relative to that folder."""
     every = list(keys)
     folders: dict[str, list[str]] = {}
     for key in every:
@@ -139,7 +143,7 @@ def examine_key(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
 
 
 def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[str, FileSnapshot]]:
-    """What can be told without following a link."""
+    """Yields what can be determined without following a link."""
     try:
         with folder_at(root, steps_to(root, root / folder)) as at:
             for name in names:
@@ -152,12 +156,12 @@ def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[st
                 if not stat.S_ISLNK(status.st_mode):
                     yield key, _seen(key, status)
     except OSError:
-        # One by one they tell why.
+        # The caller examines each key by itself then.
         return
 
 
 def examine_folder(root: Path, keys: Iterable[str], added: Set[str]) -> list[FileSnapshot]:
-    """At `keys`, and into every folder among the `added`: one that is moved here is told of without its files."""
+    """Examines `keys` and the files in every `added` folder: the watch reports a moved-in folder without its files."""
     looks = examine_key(root, keys)
     inner = [seen for one in looks if one.kind == "folder" and one.key in added for seen in _below(root, one.key)]
     return looks + inner
@@ -169,7 +173,7 @@ def _below(root: Path, key: str) -> Iterator[FileSnapshot]:
             if isinstance(item, ObjectMeta):
                 yield _look(root, item.key)
     except OSError:
-        # The folder vanished, or may not be read: then it holds no drops.
+        # The folder vanished or may not be read.
         return
 
 
