@@ -1,1 +1,1 @@
-"""MinIO's own event stream (ListenBucketNotification)."""
+"""Events from MinIO's own event stream (ListenBucketNotification)."""

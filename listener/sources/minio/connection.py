@@ -1,4 +1,4 @@
-"""One connection to MinIO's event stream: its lines, or the reason there are none."""
+"""One connection to MinIO's event stream: its bytes, their lines, or the error that ended it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manifests.errors import GpuDropError, ServerMisbehaves, StoreUnavailable
 
 
 class LineSplitter:
-    """Feed it chunks, get whole lines, without their end. Costs one copy of each byte, also for very long lines.
+    """Splits chunks into whole lines, without their ends. Copies each byte once, even in very long lines.
 
     A line over `max_bytes` is dropped and counted in `dropped`; the next line is read as usual.
     """
@@ -64,20 +64,22 @@ _MAX_REFUSAL_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ListenRequest:
-    """A signed request for the events of `bucket` ("": of all). `url` is percent-encoded as it was signed."""
+    """A signed request for events."""
 
     endpoint: str
     bucket: str
+    """Empty: all buckets."""
     url: str
+    """Percent-encoded as it was signed."""
     headers: Mapping[str, str]
     silence_s: float
-    """Longest wait for the next byte; for the first one it starts with the request."""
+    """Longest wait in seconds for the next byte; for the first one it starts with the request."""
 
 
 async def stream_chunks(session: aiohttp.ClientSession, request: ListenRequest) -> AsyncGenerator[bytes, None]:
-    """What the stream sends, keep-alives included, as it comes. Raises what ended it, and never just ends.
+    """Yields what the stream sends, keep-alives included. Always ends by raising the error that ended the stream.
 
-    StoreUnavailable passes by itself; ServerMisbehaves, StoreDenied and ConfigError need somebody to act.
+    StoreUnavailable passes by itself; ServerMisbehaves, StoreDenied and ConfigError need a person to act.
     """
     try:
         first_by = asyncio.get_running_loop().time() + request.silence_s
@@ -100,7 +102,10 @@ async def stream_chunks(session: aiohttp.ClientSession, request: ListenRequest) 
 
 
 async def _open(session: aiohttp.ClientSession, request: ListenRequest, until: float) -> aiohttp.ClientResponse:
-    """The answer's headers. MinIO sends them only with the first byte of the stream. `until` is the loop's time."""
+    """Returns the response once its headers are there; MinIO sends them only with the first byte of the stream.
+
+    `until` is in the loop's time.
+    """
     try:
         async with asyncio.timeout_at(until):
             return await session.get(
@@ -133,13 +138,13 @@ async def _check(response: aiohttp.ClientResponse, request: ListenRequest, until
 
 
 def _check_first(chunk: bytes, request: ListenRequest) -> None:
-    """A server without this stream takes the request for a listing, and answers with XML."""
+    """Raises NoStream for XML: a server without this stream answers the request as a listing."""
     if chunk.lstrip().startswith(b"<"):
         raise errors.no_stream(bucket=request.bucket, endpoint=request.endpoint, said="it answered with a document")
 
 
 async def _next(response: aiohttp.ClientResponse, until: float, too_late: GpuDropError) -> bytes:
-    """Everything that has arrived, as soon as there is any; b"" at the end."""
+    """Returns everything that has arrived, as soon as there is any; b"" at the end. Raises `too_late` at `until`."""
     try:
         async with asyncio.timeout_at(until):
             return await response.content.readany()

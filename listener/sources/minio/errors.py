@@ -1,4 +1,4 @@
-"""What an answer to a listen request means when it is not a stream, and what to do about it."""
+"""Errors for answers to a listen request that are not a stream, with hints."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _OTHER_INTAKE = "Take 'minio' out of `sources`; listing (reconcile) finds drops 
 
 
 class KeysRefused(StoreDenied):
-    """Other keys may be let in."""
+    """The server refuses the access key or its signature."""
 
 
 class StreamDenied(StoreDenied):
-    """The keys are good, and may not have this stream."""
+    """The server accepts the keys but does not permit this stream."""
 
 
 class NoStream(ServerMisbehaves):
-    """The server does not know what this request asks for."""
+    """The server does not know this kind of request."""
 
 
 def other_plan_may_do(error: GpuDropError) -> bool:
-    """Whether a server that gave this answer may still stream the events of each bucket by itself."""
+    """Whether a server that gave this error may still stream the events of each bucket separately."""
     return isinstance(error, StreamDenied | NoStream)
 
 
 @dataclass(frozen=True, slots=True)
 class ListenRefusal:
-    """The XML error of an S3 server; `code` is "" where the body holds none."""
+    """The XML error of an S3 server; texts that the body lacks are empty."""
 
     status: int
     code: str
@@ -60,9 +60,10 @@ def read_refusal(status: int, body: bytes) -> ListenRefusal:
 def listen_refused(
     status: int, body: bytes, *, bucket: str, endpoint: str, ahead_s: float | None = None
 ) -> GpuDropError:
-    """Retryable errors pass by themselves; for the others somebody has to do what their hint says.
+    """Returns the error for a refusal. A retryable one passes by itself; another one needs a person to act.
 
-    `bucket` is "" for a stream over all of them. `ahead_s`: how far the request's time was ahead of the answer's.
+    `bucket` is "" for a stream over all buckets. `ahead_s` is how many seconds the request's time was ahead of the
+    response's.
     """
     told = read_refusal(status, body)
     said = f"{told.code or f'HTTP {status}'}: {told.message}".rstrip(": ")
@@ -115,7 +116,7 @@ def no_stream(*, bucket: str, endpoint: str, said: str) -> NoStream:
 
 
 def stream_silent(*, bucket: str, endpoint: str, waited_s: float) -> ServerMisbehaves:
-    """The connection stands and the request was taken, yet not even a keep-alive comes."""
+    """Returns the error for a request that was accepted and brought not even a keep-alive."""
     return ServerMisbehaves(
         f"{endpoint} accepted the request for events of {_of(bucket)} and sent nothing for {waited_s:.0f} s:"
         " its event stream is never flushed, or a proxy holds it back.",
@@ -144,7 +145,7 @@ def stream_unreachable(*, bucket: str, endpoint: str, why: str) -> StoreUnavaila
 
 
 def no_tls(*, bucket: str, endpoint: str, said: str) -> StoreUnavailable:
-    """Of a failed handshake. Retryable: a certificate may be renewed."""
+    """Returns the error for a failed handshake. Retryable, because a certificate may be renewed."""
     failure = tls_failure(said, ca_setting="store.ca_file in config.yaml")
     if failure is None:
         return stream_unreachable(bucket=bucket, endpoint=endpoint, why=said)

@@ -1,4 +1,4 @@
-"""One stream, listened to for ever, and the condition of all streams of one source."""
+"""Follows one stream across reconnections, and reports the condition of all streams of one source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from manifests.errors import GpuDropError, StoreDenied
 
 
 class StreamConditions:
-    """A stream that was asked for and has not answered yet says nothing; one in trouble speaks for all."""
+    """The conditions of one source's streams, reported as one.
+
+    A failed stream decides it, one that needs a person before one that passes by itself; without a failed one nothing
+    is reported until every stream has answered.
+    """
 
     def __init__(self, inbox: Inbox, name: str) -> None:
         self._inbox = inbox
@@ -58,14 +62,16 @@ class StreamConditions:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.minio")
 
 _KEYS_LOOK_S = 1.0
-"""Whoever was refused for its keys looks this often whether there are others."""
+"""Seconds between two checks for other keys after a refusal."""
 _MAX_LINE_BYTES = 4 * 2**20
 
 Ended = Callable[[ListenStream, GpuDropError], bool]
-"""Told of every end of a stream; True: it is no longer wanted."""
+"""Called with the error of every ended stream; returns True when the stream is not wanted any more."""
 
 
 class StreamFollower:
+    """Follows one stream until it is not wanted any more, and delivers its events."""
+
     def __init__(
         self, stream: ListenStream, caller: ListenClient, inbox: Inbox, conditions: StreamConditions, ended: Ended
     ) -> None:
@@ -79,7 +85,7 @@ class StreamFollower:
         self._used: AccessKeys | None = None
 
     async def follow(self) -> None:
-        """Returns when the stream is no longer wanted."""
+        """Returns when the stream is not wanted any more."""
         probes = replace(STREAM_REFUSED, longest_s=self._caller.settings.probe_s)
         try:
             await Retries(STREAM, lasting=probes).call(
@@ -102,7 +108,7 @@ class StreamFollower:
             self._inbox.gap(self._name, f"no event stream of {self._stream}: {error.info.code}")
 
     async def _listen(self) -> None:
-        """One connection from its request to its end; raises why it ended."""
+        """Delivers the events of one connection; always raises the error that ended it."""
         splitter = LineSplitter(_MAX_LINE_BYTES)
         established = False
         self._used = None
@@ -147,7 +153,7 @@ class StreamFollower:
         return events
 
     async def _wait(self, failure: Failure) -> None:
-        """Until it is time, or until there are other keys when those used were none, or no good."""
+        """Waits for the retry; ends earlier when there are other keys after a refusal or after none were available."""
         loop = asyncio.get_running_loop()
         until = loop.time() + failure.wait_s
         looking = self._used is None or isinstance(failure.error, StoreDenied)

@@ -1,4 +1,4 @@
-"""Which streams to ask a server for, each as narrow as its filters allow, and the signed request for one."""
+"""Plans the streams to request, each as narrow as its filters allow, and signs the request for one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from listener.triggers.filters import EVERYTHING, Filter, common
 from manifests.errors import GpuDropError, StoreUnavailable
 
 Filters = Callable[[str], Sequence[Filter]]
-"""What could be of interest in a bucket: keys that pass any of these. None: nothing is."""
+"""Returns the filters of a bucket: keys that pass any are of interest; without filters none is."""
 
 
 def anything(bucket: str) -> Sequence[Filter]:
@@ -31,9 +31,10 @@ def anything(bucket: str) -> Sequence[Filter]:
 
 @dataclass(frozen=True, slots=True)
 class ListenStream:
-    """One request for events. Without a `bucket` it tells those of the whole server."""
+    """One event stream."""
 
     bucket: str
+    """Empty: the whole server."""
     filter: Filter = EVERYTHING[0]
 
     def __str__(self) -> str:
@@ -41,9 +42,9 @@ class ListenStream:
 
 
 def plan_streams(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -> tuple[ListenStream, ...]:
-    """No buckets: all of the server, whatever the filters say, for nobody knows which those are.
+    """Returns the streams that cover `buckets`, without those of no interest; unnamed, one over the whole server.
 
-    `by_bucket`: the server does not tell the events of all buckets on one stream.
+    `by_bucket`: each bucket gets its own stream, because the server does not offer one over all.
     """
     if not buckets:
         return (ListenStream(""),)
@@ -57,7 +58,7 @@ _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 def signed_get(url: str, *, keys: AccessKeys, region: str, now: datetime) -> dict[str, str]:
-    """Headers for a GET of `url`, which must already be percent-encoded. `now` is in UTC; good for 15 minutes."""
+    """Returns the headers for a GET of `url`, which must be percent-encoded. `now` is in UTC; valid for 15 minutes."""
     parts = urlsplit(url)
     headers: dict[str, str | list[str] | tuple[str]] = {
         "Accept-Encoding": "identity",
@@ -81,45 +82,52 @@ def signed_get(url: str, *, keys: AccessKeys, region: str, now: datetime) -> dic
 
 @dataclass(frozen=True, slots=True)
 class MinioListenSettings:
-    """`endpoint` is "http://host:port"; no `buckets` are all of the server. Without `path_style` a bucket stands in the
-    host's name. Keep-alives are asked for every `ping_s` (whole) seconds; a connection silent for `ping_s + slack_s` is
-    given up. What only a person can mend is tried again every `probe_s` seconds at most."""
+    """Settings of MinioListen."""
 
     endpoint: str
+    """As "http://host:port"."""
     buckets: tuple[str, ...]
+    """Empty: all of the server."""
     region: str = "us-east-1"
     path_style: bool = True
+    """False: a bucket stands in the host's name."""
     ca_file: Path | None = None
     ping_s: int = 2
+    """Seconds between two keep-alives, requested from the server."""
     slack_s: float = 10.0
+    """A connection is given up after `ping_s + slack_s` seconds of silence."""
     probe_s: float = 180.0
+    """Longest wait in seconds between retries of what only a person can fix."""
     name: str = "minio"
 
 
 @dataclass(frozen=True, slots=True)
 class ListenClient:
-    """`keys` is asked on a thread; `now` gives UTC; `session` trusts the authorities of `settings`."""
+    """Opens signed streams at one server."""
 
     settings: MinioListenSettings
     keys: Keys
+    """Called on a thread."""
     now: Callable[[], datetime]
+    """Returns UTC."""
     session: aiohttp.ClientSession
+    """Trusts the authorities of `settings`."""
 
     async def current_keys(self) -> AccessKeys:
-        """Raises a GpuDropError, whatever went wrong."""
+        """Returns the keys to sign with. Every error is a GpuDropError."""
         try:
             return await asyncio.to_thread(self.keys)
         except GpuDropError:
             raise
         except Exception as e:
-            # Whoever gives the keys may ask servers and libraries of its own, and no error of theirs may end a stream.
+            # `keys` may call other servers and libraries; none of their errors may end the source.
             raise StoreUnavailable(
                 f"There are no keys for {self.settings.endpoint}: {type(e).__name__}.",
                 hint="Check where GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY come from.",
             ) from e
 
     def listen(self, stream: ListenStream, keys: AccessKeys) -> AsyncGenerator[bytes, None]:
-        """What the server sends on `stream`; see `connection.chunks`."""
+        """Yields what the server sends on `stream`; see `stream_chunks`."""
         settings = self.settings
         url = listen_url(settings, stream)
         headers = signed_get(url, keys=keys, region=settings.region, now=self.now())
@@ -132,7 +140,7 @@ def listen_url(settings: MinioListenSettings, stream: ListenStream) -> str:
     in_host = stream.bucket and not settings.path_style
     host = f"{stream.bucket}.{parts.netloc}" if in_host else parts.netloc
     path = "" if in_host else quote(stream.bucket, safe="")
-    # Sorted: the signature is over sorted values, the server takes them in the order they come.
+    # Sorted, because the signature covers sorted values and the server takes them in the order sent.
     query = [("events", name) for name in sorted(EVENT_NAMES)] + [("ping", str(settings.ping_s))]
     query += [("prefix", stream.filter.prefix)] if stream.filter.prefix else []
     query += [("suffix", stream.filter.suffix)] if stream.filter.suffix else []

@@ -1,7 +1,7 @@
-"""Events from MinIO's own stream (ListenBucketNotification): nothing to set up on the server.
+"""Events from MinIO's own stream (ListenBucketNotification), which needs no setup on the server.
 
-The stream has no memory: what happens while nobody listens is never told. So every connection, once it stands, is
-announced to the inbox as a gap, and a listing finds the rest.
+The stream has no memory: events that happen while no connection is open are lost. So every new connection is reported
+to the inbox as a gap, and a listing finds what was missed.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def now_utc() -> datetime:
 
 
 class MinioListen:
-    """As few connections as the server allows: one for all buckets, else one a bucket.
+    """Follows one stream over all buckets, or one per bucket where the server does not allow that.
 
-    `keys` is asked before each one, on a thread, so that it may fetch fresh ones. `filters` may change what it says:
-    it is asked again after every end of a stream, and when `replan` is called.
+    `keys` is called on a thread before each connection, so that it may fetch fresh ones. `filters` is called again
+    after every end of a stream and by `replan`.
     """
 
     exclusive = True
@@ -71,11 +71,11 @@ class MinioListen:
         return self._settings.name
 
     def replan(self) -> None:
-        """Says that `filters` may say something else now. On the loop's own thread only."""
+        """Calls `filters` again soon. Only for the loop's own thread."""
         self._look_again.set()
 
     async def run(self, inbox: Inbox) -> None:
-        """Raises ConfigError when `ca_file` cannot be read; every later trouble is outlived."""
+        """Raises ConfigError when `ca_file` cannot be read; every later failure is reported and retried."""
         settings = self._settings
         tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
         self._by_bucket = False
@@ -109,9 +109,9 @@ async def probe_stream(
     session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
     now: Callable[[], datetime] = now_utc,
 ) -> Condition:
-    """Whether events would arrive, and if not what to do.
+    """Returns whether events would arrive, and if not what to do.
 
-    Takes `ping_s` when they would; `ping_s + slack_s` at most, twice that when every bucket needs its own stream.
+    Takes `ping_s` seconds when they would; `ping_s + slack_s` at most, twice that when every bucket needs a stream.
     """
     try:
         tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
@@ -141,7 +141,7 @@ async def _first_trouble(
 
 
 async def _problem(caller: ListenClient, stream: ListenStream, keys: AccessKeys) -> GpuDropError | None:
-    """None as soon as the first byte is there: the server sends its first keep-alive when it has no event."""
+    """Returns None at the first byte, which is a keep-alive when there is no event, else the error."""
     try:
         async with aclosing(caller.listen(stream, keys)) as sent:
             await anext(sent)
