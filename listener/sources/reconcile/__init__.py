@@ -1,1 +1,1 @@
-"""Events from listing a bucket: what no other source told."""
+"""Events from listing buckets: finds what no other source reported."""

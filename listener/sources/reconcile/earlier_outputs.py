@@ -1,10 +1,10 @@
-"""Outputs of runs that a lost ledger knew: a bucket that the ledger knows nothing of may hold many.
+"""Records the outputs of runs whose ledger was lost, read from the done sidecars beside the drops.
 
-They are named by the done sidecars beside the drops, and known before the first object of the bucket is told of: an
-output that a trigger takes would start a run otherwise.
+A bucket that is new to the ledger may hold many. They are recorded before the first object of the bucket becomes an
+event, because an output that a trigger matches would start a run otherwise.
 
-Whoever may drop may write such a sidecar: it is believed where it lies beside its drop, of outputs below the drop's
-folder and of those that its run has marked.
+Everybody who may drop files may write a sidecar, so one is believed only where it lies beside its drop, and only of
+outputs below the drop's folder or marked with the id of its run.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ AT_ONCE = 16
 
 
 class WrittenOutputs(Protocol):
-    """What runs wrote. Each raises StoreUnavailable when that cannot be told or recorded now."""
+    """The ledger's outputs of runs. Every method raises StoreUnavailable when it cannot read or record them now."""
 
     async def is_new(self, bucket: str) -> bool:
-        """Whether nothing of the bucket was ever taken in."""
+        """Returns whether no object of the bucket was ever taken in."""
         ...
 
     async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str) -> None:
-        """What an ended run of the drop `owner` has left."""
+        """Records outputs that an ended run of the drop `owner` left."""
         ...
 
 
 class EarlierOutputs:
+    """Finds the outputs in new buckets, once per bucket."""
+
     def __init__(self, store: Store, outputs: WrittenOutputs) -> None:
         self._store = store
         self._outputs = outputs
@@ -50,9 +52,9 @@ class EarlierOutputs:
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     async def begin(self) -> None:
-        """Before anything is taken in: a bucket that is new now is new to the first listing, whatever comes first.
+        """Notes which buckets are new, before other sources take anything in.
 
-        Raises what the ledger raises. Where the store cannot name its buckets yet, each is judged when it is listed.
+        Raises the ledger's errors. Where the store cannot name its buckets yet, each is checked at its first listing.
         """
         try:
             buckets = await self._store.find_buckets()
@@ -63,7 +65,10 @@ class EarlierOutputs:
             self._wanted[bucket] = await self._outputs.is_new(bucket)
 
     async def learn(self, bucket: str, prefixes: Sequence[str], oldest: datetime | None) -> None:
-        """Once a bucket, where it is new. Raises what the store's `list` and `read` and the ledger raise."""
+        """Records the earlier outputs of a new bucket, once. Raises the errors of the store and the ledger.
+
+        Sidecars last modified before `oldest` are skipped; None: none is.
+        """
         if bucket not in self._wanted:
             self._wanted[bucket] = await self._outputs.is_new(bucket)
         if not self._wanted[bucket]:
@@ -101,7 +106,7 @@ class EarlierOutputs:
         return ending if ending and parts and is_beside(parts[0], ending.key) else None
 
     async def _head(self, bucket: str, key: str) -> ObjectMeta | None:
-        """None also where nothing of ours can lie."""
+        """Returns the object's metadata; None when it is missing, denied or its key unusable."""
         async with self._gate:
             try:
                 return await self._store.head(bucket, key)
@@ -110,7 +115,7 @@ class EarlierOutputs:
 
 
 def _told(bucket: str, ending: FinalSidecar) -> Iterable[str]:
-    """Outputs that are worth a look: those that its drop may tell of, and any of a run that there can have been."""
+    """Returns outputs worth a HEAD: all when the run id is that of the drop's version, else those below its folder."""
     is_run = ending.run_id == run_id_of(bucket, ending.key, ending.version)
     return [key for key in ending.outputs if is_run or may_tell_of(ending.key, key)]
 

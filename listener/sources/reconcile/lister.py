@@ -1,8 +1,8 @@
-"""One pass over a bucket: what is listed, filtered, asked of the ledger and told, and what cannot be worked with.
+"""Lists one bucket, and delivers the objects that are new to the ledger and of interest.
 
-The ledger keeps versions as HEAD tells them. An object that a listing tells differently looks new at every listing;
-so an object that is news again, exactly as it was before, is looked at: when its version as HEAD tells it is known,
-the ledger is given the listing's as well.
+The ledger keeps versions as HEAD shows them. An object that a listing shows differently would look new at every
+listing. So an object that is new twice in a row and unchanged gets a HEAD: when the ledger knows that version, it
+records the listing's as well.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from manifests.task_groups import gathered
 
 @dataclass(frozen=True, slots=True)
 class BucketListed:
-    """What a finished listing of a bucket came to. `took_s` is the time the store needed for it."""
+    """The figures of a finished listing."""
 
     objects: int
     odd: int
+    """Unusable keys."""
     took_s: float
+    """Seconds that the store needed."""
 
 
 class BucketConditions:
-    """A bucket in trouble is told of until it has been listed, whatever its neighbours do."""
+    """The conditions of all buckets as one. A failed bucket is reported until it has been listed."""
 
     def __init__(self) -> None:
         self._listed: dict[str, BucketListed] = {}
@@ -47,7 +49,7 @@ class BucketConditions:
         return self.condition
 
     def failed(self, bucket: str, error: GpuDropError) -> Condition:
-        """`bucket` is "" where the buckets themselves could not be asked for."""
+        """`bucket` is "" when the list of buckets failed."""
         self._problem[bucket] = error
         return self.condition
 
@@ -80,11 +82,13 @@ def _many(n: int, what: str) -> str:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
 MAX_NAMED = 1000
-"""So many are named and counted; of more, memory and log would be full."""
+"""Unusable keys that are logged and counted; bounds memory and log."""
 UNUSABLE = "unusable_key"
 
 
 class UnusableKeys:
+    """Reports each unusable key once."""
+
     def __init__(self, source: str) -> None:
         self._source = source
         self._named: set[tuple[str, str]] = set()
@@ -101,24 +105,27 @@ class UnusableKeys:
 
 
 MAX_REMEMBERED = 10_000
-"""Objects a bucket. With more news than that, those beyond it are looked at a listing later."""
+"""Objects per bucket; new ones beyond it are compared a listing later."""
 LOOKS_AT_ONCE = 16
 
 
 class KnownVersions(Protocol):
-    """What was taken in before."""
+    """The ledger's versions of objects that were taken in."""
 
     async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
-        """Those of `metas` whose version is new. Raises StoreUnavailable when that cannot be told now."""
+        """Returns those of `metas` whose version is new. Raises StoreUnavailable when that cannot be read now."""
         ...
 
     async def saw(self, bucket: str, meta: ObjectMeta) -> None:
-        """From now on this version is known. Raises StoreUnavailable when that cannot be recorded now."""
+        """Records a version as known. Raises StoreUnavailable when that cannot be recorded now."""
         ...
 
 
 class UnlistableVersions:
-    """Remembers, by hashes, what a bucket's last listing told: an object that is news only once costs nothing else."""
+    """Finds objects whose listed version differs from HEAD's.
+
+    Remembers hashes of what a bucket's last listing found new, so an object that is new only once costs no HEAD.
+    """
 
     def __init__(self, store: Store, known: KnownVersions) -> None:
         self._store = store
@@ -128,11 +135,11 @@ class UnlistableVersions:
         self._warned: set[str] = set()
 
     def begin(self, bucket: str) -> None:
-        """A listing of `bucket` begins."""
+        """Notes that a listing of `bucket` begins."""
         self._before[bucket] = self._now.pop(bucket, set())
 
     async def news(self, bucket: str, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
-        """Those of `metas`, all unknown to the ledger, that are to be told. Raises StoreUnavailable."""
+        """Returns those of `metas`, all unknown to the ledger, that are really new. Raises StoreUnavailable."""
         before = self._before.get(bucket, set())
         gate = asyncio.Semaphore(LOOKS_AT_ONCE)
 
@@ -149,7 +156,7 @@ class UnlistableVersions:
         return news
 
     async def _settled(self, bucket: str, listed: ObjectMeta) -> bool:
-        """Whether what was listed is known under another name, which is recorded then."""
+        """Returns whether the ledger knows the object's version as HEAD shows it; records the listed one then."""
         try:
             now = await self._store.head(bucket, listed.key)
         except GpuDropError:
@@ -170,30 +177,36 @@ def _mark(meta: ObjectMeta) -> int:
 
 BATCH = 500
 _FUTURE = timedelta(seconds=60)
-"""A time so far ahead tells nothing of when an object was last touched: a clock is, or was, wrong."""
+"""A time this far ahead comes from a wrong clock, and says nothing about when the object changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListingFilter:
-    """Objects last changed between `oldest` and `youngest`, or in the future, are of interest; None: no such limit."""
+    """Which objects of a bucket a listing delivers."""
 
     bucket: str
     prefixes: Sequence[str]
     oldest: datetime | None
+    """Objects last modified before it are skipped; None: no limit."""
     youngest: datetime | None
+    """Objects modified less than 60 s after it wait for a later listing; None: no limit."""
 
 
 @dataclass(slots=True)
 class ListingResult:
-    """What came of it. `telling_s` is what ledger and inbox took, `unsettled` whether objects were too young."""
+    """The outcome of a listing."""
 
     objects: int = 0
     odd: int = 0
+    """Unusable keys."""
     news: int = 0
     gone: int = 0
     unsettled: bool = False
+    """Objects were skipped because they may still be written."""
     telling_s: float = 0.0
+    """Seconds that the ledger, the inbox and the sidecars took."""
     began: float = 0.0
+    """Seconds on the lister's clock, as is `ended`."""
     ended: float = 0.0
 
     @property
@@ -203,24 +216,23 @@ class ListingResult:
 
 @dataclass(frozen=True, slots=True)
 class Lister:
-    """`interesting(bucket, key)` says whether a key could start or end anything; the others are never asked about.
-
-    Memory does not grow with the bucket. `clock` counts seconds.
-    """
+    """Lists buckets, one pass at a time, in memory that does not grow with the bucket."""
 
     source: str
     store: Store
     known: KnownVersions
     interesting: Callable[[str, str], bool]
+    """Whether a bucket's key could start or end a run; others are never looked up in the ledger."""
     odd_keys: UnusableKeys
     differences: UnlistableVersions
     missing: MissingObjects
     sidecars: StaleSidecars | None
     earlier: EarlierOutputs | None
     clock: Callable[[], float]
+    """Monotonic seconds."""
 
     async def list(self, wanted: ListingFilter, inbox: Inbox) -> ListingResult:
-        """Raises what the store's `list` and the ledger raise."""
+        """Lists one bucket and delivers what is new and what is gone. Raises the errors of the store and the ledger."""
         passed = ListingResult(began=self.clock())
         if self.earlier:
             await self.earlier.learn(wanted.bucket, wanted.prefixes, wanted.oldest)
@@ -252,7 +264,7 @@ class Lister:
         return passed
 
     async def _timed(self, work: Awaitable[None], passed: ListingResult) -> None:
-        """`work` is not the store's time for listing."""
+        """Awaits `work`, and leaves its time out of the store's."""
         began = self.clock()
         await work
         passed.telling_s += self.clock() - began

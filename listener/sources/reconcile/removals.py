@@ -1,12 +1,12 @@
-"""Objects that are gone although nobody told, and sidecars that no run stands behind any more.
+"""Finds objects that are gone without an event, and removes sidecars that no run stands behind.
 
-Keys of unfinished runs are looked for in every listing, since whoever deletes a drop wants its run to end. Of all keys
-that were ever taken in each listing looks for some more, from where the one before left off, so that the ledger does
-not keep rows of what is gone for ever. No order of keys is relied on, and memory does not grow with the bucket.
+Every listing looks for the keys of unfinished runs, because deleting a drop cancels its run. It also looks for a page
+of all keys ever taken in, continuing where the previous listing stopped, so that the ledger does not keep rows of
+deleted objects for ever. No order of keys is assumed, and memory does not grow with the bucket.
 
-A request may be carried out long after whoever made it has given it up or was killed: then a status lies beside the
-last word of its run, or the last word of a replaced run beside the newer one's. Only statuses cost requests, each
-version of one once while its run goes on, and finals of both kinds beside each other.
+The store may carry out a write long after its listener gave it up or was killed. Then a status sidecar lies beside its
+run's final sidecar, or the final sidecar of a replaced run beside the newer run's. Requests are made only for status
+sidecars, one for each version while its run goes on, and for done and error sidecars of one drop.
 """
 
 from __future__ import annotations
@@ -28,23 +28,26 @@ from manifests.sidecars import MAX_BYTES
 from manifests.task_groups import gathered
 
 PAGE = 2000
-"""Keys taken in that one listing looks for."""
+"""Keys ever taken in that one listing looks for."""
 
 
 class ExpectedObjects(Protocol):
-    """Which keys ought to be there. Both raise StoreUnavailable when that cannot be told now."""
+    """The ledger's keys that should exist. Both methods raise StoreUnavailable when they cannot be read now."""
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
-        """Keys of runs that have not ended, not necessarily all."""
+        """Returns keys of runs that have not ended, not necessarily all."""
         ...
 
     async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
-        """Keys behind `after`, in an order that is always the same; fewer than `limit` are the last."""
+        """Returns keys behind `after`, in a constant order; fewer than `limit` are the last."""
         ...
 
 
 class MissingObjects:
-    """One listing of `bucket` at a time. What it says is gone may be there all the same: a HEAD decides."""
+    """Finds expected keys that a listing does not show; one listing per bucket at a time.
+
+    A key that it reports as gone may still exist; intake decides with a HEAD.
+    """
 
     def __init__(self, expected: ExpectedObjects) -> None:
         self._expected = expected
@@ -63,8 +66,10 @@ class MissingObjects:
         self._met.add(bucket)
 
     def gone(self, bucket: str, prefixes: Sequence[str]) -> list[str]:
-        """What a listing of all of `prefixes` should have met. Nothing, where it met nothing at all: a folder whose
-        disk is not mounted looks empty, and that should end no runs."""
+        """Returns the expected keys below `prefixes` that the listing did not show.
+
+        Nothing when it showed no object at all: a folder whose disk is not mounted looks empty, and must end no runs.
+        """
         left = self._looked_for.pop(bucket, set())
         return sorted(key for key in left if key.startswith(tuple(prefixes))) if bucket in self._met else []
 
@@ -75,32 +80,38 @@ BATCH = 500
 AT_ONCE = 16
 MAX_REMEMBERED = 10_000
 _LATELY = 2000
-"""Final sidecars among which the other one of a drop is looked for: a listing meets both soon after each other."""
+"""Final sidecars remembered to find both of one drop; a listing shows them close to each other."""
 _FINAL: tuple[Sidecar, ...] = ("done", "error")
 
 
 class KnownRuns(Protocol):
+    """The ledger's runs."""
+
     async def rows(self, run_ids: Sequence[str]) -> Mapping[str, RunRow]:
-        """Those of them that are on record, by id. Raises StoreUnavailable."""
+        """Returns the recorded runs among them, by id. Raises StoreUnavailable."""
         ...
 
 
 @dataclass(slots=True)
 class _Met:
-    """What a listing has met and nobody has looked at: statuses, and drops with finals of both kinds."""
+    """Sidecars that a listing showed and that are not examined yet."""
 
     statuses: list[ObjectMeta] = field(default_factory=list[ObjectMeta])
     both: set[str] = field(default_factory=set[str])
+    """Paths of drops with a done and an error sidecar."""
     finals: dict[str, None] = field(default_factory=dict[str, None])
+    """Paths of drops with one of them, the latest `_LATELY`."""
 
 
 class StaleSidecars:
+    """Removes status sidecars of ended runs and final sidecars of replaced runs."""
+
     def __init__(self, store: Store, runs: KnownRuns) -> None:
         self._store = store
         self._runs = runs
         self._met: dict[str, _Met] = {}
         self._writers: dict[tuple[str, str], tuple[str, str]] = {}
-        """Who wrote a status, by bucket and key, with the ETag it had then."""
+        """ETag and run id of a status sidecar, by bucket and key."""
 
     async def met(self, bucket: str, meta: ObjectMeta) -> None:
         parts = sidecar_parts(meta.key)
@@ -120,12 +131,12 @@ class StaleSidecars:
             await self._sweep(bucket, met)
 
     async def listed(self, bucket: str) -> None:
-        """The listing has ended."""
+        """Sweeps the rest when the listing has ended."""
         if met := self._met.pop(bucket, None):
             await self._sweep(bucket, met)
 
     async def _sweep(self, bucket: str, met: _Met) -> None:
-        """What cannot be looked at or removed now is met again by the next listing."""
+        """Sweeps what was met; the next listing meets again what cannot be read or removed now."""
         statuses, both = met.statuses, met.both
         met.statuses, met.both = [], set()
         gate = asyncio.Semaphore(AT_ONCE)
@@ -159,7 +170,7 @@ class StaleSidecars:
         self._writers[at] = meta.etag, await self._writer(bucket, meta.key, "status")
 
     async def _status(self, bucket: str, key: str, run_id: str, row: RunRow | None) -> None:
-        """Its run has ended, or nobody here knows of it: then its own last word tells."""
+        """Removes the status sidecar of a run that has ended, by its row or, without one, by its final sidecar."""
         path = key.removesuffix(".status.json")
         if row is None and run_id not in [await self._writer(bucket, f"{path}.{kind}.json", kind) for kind in _FINAL]:
             return
@@ -168,7 +179,7 @@ class StaleSidecars:
         self._writers.pop((bucket, key), None)
 
     async def _finals(self, bucket: str, path: str) -> None:
-        """Of two runs the older one's last word goes: it came late."""
+        """Removes the final sidecar of the older of two runs, which was written late."""
         writers: list[tuple[Sidecar, str]] = [
             (kind, await self._writer(bucket, f"{path}.{kind}.json", kind)) for kind in _FINAL
         ]
@@ -183,7 +194,7 @@ class StaleSidecars:
             log.info("late_sidecar_swept", bucket=bucket, key=f"{path}.{kind}.json", run_id=run_id)
 
     async def _removed(self, bucket: str, key: str, kind: Sidecar, run_id: str) -> bool:
-        """Whether it was still that run's: a newer one may have written there since."""
+        """Deletes the sidecar if it is still that run's, since a newer run may have written it; returns whether."""
         if await self._writer(bucket, key, kind) != run_id:
             return False
         await self._store.delete(bucket, key)

@@ -1,6 +1,6 @@
-"""Events from listing: finds drops and removals that no other source told, after gaps, at the start, every so often.
+"""Events from listing: finds drops and removals that no other source reported, at start, after gaps and periodically.
 
-It needs nothing of the store but listings, so it also works alone, where a store sends no events at all.
+It needs nothing of the store but listings, so it also works alone where a store sends no events.
 """
 
 from __future__ import annotations
@@ -35,16 +35,15 @@ from manifests.task_groups import task_group
 GENTLE = 10
 """A pause is at least this many times as long as the listing before it took."""
 YOUNG_AGAIN = 5
-"""Listings that met unsettled objects are repeated after this many times `settle_s`."""
+"""Listings that skipped objects as too young are repeated after this many times `settle_s`."""
 JITTER = 0.1
-"""Pauses differ by this part of theirs, so that buckets and listeners do not list in step."""
+"""Pauses vary by this fraction, so that buckets and listeners do not list in step."""
 
 
 def pause_s(listing_s: float, interval_s: float, *, settle_s: float, unsettled: bool, rng: random.Random) -> float:
-    """Seconds from the end of a listing to the next one nobody asks for.
+    """Returns seconds from the end of a listing to the next one without a request.
 
-    `listing_s` is how long the store was busy with it; `unsettled`: objects were passed over because they may still
-    be written.
+    `listing_s` is how long the store was busy; `unsettled`: objects were skipped because they may still be written.
     """
     wanted = min(interval_s, settle_s * YOUNG_AGAIN) if unsettled else interval_s
     return max(wanted * rng.uniform(1 - JITTER, 1 + JITTER), listing_s * GENTLE)
@@ -56,20 +55,19 @@ LISTINGS_AT_ONCE = 4
 
 
 class ReconcileLedgers(KnownVersions, ExpectedObjects, Protocol):
-    """What the ledger is asked."""
+    """What a listing reads from and records in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileSettings:
-    """Seconds. Objects older than `look_back_s` when the source is made are left alone; None: nothing is too old.
-
-    `settle_s` is for stores that show objects while they are written: what changed this recently waits for a later
-    listing. `interval_s` lies between two listings of a bucket, more when a listing takes long (see `pace`).
-    """
+    """Settings of Reconcile, in seconds."""
 
     interval_s: float = 60.0
+    """Between two listings of a bucket; more when a listing takes long (see `pause_s`)."""
     look_back_s: float | None = 86400.0
+    """Objects older than this when the source is made are skipped; None: none is."""
     settle_s: float = 0.0
+    """Objects modified this recently wait for a later listing, for stores that show objects while they are written."""
 
 
 def _now() -> datetime:
@@ -83,7 +81,7 @@ def _everything(bucket: str) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """What lasts from one `run` to its end."""
+    """The state of one `run`."""
 
     inbox: Inbox
     group: asyncio.TaskGroup
@@ -93,12 +91,11 @@ class _Round:
 
 
 class Reconcile:
-    """Every bucket is listed by itself, one listing at a time, a few buckets at once.
+    """Lists every bucket repeatedly, one listing per bucket at a time and LISTINGS_AT_ONCE in all.
 
-    `interesting(bucket, key)` says whether a key could start or end anything; the others are never looked up.
-    `prefixes(bucket)` says below what those keys lie, and is asked before each listing. `buckets` is asked for the
-    buckets' names as often as a bucket is listed; without it they are the store's. `sidecars` looks after those that
-    a listing meets, `earlier` after what runs left whose records are lost.
+    `interesting(bucket, key)`: whether a key could start or end a run; others are never looked up in the ledger.
+    `prefixes(bucket)`: where those keys lie; called before each listing. `buckets`: returns the buckets' names; called
+    every `interval_s`, and without it they are the store's.
     """
 
     name = "reconcile"
@@ -123,7 +120,7 @@ class Reconcile:
         self._prefixes = prefixes
         self._buckets = buckets
         self._now = now
-        # Not when it runs: whoever takes a lead over has to find what was dropped while nobody led.
+        # Not in `run`: a listener that takes the lead over must find what was dropped while none led.
         back = settings.look_back_s
         self._oldest = None if back is None else now() - timedelta(seconds=back)
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
@@ -143,7 +140,7 @@ class Reconcile:
         self._look_for_buckets = asyncio.Event()
 
     def request(self, reason: str, *, bucket: str | None = None) -> None:
-        """List soon, one bucket or all. Requests during a listing lead to one more after it, however many they are."""
+        """Requests a listing soon, of one bucket or all. Requests during a listing lead to one more after it."""
         log.debug("listing_requested", reason=reason, bucket=bucket)
         for name, wanted in self._wanted.items():
             if bucket in (None, name):
