@@ -1,1 +1,1 @@
-"""Amazon SQS, and whatever speaks its protocol."""
+"""Events from Amazon SQS, and from servers that speak its protocol."""

@@ -1,4 +1,4 @@
-"""What boto3 raises, told in our errors."""
+"""Translates boto3's errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ _SETTINGS = (aws.ProfileNotFound, aws.ConfigParseError, aws.ParamValidationError
 
 
 def sqs_error(error: Exception, *, doing: str, queue_url: str) -> GpuDropError:
-    """SourceUnavailable passes by itself, for the others somebody has to act. `doing` completes "Could not …"."""
+    """Returns the error for what boto3 raised. `doing` completes "Could not …".
+
+    SourceUnavailable passes by itself; the others need a person to act.
+    """
     head = f"Could not {doing} the queue {queue_url}: "
     if isinstance(error, aws.ClientError):
         return _refused(error, head, queue_url)
@@ -79,7 +82,7 @@ def _refused(error: aws.ClientError, head: str, queue_url: str) -> GpuDropError:
         hint = "Give fresh keys and a fresh token, or a role that renews them by itself."
         return SourceDenied(f"{head}the keys have expired ({code}).", hint=hint, where=queue_url)
     if code in _UNKNOWN_KEYS:
-        # The server's own words may hold the request as it was signed, a session token included.
+        # The server's message may hold the request as it was signed, a session token included.
         return SourceDenied(f"{head}the keys are not accepted ({code}).", hint=_KEYS, where=queue_url)
     if status in (408, 429) or status >= 500 or any(word in code for word in _LATER):
         return SourceUnavailable(f"{head}{said or status}.", hint="It is tried again.", where=queue_url)

@@ -1,4 +1,4 @@
-"""The few calls on a queue that are needed, blocking and bounded in time, on threads of their own."""
+"""The calls on an SQS queue, blocking and bounded in time, and the threads they run on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from listener.config.environment import SourceSecrets
 from listener.sources.sqs.errors import sqs_error
 
 BATCH = 10
-"""As many messages as one request can carry."""
+"""Messages that one request can carry."""
 
 _CONNECT_S = 5
 _READ_S = 10
@@ -30,47 +30,48 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SqsSettings:
-    """`region`: None for the one in `queue_url`, else `default_region`. `endpoint`: None for the host of `queue_url`.
-
-    A message that was received stays hidden from others for `visibility_s` (whole seconds, 5 to 43200), and is hidden
-    again in time while it is at work. A receive waits `wait_s` (up to 20) for messages. `receivers` run at the same
-    time when there is much to do. What only a person can mend is tried again every `probe_s` seconds at most.
-
-    Of `secrets`, user, password and token are the access key, the secret key and, with temporary keys, the session
-    token. Without them boto3 looks for keys where Amazon's own tools do.
-    """
+    """Settings of SqsSource."""
 
     queue_url: str
     region: str | None = None
+    """None: the one in `queue_url`, else `default_region`."""
     default_region: str = "us-east-1"
     endpoint: str | None = None
+    """None: the host of `queue_url`."""
     visibility_s: float = 60.0
+    """Whole seconds, 5 to 43200, that a received message stays hidden; hidden again in time while it is processed."""
     wait_s: int = 20
+    """Seconds, up to 20, that a receive waits for messages."""
     receivers: int = 8
+    """Concurrent receivers under load."""
     probe_s: float = 120.0
+    """Longest wait in seconds between retries of what only a person can fix."""
     secrets: SourceSecrets = field(default_factory=SourceSecrets)
+    """User, password and token: access key, secret key and session token. Without them boto3 looks for its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqsMessage:
-    """`receipt` names this delivery of the message."""
+    """A received message."""
 
     id: str
     receipt: str
+    """Names this delivery of the message."""
     body: str
 
 
 @dataclass(frozen=True, slots=True)
 class UndeletedMessage:
-    """A message of a batch that the server did not do as asked. `ours`: asking again would change nothing."""
+    """A message of a batch for which the server did not do what was requested."""
 
     message: SqsMessage
     code: str
     ours: bool
+    """The request is at fault, so a retry would change nothing."""
 
 
 class _SqsClient(Protocol):
-    """boto3 has no types of its own."""
+    """The methods used of boto3's untyped client."""
 
     def receive_message(self, **arguments: object) -> Mapping[str, Any]: ...
     def get_queue_attributes(self, **arguments: object) -> Mapping[str, Any]: ...
@@ -80,16 +81,16 @@ class _SqsClient(Protocol):
 
 
 class SqsQueue:
-    """One queue of one server. May be used by many threads at once."""
+    """One queue of one server, for use by many threads at once."""
 
     def __init__(self, settings: SqsSettings) -> None:
-        """Reads files, and perhaps asks a server for keys: for use on a thread. Raises ConfigError."""
+        """Reads files and may request keys from a server: for use on a thread. Raises the errors of `sqs_error`."""
         self._url = settings.queue_url
         self._settings = settings
         self._client = self._translated("use", lambda: _client(settings))
 
     def receive(self, wait_s: int) -> list[SqsMessage]:
-        """Waits up to `wait_s` seconds for a first message; takes up to BATCH."""
+        """Receives up to BATCH messages; waits up to `wait_s` seconds for the first."""
         answer = self._translated(
             "receive from",
             lambda: self._client.receive_message(
@@ -103,21 +104,21 @@ class SqsQueue:
         return [SqsMessage(each["MessageId"], each["ReceiptHandle"], each.get("Body", "")) for each in found]
 
     def waiting(self) -> int:
-        """About how many messages wait to be received."""
+        """Returns approximately how many messages wait to be received."""
         name = "ApproximateNumberOfMessages"
         call = self._client.get_queue_attributes
         answer = self._translated("look at", lambda: call(QueueUrl=self._url, AttributeNames=[name]))
         return int(cast("dict[str, str]", answer.get("Attributes") or {}).get(name, "0"))
 
     def delete(self, messages: Sequence[SqsMessage]) -> list[UndeletedMessage]:
-        """Up to BATCH messages; returns those that were not deleted."""
+        """Deletes up to BATCH messages; returns those that were not deleted."""
         entries = [{"Id": str(i), "ReceiptHandle": each.receipt} for i, each in enumerate(messages)]
         call = self._client.delete_message_batch
         answer = self._translated("delete from", lambda: call(QueueUrl=self._url, Entries=entries))
         return _unsettled(messages, answer)
 
     def hide(self, messages: Sequence[SqsMessage], seconds: int) -> list[UndeletedMessage]:
-        """Hides up to BATCH messages for `seconds` from now, 0 shows them to everybody; returns where that failed."""
+        """Hides up to BATCH messages for `seconds` from now; 0 shows them at once. Returns those where it failed."""
         entries = [
             {"Id": str(i), "ReceiptHandle": each.receipt, "VisibilityTimeout": seconds}
             for i, each in enumerate(messages)
@@ -127,12 +128,12 @@ class SqsQueue:
         return _unsettled(messages, answer)
 
     def release(self, messages: Sequence[SqsMessage]) -> None:
-        """Gives messages back: they are delivered again at once. Best effort of one request."""
+        """Makes messages receivable at once; one request, failures per message are ignored."""
         if messages:
             self.hide(messages, 0)
 
     def close(self) -> None:
-        """Closes the connections that are idle."""
+        """Closes idle connections."""
         self._client.close()
 
     def _translated(self, doing: str, call: Callable[[], T]) -> T:
@@ -148,7 +149,7 @@ def region_of(settings: SqsSettings) -> str:
 
 
 def endpoint_of(settings: SqsSettings) -> str | None:
-    """None where boto3 knows better: the hosts of Amazon's oldest queue URLs cannot be signed for."""
+    """Returns the endpoint; None leaves it to boto3: hosts of Amazon's oldest queue URLs cannot be signed for."""
     parts = urlsplit(settings.queue_url)
     if settings.endpoint or "queue.amazonaws." in parts.netloc:
         return settings.endpoint
@@ -159,12 +160,12 @@ def _client(settings: SqsSettings) -> _SqsClient:
     config = Config(
         connect_timeout=_CONNECT_S,
         read_timeout=settings.wait_s + _READ_S,
-        # Attempts are counted, reported and spaced by the source.
+        # The source itself retries, and reports each failure.
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=2 * settings.receivers + 2,
         tcp_keepalive=True,
     )
-    # A session of its own: new keys in a profile are seen, and threads share no default session.
+    # A new session sees new keys in a profile, and threads share no default session.
     made = Session().client  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     factory = cast("Callable[..., _SqsClient]", made)
     return factory(
@@ -187,10 +188,10 @@ def _unsettled(messages: Sequence[SqsMessage], answer: Mapping[str, Any]) -> lis
 
 
 async def on_thread(call: Callable[[], T], *, unwanted: Callable[[T], object] | None = None) -> T:
-    """What `call` returns or raises. Cancelled, it returns at once and `call` goes on by itself.
+    """Runs a blocking call on a daemon thread. A cancellation returns at once, and the call goes on.
 
-    What such a call still brings is given to `unwanted`, on a thread too; what that raises is dropped. The threads are
-    daemons: asyncio's own pool would be waited for when the loop closes, for as long as a server holds a request.
+    The result of a cancelled call is passed to `unwanted` on a thread, whose errors are dropped. asyncio's own pool is
+    not used because closing the loop would wait for it, as long as a server holds a request.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

@@ -1,4 +1,4 @@
-"""Receives from one queue with one client, and keeps everything at work hidden from other receivers."""
+"""Receives from one queue with one client, and keeps the messages being processed hidden from other receivers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from manifests.task_groups import task_group
 
 
 class HiddenMessages:
-    """Times are seconds on whatever clock `now` is read from.
+    """The messages being processed, and when each must be hidden again. Times are seconds on the caller's clock.
 
-    A message is due for the first time when half of its hidden time is over, so that two more looks, each a sixth of
-    that time later, can make good for a request that failed.
+    A message is due when half of its visibility timeout is over; two more checks, each a sixth of it later, can repeat
+    a failed request.
     """
 
     def __init__(self, visibility_s: float) -> None:
@@ -38,7 +38,7 @@ class HiddenMessages:
         return message.receipt in self._due
 
     def hidden(self, messages: Iterable[SqsMessage], now: float) -> None:
-        """They have just been hidden: by their delivery, or again."""
+        """Notes that messages were just hidden, by their delivery or again."""
         for message in messages:
             self._due[message.receipt] = (now + self._due_after_s, message)
 
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class SqsReceiver:
-    """The first receiver always waits for messages; the others work while what it gets comes in batches."""
+    """Receives, delivers and deletes messages. One receiver always waits; others help while batches are half full."""
 
     def __init__(self, name: str, queue: SqsQueue, settings: SqsSettings, inbox: Inbox) -> None:
         self._queue = queue
@@ -76,7 +76,7 @@ class SqsReceiver:
         self._told = False
 
     async def run(self) -> None:
-        """Receives until something happens that does not pass by itself; raises it."""
+        """Receives until an error that does not pass by itself; raises it."""
         async with task_group() as group:
             group.create_task(self._keep_hidden())
             group.create_task(self._wait_and_take())
@@ -84,7 +84,7 @@ class SqsReceiver:
                 group.create_task(self._help())
 
     async def close(self) -> None:
-        """Gives back what was received and not recorded, if that can be done quickly: else it comes back by itself."""
+        """Releases messages that are not recorded, within 1 s; others return after their visibility timeout."""
         held = self._held.all()
         with contextlib.suppress(GpuDropError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S), asyncio.TaskGroup() as group:
@@ -97,7 +97,7 @@ class SqsReceiver:
             await on_thread(lambda: self._queue.release(messages))
 
     async def _wait_and_take(self) -> None:
-        """A missing server is outlived here; everything else ends the session."""
+        """Receives for ever; retries while the server is unavailable, and raises every other error."""
         wait_s = 0
 
         def told(failure: Failure) -> None:
@@ -126,12 +126,12 @@ class SqsReceiver:
         await self._take(messages)
         self._inbox.report(self._name, Condition(True, f"receives from {self._settings.queue_url}"))
         if not messages and wait_s and loop.time() - began < _SHORT_WAIT_S:
-            await asyncio.sleep(_SHORT_WAIT_S)  # a server that does not wait must not be asked without end
+            await asyncio.sleep(_SHORT_WAIT_S)  # bounds the rate of requests to a server that does not wait
 
     def _connected(self) -> None:
         if not self._told:
             self._told = True
-            # A new queue holds nothing old, and even a good one forgets after some days.
+            # A new queue lacks earlier events, and every queue drops messages after some days.
             self._inbox.gap(self._name, f"connected to {self._settings.queue_url}")
             log.info("queue_connected", source=self._name, queue=self._settings.queue_url)
 
@@ -148,7 +148,7 @@ class SqsReceiver:
                 self._busy.clear()
 
     async def _receive(self, wait_s: int) -> list[SqsMessage]:
-        # Whoever was cancelled meanwhile must not keep from others what still arrives.
+        # Messages that arrive after a cancellation must not stay hidden from other receivers.
         messages = await on_thread(lambda: self._queue.receive(wait_s), unwanted=self._queue.release)
         self._held.hidden(messages, asyncio.get_running_loop().time())
         return messages
@@ -172,7 +172,7 @@ class SqsReceiver:
         return decoded.events
 
     async def _delete(self, messages: Sequence[SqsMessage]) -> None:
-        """What cannot be deleted comes again, and is known by then."""
+        """Deletes messages. One that cannot be deleted is received again, and its events are known then."""
         left = messages
 
         async def rest() -> None:
@@ -195,7 +195,7 @@ class SqsReceiver:
             self._count("not_deleted", len(left))
 
     async def _keep_hidden(self) -> None:
-        """Failing is no reason to stop: the worst is that a message is told twice."""
+        """Hides messages again in time. Failures only cause a message to be received twice."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._held.look_every_s)

@@ -1,7 +1,7 @@
 """Events from a queue: S3 to SQS, S3 to SNS to SQS, S3 to EventBridge to SQS.
 
-The queue forgets a message only when it is deleted, which happens once its events are recorded. Until then it is kept
-hidden from other receivers. Any number of listeners may receive from one queue: it hands each message to one of them.
+A message is deleted once its events are recorded, and kept hidden from other receivers until then. Any number of
+listeners may receive from one queue, which hands each message to one of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.sqs")
 
 
 class SqsSource:
-    """See SqsSettings. Cancelled, it returns at once, though boto3 may be waiting for the server."""
+    """Receives from one queue. A cancellation returns at once, even while boto3 waits for the server."""
 
     exclusive = False
 
@@ -44,8 +44,7 @@ class SqsSource:
         await Retries(QUEUE, lasting=probes).call(partial(self._attend, inbox), on=is_known, told=told)
 
     async def _attend(self, inbox: Inbox) -> None:
-        """Receives with one client until something ends that which does not pass by itself; raises it."""
-        # Anew each time, so that keys which were renewed outside are seen.
+        """Receives with one new client, which sees renewed keys, until an error that does not pass by itself."""
         queue = await on_thread(lambda: SqsQueue(self._settings), unwanted=SqsQueue.close)
         session = SqsReceiver(self._name, queue, self._settings, inbox)
         try:
@@ -55,7 +54,7 @@ class SqsSource:
 
 
 async def probe_queue(settings: SqsSettings) -> Condition:
-    """Whether the keys let us in, and how much waits. Takes as long as the client's own deadlines at most."""
+    """Returns whether the keys are accepted, and how many messages wait. Bounded by the client's deadlines."""
 
     def look() -> int:
         queue = SqsQueue(settings)
