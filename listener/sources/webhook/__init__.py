@@ -1,1 +1,1 @@
-"""An HTTP receiver of bucket events: stores post, this answers once what they told is durable."""
+"""Events that stores post over HTTP, answered once they are durable."""

@@ -1,4 +1,4 @@
-"""Who may post: decided from what a post shows, in a time that tells nothing about the secrets."""
+"""Authenticates posts, in a time that reveals nothing about the secrets."""
 
 from __future__ import annotations
 
@@ -13,30 +13,39 @@ from manifests.errors import ConfigError
 
 
 class AuthDecision(Enum):
+    """What a post's headers and path prove."""
+
     OPEN = "open"
     SHUT = "shut"
     BODY_DECIDES = "body decides"
-    """The body has to be read: it, or what is written about it, is the proof."""
+    """A signature over the body, or inside it, has to be verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a post shows before its body; empty texts where it shows nothing. `signature` is about the body."""
+    """The credentials in a post's headers and path; empty where there are none."""
 
     authorization: str = field(default="", repr=False)
     path_secret: str = field(default="", repr=False)
     signature: str = ""
+    """Over the body: "sha256=" and 64 hex digits."""
     sns_topic: str = ""
+    """ARN of the topic, as Amazon SNS names it in a header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """Any one proof suffices: a token, the secret in the path, a signature over the body, or Amazon SNS's own
-    signature for a topic that is listed. `anybody` needs none."""
+    """Decides who may post.
+
+    One proof suffices: a token, the secret in the path, a signature over the body, or Amazon SNS's signature for a
+    listed topic.
+    """
 
     secrets: PostSecrets
     sns_topics: frozenset[str]
+    """ARNs of the listed topics."""
     anybody: bool
+    """No proof is needed."""
 
     def decide(self, shown: Credentials) -> AuthDecision:
         by_token = _is_one_of(_bearer(shown.authorization), self.secrets.tokens)
@@ -48,7 +57,7 @@ class Authenticator:
         return AuthDecision.SHUT
 
     def signed(self, signature: str, body: bytes) -> bool:
-        """Whether `signature` ("sha256=" and 64 hex digits) was made over `body` with one of the secrets."""
+        """Returns whether `signature` was made over `body` with one of the HMAC secrets."""
         expected = (
             "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
             for secret in self.secrets.hmac_secrets
@@ -57,7 +66,7 @@ class Authenticator:
 
 
 def build_authenticator(settings: WebhookSettings, secrets: PostSecrets) -> Authenticator:
-    """Raises ConfigError when nobody could post, or when secrets are set that would keep nobody out."""
+    """Builds the authenticator. Raises ConfigError when nobody could post, or when secrets are set for an open one."""
     names = f"{settings.variables}TOKEN, {settings.variables}PATH_SECRET or {settings.variables}HMAC_SECRET"
     if settings.open and secrets:
         raise ConfigError(
@@ -72,13 +81,13 @@ def build_authenticator(settings: WebhookSettings, secrets: PostSecrets) -> Auth
             hint=f"Set {names}; or `tls.client_ca_file`, or `sns_topics`; or `open: true` where only stores reach it.",
             where=settings.name,
         )
-    # Where a certificate is demanded TLS has checked it before; a secret that is set as well is asked for too.
+    # TLS has already checked a required client certificate; a secret that is set as well is also required.
     anybody = settings.open or (certified and not secrets)
     return Authenticator(secrets, settings.sns_topics, anybody)
 
 
 def path_secret(path: str, asked: str) -> str | None:
-    """The last segment where `asked` is `path`/SEGMENT, "" where it is `path` itself, None anywhere else."""
+    """Returns SEGMENT where `asked` is `path`/SEGMENT, "" where it is `path` itself, else None."""
     root, asked = path.rstrip("/"), asked.rstrip("/")
     if asked == root:
         return ""
@@ -92,7 +101,7 @@ def _bearer(authorization: str) -> str:
 
 
 def _is_one_of(shown: str, secrets: Iterable[str]) -> bool:
-    """Compares with every secret, and digests of equal length, so that the time says nothing."""
+    """Compares digests of equal length with every secret, so that the time reveals nothing."""
     digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
     found = False
     for secret in secrets:

@@ -1,4 +1,4 @@
-"""Bodies of posts within a size and a time, and the room for those whose sender nothing has proven yet."""
+"""Reads bodies of posts within a size and a time, and limits those whose sender is not authenticated yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu_dispatch.net.bodies import BodyTooLong, pieces
 
 
 class BodyRefused(Exception):
-    """A post that is answered with `status`; `reason` names the cause in the counts."""
+    """Ends a post with an HTTP `status` and `headers`; `reason` names the cause in the counts."""
 
     def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(f"{status} {reason}")
@@ -25,13 +25,13 @@ class BodyRefused(Exception):
 async def read_body(
     request: web.BaseRequest, *, max_bytes: int, timeout_s: float, grown: Callable[[int], None] = lambda _: None
 ) -> bytes:
-    """The whole body, as it was sent. Raises Refused; of a body that is too long no more than `max_bytes` is kept.
+    """Reads the whole body as it was sent. Raises BodyRefused; keeps no more than `max_bytes` of one that is too long.
 
-    `grown` is told the bytes of each piece.
+    `grown` is called with the size of each piece.
     """
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
-        # A few kilobytes can inflate to gigabytes, and no store compresses what it posts.
+        # A few kilobytes can inflate to gigabytes, and no store compresses its posts.
         raise BodyRefused(415, "compressed", {"Accept-Encoding": "identity"})
     if (request.content_length or 0) > max_bytes:
         raise BodyRefused(413, "too_large")
@@ -52,7 +52,7 @@ async def read_body(
 
 
 async def _continue(request: web.BaseRequest) -> None:
-    """Some clients hold the body back until they are told that it is wanted."""
+    """Answers "100 Continue" to clients that hold the body back until then."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -63,10 +63,11 @@ LATER = {"Retry-After": "5"}
 
 @dataclass(eq=False, slots=True)
 class UnprovenBody:
-    """One body. `size` in bytes, so far."""
+    """One body that is being read and verified."""
 
     scope: asyncio.Timeout
     size: int = 0
+    """Bytes so far."""
     evicted: bool = False
 
     def evict(self) -> None:
@@ -77,10 +78,10 @@ class UnprovenBody:
 
 
 class UnprovenBodies:
-    """At most `max_bodies` at a time, of `max_bytes` together, each for `timeout_s`.
+    """Holds at most `max_bodies` bodies of `max_bytes` in total, each for `timeout_s` seconds.
 
-    Beyond, the one that has taken longest gives way: what a store sends is there in milliseconds, and a stranger who
-    holds bodies back does not keep it out.
+    Beyond that the oldest is evicted: a store's body arrives in milliseconds, so strangers who hold bodies back do not
+    keep it out.
     """
 
     def __init__(self, *, max_bodies: int, max_bytes: int, timeout_s: float) -> None:
@@ -91,12 +92,12 @@ class UnprovenBodies:
 
     @property
     def size(self) -> int:
-        """Bytes, all together."""
+        """Bytes in total."""
         return sum(body.size for body in self._bodies)
 
     @asynccontextmanager
     async def one_more(self) -> AsyncGenerator[UnprovenBody]:
-        """Counts a body while it is read and proven. Raises Refused when it takes too long or gives way to others."""
+        """Counts a body while it is read and verified. Raises BodyRefused when it takes too long or is evicted."""
         body = None
         try:
             async with asyncio.timeout(self._timeout_s) as scope:
@@ -114,7 +115,7 @@ class UnprovenBodies:
                 self._bodies.pop(body, None)
 
     def grow(self, body: UnprovenBody, size: int) -> None:
-        """More of it has come."""
+        """Adds `size` bytes to a body, and evicts the oldest while there are too many bytes."""
         body.size += size
         while self.size > self._max_bytes and self._bodies:
             self._evict_oldest()

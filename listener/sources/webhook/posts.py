@@ -1,4 +1,4 @@
-"""From one post to its answer. Answers have no body: some stores never read one, and lose a connection each time."""
+"""Answers posts. Responses have no body, because some stores never read one and lose the connection each time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ _QUIET_S = 60.0
 
 
 class PostHandler:
-    """Answers posts for one inbox. 200: recorded, or of no interest. 202: not understood, and counted.
+    """Answers posts for one inbox.
 
-    400: not JSON. 401: nothing proves who posts. 403: an SNS topic that is not listed. 404, 405: not the place, not
-    the way. 408, 413, 415: a body too slow, too long, compressed. 503: not recorded now, or too many that nothing
-    proves yet; send it again.
+    200: recorded, or of no interest. 202: not understood, and counted. 400: not JSON, or a broken body. 401: not
+    authenticated. 403: an SNS topic that is not listed or not confirmed. 404, 405: wrong path, wrong method. 408, 413,
+    415: a body too slow, too long, compressed. 503: not recorded now, Amazon SNS unreachable, or too many
+    unauthenticated bodies; to be sent again.
     """
 
     def __init__(self, settings: WebhookSettings, authenticator: Authenticator, sns: SnsClient, inbox: Inbox) -> None:
@@ -52,7 +53,7 @@ class PostHandler:
             return web.Response(status=e.status, headers=e.headers)
 
     async def _admitted(self, request: web.BaseRequest) -> bytes:
-        """The body of a post that has shown who sends it."""
+        """Returns the body of an authenticated post. Raises BodyRefused."""
         in_path = path_secret(self._settings.path, request.rel_url.raw_path)
         if in_path is None or (in_path and not self._authenticator.secrets.path_secrets):
             raise BodyRefused(404, "wrong_path")
@@ -98,7 +99,7 @@ class PostHandler:
             raise BodyRefused(503, "sns_unreachable", LATER) from e
 
     async def _take(self, body: bytes) -> int:
-        """The status of the answer, once everything in `body` is dealt with."""
+        """Processes everything in `body`; returns the HTTP status."""
         decoded = decode_message(body, MessageChannel.WEBHOOK, source=self._settings.name)
         self._check_topic(decoded.confirmation.topic_arn if decoded.confirmation else decoded.sns_topic)
         for item in decoded.ignored:
@@ -110,7 +111,7 @@ class PostHandler:
         if not decoded.malformed:
             return 200
         not_json = any(item.reason == "not_json" for item in decoded.ignored)
-        # A shape that is not known today stays unknown: refusing it would keep a store's queue at it for ever.
+        # A retry cannot make an unknown shape known: refusing it would block a store's queue for ever.
         return 400 if not_json and not decoded.sns_topic else 202
 
     def _check_topic(self, topic: str) -> None:
@@ -134,8 +135,10 @@ class PostHandler:
         log.info("sns_confirmed", source=name, topic=asked.topic_arn)
 
     async def _accept(self, events: tuple[ObjectEvent, ...]) -> None:
-        """Returns once the inbox has them, or never will. Not every store sends again what gets another answer than
-        200, so what is refused is a gap too."""
+        """Returns once the inbox has recorded the events or refused them for good. Raises BodyRefused.
+
+        Not every store repeats a post after another status than 200, so a failure is also reported as a gap.
+        """
         if not events:
             return
         try:
@@ -146,7 +149,7 @@ class PostHandler:
             raise BodyRefused(503, "not_recorded", LATER) from e
 
     def _tell(self, refused: BodyRefused, remote: str) -> None:
-        """Once a minute for each cause: strangers decide how often it happens."""
+        """Logs a refusal, at most once a minute for each cause, because strangers can cause many."""
         now = asyncio.get_running_loop().time()
         if now - self._told.get(refused.reason, -_QUIET_S) >= _QUIET_S:
             self._told[refused.reason] = now
@@ -155,7 +158,7 @@ class PostHandler:
 
 
 async def _hand_over(inbox: Inbox, events: tuple[ObjectEvent, ...], source: str) -> None:
-    """Raises StoreUnavailable. Events that will never be accepted are logged and left out, not their neighbours."""
+    """Delivers events; logs and leaves out those that the inbox refuses for good. Raises StoreUnavailable."""
     try:
         await inbox.accept(events)
     except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""What the webhook receiver is told when it is built, and its certificate, read again when it is renewed."""
+"""Settings and secrets of the webhook receiver."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]+")
 
 @dataclass(frozen=True, slots=True)
 class PostSecrets:
-    """What posts may show: a bearer token, the last segment of their path, a signature made with an HMAC secret.
-
-    Several of a kind let stores be moved from one secret to the next. None of them is ever printed.
-    """
+    """The secrets that authenticate posts. Several of a kind allow rotation. None is ever printed."""
 
     tokens: tuple[str, ...] = field(default=(), repr=False)
+    """Bearer tokens."""
     path_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Last segments of the path."""
     hmac_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Keys of signatures over the body."""
 
     @classmethod
     def of(cls, *, token: str = "", path_secret: str = "", hmac_secret: str = "") -> PostSecrets:
-        """Reads environment variables: values of one kind are separated by commas. "Bearer X" is the token X.
+        """Parses values of environment variables: secrets separated by commas; "Bearer X" is the token X.
 
         Raises ConfigError for a path secret that a path cannot hold unchanged.
         """
@@ -44,39 +44,45 @@ class PostSecrets:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """Posts are taken at `path` of `host`:`port` (0: any free port), and at `path`/SECRET where a path secret is set.
-
-    Sizes in bytes, times in seconds. A connection has `header_timeout_s` for each request's header, `body_timeout_s`
-    for its body, and may be idle for `idle_timeout_s` between requests. What the inbox has not taken after
-    `accept_timeout_s` is refused for now; at the end, posts that have begun get `grace_s`. `sns_topics` are ARNs;
-    `sns_hosts` ("host:port") may be called for Amazon SNS beside Amazon's own, each call for `sns_timeout_s`. Every
-    `renew_s` the certificate's files are looked at. `open` takes events from anybody. Of bodies that are read before
-    anything proves who sends them, `max_unproven` are held at a time, of `unproven_bytes` together.
-    """
+    """Settings of WebhookReceiver. Times are seconds."""
 
     host: str = "127.0.0.1"
     port: int = 8710
+    """0: any free port."""
     path: str = "/"
+    """Posts come to this path, and to `path`/SECRET where a path secret is set."""
     name: str = "webhook"
     tls: ServerTls | None = None
     open: bool = False
+    """Accepts events from anybody."""
     sns_topics: frozenset[str] = frozenset()
+    """ARNs."""
     sns_hosts: frozenset[str] = frozenset()
+    """As "host:port": may be called for Amazon SNS beside Amazon's own hosts."""
     sns_timeout_s: float = 8.0
+    """For each call to Amazon SNS."""
     max_body_bytes: int = 2**20
     max_connections: int = 4096
     max_unproven: int = 256
+    """Bodies that may be read at a time before their sender is authenticated."""
     unproven_bytes: int = 16 * 2**20
+    """Their bytes in total."""
     accept_timeout_s: float = 20.0
+    """Events that the inbox has not recorded by then are answered with 503."""
     header_timeout_s: float = 10.0
+    """For each request's header."""
     body_timeout_s: float = 15.0
+    """For each request's body."""
     idle_timeout_s: float = 120.0
+    """For a connection between requests."""
     grace_s: float = 5.0
+    """For posts that have begun, when the receiver stops."""
     renew_s: float = 60.0
+    """Between two checks of the certificate's files."""
 
     @property
     def variables(self) -> str:
-        """How the names of its environment variables begin."""
+        """The prefix of its environment variables."""
         return f"GPUDROP_{re.sub('[^A-Z0-9]', '_', self.name.upper())}_"
 
 
@@ -85,6 +91,6 @@ def _several(text: str) -> tuple[str, ...]:
 
 
 def _without_scheme(token: str) -> str:
-    """MinIO takes a token with its scheme too; a person may have copied it from there."""
+    """Removes the scheme, because MinIO takes a token with it and a person may copy it from there."""
     scheme, _, rest = token.partition(" ")
     return rest.strip() if rest and scheme.lower() == "bearer" else token

@@ -1,4 +1,4 @@
-"""Amazon SNS: what it signs and whether it did, subscriptions confirmed, certificates fetched."""
+"""Amazon SNS: verifies its signatures, fetches its certificates and confirms subscriptions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from manifests.errors import SourceDenied, SourceUnavailable
 from manifests.hosts import parse_web_address
 
 _AMAZON = re.compile(r"sns\.[a-z0-9-]{1,40}\.amazonaws\.com(\.cn)?")
-"""Not any host of amazonaws.com: everybody's buckets are there too."""
+"""Not every host of amazonaws.com, because everybody's buckets are there too."""
 
 _NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 
 
 class SnsMessage(BaseModel):
-    """The envelope, as far as its signature covers it. Names are Amazon's."""
+    """The fields of an envelope that its signature covers. Names are Amazon's."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,7 +57,7 @@ def read_sns_message(body: bytes) -> SnsMessage | None:
 
 
 def is_signed(message: SnsMessage, certificate: bytes) -> bool:
-    """Whether the key in `certificate` (PEM) signed `message`."""
+    """Returns whether the key in `certificate` (PEM) signed `message`."""
     digest = SHA256 if message.SignatureVersion == "2" else SHA1
     try:
         key = RSA.import_key(certificate)
@@ -69,7 +69,7 @@ def is_signed(message: SnsMessage, certificate: bytes) -> bool:
 
 
 def may_call(url: str, hosts: frozenset[str]) -> bool:
-    """Whether `url`, which a stranger may have written, is Amazon SNS's own by https, or on one of `hosts`."""
+    """Returns whether `url`, which may be a stranger's, is Amazon SNS's by https or on one of `hosts` ("host:port")."""
     try:
         address = URL(url)
         port = address.port
@@ -83,7 +83,7 @@ def may_call(url: str, hosts: frozenset[str]) -> bool:
 
 
 def confirms(url: str, topic: str) -> bool:
-    """Whether calling `url` confirms a subscription to `topic`, and not to another one or something else."""
+    """Returns whether calling `url` confirms a subscription to `topic`, and does nothing else."""
     query = URL(url).query
     return query.getall("Action", []) == ["ConfirmSubscription"] and query.getall("TopicArn", []) == [topic]
 
@@ -106,7 +106,10 @@ class _CachedCertificate:
 
 
 class SnsClient:
-    """`now` counts seconds; a call may take `timeout_s`. Certificates are kept for a day; one is fetched at a time."""
+    """Calls Amazon SNS, `timeout_s` seconds each. Certificates are cached for a day, and fetched one at a time.
+
+    `now` returns monotonic seconds.
+    """
 
     def __init__(
         self, session: aiohttp.ClientSession, hosts: frozenset[str], now: Callable[[], float], timeout_s: float
@@ -119,10 +122,10 @@ class SnsClient:
         self._fetching = asyncio.Lock()
 
     async def confirm(self, asked: SnsConfirmation) -> None:
-        """Says yes to a subscription.
+        """Confirms a subscription.
 
-        Raises SourceDenied when the address is not one of Amazon's, is for something else, or says no;
-        SourceUnavailable when it cannot be reached now.
+        Raises SourceDenied when the address is not Amazon's, is for something else, or refuses; SourceUnavailable when
+        it cannot be reached now.
         """
         if not may_call(asked.subscribe_url, self._hosts) or not confirms(asked.subscribe_url, asked.topic_arn):
             raise SourceDenied(
@@ -133,7 +136,7 @@ class SnsClient:
         await self._get(asked.subscribe_url)
 
     async def signed(self, body: bytes) -> bool:
-        """Whether `body` is a message that Amazon SNS signed. Raises SourceUnavailable when that cannot be told now."""
+        """Returns whether Amazon SNS signed `body`. Raises SourceUnavailable when its certificate cannot be fetched."""
         message = read_sns_message(body)
         if message is None or not may_call(message.SigningCertURL, self._hosts):
             return False
@@ -162,7 +165,7 @@ class SnsClient:
         return kept.certificate if kept and kept.until > self._now() else None
 
     async def _get(self, url: str) -> bytes:
-        # Quoted again: a stranger may have written it, and what he wrote must stay within the request's first line.
+        # URL quotes it again: a stranger's text must stay within the request line.
         address = URL(url)
         try:
             async with (

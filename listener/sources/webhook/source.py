@@ -1,5 +1,7 @@
-"""Events that stores post (MinIO, RustFS, Ceph RGW, VersityGW, Amazon SNS): an HTTP server that answers 200 once what
-was posted is durable, and 503 when it cannot be recorded now."""
+"""Events that stores post (MinIO, RustFS, Ceph RGW, VersityGW, Amazon SNS).
+
+The HTTP server answers 200 once they are durable, and 503 when they cannot be recorded now.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,12 @@ _BACKLOG = 1024
 
 
 class WebhookReceiver:
-    """`port` is the one that is listened on, 0 while there is none."""
+    """Receives posts. `port` is the one that it listens on, 0 while it does not."""
 
     exclusive = False
 
     def __init__(self, settings: WebhookSettings, secrets: PostSecrets) -> None:
-        """Raises ConfigError when nobody could post, or anybody although secrets are set."""
+        """Raises ConfigError when nobody could post, or when secrets are set for an open receiver."""
         self.name = settings.name
         self.port = 0
         self.opening = Opening()
@@ -44,7 +46,7 @@ class WebhookReceiver:
         self._gate = build_authenticator(settings, secrets)
 
     async def run(self, inbox: Inbox) -> None:
-        """Raises ConfigError when the certificate cannot be read; every later trouble is outlived."""
+        """Raises ConfigError when the certificate cannot be read; every later failure is reported and retried."""
         tls = self._settings.tls
         certificate = await asyncio.to_thread(ServerCertificate, tls) if tls else None
         async with http_session(compressed=True) as session:
@@ -67,7 +69,7 @@ class WebhookReceiver:
 
     @asynccontextmanager
     async def _listening(self, posts: PostHandler, inbox: Inbox, tls: ssl.SSLContext | None) -> AsyncGenerator[None]:
-        """Takes posts until it is left; those that have begun are finished then. Raises why it cannot listen."""
+        """Listens until it is left; posts that have begun are finished then. Raises the error of `_cannot_listen`."""
         settings = self._settings
         limits = ServerLimits(settings.header_timeout_s, settings.idle_timeout_s, settings.max_connections)
         server = HttpServer(posts.answer, limits, lambda what: inbox.count(self.name, what))
@@ -97,7 +99,7 @@ class WebhookReceiver:
             await server.close(settings.grace_s)
 
     async def _renewing(self, inbox: Inbox, certificate: ServerCertificate | None) -> None:
-        """Never returns. A certificate that is replaced is shown to those who connect later."""
+        """Loads replaced certificate files, for later connections. Never returns."""
         while True:
             await asyncio.sleep(self._settings.renew_s)
             if certificate is None:
@@ -111,7 +113,7 @@ class WebhookReceiver:
 
 
 def _cannot_listen(e: OSError, settings: WebhookSettings) -> GpuDropError:
-    """SourceUnavailable passes by itself, when the other program ends; SourceDenied needs somebody to act."""
+    """Returns SourceUnavailable, which passes by itself, or SourceDenied, which needs a person to act."""
     at = f"{settings.host}:{settings.port}"
     if e.errno == errno.EADDRINUSE:
         hint = "Another program listens there: end it, or set `listen` to another port."
