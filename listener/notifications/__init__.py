@@ -1,1 +1,1 @@
-"""A bucket's notification rules, made from config.yaml's triggers; rules of others stay as they are."""
+"""Manages buckets' notification rules, made from config.yaml's triggers; rules of others stay unchanged."""

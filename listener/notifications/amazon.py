@@ -1,4 +1,4 @@
-"""What has to be asked of SQS and SNS, and whether a queue lets Amazon S3 send to it."""
+"""Requests to SQS and SNS, and whether a queue's policy lets Amazon S3 send to it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ _SOURCE = "aws:sourcearn"
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """`policy` is JSON, "" for none."""
+    """ARN and policy of an SQS queue."""
 
     arn: str
     policy: str
+    """JSON; empty for none."""
 
 
 def lets_s3_send(policy: str, queue_arn: str, bucket: str) -> bool:
-    """`policy` is the queue's, as JSON; "" for none. Statements that deny are not weighed: S3 tries by itself."""
+    """Returns whether a queue's policy (JSON; "" for none) allows it. Ignores denials, because S3 tests by itself."""
     try:
         document: Any = json.loads(policy or "{}")
     except ValueError:
@@ -40,7 +41,7 @@ def lets_s3_send(policy: str, queue_arn: str, bucket: str) -> bool:
 
 
 def statement(queue_arn: str, bucket: str) -> str:
-    """What to add to the policy's statements, as JSON."""
+    """Returns the statement to add to the policy, as JSON."""
     partition = queue_arn.split(":")[1]
     account = queue_arn.split(":")[4]
     return json.dumps(
@@ -80,7 +81,7 @@ def _allows(each: Mapping[str, Any], queue_arn: str, bucket: str) -> bool:
 
 
 def _from_bucket(condition: Any, arn: str) -> bool:
-    """Conditions on anything but where the message comes from are taken to hold."""
+    """Returns whether a condition admits the source `arn`; other conditions count as met."""
     if not isinstance(condition, dict):
         return True
     for test in cast("dict[str, Any]", condition).values():
@@ -109,14 +110,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic of Ceph RGW. `attributes` say where it pushes to, and hold what secrets that takes."""
+    """A topic of Ceph RGW."""
 
     name: str
     attributes: Mapping[str, str]
+    """Where it pushes to, secrets included."""
 
 
 class _AmazonClient(Protocol):
-    """boto3 has no types of its own."""
+    """The methods used of boto3's untyped clients."""
 
     def get_queue_attributes(self, **arguments: object) -> Mapping[str, Any]: ...
     def create_topic(self, **arguments: object) -> Mapping[str, Any]: ...
@@ -124,7 +126,7 @@ class _AmazonClient(Protocol):
 
 
 def queue_facts(settings: SqsSettings) -> QueueFacts:
-    """Raises the errors of the SQS source."""
+    """Requests a queue's ARN and policy. Raises the errors of `sqs_error`."""
     url = settings.queue_url
     try:
         client = _client(
@@ -149,7 +151,7 @@ def queue_facts(settings: SqsSettings) -> QueueFacts:
 
 
 def topic_of(name: str, push: PushUrl, *, exchange: str = "") -> Topic:
-    """RGW keeps what it could not deliver and tries again, because the topic is persistent."""
+    """Returns a persistent topic, for which RGW keeps and retries what it could not deliver."""
     attributes = {"push-endpoint": push.url, "persistent": "true"}
     if push.url.startswith("amqp"):
         attributes |= {"amqp-exchange": exchange, "amqp-ack-level": "broker"}
@@ -159,13 +161,13 @@ def topic_of(name: str, push: PushUrl, *, exchange: str = "") -> Topic:
 
 
 def make_topic(store: S3Settings, topic: Topic) -> str:
-    """Makes the topic at the store's own endpoint, or gives the one that is there new attributes. Returns its ARN."""
+    """Creates the topic at the store's endpoint, or updates its attributes. Returns its ARN."""
     answer = _asked(store, lambda c: c.create_topic(Name=topic.name, Attributes=dict(topic.attributes)))
     return str(answer["TopicArn"])
 
 
 def find_topic(store: S3Settings, name: str) -> str:
-    """The ARN of the topic, "" when it is not there."""
+    """Returns the ARN of the topic, "" when it does not exist."""
     answer = _asked(store, lambda c: c.list_topics())
     arns = [str(each.get("TopicArn", "")) for each in cast("list[dict[str, Any]]", answer.get("Topics") or [])]
     return next((arn for arn in arns if arn.rpartition(":")[2] == name), "")
@@ -194,7 +196,7 @@ def _asked(store: S3Settings, call: Callable[[_AmazonClient], T]) -> T:
 def _refused(error: ClientError, endpoint: str) -> GpuDropError:
     answer = cast("dict[str, dict[str, Any]]", error.response)  # pyright: ignore[reportUnknownMemberType]
     code = str(answer.get("Error", {}).get("Code", ""))
-    # The server's own words may hold the request, and with it the secrets of the address to push to.
+    # The server's message may hold the request, and with it the secrets of the push URL.
     return StoreDenied(
         f"{endpoint} refused to make a topic ({code}).",
         hint="Check that it is Ceph RGW, that its topic API is on, and that the keys may create topics. An address with"

@@ -1,4 +1,4 @@
-"""`gpudrop events …`"""
+"""The command line of `gpudrop events`."""
 
 from __future__ import annotations
 

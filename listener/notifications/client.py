@@ -1,4 +1,4 @@
-"""Signed requests about one store's notification rules, each within a deadline, and the errors of servers."""
+"""Signed requests about one store's notification rules, each within a deadline, and their errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def server_unreachable(error: Exception, *, bucket: str, endpoint: str) -> GpuDr
 
 
 def request_refused(status: int, body: bytes, *, action: str, bucket: str, endpoint: str) -> GpuDropError:
-    """`action` is READ or WRITE, as permissions name it."""
+    """Returns the error for a refused request. `action` is READ or WRITE."""
     code = notification_error_code(body)
     doing = "read the notification rules" if action == READ else "change the notification rules"
     if code in ("AccessDenied", "AllAccessDisabled", "UnauthorizedAccess"):
@@ -70,7 +70,7 @@ def request_refused(status: int, body: bytes, *, action: str, bucket: str, endpo
 def rules_refused(
     status: int, body: bytes, change: RulesChange, known: Sequence[str] | None, *, bucket: str, endpoint: str
 ) -> GpuDropError:
-    """Of a write. `known` are the places the server has been set up to send to, None when it does not tell."""
+    """Returns the error for refused rules. `known` are the server's configured ARNs, None when it hides them."""
     code = notification_error_code(body)
     if code.startswith("BucketAlready"):
         return ServerMisbehaves(
@@ -129,7 +129,7 @@ _MAX_ANSWER = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class NotificationResponse:
-    """`code` is the server's own word for what went wrong, "" when nothing did or it said none."""
+    """A server's response."""
 
     status: int
     headers: Mapping[str, str]
@@ -141,6 +141,7 @@ class NotificationResponse:
 
     @property
     def code(self) -> str:
+        """The server's error code; empty on success or without one."""
         return "" if self.ok else notification_error_code(self.body)
 
 
@@ -149,9 +150,9 @@ def request_time() -> datetime:
 
 
 class NotificationClient:
-    """Requests as they are, answers as they come: whoever asks judges them. Raises StoreUnavailable without answer.
+    """Sends requests and returns responses of any status. Raises the errors of `server_unreachable` without one.
 
-    XML goes through untouched: a client with a model of it would drop what servers have added to the rules.
+    XML passes unchanged, because a client with a model of it would drop what servers have added to the rules.
     """
 
     def __init__(
@@ -168,13 +169,13 @@ class NotificationClient:
         return await self._ask("PUT", bucket, self._url(bucket), body)
 
     async def delete(self, bucket: str, rule_id: str) -> NotificationResponse:
-        """Takes one rule away; only Ceph RGW knows this. Without an Id it would take all of them."""
+        """Deletes one rule; only Ceph RGW supports it. Raises ValueError without an id, which would delete all."""
         if not rule_id:
             raise ValueError("no rule named")
         return await self._ask("DELETE", bucket, self._url(bucket) + quote(rule_id, safe=""))
 
     async def destinations(self) -> tuple[str, ...] | None:
-        """The ARNs that MinIO has been set up to send to; None where that is not told to these keys."""
+        """Returns the ARNs that MinIO is configured to send to; None where these keys may not read them."""
         answer = await self._ask(
             "GET", ", ".join(self._settings.buckets), f"{self._settings.endpoint}/minio/admin/v3/info"
         )
@@ -240,7 +241,7 @@ class NotificationClient:
 
 @asynccontextmanager
 async def notification_client(settings: S3Settings) -> AsyncGenerator[NotificationClient]:
-    """Raises ConfigError when the file with the store's certificates cannot be read."""
+    """Opens a client. Raises ConfigError when the store's CA file cannot be read."""
     tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
     async with http_session(tls=tls, compressed=True) as session:
         yield NotificationClient(settings, session)

@@ -1,4 +1,4 @@
-"""`gpudrop events`: notification rules on the server, made from config.yaml's triggers."""
+"""Runs `gpudrop events`: shows, applies and removes notification rules."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ _AMAZON_RULES = 100
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`bucket` "" for every one of the store's; `targets` as they stand on the command line."""
+    """The options of one command."""
 
     bucket: str = ""
+    """Empty: every bucket of the store."""
     targets: tuple[str, ...] = ()
+    """As given on the command line."""
     dry_run: bool = False
 
 
 async def show_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
-    """Prints what is on the server, and what config.yaml wants; 1 when that cannot be told."""
+    """Prints the rules on the server and those that config.yaml wants; returns 1 when these cannot be determined."""
     async with _at_work(config, environment, replace(request, dry_run=True), console) as work:
         bad = 0
         for bucket in work.buckets:
@@ -57,7 +59,7 @@ async def show_events(config: Config, environment: Environment, request: Request
 
 
 async def apply_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
-    """Makes our rules what config.yaml wants. Raises GpuDropError; buckets done before stay done."""
+    """Changes our rules to those that config.yaml wants. Raises GpuDropError; earlier buckets stay changed."""
     async with _at_work(config, environment, request, console) as work:
         for bucket in work.buckets:
             reading = await work.read(bucket)
@@ -72,7 +74,7 @@ async def apply_events(config: Config, environment: Environment, request: Reques
 
 
 async def remove_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
-    """Takes our rules away, whatever they send to; EventBridge's entry when it is named as target."""
+    """Removes our rules, whatever their target, and EventBridge's entry when it is named as target."""
     async with _at_work(config, environment, request, console) as work:
         bridge = any(each.lower() == "eventbridge" for each in request.targets)
         for bucket in work.buckets:
@@ -83,6 +85,8 @@ async def remove_events(config: Config, environment: Environment, request: Reque
 
 @dataclass(slots=True)
 class _Work:
+    """What one command works with."""
+
     buckets: Sequence[str]
     targets: Sequence[str]
     triggers: Sequence[Trigger]
@@ -102,7 +106,7 @@ class _Work:
         return reading
 
     async def settled(self, server: NotificationServer) -> tuple[ResolvedTarget, ...]:
-        """Where rules shall send, the same for every bucket; () when the sources need none."""
+        """Returns the targets of the rules, the same for every bucket; () when the sources need none."""
         if self._settled is None:
             chosen = named_targets(self.targets, self.sources)
             if not chosen:

@@ -1,4 +1,4 @@
-"""Rules and changes as lines for people and logs."""
+"""Rules and changes as lines of text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STYLES = {"+": "green", "-": "red", "~": "yellow", "f": "dim"}
 
 
 class RulesRenderer:
-    """Plain where the output is no terminal; lines are never cut or wrapped."""
+    """Prints rules and changes; plain where the output is no terminal, and without cutting or wrapping lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -37,7 +37,7 @@ class RulesRenderer:
 
 
 def rules_difference(change: RulesChange) -> Iterator[str]:
-    """One line a rule: "+ new", "- gone", "~ changed: old -> new"; none when nothing changes."""
+    """Yields one line for each changed rule: "+ new", "- gone", "~ old -> new events"."""
     for entry in change.removed:
         yield f"- {entry_line(entry)}"
     for old, new in change.changed:
@@ -55,7 +55,7 @@ def entry_line(entry: RuleEntry) -> str:
 
 
 def event_names(names: Sequence[str]) -> str:
-    """ "ObjectCreated:Put,Copy ObjectRemoved:*" """
+    """Returns names grouped by family: "ObjectCreated:Put,Copy ObjectRemoved:*"."""
     families: dict[str, list[str]] = {}
     for name in names:
         family, _, what = name.removeprefix("s3:").partition(":")

@@ -1,4 +1,4 @@
-"""A bucket's notification configuration: its entries, most perhaps not ours, and what would change in it. Pure."""
+"""A bucket's notification configuration: its entries, of which ours may be few, and changes of it. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from listener.triggers.filters import EVERYTHING, Filter
 from manifests.errors import ServerMisbehaves
 
 OURS = "gpudrop-"
-"""How the Ids of our rules begin."""
+"""The prefix of our rules' Ids."""
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 QUEUE, TOPIC, FUNCTION, EVENT_BRIDGE = (
@@ -25,22 +25,24 @@ _ALL = {
 
 @dataclass(frozen=True, slots=True)
 class RuleEntry:
-    """One rule, of the element `kind`. `filter` holds prefix and suffix as they stand in the rule; `xml` is the whole
-    element, with whatever else its maker put into it."""
+    """One entry of the configuration."""
 
     kind: str
+    """Name of its element."""
     xml: str
+    """The whole element, additions of others included."""
     id: str = ""
     arn: str = ""
     events: tuple[str, ...] = ()
     filter: Filter = EVERYTHING[0]
+    """Prefix and suffix as they stand in the rule."""
 
     @property
     def ours(self) -> bool:
         return self.kind in (QUEUE, TOPIC) and self.id.startswith(OURS)
 
     def means(self, other: RuleEntry) -> bool:
-        """Whether both tell the same events of the same keys to the same place, however they are spelled."""
+        """Returns whether both send the same events of the same keys to the same target, wildcards expanded."""
         return (self.kind, self.arn, self.filter, spelled_out(self.events)) == (
             other.kind,
             other.arn,
@@ -51,9 +53,10 @@ class RuleEntry:
 
 @dataclass(frozen=True, slots=True)
 class NotificationDocument:
-    """In the server's order."""
+    """A bucket's notification configuration."""
 
     entries: tuple[RuleEntry, ...] = ()
+    """In the server's order."""
 
     @property
     def ours(self) -> tuple[RuleEntry, ...]:
@@ -65,7 +68,7 @@ class NotificationDocument:
 
 
 def spelled_out(events: tuple[str, ...]) -> frozenset[str]:
-    """`events` without wildcards, as Amazon means them."""
+    """Expands wildcards in `events` as Amazon does."""
     return frozenset(
         name
         for event in events
@@ -74,7 +77,7 @@ def spelled_out(events: tuple[str, ...]) -> frozenset[str]:
 
 
 def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter: Filter) -> RuleEntry:
-    """A rule of ours; `kind` is QUEUE or TOPIC."""
+    """Builds a rule of ours; `kind` is QUEUE or TOPIC."""
     root = Xml.Element(kind)
     Xml.SubElement(root, "Id").text = rule_id
     Xml.SubElement(root, _PLACES[kind]).text = arn
@@ -91,12 +94,12 @@ def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter:
 
 
 def event_bridge() -> RuleEntry:
-    """Everything that happens in the bucket, to Amazon EventBridge. It has no Id, so nobody knows who put it there."""
+    """Builds the entry that sends all events of the bucket to Amazon EventBridge. It has no Id, so no known owner."""
     return RuleEntry(EVENT_BRIDGE, f"<{EVENT_BRIDGE} />")
 
 
 def read_notification_document(data: bytes) -> NotificationDocument:
-    """The server's answer to GET ?notification. Raises ServerMisbehaves when it is none."""
+    """Parses the response to GET ?notification. Raises ServerMisbehaves when it is not XML."""
     try:
         # expat itself limits what entities may grow to.
         root = Xml.fromstring(data.strip() or b"<NotificationConfiguration/>")  # noqa: S314
@@ -133,20 +136,21 @@ def _entry(element: Xml.Element) -> RuleEntry:
 
 @dataclass(frozen=True, slots=True)
 class RulesChange:
-    """From `before` to `after`. `changed` are pairs of old and new under one Id."""
+    """The difference between two configurations."""
 
     before: NotificationDocument
     after: NotificationDocument
     added: tuple[RuleEntry, ...] = ()
     removed: tuple[RuleEntry, ...] = ()
     changed: tuple[tuple[RuleEntry, RuleEntry], ...] = ()
+    """Pairs of old and new entry under one Id."""
 
     def __bool__(self) -> bool:
         return self.before != self.after
 
 
 def merge_rules(current: NotificationDocument, wanted: Sequence[RuleEntry]) -> RulesChange:
-    """Ours become `wanted`; rules of others stay, in their order. Those of ours that mean what is wanted stay too."""
+    """Replaces our rules by `wanted`. Rules of others stay in their order, as do ours that mean the same as wanted."""
     pending = list(wanted)
     after: list[RuleEntry] = []
     removed: list[RuleEntry] = []
@@ -172,7 +176,7 @@ def merge_rules(current: NotificationDocument, wanted: Sequence[RuleEntry]) -> R
 
 
 def without_ours(current: NotificationDocument, *, event_bridge: bool = False) -> RulesChange:
-    """`event_bridge`: that entry goes too, whoever put it there."""
+    """Removes our rules, and with `event_bridge` EventBridge's entry, whose owner is unknown."""
     removed = tuple(e for e in current.entries if e.ours or (event_bridge and e.kind == EVENT_BRIDGE))
     return RulesChange(
         current, NotificationDocument(tuple(e for e in current.entries if e not in removed)), removed=removed
@@ -180,7 +184,7 @@ def without_ours(current: NotificationDocument, *, event_bridge: bool = False) -
 
 
 def arrived(change: RulesChange, found: NotificationDocument) -> bool:
-    """Whether `found` is what was written; servers may order and spell it their own way."""
+    """Returns whether `found` means what was written; servers may order and spell it differently."""
     left = list(found.entries)
     for entry in change.after.entries:
         same = next((each for each in left if each.id == entry.id and each.means(entry)), None)

@@ -1,4 +1,4 @@
-"""Which server answers, whether it can keep rules, and what a MinIO server has to be told. Pure."""
+"""Recognises servers, says whether they can keep rules, and lists the settings a MinIO server needs. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from manifests.errors import ConfigError
 
 
 class NotificationServer(Enum):
-    """The value is the name people know it by."""
+    """The kinds of S3 servers; values are display names."""
 
     AMAZON = "Amazon S3"
     MINIO = "MinIO"
@@ -57,7 +57,7 @@ _ALTERNATIVES = {
 
 
 def recognise_server(headers: Mapping[str, str]) -> NotificationServer:
-    """From the headers of any answer; names of headers in any case. Ceph RGW may hide behind another name."""
+    """Recognises a server by any response's headers. Ceph RGW may send another name; its request ids reveal it."""
     low = {name.lower(): value for name, value in headers.items()}
     server = low.get("server", "").lower()
     found = next((kind for word, kind in _BY_HEADER.items() if word in server), NotificationServer.OTHER)
@@ -67,8 +67,8 @@ def recognise_server(headers: Mapping[str, str]) -> NotificationServer:
 
 
 def why_no_rules(server: NotificationServer, status: int, code: str) -> ConfigError | None:
-    """Why nothing may be asked of `server`, from its answer to the harmless question for its rules; None: it may."""
-    # Some take an unknown question for one about an object, or do not know it at all.
+    """Returns why `server` keeps no rules, judged by its response to reading them; None when it may keep some."""
+    # Some servers take the request for one about an object, others do not know it.
     lacking = (
         status == 501 or code in ("NotImplemented", "MethodNotAllowed", "NoSuchKey") or (status, code) == (404, "")
     )
@@ -87,13 +87,13 @@ def why_no_rules(server: NotificationServer, status: int, code: str) -> ConfigEr
 
 ID = "GPUDROP"
 KINDS = ("webhook", "nats", "redis", "amqp", "kafka", "mqtt")
-"""Of sources that MinIO sends to; its ARNs end in them."""
+"""Kinds of sources that MinIO sends to; its ARNs end in them."""
 
 _QUEUE = ("QUEUE_DIR", "/var/lib/minio/gpudrop-events")
 
 
 def server_variables(source: AnySource, secrets: SourceSecrets) -> tuple[str, ...]:
-    """Lines NAME="value" for the server's environment; secrets stand as <what to put there>. () for other kinds."""
+    """Returns lines NAME="value" for the server's environment, with <placeholders> for secrets. () for other kinds."""
     found = _settings(source, secrets)
     if not found:
         return ()

@@ -1,4 +1,4 @@
-"""The rules of buckets on a real server: targets found, rules read and changed without losing what others put there."""
+"""Resolves targets, and reads and changes the rules of buckets on a server without losing those of others."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTarget:
-    """`facts` where the target is a queue that was asked."""
+    """A target whose ARN is known."""
 
     target: NotificationTarget
     facts: QueueFacts | None = None
+    """Of an SQS source's queue."""
 
     def note(self, bucket: str) -> str:
-        """What is to be done before events of `bucket` can arrive; "" for nothing."""
+        """Returns what is left to do before events of `bucket` can arrive; "" for nothing."""
         if self.facts is None or not self.target.amazon or lets_s3_send(self.facts.policy, self.facts.arn, bucket):
             return ""
         return (
@@ -57,7 +58,7 @@ class ResolvedTarget:
 
 
 class TargetResolver:
-    """`write` False: nothing is made on the server; a topic that is not there yet is named as it would be."""
+    """Finds the ARNs of targets. Without `write` it creates no topic, and names a missing one as it would be."""
 
     def __init__(
         self,
@@ -112,7 +113,7 @@ class TargetResolver:
         return NotificationTarget(TOPIC, arn or f"arn:aws:sns:<zonegroup>::{topic.name}")
 
     def _name(self, push: PushUrl) -> str:
-        """Kafka's topic and AMQP's routing key are called as RGW's topic."""
+        """Returns the name of RGW's topic, which is also Kafka's topic and AMQP's routing key."""
         if push.url.startswith("kafka"):
             topics = [each.topic for each in self._sources if isinstance(each, KafkaSourceConfig)]
             return _one(topics, "kafka", push)
@@ -151,19 +152,21 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class CurrentRules:
+    """A bucket's rules, and the server that keeps them."""
+
     server: NotificationServer
     document: NotificationDocument
 
 
 class RulesKeeper:
-    """`endpoint` is named in errors. Every error is a GpuDropError."""
+    """Reads and writes buckets' rules; `endpoint` is named in errors. Every error is a GpuDropError."""
 
     def __init__(self, api: NotificationClient, endpoint: str) -> None:
         self._api = api
         self._endpoint = endpoint
 
     async def read(self, bucket: str) -> CurrentRules:
-        """Raises ConfigError for servers that keep no rules; they are asked nothing but this."""
+        """Reads a bucket's rules. Raises ConfigError for servers that keep none, which get no other request."""
         answer = await self._api.get(bucket)
         server = recognise_server(answer.headers)
         if problem := why_no_rules(server, answer.status, answer.code):
@@ -173,13 +176,13 @@ class RulesKeeper:
         return CurrentRules(server, read_notification_document(answer.body))
 
     async def destinations(self) -> tuple[str, ...] | None:
-        """See NotificationApi."""
+        """See NotificationClient."""
         return await self._api.destinations()
 
     async def write(self, bucket: str, change: RulesChange) -> None:
-        """Reads again just before, and raises StoreUnavailable when somebody was quicker: nothing is written then.
+        """Writes a change and checks that it arrived. Raises StoreUnavailable when the rules were changed meanwhile.
 
-        No server has a condition for this request, so what is written in the very moment between is not seen.
+        They are read again just before; no server supports a condition, so a change in between is overwritten unseen.
         """
         now = await self.read(bucket)
         if now.document != change.before:
@@ -196,7 +199,7 @@ class RulesKeeper:
         await self._see(bucket, change, now.server)
 
     async def _write_single(self, bucket: str, change: RulesChange) -> None:
-        """Ceph RGW adds what a request names to what is there; one that names nothing takes everybody's rules away."""
+        """Sends only new rules and deletes single ones: Ceph RGW adds what is sent; an empty PUT removes all."""
         if new := (*change.added, *(new for _, new in change.changed)):
             await self._check(
                 await self._api.put(bucket, notification_document_bytes(new)), bucket, change, NotificationServer.CEPH
@@ -215,7 +218,7 @@ class RulesKeeper:
         raise rules_refused(answer.status, answer.body, change, known, bucket=bucket, endpoint=self._endpoint)
 
     async def _see(self, bucket: str, change: RulesChange, server: NotificationServer) -> None:
-        """Amazon shows a bucket's new settings after a moment only."""
+        """Checks that the server shows the change, which Amazon does only after a moment."""
         for look in range(_LOOKS):
             if arrived(change, (await self.read(bucket)).document):
                 return

@@ -1,4 +1,4 @@
-"""Which target the rules of one store send to, and the rules for it. Pure."""
+"""Chooses the target of one store's rules, and builds the rules for it. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from listener.triggers.triggers import Trigger
 from manifests.errors import ConfigError
 
 AMAZON_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
-"""The same as EVENT_NAMES on Amazon. On MinIO the first would tell tagging, retention and legal hold too."""
+"""The same as EVENT_NAMES on Amazon. On MinIO the first also includes tagging, retention and legal hold."""
 
 _HINT = (
     "It is an ARN (arn:minio:sqs::ID:webhook, arn:aws:sqs:…, arn:aws:sns:…), the word eventbridge,"
@@ -28,14 +28,15 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class NotificationTarget:
-    """`kind` is QUEUE, TOPIC or EVENT_BRIDGE, the element its rules are."""
+    """What rules send to."""
 
     kind: str
+    """QUEUE, TOPIC or EVENT_BRIDGE: the element of its rules."""
     arn: str = ""
 
     @property
     def amazon(self) -> bool:
-        """Amazon's own rules hold: no rules that overlap, filters encoded, wildcards mean what they say."""
+        """Whether it is Amazon's: rules may not overlap there, filters are encoded, and wildcards are exact."""
         parts = self.arn.split(":")
         return len(parts) > 5 and parts[1].startswith("aws") and parts[4].isdigit() and len(parts[4]) == 12
 
@@ -45,9 +46,10 @@ class NotificationTarget:
 
 @dataclass(frozen=True, slots=True)
 class PushUrl:
-    """Where Ceph RGW shall push to: a topic has to be made for it first. `url` may hold secrets."""
+    """A URL that Ceph RGW pushes to; it needs a topic first."""
 
     url: str
+    """May hold secrets."""
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
@@ -56,7 +58,7 @@ class PushUrl:
 
 
 def parse_target(text: str) -> NotificationTarget | PushUrl:
-    """Raises ConfigError."""
+    """Parses a target. Raises ConfigError."""
     parts = text.split(":")
     if text.lower() == "eventbridge":
         return NotificationTarget(EVENT_BRIDGE)
@@ -76,7 +78,7 @@ def parse_target(text: str) -> NotificationTarget | PushUrl:
 def rules_of(
     triggers: Sequence[Trigger], bucket: str, target: NotificationTarget, *, most: int = MAX_RULES
 ) -> tuple[RuleEntry, ...]:
-    """At most `most` rules, none of which overlap; together they tell everything the triggers care about."""
+    """Returns at most `most` rules, without overlaps, which cover every event that the triggers need."""
     found = filters_of(triggers, bucket, most=most)
     if target.kind == EVENT_BRIDGE:
         return (event_bridge(),) if found else ()
@@ -88,14 +90,14 @@ def rules_of(
 
 
 def plain_target(entry: RuleEntry) -> Filter:
-    """The entry's filter as keys are spelled; Amazon keeps it encoded."""
+    """Returns the entry's filter with decoded keys, because Amazon keeps it encoded."""
     if not NotificationTarget(entry.kind, entry.arn).amazon:
         return entry.filter
     return Filter(unquote_plus(entry.filter.prefix), unquote_plus(entry.filter.suffix))
 
 
 def topic_name(target: PushUrl) -> str:
-    """The same for the same URL, and tells nothing of it."""
+    """Returns a hash of the URL as a name, which is stable and reveals nothing of it."""
     return OURS + hashlib.sha256(target.url.encode()).hexdigest()[:12]
 
 
@@ -127,23 +129,25 @@ NOTHING_TO_SET_UP = (
 
 @dataclass(frozen=True, slots=True)
 class KnownServer:
-    """What the server is, and the ARNs it can send to (None: it does not tell); `recorded` are in rules of ours."""
+    """What is known of a server."""
 
     server: NotificationServer
     destinations: tuple[str, ...] | None = None
+    """ARNs that it can send to; None when it hides them."""
     recorded: frozenset[str] = frozenset()
+    """ARNs in our rules."""
 
     def leads_here(self, arn: str) -> bool:
-        """Whether we, or whoever set the server up after our words, made this target ours."""
+        """Returns whether the target is ours: our rules use it, or its ID is the one that `server_variables` sets."""
         return arn in self.recorded or arn.split(":")[4:5] == [ID]
 
 
 Chosen = NotificationTarget | PushUrl | SqsSourceConfig
-"""A queue is asked for its ARN later."""
+"""A target, or a queue whose ARN is requested later."""
 
 
 def named_targets(given: Sequence[str], sources: Sequence[AnySource]) -> tuple[NotificationTarget | PushUrl, ...]:
-    """Those of the command line, else those that sources name in config.yaml; () when neither names any."""
+    """Returns the targets of the command line, else those of sources in config.yaml; () when there are none."""
     texts = [*given] or [each.target for each in sources if isinstance(each, TargetedSource) and each.target]
     return tuple(dict.fromkeys(parse_target(text) for text in texts))
 
@@ -153,7 +157,7 @@ def needs_target(sources: Sequence[AnySource]) -> bool:
 
 
 def choose_target(sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]) -> Chosen:
-    """The one target that fits the sources. Raises ConfigError that says what to do when none does, or several do."""
+    """Returns the one target that fits the sources. Raises ConfigError with a hint when none or several do."""
     if known.server in (NotificationServer.MINIO, NotificationServer.RUSTFS):
         return _of_minio(sources, known, secrets)
     if known.server is NotificationServer.CEPH:
@@ -197,7 +201,7 @@ def _of_minio(
 
 
 def _unclear(fitting: Sequence[str]) -> ConfigError:
-    """The server tells names of targets, and not where they lead: one that stands alone may be anybody's."""
+    """Returns the error for targets of unknown owner: the server names targets but not where they lead."""
     commands = "\n  ".join(f"gpudrop events apply --target {arn}" for arn in fitting)
     return ConfigError(
         f"The server can send to {', '.join(fitting)}, and does not tell which of them leads to this gpudrop.",
