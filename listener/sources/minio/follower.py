@@ -23,8 +23,7 @@ from manifests.errors import GpuDropError, StoreDenied
 class StreamConditions:
     """The conditions of one source's streams, reported as one.
 
-    A failed stream decides it, one that needs a person before one that passes by itself; without a failed one nothing
-    is reported until every stream has answered.
+    A failed stream decides, one that needs a person first; without one all must have answered.
     """
 
     def __init__(self, inbox: Inbox, name: str) -> None:
@@ -66,11 +65,11 @@ _KEYS_LOOK_S = 1.0
 _MAX_LINE_BYTES = 4 * 2**20
 
 Ended = Callable[[ListenStream, GpuDropError], bool]
-"""Called with the error of every ended stream; returns True when the stream is not wanted any more."""
+"""Called with the error of an ended stream; returns True when the stream is not wanted any more."""
 
 
 class StreamFollower:
-    """Follows one stream until it is not wanted any more, and delivers its events."""
+    """Follows one stream and delivers its events."""
 
     def __init__(
         self, stream: ListenStream, caller: ListenClient, inbox: Inbox, conditions: StreamConditions, ended: Ended
@@ -153,7 +152,7 @@ class StreamFollower:
         return events
 
     async def _wait(self, failure: Failure) -> None:
-        """Waits for the retry; ends earlier when there are other keys after a refusal or after none were available."""
+        """Waits for the retry; ends earlier when keys were missing or refused and there are other ones."""
         loop = asyncio.get_running_loop()
         until = loop.time() + failure.wait_s
         looking = self._used is None or isinstance(failure.error, StoreDenied)

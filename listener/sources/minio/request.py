@@ -42,9 +42,9 @@ class ListenStream:
 
 
 def plan_streams(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -> tuple[ListenStream, ...]:
-    """Returns the streams that cover `buckets`, without those of no interest; unnamed, one over the whole server.
+    """Returns one stream over those of `buckets` that have filters; without `buckets`, over the whole server.
 
-    `by_bucket`: each bucket gets its own stream, because the server does not offer one over all.
+    `by_bucket`: one stream for each, because the server offers none over all.
     """
     if not buckets:
         return (ListenStream(""),)

@@ -1,10 +1,10 @@
 """Records the outputs of runs whose ledger was lost, read from the done sidecars beside the drops.
 
-A bucket that is new to the ledger may hold many. They are recorded before the first object of the bucket becomes an
-event, because an output that a trigger matches would start a run otherwise.
+They are recorded before the first object of a bucket that is new to the ledger becomes an event, because an output
+that a trigger matches would start a run otherwise.
 
-Everybody who may drop files may write a sidecar, so one is believed only where it lies beside its drop, and only of
-outputs below the drop's folder or marked with the id of its run.
+Everybody who may drop files may write a sidecar, so one is believed only beside its drop, and only of outputs below
+the drop's folder or marked with its run's id.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class WrittenOutputs(Protocol):
 
 
 class EarlierOutputs:
-    """Finds the outputs in new buckets, once per bucket."""
+    """Records the earlier outputs of each new bucket once."""
 
     def __init__(self, store: Store, outputs: WrittenOutputs) -> None:
         self._store = store
@@ -65,10 +65,7 @@ class EarlierOutputs:
             self._wanted[bucket] = await self._outputs.is_new(bucket)
 
     async def learn(self, bucket: str, prefixes: Sequence[str], oldest: datetime | None) -> None:
-        """Records the earlier outputs of a new bucket, once. Raises the errors of the store and the ledger.
-
-        Sidecars last modified before `oldest` are skipped; None: none is.
-        """
+        """Reads a new bucket's sidecars not older than `oldest`. Raises the errors of the store and the ledger."""
         if bucket not in self._wanted:
             self._wanted[bucket] = await self._outputs.is_new(bucket)
         if not self._wanted[bucket]:

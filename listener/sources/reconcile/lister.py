@@ -1,8 +1,8 @@
 """Lists one bucket, and delivers the objects that are new to the ledger and of interest.
 
-The ledger keeps versions as HEAD shows them. An object that a listing shows differently would look new at every
-listing. So an object that is new twice in a row and unchanged gets a HEAD: when the ledger knows that version, it
-records the listing's as well.
+The ledger keeps versions as HEAD shows them, and an object that a listing shows differently would be new every time.
+So an object that is new twice in a row, unchanged, gets a HEAD: when the ledger knows that version, the listing's is
+recorded as well.
 """
 
 from __future__ import annotations
@@ -122,10 +122,7 @@ class KnownVersions(Protocol):
 
 
 class UnlistableVersions:
-    """Finds objects whose listed version differs from HEAD's.
-
-    Remembers hashes of what a bucket's last listing found new, so an object that is new only once costs no HEAD.
-    """
+    """Finds objects whose listed version differs from HEAD's, by hashes of what a bucket's last listing found new."""
 
     def __init__(self, store: Store, known: KnownVersions) -> None:
         self._store = store
@@ -139,7 +136,7 @@ class UnlistableVersions:
         self._before[bucket] = self._now.pop(bucket, set())
 
     async def news(self, bucket: str, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
-        """Returns those of `metas`, all unknown to the ledger, that are really new. Raises StoreUnavailable."""
+        """Returns those of `metas`, all unknown to the ledger, that are new. Raises StoreUnavailable."""
         before = self._before.get(bucket, set())
         gate = asyncio.Semaphore(LOOKS_AT_ONCE)
 
@@ -177,7 +174,7 @@ def _mark(meta: ObjectMeta) -> int:
 
 BATCH = 500
 _FUTURE = timedelta(seconds=60)
-"""A time this far ahead comes from a wrong clock, and says nothing about when the object changed."""
+"""A time this far ahead comes from a wrong clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +195,6 @@ class ListingResult:
 
     objects: int = 0
     odd: int = 0
-    """Unusable keys."""
     news: int = 0
     gone: int = 0
     unsettled: bool = False

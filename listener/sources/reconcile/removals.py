@@ -1,12 +1,12 @@
 """Finds objects that are gone without an event, and removes sidecars that no run stands behind.
 
-Every listing looks for the keys of unfinished runs, because deleting a drop cancels its run. It also looks for a page
-of all keys ever taken in, continuing where the previous listing stopped, so that the ledger does not keep rows of
-deleted objects for ever. No order of keys is assumed, and memory does not grow with the bucket.
+Every listing looks for the keys of unfinished runs, because deleting a drop cancels its run, and for the next page of
+all keys ever taken in, so that the ledger does not keep rows of deleted objects for ever. No order of keys is assumed,
+and memory does not grow with the bucket.
 
 The store may carry out a write long after its listener gave it up or was killed. Then a status sidecar lies beside its
-run's final sidecar, or the final sidecar of a replaced run beside the newer run's. Requests are made only for status
-sidecars, one for each version while its run goes on, and for done and error sidecars of one drop.
+run's final sidecar, or the final sidecar of a replaced run beside the newer run's. Only status sidecars cost requests,
+one per version while the run goes on, and drops with a done and an error sidecar.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class MissingObjects:
         self._met.add(bucket)
 
     def gone(self, bucket: str, prefixes: Sequence[str]) -> list[str]:
-        """Returns the expected keys below `prefixes` that the listing did not show.
+        """Returns the expected keys below `prefixes` that the listing did not show; none when it showed no object.
 
-        Nothing when it showed no object at all: a folder whose disk is not mounted looks empty, and must end no runs.
+        A folder whose disk is not mounted looks empty, and must end no runs.
         """
         left = self._looked_for.pop(bucket, set())
         return sorted(key for key in left if key.startswith(tuple(prefixes))) if bucket in self._met else []
@@ -170,7 +170,7 @@ class StaleSidecars:
         self._writers[at] = meta.etag, await self._writer(bucket, meta.key, "status")
 
     async def _status(self, bucket: str, key: str, run_id: str, row: RunRow | None) -> None:
-        """Removes the status sidecar of a run that has ended, by its row or, without one, by its final sidecar."""
+        """Removes an ended run's status sidecar. Without a row, the run's final sidecar shows that it ended."""
         path = key.removesuffix(".status.json")
         if row is None and run_id not in [await self._writer(bucket, f"{path}.{kind}.json", kind) for kind in _FINAL]:
             return
@@ -194,7 +194,7 @@ class StaleSidecars:
             log.info("late_sidecar_swept", bucket=bucket, key=f"{path}.{kind}.json", run_id=run_id)
 
     async def _removed(self, bucket: str, key: str, kind: Sidecar, run_id: str) -> bool:
-        """Deletes the sidecar if it is still that run's, since a newer run may have written it; returns whether."""
+        """Deletes the sidecar if it is still that run's; returns whether."""
         if await self._writer(bucket, key, kind) != run_id:
             return False
         await self._store.delete(bucket, key)

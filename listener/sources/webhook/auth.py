@@ -30,7 +30,6 @@ class Credentials:
     signature: str = ""
     """Over the body: "sha256=" and 64 hex digits."""
     sns_topic: str = ""
-    """ARN of the topic, as Amazon SNS names it in a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,7 @@ class Authenticator:
 
     secrets: PostSecrets
     sns_topics: frozenset[str]
-    """ARNs of the listed topics."""
     anybody: bool
-    """No proof is needed."""
 
     def decide(self, shown: Credentials) -> AuthDecision:
         by_token = _is_one_of(_bearer(shown.authorization), self.secrets.tokens)

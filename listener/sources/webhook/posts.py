@@ -25,10 +25,10 @@ _QUIET_S = 60.0
 class PostHandler:
     """Answers posts for one inbox.
 
-    200: recorded, or of no interest. 202: not understood, and counted. 400: not JSON, or a broken body. 401: not
-    authenticated. 403: an SNS topic that is not listed or not confirmed. 404, 405: wrong path, wrong method. 408, 413,
-    415: a body too slow, too long, compressed. 503: not recorded now, Amazon SNS unreachable, or too many
-    unauthenticated bodies; to be sent again.
+    200: recorded, or of no interest. 202: not understood, and counted. 400: not JSON, broken body. 401: not
+    authenticated. 403: SNS topic not listed or not confirmed. 404, 405: wrong path, wrong method. 408, 413, 415: body
+    too slow, too long, compressed. 503, to be sent again: not recorded now, SNS unreachable, too many unauthenticated
+    bodies.
     """
 
     def __init__(self, settings: WebhookSettings, authenticator: Authenticator, sns: SnsClient, inbox: Inbox) -> None:

@@ -70,9 +70,7 @@ class WebhookSettings:
     accept_timeout_s: float = 20.0
     """Events that the inbox has not recorded by then are answered with 503."""
     header_timeout_s: float = 10.0
-    """For each request's header."""
     body_timeout_s: float = 15.0
-    """For each request's body."""
     idle_timeout_s: float = 120.0
     """For a connection between requests."""
     grace_s: float = 5.0
