@@ -133,14 +133,16 @@ async def test_a_message_that_was_changed_is_refused(service: Service) -> None:
             ("SignatureVersion", "3"),
             ("SigningCertURL", f"http://{service.host}/certificate"),
             ("SigningCertURL", "https://drops.s3.amazonaws.com/SimpleNotificationService-1.pem"),
+            ("SigningCertURL", f"http://{service.host}/SimpleNotificationService-1.pem?x=1"),
             ("Type", "SubscriptionConfirmation"),
         ):
             assert await post(receiver, {**service.notification(), name: value}) == 401, name
         assert not receiver.inbox.events
+        assert not [path for path in service.asked if "?" in path], "nothing is fetched for a stranger's address"
         service.certificate = b"no certificate"
         told = service.notification(SigningCertURL=f"http://{service.host}/other.pem")
         assert await post(receiver, told) == 401
-        assert receiver.inbox.counts == {"wrong_signature": 11}
+        assert receiver.inbox.counts == {"wrong_signature": 12}
 
 
 async def test_a_topic_that_is_not_listed_is_refused_whatever_is_shown(service: Service) -> None:

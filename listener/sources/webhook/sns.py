@@ -140,7 +140,9 @@ class SnsClient:
         message = read_sns_message(body)
         if message is None or not may_call(message.SigningCertURL, self._hosts):
             return False
-        if not URL(message.SigningCertURL).path.endswith(".pem"):
+        address = URL(message.SigningCertURL)
+        # Amazon's have no query: with one, a stranger could have the same certificate fetched and kept many times.
+        if not address.path.endswith(".pem") or address.query_string or address.fragment:
             return False
         try:
             certificate = await self._certificate(message.SigningCertURL)
