@@ -1,1 +1,1 @@
-"""What this installation knows: objects it has seen, objects it wrote, runs and the commands given to them."""
+"""The ledger: the inbox, objects seen and written, runs, jobs and their costs, callbacks, redrives, sources."""

@@ -1,4 +1,4 @@
-"""Callbacks that are to be delivered, and what became of them: the body once, and who tries to deliver it now."""
+"""The ledger of callbacks: bodies to deliver, delivery states and leases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CallbackState = Literal["waiting", "delivered", "refused", "given_up"]
 """refused: the receiver will never take it, or its address may not be called."""
 
 CLOCK_STEP_S = 4 * 3600.0
-"""No moment recorded here lies further ahead: one that does was written before the clock was set back."""
+"""No recorded time lies further ahead, in seconds; one that does was written before the clock was set back."""
 
 _callbacks = sa.Table(
     "gpudrop_callbacks",
@@ -37,32 +37,33 @@ _callbacks = sa.Table(
     sa.Index("gpudrop_callbacks_by_due", "state", "due"),
 )
 _OPEN = sa.or_(_callbacks.c.state == sa.literal_column("'waiting'"), _callbacks.c.noted != _callbacks.c.state)
-"""Word for word the index's condition, no parameter in it: else it would not be used."""
+"""The partial index's condition, word for word and without parameters: the index is not used otherwise."""
 sa.Index("gpudrop_callbacks_open", _callbacks.c.due, sqlite_where=_OPEN, postgresql_where=_OPEN)
 _HEAD = [column for column in _callbacks.columns if column.name != "body"]
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackRow:
-    """One run's callback. Times are seconds since the epoch.
-
-    `host` is the receiver's host:port. `noted` is the state that the run's final sidecar tells ("": none yet). Between
-    attempts it waits for `due`; none is begun after `until`. Until `lease_until` nobody but `holder` may try.
-    """
+    """One run's callback. Times are epoch seconds."""
 
     run_id: str
     url: str
     host: str
+    """The receiver's host:port."""
     state: CallbackState
     created: float
     updated: float
     due: float
+    """When the next attempt begins."""
     until: float
+    """No attempt begins after this."""
     attempts: int = 0
     last_error: str = ""
     hint: str = ""
     noted: str = ""
+    """The state in the run's final sidecar; "": none yet."""
     holder: str = ""
+    """Who has the lease."""
     lease_until: float = 0.0
 
 
@@ -77,7 +78,7 @@ class CallbackLedger:
         self._database = database
 
     async def add(self, row: CallbackRow, body: bytes) -> bool:
-        """Whether it is new: a run has one callback, and one that is there already stays as it is."""
+        """Records a callback; returns whether it is new. A run has one, and an existing one stays as it is."""
 
         def work() -> bool:
             insert = self._database.insert(_callbacks).on_conflict_do_nothing().values(**asdict(row), body=body)
@@ -89,9 +90,10 @@ class CallbackLedger:
     async def claim(
         self, holder: str, *, now: float, lease_s: float, limit: int, per_host: int, busy: Mapping[str, int]
     ) -> list[ClaimedCallback]:
-        """Up to `limit` callbacks that are due, the longest due first, for `holder` alone until the lease ends.
+        """Leases up to `limit` callbacks to `holder`, the longest due first, for `lease_s` seconds.
 
-        At most `per_host` of one receiver, with those it keeps `busy`. One to be delivered counts an attempt more.
+        At most `per_host` per receiver, counting its requests under way in `busy`. Each one that waits for delivery
+        gets an attempt added. `now`: epoch seconds.
         """
         table = _callbacks
         ready = sa.and_(_OPEN, _past(table.c.due, now), _past(table.c.lease_until, now))
@@ -114,36 +116,37 @@ class CallbackLedger:
         return await self._database.call(work)
 
     async def record(self, row: CallbackRow) -> None:
-        """What became of an attempt of `row.holder`, who keeps the lease. Without effect once that is somebody else's,
-        or another attempt's."""
+        """Records the outcome of an attempt; `row.holder` keeps the lease.
+
+        Has no effect once the lease has another holder or belongs to another attempt.
+        """
         names = ("state", "last_error", "hint", "updated", "due")
         await self._change(row, {name: getattr(row, name) for name in names})
 
     async def noted(self, row: CallbackRow, state: str) -> None:
-        """The run's sidecar tells `state`; gives the lease back."""
+        """Records that the run's sidecar has `state`, and ends the lease."""
         await self._change(row, {"noted": state, "holder": "", "lease_until": 0.0})
 
     async def put_off(self, row: CallbackRow, due: float) -> None:
-        """Gives the lease back: it is not looked at before `due`."""
+        """Ends the lease and sets when the callback is due, in epoch seconds."""
         await self._change(row, {"due": due, "holder": "", "lease_until": 0.0})
 
     async def release(self, member: str) -> None:
-        """Ends the leases of every earlier life of `member`: their holders are named "MEMBER:" and what tells them
-        apart."""
+        """Ends the leases of every earlier process of `member`; their holders' names begin with "MEMBER:"."""
         theirs = _callbacks.c.holder.startswith(f"{member}:", autoescape=True)
         await self._write(sa.update(_callbacks).where(theirs).values(holder="", lease_until=0.0))
 
     async def resend(self, run_id: str, *, now: float, until: float) -> bool:
-        """Asks for another delivery, at once and then as ever; whether there is something to deliver.
+        """Requests another delivery, due at `now`; returns whether the run has a callback. Times are epoch seconds.
 
-        An attempt that is being made says nothing of this one, and neither does what the sidecar tells.
+        Ends the lease and forgets the noted state, so that an attempt under way does not count for this delivery.
         """
         again = {"state": "waiting", "due": now, "until": until, "updated": now}
         again |= {"noted": "", "holder": "", "lease_until": 0.0}
         return await self._write(sa.update(_callbacks).where(_callbacks.c.run_id == run_id).values(again)) > 0
 
     async def of(self, run_ids: Sequence[str]) -> dict[str, CallbackRow]:
-        """By run, for those that have one."""
+        """Returns the callbacks of these runs by run id, as far as there are any."""
 
         def work() -> dict[str, CallbackRow]:
             found: dict[str, CallbackRow] = {}
@@ -156,7 +159,7 @@ class CallbackLedger:
         return await self._database.call(work)
 
     async def counts(self) -> dict[str, int]:
-        """How many there are in each state."""
+        """Counts callbacks by state."""
 
         def work() -> dict[str, int]:
             query = sa.select(_callbacks.c.state, sa.func.count()).group_by(_callbacks.c.state)
@@ -166,7 +169,7 @@ class CallbackLedger:
         return await self._database.call(work)
 
     async def forget(self, before: float) -> None:
-        """Deletes those that wait for nothing and were last heard of before `before`."""
+        """Deletes callbacks that do not wait and were last updated before `before` (epoch seconds)."""
         old = sa.and_(_callbacks.c.state != "waiting", _callbacks.c.updated < before)
         await self._write(sa.delete(_callbacks).where(old))
 

@@ -1,4 +1,4 @@
-"""What jobs have cost, summed up the way somebody asks, and how today stands."""
+"""Costs of jobs, summed by day, trigger, operation, endpoint or run, and today's spending."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ _COLUMNS: dict[By, sa.Column[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """Jobs that have ended, under one `name`: a day (2026-11-21, UTC), a trigger, a run's id...
-
-    `seconds` are those of execution; `key` is where the run's drop lies, "" unless asked by run.
-    """
+    """The jobs of one group that have ended."""
 
     name: str
+    """The group: a day ("2026-11-21", UTC), a trigger, an operation, an endpoint or a run's id."""
     jobs: int
     seconds: float
+    """Execution time."""
     usd: float
     key: str = ""
+    """The key of the run's drop; "" unless grouped by run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TodaysCosts:
-    """`triggers` are those with jobs that are open, or ended today; the money of the open ones is reserved."""
+    """Today's spending (UTC) and the jobs that are open."""
 
     open_jobs: int
     triggers: Mapping[str, Spending]
+    """By trigger, for those with jobs that are open or ended today."""
 
     @property
     def all(self) -> Spending:
@@ -57,7 +58,7 @@ class CostLedger:
         self._database = database
 
     async def costs(self, by: By, *, days: int, now: float) -> list[CostRow]:
-        """Of the last `days` days, today included: in order of the day, else the dearest first."""
+        """Sums the last `days` days (UTC), today included; in order of the day, else the dearest first."""
         column = _COLUMNS[by]
         key = sa.func.min(_c.key) if by == "run" else sa.literal("")
         sums = (sa.func.count(), sa.func.sum(_c.execution_ms), sa.func.sum(_c.usd), key)

@@ -1,4 +1,4 @@
-"""The ledger's database: a SQLite file of its own beside the engine's, or tables of its own on PostgreSQL."""
+"""The ledger's database: a SQLite file beside the engine's, or tables on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from manifests.errors import StoreUnavailable
 T = TypeVar("T")
 
 tables = sa.MetaData()
-"""The tables as this program reads and writes them; listener.ledger.migrations makes them."""
+"""The tables as this program uses them; listener.ledger.migrations creates them."""
 
 CHUNK = 250
-"""Rows a statement: below the limit on variables of every SQLite."""
+"""Rows per statement: below the limit on variables of every SQLite."""
 
 _ASK_AGAIN_S = 0.2
 
 
 class Database:
-    """Every call is short and runs on one thread, so that SQLite has one writer in this process."""
+    """Runs short calls on one thread, so that SQLite has one writer in this process."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -42,7 +42,7 @@ class Database:
         self._closed = False
 
     async def open(self) -> None:
-        """Connects, and brings an earlier version's tables forward. Raises StateError and StoreUnavailable."""
+        """Connects and migrates the schema. Raises StateError and StoreUnavailable."""
         try:
             await self.call(self._open)
         except StoreUnavailable as e:
@@ -54,9 +54,9 @@ class Database:
         self._thread.close()
 
     async def call(self, work: Callable[[], T], *, many: bool = False) -> T:
-        """`work` on the ledger's thread, in turn; `many`: it is about hundreds of rows.
+        """Runs `work` on the ledger's thread, in turn. `many`: it concerns hundreds of rows.
 
-        Raises StoreUnavailable when the database cannot be used now, and StateError when it is damaged.
+        Raises StoreUnavailable if the database cannot be used now, and StateError for a lasting problem.
         """
         if self._closed:
             raise StoreUnavailable("The ledger is closed: this program is ending.", hint="Start it again.")
@@ -68,14 +68,14 @@ class Database:
             raise
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction; only inside `call`."""
+        """Begins a transaction; to be used inside `call` only."""
         return self._opened().begin()
 
     @asynccontextmanager
     async def alone(self, what: str) -> AsyncGenerator[None]:
-        """Nobody else on this database is inside an `alone` of the same name; waits for whoever is.
+        """Holds the PostgreSQL lock named `what`, waiting until no other process has it. Does nothing on SQLite.
 
-        It asks again and again: a question that waits on the server would hold up an index made there concurrently.
+        Polls every 0.2 s: a statement that waits on the server would hold up CREATE INDEX CONCURRENTLY there.
         """
         if self._url.startswith("sqlite"):
             yield
@@ -93,13 +93,13 @@ class Database:
             await self.call(held.invalidate)
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        """An insert that can say what to do when the row is there already."""
+        """Returns the dialect's insert, which has `on_conflict_…`."""
         return sqlite.insert(table) if self._url.startswith("sqlite") else postgresql.insert(table)
 
     def upsert(self, db: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Each row replaces the one with its primary key. No two of `rows` may share one.
+        """Inserts rows or replaces those with the same primary key; `rows` must not repeat one.
 
-        In order of the key: two listeners that write the same rows in different orders would lock each other out.
+        Writes in order of the key: listeners that write the same rows in different orders would deadlock.
         """
         if not rows:
             return
@@ -133,14 +133,14 @@ def in_chunks(rows: Sequence[T]) -> list[list[T]]:
 
 
 def _on_postgresql(url: str) -> sa.Engine:
-    """A server that has vanished is noticed within ten seconds: one thread waits for it."""
+    """Makes an engine that notices a vanished server within ten seconds, because all calls share one thread."""
     return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5, "tcp_user_timeout": 10_000})
 
 
 def _tune_sqlite(connection: Any, _: Any) -> None:
-    # First: to change the journal's mode, too, another process may have to be waited for.
+    # First, because changing the journal mode may wait for another process, too.
     connection.execute("PRAGMA busy_timeout=10000")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    # Keys that differ in case only are different keys, here as on PostgreSQL.
+    # Keys that differ only in case are different keys, as on PostgreSQL.
     connection.execute("PRAGMA case_sensitive_like=ON")

@@ -1,4 +1,4 @@
-"""What databases say, told in our errors."""
+"""Translates errors of SQLite and PostgreSQL into the project's."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _MAY_NOT = "42501"
 
 
 def database_error(error: DBAPIError, name: str) -> GpuDropError | None:
-    """StateError for what does not pass by itself, StoreUnavailable for what may; None for a mistake of ours.
+    """Returns StateError for a lasting problem, StoreUnavailable for a passing one, None for a defect of this program.
 
-    `name` is what the database is called, with its file where it has one.
+    `name` is what messages call the database, with its file if it has one.
     """
     cause = error.orig
     if isinstance(cause, sqlite3.Error) and _primary(cause) in _SQLITE:
@@ -42,7 +42,7 @@ def database_error(error: DBAPIError, name: str) -> GpuDropError | None:
             hint="Grant the role CREATE on the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.",
             where="state",
         )
-    # Internal errors: among them what a server says that has become a read-only standby.
+    # A server that has become a read-only standby raises InternalError.
     if isinstance(error, OperationalError | InternalError) or error.connection_invalidated:
         hint = "Check disk space and that nothing locks it."
         return StoreUnavailable(f"{name} cannot be used: {cause}.", hint=hint)
@@ -50,7 +50,7 @@ def database_error(error: DBAPIError, name: str) -> GpuDropError | None:
 
 
 def sqlite_error(error: sqlite3.Error, name: str) -> GpuDropError:
-    """StateError for a file that is damaged, else StoreUnavailable."""
+    """Returns StateError for a damaged file, else StoreUnavailable."""
     code = _primary(error)
     reason, hint = _SQLITE.get(code, (str(error), "Check the disk, and who may write there."))
     kind = StateError if code in _BROKEN else StoreUnavailable
@@ -58,12 +58,12 @@ def sqlite_error(error: sqlite3.Error, name: str) -> GpuDropError:
 
 
 def at_the_start(error: GpuDropError) -> GpuDropError:
-    """As what ends a start: nothing is there yet that could wait for a file to become usable."""
+    """Turns a retryable error into a StateError: nothing runs yet that could wait, so the start ends."""
     return StateError(str(error), hint=error.info.hint, where="state") if error.retryable else error
 
 
 def _primary(error: sqlite3.Error) -> int:
-    """Its code, without what extends it; 0 where the driver itself raised it."""
+    """Returns SQLite's primary result code; 0 for an error that the driver itself raised."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 

@@ -1,4 +1,4 @@
-"""One thread for a database; those who wait for it take turns."""
+"""The thread of a database, whose callers take fair turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpu_dispatch.fair_queue import FairQueue, Path
 T = TypeVar("T")
 
 FEW_AT_ONCE = 4
-"""Calls about a few rows that come before one about many that waits."""
+"""Calls about a few rows that run before a waiting call about many."""
 
 _turn: ContextVar[Path] = ContextVar("turn", default=("",))
 
@@ -24,7 +24,7 @@ _Call = Callable[[], None]
 
 @contextmanager
 def in_turn(path: Path) -> Generator[None]:
-    """Calls made inside, and by tasks begun inside, wait in the turn of `path`."""
+    """Queues the calls made inside, and by tasks begun inside, in the turn of `path`."""
     before = _turn.set(path)
     try:
         yield
@@ -33,8 +33,9 @@ def in_turn(path: Path) -> Generator[None]:
 
 
 class FairThread:
-    """Calls about a few rows leave in fair turns of their folders, those about many in the order of their arrival: a
-    run's many small steps wait neither for another folder's runs nor for all that comes in meanwhile.
+    """Runs calls on one thread: those about a few rows in fair turns of their folders, those about many in order.
+
+    So a run's many small steps wait neither for another folder's runs nor for a burst of new events.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,7 +46,7 @@ class FairThread:
         self._passed = 0
 
     def submit(self, work: Callable[[], T], *, many: bool) -> Future[T]:
-        """`many`: it is about hundreds of rows."""
+        """Queues `work`. `many`: it concerns hundreds of rows."""
         future: Future[T] = Future()
 
         def call() -> None:
@@ -61,7 +62,7 @@ class FairThread:
         return future
 
     def close(self) -> None:
-        """What was submitted is still done."""
+        """Ends the thread once what was submitted is done; does not wait for it."""
         self._thread.shutdown(wait=False)
 
     def _next(self) -> None:
@@ -80,7 +81,7 @@ class FairThread:
 def _carry_out(work: Callable[[], T], future: Future[T]) -> None:
     try:
         result = work()
-    except BaseException as e:  # noqa: BLE001 - it is raised where it is waited for
+    except BaseException as e:  # noqa: BLE001 - raised to whoever awaits the future
         future.set_exception(e)
     else:
         future.set_result(result)

@@ -1,6 +1,6 @@
-"""The state's folder and its SQLite files: made, private, and tried before anything depends on them.
+"""Makes the state folder and its SQLite files, and checks that only this user can write them.
 
-Whoever can replace a record decides what the listener does next: what lies there is as trusted as the program itself.
+The state is trusted like the program itself: a replaced record would decide what the listener does next.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from manifests.errors import StateError
 DATABASES = ("engine.sqlite", "ledger.sqlite")
 LOCK = "lock"
 SECRET = "secret"  # noqa: S105 - the name of a file
-"""A copy of the installation's secret, for the case that the ledger is lost."""
+"""The copy of the installation's secret that is used if the ledger is lost."""
 _BESIDE = ("", "-wal", "-shm", "-journal")
 _NEW = ".new"
 FILES = frozenset({LOCK, SECRET, SECRET + _NEW, *(name + end for name in DATABASES for end in _BESIDE)})
-"""All that a state's folder holds."""
+"""Every file name of a state folder."""
 
 _MOST_LINKS = 40
 _A_USER, _A_GROUP = 0x02, 0x08
-"""Entries of an access list that name one user, or one group."""
+"""Tags of the ACL entries that name one user, or one group."""
 _MAY_WRITE = 2
 
 
 def make_private_folder(folder: Path) -> None:
-    """Makes `folder` where it is missing, for this user alone; one that holds nothing else becomes so.
+    """Makes `folder` private to this user; tightens an existing one that holds nothing but the state.
 
-    Raises StateError when somebody else could write there or replace it, and OSError.
+    Raises StateError if another user could write there or replace it, and OSError.
     """
     check_private(folder)
     for above in reversed([each for each in folder.parents if not each.exists()]):
@@ -46,17 +46,17 @@ def make_private_folder(folder: Path) -> None:
     except FileExistsError:
         status = folder.stat()
         mode, ours = stat.S_IMODE(status.st_mode), status.st_uid == os.geteuid()
-        # A folder that is used for other things, too, stays as it is: its files are private by themselves.
+        # A folder with other files stays as it is: each file of the state is private by itself.
         if mode & 0o077 and ours and FILES.issuperset(file.name for file in folder.iterdir()):
             folder.chmod(mode & 0o700)
     check_private(folder)
 
 
 def make_private_file(path: Path) -> None:
-    """Makes `path` where it is missing, and what SQLite keeps beside it, readable and writable for this user alone.
+    """Makes a database file private to this user; if it exists, tightens it and the files SQLite keeps beside it.
 
-    Raises StateError for a link, and for what is somebody else's. Opens nothing that is there: to close a file lets
-    all locks go that this process has on it.
+    Raises StateError for a link and for another user's file. Opens no existing file: closing one would release all
+    locks that this process has on it.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -66,7 +66,7 @@ def make_private_file(path: Path) -> None:
 
 
 def read_private(path: Path, most_bytes: int) -> bytes | None:
-    """What a file holds that is this user's alone; None: it is missing, or longer. Raises StateError and OSError."""
+    """Reads a file after making it private; None if it is missing or too long. Raises StateError and OSError."""
     try:
         _tighten(path)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -78,7 +78,7 @@ def read_private(path: Path, most_bytes: int) -> bytes | None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """All of `data` or nothing appears at `path`, for this user alone. Raises OSError."""
+    """Writes a private file atomically. Raises OSError."""
     new = path.with_name(path.name + _NEW)
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -89,9 +89,10 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def check_private(folder: Path) -> None:
-    """Raises StateError when somebody else can write in `folder`, or put another in its place. Changes nothing.
+    """Raises StateError if another user can write in `folder` or replace it. Changes nothing.
 
-    Root is nobody else: a volume that is mounted for this program is often root's, and its group's to write.
+    Root does not count as another user: a volume mounted for this program often belongs to root and is writable for
+    root's group.
     """
     for step, status in _way(folder):
         foreign = status.st_uid not in (0, os.geteuid())
@@ -112,7 +113,7 @@ def check_private(folder: Path) -> None:
 
 
 def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every folder and link that leads to `folder`, itself last, as far as they exist."""
+    """Yields every existing folder and link on the way to `folder`, itself last."""
     left = list(reversed(folder.absolute().parts))
     here, links = Path(left.pop()), 0
     yield here, here.lstat()
@@ -126,7 +127,7 @@ def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             status = step.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return
-        # The last one is told by its own name, wherever links lead.
+        # The last one has the name `folder`, whatever links lead to it.
         yield (folder if not left and not stat.S_ISLNK(status.st_mode) else step), status
         if not stat.S_ISLNK(status.st_mode):
             here = step
@@ -141,7 +142,7 @@ def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def writers(step: Path, status: os.stat_result, *, sticky: bool) -> str:
-    """Who else may write, as a part of a sentence. In a sticky folder nobody replaces what is another's."""
+    """Says who else may write, as part of a sentence; "": nobody. A sticky folder keeps others' files safe."""
     if sticky and status.st_mode & stat.S_ISVTX:
         return ""
     if status.st_mode & stat.S_IWOTH:
@@ -154,7 +155,7 @@ def writers(step: Path, status: os.stat_result, *, sticky: bool) -> str:
 
 
 def _has_named_writers(path: Path) -> bool:
-    """Whether a POSIX access list lets others write: in the mode they look like the folder's group."""
+    """Returns whether a POSIX ACL lets others write; the mode shows them as the folder's group."""
     if not hasattr(os, "getxattr"):
         return False
     try:
@@ -167,7 +168,7 @@ def _has_named_writers(path: Path) -> bool:
 
 
 def _is_own_group(gid: int) -> bool:
-    """Whether nobody else is in the group: root's own, or the one that many systems make for each user."""
+    """Returns whether the group is root's, or the user's own one of many systems, with no other member."""
     if gid == 0:
         return True
     try:
@@ -200,7 +201,7 @@ def _tighten(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the state's folder where it is missing. Raises StateError, also where others could write there."""
+    """Makes the state folder private. Raises StateError, also if others could write there."""
     try:
         make_private_folder(folder)
     except OSError as e:
@@ -208,7 +209,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Makes the file of a database in the state's folder where it is missing. Raises StateError."""
+    """Makes a private database file in the state folder. Raises StateError."""
     make_folder(path.parent)
     try:
         make_private_file(path)
@@ -217,7 +218,7 @@ def make_file(path: Path) -> None:
 
 
 def folder_error(error: OSError, folder: Path) -> StateError:
-    """Why a file cannot be had in the state's folder, or the folder itself."""
+    """Translates an error about the state folder or a file in it."""
     return StateError(
         f"The state folder {folder} cannot be used: {error.strerror or error}.",
         hint="Name another one as `state` in config.yaml, or make this one a folder that this program may write.",
@@ -226,10 +227,10 @@ def folder_error(error: OSError, folder: Path) -> StateError:
 
 
 def prepare_sqlite(url: str, name: str) -> None:
-    """Makes the file of a SQLite URL ready, in WAL: twice the throughput, and readers beside the writer.
+    """Makes the file of a SQLite URL and sets WAL: twice the throughput, and readers beside the writer.
 
-    A write is tried, as to begin a transaction may succeed where none can be made. `name` is what the file is called.
-    Raises StateError for a file that cannot be read and written. Other URLs are left alone.
+    Tries a write, because BEGIN may succeed where no write can. `name` is what messages call the file. Raises
+    StateError for a file that cannot be read and written. Ignores other URLs.
     """
     if not url.startswith("sqlite:///"):
         return

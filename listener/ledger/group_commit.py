@@ -1,4 +1,4 @@
-"""Many small writes, one transaction: those that come while one is being written share the next one."""
+"""Group commit: small writes that arrive during a transaction share the next one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manifests.errors import StoreUnavailable
 T = TypeVar("T")
 
 _AT_ONCE = 500
-"""Writes a transaction: nobody waits much longer than some 50 ms for its turn."""
+"""Writes per transaction, at most; a full one takes some 50 ms."""
 
 
 _Works = list[Callable[[Any], Any]]
@@ -22,10 +22,10 @@ _Batch = tuple[_Works, asyncio.Task[list[Any]]]
 
 
 class GroupCommit:
-    """`begin` is called at the start of each transaction; what it gives is what every write of it works on.
+    """Runs writes in shared transactions, in the order of their calls.
 
-    Writes are done in the order in which they were asked for. All of a transaction fail together, so a write must not
-    fail for a reason of its own.
+    `begin` is called at the start of each transaction, and its result is passed to every write in it. The writes of a
+    transaction fail together, so a write must not fail for a reason of its own.
     """
 
     def __init__(self, database: Database, begin: Callable[[sa.Connection], Any]) -> None:
@@ -35,9 +35,9 @@ class GroupCommit:
         self._open: _Batch | None = None
 
     async def write(self, work: Callable[[Any], T]) -> T:
-        """What `work` gives, once it is committed. Raises StoreUnavailable, and then nothing is known of it.
+        """Returns the result of `work` once it is committed. After StoreUnavailable its outcome is unknown.
 
-        A caller that is cancelled does not take it back.
+        Cancelling the call does not undo `work`.
         """
         batch, written = self._joined()
         place = len(batch)
@@ -48,13 +48,13 @@ class GroupCommit:
             raise StoreUnavailable(str(e), hint=e.info.hint) from e
 
     def post(self, work: Callable[[Any], object]) -> None:
-        """Has `work` done if that can be; nobody waits for it."""
+        """Runs `work` without waiting for it; errors are ignored."""
         batch, written = self._joined()
         batch.append(work)
         written.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _joined(self) -> _Batch:
-        """The writes of the next transaction, and the task that gives their answers."""
+        """Returns the writes of the next transaction and the task that gives their results."""
         if self._open is None or len(self._open[0]) >= _AT_ONCE:
             works = list[Callable[[Any], Any]]()
             self._open = works, asyncio.create_task(self._write(works))

@@ -1,7 +1,7 @@
-"""The durable inbox: which keys have to be examined, because somebody told that something happened to them.
+"""The durable inbox: keys that have to be examined because an event named them.
 
-It holds keys, not events. What an object is now, only the store can say; so a key told ten times while it waits is
-looked at once, and one told again while it is being looked at is looked at again.
+It holds keys, not events, because only the store knows the current object: ten events about a waiting key lead to one
+examination, and an event during the examination leads to another one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from listener.fairness import Bound, Turns, pick, share_of
 from listener.ledger.database import Database, tables
 
 _ROUNDS = 4
-"""Shares that have less to give than they promised leave places for others, so often."""
+"""Rounds of a claim: a share that gives less than was counted leaves places, which other shares get in the next."""
 
 
 class ShareCounts:
-    """How many rows of each share wait and are due. Made once a table: making the query costs as much as asking.
+    """Counts the rows of each share that wait and are due. Built once per table: building costs as much as querying.
 
-    It reads no more of the table than it counts: an index that begins with the columns of `waits` and the share leads
-    from one share to the next. `due` are ranges, of which no row is in two; what they are bound to comes with `of`.
+    The query reads no more rows than it counts: an index that begins with the columns of `waits` and the share leads
+    from one share to the next. `due` are ranges that do not overlap; `of` binds their parameters.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class ShareCounts:
         self._query = sa.select(found.c.share, *counts).where(found.c.share.is_not(None))
 
     def of(self, db: sa.Connection, most: int, **bound: float) -> Counter[str]:
-        """By share; those beyond `most` of one are not counted."""
+        """Returns the counts by share, each at most `most`. `bound`: the parameters of `due`."""
         rows = db.execute(self._query, {"most": most, **bound})
         return +Counter(dict[str, int]((row[0], min(most, sum(row[1:]))) for row in rows))
 
 
 def _count(share: sa.Column[str], where: Sequence[sa.ColumnElement[bool]], outer: sa.CTE) -> sa.ScalarSelect[int]:
-    """How many rows there are, up to `most`, for each row of `outer`."""
+    """Builds the query that counts rows, up to `most`, for each row of `outer`."""
     rows = sa.select(sa.literal(1).label("one")).select_from(share.table).where(*where).correlate(outer)
     rows = rows.limit(sa.bindparam("most", type_=sa.Integer)).subquery()
     return sa.select(sa.func.count()).select_from(rows).correlate(outer).scalar_subquery()
@@ -56,7 +56,7 @@ def _count(share: sa.Column[str], where: Sequence[sa.ColumnElement[bool]], outer
 def claim_fairly(
     waiting: Counter[str], room: int, bounds: Sequence[Bound], turns: Turns, take: Callable[[str, int], int]
 ) -> None:
-    """Has `take` claim so many rows of a share, `room` in all; it gives how many there were."""
+    """Claims up to `room` rows, shares in turn. `take` claims rows of a share and returns their number."""
     held = [Counter[str](bound.held) for bound in bounds]
     now = [replace(bound, held=counts) for bound, counts in zip(bounds, held, strict=True)]
     for _ in range(_ROUNDS):
@@ -91,42 +91,44 @@ inbox_table = sa.Table(
 )
 
 AT = (inbox_table.c.bucket == sa.bindparam("b"), inbox_table.c.key == sa.bindparam("k"))
-"""One key's row: its bucket is "b", its key "k"."""
+"""Selects one key's row by the parameters "b" (bucket) and "k" (key)."""
 
 
 @dataclass(frozen=True, slots=True)
 class InboxEvent:
-    """A key to look at. `created`: somebody told of an object there, not only of one gone. Times in epoch seconds.
-
-    `moment` is the latest change of the object that was told of, in epoch nanoseconds, `etag` what was written then;
-    0 and "" where nobody told.
-    """
+    """An event about one key."""
 
     bucket: str
     key: str
     created: bool
+    """Whether an object was reported there, not only a removal."""
     source: str
     received: float
+    """Epoch seconds."""
     moment: int = 0
+    """The latest reported change of the object, in epoch nanoseconds; 0: unknown."""
     etag: str = ""
+    """The ETag written at `moment`; "": unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """A key in the inbox, in somebody's hands. `attempts` counts looks that failed."""
+    """A key in the inbox that one listener holds."""
 
     told: InboxEvent
     generation: int
+    """Grows by one with every event about the key; an entry of an older generation is examined again."""
     attempts: int
+    """Examinations that failed."""
 
     @property
     def at(self) -> tuple[str, str]:
-        """The bucket and the key."""
+        """Bucket and key."""
         return self.told.bucket, self.told.key
 
 
 MAX_PAUSE_S = 600.0
-"""Longer than a key is postponed for."""
+"""No key is postponed for longer, in seconds; one that seems so was postponed before the clock was set back."""
 
 _FREE = inbox_table.c.member == ""
 _DUE = sa.or_(inbox_table.c.not_before <= sa.bindparam("now"), inbox_table.c.not_before > sa.bindparam("never"))
@@ -134,7 +136,7 @@ _COUNTS = ShareCounts(inbox_table.c.share, [_FREE], [_DUE])
 
 
 class InboxLedger:
-    """`member` names the listener on whose behalf it works: what it holds, no other one looks at."""
+    """Adds, claims and postpones inbox entries for the listener `member`; no other listener examines what it holds."""
 
     def __init__(self, database: Database, member: str) -> None:
         self._database = database
@@ -142,14 +144,14 @@ class InboxLedger:
         self._turns = Turns()
 
     async def add(self, told: Sequence[InboxEvent], *, hold: bool | Container[str]) -> list[InboxEntry]:
-        """Records keys to look at, no two alike; returns those that are now in this listener's hands: what is new, if
-        `hold` says so for all, or names its share. The others wait for a claim.
+        """Records events about distinct keys; returns the new entries that this listener now holds.
 
-        A key that is there already is only marked: whoever has it looks again.
+        `hold` is True for all, or names the shares to hold; other entries wait for a claim. A key that is there
+        already gets a new generation, so that it is examined again.
         """
         shares = {(each.bucket, each.key): share_of(each.bucket, each.key) for each in told}
         mine = {at for at, share in shares.items() if (hold if isinstance(hold, bool) else share in hold)}
-        # In order of the key, like every write to these rows: listeners would lock each other out otherwise.
+        # Every write to these rows is in order of the key: listeners would deadlock otherwise.
         rows = [
             _row(each, shares[each.bucket, each.key], self._member if (each.bucket, each.key) in mine else "")
             for each in sorted(told, key=lambda each: (each.bucket, each.key))
@@ -174,10 +176,10 @@ class InboxLedger:
         return await self._database.call(work, many=True)
 
     async def claim(self, limit: int, now: float) -> list[InboxEntry]:
-        """Keys that nobody holds and whose time has come; they are this listener's now. Shares take turns, and of each
-        comes first what has waited longest.
+        """Takes up to `limit` free entries that are due at `now` (epoch seconds); this listener then holds them.
 
-        One postponed for longer than anybody does was so by a clock that has been set back since: its time has come.
+        Shares take turns; within a share the entry that has waited longest comes first. An entry postponed by more
+        than MAX_PAUSE_S is due, too: the clock has been set back since.
         """
         mine = sa.update(inbox_table).where(*AT).values(member=self._member)
         times = {"now": now, "never": now + MAX_PAUSE_S}
@@ -191,7 +193,7 @@ class InboxLedger:
                     first = first.order_by(inbox_table.c.received).limit(count).with_for_update(skip_locked=True)
                     items = [_item(row) for row in db.execute(first, times).mappings()]
                     if items:
-                        # One by one, by their keys: to SQLite a list of pairs means to read all rows.
+                        # One statement a key: for a list of pairs SQLite reads all rows.
                         db.execute(mine, [{"b": item.told.bucket, "k": item.told.key} for item in items])
                         found.extend(items)
                     return len(items)
@@ -202,7 +204,7 @@ class InboxLedger:
         return await self._database.call(work, many=True)
 
     async def held(self) -> list[InboxEntry]:
-        """All that is in this listener's hands, oldest first."""
+        """Returns the entries that this listener holds, oldest first."""
 
         def work() -> list[InboxEntry]:
             with self._database.begin() as db:
@@ -213,7 +215,7 @@ class InboxLedger:
         return await self._database.call(work, many=True)
 
     async def postpone(self, items: Sequence[InboxEntry], not_before: float) -> None:
-        """Looks that failed are tried again, by whoever comes first after `not_before`."""
+        """Gives entries back after a failed examination, due at `not_before` (epoch seconds)."""
         rows = [
             {"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=lambda item: item.at)
         ]
@@ -227,7 +229,7 @@ class InboxLedger:
         await self._database.call(work, many=True)
 
     async def release(self, members: Collection[str]) -> None:
-        """What these listeners held waits for a claim again: they are gone, or have just been started."""
+        """Gives back what these listeners held; they are gone, or have just started."""
 
         def work() -> None:
             with self._database.begin() as db:
@@ -237,7 +239,7 @@ class InboxLedger:
         await self._database.call(work, many=True)
 
     async def waiting(self) -> int:
-        """How many keys have to be looked at, whoever holds them."""
+        """Counts all entries, held or not."""
 
         def work() -> int:
             with self._database.begin() as db:
@@ -246,7 +248,7 @@ class InboxLedger:
         return await self._database.call(work)
 
     async def holders(self) -> set[str]:
-        """Everybody who holds a key."""
+        """Returns the listeners that hold an entry."""
 
         def work() -> set[str]:
             with self._database.begin() as db:

@@ -1,4 +1,4 @@
-"""Runs that wait for their inputs and are told nowhere meanwhile: what each waits for, and when it is looked at."""
+"""The ledger of input waits: runs that wait for inputs outside the engine, for which objects, and until when."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ awaited_table = sa.Table(
 )
 
 LEASE_S = 30.0
-"""So long nobody else looks for the inputs of a run that is being looked at."""
+"""Seconds for which a run that is being examined is nobody else's."""
 MAX_PAUSE_S = 120.0
-"""Longer than a look is ever put off: a clock that has been set back since would do that."""
+"""No examination is put off for longer, in seconds; one that seems so was put off before the clock was set back."""
 
 _c = runs_table.c
 _WAITS = (_c.state == "waiting", _c.member == "")
@@ -34,20 +34,24 @@ _COUNTS = ShareCounts(_c.share, _WAITS, (_c.due <= sa.bindparam("now"), _c.due >
 
 @dataclass(frozen=True, slots=True)
 class InputWait:
-    """What a run waits for: objects (bucket, key), in words `note`. Looked for at `due`, epoch seconds."""
+    """What a run waits for."""
 
     run_id: str
     objects: tuple[tuple[str, str], ...]
+    """(bucket, key) of each."""
     note: str
+    """The same in words."""
     due: float
+    """When the objects are looked up, in epoch seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run that waits, and the objects (bucket, key) it lacked when it was last told."""
+    """A run that waits."""
 
     row: RunRow
     objects: tuple[tuple[str, str], ...]
+    """(bucket, key) of what it lacked when the engine last executed it."""
 
 
 class InputWaitLedger:
@@ -56,7 +60,7 @@ class InputWaitLedger:
         self._turns = Turns()
 
     async def begin(self, waits: Sequence[InputWait], member: str) -> None:
-        """Runs that `member` told wait from now on. One that is to end is due at once; one that has ended stays so."""
+        """Sets runs of `member` waiting. A run that is to end is due at once; one that has ended stays as it is."""
 
         def work() -> None:
             with self._database.begin() as db:
@@ -75,8 +79,8 @@ class InputWaitLedger:
         await self._database.call(work, many=True)
 
     async def told(self, objects: Sequence[tuple[str, str]]) -> int:
-        """These objects (bucket, key) may have arrived: whoever waits for one is due. How many do."""
-        # Rows by their keys, one by one: to SQLite a list of pairs, or of ids beside a state, means to read them all.
+        """Makes the runs due that wait for one of these objects (bucket, key); returns their number."""
+        # One statement a run: for a list of pairs, or of ids beside a state, SQLite reads all rows.
         hurry = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"), _c.due != 0.0).values(due=0.0)
 
         def work() -> int:
@@ -92,9 +96,9 @@ class InputWaitLedger:
         return await self._database.call(work, many=True)
 
     async def due(self, limit: int, now: float) -> list[WaitingRun]:
-        """Runs whose time has come, for the caller to look at; nobody else does before LEASE_S is over.
+        """Leases up to `limit` runs that are due at `now` (epoch seconds) to the caller for LEASE_S.
 
-        Shares take turns, and of each comes first what has been due longest.
+        Shares take turns; within a share the run that has been due longest comes first.
         """
         where = (*_WAITS, sa.or_(_c.due <= now, _c.due > now + MAX_PAUSE_S))
 
@@ -121,10 +125,9 @@ class InputWaitLedger:
         return await self._database.call(work, many=True)
 
     async def looked(self, start: Mapping[str, Any], later: Mapping[str, float]) -> None:
-        """Those in `start` wait to be told again, from the top, with what is requested there; the others are due when
-        `later` says.
+        """Records the result of an examination: `start` maps runs to accept to their requests, `later` others to due.
 
-        One that has been told of, or is to end, since the look began is due at once.
+        Accepted runs start from the top. A run of `later` that was made due meanwhile stays due at once.
         """
 
         def work() -> None:
@@ -142,7 +145,7 @@ class InputWaitLedger:
         await self._database.call(work, many=True)
 
     async def count(self) -> int:
-        """How many runs wait for their inputs and are told nowhere meanwhile."""
+        """Counts the runs that wait for their inputs."""
 
         def work() -> int:
             with self._database.begin() as db:
@@ -151,7 +154,7 @@ class InputWaitLedger:
         return await self._database.call(work)
 
     async def tidy(self) -> None:
-        """Forgets what runs waited for that do not wait any more."""
+        """Deletes the awaited objects of runs that do not wait."""
         waiting = sa.select(_c.run_id).where(*_WAITS)
 
         def work() -> None:

@@ -1,4 +1,4 @@
-"""What looking at keys came to, recorded whole: runs, versions taken in, and the inbox emptied, in one transaction."""
+"""Commits what intake decided about keys in one transaction: new runs, versions taken in, inbox entries removed."""
 
 from __future__ import annotations
 
@@ -18,39 +18,43 @@ from listener.triggers.triggers import WrittenKeys
 
 @dataclass(frozen=True, slots=True)
 class KnownObjects:
-    """What the ledger knows of a key: the version taken in last, what a run wrote there, its unfinished runs."""
+    """What the ledger knows of one key."""
 
     seen: SeenVersion = UNSEEN
+    """The version taken in last."""
     written: WrittenKeys | None = None
+    """What a run wrote under the key, or claimed to write."""
     unfinished: tuple[RunRow, ...] = ()
+    """The key's runs that have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeDecision:
-    """What a look came to. `seen`: this version is taken in now; one without a fingerprint: nothing is there.
-
-    `cancel` are runs that are to end, with `reason`. `run`, when it is new, supersedes the key's unfinished runs; when
-    it is not, `again` is recorded in its place, if given. `before` is what the look was judged by.
-    """
+    """What intake decided about one inbox entry."""
 
     item: InboxEntry
     seen: SeenVersion | None = None
+    """The version to record as taken in; one without a fingerprint: the object is gone."""
     run: RunRow | None = None
+    """The run to record; if it is new, it supersedes the key's unfinished runs."""
     again: RunRow | None = None
+    """The run to record if `run` is on record already."""
     cancel: tuple[str, ...] = ()
+    """Ids of runs to cancel."""
     before: SeenVersion | None = None
+    """The version on record when the decision was made; None: the decision does not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeResult:
-    """`started` are the runs that are new; `superseded` the ids of those that end because of them.
-
-    `stale` are keys (bucket, key) of which something else was recorded since the look: they are looked at again.
-    """
+    """What a commit of decisions did."""
 
     started: tuple[RunRow, ...]
+    """The new runs."""
     superseded: tuple[str, ...]
+    """Ids of the runs that end because of the new ones."""
     stale: frozenset[tuple[str, str]] = frozenset()
+    """Keys (bucket, key) of which another version was recorded since the decision; they wait in the inbox again."""
 
 
 class IntakeLedger:
@@ -58,7 +62,7 @@ class IntakeLedger:
         self._database = database
 
     async def known(self, bucket: str, keys: Sequence[str]) -> dict[str, KnownObjects]:
-        """What the ledger knows of each key it knows anything of."""
+        """Returns what is known of each key; keys of which nothing is known are absent."""
 
         def work() -> dict[str, KnownObjects]:
             seen: dict[str, SeenVersion] = {}
@@ -78,9 +82,9 @@ class IntakeLedger:
         return await self._database.call(work, many=True)
 
     async def settle(self, settlements: Sequence[IntakeDecision], *, reason: str) -> IntakeResult:
-        """All in one transaction: runs recorded, versions taken in, keys done with. `reason` is that of `cancel`.
+        """Commits the decisions in one transaction. `reason` is recorded for the runs in their `cancel`.
 
-        A key that was told of again meanwhile goes back to those that wait.
+        An entry that was reported again meanwhile is not removed: it waits for a claim again.
         """
 
         def work() -> IntakeResult:
@@ -98,7 +102,7 @@ class IntakeLedger:
         return await self._database.call(work, many=True)
 
     async def drive_again(self, run: RunRow) -> bool:
-        """Records another run of a version; whether it is new."""
+        """Records a redriven run; returns whether it is new."""
 
         def work() -> bool:
             with self._database.begin() as db:
@@ -113,7 +117,7 @@ class IntakeLedger:
         gone = [s for s in settlements if s.seen and not s.seen.fingerprint]
         for told in (s.item.told for s in gone):
             for table in (seen_table, outputs_table):
-                # What a run is only about to write has no version yet, and stays the run's.
+                # A key that is claimed and not written yet has no version, and stays the run's.
                 there = sa.and_(table.c.bucket == told.bucket, table.c.key == told.key)
                 db.execute(sa.delete(table).where(there, table.c.fingerprint != ""))
             release_names(db, told.bucket, [told.key])
@@ -131,7 +135,7 @@ class IntakeLedger:
         return started + self._insert(db, with_names(self._database, db, others)) if others else started
 
     def _insert(self, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
-        """Those of `rows` that are new."""
+        """Inserts `rows` and returns those that are new."""
         insert = self._database.insert(runs_table).on_conflict_do_nothing().returning(runs_table.c.run_id)
         rows = sorted(rows, key=lambda row: row.run_id)
         new = {row[0] for row in db.execute(insert, [_values(row) for row in rows])}
@@ -139,9 +143,9 @@ class IntakeLedger:
 
 
 def _stale(db: sa.Connection, settlements: Sequence[IntakeDecision]) -> set[tuple[str, str]]:
-    """Keys of which another version was recorded since they were judged: a listener that was thought gone may do that.
+    """Returns keys of which another version was recorded since the decision, as by a listener that was thought gone.
 
-    Locks the keys' rows in the inbox, so that nobody else settles them now.
+    Locks the keys' rows in the inbox, so that no other listener commits decisions about them meanwhile.
     """
     judged = {s.item.at: s.before for s in settlements if s.before is not None}
     found: dict[tuple[str, str], SeenVersion] = {}
@@ -153,7 +157,7 @@ def _stale(db: sa.Connection, settlements: Sequence[IntakeDecision]) -> set[tupl
 
 
 def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
-    """Ends the unfinished runs of the same keys."""
+    """Requests the end of the unfinished runs of the same keys; returns their ids."""
     new = {run.run_id for run in runs}
     older: list[str] = []
     for bucket in {run.bucket for run in runs}:
@@ -165,7 +169,7 @@ def _supersede(db: sa.Connection, runs: Sequence[RunRow]) -> tuple[str, ...]:
 
 
 def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
-    """Whatever else a run is to end for, being superseded comes first: then nothing is written for it any more."""
+    """Requests the end of runs; "superseded" overrides another reason, because such a run may write nothing more."""
     open_ = runs_table.c.cancel != reason if reason == "superseded" else runs_table.c.cancel == ""
     for chunk in in_chunks(run_ids):
         active = sa.and_(runs_table.c.run_id.in_(chunk), open_, runs_table.c.state.not_in(ENDED))

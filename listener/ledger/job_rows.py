@@ -1,4 +1,4 @@
-"""Jobs sent to endpoints, one row each: what was meant, what was sent, what became of it and what it cost."""
+"""The table of jobs, one row each: what was intended and sent, how it ended and what it cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JobState = Literal["intended", "sent", "unknown", "ended"]
 OPEN: tuple[JobState, ...] = ("intended", "sent", "unknown")
 
 DAY_S = 86400.0
-"""Days are UTC's: the epoch begins one."""
+"""Seconds of a day. Days are UTC's, counted from the epoch."""
 
 jobs_table = sa.Table(
     "gpudrop_jobs",
@@ -43,7 +43,7 @@ jobs_table = sa.Table(
     sa.Column("delay_ms", sa.BigInteger, nullable=False),
     sa.Column("execution_ms", sa.BigInteger, nullable=False),
     sa.Column("outcome", sa.Text, nullable=False),
-    # The day it ended on, counted from the epoch; 0 while it is open. In two indexes: sums of a day touch no rows.
+    # The day it ended on, counted from the epoch; 0 while it is open. Its index covers the sums of a day.
     sa.Column("day", sa.Integer, nullable=False),
     sa.Index("gpudrop_jobs_by_day", "day", "trigger", "usd"),
     sa.Index("gpudrop_jobs_by_state", "state", "endpoint", "trigger", "estimate_usd"),
@@ -55,16 +55,10 @@ jobs_table = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One job. Money is in US dollars, times in seconds since the epoch, 0.0 for what has not happened yet.
-
-    `entry` names it: "TASK-ATTEMPT-N". `detail` is the Whisper model, or "". `endpoint` is the name in the
-    configuration; `endpoint_id` and `job_id` are the provider's, "" until they are known; `dialect` is what its workers
-    speak ("" on this machine), so that a job can be asked about when its endpoint is not configured any more. `units`
-    is the amount of work (listener.dispatch.estimates). `outcome` is "" while the job is open, then "done", an error's
-    code, "duplicate", "taken_back" or "lost".
-    """
+    """One job. Money is in US dollars; times are epoch seconds, 0.0 for what has not happened yet."""
 
     entry: str
+    """Its name: "TASK-ATTEMPT-N"."""
     run_id: str
     task_id: str
     attempt: int
@@ -73,21 +67,28 @@ class JobRow:
     trigger: str
     operation: str
     detail: str
+    """The Whisper model, or ""."""
     endpoint: str
+    """Its name in the configuration."""
     endpoint_id: str
+    """The provider's; "" until it is known."""
     dialect: str
+    """What the endpoint's workers speak, so that the job can be followed after the endpoint is removed; "": local."""
     job_id: str
+    """The provider's; "" until it is known."""
     state: JobState
     usd_per_s: float
     estimate_usd: float
     usd: float
     units: float
+    """The amount of work (listener.dispatch.estimates)."""
     intended: float
     sent: float
     ended: float
     delay_ms: int
     execution_ms: int
     outcome: str
+    """Empty while it is open, then "done", an error's code, "taken_back" or "abandoned"."""
 
 
 def job_row(row: sa.RowMapping) -> JobRow:

@@ -1,4 +1,4 @@
-"""The ledger of jobs: a row stands before its job is sent, and is kept up to date until the job has ended."""
+"""The ledger of jobs: records each job before it is sent and follows it until it has ended."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from listener.ledger.quotas import RESERVED, QuotaLimits, QuotaRefusal, UsageCou
 from listener.ledger.run_rows import ENDED, runs_table
 
 KEEP_S = 400 * DAY_S
-"""Rows outlive the runs they belong to, for `gpudrop costs`."""
+"""How long rows are kept, in seconds; they outlive their runs, for `gpudrop costs`."""
 
 _c = jobs_table.c
 _IS_OPEN = _c.state.in_(OPEN)
 _THIS = _c.entry == sa.bindparam("this")
 
-# Made once: to make a statement costs as much as to carry it out.
+# Built once: building a statement costs as much as executing it.
 _SENT = sa.update(jobs_table).where(_THIS, _IS_OPEN)
 _UNKNOWN = sa.update(jobs_table).where(_THIS, _c.state == "intended")
 _END = sa.update(jobs_table).where(_THIS, _IS_OPEN).returning(*RESERVED)
@@ -30,16 +30,18 @@ _CORRECT = sa.update(jobs_table).where(_THIS, _c.state == "ended", _c.execution_
 
 @dataclass(frozen=True, slots=True)
 class TaskStarts:
-    """`last` is when the latest was meant, in epoch seconds; 0.0: never."""
+    """How often a task was sent or was to be sent; a job that was certainly not taken does not count."""
 
     count: int
     last: float
+    """When the latest job was intended, in epoch seconds; 0.0: never."""
 
 
 class JobLedger:
-    """`clock` gives epoch seconds. Calls that come at the same time share a transaction.
+    """Records jobs and reserves their money. `clock` gives epoch seconds.
 
-    Each answers once its transaction is committed, or raises StoreUnavailable; every one may be made again then.
+    Concurrent writes share a transaction. Each returns once it is committed, or raises StoreUnavailable and may be
+    repeated.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -48,11 +50,11 @@ class JobLedger:
         self._together = GroupCommit(database, lambda db: UsageCounter(database, db))
 
     async def reserve(self, row: JobRow, limits: QuotaLimits) -> QuotaRefusal | None:
-        """Records the intent to send a job, unless that would pass a limit.
+        """Records the intent to send a job, unless that would exceed a limit.
 
         Counting and recording are one transaction, also among several listeners. An entry that is only intended is
-        replaced: a reservation whose answer was lost may be made again, also for another endpoint. One that has gone
-        further stays as it is, and is not refused. Cancelled, it takes back what it may have recorded.
+        replaced, so that a reservation whose answer was lost may be repeated, also for another endpoint. An entry that
+        has gone further stays as it is and is not refused. A cancelled call deletes what it may have recorded.
         """
         try:
             return await self._together.write(lambda usage_counter: usage_counter.reserve(row, limits, self._clock()))
@@ -61,24 +63,24 @@ class JobLedger:
             raise
 
     async def sent(self, entry: str, *, endpoint_id: str, job_id: str) -> None:
-        """The provider has it, under this id."""
+        """Records that the provider has taken the job, under this id."""
         values = {"endpoint_id": endpoint_id, "job_id": job_id, "state": "sent", "sent": self._clock()}
         await self._update(_SENT, entry, values)
 
     async def unknown(self, entry: str) -> None:
-        """It was sent, and nobody can say whether it was taken: its money stays reserved."""
+        """Records that the job was sent and it is unknown whether it was taken; its money stays reserved."""
         await self._update(_UNKNOWN, entry, {"state": "unknown"})
 
     async def drop(self, entry: str) -> None:
-        """It was not taken, for certain: as if it had never been meant. One that has ended stays."""
+        """Deletes a job that was certainly not taken; one that has ended stays."""
         await self._together.write(lambda usage_counter: usage_counter.take_back(entry))
 
     async def ended(
         self, entry: str, *, outcome: str, delay_ms: int = 0, execution_ms: int = 0, usd: float = 0.0
     ) -> None:
-        """It has come to its end and cost `usd`, which counts for today. The first end told is the one kept.
+        """Records that the job ended and cost `usd`, which counts for today.
 
-        Unless nothing was known of its work then, and now is: a job thought lost had gone on.
+        The first recorded end is kept, unless it had no execution time and this one has: the job was thought lost.
         """
 
         def work(usage_counter: UsageCounter) -> None:
@@ -90,9 +92,9 @@ class JobLedger:
         await self._together.write(work)
 
     async def give_up(self, before: float) -> int:
-        """Ends jobs meant before `before` whose run has ended or is not known any more: nobody else will.
+        """Ends open jobs intended before `before` (epoch seconds) whose run has ended or is gone; returns their number.
 
-        Their number. One that may have been sent is taken to have cost what was reserved for it.
+        A job that may have been sent is assumed to have cost what was reserved for it.
         """
         going_on = sa.select(runs_table.c.run_id).where(runs_table.c.state.not_in(ENDED))
         left = sa.and_(_IS_OPEN, _c.intended < before, _c.run_id.not_in(going_on))
@@ -110,12 +112,12 @@ class JobLedger:
         return await self._together.write(work)
 
     async def of_attempt(self, task_id: str, attempt: int) -> list[JobRow]:
-        """Every job meant for an attempt, in the order they were meant."""
+        """Returns every job of an attempt, in the order in which they were intended."""
         rows = await self._rows(sa.select(jobs_table).where(_c.task_id == task_id, _c.attempt == attempt))
         return sorted(rows, key=lambda row: (row.intended, len(row.entry), row.entry))
 
     async def starts(self, task_id: str) -> TaskStarts:
-        """How often a task was sent, or meant to be, and not turned away for certain."""
+        """Counts the starts of a task."""
         query = sa.select(sa.func.count(), sa.func.max(_c.intended)).where(_c.task_id == task_id)
 
         def work() -> TaskStarts:
@@ -126,7 +128,7 @@ class JobLedger:
         return await self._database.call(work)
 
     async def is_anothers(self, job_id: str, task_id: str) -> bool:
-        """Whether a job that has not ended was sent for another task."""
+        """Returns whether an open job of this id was sent for another task."""
         query = sa.select(sa.literal(1)).where(_IS_OPEN, _c.job_id == job_id, _c.task_id != task_id).limit(1)
 
         def work() -> bool:
@@ -136,20 +138,20 @@ class JobLedger:
         return await self._database.call(work)
 
     async def open_jobs(self) -> Mapping[str, int]:
-        """How many jobs are at each endpoint or on their way there, of all listeners; absent: none."""
+        """Counts open jobs by endpoint, over all listeners; an endpoint without any is absent."""
         return await self._together.write(lambda usage_counter: usage_counter.open_jobs())
 
     async def open_rows(self) -> list[JobRow]:
-        """Every job that has not ended, oldest first."""
+        """Returns every open job, oldest first."""
         return await self._rows(sa.select(jobs_table).where(_IS_OPEN).order_by(_c.intended))
 
     async def done_lately(self, limit: int) -> list[JobRow]:
-        """The `limit` jobs that were done last, oldest first: what estimates are learned from."""
+        """Returns the last `limit` jobs that succeeded, oldest first; estimates are learned from them."""
         done = sa.select(jobs_table).where(_c.outcome == "done").order_by(_c.ended.desc()).limit(limit)
         return (await self._rows(done))[::-1]
 
     async def spent_by_run(self, run_id: str) -> float:
-        """US dollars of its jobs that have ended."""
+        """Returns what the run's ended jobs cost, in US dollars."""
         query = sa.select(sa.func.coalesce(sa.func.sum(_c.usd), 0.0)).where(_c.run_id == run_id)
 
         def work() -> float:
@@ -159,7 +161,7 @@ class JobLedger:
         return await self._database.call(work)
 
     async def forget(self, before: float) -> None:
-        """Deletes jobs that ended before `before`, and those meant before it that nobody ever told the end of."""
+        """Deletes jobs that ended before `before` (epoch seconds), and open ones that were intended before it."""
         lost = sa.and_(_IS_OPEN, _c.intended < before)
 
         def work() -> None:
@@ -196,7 +198,7 @@ class _Ending:
 
 
 def _end(usage_counter: UsageCounter, ending: _Ending) -> bool:
-    """Whether the job was open."""
+    """Records the end of an open job; returns whether it was open."""
     usage_counter.writing()
     found = usage_counter.db.execute(_END, {**asdict(ending), "state": "ended"}).first()
     if found is None:

@@ -1,7 +1,7 @@
-"""The ledger's schema, as the numbered migrations that make it. A landed one never changes: a later one mends it.
+"""The ledger's schema as numbered migrations. A released migration never changes; a later one corrects it.
 
-The first five brought forward what was never written down: databases of versions before there were numbers have some
-of their tables and columns. So each of their steps finds out whether it is needed.
+Databases older than the numbers have some tables and columns of the first five migrations, so each step of these checks
+whether it is needed.
 """
 
 from __future__ import annotations
@@ -17,37 +17,40 @@ _BYTES: dict[Dialect, str] = {"sqlite": "BLOB", "postgresql": "BYTEA"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Statements for one dialect, or for both. Left out where the query `unless` finds a row."""
+    """Statements of one migration."""
 
     statements: tuple[str, ...]
     dialect: Dialect | None = None
+    """None: both."""
     unless: str = ""
+    """A query; the step is skipped if it finds a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """The way from one schema to the next, made in one transaction. `number` counts from 1 without a gap."""
+    """One change of the schema, applied in one transaction."""
 
     number: int
+    """Counts from 1 without a gap."""
     name: str
     steps: tuple[Step, ...]
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all its statements, as hexadecimal digits."""
+        """The SHA-256 of all its steps, in hexadecimal digits."""
         told = [[each.statements, each.dialect, each.unless] for each in self.steps]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def both(*statements: str) -> Step:
-    """Statements that both dialects understand."""
+    """Makes a step of statements that both dialects understand."""
     return Step(statements)
 
 
 def add_column(table: str, name: str, kind: str) -> tuple[Step, ...]:
-    """Adds a column where it is missing.
+    """Makes steps that add a column where it is missing.
 
-    `kind` is SQL that both dialects understand, with the value of rows that exist: "INTEGER NOT NULL DEFAULT 0".
+    `kind` is SQL that both dialects understand, with the value for existing rows: "INTEGER NOT NULL DEFAULT 0".
     """
     exists = f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = '{name}'"  # noqa: S608 - names of our own
     return (

@@ -1,4 +1,4 @@
-"""Objects: which versions were taken in, and which keys a run wrote."""
+"""The ledger of objects: versions taken in, and keys that runs claimed or wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ seen_table = sa.Table(
     sa.Column("version", sa.Text, nullable=False, server_default=""),
     sa.Column("moment", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("exact", sa.Boolean, nullable=False, server_default=sa.text("FALSE")),
-    # The version as a listing tells it, where that differs from what HEAD says.
+    # The fingerprint that listings give, where it differs from HEAD's.
     sa.Column("listed", sa.Text, nullable=False, server_default=""),
 )
 outputs_table = sa.Table(
@@ -33,7 +33,7 @@ outputs_table = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("lineage", sa.Integer, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
-    # The key of the drop whose run it is; "": nobody knows, in rows of earlier releases.
+    # The key of the run's drop; "" in rows of earlier releases, which did not record it.
     sa.Column("owner", sa.Text, nullable=False, server_default=""),
     sa.Index("gpudrop_outputs_by_run", "run_id"),
     sa.Index("gpudrop_outputs_by_owner", "bucket", "owner"),
@@ -45,15 +45,14 @@ _MANY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class SeenVersion:
-    """The version of a key that was taken in last; without a `fingerprint` nothing was, or it is gone since.
-
-    `version` is there when it started a run. `moment`: it was written then, in epoch nanoseconds, if `exact`, else not
-    before then, nor was any version of the key before it.
-    """
+    """The version of a key that was taken in last."""
 
     fingerprint: str = ""
+    """Empty if none was taken in, or the object is gone."""
     version: str = ""
+    """Empty if it started no run."""
     moment: int = 0
+    """When it was written, in epoch nanoseconds; unless `exact`, the earliest time it can have been written."""
     exact: bool = False
 
 
@@ -61,7 +60,7 @@ UNSEEN = SeenVersion()
 
 
 def fingerprint(meta: ObjectMeta) -> str:
-    """Tells versions apart by what HEAD and a listing both give: a listing has no version id, HEAD whole seconds."""
+    """Returns what HEAD and a listing both give of a version: a listing has no version id, HEAD only whole seconds."""
     return f"{meta.etag}@{int(meta.last_modified.timestamp())}"
 
 
@@ -70,7 +69,7 @@ class ObjectLedger:
         self._database = database
 
     async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
-        """Those of `metas` whose current version was neither taken in before nor written by a run."""
+        """Returns those of `metas` whose version was neither taken in nor written by a run."""
 
         def work() -> Sequence[ObjectMeta]:
             keys = [m.key for m in metas]
@@ -85,7 +84,7 @@ class ObjectLedger:
         return await self._database.call(work, many=True)
 
     async def is_new(self, bucket: str) -> bool:
-        """Whether nothing of the bucket was ever taken in."""
+        """Returns whether nothing of the bucket was ever taken in."""
         query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket).limit(1)
 
         def work() -> bool:
@@ -95,7 +94,7 @@ class ObjectLedger:
         return await self._database.call(work)
 
     async def saw(self, bucket: str, meta: ObjectMeta) -> None:
-        """A listing tells the version that is known by this name."""
+        """Records the fingerprint that listings give for the version on record."""
         row = {"bucket": bucket, "key": meta.key, "fingerprint": "", "listed": fingerprint(meta)}
         insert = self._database.insert(seen_table).values(row)
         listed = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_={"listed": insert.excluded.listed})
@@ -107,7 +106,7 @@ class ObjectLedger:
         await self._database.call(work)
 
     async def taken_in(self, bucket: str, *, after: str, limit: int) -> Sequence[str]:
-        """Keys behind `after` of which a version was taken in, in the database's own order."""
+        """Returns up to `limit` keys after `after` that were taken in, in the database's order."""
 
         def work() -> Sequence[str]:
             query = sa.select(seen_table.c.key).where(seen_table.c.bucket == bucket, seen_table.c.key > after)
@@ -117,10 +116,10 @@ class ObjectLedger:
         return await self._database.call(work, many=True)
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
-        """Keys of runs that have not ended: the oldest, when there are very many."""
+        """Returns the keys of unfinished runs that are not to end; of more than 10,000 runs, the oldest."""
 
         def work() -> Sequence[str]:
-            # By the states there are, not by those there are not: only then is their index of use.
+            # `in_`, not `not_in`: only then is the index on states used.
             open_ = sa.and_(runs_table.c.state.in_(UNFINISHED), runs_table.c.cancel == "")
             query = sa.select(runs_table.c.key).where(open_, runs_table.c.bucket == bucket)
             query = query.order_by(runs_table.c.accepted).limit(_MANY)
@@ -130,7 +129,7 @@ class ObjectLedger:
         return await self._database.call(work, many=True)
 
     async def forget(self, bucket: str, key: str) -> None:
-        """`key` is gone from the store: whatever appears there next is new."""
+        """Deletes what is known of `key`, which is gone from the store; the next object there is new."""
 
         def work() -> None:
             with self._database.begin() as db:
@@ -140,6 +139,7 @@ class ObjectLedger:
         await self._database.call(work)
 
     async def wrote(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str) -> None:
+        """Records the versions that the run wrote under keys it had claimed."""
         rows = [(m.key, fingerprint(m)) for m in metas]
 
         def work() -> None:
@@ -160,8 +160,10 @@ class ObjectLedger:
     async def found(
         self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str, lineage: int = 0
     ) -> None:
-        """What an ended run of the drop `owner` has left, as its own last word says. A key that another run has on
-        record stays its own."""
+        """Records the outputs that an ended run's final sidecar names, and deletes its other claims.
+
+        `owner` is the key of its drop. A key that is another run's stays so.
+        """
         row = {"bucket": bucket, "run_id": run_id, "owner": owner, "lineage": lineage}
         rows = [{**row, "key": meta.key, "fingerprint": fingerprint(meta)} for meta in metas]
         insert = self._database.insert(outputs_table)
@@ -180,7 +182,7 @@ class ObjectLedger:
         await self._database.call(work)
 
     async def claimed(self, bucket: str, run_id: str) -> list[str]:
-        """Keys the run said it would write and has not."""
+        """Returns the keys that the run claimed and has not written."""
 
         def work() -> list[str]:
             with self._database.begin() as db:
@@ -190,7 +192,7 @@ class ObjectLedger:
         return await self._database.call(work)
 
     async def written_by(self, bucket: str, run_id: str) -> list[tuple[str, str]]:
-        """Keys the run has written, each with the fingerprint of what it wrote; "" where that is not on record."""
+        """Returns the run's keys, each with the fingerprint of what it wrote; "" where that is not on record."""
         mine = sa.and_(outputs_table.c.bucket == bucket, outputs_table.c.run_id == run_id)
         query = sa.select(outputs_table.c.key, outputs_table.c.fingerprint)
 
@@ -201,7 +203,7 @@ class ObjectLedger:
         return await self._database.call(work)
 
     async def disclaim(self, bucket: str, run_id: str) -> None:
-        """The run ended: keys it has not written are anybody's again."""
+        """Deletes the ended run's claims on keys that it has not written."""
 
         def work() -> None:
             with self._database.begin() as db:
@@ -210,7 +212,7 @@ class ObjectLedger:
         await self._database.call(work)
 
     async def written(self, bucket: str, key: str) -> WrittenKeys | None:
-        """What a run wrote, or is about to write, under `key`; its version is "" until it has."""
+        """Returns what a run wrote or claimed to write under `key`; the version is "" until it is written."""
 
         def work() -> WrittenKeys | None:
             with self._database.begin() as db:

@@ -1,4 +1,4 @@
-"""Which store the ledger belongs to, recorded by its first listener beside the installation's secrets."""
+"""Records which store the ledger belongs to, beside the installation's secrets, and refuses another one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from listener.ledger.secrets import secrets_table
 from manifests.errors import StateError
 
 _NAME = "store"
-"""The row's. It is no secret, but it belongs to the installation as they do."""
+"""The row's name in the table of secrets."""
 
 _c = secrets_table.c
 
 
 async def require_owner(database: Database, state: StateFolder, now: StoreIdentity) -> None:
-    """Records `now` where nothing is recorded. Raises StateError where the ledger belongs to another store."""
+    """Records `now` if nothing is recorded. Raises StateError if the ledger belongs to another store."""
     recorded = await _recorded(database, now)
     if recorded is None or recorded == now:
         return
@@ -33,7 +33,7 @@ async def require_owner(database: Database, state: StateFolder, now: StoreIdenti
 
 
 def check_owner(folder: Path, now: StoreIdentity) -> None:
-    """As `require_owner`, for who only looks at a state in `folder`: records nothing, tells of nothing damaged."""
+    """Checks a SQLite state in `folder` as `require_owner` does, but records nothing and ignores a damaged file."""
     try:
         with closing(sqlite3.connect(f"{(folder / 'ledger.sqlite').as_uri()}?mode=ro", uri=True)) as db:
             row = db.execute("SELECT secret FROM gpudrop_secrets WHERE name = ?", (_NAME,)).fetchone()
@@ -53,7 +53,7 @@ def _anothers(folder: Path | None, now: StoreIdentity, recorded: StoreIdentity) 
 
 
 async def rebind(database: Database, now: StoreIdentity) -> None:
-    """Records that the ledger belongs to `now`, whatever it belonged to."""
+    """Records that the ledger belongs to `now`, whatever was recorded."""
 
     def work() -> None:
         with database.begin() as db:

@@ -1,4 +1,4 @@
-"""Which drop a key belongs to that a run writes: an output, or the name of a sidecar."""
+"""Ownership: which drop each output key and each sidecar name belongs to."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from manifests.names import namesakes, sidecar_names
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """For which run keys are claimed; `owner` is the key of its drop."""
+    """The run that keys are claimed for."""
 
     run_id: str
     owner: str
+    """The key of the run's drop."""
     lineage: int
+    """How many runs' outputs led to the drop; 0 for a user's drop."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedKeys:
-    """A key that is another drop's: an output of its run, or, with the same key, the drop itself.
-
-    `open`: the run has not ended; `ending`: it was asked to.
-    """
+    """A key that belongs to another drop: an output of its run, or the drop itself."""
 
     key: str
     owner: str
+    """The key of that drop; equal to `key` if the key is the drop itself."""
     run_id: str = ""
     open: bool = False
+    """Whether the run has not ended."""
     ending: bool = False
+    """Whether the run was asked to end."""
 
 
 class OutputOwners:
@@ -43,10 +45,10 @@ class OutputOwners:
     async def claim(
         self, bucket: str, keys: Iterable[str], claim: KeyClaim, *, free: Sequence[ClaimedKeys] = ()
     ) -> tuple[ClaimedKeys, ...]:
-        """Said before the first byte: whatever appears under these keys until `wrote` is the run's.
+        """Claims all of `keys` for the run, or none; returns those that belong to other drops.
 
-        All of them or none: returned is what belongs to other drops, and then nothing is claimed. What is `free` was
-        found to be nobody's; if that is still so, it is forgotten first.
+        To be called before the first write: what appears under the keys until `wrote` is then the run's. `free` are
+        owners that the caller found to be gone; their unchanged rows are deleted first.
         """
         wanted = sorted(dict.fromkeys(keys))
 
@@ -81,7 +83,7 @@ def _own(db: sa.Connection, bucket: str, keys: Sequence[str], owner: str) -> set
 
 
 def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedKeys]:
-    """Outputs of runs, with how these stand."""
+    """Returns those of `keys` that are outputs of runs, with the state of each run."""
     c = outputs_table.c
     of_run = sa.outerjoin(outputs_table, runs_table, c.run_id == runs_table.c.run_id)
     query = sa.select(c.key, c.owner, c.run_id, runs_table.c.state, runs_table.c.cancel).select_from(of_run)
@@ -93,7 +95,7 @@ def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedK
 
 
 def _drops(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedKeys]:
-    """Those of `keys` that have started runs themselves."""
+    """Returns those of `keys` that are drops: versions of them started runs."""
     c = seen_table.c
     query = sa.select(c.key).where(c.bucket == bucket, c.key.in_(keys), c.fingerprint != "", c.version != "")
     return [ClaimedKeys(row[0], row[0]) for row in db.execute(query.order_by(c.key))]
@@ -108,18 +110,18 @@ sidecars_table = sa.Table(
     "gpudrop_sidecars",
     tables,
     sa.Column("bucket", sa.Text, primary_key=True),
-    # What the keys of the sidecars begin with.
+    # The prefix of the sidecars' keys.
     sa.Column("name", sa.Text, primary_key=True),
-    # The drop.
+    # The drop's key.
     sa.Column("key", sa.Text, nullable=False),
     sa.Index("gpudrop_sidecars_by_key", "bucket", "key"),
 )
 
 
 def with_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
-    """`rows`, each with the name of its sidecars in its request; from now on the name is its drop's.
+    """Returns `rows` with the name of the sidecars in each request, and records the names as their drops'.
 
-    Inside a transaction. In order of the key, like every write that several listeners make.
+    To be called in a transaction. Writes in order of the key, like every write that several listeners make.
     """
     names: dict[tuple[str, str], str] = {}
     for bucket in {row.bucket for row in rows}:
@@ -131,7 +133,7 @@ def with_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) ->
 
 
 def release_names(db: sa.Connection, bucket: str, keys: Sequence[str]) -> None:
-    """Those of drops that are gone. One whose run still goes on keeps its name until the run has ended."""
+    """Deletes the sidecar names of these drops, except those with a run that has not ended."""
     busy = sa.select(runs_table.c.key).where(
         runs_table.c.bucket == bucket, runs_table.c.key.in_(keys), runs_table.c.state.not_in(ENDED)
     )
@@ -142,7 +144,7 @@ def release_names(db: sa.Connection, bucket: str, keys: Sequence[str]) -> None:
 def _names(
     database: Database, db: sa.Connection, bucket: str, keys: Sequence[str], together: Collection[str]
 ) -> dict[str, str]:
-    """By key; most drops get the best name, and all of those together."""
+    """Returns sidecar names by key. Most drops get their best name; one statement inserts all of those."""
     found = _sidecars_owned(db, bucket, keys)
     best = {key: next(sidecar_names(key)) for key in keys if key not in found}
     taken = _unrecorded(db, bucket, best, together)
@@ -164,7 +166,7 @@ def _sidecars_owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> dict
 
 
 def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str], together: Collection[str]) -> set[str]:
-    """Those whose best name a namesake has that was taken in before names were recorded."""
+    """Returns keys whose best name a namesake uses that was taken in before names were recorded."""
     of = {other for key in best for other in namesakes(key)}.difference(together)
     there: set[str] = set()
     for chunk in in_chunks(sorted(of)):
@@ -175,14 +177,14 @@ def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str], togethe
 
 
 def _take(database: Database, db: sa.Connection, bucket: str, key: str, name: str) -> bool:
-    """Whether `name` is now the drop's: nobody has it, or one that is gone."""
+    """Records `name` as the drop's unless a drop that still exists has it; returns whether it did."""
     insert = database.insert(sidecars_table).on_conflict_do_nothing().values(bucket=bucket, name=name, key=key)
     same = sa.and_(sidecars_table.c.bucket == bucket, sidecars_table.c.name == name)
     owner: str | None = None
     while owner is None:
         if db.execute(insert.returning(sidecars_table.c.key)).first() is not None:
             return True
-        # None: another listener has released the name in this moment.
+        # None: another listener has just released the name.
         owner = db.execute(sa.select(sidecars_table.c.key).where(same).with_for_update()).scalar_one_or_none()
     if owner == key:
         return True
@@ -193,7 +195,7 @@ def _take(database: Database, db: sa.Connection, bucket: str, key: str, name: st
 
 
 def _lives(db: sa.Connection, bucket: str, key: str) -> bool:
-    """Whether the drop is there, as far as is known, or one of its runs has not ended."""
+    """Returns whether the drop is on record as present, or one of its runs has not ended."""
     for table, of_it in ((seen_table, seen_table.c.fingerprint != ""), (runs_table, runs_table.c.state.not_in(ENDED))):
         query = sa.select(sa.literal(1)).where(table.c.bucket == bucket, table.c.key == key, of_it).limit(1)
         if db.execute(query).first() is not None:

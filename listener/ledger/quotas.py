@@ -1,7 +1,7 @@
-"""What may be sent yet: jobs at an endpoint and money spent in a day, against their limits.
+"""Quotas: an endpoint's open jobs and a day's spending, checked against their limits before a job is sent.
 
-What is spent in a day (UTC) is what the jobs cost that ended on it, and the estimates of all that have not ended:
-money is reserved before it is paid, so that jobs which keep to their estimates never pass a budget.
+A day's spending (UTC) is the cost of the jobs that ended on it plus the estimates of all open jobs: money is reserved
+before it is paid, so jobs that keep to their estimates never exceed a budget.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from listener.ledger.database import Database
 from listener.ledger.job_rows import DAY_S, OPEN, JobRow, jobs_table
 
 SOON_S = 2.0
-"""When to ask again for a place at an endpoint that is full."""
+"""Seconds until a full endpoint is asked again."""
 
 SETTLING_S = 60.0
-"""When to ask again for money that is only reserved: jobs end, and most cost less than their estimate."""
+"""Seconds until reserved money is asked for again: jobs end, and most cost less than their estimate."""
 
 _DUST = 1e-9
-"""Dollars; sums of the same prices in another order may differ by so little."""
+"""US dollars by which sums of the same prices in another order may differ."""
 
 RESERVED = (jobs_table.c.endpoint, jobs_table.c.trigger, jobs_table.c.estimate_usd)
 
@@ -41,33 +41,35 @@ _PATIENCE = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class QuotaLimits:
-    """What a reservation must not pass; None: anything. `concurrency` is the endpoint's, over all listeners."""
+    """The limits of a reservation; None: unlimited."""
 
     concurrency: int | None
+    """Open jobs at the endpoint, over all listeners."""
     trigger_day_usd: float | None
     day_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaRefusal:
-    """Why a job may not be sent now. `until` (epoch seconds) is when to ask again.
-
-    `spent` of `limit` are jobs for "concurrency", and else US dollars, of which some may only be reserved. A job whose
-    estimate alone passes `limit` is refused every day.
-    """
+    """Why a job may not be sent now. A job whose estimate alone exceeds `limit` is refused every day."""
 
     reason: Literal["concurrency", "trigger_budget", "day_budget"]
     until: float
+    """When to ask again, in epoch seconds."""
     spent: float
+    """Open jobs for "concurrency", else US dollars paid or reserved."""
     limit: float
+    """In the unit of `spent`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """US dollars of a day: `settled` is paid, `reserved` the estimates of open jobs."""
+    """A day's spending, in US dollars."""
 
     settled: float = 0.0
+    """Paid: the cost of jobs that ended."""
     reserved: float = 0.0
+    """The estimates of open jobs."""
 
     @property
     def usd(self) -> float:
@@ -77,7 +79,7 @@ class Spending:
 def quota_refusal(
     estimate_usd: float, limits: QuotaLimits, *, open_jobs: int, trigger: Spending, day: Spending, now: float
 ) -> QuotaRefusal | None:
-    """Why one more job must wait. A job that costs nothing waits for no budget."""
+    """Returns why one more job must wait, or None. A job that costs nothing waits for no budget."""
     if limits.concurrency is not None and open_jobs >= limits.concurrency:
         return QuotaRefusal("concurrency", now + SOON_S, open_jobs, limits.concurrency)
     if estimate_usd <= 0.0:
@@ -101,7 +103,7 @@ def _again(estimate_usd: float, spending: Spending, limit: float, now: float) ->
 
 
 class UsageCounter:
-    """Counts and sums inside one transaction: asked of the database once, then kept by what the transaction does."""
+    """Counts jobs and sums spending within one transaction: reads them once, then updates them with each write."""
 
     def __init__(self, database: Database, db: sa.Connection) -> None:
         self.db = db
@@ -113,9 +115,9 @@ class UsageCounter:
         self._day = -1
 
     def writing(self) -> None:
-        """Before the first write: from now on no other listener counts or reserves, until this is committed.
+        """Locks out other listeners until the commit; to be called before the first write.
 
-        A listener that stops in the middle is given up by the server, and one that waits gives up by itself.
+        On PostgreSQL the server ends a transaction that is idle for 10 s, and a wait for the lock fails after 10 s.
         """
         if self._alone:
             return
@@ -125,21 +127,22 @@ class UsageCounter:
         self.forget()
 
     def forget(self) -> None:
-        """Something has changed that is not kept here: what is needed is asked again."""
+        """Drops the kept counts and sums, so that they are read again."""
         self._jobs, self._day = None, -1
 
     def open_jobs(self) -> Mapping[str, int]:
-        """By endpoint."""
+        """Returns the number of open jobs by endpoint."""
         return dict(self._open())
 
     def spending(self, now: float) -> Mapping[str, Spending]:
-        """By trigger, on the day of `now`."""
+        """Returns the spending by trigger on the day of `now` (epoch seconds)."""
         self._open()
         settled, reserved = self._ended(int(now // DAY_S)), self._reserved
         triggers = sorted(settled.keys() | reserved.keys())
         return {name: Spending(settled.get(name, 0.0), reserved.get(name, 0.0)) for name in triggers}
 
     def reserve(self, row: JobRow, limits: QuotaLimits, now: float) -> QuotaRefusal | None:
+        """Inserts `row` as intended unless a limit refuses it; replaces an entry that is only intended."""
         self.writing()
         self.take_back(row.entry, meant=True)
         if (refused := self._refusal(row, limits, now)) and not self._there(row.entry):
@@ -151,13 +154,13 @@ class UsageCounter:
         return None
 
     def take_back(self, entry: str, *, meant: bool = False) -> None:
-        """Deletes a job that is open, or with `meant` only one that was not sent; what was reserved for it is free."""
+        """Deletes an open job, with `meant` only an intended one, and frees what was reserved for it."""
         self.writing()
         for endpoint, trigger, estimate in self.db.execute(_TAKE_BACK_MEANT if meant else _TAKE_BACK, {"this": entry}):
             self.closed(endpoint, trigger, estimate, 0.0, day=0)
 
     def closed(self, endpoint: str, trigger: str, estimate_usd: float, usd: float, day: int) -> None:
-        """A job has ended, or was not sent after all."""
+        """Updates counts and sums for a job that ended or was deleted."""
         if self._jobs is not None:
             self._jobs[endpoint] -= 1
             self._reserved[trigger] -= estimate_usd
@@ -188,7 +191,7 @@ class UsageCounter:
         return self._jobs
 
     def _ended(self, day: int) -> dict[str, float]:
-        """US dollars by trigger."""
+        """Returns the US dollars paid on `day` by trigger."""
         if day != self._day:
             c = jobs_table.c
             query = sa.select(c.trigger, sa.func.sum(c.usd)).where(c.day == day).group_by(c.trigger)

@@ -1,4 +1,4 @@
-"""Requests to run a drop again, left by other processes for the listener."""
+"""Redrives: requests to run a drop again, which other processes leave for the listener."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _redrives = sa.Table(
     tables,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("run_id", sa.Text, nullable=False),
-    # SQLite gives a deleted number again otherwise, and the same number makes the same run.
+    # Without it SQLite reuses a deleted number, and the same number gives the same run id.
     sqlite_autoincrement=True,
 )
 
@@ -28,7 +28,7 @@ class RedriveLedger:
         await self._database.call(work)
 
     async def requested(self) -> list[tuple[int, str]]:
-        """Requests not yet answered: their number and run id, in order."""
+        """Returns number and run id of the open requests, in order."""
 
         def work() -> list[tuple[int, str]]:
             with self._database.begin() as db:

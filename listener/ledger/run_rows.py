@@ -1,4 +1,4 @@
-"""Runs, one row each: what started them, how they stand, why they are to end, and what they wait for."""
+"""The table of runs, one row each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from manifests.errors import RunCancelled, RunSuperseded
 
 RunState = Literal["accepted", "waiting", "queued", "running", "writing", "done", "failed", "cancelled", "superseded"]
 EndReason = Literal["cancelled", "superseded", "incomplete"]
-"""Why a run is to end early. "incomplete": one of its jobs has failed for good, and the others would be for nothing."""
+"""Why a run is to end early. "incomplete": one of its jobs failed for good, so the others would be useless."""
 ENDED: frozenset[RunState] = frozenset({"done", "failed", "cancelled", "superseded"})
 
 _STATES: Mapping[str, RunState] = {RunCancelled.code: "cancelled", RunSuperseded.code: "superseded"}
 
 
 def state_after(error_code: str) -> RunState:
-    """How a run has ended whose error has this code; "": it has none."""
+    """Returns the final state of a run with this error code; "": without an error."""
     return _STATES.get(error_code, "failed") if error_code else "done"
 
 
@@ -52,12 +52,7 @@ runs_table = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run. Times are seconds since the epoch; `request` is what the engine is given, as JSON data.
-
-    `member` is the listener that handed it to its engine; "" while it waits for one with room. `note` says in words
-    what an unfinished run waits for. `share` is the one of listener.fairness that it is part of; `due` is when one
-    that waits for its inputs, and is told nowhere meanwhile, is looked at again.
-    """
+    """One run. Times are epoch seconds."""
 
     run_id: str
     bucket: str
@@ -67,13 +62,19 @@ class RunRow:
     accepted: float
     updated: float
     request: Any
+    """What the engine is given, as JSON data."""
     operation: str = ""
     error_code: str = ""
     cancel: str = ""
+    """The EndReason for which it is to end; "": none."""
     member: str = ""
+    """The listener that claimed it for its engine; "" while it waits for one."""
     note: str = ""
+    """What an unfinished run waits for, in words."""
     share: str = ""
+    """Its share of listener.fairness."""
     due: float = 0.0
+    """When the inputs of a waiting run are looked up again."""
 
     @property
     def ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""Runs, as `gpudrop status` shows them, and the commands other processes leave for the listener."""
+"""The ledger of runs: claims, states, and requests to end a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOVE = (
         ),
     )
 )
-"""Made once: two for every run's life, and making one costs as much as carrying it out."""
+"""Built once: each run needs it at least twice, and building it costs as much as executing it."""
 
 
 class RunLedger:
@@ -43,7 +43,7 @@ class RunLedger:
         self._turns = Turns()
 
     async def add(self, row: RunRow) -> bool:
-        """Whether the run is new; one that is there already is left as it is."""
+        """Records a run; returns whether it is new. One that is on record already stays as it is."""
 
         def work() -> bool:
             insert = self._database.insert(runs_table).on_conflict_do_nothing().values(**asdict(row))
@@ -55,10 +55,10 @@ class RunLedger:
     async def claim(
         self, member: str, limit: int, *, overdue: float = 0.0, bounds: Sequence[Bound] = ()
     ) -> list[RunRow]:
-        """Runs that wait, taken for `member`: nobody else gets them. Shares take turns within `bounds`, and of each
-        comes first what has waited longest.
+        """Takes up to `limit` waiting runs for `member`; no other listener gets them.
 
-        A run waits until the older ones of its drop have ended, unless it was accepted before `overdue`.
+        Shares take turns within `bounds`; within a share the run that has waited longest comes first. A run waits until
+        the older runs of its drop have ended, unless it was accepted before `overdue` (epoch seconds).
         """
         may_begin = sa.or_(runs_table.c.accepted < overdue, sa.not_(_older_goes_on()))
 
@@ -82,9 +82,9 @@ class RunLedger:
         return await self._database.call(work)
 
     async def reclaim(self, run_ids: Sequence[str], member: str) -> list[RunRow]:
-        """Those of them that have not ended, as if `member` had claimed them and told nothing of them yet.
+        """Resets the unfinished ones of these runs to accepted and claimed by `member`, and returns them.
 
-        Told from the top, a run that was incomplete has to find out again.
+        They run from the top, so the end reason "incomplete" is cleared: a run finds out again whether it holds.
         """
         asked = sa.case((runs_table.c.cancel == "incomplete", ""), else_=runs_table.c.cancel)
 
@@ -100,7 +100,7 @@ class RunLedger:
         return await self._database.call(work)
 
     async def release(self, run_ids: Sequence[str]) -> None:
-        """Claimed runs that were not handed to an engine after all."""
+        """Gives back claimed runs that were not handed to an engine."""
 
         def work() -> None:
             with self._database.begin() as db:
@@ -111,11 +111,11 @@ class RunLedger:
         await self._database.call(work)
 
     async def claimed(self, member: str) -> list[RunRow]:
-        """Runs that `member` claimed, and that no engine has told anything of yet."""
+        """Returns runs that `member` claimed and that no engine has begun."""
         return await self._rows(sa.select(runs_table).where(_OPEN, runs_table.c.member == member))
 
     async def waiting(self) -> int:
-        """How many runs wait for a listener with room."""
+        """Counts runs that wait for a listener with room."""
 
         def work() -> int:
             query = sa.select(sa.func.count()).select_from(runs_table).where(*_WAITS)
@@ -125,7 +125,7 @@ class RunLedger:
         return await self._database.call(work)
 
     async def members(self) -> set[str]:
-        """Everybody who claimed a run that no engine has told anything of yet."""
+        """Returns the listeners that claimed a run which no engine has begun."""
 
         def work() -> set[str]:
             query = sa.select(runs_table.c.member).where(runs_table.c.member != "", _OPEN)
@@ -137,15 +137,16 @@ class RunLedger:
     async def update(
         self, run_id: str, *, state: RunState, at: float, operation: str = "", error_code: str = "", member: str = ""
     ) -> None:
-        """Moves a run on; one that has ended stays as it is. An empty `operation` keeps the one recorded.
+        """Sets a run's state at `at` (epoch seconds); a run that has ended stays as it is.
 
-        `member` tells it now: it may have taken it over from the one that claimed it.
+        An empty `operation` keeps the recorded one. `member` is the listener whose engine executes the run; it may have
+        taken the run over from the one that claimed it.
         """
         moved = {"id": run_id, "now": state, "at": at, "code": error_code, "what": operation, "who": member}
         await self._together.write(lambda db: db.execute(_MOVE, moved))
 
     async def note(self, run_id: str, text: str) -> None:
-        """Records what an unfinished run waits for, in words; "" once it goes on."""
+        """Records in words what an unfinished run waits for; "": nothing."""
         noted = sa.update(runs_table).where(runs_table.c.run_id == run_id, _UNFINISHED).values(note=text)
         await self._together.write(lambda db: db.execute(noted))
 
@@ -154,16 +155,16 @@ class RunLedger:
         return rows[0] if rows else None
 
     async def rows(self, run_ids: Sequence[str]) -> dict[str, RunRow]:
-        """Those of them that are on record, by id."""
+        """Returns the runs that are on record, by id."""
         found: list[RunRow] = []
         for chunk in in_chunks(run_ids):
             found += await self._rows(sa.select(runs_table).where(runs_table.c.run_id.in_(chunk)))
         return {row.run_id: row for row in found}
 
     async def may_write(self, run_id: str) -> bool:
-        """Whether the store may still hear of the run: it has not ended, and no newer run of its drop replaces it.
+        """Returns whether the run may still write to the store: it has not ended and is not superseded.
 
-        One that is not on record has nothing against it.
+        A run that is not on record may write.
         """
         query = sa.select(runs_table.c.state, runs_table.c.cancel).where(runs_table.c.run_id == run_id)
 
@@ -175,7 +176,7 @@ class RunLedger:
         return await self._database.call(work)
 
     async def of(self, bucket: str, key: str) -> list[RunRow]:
-        """Every run of one key, newest first."""
+        """Returns every run of one key, newest first."""
         query = sa.select(runs_table).where(runs_table.c.bucket == bucket, runs_table.c.key == key)
         return await self._rows(query.order_by(runs_table.c.accepted.desc()))
 
@@ -186,7 +187,7 @@ class RunLedger:
         return await self._rows(sa.select(runs_table).where(_UNFINISHED).order_by(runs_table.c.accepted))
 
     async def handed_over(self) -> list[str]:
-        """Ids of runs that have not ended and that a listener claimed for its engine."""
+        """Returns the ids of unfinished runs that a listener has claimed for its engine."""
         query = sa.select(runs_table.c.run_id).where(runs_table.c.member != "", _UNFINISHED)
 
         def work() -> list[str]:
@@ -196,12 +197,12 @@ class RunLedger:
         return await self._database.call(work)
 
     async def unfinished_below(self, bucket: str, prefix: str) -> list[RunRow]:
-        """Those whose key begins with `prefix`."""
+        """Returns unfinished runs whose key begins with `prefix`."""
         below = runs_table.c.key.startswith(prefix, autoescape=True)
         return await self._rows(sa.select(runs_table).where(runs_table.c.bucket == bucket, below, _UNFINISHED))
 
     async def matching(self, text: str) -> list[RunRow]:
-        """Runs whose id starts with `text`, or whose key is it or ends with it, newest first."""
+        """Returns up to 100 runs whose id starts with `text` or whose last parts of the key are it, newest first."""
         found = sa.or_(
             runs_table.c.run_id.startswith(text, autoescape=True),
             runs_table.c.key == text,
@@ -210,7 +211,7 @@ class RunLedger:
         return await self._rows(sa.select(runs_table).where(found).order_by(runs_table.c.accepted.desc()).limit(100))
 
     async def forget(self, before: float) -> None:
-        """Deletes runs that ended and were last heard of before `before`."""
+        """Deletes ended runs last updated before `before` (epoch seconds)."""
 
         def work() -> None:
             with self._database.begin() as db:
@@ -227,7 +228,7 @@ class RunLedger:
         await self._database.call(work)
 
     async def ends_requested(self) -> dict[str, str]:
-        """Unfinished runs that are to end, with the reason."""
+        """Returns the reason by id for unfinished runs that are to end."""
         rows = await self._rows(sa.select(runs_table).where(runs_table.c.cancel != "", _UNFINISHED))
         return {row.run_id: row.cancel for row in rows}
 
@@ -240,7 +241,7 @@ class RunLedger:
 
 
 def _older_goes_on() -> sa.ColumnElement[bool]:
-    """Whether an older run of the same drop has not ended."""
+    """Builds the condition that an older run of the same drop has not ended."""
     older = runs_table.alias("older")
     same = sa.and_(older.c.bucket == runs_table.c.bucket, older.c.key == runs_table.c.key)
     before = sa.or_(

@@ -1,4 +1,4 @@
-"""Brings a database forward to this program's schema, and refuses one that is ahead of it."""
+"""Migrates a database to this program's schema, and refuses one with a newer schema."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ migrations_table = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("applied", sa.Float, nullable=False),
 )
-"""What was done to this database: `applied` in seconds since the epoch. A table of its own, older than every other."""
+"""The migrations applied to this database; `applied` is in epoch seconds. The table is older than every other."""
 
 
 def bring_forward(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Applies what is missing, each migration in one transaction, and nobody else at the same time.
+    """Applies missing migrations, each in a transaction that excludes other processes. Raises StateError.
 
-    Looks first without a lock: a role that may not create tables can use a schema that is there. Raises StateError.
+    Reads without a lock first, so that a role that may not create tables can use a complete schema.
     """
     with engine.connect() as db:
         missing = len(_missing(db, migrations))
     for _ in range(missing):
         with _alone(engine) as db:
-            # Somebody else may have applied it meanwhile.
+            # Another process may have applied it meanwhile.
             for migration in _missing(db, migrations)[:1]:
                 _apply(db, migration)
 
@@ -66,13 +66,13 @@ def _apply(db: sa.Connection, migration: Migration) -> None:
 
 @contextmanager
 def _alone(engine: sa.Engine) -> Generator[sa.Connection]:
-    """A transaction that waits for every other one of these on the same database."""
+    """Opens a transaction that excludes every other one of these on the same database."""
     if engine.dialect.name == "postgresql":
         with engine.begin() as db:
             db.execute(sa.text("SELECT pg_advisory_xact_lock(7236827)"))
             yield db
         return
-    # The driver would commit before it alters a table.
+    # In its own transactions the driver would commit before an ALTER TABLE.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         db.exec_driver_sql("BEGIN IMMEDIATE")
         try:

@@ -1,4 +1,4 @@
-"""Secrets of the installation: kept in the ledger, the same for all listeners on it. Never logged."""
+"""The installation's secrets, which all listeners on one ledger share. They are never logged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from listener.ledger.database import Database, tables
 SECRET_BYTES = 32
 
 FORMER_S = 2 * 86_400.0
-"""A secret that another has replaced counts for so long: the longest link of what was sent with it has ended then."""
+"""How long a replaced secret stays valid: every link that was sent with it has expired by then."""
 
 secrets_table = sa.Table(
     "gpudrop_secrets",
@@ -28,26 +28,27 @@ _c = secrets_table.c
 
 @dataclass(frozen=True, slots=True)
 class SecretSpec:
-    """`created` is in epoch seconds: what is older knows nothing of it."""
+    """A secret and when it came into force."""
 
     value: bytes = field(repr=False)
     created: float
+    """Epoch seconds; what was sent before then does not use it."""
 
 
 def drawn(now_s: float) -> SecretSpec:
-    """A new one, of this moment in epoch seconds."""
+    """Makes a random secret. `now_s`: epoch seconds."""
     return SecretSpec(os.urandom(SECRET_BYTES), now_s)
 
 
 class SecretLedger:
-    """`clock` gives epoch seconds."""
+    """Reads, creates and replaces secrets. `clock` gives epoch seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
     async def known(self, name: str) -> tuple[SecretSpec, ...]:
-        """The secret in force, then those that it replaced lately, newest first; none: there has never been one."""
+        """Returns the secret in force, then those replaced within FORMER_S, newest first; empty if there is none."""
 
         def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
@@ -56,7 +57,7 @@ class SecretLedger:
         return await self._database.call(work)
 
     async def secret(self, name: str, proposed: SecretSpec) -> tuple[SecretSpec, ...]:
-        """As `known`; where there has never been one, `proposed` is it from now on."""
+        """Returns the same as `known`, after putting `proposed` in force if there never was a secret."""
 
         def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
@@ -65,7 +66,7 @@ class SecretLedger:
         return await self._database.call(work)
 
     async def change(self, name: str, new: SecretSpec) -> tuple[SecretSpec, ...]:
-        """As `known`, with `new` in force from now on; one that was before is kept for what was sent with it."""
+        """Puts `new` in force and returns the same as `known`; the replaced one is kept for what was sent with it."""
 
         def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
@@ -81,7 +82,7 @@ class SecretLedger:
         return await self._database.call(work)
 
     def _begun(self, db: sa.Connection, name: str, secret: SecretSpec) -> tuple[SecretSpec, ...]:
-        """Of several listeners that start together one's is it, and the others read that."""
+        """Inserts the first secret, or reads the one that another listener has inserted at the same time."""
         row = {"name": name, "secret": secret.value, "created": secret.created}
         db.execute(self._database.insert(secrets_table).on_conflict_do_nothing().values(row))
         return self._read(db, name)
@@ -99,10 +100,10 @@ class SecretLedger:
 
 
 def _former(name: str) -> str:
-    """What the row of one that was replaced is called, before the moment when it was."""
+    """Returns what the names of replaced secrets' rows begin with; the time of the replacement follows."""
     return f"{name} until "
 
 
 def _until(name: str) -> float:
-    """When another one replaced it, in epoch seconds."""
+    """Returns when the secret of this row was replaced, in epoch seconds."""
     return float(name.rpartition(" ")[2])

@@ -1,4 +1,4 @@
-"""How each source stands, and what it has counted: written by listeners, read by `gpudrop status`."""
+"""The state and counts of each source, which listeners write and `gpudrop status` reads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _sources = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One source of one listener. `since` is in epoch seconds; `counts` are events by what became of them."""
+    """One source of one listener."""
 
     member: str
     source: str
@@ -33,7 +33,9 @@ class SourceRow:
     detail: str
     hint: str
     since: float
+    """Epoch seconds."""
     counts: Mapping[str, int]
+    """Events by outcome."""
 
 
 class SourceLedger:
@@ -41,7 +43,7 @@ class SourceLedger:
         self._database = database
 
     async def begin(self, member: str) -> None:
-        """`member` has just been started: what it said before no longer holds."""
+        """Deletes the rows of `member`, which has just started."""
 
         def work() -> None:
             with self._database.begin() as db:
