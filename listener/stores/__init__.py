@@ -1,1 +1,1 @@
-"""The stores: objects in S3 and its relatives, and a folder on this machine that is used like a bucket."""
+"""Stores of objects: S3, and a folder on this machine used like a bucket."""

@@ -1,4 +1,4 @@
-"""Objects: what the listener needs of a store, whatever stands behind it."""
+"""The interface of a store, and the types of its objects and links."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from gpu_dispatch.task import PartUrls
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """One version of one object, as HEAD or a listing gives it. `etag` has no quotes.
-
-    Only HEAD knows `version_id`; where there is none, both give the same `version`.
-    """
+    """One version of one object, as HEAD or a listing gives it."""
 
     key: str
     size: int
+    """Bytes."""
     etag: str
+    """Without quotes."""
     last_modified: datetime
     version_id: str | None = None
+    """HEAD only; without one, HEAD and a listing give the same `version`."""
     run_id: str = ""
-    """The run that wrote it, where its metadata says so; HEAD only."""
+    """The run that wrote it, if its metadata says so; HEAD only."""
 
     @property
     def version(self) -> str:
-        """Tells this version from every other one of the key: an overwrite with the same bytes is another version."""
+        """Identifies this version of the key; an overwrite with the same bytes is another version."""
         return self.version_id or f"{self.etag}@{self.last_modified.timestamp():.6f}"
 
     def may_be(self, version: str) -> bool:
-        """Whether `version`, told of this key before, may be this one: the same bytes again are not told apart."""
+        """Returns False if `version`, recorded for this key, is certainly another one; equal bytes may be this one."""
         if version == self.version or version.startswith(f"{self.etag}@"):
             return True
         return self.version_id is None and "@" not in version
@@ -39,7 +39,7 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One version of one object, read: all of `content` is `meta`'s."""
+    """One version of one object with its whole content."""
 
     meta: ObjectMeta
     content: bytes
@@ -47,7 +47,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class OddKey:
-    """A key a listing met that cannot be worked with, and why."""
+    """A listed key that cannot be used, and why."""
 
     key: str
     problem: str
@@ -55,15 +55,16 @@ class OddKey:
 
 @dataclass(frozen=True, slots=True)
 class UploadInParts:
-    """An upload that has begun: `id` is the store's. What nobody completes or aborts lies in the store, unseen."""
+    """A multipart upload that has begun. Until it is completed or aborted, its parts use space unlisted."""
 
     id: str
+    """The store's upload id."""
     urls: PartUrls
 
 
 @dataclass(frozen=True, slots=True)
 class JobObjects:
-    """What one job may touch, as (bucket, key): objects it reads, and places it writes."""
+    """The objects that one job may read and write, each as (bucket, key)."""
 
     reads: tuple[tuple[str, str], ...] = ()
     writes: tuple[tuple[str, str], ...] = ()
@@ -71,140 +72,140 @@ class JobObjects:
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """What a worker could do with its job's links beyond its job, as it was tried in one bucket.
-
-    `safe` None: it could not be found out. `narrowed`: they are signed with temporary keys that open the job's objects
-    alone. `remedy` tells what to do where it is not safe.
-    """
+    """The result of probing, in one bucket, what a worker could do with its links beyond its job."""
 
     safe: bool | None
+    """None: unknown."""
     narrowed: bool
+    """Whether links are signed with temporary keys that give access to the job's objects only."""
     detail: str
     remedy: str = ""
+    """What to do if it is not safe."""
 
 
 class JobLinks(Protocol):
-    """Addresses of one job's objects, for its worker; they open nothing else where the store has a way to say so."""
+    """Signs URLs of one job's objects for its worker; they give access to no others if the store can restrict them."""
 
     async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
-        """An address to read or write the object with. `content_type`: what is written has this type, where given."""
+        """Returns a URL to read or write the object. A `content_type` is part of the signature of a write."""
         ...
 
     async def sign_parts(
         self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
     ) -> UploadInParts | None:
-        """Begins an upload of up to `size_hint` bytes in parts; None where one PUT takes any size."""
+        """Begins a multipart upload of up to `size_hint` bytes; None where one PUT takes any size."""
         ...
 
 
 class Store(Protocol):
-    """Keys are raw; one that ends in "/" is a folder, never an object.
+    """Objects in buckets. Keys are unencoded; one that ends in "/" is a folder, never an object.
 
-    StoreUnavailable: try again; StoreDenied: do not; UnusableKey: no store holds such a key. Nothing there: None.
+    Methods raise StoreUnavailable for what may pass, StoreDenied for what does not, and UnusableKey for a key that no
+    store can hold. They return None where there is no object.
     """
 
     @property
     def buckets(self) -> tuple[str, ...]:
-        """The buckets drops are expected in; none: every bucket there is."""
+        """The configured buckets; empty: every bucket of the store."""
         ...
 
     async def find_buckets(self) -> tuple[str, ...]:
-        """Those buckets by name, also where it is every one. Raises StoreUnavailable and StoreDenied."""
+        """Returns the configured buckets, or the names of all. Raises StoreUnavailable and StoreDenied."""
         ...
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None: ...
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
-        """Its content; raises InputTooLarge, without reading it, above `max_bytes`."""
+        """Returns the content. Raises InputTooLarge, without reading it, if it has more than `max_bytes`."""
         ...
 
     async def get(self, bucket: str, key: str, *, max_bytes: int) -> StoredObject | None:
-        """As `read`, with the version that was read; `run_id` is not told."""
+        """Reads as `read` does, and returns the version, too; its `run_id` is empty."""
         ...
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
-        """All of `data` or nothing appears under `key`; `run_id` goes into its metadata where it has any."""
+        """Writes all of `data` or nothing; `run_id` goes into the metadata if the store has any."""
         ...
 
     async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> None:
-        """Writes as `write` does, for who need not know what became of it: a request less."""
+        """Writes as `write` does, with one request less: it does not return the version."""
         ...
 
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
-        """Writes `data` unless there is an object under `key`; whether it did. Of several at once one does."""
+        """Writes `data` unless `key` exists; returns whether it did. One of several concurrent calls succeeds."""
         ...
 
     async def replace(
         self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
     ) -> str | None:
-        """Writes `data` if the ETag under `key` is `expected` (None: nothing is there); the new ETag, None: it is not.
+        """Writes `data` if the ETag of `key` is `expected` (None: no object); returns the new ETag, else None.
 
-        A store that heeds no conditions writes in any case.
+        A store that ignores conditions writes in any case.
         """
         ...
 
     async def check_writable(self, bucket: str, key: str) -> None:
-        """Raises UnusableKey or ObjectDenied where no object can ever be written under `key`. Asks no server."""
+        """Raises UnusableKey or ObjectDenied if `key` can never be written. Sends no request."""
         ...
 
     async def delete(self, bucket: str, key: str) -> None:
-        """A missing object is no error."""
+        """Deletes the object; a missing one is no error."""
         ...
 
     def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
-        """Every object whose key starts with `prefix`, streaming, in no order; no odd key ends it."""
+        """Yields every object whose key starts with `prefix`, in no order; unusable keys do not end the listing."""
         ...
 
     async def sign(
         self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
     ) -> str:
-        """An address signed with the listener's own keys: for users to read with. Workers get `links`."""
+        """Returns a URL signed with the listener's own keys, for users; workers get `links`. `expires_s`: seconds."""
         ...
 
     async def links(self, objects: JobObjects, *, lives_s: int) -> JobLinks:
-        """Links for one job, each of which works for `lives_s`, or as long as the store lets links work.
+        """Returns the links of one job, valid for `lives_s` seconds or as long as the store allows.
 
-        Raises StoreUnavailable, and StoreDenied where the store refuses keys that open so little.
+        Raises StoreUnavailable, and StoreDenied if the store refuses temporary keys that are required.
         """
         ...
 
     async def try_links(self, bucket: str) -> LinkReport:
-        """Tries with links of a job what a hostile worker would; objects appear below .gpudrop/, and are deleted."""
+        """Tries what a hostile worker could do with a job's links; writes objects below .gpudrop/ and deletes them."""
         ...
 
     async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
-        """Removes the parts of an upload that was not completed. One that is over is no error."""
+        """Removes the parts of an incomplete upload. One that has ended is no error."""
         ...
 
     def public_url(self, bucket: str, key: str) -> str:
-        """The object's plain address, as the old API gave it: good for whoever may read the bucket."""
+        """Returns the object's unsigned URL, for users who may read the bucket."""
         ...
 
     @property
     def trusted_hosts(self) -> tuple[str, ...]:
-        """host:port of the store's own endpoint, which workers may reach even when it is private."""
+        """host:port of the store's endpoints, which workers may reach although they are private."""
         ...
 
     @property
     def longest_link_s(self) -> float:
-        """No link for a job works longer than this."""
+        """The longest life of a job's link, in seconds."""
         ...
 
     @property
     def links_expire(self) -> bool:
-        """Whether what `sign` gives stops working after a time."""
+        """Whether URLs from `sign` expire."""
         ...
 
     async def reach(self) -> None:
-        """Asks for what the buckets hold, with the keys in force. Raises StoreUnavailable and StoreDenied."""
+        """Lists a little of each bucket with the current keys. Raises StoreUnavailable and StoreDenied."""
         ...
 
     async def check(self) -> Mapping[str, str]:
-        """One entry a bucket that cannot be used: what is wrong with it."""
+        """Returns the problem of each bucket that cannot be used, by bucket."""
         ...
 
     async def keeps_claims(self, bucket: str) -> bool:
-        """Whether `create` is certain to succeed once, whoever else writes there at the same moment."""
+        """Returns whether exactly one of several concurrent `create` calls for a key succeeds."""
         ...
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""A folder on this machine, used like a bucket: for trying things out, and for the local backend."""
+"""A folder on this machine used like a bucket, for the local backend and for trying things out."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class FolderLinks:
+    """Signs the `file:` URLs of a job."""
+
     store: FolderStore
 
     async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
@@ -30,18 +32,18 @@ class FolderLinks:
     async def sign_parts(
         self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
     ) -> None:
-        """A file has no limit."""
+        """Returns None: one PUT takes any size."""
         del bucket, key, size_hint, part_bytes, content_type
 
 
 class FolderStore:
     """A `Store` whose one bucket is the folder `root`; the file "a/b c.mp3" has exactly that key.
 
-    Below `.gpudrop` lies what belongs to this program: no key leads there. Listings leave out hidden and unfinished
-    files (`folder_paths.is_ignored`), which can still be read by their key. A link is followed while it stays inside.
-    There is no metadata: `content_type` and `run_id` of `write` are not kept. Signed addresses are `file:` URLs, good
-    for workers on this machine; they do not expire. Files must not be changed in place within the time a file
-    system's clock ticks (some milliseconds), or two versions look the same.
+    No key leads below `.gpudrop`, which belongs to this program. Listings leave out hidden and unfinished files
+    (`folder_files.is_ignored`), which can still be read by their key. A link is followed if it stays inside. There is
+    no metadata: `content_type` and `run_id` of `write` are not kept. Signed URLs are `file:` URLs for workers on this
+    machine; they do not expire. A file changed twice within one tick of the file system's clock (some milliseconds),
+    in place and without a new size, shows as one version.
     """
 
     def __init__(self, root: Path, bucket: str = "drop") -> None:
@@ -97,16 +99,16 @@ class FolderStore:
     async def replace(
         self, bucket: str, key: str, data: bytes, *, content_type: str, expected: str | None, run_id: str = ""
     ) -> str | None:
-        """Looks right before the file is moved into its place: another program may write in that moment."""
+        """Checks the ETag right before the rename; another program may write in between."""
         del content_type, run_id
         return await self._run(bucket, f"write {key!r}", lambda: self._objects.replace(key, data, expected))
 
     async def check_writable(self, bucket: str, key: str) -> None:
-        """Also for a name that is too long here, a file where a folder would be, and a link that leads out."""
+        """Refuses also a name too long for the file system, a file in place of a folder, and a link that leads out."""
         await self._run(bucket, f"write {key!r}", lambda: self._objects.check_writable(key))
 
     async def delete(self, bucket: str, key: str) -> None:
-        """A link is deleted, not what it leads to. Folders stay."""
+        """Deletes a link itself, not its target. Folders stay."""
         await self._run(bucket, f"delete {key!r}", lambda: self._objects.delete(key))
 
     async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
@@ -126,7 +128,7 @@ class FolderStore:
         return FolderLinks(self)
 
     async def try_links(self, bucket: str) -> LinkReport:
-        """A `file:` address is of use on this machine only, and to whoever may read the file anyway."""
+        """Reports safe: a `file:` URL gives access to nothing that its user may not read anyway."""
         del bucket
         return LinkReport(True, False, "links are paths of this machine: they give no rights")
 
@@ -138,7 +140,7 @@ class FolderStore:
         return path_of(self._root, key).as_uri()
 
     async def real_key(self, key: str) -> str:
-        """Where `key` leads, links followed. Raises ObjectDenied for a link that leads out of the folder."""
+        """Returns the key of the file that `key` leads to. Raises ObjectDenied for a link that leads out."""
         return await self._run(self._bucket, f"look up {key!r}", lambda: real_key(self._root, key))
 
     async def keeps_claims(self, bucket: str) -> bool:
@@ -149,7 +151,7 @@ class FolderStore:
         await self._run(self._bucket, "list", self._objects.look)
 
     async def check(self) -> Mapping[str, str]:
-        """Also removes unfinished files of ours that a crash left, once they are a day old."""
+        """Checks the folder, and removes this program's unfinished files that are older than a day."""
         try:
             await self._run(self._bucket, "write", self._objects.check)
         except GpuDropError as e:
@@ -160,7 +162,7 @@ class FolderStore:
         return
 
     async def _run(self, bucket: str, doing: str, work: Callable[[], _T]) -> _T:
-        """`work` off the event loop, what the operating system says about it in our errors."""
+        """Runs `work` in a thread and translates the operating system's errors."""
         if bucket != self._bucket:
             raise ObjectDenied(
                 f"There is no bucket {bucket!r} here: the folder {self._root} is {self._bucket!r}.",

@@ -1,4 +1,4 @@
-"""Files as the folder store names and writes them, and what the operating system's errors mean."""
+"""Files of the folder store: names, listings, atomic writes, and translation of the operating system's errors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from manifests.errors import GpuDropError, ObjectDenied, StoreDenied, StoreUnava
 from manifests.keys import check_key, key_problem
 
 UNFINISHED = ("~", ".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp", ".swp")
-"""Endings that editors, browsers and copying programs give to files they have not finished."""
+"""Name endings that editors, browsers and copying programs give to unfinished files."""
 
 
 def is_ignored(key: str) -> bool:
-    """Whether listings and watchers pass over `key`: hidden files and folders, files somebody is still writing."""
+    """Returns whether listings and watchers skip `key`: hidden files and folders, and unfinished files."""
     return any(segment.startswith(".") for segment in key.split("/")) or key.lower().endswith(UNFINISHED)
 
 
@@ -32,17 +32,17 @@ def is_private(key: str) -> bool:
 
 
 def path_of(root: Path, key: str) -> Path:
-    """The path `key` names below `root`, not yet looked at. Raises UnusableKey."""
+    """Returns the path of `key` below `root`, unresolved. Raises UnusableKey."""
     return root / check_key(key)
 
 
 def real_key(root: Path, key: str) -> str:
-    """The key of the file that `key` leads to, links followed, whether it exists or not. Raises LeadsOut."""
+    """Returns the key of the file that `key` leads to, whether it exists or not. Raises PathEscapes."""
     return "/".join(steps_to(root, path_of(root, key)))
 
 
 def file_meta_of(key: str, status: os.stat_result) -> ObjectMeta:
-    """The inode, the nanosecond of the last change and the size stand for an ETag: any save gives another one."""
+    """Makes a file's metadata; the ETag is inode, mtime in nanoseconds and size: every save gives another one."""
     return ObjectMeta(
         key=key,
         size=status.st_size,
@@ -57,19 +57,19 @@ _Found = ObjectMeta | OddKey | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class FolderWalk:
-    """The files below a resolved `root`, in the order of their names. Blocks: for use in a thread."""
+    """Walks the files below a resolved `root`, in the order of their names. Blocks: for use in a thread."""
 
     root: Path
 
     def objects(self, prefix: str) -> Iterator[ObjectMeta | OddKey]:
-        """Every file whose key starts with `prefix`. A missing root raises FileNotFoundError."""
+        """Yields every file whose key starts with `prefix`. Raises FileNotFoundError for a missing root."""
         folder = prefix.rpartition("/")[0]
         if prefix and (key_problem(prefix) or is_ignored(folder)):
             return
         start = steps_to(self.root, self.root / folder)
         if folder and not _is_folder(self.root, start):
             return
-        # Depth first; a stack, for there is no limit to how deep folders go.
+        # Depth first with a stack, because the depth of folders has no limit.
         pending = [self._entries(start, f"{folder}/" if folder else "", prefix)]
         while pending:
             for key, found in pending[-1]:
@@ -88,7 +88,7 @@ class FolderWalk:
                 pending.pop()
 
     def _entries(self, steps: Sequence[str], folder: str, prefix: str) -> Iterator[tuple[str, _Found]]:
-        """What lies in a folder, in order. All of it is looked at while the folder is open, not by its name."""
+        """Returns a folder's entries, sorted; reads them through its descriptor, in case its name is replaced."""
         found: list[tuple[str, _Found]] = []
         with folder_at(self.root, steps) as at, os.scandir(at) as entries:
             for entry in entries:
@@ -101,7 +101,7 @@ class FolderWalk:
         return iter(found)
 
     def _look(self, key: str, entry: os.DirEntry[str], steps: Sequence[str]) -> _Found | None:
-        """An object, a key that cannot be used, a folder to go into, or nothing to speak of."""
+        """Returns an object, an unusable key, the steps to a folder, or None for what is neither."""
         if not _is_text(key):
             return OddKey(_shown(key), "is not UTF-8")
         if problem := key_problem(key):
@@ -149,6 +149,7 @@ def _shown(key: str) -> str:
 
 
 STALE_S = 86400.0
+"""Age after which a staged file is left over from a crash, in seconds."""
 _FULL = "Free space on the disk."
 _AWAY = "Check that the disk or share is mounted; it is tried again later."
 _HINTS = {
@@ -164,16 +165,17 @@ GONE = (FileNotFoundError, NotADirectoryError)
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file under a name of its own in the open folder `at`; it may be moved or linked from there."""
+    """A staged file, to be renamed or linked into its place."""
 
     at: int
+    """Descriptor of the staging folder."""
     name: str
     status: os.stat_result
 
 
 @contextmanager
 def new_file(root: Path, data: bytes) -> Generator[NewFile]:
-    """A file holding `data`, on the disk; gone afterwards unless it was moved."""
+    """Writes `data` to a staged file with fsync; removes the file afterwards unless it was renamed."""
     with staging(root) as at:
         name = f"{uuid.uuid4().hex}.part"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -191,7 +193,7 @@ def new_file(root: Path, data: bytes) -> Generator[NewFile]:
 
 @contextmanager
 def staging(root: Path) -> Generator[int]:
-    """The folder, open, where files are made. Raises StoreDenied where something else lies in its place."""
+    """Opens the staging folder, made where it is missing. Raises StoreDenied if something else lies in its place."""
     with ExitStack() as stack:
         try:
             at = stack.enter_context(folder_at(root, STAGING, make=True))
@@ -204,7 +206,7 @@ def staging(root: Path) -> Generator[int]:
 
 
 def check_makeable(root: Path, steps: Sequence[str]) -> None:
-    """Raises what the system would say of a file that `steps` lead to; makes nothing."""
+    """Raises the OSError that writing the file at `steps` would raise; makes nothing."""
     folders = list(steps[:-1])
     while True:
         try:
@@ -227,7 +229,7 @@ def _check_names(names: Sequence[str], folder: int) -> None:
 
 
 def _mode(name: str, folder: int) -> int:
-    """0: nothing is there."""
+    """Returns the mode of a file; 0: it is missing."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -235,7 +237,7 @@ def _mode(name: str, folder: int) -> int:
 
 
 def ignores_case(root: Path) -> bool:
-    """Whether the file system of `root` takes a name in capitals for the same."""
+    """Returns whether the file system of `root` ignores case."""
     with staging(root), folder_at(root, ()) as at:
         try:
             capitals = os.stat(PRIVATE.upper(), dir_fd=at, follow_symlinks=False)
@@ -245,7 +247,7 @@ def ignores_case(root: Path) -> bool:
 
 
 def remove_stale(root: Path) -> None:
-    """Removes what a crash has left of `new_file`."""
+    """Removes staged files older than STALE_S, which a crash has left."""
     oldest = time.time() - STALE_S
     with staging(root) as at, os.scandir(at) as entries:
         for left in entries:

@@ -1,4 +1,4 @@
-"""A folder's files as objects: looked at, read, written and removed by blocking calls."""
+"""A folder's files as objects, through blocking calls."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from manifests.names import is_reserved
 
 
 class FolderObjects:
-    """The objects below `root`, which is resolved. Blocks: for use in a thread.
+    """Reads and writes the objects below `root`, which is resolved. Blocks: for use in a thread.
 
-    Raises what the operating system says, where `told` makes errors of ours of it.
+    Methods raise OSError, which `told` translates.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,7 +61,7 @@ class FolderObjects:
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
             size = status.st_size
-            # A file that grows while it is read is too large, too.
+            # The file may grow while it is read.
             data = file.read(max_bytes + 1) if size <= max_bytes else b""
         if max(size, len(data)) > max_bytes:
             raise InputTooLarge(
@@ -95,7 +95,7 @@ class FolderObjects:
         return file_meta_of(key, new.status).etag
 
     def _etag(self, key: str) -> str | None:
-        """None: nothing is there, or a link that leads out: that is no object, and is replaced."""
+        """Returns the ETag; None for no file, and for a link that leads out, which is no object and may be replaced."""
         try:
             now = self.head(key)
         except PathEscapes:
@@ -104,7 +104,7 @@ class FolderObjects:
 
     @contextmanager
     def _place_of(self, key: str) -> Generator[tuple[int, str]]:
-        """The open folder where `key` is written, made where it is missing, and the file's name in it."""
+        """Opens the folder of `key`, made where it is missing; gives its descriptor and the file's name."""
         path = self._writable(key)
         self._require_root()
         with folder_at(self._root, steps_to(self._root, path.parent), make=True) as folder:
@@ -137,7 +137,7 @@ class FolderObjects:
         self.look()
         with new_file(self._root, b""):
             pass
-        if not os.access(self._root, os.W_OK | os.X_OK):  # the folder within, where files are made, may be ours alone
+        if not os.access(self._root, os.W_OK | os.X_OK):  # the staging folder alone may be writable
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         remove_stale(self._root)
 
@@ -147,7 +147,7 @@ class FolderObjects:
             next(entries, None)
 
     def _usable(self, key: str) -> Path | None:
-        """The path of a key that may name a file; None for a folder and for what is private."""
+        """Returns the path of a key that may name a file; None for a folder and for a private key."""
         path = path_of(self._root, key)
         return None if key.endswith("/") or is_private(key) else path
 
@@ -160,7 +160,7 @@ class FolderObjects:
         return path
 
     def _require_root(self) -> None:
-        """A root that is missing is not created here: it may be a disk that is not mounted."""
+        """Raises StoreDenied for a missing root; it is not created, because its disk may not be mounted."""
         if not self._root.is_dir():
             raise StoreDenied(
                 f"The folder {self._root} does not exist.", hint="Create it, or correct store.root in config.yaml."
@@ -168,7 +168,7 @@ class FolderObjects:
 
     @contextmanager
     def told(self, doing: str) -> Generator[None]:
-        """What the operating system says meanwhile, in our errors."""
+        """Translates the operating system's errors into the project's."""
         try:
             yield
         except FileNotFoundError as e:

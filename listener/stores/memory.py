@@ -1,4 +1,4 @@
-"""Objects in this process's memory: for tests of handlers and of runs, which then need no disk and no server."""
+"""A store in this process's memory, for tests of handlers and runs without a disk or a server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _SCHEME = "memory"
 
 @dataclass(frozen=True, slots=True)
 class MemoryLinks:
+    """Signs the `memory:` URLs of a job."""
+
     store: MemoryStore
 
     async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
@@ -28,15 +30,15 @@ class MemoryLinks:
     async def sign_parts(
         self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
     ) -> None:
-        """One PUT takes any size."""
+        """Returns None: one PUT takes any size."""
         del bucket, key, size_hint, part_bytes, content_type
 
 
 class MemoryStore:
-    """A `Store` that forgets everything with the process. Belongs to one event loop; in each call others may go on.
+    """A `Store` in memory, for one event loop; each call yields to other tasks.
 
-    Its addresses begin with "memory:"; nobody but `fetch` and `upload` of this very store can use them. `clock` gives
-    epoch seconds.
+    Its URLs begin with "memory:", and only `fetch` and `upload` of the same store can use them. `clock` gives epoch
+    seconds.
     """
 
     def __init__(self, buckets: Sequence[str] = ("drop",), *, clock: Callable[[], float] = time.time) -> None:
@@ -114,7 +116,7 @@ class MemoryStore:
         self._bucket(bucket).pop(check_key(key), None)
 
     async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
-        """What there is when it begins, in the order of keys."""
+        """Yields the objects present at the start, in the order of keys."""
         for _, found in sorted(self._bucket(bucket).items()):
             await asyncio.sleep(0)
             if found.meta.key.startswith(prefix):
@@ -142,11 +144,11 @@ class MemoryStore:
         return f"{_SCHEME}://{bucket}/{quote(key)}"
 
     async def fetch(self, url: str) -> bytes | None:
-        """What a worker reads under an address of this store."""
+        """Reads as a worker does, by a URL of this store."""
         return await self.read(*_place_of(url), max_bytes=2**62)
 
     async def upload(self, url: str, data: bytes) -> None:
-        """What a worker does to write under an address of this store."""
+        """Writes as a worker does, by a URL of this store."""
         await self.put(*_place_of(url), data, content_type="")
 
     async def keeps_claims(self, bucket: str) -> bool:

@@ -1,1 +1,1 @@
-"""Objects in MinIO, AWS S3 and every other store that speaks S3."""
+"""Objects in MinIO, AWS S3 and other servers with the S3 API."""

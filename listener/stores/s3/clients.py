@@ -1,4 +1,4 @@
-"""The clients an S3 store works with, built from its settings alone: no variable of the environment changes them."""
+"""Settings and clients of an S3 store; variables of the environment do not change the clients."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ WEEK_S = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class StsSettings:
-    """Where temporary keys come from.
-
-    `mode`: "auto" uses them where the store gives any, "required" makes no link without, "off" asks for none.
-    `endpoint` "": the store's own. `role_arn`: the role to take (AWS, Ceph); MinIO needs none. `longest_s`: how long
-    keys may live.
-    """
+    """Where temporary keys come from."""
 
     mode: Literal["auto", "required", "off"] = "auto"
+    """auto: used if the store gives any; required: no link is made without; off: none are requested."""
     endpoint: str = ""
+    """Empty: the store's own."""
     role_arn: str = ""
+    """The role to assume (AWS, Ceph); MinIO needs none."""
     longest_s: float = WEEK_S
+    """The longest life of keys, in seconds."""
 
     @property
     def partition(self) -> str:
-        """The ARNs' second part: "aws", "aws-cn" or "aws-us-gov"."""
+        """The second part of ARNs: "aws", "aws-cn" or "aws-us-gov"."""
         named = self.role_arn.split(":")[1:2]
         return named[0] if named and named[0] else "aws"
 
@@ -56,38 +55,37 @@ class StsSettings:
 
 
 NO_ROLE = StsSettings()
-"""MinIO's way, where the store knows it."""
+"""The default: MinIO's STS, if the store has it."""
 
 
 CONNECT_S = 5
 RETRIES = 3
 AT_ONCE = 8
-"""Connections that are kept for the next request."""
+"""Connections kept open for later requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """`endpoint` and `public_endpoint` are "http://host:port" or "https://host:port", without a path.
-
-    `public_endpoint` is where users and workers find the store when that is another address than the listener's own;
-    a proxy in between must pass the Host header on, because it is signed. `keys` is asked, on any thread, before every
-    use. `timeout_s` bounds one operation, retries included. `ca_file` is a PEM file with authorities trusted beside the
-    system's.
-    """
+    """How to reach an S3 store."""
 
     endpoint: str
+    """As "http://host:port" or "https://host:port", without a path."""
     buckets: tuple[str, ...]
     keys: Keys
+    """Called before every use, on any thread."""
     region: str = "us-east-1"
     path_style: bool = True
     public_endpoint: str | None = None
+    """The endpoint for users and workers, if it differs; a proxy must pass on the Host header, which is signed."""
     ca_file: Path | None = None
+    """A PEM file of authorities trusted beside the system's."""
     timeout_s: float = 60.0
+    """Bounds one operation, retries included."""
     sts: StsSettings = NO_ROLE
 
     @property
     def seen_endpoint(self) -> str:
-        """The endpoint as users and workers see it."""
+        """The endpoint for users and workers."""
         return self.public_endpoint or self.endpoint
 
     @property
@@ -97,7 +95,7 @@ class S3Settings:
 
 
 class CredentialSource:
-    """Gives out keys, and knows which it gave last."""
+    """Gives out keys and remembers the last ones."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -109,7 +107,7 @@ class CredentialSource:
 
 
 def bucket_client(settings: S3Settings, bucket: str, endpoint: str, ca_pem: bytes | None) -> Bucket:
-    """obstore's client for one bucket. Where it would look into the environment, the answer is given here."""
+    """Makes obstore's client of one bucket; sets every option that it would read from the environment."""
     address = bucket_address(endpoint, bucket, path_style=settings.path_style)
     config: S3Config = {
         "endpoint": address,
@@ -118,7 +116,7 @@ def bucket_client(settings: S3Settings, bucket: str, endpoint: str, ca_pem: byte
         "virtual_hosted_style_request": not settings.path_style,
         "skip_signature": False,
         "s3_express": False,
-        # One request a key: the bulk call is missing from some servers.
+        # One request per key: some servers lack the bulk call.
         "disable_bulk_delete": True,
     }
     options: ClientConfig = {
@@ -144,7 +142,7 @@ def bucket_client(settings: S3Settings, bucket: str, endpoint: str, ca_pem: byte
 
 
 def listing_client(settings: S3Settings) -> Minio:
-    """minio's client, for listings that obstore cannot read. It blocks: for use in a thread."""
+    """Makes minio's client, for listings that obstore cannot read. It blocks: for use in a thread."""
     parts = urlsplit(settings.endpoint)
     client = Minio(
         parts.netloc,
@@ -159,7 +157,7 @@ def listing_client(settings: S3Settings) -> Minio:
 
 
 def clock_ahead_s(http: urllib3.PoolManager, endpoint: str) -> float | None:
-    """Seconds by which this machine's clock is ahead of the server's; None where the server does not tell. Blocks."""
+    """Returns the seconds by which this machine's clock is ahead of the server's; None: unknown. Blocks."""
     try:
         answer = http.request("HEAD", endpoint, retries=False, redirect=False)
     except HTTPError:
@@ -168,7 +166,7 @@ def clock_ahead_s(http: urllib3.PoolManager, endpoint: str) -> float | None:
 
 
 def read_ca(settings: S3Settings) -> bytes | None:
-    """The PEM bytes of `ca_file`; raises ConfigError when it cannot be read."""
+    """Returns the bytes of `ca_file`, None without one. Raises ConfigError if it cannot be read."""
     if settings.ca_file is None:
         return None
     try:
@@ -182,13 +180,13 @@ def read_ca(settings: S3Settings) -> bytes | None:
 
 
 def object_address(settings: S3Settings, bucket: str, key: str) -> str:
-    """Where users find an object that they may read."""
+    """Returns the unsigned URL of an object at the public endpoint."""
     root = bucket_address(settings.seen_endpoint, bucket, path_style=settings.path_style)
     return f"{root}/{f'{bucket}/' if settings.path_style else ''}{quote(key, safe='/')}"
 
 
 def bucket_address(endpoint: str, bucket: str, *, path_style: bool) -> str:
-    """Where obstore shall send a bucket's requests: with virtual hosts the bucket stands in the host's name."""
+    """Returns the root URL of a bucket's requests; without `path_style` the host's name begins with the bucket."""
     parts = urlsplit(endpoint)
     host = parts.netloc if path_style else f"{bucket}.{parts.netloc}"
     return f"{parts.scheme}://{host}"
@@ -206,7 +204,7 @@ def _credentials(keys: Keys) -> Callable[[], S3Credential]:
             "access_key_id": now.access_key,
             "secret_access_key": now.secret_key,
             "token": now.session_token or None,
-            # Good for what waits for them already: whatever begins later asks again.
+            # Expired at once: requests that wait for it use it, and later ones ask again.
             "expires_at": datetime.now(UTC),
         }
 
@@ -214,7 +212,7 @@ def _credentials(keys: Keys) -> Callable[[], S3Credential]:
 
 
 class _Lent(Provider):
-    """minio's client asks before every request."""
+    """Gives minio's client the current keys before every request."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -225,10 +223,10 @@ class _Lent(Provider):
 
 
 def connections(settings: S3Settings) -> urllib3.PoolManager:
-    """What carries the requests of minio's client, and of ours that no client knows."""
-    # Every attempt together within the operation's time: a thread cannot be ended from outside.
+    """Makes the connection pool for minio's client and for requests that no client offers."""
+    # All attempts together stay within the timeout, because a thread cannot be ended from outside.
     timeout = urllib3.Timeout(connect=min(CONNECT_S, settings.timeout_s), read=settings.timeout_s / (RETRIES + 1))
-    # MinIO asks for 60 s in its first moments ("Retry-After"), and is there in one.
+    # While it starts, MinIO sends "Retry-After: 60" but is ready within a second.
     again = [500, 502, 503, 504]
     retries = urllib3.Retry(total=RETRIES, backoff_factor=0.2, status_forcelist=again, respect_retry_after_header=False)
     trusted = ca_context(settings.ca_file, where="store.ca_file")

@@ -1,4 +1,4 @@
-"""Writes that carry a condition, and the writes that try a bucket out."""
+"""Conditional writes, and the writes that probe a bucket."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from obstore import Attributes, PutMode, UpdateVersion
 
 PROBE_KEY = ".gpudrop/write-check"
-"""Never written: the write that is asked for must be refused."""
+"""Not written by a correct server: the probe's condition cannot hold."""
 CLAIM_PROBE = ".gpudrop/claim-check-"
 
 
 async def leaves_probe(client: Bucket) -> bool:
-    """Asks for a write whose condition cannot hold. True: a server that ignores conditions has written PROBE_KEY."""
+    """Tries a write whose condition cannot hold; returns True if the server ignored it and wrote PROBE_KEY."""
     mode: UpdateVersion = {"e_tag": '"no-such-version"'}
     try:
         await obstore.put_async(client, PROBE_KEY, b"", mode=mode)
@@ -31,7 +31,7 @@ async def leaves_probe(client: Bucket) -> bool:
 
 
 async def refuses_second(client: Bucket, key: str) -> bool:
-    """Writes `key` twice, each time only if nothing lies there; whether the second write was refused."""
+    """Writes `key` twice, each time on condition that it is absent; returns whether the second write was refused."""
     try:
         for _ in range(2):
             await obstore.put_async(client, key, b"", mode="create")
@@ -41,7 +41,7 @@ async def refuses_second(client: Bucket, key: str) -> bool:
 
 
 class ConditionalWrites:
-    """To servers that do not know conditions everything is written as it is."""
+    """Writes on a condition; once a server does not implement conditions, writes without."""
 
     def __init__(self) -> None:
         self._unknown = False
@@ -49,11 +49,11 @@ class ConditionalWrites:
     async def put_if(
         self, client: Bucket, path: str, data: bytes, attributes: Attributes, expected: str | None
     ) -> str | None:
-        """Writes `data` if the ETag at `path` is `expected` (None: nothing is there); the new ETag, None: it is not.
+        """Writes `data` if the ETag at `path` is `expected` (None: no object); returns the new ETag, else None.
 
-        Where a connection breaks, nobody knows what became of the write, and one that the client sends again by itself
-        is refused by its own first: so what lies there is compared with `data`. MinIO closes the connection after a
-        refused condition, and the next write may have gone out on it: that one did nothing and is sent again.
+        After a broken connection the outcome is unknown, and a retry by the client itself may be refused because its
+        first request succeeded: so the object is compared with `data`. MinIO closes the connection after a refused
+        condition; a write sent on that connection had no effect and is sent again.
         """
         try:
             etag = await self._put_if(client, path, data, attributes, expected)
@@ -93,12 +93,12 @@ class ConditionalWrites:
 
 
 def _etag_for(data: bytes) -> str:
-    """What most servers give an object that was written in one piece; others give one that no write is known by."""
+    """Returns the ETag that most servers give an object written in one piece; another server's never matches it."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 async def _etag_at(client: Bucket, path: str) -> str | None:
-    """None: nothing is there."""
+    """Returns the ETag; None: no object."""
     try:
         return ((await obstore.head_async(client, path))["e_tag"] or "").strip('"')
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What a store's client raises, told in our errors.
+"""Translates errors of S3 clients into the project's.
 
-obstore puts everything but a missing or a forbidden object into one GenericError: its text carries the HTTP status and
-the <Code> of the server's answer, and what failed below HTTP.
+obstore raises one GenericError for everything but a missing or forbidden object; its text has the HTTP status and the
+<Code> of the server's answer, and what failed below HTTP.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _HINTS: dict[str, tuple[str, str]] = {
 }
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
 _PASSING = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"})
-"""Answered with 400, although it was the way there that failed."""
+"""Codes sent with status 400 although the transfer failed."""
 _PASSING_STATUS = frozenset({408, 409, 425, 429, 499})
-"""409: another write is under way. 499: what MinIO answers when a connection breaks while it works."""
+"""409: another write is under way. 499: MinIO's answer if the connection breaks during the request."""
 _RENAME = "Use a shorter and simpler name."
 _TWINS = "An object and a folder cannot have the same name here: rename one of them."
 _OBJECT: dict[str, tuple[type[GpuDropError], str, str]] = {
@@ -49,28 +49,28 @@ _OBJECT: dict[str, tuple[type[GpuDropError], str, str]] = {
     "EntityTooLarge": (InputTooLarge, "it is larger than the server takes", "Make it smaller, or split it."),
     "InvalidObjectState": (ObjectDenied, "the object is archived", "Restore it from the archive."),
 }
-"""Answers about one object, whoever asks and whenever."""
+"""Lasting answers about one object, which no other keys and no retry change."""
 
 
 def s3_error_code(error: BaseException) -> str:
-    """The server's own code for what went wrong ("NoSuchBucket"); "" when its answer had none."""
+    """Returns the server's error code ("NoSuchBucket"); "" if its answer had none."""
     return code_in(str(error))
 
 
 def code_in(text: str) -> str:
-    """The <Code> in a server's answer; "" when there is none."""
+    """Returns the <Code> in a server's answer; "" if there is none."""
     found = _CODE.search(text)
     return found[1] if found else ""
 
 
 def status_in(error: BaseException) -> int:
-    """The answer's HTTP status; 0 where there was no answer."""
+    """Returns the HTTP status of the answer; 0: there was none."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else 0
 
 
 def is_interrupted(error: BaseException) -> bool:
-    """Whether the connection broke while the request was under way: nobody knows what became of it."""
+    """Returns whether the connection broke during the request, so that its outcome is unknown."""
     return status_in(error) == 0 and "kind: Interrupted" in str(error)
 
 
@@ -79,19 +79,19 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def has_no_reason(error: BaseException) -> bool:
-    """Whether the server said no and not why: its answer to a HEAD has no body."""
+    """Returns whether the server refused without a code, as to a HEAD, whose answer has no body."""
     return 400 <= status_in(error) < 500 and not s3_error_code(error)
 
 
 def other_keys_may_do(error: BaseException) -> bool:
-    """Whether the keys may be why. One whose user is being deleted is "not allowed" before it is "not known"."""
+    """Returns whether other keys may help. A key whose user is being deleted is "not allowed" before it is unknown."""
     return isinstance(error, PermissionDeniedError | UnauthenticatedError) or s3_error_code(error) in _KEYS
 
 
 def s3_error(error: Exception, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None) -> GpuDropError:
-    """What of our errors tells `error`. `doing` completes "Could not …".
+    """Translates a client's error. `doing` completes "Could not …".
 
-    `ahead_s`: how far our clock is ahead of the server's, where that was found out.
+    `ahead_s`: seconds by which this machine's clock is ahead of the server's; None: unknown.
     """
     status = status_in(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
@@ -104,7 +104,7 @@ def s3_error(error: Exception, *, doing: str, bucket: str, endpoint: str, ahead_
 def error_from_code(
     code: str, status: int, text: str, *, doing: str, bucket: str, endpoint: str, ahead_s: float | None = None
 ) -> GpuDropError:
-    """As `translate`, from the answer's <Code>, its HTTP status (0: there was no answer) and whatever text there is."""
+    """Translates as `s3_error` does, from the answer's <Code>, HTTP status (0: no answer) and text."""
     head = f"Could not {doing} in bucket {bucket!r}: "
     if code == "NoSuchBucket":
         return no_such_bucket(bucket, endpoint)
@@ -152,7 +152,7 @@ def _refused(head: str, code: str, status: int, bucket: str, endpoint: str) -> G
 
 
 def check_bucket(error: BaseException, bucket: str, endpoint: str) -> None:
-    """Raises StoreDenied where an object is not found because its bucket is not there."""
+    """Raises StoreDenied if an object is not found because its bucket is missing."""
     if s3_error_code(error) == "NoSuchBucket":
         raise no_such_bucket(bucket, endpoint) from error
 

@@ -1,4 +1,4 @@
-"""Does with a job's links what a hostile worker would do: copies another object, whole and as a part, and looks."""
+"""Probes a job's links as a hostile worker would: copies another object, whole and as a part, and reads it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.stores")
 
 FOLDER = ".gpudrop/link-check/"
 STALE_S = 3600.0
-"""What lies there for longer was left by a probe that was cut off."""
+"""Age after which an object there is left over from an interrupted probe, in seconds."""
 
 _CANARY = b"Nobody's job may read this."
 _OWN = b"What the job itself has written."
@@ -38,18 +38,21 @@ _UNKNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswers:
-    """Statuses of the answers. `copied`: the canary's bytes lie where the job writes."""
+    """HTTP statuses of the answers (0: none), and whether bytes were copied."""
 
     plain: int
+    """To an ordinary write."""
     copy: int
     part_copy: int
     elsewhere: int
+    """To reading another object with the signature of the job's output."""
     copied: bool
+    """Whether the job's output has the canary's bytes."""
     part_copied: bool
 
 
 class LinkProbe:
-    """At the store's own endpoint: the listener may not reach the one that workers use."""
+    """Probes at the store's own endpoint, because the listener may not reach the public one."""
 
     def __init__(self, store: S3Store, maker: LinkMaker, parts: PartSigner, http: urllib3.PoolManager) -> None:
         self._store = store
@@ -58,7 +61,7 @@ class LinkProbe:
         self._http = http
 
     async def report(self, bucket: str) -> LinkReport:
-        """Raises StoreUnavailable and StoreDenied where the listener's own keys do not reach so far."""
+        """Probes one bucket. Raises StoreUnavailable, and StoreDenied if the listener's own keys do not suffice."""
         await self._sweep(bucket)
         folder = f"{FOLDER}{uuid.uuid4().hex}/"
         canary, output = f"{folder}canary", f"{folder}output"
@@ -73,7 +76,7 @@ class LinkProbe:
         return probe_verdict(seen, bucket, narrowed=links.narrowed, absence=self._maker.absence)
 
     async def _sweep(self, bucket: str) -> None:
-        """Removes what earlier probes left. Whoever may not list here goes on without."""
+        """Removes what earlier probes left; errors are logged only, because the keys may lack the right to list."""
         before = datetime.now(UTC) - timedelta(seconds=STALE_S)
         try:
             async for item in self._store.list(bucket, FOLDER):
@@ -114,7 +117,7 @@ class LinkProbe:
 
 
 def probe_verdict(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: str) -> LinkReport:
-    """`absence`: why the links are signed with the listener's own keys; "" where they are not."""
+    """Judges the answers. `absence`: why links are signed with the listener's own keys; "" if they are not."""
     whose = "temporary keys of each job" if narrowed else "the listener's own keys"
     if not narrowed and absence:
         whose += f" (no temporary ones: {absence})"
@@ -134,7 +137,7 @@ def probe_verdict(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: s
 
 
 def _said(status: int) -> bool:
-    """Whether the answer means what it says: done, or refused."""
+    """Returns whether the status is a definite success or refusal."""
     return status // 100 in (2, 4) and status not in (408, 429)
 
 

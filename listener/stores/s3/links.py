@@ -1,4 +1,4 @@
-"""Links for jobs: signed with temporary keys that open the job's objects alone, where the store gives such keys."""
+"""Makes the links of jobs, signed with temporary keys for the job's objects alone if the store gives such keys."""
 
 from __future__ import annotations
 
@@ -29,29 +29,33 @@ T = TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.store")
 
 SPARE_S = 600.0
-"""Keys live longer than the links made with them by this: a second try at the same task finds them good."""
+"""Seconds by which keys outlive the links made with them, so that a retry of the same task can use them, too."""
 
 THREADS = 4
-"""So many ask for temporary keys at a time."""
+"""Concurrent requests for temporary keys."""
 
 KEPT = 4096
+"""Temporary keys kept for reuse."""
 AGAIN_S = 600.0
+"""Seconds until a store that refused temporary keys is asked again."""
 SOON_S = 60.0
-"""How long a store that gives no temporary keys is not asked again: after a refusal, after what may pass."""
+"""The same after a passing problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3JobLinks:
-    """`signers`: whose keys sign which right; `narrowed`: they open nothing but these."""
+    """The links of one job."""
 
     signers: Mapping[Right, Signer]
+    """By the right that each signs."""
     lives_s: float
     narrowed: bool
+    """Whether the keys give access to these rights only."""
     parts: PartSigner
 
     async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
         refuse_marker(key)
-        # Thousands in a row would hold up everybody else.
+        # Signing thousands in a row would block the event loop.
         await asyncio.sleep(0)
         signed_type = content_type if method == "PUT" else ""
         return self._signer(method, bucket, key).url(
@@ -80,14 +84,13 @@ class S3JobLinks:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of the store's STS. `works`: it has given keys, and nobody goes without any more.
-
-    `ask_again`: when one that gives none is asked next, by the monotonic clock.
-    """
+    """What is known of the store's STS."""
 
     works: bool = False
+    """It has given keys once; no link is made without them then."""
     absent: StsAbsent | None = None
     ask_again: float = 0.0
+    """When an absent STS is asked again, on the monotonic clock."""
     given: OrderedDict[tuple[str, str], TemporaryKeys] = field(
         default_factory=OrderedDict[tuple[str, str], TemporaryKeys]
     )
@@ -95,10 +98,10 @@ class _Known:
 
 
 class LinkMaker:
-    """Makes the links of jobs. `settings`: as workers see the store. `now` gives epoch seconds.
+    """Makes the links of jobs. `now` gives epoch seconds.
 
-    Keys are kept by what they open: the same attempt asked for again costs the store nothing, a new one has other
-    objects. A store that has given temporary keys once is never again taken for one that has none.
+    Temporary keys are cached by policy, so links for the same attempt cost no further request. A store that has given
+    temporary keys once is never taken for one without.
     """
 
     def __init__(self, settings: S3Settings, parts: PartSigner, now: Callable[[], float] = signing_time) -> None:
@@ -114,25 +117,25 @@ class LinkMaker:
 
     @property
     def longest_s(self) -> float:
-        """No link works longer."""
+        """The longest life of a link, in seconds."""
         return self._sts.longest_s - SPARE_S
 
     @property
     def absence(self) -> str:
-        """Why links are signed with the listener's own keys; "" where they are not, or nobody has asked yet."""
+        """Why links are signed with the listener's own keys; "" if they are not, or before the first request."""
         if self._sts.mode == "off":
             return "store.sts.mode is off"
         return self._known.absent.why if self._known.absent else ""
 
     async def links(self, objects: JobObjects, lives_s: float, *, inside: bool = False) -> S3JobLinks:
-        """`inside`: for the listener itself, at the store's own endpoint."""
+        """Makes the links of one job. `inside`: for the listener itself, at the store's own endpoint."""
         rights, lives_s = rights_of(objects), min(lives_s, self.longest_s)
         keys, settings = await self._in_thread(self._settings.keys), self._settings
         if inside:
             settings = replace(settings, public_endpoint=None)
         temporary: dict[Right, TemporaryKeys] = {}
         for group in await self._in_thread(groups_of, rights, self._kind):
-            # One at a time, so that a job of thousands of objects does not keep others from their few.
+            # One at a time, so that a job of thousands of objects does not hold up others.
             given = await self._in_thread(self._given, keys, group, lives_s)
             if given is None:
                 own = Signer(settings, keys, now=self._now)
@@ -142,11 +145,11 @@ class LinkMaker:
         return S3JobLinks(signers, lives_s, True, self._parts)
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """In one of its own: those that everything else needs are few."""
+        """Runs `work` on a thread of its own pool, because the default pool is small."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     def _given(self, keys: AccessKeys, group: tuple[Right, ...], lives_s: float) -> dict[Right, TemporaryKeys] | None:
-        """Temporary keys for each right; None where the store gives none and need not."""
+        """Returns temporary keys for each right; None if the store gives none and none are required."""
         asked = self._asked(keys, session_policy_of(group, self._kind), lives_s)
         if isinstance(asked, TemporaryKeys):
             return dict.fromkeys(group, asked)

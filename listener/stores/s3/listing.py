@@ -1,8 +1,8 @@
-"""Listings that miss nothing, whatever keys lie in the bucket.
+"""Complete listings of buckets with any keys.
 
-obstore lists ten times faster than minio's client, but some keys stop it (a newline, an empty segment) and some it
-tells wrong (folder markers lose their "/"). So: obstore as far as it can be relied on, from there minio's client, and
-obstore again once the keys have become ordinary.
+obstore lists ten times faster than minio's client, but fails at some keys (a newline, an empty segment) and reports
+others wrong (folder markers lose their "/"). So obstore lists until it becomes unreliable, then minio's client does,
+and obstore again once the keys are ordinary.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta as VendorMeta
 
 REPLACED = "\ufffd"
-"""What servers put where XML cannot carry a character: a key that holds it may be another one."""
+"""What servers send for characters that XML cannot hold: a key that contains it may be another one."""
 
 
 def holds(key: str) -> bool:
-    """Whether obstore can be given `key` (or the beginning of one) and sends it as it is; "" it can."""
+    """Returns whether obstore sends `key`, or the start of one, unchanged; "" it does."""
     return not key or (not key_problem(key) and REPLACED not in key)
 
 
 def before(prefix: str) -> str | None:
-    """A text that comes before every key that starts with `prefix`, and behind most that come before those.
+    """Returns an offset before every key that starts with `prefix` and after most others before those.
 
-    None where there is none, and where none is needed: a folder is listed from its start.
+    None if there is none or none is needed, because a folder is listed from its start.
     """
     if not prefix or prefix.endswith("/"):
         return None
@@ -56,9 +56,9 @@ def before(prefix: str) -> str | None:
 
 
 def is_past(key: str, folder: str, name: str) -> bool:
-    """Whether no key that starts with `folder`/`name` comes behind `key`.
+    """Returns whether no key that starts with `folder`/`name` comes after `key`.
 
-    True only where it is so both for servers that order keys by their bytes and for those that walk a tree of folders.
+    True only if it holds both for servers that order keys by bytes and for those that walk a tree of folders.
     """
     if not name:
         return False
@@ -69,21 +69,21 @@ def is_past(key: str, folder: str, name: str) -> bool:
 PAGE = 1000
 HEADS_AT_ONCE = 16
 MAX_EMPTY = 100
-"""With more empty objects than this on a page, asking for each is dearer than having minio's client list them."""
+"""Empty objects on a page above which a HEAD for each is slower than listing with minio's client."""
 MAX_CALM = 64
-"""After each odd stretch obstore waits for twice as many ordinary pages as after the one before, but no more."""
+"""The most ordinary pages in a row before obstore is used again; the number doubles after each failure of it."""
 WORTH_IT = 8
-"""A try of obstore's that brought so many pages: after the next stretch it need not wait longer."""
+"""If obstore lists this many pages before it fails, that number starts at 1 again."""
 
 
 class _Unreliable(Exception):
-    """obstore met a key it cannot hold, or may have told wrong."""
+    """obstore met a key that it cannot represent, or may have reported one wrong."""
 
 
 def object_meta_of(found: VendorMeta, key: str) -> ObjectMeta:
-    """obstore's record as ours: whole seconds, as HEAD has them, and ETags without quotes, everywhere the same.
+    """Converts obstore's metadata: whole seconds as in HEAD, and ETags without quotes.
 
-    The version is there after a HEAD, never in a listing.
+    Only a HEAD gives the version.
     """
     return ObjectMeta(
         key=key,
@@ -96,28 +96,28 @@ def object_meta_of(found: VendorMeta, key: str) -> ObjectMeta:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """`last` is the key the listing goes on behind; `ordinary`: obstore would have told the same."""
+    """One page of minio's client."""
 
     items: Sequence[ObjectMeta | OddKey]
     last: str
+    """The key after which the listing continues."""
     ordinary: bool
+    """Whether obstore would have listed the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketListing:
-    """One bucket's listing. `timeout_s` bounds one page of PAGE keys.
-
-    The server's own order is taken as it is; what it must keep is that it goes on behind a key it has listed.
-    """
+    """Lists one bucket in the server's order, which may be any that can continue after a listed key."""
 
     client: Bucket
     exact: Minio
     bucket: str
     endpoint: str
     timeout_s: float
+    """Bounds one page of PAGE keys."""
 
     async def objects(self, prefix: str) -> AsyncGenerator[ObjectMeta | OddKey]:
-        """Every object whose key starts with `prefix`, folder markers left out.
+        """Yields every object whose key starts with `prefix`, without folder markers.
 
         Raises StoreUnavailable, StoreDenied, and ServerMisbehaves for a listing that cannot be read.
         """
@@ -150,7 +150,7 @@ class BucketListing:
                     return
 
     async def _fast(self, prefix: str, after: str | None) -> AsyncGenerator[list[ObjectMeta]]:
-        """obstore's pages behind `after`, none of them empty. It lists whole folders: others' keys come with them."""
+        """Yields obstore's pages after `after`, none empty. They hold other keys, too: obstore lists whole folders."""
         folder, _, name = prefix.rpartition("/")
         stream: ListStream[Sequence[VendorMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType]
             self.client, folder or None, offset=after or before(prefix), chunk_size=PAGE
@@ -167,7 +167,7 @@ class BucketListing:
         asked.add_done_callback(_hear)
         try:
             async with asyncio.timeout(self.timeout_s):
-                # Cut short, the request would be dropped outside obstore's own threads, and its client with it.
+                # A cancelled request would be dropped outside obstore's threads, and its client with it.
                 page = await asyncio.shield(asked)
         except StopAsyncIteration:
             return None
@@ -180,7 +180,7 @@ class BucketListing:
         return page
 
     async def _without_markers(self, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
-        """An empty object may be a folder marker that lost its "/": a HEAD tells, for then nothing lies at its key."""
+        """Drops folder markers that lost their "/": empty objects for whose key a HEAD finds nothing."""
         empty = [meta.key for meta in metas if not meta.size]
         if len(empty) > MAX_EMPTY:
             raise _Unreliable
@@ -231,7 +231,7 @@ class BucketListing:
                 return await asyncio.to_thread(lambda: list(islice(found, PAGE)))
         except S3Error as e:
             if e.code in ("XMinioInvalidResourceName", "XMinioInvalidObjectName"):
-                # A prefix that no key of this server can have.
+                # No key of this server can have the prefix.
                 return []
             raise _refused(e, "list", self.bucket, self.endpoint) from e
         except (MinioException, HTTPError, TimeoutError) as e:
@@ -261,7 +261,7 @@ class BucketListing:
 
 
 async def bucket_names(client: Minio, endpoint: str, timeout_s: float) -> tuple[str, ...]:
-    """Every bucket the keys may list. Raises StoreUnavailable and StoreDenied."""
+    """Returns every bucket that the keys may list. Raises StoreUnavailable and StoreDenied."""
     try:
         async with asyncio.timeout(timeout_s):
             return tuple(bucket.name for bucket in await asyncio.to_thread(client.list_buckets))
@@ -280,6 +280,6 @@ def _refused(error: S3Error, doing: str, bucket: str, endpoint: str) -> GpuDropE
 
 
 def _hear(asked: asyncio.Future[Any]) -> None:
-    """Nobody may be left who wants to know how it ended."""
+    """Retrieves the exception of a request whose caller may be gone, so that asyncio does not log it."""
     if not asked.cancelled():
         asked.exception()

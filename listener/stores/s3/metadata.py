@@ -1,4 +1,4 @@
-"""What is written beside an object's bytes, keys that are not worked with, and objects too large to be read."""
+"""Attributes of objects, and refusals of folder markers and of objects that are too large."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def too_large(key: str, size: int, max_bytes: int) -> InputTooLarge:
 
 
 RUN_METADATA = "gpudrop-run"
-"""Read back as the header x-amz-meta-gpudrop-run."""
+"""The attribute with the run's id; its header is x-amz-meta-gpudrop-run."""
 
 
 def attributes_of(content_type: str, run_id: str = "") -> Attributes:
@@ -37,5 +37,5 @@ def attributes_of(content_type: str, run_id: str = "") -> Attributes:
 
 
 def etag_of(result: PutResult) -> str:
-    """Without quotes."""
+    """Returns the ETag without quotes."""
     return (result["e_tag"] or "").strip('"')

@@ -1,4 +1,4 @@
-"""What the temporary keys of one job may do, as session policies: its own objects, by name, and no copies."""
+"""Session policies for the temporary keys of one job: its own objects by name, and no copies."""
 
 from __future__ import annotations
 
@@ -11,30 +11,28 @@ from typing import Literal
 from listener.stores.base import JobObjects
 
 MAX_POLICY_BYTES = 2048
-"""What AWS and MinIO take; MinIO was measured: 2,048 are taken, 2,049 refused."""
+"""The limit of AWS and MinIO; measured on MinIO: it takes 2,048 and refuses 2,049."""
 
 _WILD = str.maketrans({**dict.fromkeys('*?$"\\', "?"), **{chr(code): "?" for code in range(32)}})
-"""No store escapes these as another does, or JSON makes them longer than a key may be. "?" stands for the one
-character, whichever it is, and for no more."""
+"""Characters that stores escape differently, or that JSON makes long, become "?", which matches one character."""
 
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LONGEST_NAME = 1500
-"""In JSON. What is said beside a name fits into the rest."""
+"""Characters of a name in JSON; the rest of a policy fits beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyKind:
-    """`partition` is the ARNs' ("aws", "aws-cn").
-
-    `tells_missing`: a store whose answer to a GET of nothing is 404 only for keys that may list the bucket; with a link
-    nothing can be listed. `decrypts`: objects may be encrypted with keys of AWS KMS, which the policy has to allow too.
-    `ascii_only`: a policy with other characters is refused.
-    """
+    """What a store's session policies need."""
 
     partition: str = "aws"
+    """The second part of ARNs ("aws", "aws-cn")."""
     tells_missing: bool = False
+    """Whether a GET of nothing gives 404 only to keys that may list the bucket; a link cannot list anything."""
     decrypts: bool = False
+    """Whether objects may be encrypted with AWS KMS, whose keys the policy has to allow, too."""
     ascii_only: bool = False
+    """Whether the store refuses policies with other characters."""
 
 
 Right = tuple[Literal["GET", "PUT"], str, str]
@@ -48,7 +46,7 @@ def rights_of(objects: JobObjects) -> tuple[Right, ...]:
 
 
 def groups_of(rights: Sequence[Right], kind: PolicyKind, most_bytes: int = MAX_POLICY_BYTES) -> list[tuple[Right, ...]]:
-    """`rights` in as few groups as have a policy of at most `most_bytes` each, or of one right."""
+    """Groups consecutive rights so that each group's policy has at most `most_bytes`, or is of one right."""
     groups: list[tuple[Right, ...]] = []
     for right in rights:
         larger = (*groups[-1], right) if groups else (right,)
@@ -60,7 +58,7 @@ def groups_of(rights: Sequence[Right], kind: PolicyKind, most_bytes: int = MAX_P
 
 
 def session_policy_of(rights: Sequence[Right], kind: PolicyKind) -> str:
-    """Compact JSON. A write whose request names a source to copy from is allowed to nobody, not even of itself."""
+    """Returns the policy as compact JSON. It allows no write that names a source to copy from."""
     statements: list[dict[str, object]] = []
     if read := [right for right in rights if right[0] == "GET"]:
         statements.append(_allowed("s3:GetObject", [_resource(right, kind) for right in read]))
@@ -78,7 +76,7 @@ def session_policy_of(rights: Sequence[Right], kind: PolicyKind) -> str:
 
 
 def deny_copies(buckets: Sequence[str]) -> str:
-    """The policy that keeps links from copying where no temporary keys are to be had, for the listener's own user."""
+    """Returns a policy for the listener's user that denies copies; for stores that give no temporary keys."""
     resources = [f"arn:aws:s3:::{bucket}/*" for bucket in buckets]
     condition = {"Null": {"s3:x-amz-copy-source": "false"}}
     statement = {"Effect": "Deny", "Action": "s3:PutObject", "Resource": resources, "Condition": condition}
@@ -89,7 +87,7 @@ def _resource(right: Right, kind: PolicyKind) -> str:
     _, bucket, key = right
     name = key.translate(_WILD)
     if kind.ascii_only and len(json.dumps(name)) > _LONGEST_NAME:
-        # A character takes up to twelve of JSON's, and how many "?" stand for it nobody says.
+        # JSON takes up to twelve characters for one, and how many "?" match it is not documented.
         name = _BEYOND_ASCII.sub("*", name)
     return f"arn:{kind.partition}:s3:::{bucket}/{name}"
 

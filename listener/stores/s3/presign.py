@@ -1,4 +1,4 @@
-"""Presigned addresses (Signature Version 4), and uploads in parts that others bring by them."""
+"""Presigned URLs (Signature Version 4), and multipart uploads by presigned URLs."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ from manifests.hosts import ascii_host
 from manifests.keys import check_key
 
 MAX_EXPIRES_S = 7 * 86400
-"""The longest that any store takes."""
+"""The longest life that stores accept."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 def signing_time() -> float:
-    """Epoch seconds, read as boto3 reads them for what it signs: both are right or wrong together."""
+    """Returns epoch seconds from the clock that boto3 signs with, so that both are right or wrong together."""
     return datetime.now(UTC).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs for whoever holds `keys`, from now (epoch seconds) until `until` at most."""
+    """Signs URLs with `keys`."""
 
     settings: S3Settings
     keys: AccessKeys
     until: float = inf
+    """When the keys expire, in epoch seconds; URLs expire no later."""
     now: Callable[[], float] = signing_time
+    """Gives epoch seconds."""
 
     def url(
         self,
@@ -80,9 +82,9 @@ def presigned(
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> str:
-    """`url`, percent-encoded and without a query, signed for `method` from `now_s` (epoch seconds) on.
+    """Signs `url`, which is percent-encoded and has no query, for `method` from `now_s` (epoch seconds) on.
 
-    Whoever uses it must send exactly `headers`; of all others only Host is signed.
+    Its user must send exactly `headers`; of all others only Host is signed.
     """
     parts = urlsplit(url)
     host = _host(url)
@@ -117,7 +119,7 @@ def presigned(
 
 
 def _host(url: str) -> str:
-    """As clients send it, which is what the server checks: small ASCII letters, no port that goes without saying."""
+    """Returns the Host header that clients send and the server checks: lower-case ASCII, no default port."""
     parts = urlsplit(url)
     name = ascii_host(parts.hostname or "") or parts.hostname or ""
     name = f"[{name}]" if ":" in name else name
@@ -128,18 +130,19 @@ def _host(url: str) -> str:
 _T = TypeVar("_T")
 
 MAX_PARTS = 10_000
+"""S3's limit."""
 MIN_PART_BYTES = 5 * 2**20
-"""S3's limits; the last part may be smaller."""
+"""S3's limit; the last part may be smaller."""
 
 Sign = Callable[[str, Mapping[str, str]], str]
-"""Gives the presigned address of the upload's key, for a method and a query."""
+"""Returns the presigned URL of the upload's key for a method and a query."""
 
 _ASKED_WITHIN_S = 900
 _UPLOAD_ID = re.compile(r"<UploadId>([^<]{1,2000})</UploadId>")
 
 
 class PartSigner:
-    """Begins and ends uploads by requests of its own: obstore knows none. They block, so all of it runs in a thread."""
+    """Begins and aborts multipart uploads, which obstore does not offer, by blocking requests in threads."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = replace(settings, public_endpoint=None)
@@ -148,9 +151,9 @@ class PartSigner:
     async def begin(
         self, bucket: str, key: str, content_type: str, size: int, part_bytes: int, sign: Sign
     ) -> UploadInParts:
-        """`sign` makes the worker's addresses.
+        """Begins an upload of up to `size` bytes; `sign` makes the worker's URLs.
 
-        Raises StoreUnavailable, StoreDenied, and TransferFailed for a file that no upload in parts can hold.
+        Raises StoreUnavailable, StoreDenied, and TransferFailed for a file that does not fit into MAX_PARTS.
         """
         part_bytes = max(part_bytes, MIN_PART_BYTES)
         count = max(1, -(-size // part_bytes))

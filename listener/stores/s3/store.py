@@ -1,4 +1,4 @@
-"""Objects in MinIO, AWS S3 and every other store that speaks S3."""
+"""The store of MinIO, AWS S3 and other servers with the S3 API."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ _T = TypeVar("_T")
 
 
 class S3Store:
-    """A `Store` over S3. Keys ending in "/" are folder markers: never there, never listed.
+    """A `Store` over S3. Keys that end in "/" are folder markers: never found, never listed.
 
-    `version` of what `head` returns: the versionId where the bucket keeps versions, else ETag and Last-Modified in
-    whole seconds, as HTTP gives them. A listing's times are cut to whole seconds too, so both agree; but a listing
-    never knows versionIds, so in a bucket with versions only `head` tells the version.
-    Built from its settings alone; raises ConfigError when `ca_file` cannot be read.
+    The `version` from `head` is the versionId in a bucket with versioning, else ETag and Last-Modified in whole
+    seconds, as HTTP gives them. A listing's times are cut to whole seconds, so both agree; but a listing has no
+    versionIds, so only `head` gives the version in a bucket with versioning. Raises ConfigError if `ca_file` cannot be
+    read.
     """
 
     links_expire = True
@@ -90,7 +90,7 @@ class S3Store:
         return self._links.longest_s
 
     async def head(self, bucket: str, key: str) -> ObjectMeta | None:
-        """An answer to HEAD has no body: of what is not there, or refused, GET tells why."""
+        """Sends a GET after a refused HEAD, whose answer has no body, to learn the reason."""
         if is_marker(key):
             return None
         try:
@@ -142,14 +142,14 @@ class S3Store:
         now = await self.head(bucket, key)
         if now is not None and now.etag == etag and (version is None or version == now.version_id):
             return now
-        # Overwritten or deleted meanwhile: what was written is no longer what a reader finds, and no time is known.
+        # Overwritten or deleted meanwhile, so the time of the write is unknown.
         return ObjectMeta(key, len(data), etag, datetime.fromtimestamp(0, UTC), version, run_id)
 
     async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> None:
         await self._put(bucket, key, data, content_type, run_id)
 
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
-        """A server that ignores conditions overwrites; looking first leaves it a moment in which two may succeed."""
+        """Checks for the object first: a server that ignores conditions overwrites only within a short race."""
         refuse_marker(key)
         if await self.head(bucket, key) is not None:
             return False
@@ -158,7 +158,7 @@ class S3Store:
             client, path = self._client(bucket), check_key(key)
             await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
         except AlreadyExistsError as e:
-            # 409: another write was under way, and may have failed.
+            # 409: another write was under way and may have failed.
             if is_conflict(e) and await self.head(bucket, key) is None:
                 raise await self._told(e, f"write {key!r}", bucket) from e
             return False
@@ -198,7 +198,7 @@ class S3Store:
     async def sign(
         self, method: Literal["GET", "PUT"], bucket: str, key: str, *, expires_s: int, content_type: str = ""
     ) -> str:
-        """At most seven days. Only the host is signed: whoever writes sends the Content-Type it likes."""
+        """Signs for at most seven days. Only Host is signed, so a writer may send any Content-Type."""
         del content_type
         refuse_marker(key)
         signer = Signer(self._settings, await asyncio.to_thread(self._keys))
@@ -223,7 +223,7 @@ class S3Store:
             await self.find_buckets()
 
     async def check(self) -> Mapping[str, str]:
-        """Looks, lists, and asks for a write whose condition cannot hold: nothing is left, no event is raised."""
+        """Lists each bucket and tries a write whose condition cannot hold; leaves no object and causes no event."""
         try:
             buckets = await self.find_buckets()
         except GpuDropError as e:
@@ -232,14 +232,14 @@ class S3Store:
         return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
 
     async def keeps_claims(self, bucket: str) -> bool:
-        """Whether the second of two writes to an empty place is refused; an object appears, and is deleted."""
+        """Returns whether the second of two conditional writes is refused; an object appears and is deleted."""
         key = f"{CLAIM_PROBE}{uuid.uuid4().hex}"
         try:
             return await self._within(lambda: refuses_second(self._client(bucket), key))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise await self._told(e, "write", bucket) from e
         finally:
-            # MinIO closes a connection on which it has refused a write; a look finds that out and is repeated.
+            # MinIO closes a connection on which it has refused a write; a HEAD finds that out and is retried.
             await self.head(bucket, key)
             await self.delete(bucket, key)
 
@@ -279,7 +279,7 @@ class S3Store:
             raise await self._told(e, f"write {key!r}", bucket) from e
 
     async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Once more when the keys it began with are refused and others are in force by now."""
+        """Runs `work` within the timeout, and once more if its keys were refused and others are in force now."""
         before = self._keys.last
         async with asyncio.timeout(self._settings.timeout_s):
             try:

@@ -1,4 +1,4 @@
-"""Temporary keys from the store's STS, for one session policy each. Refusals are told in our errors."""
+"""Requests temporary keys from the store's STS, each with one session policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from listener.stores.s3.clients import S3Settings, StsSettings, connections
 from manifests.errors import GpuDropError, StoreDenied, StoreUnavailable
 
 SHORTEST_S = 900
-"""What every STS gives at least, and takes at least."""
+"""The shortest life of keys that every STS accepts."""
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SECRETS = re.compile(r"<(AccessKeyId|SecretAccessKey|SessionToken)>([^<]{1,8000})</\1>")
@@ -29,27 +29,29 @@ _MESSAGE = re.compile(r"<Message>([^<]{1,300})")
 
 @dataclass(frozen=True, slots=True)
 class TemporaryKeys:
-    """`until`: seconds of the clock that was given, after which they may not work any more."""
+    """Temporary keys and when they expire."""
 
     keys: AccessKeys
     until: float
+    """Epoch seconds of the STS client's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class StsAbsent:
-    """This store gives no temporary keys, or none to these keys: `why`, and whether that may be different soon."""
+    """The store gives no temporary keys, or none to these keys."""
 
     why: str
     passing: bool = False
+    """Whether it may give some soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTooLarge:
-    """The policy says more than the store packs into a token."""
+    """The policy is larger than the store packs into a token."""
 
 
 class StsClient:
-    """Blocks: for use in a thread. `now` gives epoch seconds."""
+    """Requests temporary keys. Blocks: for use in a thread. `now` gives epoch seconds."""
 
     def __init__(self, settings: S3Settings, sts: StsSettings, now: Callable[[], float]) -> None:
         self._settings = settings
@@ -59,9 +61,9 @@ class StsClient:
         self._now = now
 
     def assume(self, keys: AccessKeys, policy: str, lives_s: float) -> TemporaryKeys | StsAbsent | PolicyTooLarge:
-        """Keys of `keys`' user that may do what `policy` allows, for `lives_s` or as long as keys may live.
+        """Requests keys of `keys`' user restricted to `policy`, for `lives_s` seconds or the longest life of keys.
 
-        Raises StoreUnavailable where nothing answered.
+        Raises StoreUnavailable if the server cannot be reached.
         """
         longest_s = self._sts.longest_s
         for_s = int(min(max(lives_s, SHORTEST_S), longest_s))
@@ -120,7 +122,7 @@ class StsClient:
 
 
 def sts_refused(absent: StsAbsent, sts: StsSettings) -> GpuDropError:
-    """Why no link can be made, where none may be made without temporary keys."""
+    """Returns the error for links that must not be made without temporary keys."""
     if absent.passing:
         return StoreUnavailable(
             f"Could not get temporary keys for a job: {absent.why}.", hint="It is tried again later."
