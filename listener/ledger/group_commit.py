@@ -14,7 +14,7 @@ from manifests.errors import StoreUnavailable
 T = TypeVar("T")
 
 _AT_ONCE = 500
-"""Writes per transaction, at most; a full one takes some 50 ms."""
+"""Writes per transaction, at most, so that none waits much longer than some 50 ms for the next."""
 
 
 _Works = list[Callable[[Any], Any]]

@@ -16,7 +16,7 @@ from listener.ledger.secrets import secrets_table
 from manifests.errors import StateError
 
 _NAME = "store"
-"""The row's name in the table of secrets."""
+"""The row's name in the table of secrets. It is no secret, but belongs to the installation as they do."""
 
 _c = secrets_table.c
 

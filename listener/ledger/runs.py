@@ -202,7 +202,7 @@ class RunLedger:
         return await self._rows(sa.select(runs_table).where(runs_table.c.bucket == bucket, below, _UNFINISHED))
 
     async def matching(self, text: str) -> list[RunRow]:
-        """Returns up to 100 runs whose id starts with `text` or whose last parts of the key are it, newest first."""
+        """Returns up to 100 runs, newest first. `text`: the start of an id, a key, or a key's last path segments."""
         found = sa.or_(
             runs_table.c.run_id.startswith(text, autoescape=True),
             runs_table.c.key == text,
