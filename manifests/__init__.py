@@ -1,1 +1,1 @@
-"""WHAT was asked: the documents users drop, and the documents they find."""
+"""The documents that users drop, and the documents that they find."""

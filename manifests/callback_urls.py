@@ -1,4 +1,4 @@
-"""Who is to hear of a manifest that was refused: its callback_url, read past everything else that is wrong with it."""
+"""The callback_url of a refused manifest, read despite everything else that is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class _Caller(BaseModel, frozen=True):
 
 
 def callback_url_of(manifest: Mapping[str, Tree], defaults: Sequence[Mapping[str, Tree]]) -> str | None:
-    """`defaults` stand from the bucket's root down, the nearest last. None when nobody, or no usable address, is named.
+    """Returns the address to call back; None where none, or no usable one, is named.
 
-    A manifest that names an address, or says null, is not overruled by defaults.
+    `defaults` are ordered from the bucket's root down. They do not overrule a manifest that names an address or says
+    null.
     """
     fields = unwrapped(manifest) or manifest
     if _FIELD in fields:
@@ -37,14 +38,14 @@ def callback_url_of(manifest: Mapping[str, Tree], defaults: Sequence[Mapping[str
 
 
 def caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
-    """What of the manifest at `key` tells who is to hear of it; {} where it cannot be read."""
+    """Returns what determines the callback_url in the manifest at `key`; {} for an unreadable manifest."""
     fields = _fields(data, key)
     fields = unwrapped(fields) or fields
     return {name: fields[name] for name in (_FIELD, "operation") if name in fields}
 
 
 def default_caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
-    """What of the defaults at `key` tells who is to hear of a drop; {} where they cannot be read."""
+    """Returns every callback_url in the defaults at `key`, sections included; {} for unreadable ones."""
     found: dict[str, Tree] = {}
     for name, value in _fields(data, key).items():
         if name == _FIELD:

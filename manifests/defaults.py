@@ -1,4 +1,4 @@
-"""Defaults for manifests: `_gpudrop.yaml` in a folder or above it, which folders' count, and what may stand in one.
+"""Defaults for manifests: `_gpudrop.yaml` in a folder or above it, which folders' documents count, what one may hold.
 
 A document holds fields for every operation, sections named like an operation, or both:
 
@@ -26,23 +26,27 @@ from manifests.trees import Tree, escaped, shorten
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """One document of defaults. `source` names it in errors: its key, or a place in config.yaml."""
+    """One document of defaults."""
 
     source: str
+    """Its name in errors: its key, or its place in config.yaml."""
     fields: Mapping[str, Tree]
+    """For every operation."""
     sections: Mapping[str, Mapping[str, Tree]]
+    """Fields by operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A manifest's fields over its defaults; `origins` says for a default which document gave it."""
+    """A manifest's fields merged over its defaults."""
 
     fields: dict[str, Tree]
     origins: dict[str, str]
+    """The document that gave a field, by field; the manifest itself is not listed."""
 
 
 def read_defaults(data: bytes, key: str, *, models: Mapping[str, type[Manifest]] = MODELS) -> Defaults:
-    """The defaults at `key`; an empty file gives none. Raises ManifestError and its kin, naming `key`."""
+    """Reads the defaults at `key`; an empty file gives none. Raises ManifestError or a subclass, naming `key`."""
     defaults = defaults_from(parse_fields(data, key, may_be_empty=True), source=key, models=models)
     for section in (defaults.fields, *defaults.sections.values()):
         path = section.get("path")
@@ -58,7 +62,7 @@ def read_defaults(data: bytes, key: str, *, models: Mapping[str, type[Manifest]]
 def defaults_from(
     fields: Mapping[str, Tree], *, source: str, models: Mapping[str, type[Manifest]] = MODELS
 ) -> Defaults:
-    """Defaults given as a mapping. Raises UnknownField for a name that no operation has."""
+    """Makes Defaults from a mapping. Raises UnknownField for a name that no operation has."""
     common: dict[str, Tree] = {}
     sections: dict[str, Mapping[str, Tree]] = {}
     for name, value in fields.items():
@@ -75,10 +79,10 @@ def defaults_from(
 def merge_defaults(
     own: Mapping[str, Tree], operation: str, model: type[Manifest], defaults: Sequence[Defaults], *, origin: str = ""
 ) -> Merged:
-    """`own` over `defaults`, which stand from the bucket's root down, the nearest last.
+    """Merges `own` over `defaults`, which are ordered from the bucket's root down.
 
-    Fields that `operation` does not have are left out of the defaults, never out of `own`. A null means "not given"
-    where null is no value. `origin` names the document `own` comes from when that is not the manifest.
+    Fields that `operation` does not have are dropped from the defaults, never from `own`. A null counts as absent where
+    the field cannot be null. `origin` names the document of `own` when that is not the manifest.
     """
     fields: dict[str, Tree] = {}
     origins: dict[str, str] = {}
@@ -97,7 +101,7 @@ def merge_defaults(
 
 
 def given_fields(fields: Mapping[str, Tree], model: type[Manifest]) -> dict[str, Tree]:
-    """`fields` without the nulls of fields that cannot be null."""
+    """Returns `fields` without the nulls of fields that cannot be null."""
 
     def is_idle(name: str, value: Tree) -> bool:
         field = model.model_fields.get(name)
@@ -128,29 +132,30 @@ def _check_names(
 _OF_ADDRESSES = re.compile(
     r"(?:^|_)(?:url|urls|uri|uris|webhook|callback|header|headers|secret|secrets|token|password|authorization)$"
 )
-"""Fields that are about addresses by their name, whatever stands in them: handlers of others have their own."""
+"""Names of fields that hold addresses or secrets, whatever their value; third-party handlers have such fields, too."""
 _ADDRESS = re.compile(r"\s*(?!s3:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _ECHOED = "metadata"
-"""The one field that nobody acts on."""
+"""The one field that is only echoed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultsFolder:
-    """The `_gpudrop.yaml` of `folder` ("" or ending in "/") and of all folders below it count; in `buckets`, or in all.
-
-    `addresses`: they may name addresses as well.
-    """
+    """A folder whose `_gpudrop.yaml` counts, as do those of all folders below it."""
 
     folder: str
+    """Empty (the bucket's root), or ends in "/"."""
     buckets: tuple[str, ...] = ()
+    """Empty: every bucket."""
     addresses: bool = False
+    """Whether these defaults may name addresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultsFolders:
-    """The folders whose `_gpudrop.yaml` counts; None: every one, without addresses. The longest that fits decides."""
+    """The folders whose `_gpudrop.yaml` counts; the longest match decides."""
 
     listed: tuple[DefaultsFolder, ...] | None = None
+    """None: every folder, without addresses."""
 
     def count(self, bucket: str, key: str) -> bool:
         return self.listed is None or self._entry(bucket, key) is not None
@@ -172,9 +177,9 @@ EVERY_FOLDER = DefaultsFolders()
 
 
 def check_folder_defaults(defaults: Defaults, key: str, *, addresses: bool) -> None:
-    """Returns when `defaults`, which lie at `key`, may speak for others. `addresses`: they may name some.
+    """Checks that the defaults at `key` may apply to other drops; `addresses` permits addresses in them.
 
-    Raises AddressNotAllowed, or InvalidPath for outputs that would leave the document's own folder.
+    Raises AddressNotAllowed, or InvalidPath for outputs outside the document's own folder.
     """
     folder = drop_folder(key)
     for fields in (defaults.fields, *defaults.sections.values()):

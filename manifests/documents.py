@@ -1,4 +1,4 @@
-"""The documents users find: what they have in common, and the dead letter of a run that failed for good."""
+"""What the documents that users find have in common, and the dead letter of a failed run."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from manifests.errors import ErrorInfo
 CONTENT_TYPE = "application/json; charset=utf-8"
 
 MOST_VALUES = 1_000_000
-"""No document of ours comes near it. Many more take a gigabyte as objects, and nothing else runs while they are made.
-"""
+"""Values. The project's documents stay far below; many more take a gigabyte and block everything while parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobNote:
-    """A job of the run: its id where it runs, the endpoint (or "local"), and how it stands, in a word."""
+    """A job of the run."""
 
     id: str
+    """The job's id at its endpoint."""
     endpoint: str
+    """The endpoint's name, or "local"."""
     state: str = ""
+    """The job's state, in one word."""
 
 
 def iso(when: datetime) -> str:
-    """2025-10-03T10:00:00.000Z: UTC with milliseconds, as JavaScript writes it."""
+    """Formats `when` as 2025-10-03T10:00:00.000Z: UTC with milliseconds, as JavaScript writes it."""
     return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -47,18 +49,18 @@ def job_fields(job: JobNote) -> dict[str, Any]:
 
 
 def document_bytes(fields: Mapping[str, Any]) -> bytes:
-    """UTF-8 JSON, indented, with a newline at its end."""
+    """Encodes a document as indented UTF-8 JSON with a final newline."""
     text = json.dumps(_plain(fields), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    # A lone surrogate is written as its JSON escape.
+    # Writes a lone surrogate as its JSON escape.
     return text.encode("utf-8", "backslashreplace")
 
 
 def document_fields(body: bytes) -> dict[str, Any]:
-    """A document's fields; {} for what is none of ours: whoever may drop files may write over one."""
+    """Parses a document; {} for anything else, because users may overwrite documents."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         return {}
     try:
-        # Not pydantic's own reader of JSON: it takes no lone surrogates, which names and metadata may have.
+        # pydantic's JSON parser rejects lone surrogates, which names and metadata may have.
         document: Any = json.loads(body)
     except (ValueError, RecursionError):
         return {}
@@ -66,7 +68,7 @@ def document_fields(body: bytes) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with plain dicts and lists, and null for what JSON has no number for."""
+    """Converts `value` to plain dicts and lists, with null for NaN and infinities."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
@@ -78,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class AttemptNote:
-    """One try of one job. `error` is None when it went well."""
+    """One attempt at one task."""
 
     task_id: str
     number: int
@@ -86,23 +88,22 @@ class AttemptNote:
     ended: datetime
     job: JobNote | None = None
     error: ErrorInfo | None = None
+    """None: the attempt succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Everything needed to understand a failed run, and to run it again.
-
-    `event` is what started it, as JSON data: bucket, key, version, source, trigger. `manifest` is the text as
-    it was read, its addresses without their queries; None for bare media, and when it could not be read.
-    """
+    """Everything needed to understand a failed run and to redrive it."""
 
     run_id: str
     key: str
     event: Mapping[str, Any]
+    """The event that started the run, as JSON data: bucket, key, version, source, trigger."""
     error: ErrorInfo
     failed: datetime
     operation: str | None = None
     manifest: str | None = None
+    """Its text as read, addresses without their queries; None for bare media and for an unreadable manifest."""
     attempts: Sequence[AttemptNote] = ()
 
 

@@ -1,4 +1,4 @@
-"""Parts that installed packages add: entry points, found by their group."""
+"""Entry points of installed packages, found by their group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class EntryPoint(Protocol):
-    """What is used of importlib.metadata's own."""
+    """The part of importlib.metadata.EntryPoint that is used."""
 
     @property
     def name(self) -> str: ...
@@ -20,5 +20,5 @@ class EntryPoint(Protocol):
 
 
 def installed(group: str) -> Iterable[EntryPoint]:
-    """Those of a group, of every installed package."""
+    """Returns the entry points of a group in every installed package."""
     return entry_points(group=group)

@@ -1,7 +1,7 @@
-"""What an error means for a run that was accepted: the one table that intake, runs and dispatch ask.
+"""What an error means for an accepted run: the one table that intake, runs and dispatch use.
 
-The store and the ledger serve every run. What they answer passes, or somebody mends it, and the run waits that long.
-Only an error about one object, a manifest, an input or an output, is the run's own.
+The store and the ledger serve every run. Their errors pass or are repaired, and a run waits for that. Only an error
+about one object (a manifest, an input, an output) is the run's own.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ _OF_WORKERS: Mapping[type[GpuDropError], bool] = {
     WorkerCrashed: True,
     WorkerError: True,
 }
-"""What a worker can know, and whether another try may end better: only then may it ask for one.
+"""The errors that a worker can know, and whether another attempt may succeed; only then may the worker ask for one.
 
-Every other code is said by the listener alone. `duplicate_job` and `cancelled` are about the claim, and count as far
-as the claim in the store bears them out.
+Only the listener raises the other codes. `duplicate_job` and `cancelled` concern the claim, and count only as far as
+the claim in the store confirms them.
 """
 
 WORKER_CODES: Mapping[str, bool] = {kind.code: again for kind, again in _OF_WORKERS.items()}
 
 
 def is_worker_code(error: ErrorInfo) -> ErrorInfo:
-    """What a worker says as far as it can know it, in words that can be shown; any other code is its own error."""
+    """Returns a worker's error in text fit to show; a code that no worker can know becomes `worker_error`."""
     message, hint, where = plain_text(error.message), plain_text(error.hint), plain_text(error.where)
     if error.code not in WORKER_CODES:
         return WorkerError(
@@ -98,15 +98,15 @@ def is_worker_code(error: ErrorInfo) -> ErrorInfo:
 
 
 def is_waited_for(error: BaseException) -> bool:
-    """Whether a run waits until `error` has passed, instead of ending with it."""
+    """Returns whether a run waits until `error` has passed, instead of ending with it."""
     return isinstance(error, _WAITED_FOR) and not isinstance(error, _ABOUT_ONE_OBJECT)
 
 
 def deciding(errors: Sequence[BaseException]) -> BaseException:
-    """The one of several errors of the same work that tells what becomes of it; `errors` is not empty.
+    """Returns the error that decides among several errors of the same work; `errors` is not empty.
 
-    An error that no class knows is a defect, whatever stands beside it. A run that is to end ends. A store that is away
-    makes others fail that would not fail otherwise: it comes before all that are final.
+    An error outside GpuDropError is a defect and comes first, then the run's cancellation or replacement. An
+    unavailable store comes before final errors, because it makes other work fail.
     """
     return min(errors, key=_rank)
 

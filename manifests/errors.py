@@ -1,7 +1,7 @@
-"""One root for every error a user can meet, and the codes they may rely on.
+"""The root of every error that a user can meet, and the error codes.
 
-An error crosses processes, steps of a run and documents as an `ErrorInfo`; `GpuDropError.from_info` brings it back.
-Codes are stable: they stand in sidecars, dead letters and logs, and scripts branch on them.
+An error crosses processes, workflow steps and documents as an `ErrorInfo`; `GpuDropError.from_info` restores it. Codes
+are stable: sidecars, dead letters and logs hold them, and scripts branch on them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """What went wrong, as data: `code` is stable, `message` says it in plain words, `hint` what to do about it.
-
-    `where` names the place: a field ("images[3].duration"), a key, a line. Empty when the message says it all.
-    """
+    """What went wrong, as data."""
 
     code: str
+    """Stable."""
     message: str
+    """What went wrong, in plain words."""
     hint: str = ""
+    """What to do about it."""
     retryable: bool = False
     where: str = ""
+    """The place: a field ("images[3].duration"), a key, a line. Empty when the message says it all."""
 
 
 class GpuDropError(Exception):
-    """Root of the project's errors. A subclass is one cause; its `code` never changes."""
+    """Root of the project's errors; each subclass is one cause, and its `code` never changes."""
 
     code: ClassVar[str] = "internal_error"
     default_retryable: ClassVar[bool] = False
@@ -52,14 +53,14 @@ class GpuDropError(Exception):
 
     @staticmethod
     def from_info(info: ErrorInfo) -> GpuDropError:
-        """The error again, of the class that owns its code; an unknown code (a third party's) keeps it in `info`."""
+        """Restores the error in the class of its code; `info` keeps an unknown (third-party) code."""
         kind = GpuDropError._by_code.get(info.code, GpuDropError)
         error = kind(info.message, hint=info.hint, where=info.where, retryable=info.retryable)
         error.info = info
         return error
 
 
-# Manifests: what was asked cannot be understood or must not be done.
+# Manifests: the request cannot be understood or is not permitted.
 class ManifestError(GpuDropError):
     code = "manifest_invalid"
 
@@ -77,7 +78,7 @@ class ManifestTooDeep(ManifestError):
 
 
 class DocumentTooCostly(GpuDropError):
-    """Reading a manifest, or subtitles it names, takes more time or memory than one document may."""
+    """Parsing a manifest, or subtitles that it names, takes more time or memory than one document may."""
 
     code = "document_too_costly"
 
@@ -135,12 +136,12 @@ class AddressNotAllowed(ManifestError):
 
 
 class OutOfReach(ManifestError):
-    """A manifest names, or would write, what lies outside the folders that are its own."""
+    """A manifest names, or would write, an object outside the folders that it reaches."""
 
     code = "out_of_reach"
 
 
-# Inputs: the manifest is fine, what it names is not.
+# Inputs: the manifest is valid, what it names is not.
 class InputMissing(GpuDropError):
     code = "input_missing"
 
@@ -207,7 +208,7 @@ class LanguageUnsupported(GpuDropError):
     code = "language_unsupported"
 
 
-# Work: the place where it runs, or the way there.
+# Tasks: the endpoint that runs them, or the way to it.
 class TransferFailed(GpuDropError):
     code = "transfer_failed"
     default_retryable = True
@@ -223,13 +224,13 @@ class WorkerCrashed(GpuDropError):
 
 
 class ResourceExhausted(GpuDropError):
-    """A job took more memory, disk or processes than one may have, or left a larger output: it is not tried again."""
+    """A job exceeded its memory, disk, processes or output size; it is not tried again."""
 
     code = "resource_exhausted"
 
 
 class WorkerError(GpuDropError):
-    """An error of the worker's own that no cause above explains: a defect. The log holds its traceback."""
+    """A defect of the worker, which no other class explains; the log holds its traceback."""
 
     code = "worker_error"
 
@@ -239,7 +240,7 @@ class OutputMissing(GpuDropError):
 
 
 class OutputReplaced(GpuDropError):
-    """What lies under an output's key is not what the run's worker left there."""
+    """The object under an output's key is not the one that the run's worker wrote."""
 
     code = "output_replaced"
 
@@ -254,51 +255,51 @@ class JobLost(GpuDropError):
 
 
 class EndpointUnavailable(GpuDropError):
-    """An endpoint did not take a task, for certain: it is busy, limited, away, or has no workers."""
+    """An endpoint certainly did not take a task: it is busy, limited, unreachable, or has no workers."""
 
     code = "endpoint_unavailable"
     default_retryable = True
 
 
 class EndpointDenied(GpuDropError):
-    """An endpoint refuses us, or there is none of that id: somebody has to act. The task was not taken."""
+    """An endpoint refuses access or does not exist; it did not take the task, and the operator must act."""
 
     code = "endpoint_denied"
 
 
 class LinksUnsafe(GpuDropError):
-    """Links of a job may open more of the store than its objects: no task goes to workers elsewhere. Somebody acts."""
+    """A job's links may open more than its objects: no task goes to remote workers until the operator acts."""
 
     code = "links_unsafe"
 
 
 class TaskRefused(GpuDropError):
-    """An endpoint will not take this task, however often it is asked."""
+    """An endpoint rejects this task, however often it is sent."""
 
     code = "task_refused"
 
 
 class SubmitUnknown(GpuDropError):
-    """A task was sent, and nobody can say whether it was taken. Retryable once it is certain that nobody will do it."""
+    """A task was sent, and whether it was taken is unknown; retryable once it is certain that no job will run it."""
 
     code = "submit_unknown"
 
 
 class QueuedTooLong(GpuDropError):
-    """A job found no worker in time and was taken back."""
+    """A job found no worker in time and was withdrawn."""
 
     code = "queued_too_long"
     default_retryable = True
 
 
 class TooManyStarts(GpuDropError):
-    """A task was sent so often that it is not sent again, whatever came of it each time."""
+    """A task has reached its limit of starts, whatever their results."""
 
     code = "too_many_starts"
 
 
 class DuplicateJob(GpuDropError):
-    """Another job had claimed the task before this one began: it did nothing."""
+    """Another job claimed the attempt before this one began; this one did nothing."""
 
     code = "duplicate_job"
 
@@ -319,7 +320,7 @@ class EventTooOld(GpuDropError):
     code = "event_too_old"
 
 
-# The store, and the installation itself.
+# The store, the sources and the installation.
 class StoreUnavailable(GpuDropError):
     code = "store_unavailable"
     default_retryable = True
@@ -330,7 +331,7 @@ class StoreDenied(GpuDropError):
 
 
 class ObjectDenied(StoreDenied):
-    """The store refuses one object for good, whoever asks, while it serves others."""
+    """The store refuses one object permanently, to everyone, while it serves others."""
 
 
 class SourceUnavailable(GpuDropError):
@@ -341,7 +342,7 @@ class SourceUnavailable(GpuDropError):
 
 
 class SourceDenied(GpuDropError):
-    """A source of events refuses us, or has not been set up: somebody has to act."""
+    """A source of events refuses access, or is not set up; the operator must act."""
 
     code = "source_denied"
 
@@ -351,12 +352,12 @@ class ConfigError(GpuDropError):
 
 
 class ServerMisbehaves(GpuDropError):
-    """A server answers in a way that cannot work, however long one waits."""
+    """A server's answers cannot work, and waiting does not help."""
 
     code = "server_misbehaves"
 
 
 class StateError(ConfigError):
-    """What this installation keeps cannot be used as it lies there."""
+    """The installation's stored state is not usable as it is."""
 
     code = "state_unusable"

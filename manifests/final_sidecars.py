@@ -1,7 +1,7 @@
-"""A final sidecar read back: which run wrote it, and how that run ended.
+"""Final sidecars, read back: which run wrote one, and how that run ended.
 
-Whoever may drop files may write one of these, too: nothing but a run id, the drop's key
-and version, and the outputs' keys is taken from it, and of those no more than whoever wrote it could have written.
+Anyone who may drop files may write a sidecar. Only the run's id and code, the drop's key and version and the outputs'
+keys are taken from it, and of those no more than its writer could have written.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MAX_OUTPUTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class FinalSidecar:
-    """`error_code` is "" for a run that is done, whose `outputs` are keys of the drop's bucket.
-
-    `version` is the drop's, "" in sidecars of earlier releases.
-    """
+    """What a final sidecar says about its run."""
 
     run_id: str
     key: str
     error_code: str = ""
+    """Empty when the run succeeded."""
     outputs: tuple[str, ...] = ()
+    """Keys in the drop's bucket; none for a failed run."""
     version: str = ""
+    """The drop's; empty in sidecars of earlier releases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ _SIDECAR: TypeAdapter[_Sidecar] = TypeAdapter(_Sidecar)
 
 
 def final_sidecar_from_bytes(body: bytes) -> FinalSidecar | None:
-    """None for what is no final sidecar."""
+    """Parses a final sidecar; None for anything else."""
     found = _read(body)
     if found is None or len(found.outputs) > MAX_OUTPUTS or any(key_problem(o.key) for o in found.outputs):
         return None
@@ -63,24 +63,24 @@ def final_sidecar_from_bytes(body: bytes) -> FinalSidecar | None:
 
 
 def is_beside(path: str, key: str) -> bool:
-    """Whether sidecars whose keys begin with `path` may be those of the drop at `key`."""
+    """Returns whether sidecars whose keys begin with `path` may belong to the drop at `key`."""
     number = path.removeprefix(f"{key}.")
     return path in (drop_path(key), key) or (number != path and number.isdecimal())
 
 
 def may_tell_of(drop: str, output: str) -> bool:
-    """Whether a sidecar of `drop` is believed that `output` is its run's: who may write the one may write the other."""
+    """Returns whether a sidecar of `drop` proves that `output` is its run's: one writer may write both."""
     return output.startswith(drop_folder(drop)) and output != drop and not is_reserved(output)
 
 
 def writer_of(body: bytes) -> str:
-    """The run that wrote a sidecar, status or final; "" for what is none: a user may have written over it."""
+    """Returns the run that wrote a sidecar, status or final; "" for anything else, such as a user's file."""
     found = _read(body)
     return found.run_id if found else ""
 
 
 def _read(body: bytes) -> _Sidecar | None:
-    """Ids and codes are held to what holds for keys: no database takes any text whatsoever."""
+    """Parses a sidecar. Ids must be valid as keys, because databases do not store arbitrary text."""
     try:
         found = _SIDECAR.validate_python(document_fields(body), strict=False)
     except ValidationError:

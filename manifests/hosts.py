@@ -1,4 +1,4 @@
-"""Hosts as they may be written in an address, and whether they lie outside the public internet."""
+"""Hosts as addresses write them, and whether they lie outside the public internet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import quote, unquote
 _URL = re.compile(r"(https?)://([^/?#\\]*)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"(?:([^@]*)@)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]+)(?::([0-9]{1,5})?)?", re.ASCII)
 _LISTED = re.compile(r"(\[[^\]]*\]|[^\[\]:]*|[^\[\]:]*:[^\[\]]*:[^\[\]]*)(?::([0-9]{1,5}))?", re.ASCII)
-"""A host, or host:port; an IPv6 address with brackets, or without them when no port follows."""
+"""A host, or host:port; an IPv6 address has brackets, or none when no port follows."""
 _PRIVATE_SUFFIXES = (".localhost", ".localdomain", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
 _MAX_HOST = 1000
-"""Characters: those of other scripts become several."""
+"""Characters; IDNA makes several of one that is not ASCII."""
 _USUAL_PORTS = {"http": 80, "https": 443}
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SAFE_IN_URL = "%/:?#[]@!$&'()*+,;=-._~"
@@ -61,10 +61,11 @@ _IPV6: dict[str, str] = {
 SPECIAL_RANGES: tuple[tuple[IPNetwork, str], ...] = tuple(
     (ipaddress.ip_network(network), source) for network, source in {**_IPV4, **_IPV6}.items()
 )
-"""The ranges outside the public internet, with the documents that set them aside: IANA's registries of special-purpose
-addresses for IPv4 and IPv6 and of IPv6 address space. Ranges that IANA calls globally reachable, but that no server for
-files has an address in (anycast relays, AS112), stand here too, and the address at which machines of a cloud find their
-host.
+"""The ranges outside the public internet, with the documents that reserve them.
+
+Source: IANA's registries of special-purpose addresses for IPv4 and IPv6 and of IPv6 address space. Two kinds are added:
+ranges that IANA calls globally reachable but that hold no file server (anycast relays, AS112), and the address at which
+cloud machines find their host.
 """
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -72,22 +73,23 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: an IPv4 address behind a translator."""
 _6TO4 = ipaddress.IPv6Network("2002::/16")
-"""RFC 3056: the network of an IPv4 address, which stands in bits 16 to 47."""
+"""RFC 3056: the network of an IPv4 address, in bits 16 to 47."""
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
-"""RFC 5214: the second half of an address in any network whose last 32 bits are an IPv4 address."""
+"""RFC 5214: bits 64 to 95 of an address in any network whose last 32 bits are an IPv4 address."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebAddress:
-    """An http or https address, taken apart. `rest` is everything after the authority, as it was written."""
+    """The parts of an http or https address."""
 
     scheme: str
     credentials: str
     host: str
-    """Lower case ASCII; an IPv6 address without its brackets."""
+    """Lower-case ASCII; an IPv6 address without its brackets."""
     port: int | None
-    """None: the scheme's own."""
+    """None: the scheme's default."""
     rest: str
+    """Everything after the authority, as written."""
 
     @property
     def real_port(self) -> int:
@@ -99,7 +101,7 @@ class WebAddress:
 
     @property
     def url(self) -> str:
-        """One spelling that every client reads in the same way: ASCII, nothing unencoded that must be encoded."""
+        """The spelling that every client reads the same way: ASCII, with everything encoded that must be."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port is not None else ""
         credentials = quote(self.credentials, safe="%:!$&'()*+,;=-._~") + "@" if self.credentials else ""
@@ -108,7 +110,7 @@ class WebAddress:
 
 
 def parse_web_address(text: str) -> WebAddress | None:
-    """None when `text` is no http(s) address that every client would read in the same way."""
+    """Parses an http(s) address; None when clients would not all read it the same way."""
     url = None if any(ord(c) < 32 or ord(c) == 127 for c in text) else _URL.fullmatch(text)
     if not url or url[3].startswith("\\"):
         return None
@@ -129,15 +131,16 @@ def parse_web_address(text: str) -> WebAddress | None:
 
 
 def _can_be_sent(credentials: str) -> bool:
-    """Whether a request's header can hold them: RFC 7617 knows no colon in a user's name, clients write Latin-1."""
+    """Returns whether a header holds `credentials`: RFC 7617 permits no colon in the user, clients write Latin-1."""
     user, _, password = (unquote(part, errors="ignore") for part in credentials.partition(":"))
     return ":" not in user and all(ord(c) < 256 for c in user + password)
 
 
 def ascii_host(host: str) -> str | None:
-    """`host` in lower case ASCII without a trailing dot: full-width digits and other spellings become plain ones.
+    """Converts `host` to lower-case ASCII without a trailing dot; full-width digits and the like become plain ones.
 
-    None for what no resolver takes: other characters, an empty label, one of more than 63 characters, more than 253.
+    Returns None for what no resolver accepts: other characters, an empty label or one over 63 characters, over 253 in
+    all.
     """
     if len(host) > _MAX_HOST:
         return None
@@ -152,14 +155,14 @@ def ascii_host(host: str) -> str | None:
 
 
 def host_and_port(host: str, port: int) -> str:
-    """As `private_hosts` lists it: "n8n:5678", "[fd00::1]:443"."""
+    """Formats a host and port as `private_hosts` lists them: "n8n:5678", "[fd00::1]:443"."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_allowed_host(host: str, port: int | None, allowed: Iterable[str]) -> bool:
-    """Whether one of `allowed` ("host" for every port, or "host:port") names `host`, in whatever notation.
+    """Returns whether one of `allowed` ("host" for every port, or "host:port") names `host`, in any notation.
 
-    Without a `port` only entries without one count.
+    Without a `port`, only entries without one count.
     """
     name = _plain(host)
     return name is not None and any(
@@ -171,10 +174,10 @@ def is_allowed_host(host: str, port: int | None, allowed: Iterable[str]) -> bool
 
 
 def is_private_host(host: str, allowed: Iterable[str] = (), port: int | None = None) -> bool:
-    """Whether `host` is an address outside the public internet in any notation, or a name only known inside a network,
-    and not `allowed` (with this `port`).
+    """Returns whether `host` is private or unusable, and not `allowed` (with this `port`).
 
-    A public name is not looked up here: whoever connects checks the address it leads to with `is_public_address`.
+    Private is an address outside the public internet in any notation, or a name known only inside a network. A public
+    name is not resolved here: the code that connects checks its address with `is_public_address`.
     """
     name = _plain(host)
     if name is None:
@@ -190,13 +193,13 @@ def is_private_host(host: str, allowed: Iterable[str] = (), port: int | None = N
 
 
 def is_public_address(text: str) -> bool:
-    """Whether the literal `text`, as a resolver gives it, lies in the public internet with every address inside it."""
+    """Returns whether the literal `text`, as a resolver gives it, is public with every address embedded in it."""
     address = _address(text.partition("%")[0])
     return address is not None and is_public(address)
 
 
 def _plain(host: str) -> str | None:
-    """One spelling for all notations of a host: without brackets, zone and trailing dot, an address as it is usual."""
+    """Returns one spelling for all notations of a host: no brackets, zone or trailing dot, addresses in usual form."""
     name = ascii_host(host.strip("[]").partition("%")[0])
     address = _address(name) if name else None
     return str(address) if address else name
@@ -212,7 +215,7 @@ def _address(name: str) -> IPAddress | None:
 
 
 def _ipv4(name: str) -> ipaddress.IPv4Address | None:
-    """As resolvers read it: one to four parts, decimal, octal (0…) or hexadecimal (0x…), the last one filling up."""
+    """Parses as resolvers do: one to four parts, decimal, octal (0…) or hexadecimal (0x…), the last one filling up."""
     parts = [_number(p) for p in name.split(".")]
     if len(parts) > 4 or any(p is None for p in parts):
         return None
@@ -233,7 +236,7 @@ def _number(part: str) -> int | None:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether `address` lies in the public internet, and every IPv4 address that it leads to."""
+    """Returns whether `address`, and every IPv4 address embedded in it, lies in the public internet."""
     if isinstance(address, ipaddress.IPv4Address):
         return not _is_special(address)
     if address in _MAPPED or address in _NAT64:

@@ -1,4 +1,4 @@
-"""Names of buckets and keys of objects: which ones every store can hold, and how a path reads from a folder."""
+"""Names of buckets and keys of objects: which ones every store can hold, and how a path resolves from a folder."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from manifests.errors import InvalidPath, UnusableKey
 from manifests.text import without_secrets_in
 
 MAX_KEY_BYTES = 1024
-"""Longest object key S3 allows, in bytes of UTF-8."""
+"""Longest object key that S3 permits, in bytes of UTF-8."""
 
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 OWN_FOLDERS = (".gpudrop", "_dlq")
-"""Folders at a bucket's root that gpudrop keeps for itself: its state, and dead letters."""
+"""Folders at a bucket's root that gpudrop reserves: its state, and dead letters."""
 
 
 def join_key(folder: str, path: str, *, where: str = "") -> str:
-    """`path` seen from `folder`, with "." and ".." worked out; raises InvalidPath when it leaves the bucket."""
+    """Resolves `path` from `folder`, "." and ".." included. Raises InvalidPath when it leaves the bucket."""
     parts = [] if path.startswith("/") else folder.split("/")[:-1]
     segments = path.removeprefix("/").split("/")
     for i, segment in enumerate(segments):
@@ -36,7 +36,7 @@ def join_key(folder: str, path: str, *, where: str = "") -> str:
 
 
 def check_key(key: str, *, where: str = "") -> str:
-    """`key` itself when every store can hold it; else UnusableKey."""
+    """Returns `key` when every store can hold it; raises UnusableKey otherwise."""
     problem = key_problem(key)
     if problem:
         start = key if len(key) <= 200 else key[:200] + "…"
@@ -49,7 +49,7 @@ def check_key(key: str, *, where: str = "") -> str:
 
 
 def key_problem(key: str) -> str:
-    """Why `key` cannot be worked with, as the end of a sentence; "" when it can."""
+    """Returns why `key` is unusable, as the end of a sentence; "" when it is usable."""
     if not key:
         return "is empty"
     if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
@@ -65,10 +65,10 @@ def key_problem(key: str) -> str:
 
 
 def output_folder(path: str | None, *, folder: str, may_climb: bool = False, where: str = "path") -> str:
-    """The folder outputs go to: `path` seen from the drop's `folder`, or that folder itself.
+    """Returns the folder for outputs: `path` resolved from the drop's `folder`, or that folder itself.
 
-    "/…" counts from the bucket's root. ".." is only for the operator's own triggers (`may_climb`); it never leaves the
-    bucket. Returns "" or a key ending in "/". Raises InvalidPath or UnusableKey.
+    "/…" starts at the bucket's root. `may_climb` (the operator's own triggers) permits ".."; it never leaves the
+    bucket. The result is "" or ends in "/". Raises InvalidPath or UnusableKey.
     """
     if path is None or path in ("", "."):
         return folder
@@ -94,12 +94,12 @@ def output_folder(path: str | None, *, folder: str, may_climb: bool = False, whe
 
 
 def climbs(path: str) -> bool:
-    """Whether `path` holds a ".." segment, with either kind of slash."""
+    """Returns whether `path` has a ".." segment, with either kind of slash."""
     return ".." in path.replace("\\", "/").split("/")
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,61}[A-Za-z0-9]")
-"""As MinIO takes them, and Amazon once did; new buckets have no capitals, no "_" and no ":"."""
+"""As MinIO accepts them, and Amazon once did; new buckets have no capitals, no "_" and no ":"."""
 _ADDRESS = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9.-]+")
 
@@ -107,14 +107,14 @@ RULES = "3 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at both ends"
 
 
 def bucket_name_problem(name: str) -> str:
-    """Why no bucket is called `name`, as a clause with the remedy; "" when one may be."""
+    """Returns why no bucket can be called `name`, as a clause with the remedy; "" when one can."""
     if _NAME.fullmatch(name) and ".." not in name and not _ADDRESS.fullmatch(name):
         return ""
     return f"no bucket can be called {name[:100]!r}: {remedy(name)}"
 
 
 def remedy(name: str) -> str:
-    """What to write instead of `name`."""
+    """Returns what to write instead of `name`."""
     bare = name.strip().partition("://")[2] if "://" in name else name.strip()
     bucket, slash, folder = bare.partition("/")
     if slash and "://" not in name and folder.strip("/"):

@@ -1,7 +1,7 @@
-"""Request bodies of the API and the workers this project replaces, as manifests.
+"""Request bodies of the API and workers that this project replaces, translated to manifests.
 
-`modernise` takes any of them, bare or in RunPod's {"input": …}, and leaves a manifest of today as it is. Their `path`
-counted from the bucket's root.
+`modernise` accepts any of them, bare or in RunPod's {"input": …}, and leaves a current manifest unchanged. A legacy
+`path` starts at the bucket's root.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Body = dict[str, Tree]
 
 
 def modernise(body: Mapping[str, Tree]) -> dict[str, Tree]:
-    """`body` with today's names; values are not checked, except where one cannot be translated: ManifestError."""
+    """Renames the fields of `body` to current names. Raises ManifestError for a value that cannot be translated."""
     inner = unwrapped(body)
     if inner is not None:
         return _from_root(_renamed(inner))
@@ -30,7 +30,7 @@ def modernise(body: Mapping[str, Tree]) -> dict[str, Tree]:
 
 
 def unwrapped(body: Mapping[str, Tree]) -> dict[str, Tree] | None:
-    """What stands in RunPod's {"input": …}, with its `webhook` as the callback_url; None when `body` is none."""
+    """Returns the content of RunPod's {"input": …}, with `webhook` as callback_url; None for any other body."""
     inner = body.get("input")
     if not isinstance(inner, dict) or not body.keys() <= _WRAPPER:
         return None
@@ -41,7 +41,7 @@ def unwrapped(body: Mapping[str, Tree]) -> dict[str, Tree] | None:
 
 
 def _is_old(body: Mapping[str, Tree]) -> bool:
-    """Whether one of the old API's own names occurs."""
+    """Returns whether `body` has a name that only the old API uses."""
     images = body.get("images")
     entries = cast("list[Tree]", images) if isinstance(images, list) else []
     return (
@@ -83,7 +83,7 @@ def _rename(fields: _Body, old: str, new: str) -> None:
 
 
 def _single_image(fields: _Body) -> None:
-    """The first version's body: one image a request."""
+    """Translates the first version's body, which has one image, to a list of images."""
     if "url_image" not in fields:
         return
     image: _Body = {"image": fields.pop("url_image")}
@@ -112,7 +112,7 @@ def _base64(fields: _Body) -> None:
 
 
 def _temperatures(fields: _Body) -> None:
-    """A start and a step, as Whisper's command line has them, become the list that is tried in order."""
+    """Translates a start and a step, as in Whisper's command line, to the list that is tried in order."""
     if "temperature_increment_on_fallback" not in fields:
         return
     step = _number(fields.pop("temperature_increment_on_fallback"))
@@ -120,7 +120,7 @@ def _temperatures(fields: _Body) -> None:
     if step is None or step <= 0:
         return
     first = 0.0 if start is None else start
-    # One more than a manifest may have, so that too small a step is refused there.
+    # Up to one more than a manifest may have, so that the model refuses too small a step.
     count = int(min(16.0, (1.0 - first) / step + 1e-6)) + 1 if first < 1 else 1
     fields["temperature"] = [round(first + i * step, 6) for i in range(count)]
 
@@ -144,7 +144,7 @@ def _refuse(value: Tree) -> float:
 
 
 def _formats(fields: _Body) -> None:
-    """`transcription` and `translation` said in which form the worker answers; the times of words always came along."""
+    """Translates the forms of the worker's answer to `formats`; json is added because word times always came along."""
     asked = fields.pop("transcription", None)
     translated = fields.pop("translation", None)
     wanted = [f for f in (asked, translated if fields.get("translate") is True else None) if f is not None]

@@ -1,7 +1,7 @@
-"""The operations as a user may ask for them. References stay text here; `manifests.references` says what they mean.
+"""The manifests of the operations. References are text here; `manifests.references` resolves them.
 
-What an operation takes beside its media stands in `manifests.options`. The descriptions are the users' reference: the
-JSON Schemas are made from them.
+`manifests.options` holds what an operation takes beside its media. The descriptions are the users' reference: the JSON
+Schemas are generated from them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ImageId = Annotated[_Id, BeforeValidator(whole_number_as_text, json_schema_input
 
 _ClipLength = Annotated[float, Field(gt=0, le=MAX_CLIP_SECONDS)]
 Seconds = Annotated[_ClipLength, BeforeValidator(_decimal_comma, json_schema_input_type=_ClipLength | str)]
-"""Length of a clip; spreadsheets write it with a decimal comma."""
+"""Length of a clip; a decimal comma is accepted, because spreadsheets write it."""
 
 _Formats = Annotated[tuple[SubtitleFormat, ...], Field(min_length=1)]
 Formats = Annotated[_Formats, BeforeValidator(one_or_many, json_schema_input_type=SubtitleFormat | _Formats)]
@@ -80,7 +80,7 @@ class _Model(BaseModel, frozen=True, extra="forbid"):
 
 
 class Manifest(_Model, frozen=True):
-    """What every operation takes. A model derived from it adds `operation`, a literal, and its own fields."""
+    """The fields of every operation; a subclass adds `operation`, a literal, and its own fields."""
 
     path: Annotated[str, StringConstraints(max_length=1024), AsText] | None = Field(
         default=None,
@@ -102,7 +102,7 @@ def _reference(description: str) -> Any:
 
 
 class _TranscribeMedia(Manifest, frozen=True):
-    """Stands before the options, so that a medium that is missing is told first."""
+    """The media fields, which precede the options so that a missing medium is reported first."""
 
     operation: Literal["transcribe"] = Field(
         default="transcribe", description="Omitted: known from `audio` without `video` or `images`."
@@ -175,4 +175,4 @@ MODELS: dict[str, type[Manifest]] = {
     "img2vid": Img2Vid,
     "addaudio": AddAudio,
 }
-"""The operations of this project by name; a reader may know more."""
+"""This project's operations by name; installed handlers add more."""

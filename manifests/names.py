@@ -1,4 +1,4 @@
-"""Which keys are manifests, which belong to gpudrop, and what the documents beside a drop are called.
+"""Which keys are manifests, which belong to gpudrop, and the names of the documents beside a drop.
 
 A drop is a manifest ("a/talk.job.yaml", whose name is "talk") or bare media ("a/talk.mp3", which keeps its full name).
 """
@@ -25,12 +25,12 @@ SIDECAR_SUFFIXES = tuple(f".{kind}.json" for kind in _KINDS)
 
 
 def is_manifest(key: str) -> bool:
-    """Whether `key` is named like a manifest; its suffix counts in any case, its name may not be empty."""
+    """Returns whether `key` is named like a manifest: its suffix in any case, its name not empty."""
     return not is_reserved(key) and _stem(key) != _base(key)
 
 
 def is_reserved(key: str) -> bool:
-    """Whether an event for `key` starts nothing: our own documents and folders, defaults, folder markers.
+    """Returns whether an event for `key` starts nothing: gpudrop's documents and folders, defaults, folder markers.
 
     NAME.cancel is not among them; see `cancel_target`.
     """
@@ -45,7 +45,7 @@ def is_reserved(key: str) -> bool:
 
 
 def cancel_target(key: str) -> str | None:
-    """ "a/talk" for "a/talk.cancel": the `drop_path` of the drop to cancel. None when `key` cancels nothing."""
+    """Returns the `drop_path` of the drop to cancel: "a/talk" for "a/talk.cancel"; None for any other key."""
     if is_reserved(key) or not _base(key).lower().endswith(CANCEL_SUFFIX):
         return None
     target = key[: -len(CANCEL_SUFFIX)]
@@ -53,27 +53,27 @@ def cancel_target(key: str) -> str | None:
 
 
 def drop_name(key: str) -> str:
-    """ "talk" for "a/talk.job.yaml", "talk.mp3" for "a/talk.mp3"."""
+    """Returns "talk" for "a/talk.job.yaml", "talk.mp3" for "a/talk.mp3"."""
     return _stem(key)
 
 
 def drop_folder(key: str) -> str:
-    """The folder `key` lies in: "" or ending in "/"."""
+    """Returns the folder of `key`: "", or ending in "/"."""
     return key[: len(key) - len(_base(key))]
 
 
 def drop_path(key: str) -> str:
-    """Folder and name of a drop: what its sidecars' keys begin with."""
+    """Returns folder and name of a drop, with which its sidecars' keys begin."""
     return drop_folder(key) + drop_name(key)
 
 
 def sidecar_key(key: str, kind: Sidecar) -> str:
-    """Where the `kind` of sidecar of the drop at `key` lies, unless another drop of that name was there before."""
+    """Returns the key of the drop's sidecar of this `kind`, unless an earlier drop of that name has it."""
     return f"{drop_path(key)}.{kind}.json"
 
 
 def sidecar_parts(key: str) -> tuple[str, Sidecar] | None:
-    """What a sidecar's key begins with, and its kind: ("a/talk", "done") for "a/talk.done.json"; None for others."""
+    """Splits a sidecar's key: ("a/talk", "done") for "a/talk.done.json"; None for any other key."""
     for kind in _KINDS:
         path = key.removesuffix(f".{kind}.json")
         if path != key and _base(path) and key.partition("/")[0] not in OWN_FOLDERS:
@@ -82,9 +82,9 @@ def sidecar_parts(key: str) -> tuple[str, Sidecar] | None:
 
 
 def sidecar_names(key: str) -> Iterator[str]:
-    """What the keys of a drop's sidecars may begin with, the best first, without end.
+    """Yields what the keys of a drop's sidecars may begin with, the preferred one first, without end.
 
-    "a/w.job.yaml" has "a/w", or its full key where another drop has that, or that with a number.
+    For "a/w.job.yaml" that is "a/w", or its full key where another drop has that, or that with a number.
     """
     if drop_path(key) != key:
         yield drop_path(key)
@@ -93,18 +93,18 @@ def sidecar_names(key: str) -> Iterator[str]:
 
 
 def namesakes(key: str) -> tuple[str, ...]:
-    """Other drops whose sidecars would have the names of those of `key`, as far as their keys can be guessed."""
+    """Returns the other drops whose sidecars would have the same names, as far as their keys can be guessed."""
     path = drop_path(key)
     return tuple(other for other in (path, *(path + suffix for suffix in MANIFEST_SUFFIXES)) if other != key)
 
 
 def dlq_key(run_id: str, when: datetime) -> str:
-    """Where the dead letter of a run that failed `when` lies; the day is UTC's."""
+    """Returns the key of the dead letter of a run that failed `when`; its day is in UTC."""
     return f"_dlq/{when.astimezone(UTC):%Y/%m/%d}/{run_id}.json"
 
 
 def defaults_keys(key: str) -> tuple[str, ...]:
-    """Where defaults for the drop at `key` may lie: the bucket's root first, its own folder last."""
+    """Returns the keys of possible defaults for the drop at `key`: the bucket's root first, its own folder last."""
     folders = drop_folder(key).split("/")[:-1]
     return tuple("".join(f"{f}/" for f in folders[:depth]) + DEFAULTS_NAME for depth in range(len(folders) + 1))
 

@@ -1,8 +1,8 @@
-"""What a recogniser, an encoder, a caption, a picture's motion and a sound mix take: one frozen type each.
+"""The options of recognition, video encoding, captions, image motion and audio mixing: one frozen type each.
 
-The manifest of an operation and the parameters of its task derive from the types that the operation takes, so that
-every option stands flat in the document and flat on the wire, and an engine is given all of them as they are. A new
-option is a field here, with its limits and its description, and the line that uses it.
+An operation's manifest and its task's parameters both inherit the types that it takes. So every option is flat in the
+document and on the wire, and an engine receives all of them unchanged. A new option is a field here, with its limits
+and description, and the line that uses it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Fit = Literal["shortest", "video", "audio"]
 
 
 def whole_number_as_text(value: Any) -> Any:
-    """A whole number as the text of its digits."""
+    """Converts a whole number to text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def one_or_many(value: Any) -> Any:
-    """A single text or number as the list of one that it stands for."""
+    """Wraps a single text or number in a list."""
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
 def _tokens(value: Any) -> Any:
-    """Whisper's own spelling too: "-1", "1,2", and nothing for none."""
+    """Accepts Whisper's own spelling, too: "-1", "1,2", and empty text for none."""
     if isinstance(value, str):
         return [part for part in value.replace(" ", "").split(",") if part]
     return one_or_many(value)
@@ -49,13 +49,13 @@ Quality = Annotated[int, Field(ge=0, le=51)]
 
 
 class Options(BaseModel, frozen=True):
-    """What one part of the work takes. Its defaults are what a manifest that says nothing asks for."""
+    """The options of one part of the work, with the defaults of a manifest that names none."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     @classmethod
     def fields_of(cls, holder: Self) -> dict[str, Any]:
-        """The options of this type, by name, as `holder`, which derives from it, has them."""
+        """Returns the options of this type by name, from `holder`, an instance of a subclass."""
         return {name: getattr(holder, name) for name in cls.model_fields}
 
 
@@ -104,7 +104,7 @@ class RecognitionOptions(Options, frozen=True):
 
 
 class CaptionStyle(Options, frozen=True):
-    """How captions look that are drawn into the picture."""
+    """How captions that are drawn into the picture look."""
 
     style: StyleName = Field(
         default="plain", description="plain, or word by word: fill (karaoke), pop (the word grows), box (behind it)."
@@ -112,13 +112,13 @@ class CaptionStyle(Options, frozen=True):
 
 
 class VideoEncoding(Options, frozen=True):
-    """How video is encoded, where it is."""
+    """How video is encoded, when it is encoded."""
 
     quality: Quality = Field(default=23, description="Constant quality, 0 to 51; lower is better and larger.")
 
 
 class ImageMotion(Options, frozen=True):
-    """The slow zoom that makes a clip of a picture, and the shape of the clip."""
+    """The slow zoom that turns a picture into a clip, and the shape of the clip."""
 
     fps: int = Field(default=24, ge=1, le=60, description="Frames a second.")
     width: int = Field(default=1920, ge=64, le=3840, multiple_of=2, description="Of the video, in pixels.")
@@ -128,7 +128,7 @@ class ImageMotion(Options, frozen=True):
 
 
 class AudioMix(Options, frozen=True):
-    """How a sound and a video that were made apart are put together."""
+    """How audio and a video that were made separately are combined."""
 
     fit: Fit = Field(
         default="shortest", description="Whose length the result has: the shorter one's, the video's or the audio's."

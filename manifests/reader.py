@@ -1,4 +1,4 @@
-"""Bytes, or a trigger's template, to a manifest."""
+"""Manifests read from bytes or from a trigger's template."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INCOMPLETE: dict[frozenset[str], str] = {
     frozenset({"video"}): "srt or audio",
     frozenset({"srt"}): "video",
 }
-"""What is missing beside media that tell no operation."""
+"""What is missing, by the given media where these imply no operation."""
 
 _MEDIA = ("audio", "video", "srt", "images")
 _WAYS = "audio makes transcribe; video and srt make caption; images make img2vid; video and audio make addaudio."
@@ -39,10 +39,11 @@ _PLACEHOLDER = re.compile(r"\{(file|stem)\}")
 
 @dataclass(frozen=True, slots=True)
 class SourcedManifest:
-    """A manifest; `origins` names the document each field came from where that is not the manifest itself."""
+    """A manifest and the documents that its fields came from."""
 
     manifest: Manifest
     origins: Mapping[str, str]
+    """The document that gave a field, by field; the manifest itself is not listed."""
 
 
 def read_manifest(
@@ -52,9 +53,9 @@ def read_manifest(
     models: Mapping[str, type[Manifest]] = MODELS,
     defaults: Sequence[Defaults] = (),
 ) -> Manifest:
-    """The manifest at `key`. `defaults` stand from the bucket's root down, the nearest last.
+    """Reads the manifest at `key`. `defaults` are ordered from the bucket's root down.
 
-    Raises ManifestError or one of its kin: the first thing wrong is its code and place, its message tells all of them.
+    Raises ManifestError or a subclass: code and place are those of the first problem, the message lists them all.
     """
     return read_sourced(data, key, models=models, defaults=defaults).manifest
 
@@ -66,7 +67,7 @@ def read_sourced(
     models: Mapping[str, type[Manifest]] = MODELS,
     defaults: Sequence[Defaults] = (),
 ) -> SourcedManifest:
-    """As `read`, with where each field came from."""
+    """Reads a manifest as `read_manifest` does, with the origins of its fields."""
     fields = parse_fields(data, key)
     fields.pop("$schema", None)
     return _build(modernise(fields), models, defaults, "")
@@ -80,11 +81,11 @@ def from_template(
     models: Mapping[str, type[Manifest]] = MODELS,
     defaults: Sequence[Defaults] = (),
 ) -> Manifest:
-    """The manifest that bare media at `key` stands for.
+    """Makes the manifest that bare media at `key` stands for.
 
-    "{file}" and "{stem}" in the template's texts are the file's name, with and without its extension. Where no "{file}"
-    stands, the file fills the first media field the operation needs and the template leaves open. `source` names the
-    template in errors ("config.yaml: triggers.audio").
+    "{file}" and "{stem}" in the template's texts are the file's name, with and without its extension. Without a
+    "{file}", the file fills the first media field that the operation needs and the template leaves open. `source` names
+    the template in errors ("config.yaml: triggers.audio").
     """
     return template_sourced(template, key=key, source=source, models=models, defaults=defaults).manifest
 
@@ -97,7 +98,7 @@ def template_sourced(
     models: Mapping[str, type[Manifest]] = MODELS,
     defaults: Sequence[Defaults] = (),
 ) -> SourcedManifest:
-    """As `from_template`, with where each field came from: `source` for the template's own."""
+    """Makes a manifest as `from_template` does, with the origins of its fields: `source` for the template's own."""
     name = key.rpartition("/")[2]
     fields, named = _filled(dict(template), name)
     if not isinstance(fields, dict):
@@ -109,7 +110,7 @@ def template_sourced(
 
 
 def filled_template(template: Mapping[str, Tree], key: str) -> dict[str, Tree]:
-    """The template's fields with their placeholders filled; nothing is checked."""
+    """Fills the placeholders of the template's fields; checks nothing."""
     fields, _ = _filled(dict(template), key.rpartition("/")[2])
     return fields if isinstance(fields, dict) else {}
 
@@ -130,7 +131,7 @@ def _build(
 
 
 def _operation(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], origin: str) -> str:
-    """The operation `fields` name, or the one their media tell."""
+    """Returns the operation that `fields` name, or the one that their media imply."""
     asked = fields.get("operation")
     where = f"{origin}: operation" if origin else "operation"
     if asked is not None:
@@ -169,9 +170,9 @@ def _listed(names: frozenset[str]) -> str:
 
 
 def _filled(value: Tree, name: str) -> tuple[Tree, bool]:
-    """`value` with its placeholders filled, and whether "{file}" was among them."""
+    """Fills the placeholders of `value`; also returns whether "{file}" was among them."""
     if value == "{file}":
-        # "./" keeps a name such as "data:1.mp3" a file of the folder.
+        # "./" keeps a name such as "data:1.mp3" from being read as a data URL.
         return "./" + name, True
     if isinstance(value, str):
         words = {"file": name, "stem": name.rpartition(".")[0] or name}
@@ -186,7 +187,7 @@ def _filled(value: Tree, name: str) -> tuple[Tree, bool]:
 
 
 def _open_field(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], source: str) -> str:
-    """The field of the template's operation that the dropped file is for."""
+    """Returns the field of the template's operation that the dropped file fills."""
     if fields.get("operation") is None:
         raise MissingField(
             f"{source} names no operation.",

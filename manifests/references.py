@@ -1,4 +1,4 @@
-"""References to media: what a manifest may name, how far it reaches in the store, and where its outputs may lie."""
+"""References to media: what a manifest may name, what it reaches in the store, and where its outputs may lie."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _SIGNATURE = re.compile(r"\?(?=(?:X-Amz-|AWSAccessKeyId=|versionId=|response-con
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """An object in the store. `key` is raw, as users see it: never URL-encoded."""
+    """An object in the store."""
 
     bucket: str
     key: str
+    """Raw, as users see it; never URL-encoded."""
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
@@ -30,9 +31,10 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True)
 class UrlRef:
-    """A file elsewhere: http or https in plain ASCII, or `data:` for bytes that lie in the manifest itself."""
+    """A file outside the store."""
 
     url: str
+    """http or https in plain ASCII, or `data:` for bytes inside the manifest."""
 
     def __str__(self) -> str:
         return without_secrets_in(self.url)
@@ -43,21 +45,19 @@ MediaRef = ObjectRef | UrlRef
 
 @dataclass(frozen=True, slots=True)
 class ReferencePolicy:
-    """What references may reach beyond the manifest's own bucket.
-
-    `store_urls` are the roots under which the store itself is published ("http://minio.example:9000"): a URL below
-    one of them is an object of the store. `private_hosts` are host names or addresses that may be private.
-    """
+    """What references may reach beyond the manifest's own bucket."""
 
     allowed_buckets: frozenset[str] = frozenset()
     store_urls: tuple[str, ...] = ()
+    """Roots of the published store ("http://minio.example:9000"); a URL below one is an object of the store."""
     private_hosts: frozenset[str] = field(default_factory=frozenset[str])
+    """Host names or addresses that may be private."""
 
 
 def resolve_reference(text: str, *, bucket: str, folder: str, policy: ReferencePolicy, where: str = "") -> MediaRef:
-    """What `text` means in a manifest that lies in `folder` ("" or ending in "/") of `bucket`.
+    """Resolves `text` in a manifest that lies in `folder` ("" or ending in "/") of `bucket`.
 
-    "a/b.mp3" is relative to the folder and may use "..", "/a/b.mp3" counts from the bucket's root; s3://bucket/key and
+    "a/b.mp3" is relative to the folder and may use "..", "/a/b.mp3" starts at the bucket's root; s3://bucket/key and
     http(s)://… are absolute. Raises UnusableKey, InvalidPath, BucketNotAllowed or AddressNotAllowed, naming `where`.
     """
     scheme = _SCHEME.match(text)
@@ -120,9 +120,9 @@ def _url(text: str, bucket: str, policy: ReferencePolicy, where: str) -> MediaRe
 
 
 def _in_store(address: WebAddress, bucket: str, policy: ReferencePolicy) -> tuple[str, str] | None:
-    """Bucket and key when `address` lies below one of the store's roots: root/bucket/key, or bucket.root/key.
+    """Returns bucket and key of an `address` below one of the store's roots: root/bucket/key, or bucket.root/key.
 
-    Whether it says http or https does not matter: the store is not contacted under this address.
+    http and https are equal here, because the store is not contacted under this address.
     """
     for root in filter(None, map(parse_web_address, policy.store_urls)):
         base = root.rest.rstrip("/") + "/"
@@ -139,10 +139,10 @@ def _in_store(address: WebAddress, bucket: str, policy: ReferencePolicy) -> tupl
 
 
 def _raw_key(written: str) -> str:
-    """The key behind the end of a store's address.
+    """Returns the key at the end of a store's address.
 
-    Older clients pasted raw keys into addresses. A space tells: no encoded address holds one. In a raw key "%", "#" and
-    "?" stand for themselves, and only a signature or a version is cut off.
+    Older clients pasted raw keys into addresses. A space shows that, because no encoded address has one. In a raw key
+    "%", "#" and "?" stand for themselves, and only a signature or a version is cut off.
     """
     if " " in written:
         return _SIGNATURE.split(written, maxsplit=1)[0]
@@ -158,23 +158,21 @@ ReachScope = Literal["bucket", "folder"]
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """`scope` bucket: all of the drop's bucket. folder: its own folder, those of `folders` it lies below, and `also`.
-
-    A folder is "" (the bucket's root) or ends in "/", and stands for all that lies below it. In `folders` a segment "*"
-    is any one name: with "clients/*/" a drop in "clients/a/in/" reaches all of "clients/a/". `also` is for every drop;
-    "s3://bucket/folder/" names a folder of another bucket.
-    """
+    """What a drop reaches in the store. A folder is "" (the bucket's root) or ends in "/", with all that lies below."""
 
     scope: ReachScope = "bucket"
+    """bucket: all of the drop's bucket. folder: the drop's own folder, `folders` and `also`."""
     folders: tuple[str, ...] = ()
+    """For the drops below them. "*" is any one name: with "clients/*/" a drop in clients/a/in/ reaches clients/a/."""
     also: tuple[str, ...] = ()
+    """For every drop; "s3://bucket/folder/" is a folder of another bucket."""
 
     @property
     def is_bounded(self) -> bool:
         return self.scope == "folder"
 
     def covers(self, drop: ObjectRef, bucket: str, key: str) -> bool:
-        """Whether the drop reaches `key` of `bucket`. Which other buckets it may read at all is asked elsewhere."""
+        """Returns whether the drop reaches `key` of `bucket`; `ReferencePolicy` says which other buckets are open."""
         if not self.is_bounded:
             return True
         if bucket != drop.bucket:
@@ -182,13 +180,13 @@ class Reach:
         return any(key.startswith(folder) for folder in self._within(drop))
 
     def check_reference(self, drop: ObjectRef, media: MediaRef, where: str) -> None:
-        """Raises OutOfReach, naming the field `where`."""
+        """Raises OutOfReach, naming the field `where`, for an object that the drop does not reach."""
         if isinstance(media, ObjectRef) and not self.covers(drop, media.bucket, media.key):
             name = media.key if media.bucket == drop.bucket else str(media)
             raise self._refused(drop, f"{name!r} may not be named from {_place(drop)}", name, where)
 
     def check_output(self, drop: ObjectRef, key: str, where: str) -> None:
-        """`key` is that of an output, or of the folder of all outputs. Raises OutOfReach."""
+        """Raises OutOfReach when the drop does not reach `key`, that of an output or of the outputs' folder."""
         if not self.covers(drop, drop.bucket, key):
             raise self._refused(drop, f"{key!r} may not be written from {_place(drop)}", key, where)
 
@@ -212,7 +210,7 @@ WHOLE_BUCKET = Reach()
 
 
 def _matched(folder: str, own: str) -> str | None:
-    """The folder that `folder` stands for where a drop lies in `own`; None: it does not lie below it."""
+    """Returns the folder that the pattern `folder` means for a drop in `own`; None when `own` is not below it."""
     wanted, there = folder.split("/")[:-1], own.split("/")[:-1]
     if len(there) < len(wanted) or any(w not in ("*", t) for w, t in zip(wanted, there, strict=False)):
         return None

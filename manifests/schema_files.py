@@ -1,4 +1,4 @@
-"""JSON Schemas of the manifests, made from the models: `python -m manifests.schema_files` writes manifests/schema/."""
+"""JSON Schemas generated from the models: `python -m manifests.schema_files` writes manifests/schema/."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POINTER = {"type": "string", "description": "Where this schema lies; for your e
 
 
 def render_schema(models: Mapping[str, type[Manifest]] = MODELS) -> dict[str, str]:
-    """File name to text: one schema an operation, and manifest.schema.json, which takes any of them."""
+    """Returns texts by file name: a schema for each operation, and manifest.schema.json, which accepts any of them."""
     files = {f"{name}.schema.json": _operation(name, model) for name, model in models.items()}
     files["manifest.schema.json"] = _union(models)
     return {name: json.dumps(schema, ensure_ascii=False, indent=2) + "\n" for name, schema in files.items()}
@@ -48,7 +48,7 @@ def _union(models: Mapping[str, type[Manifest]]) -> dict[str, Any]:
 
 
 def _for_editors(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without the titles that repeat a field's name, and with "$schema" allowed where a document may stand."""
+    """Removes titles that repeat a field's name, and permits "$schema" where a document may stand."""
     for part in (schema, *schema.get("$defs", {}).values()):
         for field in part.get("properties", {}).values():
             field.pop("title", None)

@@ -1,6 +1,7 @@
-"""The documents beside a drop: status while a run goes on, then done or error.
+"""The documents beside a drop: status during a run, then done or error.
 
-Each is a frozen value and one function to bytes: UTF-8 JSON, never empty. Times are aware datetimes, written in UTC.
+Each is a frozen value and a function that encodes it: UTF-8 JSON, never empty. Times are aware datetimes, written in
+UTC.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from manifests.errors import ErrorInfo
 from manifests.names import Sidecar
 
 MAX_BYTES: Mapping[Sidecar, int] = {"status": 4 * 2**20, "done": 32 * 2**20, "error": 32 * 2**20}
-"""What is larger is none."""
+"""A larger object is not a sidecar."""
 
 _ABOUT_CALLBACK = "callback_url: "
 
@@ -24,7 +25,7 @@ RunState = Literal["accepted", "waiting", "queued", "running", "writing"]
 
 @dataclass(frozen=True, slots=True)
 class StatusSidecar:
-    """NAME.status.json. `waiting_for` lists missing inputs, or says in words what else the run waits for."""
+    """NAME.status.json."""
 
     run_id: str
     key: str
@@ -36,26 +37,24 @@ class StatusSidecar:
     stage: str = ""
     attempt: int = 1
     waiting_for: Sequence[str] = ()
+    """Missing inputs, or what else the run waits for, in words."""
     jobs: Sequence[JobNote] = ()
     cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OutputNote:
-    """A file the run left. `link` is a presigned address; None where the store has none."""
+    """A file that the run wrote."""
 
     key: str
     size: int | None = None
     link: str | None = None
+    """A presigned URL; None where the store has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoneSidecar:
-    """NAME.done.json: the old API's answer, and what is new beside it.
-
-    `version` is the drop's. `response` is the operation's part, links already turned into addresses: files, video_url,
-    videos, language, …
-    """
+    """NAME.done.json: the old API's answer, and newer fields."""
 
     run_id: str
     key: str
@@ -64,6 +63,7 @@ class DoneSidecar:
     started: datetime
     ended: datetime
     response: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The operation's part, with URLs for links: files, video_url, videos, language, …"""
     stats: Mapping[str, Any] = field(default_factory=dict[str, Any])
     outputs: Sequence[OutputNote] = ()
     jobs: Sequence[JobNote] = ()
@@ -71,11 +71,12 @@ class DoneSidecar:
     cost_usd: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     version: str = ""
+    """The drop's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSidecar:
-    """NAME.error.json. `dead_letter` is the key of the dead letter, None when there is none, `version` the drop's."""
+    """NAME.error.json."""
 
     run_id: str
     key: str
@@ -85,16 +86,19 @@ class ErrorSidecar:
     operation: str | None = None
     attempts: int = 1
     dead_letter: str | None = None
+    """Key of the dead letter; None without one."""
     cost_usd: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     version: str = ""
+    """The drop's."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackNote:
-    """How the run's callback stands: waiting, delivered, refused or given_up, after so many attempts."""
+    """The state of the run's callback."""
 
     state: str
+    """waiting, delivered, refused or given_up."""
     attempts: int
     last_error: str = ""
     hint: str = ""
@@ -135,7 +139,7 @@ def done_bytes(done: DoneSidecar) -> bytes:
         **_cost(done.cost_usd),
         "metadata": done.metadata,
     }
-    # The operation's fields come second, as in the old API, and never replace one of ours.
+    # The operation's fields come second, as in the old API, and never replace a common one.
     return document_bytes({**head, **done.response, **head, **ours})
 
 
@@ -157,7 +161,7 @@ def failed_bytes(failed: ErrorSidecar) -> bytes:
 
 
 def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
-    """A final sidecar that tells of its callback as well, and warns when that will not be delivered.
+    """Adds its callback's state to a final sidecar, and a warning when the callback will not be delivered.
 
     None when `body` is no sidecar of the run.
     """
@@ -171,19 +175,19 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
 
 
 def awaits_callback(body: bytes) -> bool:
-    """Whether a final sidecar tells of a callback that was not heard yet."""
+    """Returns whether a final sidecar has a callback that is still waiting."""
     told = document_fields(body).get("callback")
     return isinstance(told, dict) and cast("dict[str, Any]", told).get("state") == "waiting"
 
 
 def without_callback(body: bytes) -> bytes:
-    """A final sidecar as it was before it told of its callback."""
+    """Removes the callback's state, and warnings about it, from a final sidecar."""
     fields = document_fields(body)
     return document_bytes(_untold(fields, [])) if "callback" in fields else body
 
 
 def _untold(fields: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
-    """`fields` without what they tell of a callback, with these `warnings` of it; everything else in its place."""
+    """Removes the callback's state from `fields` and replaces its warnings by `warnings`; all else stays in place."""
     given: Any = fields.get("warnings")
     others = cast("list[Any]", given) if isinstance(given, list) else []
     kept = [*(w for w in others if not str(w).startswith(_ABOUT_CALLBACK)), *warnings]

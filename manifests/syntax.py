@@ -1,6 +1,6 @@
-"""Bytes read into a document's fields: JSON, YAML or a CSV image list, told apart by the key's suffix alone.
+"""Documents parsed into fields: JSON, YAML or a CSV image list, chosen by the key's suffix alone.
 
-Stores and clients label manifests with whatever content type they like, so content types are never looked at.
+Content types are ignored, because stores and clients label manifests with any.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BY_NAME = {alias: name for name, aliases in COLUMNS.items() for alias in aliase
 
 
 def parse_csv(text: str, key: str) -> list[Tree]:
-    """One object a row, with image, duration (text) and id as the header has them; without a header image, duration."""
+    """Returns an object for each row: image, duration (text) and id by the header; without one, image and duration."""
     rows = _rows(text, key)
     header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
     if any(name in COLUMNS["image"] for name in header):
@@ -41,7 +41,7 @@ def parse_csv(text: str, key: str) -> list[Tree]:
 
 
 def _rows(text: str, key: str) -> list[tuple[int, list[str]]]:
-    """Line number and cells of every row that is not blank."""
+    """Returns line number and cells of every row that is not blank."""
     first = next(line for line in text.splitlines() if line.strip())
     delimiter = next((d for d in "\t;" if d in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -81,9 +81,9 @@ MAX_BYTES = 2**20
 
 
 def parse_fields(data: bytes, key: str, *, may_be_empty: bool = False) -> dict[str, Tree]:
-    """The fields that the document at `key` holds; `key` ends in .json, .yaml, .yml or .csv.
+    """Parses the document at `key`, which ends in .json, .yaml, .yml or .csv.
 
-    Raises ManifestTooLarge, ManifestTooDeep, ManifestAliases, TooManyImages, or ManifestSyntax with line and column.
+    Raises ManifestError or a subclass; ManifestSyntax names line and column.
     """
     if len(data) > MAX_BYTES:
         raise ManifestTooLarge(

@@ -1,4 +1,4 @@
-"""Several pieces of work side by side, with one error for all of them instead of a group of errors."""
+"""Concurrent work that raises one error instead of a group of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def task_group() -> AsyncGenerator[asyncio.TaskGroup]:
-    """asyncio's TaskGroup: the first task that fails ends the others. Raises the error that decides, as it is."""
+    """Runs asyncio's TaskGroup: the first failure cancels the other tasks. Raises the deciding error itself."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group
@@ -24,7 +24,7 @@ async def task_group() -> AsyncGenerator[asyncio.TaskGroup]:
 
 
 async def gathered(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in order. Every piece of work comes to its end; then the error that decides is raised."""
+    """Runs all of `works` to their end; returns the results in order, or raises the deciding error."""
     results = await asyncio.gather(*works, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors:

@@ -1,4 +1,4 @@
-"""Text of others, made harmless for documents, logs and terminals, and the name somebody probably meant."""
+"""Untrusted text made safe for documents, logs and terminals, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The valid name most like `name`, or None when none is like it."""
+    """Returns the valid name most like `name`; None when none is similar."""
     folded = {n.lower(): n for n in names}
     found = difflib.get_close_matches(name[:64].lower(), folded, n=1, cutoff=cutoff)
     return folded[found[0]] if found else None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A remark in brackets that follows the misspelt name, or ""."""
+    """Returns a remark in brackets to follow a misspelt name, or "" without a suggestion."""
     found = nearest(name, names)
     return f" (did you mean '{found}'?)" if found else ""
 
 
 MOST_BYTES = 4096
-"""Of one text, in UTF-8."""
+"""Longest text, in bytes of UTF-8."""
 
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, moves, deletions
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links, clipboards
     r"|\x1b[ -/]*[0-~]?"
 )
-"""What terminals take for orders, whole."""
+"""Whole escape sequences of terminals."""
 
 _UNSEEN = re.compile("[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
-"""What turns the direction of a line, or is not seen."""
+"""Characters that turn a line's direction, or are invisible."""
 
 _BREAKS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-"""What XML, subtitles and UTF-8 cannot hold, and terminals take for orders."""
+"""Characters that XML, subtitles or UTF-8 cannot hold, or that control terminals."""
 
 
 def plain_text(text: str, most: int = MOST_BYTES) -> str:
-    """`text` as one line without control characters, at most `most` bytes long."""
+    """Returns `text` as one line without control characters, at most `most` bytes long."""
     text = text[: 4 * most]
     if not text.isprintable():
         text = _UNSEEN.sub("", _SEQUENCE.sub("", text))
@@ -48,12 +48,12 @@ def plain_text(text: str, most: int = MOST_BYTES) -> str:
 
 
 def storable(text: str) -> str:
-    """`text` without the characters that no document can hold; every other one is the speaker's own."""
+    """Returns `text` without the characters that no document can hold; all others stay."""
     return text if text.isprintable() else _BREAKS.sub("", text)
 
 
 def _seen(character: str) -> str:
-    """Of one that is not printable: those that scripts and emoji are joined with, and spaces, stay."""
+    """Returns what stays of a non-printable character: spaces, and the joiners of scripts and emoji."""
     kind = unicodedata.category(character)
     if kind in ("Zs", "Zl", "Zp") or character in "\t\n\r\v\f\x85":
         return " "
@@ -68,21 +68,21 @@ def _cut(text: str, most: int) -> str:
 
 
 _PICTURES = 0x2400
-"""Unicode's pictures of the control characters begin here, in the characters' own order."""
+"""The first of Unicode's pictures of control characters, which are in the characters' own order."""
 
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """`text` with each control character shown: as its picture where Unicode has one, else as U+FFFD.
+    """Shows each control character in `text`: as its picture where Unicode has one, else as U+FFFD.
 
-    Bidirectional controls and lone surrogates count, too. Those in `keep` stay as they are.
+    Bidirectional controls and lone surrogates count, too. Those in `keep` stay.
     """
     return _ACTING.sub(lambda found: found[0] if found[0] in keep else _shown(found[0]), text)
 
 
 def printable_json(document: str) -> str:
-    """JSON with escapes in place of those characters: it means the same to whoever reads it. Line breaks stay."""
+    """Escapes those characters in JSON, which keeps its meaning; line breaks stay."""
     return _ACTING.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", document)
 
 
@@ -94,7 +94,7 @@ def _shown(character: str) -> str:
 
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{0,20}:(?:\\?/){2}(?:[^\s'\"<>]|['<>](?=[\w%&=+/?;-]))+", re.IGNORECASE)
-"""In any text; JSON may write a slash as "\\/". Quotes and angles end an address, unless it goes on behind them."""
+r"""An address in any text. JSON may write a slash as "\/". Quotes and angles end it, unless it goes on after them."""
 _START = re.compile(r"([a-z][a-z0-9+.-]{0,20}:(?:\\?/){2})([^/?#\\]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _OBJECTS = ("s3", "file")
 """Schemes whose addresses have no query: "?" and "#" are characters of a key."""
@@ -102,13 +102,13 @@ MOST = 200
 
 
 def without_secrets_in(url: str) -> str:
-    """`url` fit for messages and logs, at most about 200 characters of it."""
+    """Returns `url` without secrets, cut to about 200 characters, for messages and logs."""
     text = _shown_cut(url, "")
     return text if len(text) <= MOST else text[:MOST] + "…"
 
 
 def without_queries(text: str) -> str:
-    """`text` in which every address has lost its user, password, query and fragment; "…" stands where something was."""
+    """Removes user, password, query and fragment from every address in `text`; "…" marks what was removed."""
     return _ADDRESS.sub(lambda found: _shown_cut(found[0], "…"), text) if ":" in text else text
 
 
@@ -119,7 +119,7 @@ def _shown_cut(url: str, instead: str) -> str:
     if parts is None or parts[1].partition(":")[0].lower() in _OBJECTS:
         return url
     user, at, host = parts[2].rpartition("@")
-    # A password with "/", "?" or "#" in it is none that clients agree on: what follows the last "@" is shown at most.
+    # Clients disagree about a password with "/", "?" or "#" in it, so nothing after the scheme is shown.
     password = ":" in host and not re.fullmatch(r"(\[[^\]]*\]|[^:]*):[0-9]*", host)
     if password and "@" in parts[3] + parts[4]:
         return parts[1] + "…"

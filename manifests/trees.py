@@ -1,7 +1,7 @@
-"""JSON and YAML read into plain trees: within limits, without duplicate names, errors with line and column.
+"""JSON and YAML parsed into plain trees: within limits, without duplicate names, errors with line and column.
 
-Aliases, anchors and tags are refused as their events appear, before anything could be expanded. Plain scalars are
-read as in JSON: `no`, `12:30` and `2024-01-01` stay text.
+Aliases, anchors and tags are refused as their events appear, before anything can expand. Plain scalars are read as in
+JSON: `no`, `12:30` and `2024-01-01` stay text.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from manifests.text import without_secrets_in
 
 MAX_DEPTH = 20
 MAX_DIGITS = 300
-"""Longest number; Python itself refuses to convert integers of more than 4300 digits."""
+"""Characters of the longest number; Python refuses to convert integers of more than 4300 digits."""
 
 Tree: TypeAlias = "str | int | float | bool | list[Tree] | dict[str, Tree] | None"
 
 
 def decode_document(data: bytes, key: str) -> str:
-    """UTF-8 with or without a byte order mark, or UTF-16 with one."""
+    """Decodes UTF-8 with or without a byte order mark, or UTF-16 with one."""
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return data.decode(encoding)
@@ -37,7 +37,7 @@ def decode_document(data: bytes, key: str) -> str:
 
 
 def number(text: str, key: str, at: tuple[int, int] | None = None) -> int | float:
-    """The number `text` stands for; NaN, infinities and numbers beyond a double's range are refused."""
+    """Converts `text` to a number; refuses NaN, infinities and numbers beyond a double's range."""
     if len(text) > MAX_DIGITS:
         fail(f"holds a number of {len(text)} characters", key, at)
     if text.removeprefix("-").isdigit():
@@ -52,14 +52,14 @@ def number(text: str, key: str, at: tuple[int, int] | None = None) -> int | floa
 
 
 def place_after(before: str) -> tuple[int, int]:
-    """Line and column, both from 1, of the character that follows `before`."""
+    """Returns line and column, both from 1, of the character after `before`."""
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def fail(
     problem: str, key: str, at: tuple[int, int] | None = None, *, hint: str = "", cause: BaseException | None = None
 ) -> NoReturn:
-    """Raises ManifestSyntax: the file at `key` `problem`, `at` a line and column from 1."""
+    """Raises ManifestSyntax: "the file `problem`" at `key`; `at` is line and column, both from 1."""
     place = f"{key}, line {at[0]}, column {at[1]}" if at else key
     message = f"{place}: the file {problem}."
     raise ManifestSyntax(message, hint=hint or "Correct the file and drop it again.", where=place) from cause
@@ -72,7 +72,7 @@ def too_deep(key: str) -> NoReturn:
 
 
 def shorten(value: object, limit: int = 60) -> str:
-    """`value` as it may stand in a sentence: a text in quotes, at most about `limit` characters of it."""
+    """Formats `value` for a sentence: a text in quotes, cut to about `limit` characters."""
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -87,7 +87,7 @@ def shorten(value: object, limit: int = 60) -> str:
 
 
 def escaped(text: str) -> str:
-    """`text` on one line: control characters as their escapes."""
+    """Returns `text` on one line, with control characters escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -95,7 +95,7 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def parse_json(text: str, key: str) -> Tree:
-    """Raises ManifestSyntax or ManifestTooDeep."""
+    """Parses a JSON document. Raises ManifestSyntax or ManifestTooDeep."""
     _check_depth(text, key)
 
     def unique(pairs: list[tuple[str, Tree]]) -> dict[str, Tree]:
@@ -118,7 +118,7 @@ def parse_json(text: str, key: str) -> Tree:
 
 
 def _check_depth(text: str, key: str) -> None:
-    """Counts brackets outside strings before the parser, which is recursive, sees them."""
+    """Counts brackets outside strings before the recursive parser runs."""
     depth = 0
     for found in _STRING_OR_BRACKET.finditer(text):
         token = found[0]
@@ -138,14 +138,14 @@ _WORDS: dict[str, bool | None] = {
     for word in (name, name.capitalize(), name.upper())
 } | {"": None, "~": None}
 
-# One piece: white space, a comment, a quoted scalar, an indicator, a plain scalar. Unfinished quotes run to the end.
+# A piece is white space, a comment, a quoted scalar, an indicator or a plain scalar. Open quotes run to the end.
 _PIECE = r"""\s+|\#[^\n]*|"(?:[^"\\]|\\.)*+"?|'(?:[^']|'')*+'?|[][{},]|[-?:](?=[\s\[\]{},"']|$)|"""
 _IN_FLOW = re.compile(_PIECE + r"[^\s[\]{},](?:(?!:[\s[\]{},]|\s\#)[^[\]{},])*+", re.DOTALL)
 _IN_BLOCK = re.compile(_PIECE + r"[|>].*|[^\s[\]{},|>](?:(?!:\s|\s\#)[^\n])*+", re.DOTALL)
 
 
 def parse_yaml(text: str, key: str) -> Tree:
-    """The one document in `text`; None when there is only white space and comments.
+    """Parses the one YAML document in `text`; None when it has only white space and comments.
 
     Raises ManifestSyntax, ManifestAliases or ManifestTooDeep.
     """
@@ -171,10 +171,10 @@ def parse_yaml(text: str, key: str) -> Tree:
 
 
 class _Events:
-    """The parser's events. Counts how deep they nest, and raises ManifestTooDeep before anything follows them down."""
+    """Yields the parser's events, and raises ManifestTooDeep before recursive code sees too deep a one."""
 
     def __init__(self, text: str, key: str) -> None:
-        # libyaml reads 1 MiB in a fraction of a second, the parser in Python needs tens of them.
+        # libyaml parses 1 MiB in a fraction of a second, the parser in Python in tens of seconds.
         loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
         self._events: Iterator[Any] = yaml.parse(text, Loader=loader)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
         self._text = text
@@ -199,7 +199,7 @@ class _Events:
     def check_depth_until(self, index: int) -> None:
         """Raises ManifestTooDeep when the text from the last event's end to `index` nests too deep.
 
-        A parser reads about 1,000 characters ahead of its events, and may meet a limit of its own on the way.
+        A parser reads about 1,000 characters ahead of its events, and may meet its own limit there.
         """
         depth, flow = len(self._flows), sum(self._flows)
         position = self._end
@@ -251,7 +251,7 @@ def _name(event: Any, key: str) -> str:
 
 def _scalar(event: Any, key: str) -> Tree:
     text = str(event.value)
-    if event.style:  # quoted, or a block
+    if event.style:  # quoted or block
         return text
     if text in _WORDS:
         return _WORDS[text]

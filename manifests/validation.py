@@ -1,4 +1,4 @@
-"""Bounds what a manifest may hold, and explains everything that its model refused in plain words."""
+"""Limits on how much a manifest may hold, and plain explanations of everything that its model refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from manifests.text import did_you_mean, nearest
 from manifests.trees import Tree, escaped, shorten
 
 MAX_PROBLEMS = 8
-"""Problems told in one message; the rest is counted."""
+"""Problems listed in one message; the rest are counted."""
 
 Loc = tuple[int | str, ...]
 
@@ -44,9 +44,9 @@ class _Problem:
 def explain(
     error: ValidationError, model: type[BaseModel], operation: str, origins: Mapping[str, str]
 ) -> ManifestError:
-    """One error for everything `model` refused; its class and place are those of the first problem.
+    """Makes one error of everything that `model` refused; its class and place are those of the first problem.
 
-    `origins` names the document a top-level field came from when that is not the manifest itself.
+    `origins` names the document of a top-level field where that is not the manifest.
     """
     errors = _ordered(error, model)
     told: list[str] = []
@@ -64,7 +64,7 @@ def explain(
 
 
 def _ordered(error: ValidationError, model: type[BaseModel]) -> list[ErrorDetails]:
-    """Unknown names first, and no complaint about a missing field that only a misspelt name left missing."""
+    """Puts unknown names first, and drops missing fields that only a misspelt name left missing."""
     errors = error.errors(include_url=False)
     unknown = [e for e in errors if e["type"] == "extra_forbidden"]
     meant = {(*e["loc"][:-1], nearest(str(e["loc"][-1]), _names(model, e["loc"][:-1]))) for e in unknown[:100]}
@@ -72,8 +72,10 @@ def _ordered(error: ValidationError, model: type[BaseModel]) -> list[ErrorDetail
 
 
 def _follows(error: ErrorDetails, meant: set[tuple[int | str | None, ...]]) -> bool:
-    """Whether `error` only follows from another: a field missing because its name is misspelt, a list "too short"
-    because entries of it were refused."""
+    """Returns whether `error` only follows from another one.
+
+    A field is missing because its name is misspelt, or a list is "too short" because entries of it were refused.
+    """
     given: object = error["input"]
     short = error["type"] == "too_short" and isinstance(given, list | tuple)
     if short and len(cast("Sequence[object]", given)) >= error.get("ctx", {}).get("min_length", 0):
@@ -111,13 +113,13 @@ def _problem(error: ErrorDetails, model: type[BaseModel], operation: str) -> _Pr
 
 
 def described_type(loc: Loc) -> str:
-    """("images", 3, "duration") as images[3].duration."""
+    """Formats ("images", 3, "duration") as images[3].duration."""
     text = "".join(f"[{p}]" if isinstance(p, int) else f".{escaped(p[:60])}" for p in loc)
     return text.removeprefix(".")
 
 
 def _fields(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
-    """The model whose fields stand at `loc`."""
+    """Returns the model whose fields stand at `loc`."""
     current: type[BaseModel] | None = model
     for part in loc:
         if isinstance(part, int):
@@ -139,7 +141,7 @@ def _names(model: type[BaseModel], loc: Loc) -> tuple[str, ...]:
 
 
 def _hint(loc: Loc, model: type[BaseModel]) -> str:
-    """What the field is for, in the words of its description."""
+    """Returns the field's description as a hint."""
     names = [p for p in loc if isinstance(p, str)]
     owner = _fields(model, tuple(names[:-1])) if names else None
     field = owner.model_fields.get(names[-1]) if owner else None
@@ -177,11 +179,11 @@ _PLAIN: dict[str, str] = {
 
 
 _MAX_UNKNOWN = 200
-"""Unknown names of which a model may still tell; beyond that the first one has to do."""
+"""Unknown names that are explained in full; of more, only the first is named."""
 
 
 def check_amounts(fields: Mapping[str, Tree], operation: str, model: type[Manifest]) -> None:
-    """Raises UnknownField or TooManyImages, before any work, where `fields` hold far too much."""
+    """Raises UnknownField or TooManyImages, before any other work, when `fields` hold far too much."""
     _check_names(((name, name) for name in fields), model.model_fields, operation)
     images = fields.get("images")
     if not isinstance(images, list) or "images" not in model.model_fields:
