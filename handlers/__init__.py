@@ -1,1 +1,1 @@
-"""HOW an operation is planned and finished: pure functions of their arguments."""
+"""How operations are planned and finished, as pure functions of their arguments."""

@@ -1,4 +1,4 @@
-"""addaudio: a video's sound replaced."""
+"""addaudio: replaces a video's sound."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a handler is: three pure functions of a manifest, and the values that travel between them and the run.
+"""What a handler is: three pure functions of a manifest, and the values that they exchange with the run.
 
 references  which files the manifest names
-plan        what to ask of the GPU, once those files are there
-finish      what to write next to the inputs, once the GPU has answered
+plan        which tasks to send, once those files exist
+finish      what to write next to the inputs, once the tasks have results
 """
 
 from __future__ import annotations
@@ -16,63 +16,66 @@ from manifests.models import Manifest
 from manifests.references import MediaRef
 
 ANY = "*"
-"""In a key of `Plan.writes`: what is known only once the jobs have answered."""
+"""In a key of `Plan.writes`: a part known only from the results."""
 
 M = TypeVar("M", bound=Manifest)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A file a manifest names. `role` is the manifest's own field, also for messages: "video", "images[3].image".
-
-    `read` asks the run for its content (at most `max_bytes`), for small documents the plan is made from.
-    """
+    """A file that a manifest names."""
 
     role: str
+    """The manifest's own field, also for messages: "video", "images[3].image"."""
     text: str
     read: bool = False
+    """Whether the run reads the content, for small documents that the plan depends on."""
     max_bytes: int = 10 * 2**20
+    """Limit of a content that is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A reference found: it exists, and is not empty. `size` is None where only the worker can know."""
+    """A reference to a file that exists and is not empty."""
 
     media: MediaRef
     size: int | None = None
+    """Bytes; None where only the worker can know."""
     content: bytes | None = None
+    """None unless `Reference.read` is set and the file lies in the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planning(Generic[M]):
-    """Everything a plan may depend on.
-
-    `name` is the drop's name without its manifest suffix; `folder` the output folder, "" or ending in "/";
-    `inputs` by role.
-    """
+    """Everything that a plan may depend on."""
 
     manifest: M
     name: str
+    """The drop's name without its manifest suffix."""
     bucket: str
     folder: str
+    """For outputs: empty, or ending in "/"."""
     inputs: Mapping[str, Input]
+    """By role."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFile:
-    """A file a planned task reads (`media`) under a name of ours. `size` is None where only the worker can know."""
+    """An input of a planned task, under a name that the handler chose."""
 
     name: str
     media: MediaRef
     size: int | None = None
+    """Bytes; None where only the worker can know."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTarget:
-    """A file a planned task leaves under `key` in the drop's bucket."""
+    """An output of a planned task."""
 
     name: str
     key: str
+    """In the drop's bucket."""
     content_type: str
 
 
@@ -85,20 +88,18 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`tasks` are independent of each other and may run at the same time on different machines.
-
-    `writes` are the keys of what `finish` will leave, with `ANY` for a part that is not known yet: a run that would
-    write what is another drop's ends before any job is sent.
-    """
+    """The tasks of a run and the keys of its outputs."""
 
     operation: str
     tasks: tuple[PlannedTask, ...]
+    """Independent of each other; they may run at the same time on different machines."""
     writes: tuple[str, ...] = ()
+    """Keys that `finish` will write, with `ANY` for unknown parts; another drop's key ends the run before any job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A key of the drop's bucket; in the done sidecar it stands as the object's URL."""
+    """A key of the drop's bucket; the done sidecar has the object's URL instead."""
 
     key: str
 
@@ -108,7 +109,7 @@ Value = str | int | float | bool | None | Link | Mapping[str, "Value"] | tuple["
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A file the run writes itself: small documents made from the GPU's answer."""
+    """A small document made from the results, which the run writes itself."""
 
     key: str
     data: bytes
@@ -117,12 +118,14 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`response` is the operation's part of the done sidecar; `stats` joins its `stats` object."""
+    """What a finished run writes and reports."""
 
     message: str
     outputs: tuple[OutputFile, ...] = ()
     response: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    """The operation's part of the done sidecar."""
     stats: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    """Joins the done sidecar's `stats` object."""
 
 
 class Handler(Protocol[M]):
@@ -137,9 +140,9 @@ class Handler(Protocol[M]):
     def references(self, manifest: M) -> tuple[Reference, ...]: ...
 
     def plan(self, planning: Planning[M]) -> Plan:
-        """Raises GpuDropError when the inputs' content cannot be used."""
+        """Plans the tasks. Raises GpuDropError when the inputs' content cannot be used."""
         ...
 
     def finish(self, planning: Planning[M], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:
-        """`results` in the order of `plan.tasks`, every one with a payload."""
+        """Makes the outputs of `results`, which are in the order of `plan.tasks`, each with a payload."""
         ...

@@ -1,4 +1,4 @@
-"""caption: subtitles into a video, burnt in or as a track that players switch on."""
+"""caption: puts subtitles into a video, burnt in or as a track that players switch on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from manifests.options import VideoEncoding
 DONE = "Video caption completed and uploaded to S3 successfully"
 OUTPUT = "captioned.mp4"
 SHAPES = ((1920, 1080), (1080, 1920), (1080, 1080))
-"""Landscape, portrait, square: what the video is like, only the worker sees; it takes the nearest one."""
+"""Landscape, portrait and square, in pixels. Only the worker sees the video's shape; it takes the nearest one."""
 MAX_SUBTITLE_BYTES = 10 * 2**20
 MAX_LAYOUT_CHARACTERS = 32 * 2**20
-"""Of the captions of one shape, which are recorded and sent to the worker: a day of speech, word by word."""
+"""Limit of one shape's captions, which are recorded and sent to the worker: a day of speech, word by word."""
 
 
 class CaptionHandler:
-    """`segmenter` makes cues where the subtitles are a words.json, which has none."""
+    """Handles caption. `segmenter` makes cues of a words.json, which has none."""
 
     operation = "caption"
     model = Caption
@@ -39,7 +39,7 @@ class CaptionHandler:
         )
 
     def plan(self, planning: Planning[Caption]) -> Plan:
-        """Raises SubtitlesUnreadable before any GPU is asked."""
+        """Plans the task. Raises SubtitlesUnreadable or InputMissing before any job is sent."""
         asked = planning.manifest
         key = _output_key(planning)
         subtitles = self._subtitles(planning)

@@ -1,4 +1,4 @@
-"""What the handlers share: names of inputs and outputs, and the answers they expect."""
+"""What the handlers share: names of inputs and outputs, and checks of the workers' answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _P = TypeVar("_P", bound=Payload)
 
 
 def file_name(media: MediaRef) -> str:
-    """Last part of the key or of the URL's path, decoded; "" for bytes that lie in the manifest."""
+    """Returns the last part of the key or of the URL's path, decoded; "" for bytes inside the manifest."""
     if isinstance(media, ObjectRef):
         return media.key.rpartition("/")[2]
     if media.url.startswith("data:"):
@@ -33,19 +33,19 @@ def file_name(media: MediaRef) -> str:
 
 
 def stem(name: str) -> str:
-    """`name` without the extension of a media file; a dot elsewhere ("v1.2") stays."""
+    """Returns `name` without the extension of a media file; a dot elsewhere ("v1.2") stays."""
     media = _MEDIA_NAME.fullmatch(name)
     return media[1] if media else name
 
 
 def task_file(name: str, found: Input) -> TaskFile:
-    """The file `found` under our own `name`, with its extension in lower case as a hint where it has a plain one."""
+    """Returns `found` as a task's file `name`, with its extension in lower case as a hint where it has a plain one."""
     suffix = PurePosixPath(file_name(found.media)).suffix
     return TaskFile(name + (suffix.lower() if _EXTENSION.fullmatch(suffix) else ""), found.media, found.size)
 
 
 def output_keys(planning: Planning[Any], names: Sequence[str], *, where: str = "path") -> tuple[str, ...]:
-    """Keys of the outputs `names`. Raises UnusableKey, or OutputOverwritesInput where an input lies."""
+    """Returns the keys of the outputs `names`. Raises UnusableKey, or OutputOverwritesInput where an input lies."""
     taken = {found.media: role for role, found in planning.inputs.items()}
     keys: list[str] = []
     for name in names:
@@ -61,7 +61,7 @@ def output_keys(planning: Planning[Any], names: Sequence[str], *, where: str = "
 
 
 def payload_of(result: GpuResult, kind: type[_P]) -> _P:
-    """The answer, which must be of `kind`; raises the error that came instead, or WorkerError."""
+    """Returns the payload, which must be of `kind`; raises the result's own error, or WorkerError."""
     if result.error is not None:
         raise GpuDropError.from_info(result.error)
     if not isinstance(result.payload, kind):
@@ -73,7 +73,7 @@ def payload_of(result: GpuResult, kind: type[_P]) -> _P:
 
 
 def one_video(plan: Plan, results: Sequence[GpuResult]) -> tuple[Link, Mapping[str, Value]]:
-    """Where the only output of the only task lies, and what is worth counting about it."""
+    """Returns the link to the only output of the only task, and its stats."""
     target = plan.tasks[0].outputs[0]
     videos = payload_of(results[0], Videos)
     made = next((file for file in videos.files if file.name == target.name), None)
@@ -99,5 +99,5 @@ def missing_output(result: GpuResult, name: str) -> WorkerError:
 
 
 def link(key: str | None) -> Value:
-    """A key as the response gives it: "" where nothing was made."""
+    """Returns a key as the response shows it: "" where nothing was made."""
     return Link(key) if key else ""

@@ -1,4 +1,4 @@
-"""img2vid: each image a clip with a slow zoom, on one machine or several."""
+"""img2vid: makes each image a clip with a slow zoom, on one machine or several."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ DONE = "Images converted to videos and uploaded to S3 successfully"
 
 @dataclass(frozen=True, slots=True)
 class SplitLimits:
-    """More than `images_per_job` images are shared out to several jobs, at most `max_jobs`."""
+    """How a list of images is split into jobs."""
 
     images_per_job: int = 50
+    """A longer list is split."""
     max_jobs: int = 3
 
 
@@ -81,9 +82,10 @@ class Img2VidHandler:
 
 
 def shares(frames: Sequence[int], split: SplitLimits) -> list[list[int]]:
-    """Image numbers of each job, rising: the longest clips are dealt first, each to the job with the fewest frames.
+    """Splits the images into jobs: the longest clips are dealt first, each to the job with the fewest frames.
 
-    The jobs' frames differ by at most the longest clip's, and the same list is always shared out in the same way.
+    Returns each job's image numbers, ascending. The jobs' frames differ by at most the longest clip's, and the same
+    list is always split in the same way.
     """
     needed = -(-len(frames) // split.images_per_job)
     parts: list[list[int]] = [[] for _ in range(max(1, min(needed, split.max_jobs)))]
@@ -96,14 +98,14 @@ def shares(frames: Sequence[int], split: SplitLimits) -> list[list[int]]:
 
 
 def frame_counts(images: Sequence[Image], fps: int) -> tuple[int, ...]:
-    """Frames of each clip: differences of rounded cumulative times, so that all clips together drift by no frame.
+    """Returns the frames of each clip, as differences of rounded cumulative times: rounding errors do not add up.
 
     Raises InvalidDuration when a clip would have none.
     """
     counts: list[int] = []
     total, before = Fraction(0), 0
     for i, image in enumerate(images):
-        # The decimal that was written, not the nearest binary fraction.
+        # Adds the decimal that was written, not the nearest binary fraction.
         total += Fraction(str(image.duration))
         until = round(total * fps)
         if until == before:
@@ -118,7 +120,7 @@ def frame_counts(images: Sequence[Image], fps: int) -> tuple[int, ...]:
 
 
 def _files(inputs: Sequence[Input]) -> list[TaskFile]:
-    """The file of each image; the same image, however often it is shown, is one file."""
+    """Returns the file of each image; the same image, however often it is shown, is one file."""
     files: dict[MediaRef, TaskFile] = {}
     for found in inputs:
         if found.media not in files:

@@ -1,4 +1,4 @@
-"""Which operations there are: this project's own, and those that installed packages add.
+"""The operations: this project's own, and those that installed packages add.
 
 A package adds one by an entry point of the group `gpudrop.handlers` that names a handler, or a class that makes one
 without arguments.
@@ -31,18 +31,19 @@ AnyHandler = Handler[Any]
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """`problems` tells of handlers that were announced but cannot be used; the others work without them."""
+    """The handlers by operation."""
 
     handlers: Mapping[str, AnyHandler]
     problems: tuple[ErrorInfo, ...] = ()
+    """Handlers that were announced but cannot be used; the others work without them."""
 
     @property
     def models(self) -> Mapping[str, type[Manifest]]:
-        """What a manifest may ask for, for manifests.reader."""
+        """The operations' manifests, for `manifests.reader`."""
         return {name: handler.model for name, handler in self.handlers.items()}
 
     def get(self, operation: str) -> AnyHandler:
-        """Raises UnknownOperation."""
+        """Returns the operation's handler. Raises UnknownOperation."""
         handler = self.handlers.get(operation)
         if handler is not None:
             return handler
@@ -57,9 +58,9 @@ def own_handlers(img2vid: SplitLimits = DEFAULT_SPLIT) -> tuple[AnyHandler, ...]
 def load_registry(
     find: Callable[[], Iterable[EntryPoint]] = _INSTALLED, *, img2vid: SplitLimits = DEFAULT_SPLIT
 ) -> Registry:
-    """This project's handlers and those that `find` gives. Raises ConfigError when two claim the same operation.
+    """Loads this project's handlers and those that `find` returns. `img2vid` bounds how lists of images are split.
 
-    `img2vid` is how lists of images are shared out.
+    Raises ConfigError when two handlers claim the same operation.
     """
     handlers: dict[str, AnyHandler] = {handler.operation: handler for handler in own_handlers(img2vid)}
     origins = dict.fromkeys(handlers, "gpudrop")
@@ -88,7 +89,7 @@ def _load(point: EntryPoint) -> AnyHandler:
         handler: Any = found() if isinstance(found, type) else found
         problem = _problem(handler)
     except Exception as error:
-        # Code of others runs here and may raise anything.
+        # Third-party code runs here and may raise anything.
         raise _broken(point, f"{type(error).__name__}: {error}") from error
     if problem:
         raise _broken(point, problem)
@@ -104,7 +105,7 @@ def _broken(point: EntryPoint, problem: str) -> ConfigError:
 
 
 def _problem(handler: Any) -> str:
-    """Why `handler` is none; "" when it is one."""
+    """Returns why `handler` is not a handler; "" when it is one."""
     operation: Any = getattr(handler, "operation", None)
     if not isinstance(operation, str) or not _NAME.fullmatch(operation):
         return f"its operation {operation!r} is no plain lower-case name"

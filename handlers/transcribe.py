@@ -1,4 +1,4 @@
-"""transcribe: speech to text, subtitles, karaoke and word times."""
+"""transcribe: turns speech into text, subtitles, karaoke and word times."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 class TranscribeHandler:
-    """`segmenter` makes the cues that all subtitle formats are written from."""
+    """Handles transcribe. `segmenter` makes the cues of all subtitle formats."""
 
     operation = "transcribe"
     model = Transcribe
@@ -97,7 +97,7 @@ class TranscribeHandler:
     def _write(
         self, formats: tuple[SubtitleFormat, ...], transcript: Transcript, speech: Speech
     ) -> dict[SubtitleFormat, bytes]:
-        """One document a format; each is asked for once however often it is named."""
+        """Returns one document for each format, however often it is named."""
         cues = self._segmenter(speech)
         texts: dict[SubtitleFormat, bytes] = {}
         for wanted in formats:
@@ -119,7 +119,7 @@ class TranscribeHandler:
 
 
 def _keys(planning: Planning[Transcribe], language: str) -> dict[SubtitleFormat, str]:
-    """Key of every format asked for: the fixed names of old, or MEDIA.LANGUAGE.EXTENSION, which players pick up."""
+    """Returns the key of each format: the fixed names, or MEDIA.LANGUAGE.EXTENSION, which players pick up."""
     names = _FIXED
     if planning.manifest.naming == "media":
         base = stem(file_name(planning.inputs["audio"].media) or planning.name)
@@ -130,7 +130,7 @@ def _keys(planning: Planning[Transcribe], language: str) -> dict[SubtitleFormat,
 
 
 def _files(keys: Mapping[SubtitleFormat, str]) -> Mapping[str, Value]:
-    """The earlier API's shape; "" where a file was not asked for. Word-timed VTT is not made."""
+    """Returns the files in the earlier API's shape; "" for one that was not asked for. Word-timed VTT is not made."""
     words = link(keys.get("json"))
     return {
         "segments": {"srt": link(keys.get("srt")), "vtt": link(keys.get("vtt")), "json": words},

@@ -1,1 +1,1 @@
-"""Subtitle documents: words and cues in, SRT, VTT, ASS, LRC and text out, and back again."""
+"""Subtitle documents: words and cues, written as SRT, VTT, ASS, LRC and text, and parsed."""

@@ -1,4 +1,4 @@
-"""Advanced SubStation Alpha and SSA, written and read."""
+"""Advanced SubStation Alpha (ASS) and SSA: writer and reader."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A Dialogue line. `text` is ASS already: escaped, with its overrides. Times are centiseconds."""
+    """A Dialogue line."""
 
     start_cs: int
     end_cs: int
     style: str
     text: str
+    """ASS already: escaped, with its overrides."""
     layer: int = 0
 
 
 def escape(text: str) -> str:
-    """`text` shown as it is. A backslash cannot be escaped: a word joiner after it, unseen, keeps it from working."""
+    """Escapes `text`. A backslash has no escape, so an invisible word joiner after it disables it."""
     return text.translate(_ESCAPES)
 
 
 def document(width: int, height: int, styles: Sequence[Style], events: Sequence[Event], *, rtl: bool) -> str:
-    """With `rtl`, the base direction is found line by line: libass otherwise puts karaoke words in reverse."""
+    """Writes a script. With `rtl`, libass finds the base direction by line; it otherwise reverses karaoke words."""
     encoding = -1 if rtl else 1
     return "\n".join(
         [
@@ -88,14 +89,14 @@ def document(width: int, height: int, styles: Sequence[Style], events: Sequence[
 
 
 def centiseconds(ms: int) -> int:
-    """Rounded, a half upwards: never backwards in time, as rounding to even would be for lengths."""
+    """Rounds milliseconds, a half upwards; rounding to even would make lengths uneven."""
     return (ms + 5) // 10
 
 
 def karaoke(cue: Cue, start_cs: int, end_cs: int) -> str:
-    r"""The cue's text with a `\kf` a word and a `\k` a pause, which add up to exactly `end_cs` - `start_cs`.
+    r"""Returns the cue's text, with a `\kf` a word and a `\k` a pause, which add up to exactly `end_cs` - `start_cs`.
 
-    Lengths are differences of rounded times, so that no rounding adds up along the line.
+    Lengths are differences of rounded times, so that rounding errors do not add up along the line.
     """
     clock = start_cs
     lines: list[str] = []
@@ -114,7 +115,7 @@ def karaoke(cue: Cue, start_cs: int, end_cs: int) -> str:
 
 
 def escaped_words(lines: Sequence[CueLine]) -> list[tuple[str, str]]:
-    """Every word of `lines` as (what stands before it, its text), escaped: `marked` makes texts of them."""
+    """Returns every word of `lines` as (what stands before it, its text), escaped, for `marked`."""
     words: list[tuple[str, str]] = []
     for number, line in enumerate(lines):
         begun = False
@@ -128,7 +129,7 @@ def escaped_words(lines: Sequence[CueLine]) -> list[tuple[str, str]]:
 
 
 def marked(words: Sequence[tuple[str, str]], active: int, before: str, after: str) -> str:
-    """All of `words`, the one of number `active` between the overrides `before` and `after`."""
+    """Joins `words`, with number `active` between the overrides `before` and `after`."""
     return "".join(
         f"{space}{before}{shown}{after}" if i == active else space + shown for i, (space, shown) in enumerate(words)
     )
@@ -157,7 +158,7 @@ _FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marg
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where an event's start, end and text stand among its values; -1 for one that is not there."""
+    """The positions of an event's start, end and text among its values; -1 for a missing one."""
 
     count: int
     start: int
@@ -167,7 +168,7 @@ class _Columns:
 
 @dataclass(slots=True)
 class _AssReader:
-    """An event's text on its way: timed parts line by line, and the syllable that is being read."""
+    """Collects an event's text: timed parts line by line, and the current syllable."""
 
     line: int
     start: int
@@ -245,7 +246,7 @@ def _event(rest: str, columns: _Columns, number: int) -> RawCue:
 
 
 def _unmarked(said: str, number: int) -> tuple[str, ...]:
-    """The lines of a text without overrides: most texts are such, and soon read."""
+    """Returns the lines of a text without overrides, quickly, because most texts have none."""
     check_cue(len(said), number, MAX_CUE_SOURCE)
     rows = _BREAK.split(said) if "\\" in said else (said,)
     check_cue(len(rows), number)
@@ -266,7 +267,7 @@ def _read(text: str, start: int, line: int) -> _AssReader:
 
 
 def _joined(row: Sequence[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Parts of one syllable, which overrides or escapes divided, in one piece again."""
+    """Joins the parts of a syllable that overrides or escapes divided."""
     parts: list[tuple[list[str], int, int]] = []
     for text, start, end in row:
         if parts and parts[-1][1:] == (start, end):

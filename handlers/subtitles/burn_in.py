@@ -1,4 +1,4 @@
-"""Captions drawn into a picture: plain, fill, pop and box, for any size of picture."""
+"""Captions drawn into a picture of any size: plain, fill, pop and box."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from manifests.options import CaptionStyle, StyleName
 _GOLD = "&H0000D7FF"
 _BOX = "&H003C14DC"
 _AUTHORED_LINES = 3
-"""Lines of an author's own cue that are left as they are, when each one fits."""
+"""Lines of an authored cue that are kept, when each one fits."""
 _EVENT_CELLS = 50
-"""What stands around the text of an event."""
+"""Characters around the text of an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionGeometry:
-    """Sizes for one picture: text height, margins and borders in its pixels, and what a cue may hold."""
+    """Sizes for one picture, in its pixels."""
 
     width: int
     height: int
     size: int
+    """Height of the text."""
     outline: int
     shadow: int
     side: int
     vertical: int
     room: Room
+    """What a cue may hold."""
 
 
 def geometry(width: int, height: int, style: CaptionStyle) -> CaptionGeometry:
-    """Landscape sizes follow the height (72 of 1080), portrait ones the width (96 of 1080): so they read alike.
+    """Derives landscape sizes from the height (72 of 1080), portrait ones from the width (96 of 1080): they read alike.
 
-    A cell is half of the text's height wide: the mean of bold Latin letters. An upright picture has three to five
-    words in the middle third; a word that pops needs room to grow.
+    A cell is half of the text's height wide: the mean of bold Latin letters. An upright picture has three to five words
+    in the middle third; a word that pops needs room to grow.
     """
     if height * 4 >= width * 5:
         unit, size, outline, side, vertical, words = width / 1080, 96, 6, width * 90 / 1080, height * 580 / 1920, 5
@@ -60,7 +62,7 @@ def geometry(width: int, height: int, style: CaptionStyle) -> CaptionGeometry:
 
 
 def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int, *, most: int | None = None) -> str:
-    """A whole ASS document that shows `cues` in `style` on a picture of `width` x `height` pixels.
+    """Writes an ASS document that shows `cues` in `style` on a picture of `width` x `height` pixels.
 
     Every cue's lines carry their words, as `make_cues` and `parse_subtitles` give them. Raises SubtitlesUnreadable when
     the captions have more than `most` characters: a word that pops repeats its whole cue.
@@ -84,7 +86,7 @@ def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int,
 
 
 def refit(cue: Cue, room: Room) -> tuple[Cue, ...]:
-    """`cue` as its author broke it where that fits into `room`, else in as many cues as it needs, one after another."""
+    """Returns `cue` as its author broke it where that fits into `room`, else split into consecutive cues."""
     fits = all(cells(line.text) <= room.cells for line in cue.lines)
     few = room.words is None or len(cue.words) <= room.words
     if fits and few and len(cue.lines) <= max(room.lines, _AUTHORED_LINES):
@@ -134,7 +136,7 @@ def _pop(cue: Cue, start: int, end: int) -> Iterator[Event]:
 
 
 def _box(cue: Cue, start: int, end: int) -> Iterator[Event]:
-    """The box is the border of the active word on a layer below, where every other word is transparent."""
+    """Draws the box as the border of the active word on a layer below, where every other word is transparent."""
     words = escaped_words(cue.lines)
     for i, begin, until in _turns(cue, start, end):
         text = "{\\alpha&HFF&}" + marked(words, i, "{\\alpha&H00&}", "{\\alpha&HFF&}")
@@ -143,7 +145,7 @@ def _box(cue: Cue, start: int, end: int) -> Iterator[Event]:
 
 
 def _turns(cue: Cue, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each word's turn; the turns fill the cue's time without gap or overlap."""
+    """Yields number, start and end of each word's turn; the turns fill the cue's time without gap or overlap."""
     begins = [start]
     for word in cue.words[1:]:
         begins.append(min(max(centiseconds(word.start_ms), begins[-1]), end))

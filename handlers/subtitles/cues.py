@@ -1,4 +1,4 @@
-"""Cues out of words: lines that fit, times that neither overlap nor run on."""
+"""Cues made of words: lines that fit, times that neither overlap nor run on."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from handlers.subtitles.words import spread
 LONGEST_MS = 7000
 SHORTEST_MS = 833
 GAP_MS = 80
-"""Two frames at 25 a second: without them one cue seems to change into the next."""
+"""Two frames at 25 a second: without a gap one cue seems to change into the next."""
 READ_MS = 50
 """Reading time of a character: 20 a second."""
 HANG_MS = 500
-"""How long text may stay after its last word, to be read to the end."""
+"""Longest time that text stays after its last word, to be read to the end."""
 PAUSE_MS = 1500
 """A silence that ends a cue."""
 SENTENCE_MS = 1000
 """A sentence shorter than this shares its cue with the next one."""
 LEAST_MS = 100
-"""What a cue keeps before it leaves a gap after itself."""
+"""Length that a cue keeps before it leaves a gap after itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What one cue may hold."""
+    """The limits of one cue."""
 
     cells: int = 42
+    """For one line."""
     lines: int = 2
     words: int | None = None
 
 
 def make_cues(speech: Speech, room: Room = Room()) -> tuple[Cue, ...]:
-    """A `Segmenter`: cues end with sentences, segments and pauses, else where they are full, evenly filled."""
+    """Makes cues that end with sentences, segments and pauses, else where full, evenly filled: a `Segmenter`."""
     groups: list[tuple[TimedWord, ...]] = []
     for segment in speech.segments:
         for phrase in _phrases(fit_words(segment, room.cells)):
@@ -45,7 +46,7 @@ def make_cues(speech: Speech, room: Room = Room()) -> tuple[Cue, ...]:
 
 
 def fit_words(words: Sequence[TimedWord], width: int) -> tuple[TimedWord, ...]:
-    """Words wider than `width` cells in pieces, which share the word's time."""
+    """Divides words wider than `width` cells into pieces, which share the word's time."""
     fitted: list[TimedWord] = []
     for word in words:
         bare = word.text.strip()
@@ -59,7 +60,7 @@ def fit_words(words: Sequence[TimedWord], width: int) -> tuple[TimedWord, ...]:
 
 
 def pack(words: Sequence[TimedWord], room: Room, longest_ms: int | None = None) -> list[tuple[TimedWord, ...]]:
-    """As few groups as `room` and `longest_ms` hold, and those about equally full. One word is always a group."""
+    """Makes as few groups as `room` and `longest_ms` permit, about equally full. A group has at least one word."""
     limit = room.words or room.cells * room.lines
     groups = _fill(words, room, limit, longest_ms)
     even = _fill(words, room, min(limit, -(-len(words) // max(1, len(groups)))), longest_ms)
@@ -67,9 +68,9 @@ def pack(words: Sequence[TimedWord], room: Room, longest_ms: int | None = None) 
 
 
 def wrap(words: Sequence[TimedWord], room: Room) -> tuple[CueLine, ...] | None:
-    """`words` in one line or two balanced ones, broken after punctuation where that costs little; None: no room.
+    """Breaks `words` into one line or two balanced ones, after punctuation where that costs little; None: no room.
 
-    A lone word wider than the room has its line to itself.
+    A lone word wider than the room has its own line.
     """
     widths, leads = _widths(words), _leads(words)
     whole = sum(widths) - leads[0]
@@ -112,12 +113,12 @@ def _widths(words: Sequence[TimedWord]) -> list[int]:
 
 
 def _leads(words: Sequence[TimedWord]) -> list[int]:
-    """Blanks at the words' beginnings, which are not shown where a line begins."""
+    """Returns the blanks at the words' beginnings, which are not shown where a line begins."""
     return [len(word.text) - len(word.text.lstrip(" ")) for word in words]
 
 
 class _Filling:
-    """Whether words from `begin` on fit, for one after another: each is asked about once, in constant time."""
+    """Checks whether words from `begin` on fit, one after another: each is checked once, in constant time."""
 
     def __init__(self, words: Sequence[TimedWord], room: Room) -> None:
         self._room = room
@@ -130,8 +131,10 @@ class _Filling:
         self._begin, self._break = at, at + 1
 
     def holds(self, end: int) -> bool:
-        """Whether `wrap` has room for the words up to before `end`. The later the first line ends, the less is left
-        for the second one: the last place where it may end decides.
+        """Returns whether `wrap` has room for the words up to before `end`.
+
+        The later the first line ends, the less is left for the second one, so the last possible end of the first
+        decides.
         """
         begin = self._begin
         if end - begin == 1 or self._cells(begin, end) <= self._room.cells:
@@ -160,7 +163,7 @@ def _fill(words: Sequence[TimedWord], room: Room, limit: int, longest_ms: int | 
 
 
 def _timed(groups: Sequence[tuple[TimedWord, ...]], room: Room) -> list[Cue]:
-    """Starts with the first word; ends when it has been read, never beyond its limits nor within a gap of the next."""
+    """Times the cues: each starts with its first word and ends when read, within its limits and the next one's gap."""
     starts: list[int] = []
     for group in groups:
         starts.append(max(group[0].start_ms, starts[-1] + 1 if starts else 0))

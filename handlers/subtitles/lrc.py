@@ -1,4 +1,4 @@
-"""LRC lyrics and plain text, written."""
+"""Writers of LRC lyrics and of plain text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from handlers.subtitles.text import JOINER
 
 _STAMP_LIKE = re.compile(r"[\[<](?=\s*\d)")
 _SILENCE_CS = 100
-"""A pause worth an empty line; in a shorter one the display would only flicker."""
+"""A pause that gets an empty line; in a shorter one the display would only flicker."""
 
 
 def write_lrc(cues: Sequence[Cue], *, duration_ms: int, timed: bool = True) -> str:
-    """A line a cue, and one without text before a pause and at the end: LRC knows no ends."""
+    """Writes a line for each cue, and an empty one before a pause and at the end, because LRC has no end times."""
     total = centiseconds(duration_ms)
     lines = [f"[length:{_clock(total)}]"]
     for cue, following in zip_longest(cues, cues[1:]):
@@ -45,7 +45,7 @@ def _safe(text: str) -> str:
 
 
 def _clock(cs: int) -> str:
-    """Minutes may pass 99: whole centiseconds come first, so 59.999 s is 01:00.00 and never 00:60.00."""
+    """Formats whole centiseconds, so that 59.999 s is 01:00.00 and never 00:60.00; minutes may pass 99."""
     return f"{cs // 6000:02d}:{cs // 100 % 60:02d}.{cs % 100:02d}"
 
 

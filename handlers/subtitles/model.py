@@ -1,4 +1,4 @@
-"""What every subtitle document is made of. Times are whole milliseconds from the start of the media."""
+"""The parts of every subtitle document. Times are whole milliseconds from the start of the media."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_MS = 359_999_990
-"""99:59:59.99: what a recogniser puts later than this is no time."""
+"""99:59:59.99; a recogniser's later times are held to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedWord:
-    """A word with its leading space, if its script puts one there: joining the texts gives the sentence.
-
-    `end_ms` > `start_ms` in a cleaned transcript; only a piece of a word too long for its line may last 0 ms.
-    """
+    """A word and its times."""
 
     text: str
+    """With its leading space, if its script has one: joining the texts gives the sentence."""
     start_ms: int
     end_ms: int
+    """After `start_ms` in a cleaned transcript; only a piece of a word too long for its line may last 0 ms."""
     probability: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class CueLine:
-    """One line of a cue; never blank. `words`, joined and stripped, are `text`; () when their times are unknown."""
+    """One line of a cue; never blank."""
 
     text: str
     words: tuple[TimedWord, ...] = ()
+    """Joined and stripped they are `text`; () when their times are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,14 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A transcript made clean: words in order, none overlapping, none without length, grouped as they were recognised.
-
-    `timed` is false where the words' times were worked out from their segment's.
-    """
+    """A cleaned transcript: words in order, none overlapping, none without length."""
 
     language: str
     duration_ms: int
     segments: tuple[tuple[TimedWord, ...], ...]
+    """The words, grouped as they were recognised."""
     timed: bool = True
+    """False when times of words were derived from their segment's."""
 
     @property
     def words(self) -> tuple[TimedWord, ...]:
@@ -70,9 +69,10 @@ Segmenter = Callable[[Speech], tuple[Cue, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Subtitles:
-    """A document read: cues in order, not overlapping, each with the words of its lines."""
+    """A parsed document."""
 
     cues: tuple[Cue, ...]
+    """In order, not overlapping, each with the words of its lines."""
     language: str = ""
     timed: bool = False
-    """Whether the words' times stood in the document, or were worked out from their cue's."""
+    """Whether the document has the words' times; otherwise they are derived from their cue's."""

@@ -1,4 +1,4 @@
-"""Subtitle documents read: bytes of any common format and encoding → cues that can be drawn."""
+"""Parser of subtitle documents: bytes of any common format and encoding become cues that can be drawn."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _BOMS = (
 
 
 def parse_subtitles(data: bytes, segmenter: Segmenter = make_cues) -> Subtitles:
-    """SRT, WebVTT, ASS or words.json, told apart by content. `segmenter` makes cues of words.json.
+    """Parses SRT, WebVTT, ASS or words.json, told apart by content. `segmenter` makes cues of words.json.
 
-    Cues come out in order; those that start together are one, an earlier one ends where the next begins.
-    Raises SubtitlesUnreadable, naming the line and what was expected there.
+    Cues are in order; those that start together become one, and an earlier one ends where the next begins. Raises
+    SubtitlesUnreadable, naming the line and what was expected there.
     """
     text = decode_subtitles(data)
     head = text.lstrip()[:2000]
@@ -58,14 +58,14 @@ def parse_subtitles(data: bytes, segmenter: Segmenter = make_cues) -> Subtitles:
 
 
 def _reader(head: str, text: str) -> tuple[Callable[[Sequence[str]], list[RawCue]], str]:
-    """What reads `text`, and the signs with which its markup begins."""
+    """Returns the reader of `text`, and the characters with which its markup begins."""
     if head.startswith("WEBVTT"):
         return read_vtt, "<&"
     return (read_ass, "{") if _ASS.search(text) else (read_srt, "<{")
 
 
 def decode_subtitles(data: bytes) -> str:
-    """Text in UTF-8, UTF-16 or UTF-32, or else in Windows' Western code page, which holds Latin-1."""
+    """Decodes UTF-8, UTF-16 or UTF-32, or else Windows' Western code page, which includes Latin-1."""
     for bom, name in _BOMS:
         if data.startswith(bom):
             return _checked(data[len(bom) :].decode(name, "replace"))
@@ -98,7 +98,7 @@ def _from_words(text: str, segmenter: Segmenter) -> Subtitles:
 
 
 def _settled(raw: Sequence[RawCue]) -> Subtitles:
-    """Cues in order, without overlap; each line with its words."""
+    """Puts cues in order, without overlap, each line with its words."""
     heard = sorted((_ended(cue) for cue in raw if cue.lines), key=lambda cue: cue.start_ms)
     if not heard:
         raise subtitles_unreadable("its cues are empty", raw[0].line, "text below the timing")
@@ -119,7 +119,7 @@ def _ended(cue: RawCue) -> RawCue:
 
 @dataclass(slots=True)
 class _Merged:
-    """Raw cues that become one: what all of them say, and until when."""
+    """Raw cues that become one."""
 
     first: RawCue
     end_ms: int
@@ -132,7 +132,7 @@ class _Merged:
         return cls(cue, cue.end_ms, list(cue.lines), list(cue.words), sum(map(len, cue.lines)))
 
     def repeats(self, cue: RawCue) -> bool:
-        """Whether `cue` is another layer, or the next step, of the same text."""
+        """Returns whether `cue` is another layer, or the next step, of the same text."""
         near = cue.start_ms < self.end_ms + (0 if cue.words else 1)
         return near and len(self.lines) == len(cue.lines) and tuple(self.lines) == cue.lines
 
@@ -149,7 +149,7 @@ class _Merged:
 
 
 def _merged(cues: Sequence[RawCue]) -> list[RawCue]:
-    """Layers and steps of one text are one cue; different texts that start together share one."""
+    """Merges layers and steps of one text, and different texts that start together."""
     merged: list[_Merged] = []
     for cue in cues:
         last = merged[-1] if merged else None
@@ -179,7 +179,7 @@ def _within(word: TimedWord, start: int, end: int) -> TimedWord:
 
 
 def _spread_lines(lines: Sequence[str], start: int, end: int) -> tuple[CueLine, ...]:
-    """The cue's time spread over its words by their widths."""
+    """Spreads the cue's time over its words by their widths."""
     rows = [tokens(line) for line in lines]
     words = iter(spread(tuple(text for row in rows for text in row), start, end))
     return tuple(line_of([next(words) for _ in row]) for row in rows)

@@ -1,4 +1,4 @@
-"""What the readers of all formats share: raw cues, how times are written, how a document is refused."""
+"""What the readers of all formats share: raw cues, notations of time, and how a document is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_EVENTS = 500_000
 """Cues of a document that draws each one in several steps."""
 MAX_CUE_CHARACTERS = 2_000
 MAX_CUE_SOURCE = 50_000
-"""Characters of one cue as it is written, with its tags and blanks."""
+"""Characters of one cue as written, with its tags and blanks."""
 MAX_LINES = 1_000_000
 MAX_TAGS = 500_000
 MAX_WORDS = 300_000
@@ -29,14 +29,15 @@ _MALFORMED = re.compile(r"\s*\d+[:.,][\d:.,\s]*-->", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class RawCue:
-    """A cue as it stands in a document, from line `line` (from 1) on. `words` where the document times them,
-    line by line."""
+    """A cue as it stands in a document."""
 
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
     words: tuple[tuple[TimedWord, ...], ...] = ()
+    """By line; () where the document does not time them."""
     line: int = 0
+    """The cue's first line in the document, from 1."""
 
 
 def subtitles_unreadable(problem: str, line: int, expected: str) -> SubtitlesUnreadable:
@@ -53,7 +54,7 @@ def check_count(count: int, line: int, limit: int = MAX_CUES) -> None:
 
 
 def check_marks(text: str, mark: str, limit: int, what: str) -> None:
-    """Refuses, before any work, a document in which `mark` occurs more than `limit` times."""
+    """Refuses, before any other work, a document in which `mark` occurs more than `limit` times."""
     if text.count(mark) > limit:
         raise subtitles_unreadable(f"it has more than {limit} {what}", 1, "fewer of them")
 
@@ -69,7 +70,7 @@ def check_cue(characters: int, line: int, limit: int = MAX_CUE_CHARACTERS) -> No
 
 
 def timing_of(line: str) -> tuple[int, int, str] | None:
-    """start and end in milliseconds, and what follows them, when `line` is an SRT or VTT timing line."""
+    """Returns start and end in milliseconds, and what follows them, of an SRT or VTT timing line; None for others."""
     if "->" not in line:
         return None
     match = _TIMING.fullmatch(line)
@@ -80,18 +81,18 @@ def timing_of(line: str) -> tuple[int, int, str] | None:
 
 
 def malformed_subtitles(line: str) -> bool:
-    """Whether `line` was meant as a timing line but is none."""
+    """Returns whether `line` was meant as a timing line but is none."""
     return "-->" in line and _MALFORMED.match(line) is not None
 
 
 def clock_ms(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int:
-    """Milliseconds of the parts of a time."""
+    """Converts the parts of a time to milliseconds."""
     ms = int(((fraction or "0") + "00")[:3])
     return ((int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + ms
 
 
 def timed_words(parts: Sequence[tuple[str, int, int]]) -> tuple[TimedWord, ...]:
-    """Words of one line out of its timed parts (text, start, end), which need not be whole words nor single ones."""
+    """Makes words of a line's timed parts (text, start, end), which need be neither whole words nor single ones."""
     words: list[TimedWord] = []
     space = False
     for text, start, end in parts:

@@ -1,4 +1,4 @@
-"""SubRip: the format every player reads and nobody specified."""
+"""SubRip (SRT), which has no specification."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _TAG = re.compile(r"</?(?:[ibus]|font|span|c|v|lang|ruby|rt)(?:[ .][^<>\n]*)?>|\
 
 
 def write_srt(cues: Sequence[Cue]) -> str:
-    """SRT has no escapes: a word joiner, which shows nothing, parts what players would take for markup.
+    """Writes SRT, which has no escapes: an invisible word joiner parts what players would take for markup.
 
-    Without cues it is a single line end: an object of no bytes reads as one that failed to be written.
+    Without cues the result is a single line end, because an empty object looks like a failed write.
     """
     blocks = [f"{i}\n{_clock(c.start_ms)} --> {_clock(c.end_ms)}\n{_body(c)}\n" for i, c in enumerate(cues, start=1)]
     return "\n".join(blocks) or "\n"
@@ -39,7 +39,7 @@ def _clock(ms: int) -> str:
 
 
 def read_srt(lines: Sequence[str]) -> list[RawCue]:
-    """Everything between two timing lines is the first one's text; indices may be missing, and blank lines doubled."""
+    """Reads everything between two timing lines as the first one's text; indices may be missing, blank lines doubled."""
     timings: list[tuple[int, tuple[int, int, str]]] = []
     for i, line in enumerate(lines):
         if (timing := _timing(i, line)) is not None:
@@ -67,7 +67,7 @@ def _timing(i: int, line: str) -> tuple[int, int, str] | None:
 
 
 def _without_index(body: list[str], expected: int) -> list[str]:
-    """`body` without the next cue's index: a number right above its timing, or the expected one above blank lines."""
+    """Removes the next cue's index: a number right above its timing, or the expected one above blank lines."""
     if body and body[-1].strip().isdigit():
         return body[:-1]
     last = len(body) - 1

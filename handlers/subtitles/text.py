@@ -1,4 +1,4 @@
-"""Text as subtitles need it: how wide it is, where it may be divided, what must not stay in it."""
+"""Text in subtitles: how wide it is, where it may be divided, what must not stay in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 JOINER = "\u2060"
-"""Word joiner: shows nothing. Put between characters that a format would otherwise take for markup."""
+"""Word joiner: invisible. Put between characters that a format would otherwise take for markup."""
 
 _GAPS = re.compile(r"\s\s+|[^\S\xa0\u202f]")
 """Blanks to fold into one space: all but a lone no-break space inside a word."""
@@ -28,7 +28,7 @@ _PAUSE_END = re.compile(r"[.?!…。！？؟।,;:、，；：،][\"'”’»)\]
 
 
 def plain_line(text: str) -> str:
-    """`text` on one line: blanks folded, control characters and lone surrogates gone, nothing blank at its ends."""
+    """Returns `text` on one line: blanks folded, ends stripped, no control characters, lone surrogates as U+FFFD."""
     if is_simple(text):
         return text.strip()
     text = _GAPS.sub(" ", _UNWANTED.sub("", text))
@@ -36,17 +36,17 @@ def plain_line(text: str) -> str:
 
 
 def is_simple(text: str) -> bool:
-    """Whether `text` is ASCII that is shown as it stands, with single blanks: most of it is, and is soon dealt with."""
+    """Returns whether `text` is printable ASCII with single blanks, which needs no cleaning; most text is."""
     return text.isascii() and text.isprintable() and "  " not in text
 
 
 def visible(text: str) -> bool:
-    """Whether a reader sees anything of it."""
+    """Returns whether a reader sees any of `text`."""
     return any(unicodedata.category(c) not in _INVISIBLE for c in text)
 
 
 def cells(text: str) -> int:
-    """Width on a grid where a Latin letter takes one cell, an East Asian wide one two, a combining mark none."""
+    """Returns the width on a grid: a Latin letter takes one cell, an East Asian wide one two, a combining mark none."""
     if text.isascii():
         return len(text)
     return sum(_cell(c) for c in text)
@@ -59,9 +59,9 @@ def _cell(char: str) -> int:
 
 
 def tokens(text: str) -> tuple[str, ...]:
-    """`text` as words that keep their leading space; ideographs and kana one by one, punctuation with its neighbour.
+    """Splits `text` into words with their leading space; ideographs and kana singly, punctuation with its neighbour.
 
-    Joined, the tokens give `plain(text)`.
+    Joined, the tokens give `plain_line(text)`.
     """
     found: list[str] = []
     unseen = ""
@@ -84,7 +84,7 @@ def tokens(text: str) -> tuple[str, ...]:
 
 
 def needs_space(left: str, right: str) -> bool:
-    """Whether two words whose spaces were lost are written apart: always, but between scripts without spaces."""
+    """Returns whether two words whose spaces were lost need one: always, but between scripts without spaces."""
     return not (_SPACELESS.match(left[-1:]) and _SPACELESS.match(right[:1]))
 
 
@@ -93,17 +93,17 @@ def ends_sentence(text: str) -> bool:
 
 
 def ends_clause(text: str) -> bool:
-    """Whether it ends with any punctuation at which a reader pauses."""
+    """Returns whether `text` ends with punctuation at which a reader pauses."""
     return _PAUSE_END.search(text) is not None
 
 
 def right_to_left(text: str) -> bool:
-    """Whether any of it is written from right to left."""
+    """Returns whether any of `text` is written from right to left."""
     return not text.isascii() and any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)
 
 
 def divide(text: str, width: int) -> tuple[str, ...]:
-    """`text` in pieces of at most `width` cells, marks staying with their letters. Joined, they give `text`."""
+    """Divides `text` into pieces of at most `width` cells that join to `text`; marks stay with their letters."""
     if cells(text) <= width:
         return (text,)
     pieces: list[str] = []

@@ -24,7 +24,7 @@ from handlers.subtitles.text import plain_line
 _STAMP = re.compile(r"<(?:(\d{1,4}):)?(\d{2}):(\d{2})\.(\d{3})>", re.ASCII)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</?>")
 _LONG_NUMBER = re.compile(r"&#([0-9]{8,})(;?)")
-"""Python refuses to convert numbers of very many digits."""
+"""A reference with so many digits that Python may refuse to convert it."""
 
 
 def write_vtt(cues: Sequence[Cue]) -> str:
@@ -37,7 +37,7 @@ def _clock(ms: int) -> str:
 
 
 def read_vtt(lines: Sequence[str]) -> list[RawCue]:
-    """Blocks between blank lines; those without a timing (notes, styles, regions) say nothing."""
+    """Reads the blocks between blank lines; ignores those without a timing (notes, styles, regions)."""
     cues: list[RawCue] = []
     i = words = 0
     while i < len(lines):
@@ -70,7 +70,7 @@ def _cue(start: int, end: int, body: Sequence[str], line: int) -> RawCue:
 
 
 def _words(bare: Sequence[str], start: int, end: int) -> tuple[tuple[TimedWord, ...], ...]:
-    """Words between timestamps: each runs from the stamp before it to the next one. () without stamps."""
+    """Returns the words between timestamps, each from the stamp before it to the next one; () without stamps."""
     if not any(_STAMP.search(text) for text in bare):
         return ()
     found: list[list[tuple[str, int]]] = []
@@ -93,6 +93,6 @@ def _unescaped(text: str) -> str:
 
 
 def _short_number(reference: re.Match[str]) -> str:
-    """The same character with fewer digits; the sign for an unknown one where there is none of that number."""
+    """Returns the same reference with fewer digits; U+FFFD where no character has that number."""
     digits = reference[1].lstrip("0") or "0"
     return f"&#{digits}{reference[2]}" if len(digits) < 8 else "\ufffd"

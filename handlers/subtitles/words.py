@@ -1,4 +1,4 @@
-"""Words with times that can be relied on, out of what a recogniser said."""
+"""Words with reliable times, made from a recogniser's answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handlers.subtitles.model import MAX_MS, Speech, TimedWord
 from handlers.subtitles.text import cells, plain_line, tokens
 
 CELL_MS = 70
-"""Time given to a cell of text whose end nobody knows: about 14 cells a second."""
+"""Time of a cell of text whose end is unknown: about 14 cells a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class _Draft:
 
 
 def speech_of(transcript: Transcript) -> Speech:
-    """The transcript's words, cleaned: every one kept, in order, each longer than 0 ms, none over the next.
+    """Cleans the transcript's words: keeps all, in order, each longer than 0 ms, none overlapping.
 
-    Starts that contradict most others (and NaN) are given up and laid between their neighbours; a segment without
-    words has its time spread over its text.
+    A start that contradicts most others, or is NaN, is placed between its neighbours; a segment without words has its
+    time spread over its text.
     """
     drafts = [_drafts(segment) for segment in transcript.segments]
     words = iter(_lay([draft for segment in drafts for draft in segment]))
@@ -41,14 +41,14 @@ def speech_of(transcript: Transcript) -> Speech:
 
 
 def milliseconds(seconds: float) -> int | None:
-    """Rounded and held within 0 and MAX_MS; None for what is no number."""
+    """Converts seconds, rounded and held within 0 and MAX_MS; None for NaN."""
     if math.isnan(seconds):
         return None
     return round(min(max(seconds, 0.0), MAX_MS / 1000) * 1000)
 
 
 def spread(texts: tuple[str, ...], start_ms: int, end_ms: int) -> tuple[TimedWord, ...]:
-    """`texts` one after another over the time from start to end, each as long as it is wide."""
+    """Spreads `texts` one after another over the time from start to end, in proportion to their widths."""
     widths = [max(1, cells(text.strip())) for text in texts]
     total, done = max(1, sum(widths)), 0
     words: list[TimedWord] = []
@@ -78,7 +78,7 @@ def _drafts(segment: Segment) -> list[_Draft]:
 
 
 def _lay(drafts: list[_Draft]) -> list[TimedWord]:
-    """Each draft with its times; between two anchors the drafts share the time there is."""
+    """Gives each draft its times; the drafts between two anchors share the time there."""
     anchors = _anchors([draft.start for draft in drafts])
     words: list[TimedWord] = []
     if not anchors or anchors[0]:
@@ -93,7 +93,7 @@ def _lay(drafts: list[_Draft]) -> list[TimedWord]:
 
 
 def _anchors(starts: list[int | None]) -> list[int]:
-    """Indices of a longest strictly rising run of starts: the ones that agree with the most others."""
+    """Returns the indices of a longest strictly rising subsequence of starts: those that agree with the most others."""
     tails: list[int] = []
     values: list[int] = []
     before: list[int] = [-1] * len(starts)
@@ -119,7 +119,7 @@ def _guess(drafts: list[_Draft]) -> int:
 
 
 def _share(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWord]:
-    """`drafts` from `start` on, to the last end that is known, and never beyond `limit`."""
+    """Lays `drafts` from `start` to their last known end, never beyond `limit`."""
     ceiling = MAX_MS if limit is None else limit
     ends = [d.end for d in drafts if d.end is not None and start + len(drafts) <= d.end <= ceiling]
     if len(drafts) == 1 and drafts[0].end is not None and drafts[0].end > ceiling:
@@ -130,7 +130,7 @@ def _share(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWor
 
 
 def _forward(words: list[TimedWord]) -> list[TimedWord]:
-    """Where more words than milliseconds met, the later ones give way."""
+    """Moves later words forward where there are more words than milliseconds."""
     clock = 0
     settled: list[TimedWord] = []
     for word in words:

@@ -1,8 +1,8 @@
 """words.json: a transcript as data.
 
 {"language", "duration", "text", "words": [{"word", "start", "end", "probability"}], "segments": [{"id", "start", "end",
-"text", …}]}; times in seconds. A word stands without its spaces, as readers of earlier versions expect; where they
-belong, the segments' texts tell. `words` is empty where the words were not timed.
+"text", …}]}; times in seconds. A word has no spaces, as readers of earlier versions expect; the segments' texts show
+where they belong. `words` is empty where the words were not timed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MAX_ENTRIES = 200_000
 """More than a day of speech."""
 _MAX_VALUES = 3_000_000
 _MAX_SEGMENT = 200_000
-"""Characters of one segment: of hours of speech, where nobody has divided it."""
+"""Characters of one segment: enough for hours of undivided speech."""
 _WORDS = '{"words": [{"word": "Hello", "start": 0.0, "end": 0.5}]}'
 
 
 def write_words_json(transcript: Transcript, speech: Speech) -> str:
-    """`speech` is `speech_of(transcript)`: the words' times are its clean ones.
+    """Writes words.json; `speech` is `speech_of(transcript)`, which has the clean times of the words.
 
-    Written entry by entry: as one tree, a document of ten hours takes a quarter of a gigabyte while it is written.
+    It is written entry by entry: as one tree, a document of ten hours takes a quarter of a gigabyte.
     """
     head = {
         "language": plain_line(transcript.language),
@@ -45,7 +45,7 @@ def write_words_json(transcript: Transcript, speech: Speech) -> str:
 
 
 def _listed(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """`entries` as a list one level down, in pieces."""
+    """Yields `entries` as a JSON list one level down, in pieces."""
     opening = "[\n  "
     for entry in entries:
         yield opening + _dumped(entry).replace("\n", "\n  ")
@@ -81,7 +81,7 @@ def _finite(value: float) -> float | None:
 
 
 def read_words_json(text: str) -> Transcript:
-    """Also earlier shapes: a bare list of words, `word_timestamps` for `words`, words inside segments."""
+    """Reads words.json and earlier shapes: a bare list of words, `word_timestamps` as `words`, words in segments."""
     for mark in "{[,":
         check_marks(text, mark, _MAX_VALUES, "values")
     try:
@@ -109,7 +109,7 @@ def read_words_json(text: str) -> Transcript:
 
 
 def _dealt(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
-    """The words dealt to the segments whose texts they make up, with their spaces; [] when they do not agree."""
+    """Deals the words, with their spaces, to the segments whose texts they make up; [] when they do not agree."""
     dealt: list[Segment] = []
     i = 0
     for segment in segments:
@@ -178,7 +178,7 @@ def _objects(data: Any) -> list[dict[str, Any]]:
 
 
 def _number(value: Any) -> float:
-    """`value` as seconds; NaN when it is no number."""
+    """Returns `value` as seconds; NaN when it is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     try:
