@@ -98,14 +98,11 @@ def shares(frames: Sequence[int], split: SplitLimits) -> list[list[int]]:
 
 
 def frame_counts(images: Sequence[Image], fps: int) -> tuple[int, ...]:
-    """Returns the frames of each clip, as differences of rounded cumulative times: rounding errors do not add up.
-
-    Raises InvalidDuration when a clip would have none.
-    """
+    """Returns each clip's frames, without drift over all clips. Raises InvalidDuration when a clip would have none."""
     counts: list[int] = []
     total, before = Fraction(0), 0
     for i, image in enumerate(images):
-        # Adds the decimal that was written, not the nearest binary fraction.
+        # Sums the decimals as written, not the nearest binary fractions; rounding the sum avoids drift.
         total += Fraction(str(image.duration))
         until = round(total * fps)
         if until == before:

@@ -15,7 +15,6 @@ class ErrorInfo:
     """What went wrong, as data."""
 
     code: str
-    """Stable."""
     message: str
     """What went wrong, in plain words."""
     hint: str = ""

@@ -81,10 +81,7 @@ MAX_BYTES = 2**20
 
 
 def parse_fields(data: bytes, key: str, *, may_be_empty: bool = False) -> dict[str, Tree]:
-    """Parses the document at `key`, which ends in .json, .yaml, .yml or .csv.
-
-    Raises ManifestError or a subclass; ManifestSyntax names line and column.
-    """
+    """Parses a .json, .yaml, .yml or .csv document. Raises ManifestError or a subclass, with line and column if known."""
     if len(data) > MAX_BYTES:
         raise ManifestTooLarge(
             f"{key} has {len(data):,} bytes; {MAX_BYTES:,} are allowed.",

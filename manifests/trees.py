@@ -145,10 +145,7 @@ _IN_BLOCK = re.compile(_PIECE + r"[|>].*|[^\s[\]{},|>](?:(?!:\s|\s\#)[^\n])*+", 
 
 
 def parse_yaml(text: str, key: str) -> Tree:
-    """Parses the one YAML document in `text`; None when it has only white space and comments.
-
-    Raises ManifestSyntax, ManifestAliases or ManifestTooDeep.
-    """
+    """Parses one YAML document; None without content. Raises ManifestSyntax, ManifestAliases or ManifestTooDeep."""
     events = _Events(text, key)
     try:
         tree: Tree = None

@@ -72,10 +72,7 @@ def _ordered(error: ValidationError, model: type[BaseModel]) -> list[ErrorDetail
 
 
 def _follows(error: ErrorDetails, meant: set[tuple[int | str | None, ...]]) -> bool:
-    """Returns whether `error` only follows from another one.
-
-    A field is missing because its name is misspelt, or a list is "too short" because entries of it were refused.
-    """
+    """Returns whether `error` only follows from a misspelt name, or from refused entries of a list now "too short"."""
     given: object = error["input"]
     short = error["type"] == "too_short" and isinstance(given, list | tuple)
     if short and len(cast("Sequence[object]", given)) >= error.get("ctx", {}).get("min_length", 0):

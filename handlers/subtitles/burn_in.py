@@ -23,7 +23,7 @@ _EVENT_CELLS = 50
 
 @dataclass(frozen=True, slots=True)
 class CaptionGeometry:
-    """Sizes for one picture, in its pixels."""
+    """Sizes for one picture, in its pixels, and what a cue may hold."""
 
     width: int
     height: int
@@ -34,7 +34,6 @@ class CaptionGeometry:
     side: int
     vertical: int
     room: Room
-    """What a cue may hold."""
 
 
 def geometry(width: int, height: int, style: CaptionStyle) -> CaptionGeometry:

@@ -39,7 +39,7 @@ def _clock(ms: int) -> str:
 
 
 def read_srt(lines: Sequence[str]) -> list[RawCue]:
-    """Reads everything between two timing lines as the first one's text; indices may be missing, blank lines doubled."""
+    """Reads all between two timing lines as the first one's text; tolerates missing indices, doubled blank lines."""
     timings: list[tuple[int, tuple[int, int, str]]] = []
     for i, line in enumerate(lines):
         if (timing := _timing(i, line)) is not None:
