@@ -161,7 +161,7 @@ def failed_bytes(failed: ErrorSidecar) -> bytes:
 
 
 def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
-    """Adds its callback's state, and a warning if that failed, to the run's final sidecar; None for any other `body`."""
+    """Adds its callback's state, and a warning if that failed, to the run's final sidecar; None for any other body."""
     fields = document_fields(body)
     if fields.get("run_id") != run_id:
         return None

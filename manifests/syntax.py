@@ -81,7 +81,7 @@ MAX_BYTES = 2**20
 
 
 def parse_fields(data: bytes, key: str, *, may_be_empty: bool = False) -> dict[str, Tree]:
-    """Parses a .json, .yaml, .yml or .csv document. Raises ManifestError or a subclass, with line and column if known."""
+    """Parses a .json, .yaml, .yml or .csv document. Raises ManifestError or a subclass, with line and column if any."""
     if len(data) > MAX_BYTES:
         raise ManifestTooLarge(
             f"{key} has {len(data):,} bytes; {MAX_BYTES:,} are allowed.",
