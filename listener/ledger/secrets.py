@@ -12,8 +12,8 @@ from listener.ledger.database import Database, tables
 
 SECRET_BYTES = 32
 
-FORMER_S = 2 * 86_400.0
-"""How long a replaced secret stays valid: every link that was sent with it has expired by then."""
+FORMER_S = 8 * 86_400.0
+"""How long a replaced secret stays valid: no store signs a link for longer than a week."""
 
 secrets_table = sa.Table(
     "gpudrop_secrets",
