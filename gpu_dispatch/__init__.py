@@ -1,1 +1,1 @@
-"""WHERE work runs: the contract with a worker, and the backends that reach one."""
+"""Runs tasks on GPU workers: the contract with a worker, and the backends that reach one."""

@@ -1,4 +1,4 @@
-"""An endpoint that is not configured any more and cannot be asked, though a job of ours is there."""
+"""The backend of an endpoint that is not in the configuration although recorded jobs are there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from manifests.errors import EndpointDenied, JobLost
 
 @dataclass(frozen=True, slots=True)
 class AbsentEndpoint:
-    """A GpuBackend that knows no job: only what a worker left in the store can tell. It takes nothing.
+    """A GpuBackend that takes no task and knows no job: only the worker's answer in the store can report a result.
 
-    Where its workers claim nothing, not even that tells: a job that may have been done is not sent a second time.
+    Its jobs count as lost if its workers claim. Otherwise they fail for good, because they may have been done.
     """
 
     name: str
@@ -26,7 +26,7 @@ class AbsentEndpoint:
         return "it is not configured any more"
 
     async def start(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     async def submit(self, task: GpuTask) -> JobRef:
         del task
@@ -48,11 +48,11 @@ class AbsentEndpoint:
         return JobStatus("failed", result=GpuResult("", error=error.info))
 
     async def cancel(self, job: JobRef) -> None:
-        """Its claim, taken from it, stops it."""
+        """Does nothing: the withdrawn claim stops the job."""
         del job
 
     async def health(self) -> tuple[Health, ...]:
         return (Health(self.name, False, "It is not configured any more.", "Configure it again.", serves=False),)
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""

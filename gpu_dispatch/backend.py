@@ -1,4 +1,4 @@
-"""What every place that runs tasks can do, and how a job there is followed to its end."""
+"""The interface of a backend, which is one endpoint that runs tasks, and `follow`, which waits for a job's end."""
 
 from __future__ import annotations
 
@@ -15,29 +15,26 @@ from manifests.errors import EndpointDenied, GpuDropError
 
 @dataclass(frozen=True, slots=True)
 class JobRef:
-    """Where a submitted task lives. Recorded at once: with it a later process finds the job again.
-
-    `backend` is a backend's `name`; `endpoint` is the provider's id of the endpoint (on this machine the slot's kind).
-    `task_id` is what its result has to name, where workers name tasks; "" in what was recorded before it was kept.
-    """
+    """The address of a submitted job. It is recorded at once, so that a later process finds the job again."""
 
     backend: str
+    """The backend's `name`."""
     endpoint: str
+    """The provider's id of the endpoint; on this machine the slot's capability."""
     job_id: str
     task_id: str = field(default="", compare=False)
+    """The task that the result has to name, where workers name tasks; "" in old records."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A look at a job.
-
-    `result` may be there once `state` is final. "lost": the backend knows no such job. "completed" without a result:
-    the provider kept none; what the worker left in the store tells.
-    """
+    """The status of a job at one moment."""
 
     state: State
+    """If it is "lost", the backend knows no such job."""
     progress: Progress | None = None
     result: GpuResult | None = None
+    """Only in final states. A completed job without one: the provider kept none, the answer in the store has it."""
 
     @property
     def final(self) -> bool:
@@ -46,20 +43,20 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One line for a person: `detail` says what is there, `remedy` what to do when it is not `ok`.
-
-    `serves`: whether tasks that are sent there get done, however slowly; it is False where somebody has to act first.
-    """
+    """The health of one thing, as one line for a person."""
 
     name: str
     ok: bool
     detail: str
+    """What is there."""
     remedy: str = ""
+    """What to do when it is not `ok`."""
     serves: bool = True
+    """Whether tasks sent there get done, however slowly; False where somebody has to act first."""
 
 
 class GpuBackend(Protocol):
-    """Runs tasks somewhere: one endpoint. Methods raise GpuDropError only; `retryable` tells if asking again helps."""
+    """One endpoint that runs tasks. Methods raise GpuDropError only; its `retryable` says whether a retry can help."""
 
     @property
     def name(self) -> str:
@@ -73,51 +70,51 @@ class GpuBackend(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether jobs outlive this process. When not, a job of an earlier process is "lost": submit it again."""
+        """Whether jobs outlive this process. If not, a job of an earlier process is "lost" and is submitted again."""
         ...
 
     @property
     def claims(self) -> bool:
-        """Whether its workers heed `GpuTask.claim`: of several jobs sent for one attempt, one works."""
+        """Whether its workers follow `GpuTask.claim`: only one of several jobs sent for one attempt works."""
         ...
 
     def refusal(self, params: TaskParams) -> str:
-        """Why nobody here can do a task with `params`, in words; "" when they can."""
+        """Returns why no worker here can do a task with `params`; "" when one can."""
         ...
 
     async def start(self) -> None: ...
 
     async def submit(self, task: GpuTask) -> JobRef:
-        """Hands `task` over. Returns as soon as the backend has it, running or queued.
+        """Submits `task` and returns once the backend has it, running or queued.
 
-        Raises EndpointUnavailable, EndpointDenied or TaskRefused when the task was not taken, for certain, and
+        Raises EndpointUnavailable, EndpointDenied or TaskRefused when the task was certainly not taken, and
         SubmitUnknown when it may have been.
         """
         ...
 
     async def again(self, job: JobRef) -> bool:
-        """Starts a job that failed once more, under its id: no second job can come of it. False where it cannot."""
+        """Restarts a failed job under its own id, so that no second job arises. Returns False where it cannot."""
         ...
 
     async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
-        """How `job` stands now, or as soon as it changes within `wait_s` seconds."""
+        """Returns the status of `job` after its next change, or after `wait_s` seconds."""
         ...
 
     async def cancel(self, job: JobRef) -> None:
-        """Stops `job` if it is not final; unknown jobs are no error."""
+        """Stops `job` if it is not final. An unknown job is no error."""
         ...
 
     async def health(self) -> tuple[Health, ...]:
-        """One line for each thing that can be well or not. Never raises: what cannot be asked is not `ok`."""
+        """Returns the health of each thing here. Never raises: what cannot be asked is not `ok`."""
         ...
 
     async def close(self) -> None:
-        """Ends everything that was started here, within 3 seconds. Jobs of a durable backend go on."""
+        """Ends everything that this object started, within 3 seconds. Jobs of a durable backend go on."""
         ...
 
 
 LOOK_S = 30.0
-"""The longest one look may take."""
+"""Longest wait of one status request, in seconds."""
 
 
 async def follow(
@@ -129,11 +126,11 @@ async def follow(
     policy: RetryPolicy = JOB_STATUS,
     on_look: Callable[[bool], object] = bool,
 ) -> JobStatus:
-    """The final status of `job`; "lost" is one, too. `on_status` hears every new status once, the final one included;
-    `on_look` hears after every look whether the backend told anything.
+    """Waits until `job` is final ("lost" included) and returns its status.
 
-    Retryable errors of the backend are waited out, for as long as it takes: whoever follows sets the deadline. Being
-    cancelled leaves the job as it is: it may be looked for again.
+    `on_status` gets every new status once, the final one included; `on_look` gets, after every request, whether the
+    backend answered. Retryable errors are waited out without limit: the caller sets the deadline. Cancelling this
+    leaves the job as it is.
     """
     retries = Retries(policy, rng=rng)
     known: JobStatus | None = None
@@ -149,5 +146,5 @@ async def follow(
 
 
 def _is_waited_out(error: Exception) -> bool:
-    """A key that was revoked is a reason to wait: the job goes on, and is paid for."""
+    """Returns whether requests go on after `error`. They do after a revoked key: the job goes on and is paid for."""
     return isinstance(error, GpuDropError) and (error.retryable or isinstance(error, EndpointDenied))

@@ -1,4 +1,4 @@
-"""How long to wait, decided without waiting: backoff and deadlines. Times are seconds."""
+"""Backoff and deadlines: how long to wait, without waiting. Times are seconds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Full jitter: uniform between 0 and a bound that doubles with each attempt, up to `cap_s`.
+    """Full jitter: waits are uniform between 0 and a bound that doubles with each attempt, up to `cap_s`.
 
-    The spread keeps many clients that failed together from coming back together.
+    The spread keeps clients that failed together from coming back together.
     """
 
     base_s: float = 0.5
     cap_s: float = 30.0
 
     def bound(self, attempt: int) -> float:
-        """The longest wait after failed attempt number `attempt`, counted from 1."""
+        """Returns the longest wait after failed attempt number `attempt`, counted from 1."""
         return min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 64))
 
     def delay(self, attempt: int, rng: random.Random) -> float:
@@ -26,7 +26,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment on whatever clock `now` is read from."""
+    """A moment on the clock that `now` is read from."""
 
     at: float
 
@@ -35,7 +35,7 @@ class Deadline:
         return cls(now + seconds)
 
     def left(self, now: float) -> float:
-        """Never negative."""
+        """Returns the seconds left, at least 0."""
         return max(0.0, self.at - now)
 
     def over(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""What a claim says: which job does a task. Written by the first job that begins, read by whoever asks."""
+"""The claim of an attempt: it names the one job that does the task, and is written by the first job that begins."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from gpu_dispatch.signatures import mac
 MAX_BYTES = 4096
 
 _ID = re.compile(r"(?!\.+$)[\w.:-]{0,200}", re.ASCII)
-"""Of a job, of an endpoint: they stand in addresses and logs."""
+"""An id of a job or an endpoint: they appear in addresses and logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`job_id` and `endpoint_id` are the provider's; `worker` tells machines apart; `at` is seconds since the epoch.
-
-    `begun` counts the workers that have begun the job: more than one when the provider ran it again.
-    """
+    """The job that does an attempt at a task."""
 
     task_id: str
     job_id: str
+    """The provider's id; "" in a withdrawal."""
     endpoint_id: str
+    """The provider's id."""
     worker: str
+    """Tells machines apart."""
     at: float
+    """Seconds since the epoch."""
     begun: int = 1
+    """Workers that have begun the job: more than one when the provider ran it again."""
 
     @property
     def withdrawn(self) -> bool:
-        """Whether this is the listener's word that no job may do the attempt any more."""
+        """Whether the listener has withdrawn the attempt, so that no job may do it."""
         return not self.job_id
 
 
 def withdrawal(task_id: str, at: float) -> Claim:
-    """What the listener writes over an attempt's claim: whoever holds it stops, whoever comes later does nothing."""
+    """Returns what the listener writes over an attempt's claim: the job that holds it stops, later jobs do nothing."""
     return Claim(task_id, job_id="", endpoint_id="", worker="listener", at=at)
 
 
@@ -51,13 +53,13 @@ _SIGNED: TypeAdapter[_Signed] = TypeAdapter(_Signed)
 
 
 def claim_bytes(claim: Claim, key: bytes | None = None) -> bytes:
-    """Signed where there is a key: in a field of its own, that workers of earlier releases pass over."""
+    """Serialises `claim`, signed where there is a key. Workers of earlier releases ignore the signature's field."""
     data = _CLAIM.dump_json(claim)
     return data if key is None else _SIGNED.dump_json(_Signed(**asdict(claim), mac=mac(data, key, "claim").hex()))
 
 
 def claim_from_bytes(data: bytes, key: bytes | None = None) -> Claim | None:
-    """None for what is no claim, or, where there is a key, was not signed with it."""
+    """Parses a claim; None for anything else and, where there is a key, for a claim not signed with it."""
     try:
         given = _SIGNED.validate_json(data)
     except ValidationError:

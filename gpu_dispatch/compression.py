@@ -1,6 +1,6 @@
-"""Large transcripts, packed: as objects, the words of some hours take ten times what they take as compressed JSON.
+"""Compresses large transcripts: as objects, the words of some hours take ten times as much as in compressed JSON.
 
-A result is packed where it arrives, and unpacked where its outputs are made; what lies between only hands it on.
+A result is packed where it arrives, and unpacked where its outputs are made.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from gpu_dispatch.validation import validated_transcript
 from manifests.errors import WorkerError
 
 PACKED_FROM = 2**18
-"""Bytes of JSON from which on a transcript is packed: about an hour of speech."""
+"""Bytes of JSON from which a transcript is packed: about an hour of speech."""
 
 MAX_BYTES = 512 * 2**20
-"""Bytes of JSON that are unpacked at most; those of ten hours of speech are about 10 MB."""
+"""Most bytes of JSON that are unpacked; ten hours of speech are about 10 MB."""
 
 _LEVEL = 1
-"""Higher ones take several times as long, for a tenth less."""
+"""Compression level of zlib; higher ones take several times as long and save a tenth."""
 
 _TRANSCRIPT = uncached(Transcript)
 
 
 def packed(result: GpuResult) -> GpuResult:
-    """`result`, its transcript packed if it is a large one."""
+    """Returns `result` with its transcript packed if it is large."""
     if not isinstance(result.payload, Transcript):
         return result
-    # Of a time or a probability that is no number the worker says so, where null would be no transcript at all.
+    # A time or a probability may be NaN; as null it would make the whole transcript invalid.
     data = to_json(result.payload, inf_nan_mode="constants")
     if len(data) < PACKED_FROM:
         return result
@@ -40,7 +40,7 @@ def packed(result: GpuResult) -> GpuResult:
 
 
 def unpacked(result: GpuResult) -> GpuResult:
-    """`result` as handlers know it. Raises WorkerError when what is packed cannot be read."""
+    """Returns `result` with its transcript unpacked, as handlers need it. Raises WorkerError when it is unreadable."""
     if not isinstance(result.payload, PackedTranscript):
         return result
     try:
@@ -62,5 +62,5 @@ def _unreadable(result: GpuResult) -> WorkerError:
 
 
 def packed_bytes(result: GpuResult) -> int:
-    """How many bytes of JSON are packed in `result`; 0: none."""
+    """Returns the bytes of JSON that are packed in `result`; 0 when nothing is packed."""
     return result.payload.size if isinstance(result.payload, PackedTranscript) else 0

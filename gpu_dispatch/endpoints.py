@@ -1,6 +1,6 @@
-"""Endpoints as the dispatcher sees them: what each can do, in which order they are asked, and where a task may go now.
+"""Selects endpoints: what each can do, its state, and which one gets a task now. Pure.
 
-Nothing here asks or waits. `now` is read from one clock of the caller's, whichever it is.
+`now` is read from one clock of the caller's choice.
 """
 
 from __future__ import annotations
@@ -13,72 +13,73 @@ from gpu_dispatch.backoff import Backoff
 from gpu_dispatch.task import Capability
 
 SOON_S = 2.0
-"""When to look again at an endpoint that is full: a job may end at any moment."""
+"""Seconds until a full endpoint is considered again: a job may end at any moment."""
 
 LATER_S = 30.0
-"""When to look again at an endpoint that is ill, or stopped: somebody or something has to change first."""
+"""Seconds until an unhealthy or stopped endpoint is considered again: something has to change first."""
 
 PATIENCE = 3
-"""Refusals in a row after which an endpoint is left alone for a while."""
+"""Refusals in a row after which the circuit breaker pauses an endpoint."""
 
 PAUSES = Backoff(base_s=5.0, cap_s=300.0)
 
 Verdict = Literal["well", "slow", "dead"]
-"""What an endpoint says of itself: "slow" has workers that are throttled or ill, and may serve its queue yet; "dead"
-serves nothing until somebody acts (no workers at all, denied, gone)."""
+"""An endpoint's health by its own report. "slow": its workers are throttled or unhealthy, but may still serve the
+queue; "dead": it serves nothing until somebody acts (no workers at all, denied, gone)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
-    """One endpoint of the configuration. Times are seconds.
-
-    `order`: lower ones are asked first; those of one order share the tasks by `weight`. `concurrency` is how many jobs
-    may be there at once, of all listeners (None: no limit, 0: stopped); `rate_per_s` how many are sent a second by this
-    one. A job that has been queued for `max_queue_s` is taken back and given to another endpoint; after
-    `hedge_after_s` in the queue a second one is sent beside it. `usd_per_s` is the price of a second of work.
-    """
+    """One endpoint of the configuration."""
 
     name: str
     capabilities: frozenset[Capability]
     order: int = 0
+    """Lower ones come first; endpoints of one order share the tasks by `weight`."""
     weight: float = 1.0
     concurrency: int | None = None
+    """Most jobs at once, of all listeners; None: no limit, 0: stopped."""
     rate_per_s: float | None = None
+    """Most submissions a second by this listener."""
     max_queue_s: float | None = None
+    """Seconds in the queue after which a job is taken back and given to another endpoint."""
     hedge_after_s: float | None = None
+    """Seconds in the queue after which a second job is sent beside the first."""
     usd_per_s: float = 0.0
+    """Price of a second of work."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """How an endpoint stands. `open_jobs` counts those of all listeners; `why` says in words what is wrong with it.
-
-    One that is not `ok` gets nothing, unless it is a `last_resort`: it is slow rather than dead, and better than
-    nobody. Before `not_before` it is left alone.
-    """
+    """The state of an endpoint, by which it is chosen or passed over."""
 
     open_jobs: int
+    """Jobs of all listeners."""
     ok: bool = True
+    """Without it the endpoint gets no task, unless it is a `last_resort`."""
     why: str = ""
+    """What is wrong, in words."""
     not_before: float = 0.0
+    """The endpoint gets no task before this moment."""
     last_resort: bool = False
+    """It is slow rather than dead: it gets a task when no endpoint is `ok`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoEndpoint:
-    """No endpoint takes a task now. `reasons`, one an endpoint, are words for a person; look again after `again_s`.
-
-    `never`: waiting does not help; no endpoint of the configuration can do such a task.
-    """
+    """No endpoint takes a task now."""
 
     reasons: tuple[str, ...]
+    """One for each endpoint, in words for a person."""
     again_s: float
+    """Seconds after which to choose again."""
     never: bool = False
+    """Waiting does not help: no endpoint of the configuration can do such a task."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Obstacle:
-    """Why an endpoint is passed over, and for how long at least."""
+    """Why an endpoint is passed over, and for how many seconds at least."""
 
     why: str
     again_s: float
@@ -95,11 +96,11 @@ def choose_endpoint(
     now: float,
     draw: float,
 ) -> EndpointSpec | NoEndpoint:
-    """Where a task goes: the lowest order with anybody who can take it now, and there by weight.
+    """Chooses, by weight, among the endpoints of the lowest order in which one can take the task now.
 
-    One that is well is preferred to any last resort, whatever their orders. `avoid` names endpoints that must not get
-    this task again; `refusals` says why some cannot do it at all ("" or absent: they can). `draw` is uniform in
-    [0, 1). An endpoint without a state is well and empty.
+    An endpoint that is ok is preferred to any last resort, whatever their orders. `avoid` names endpoints that must
+    not get this task again; `refusals` says why some cannot do it at all ("" or absent: they can). `draw` is uniform
+    in [0, 1). An endpoint without a state is ok and has no jobs.
     """
     able = [spec for spec in specs if capability in spec.capabilities]
     well: list[EndpointSpec] = []
@@ -152,36 +153,38 @@ def _by_weight(specs: Sequence[EndpointSpec], draw: float) -> EndpointSpec:
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
-    """What is known of one endpoint by its answers. Each method gives the standing after something happened.
+    """What one endpoint's answers say about it. Each method returns the breaker after an event.
 
-    `failures` are submissions in a row that it did not take. From `PATIENCE` on it is left alone for a while, then one
-    submission tries whether it is back; each failure more doubles the pause.
+    After `PATIENCE` failures the endpoint is paused, then one submission probes it; each further failure doubles the
+    pause.
     """
 
     failures: int = 0
+    """Submissions in a row that it did not take."""
     not_before: float = 0.0
     why: str = ""
     verdict: Verdict = "well"
     complaint: str = ""
+    """What its last health report says is wrong."""
 
     def taken(self) -> CircuitBreaker:
-        """It took a task. What it says of its workers stays as it was: a queue takes tasks without any."""
+        """Records a task that was taken. The verdict stays: a queue takes tasks without any workers."""
         return replace(self, failures=0, not_before=0.0, why="")
 
     def refused(self, why: str, now: float, *, wait_s: float = 0.0) -> CircuitBreaker:
-        """It did not take a task, for certain. `wait_s` is how long it asked to be left alone (Retry-After)."""
+        """Records a task that was certainly not taken. `wait_s`: the pause that it asked for (Retry-After)."""
         failures = self.failures + 1
         pause = PAUSES.bound(failures - PATIENCE + 1) if failures >= PATIENCE else 0.0
         return replace(self, failures=failures, why=why, not_before=max(self.not_before, now + max(pause, wait_s)))
 
     def trying(self, now: float) -> CircuitBreaker:
-        """A task is being sent. One that had been left alone gets no second one until this one's outcome is known."""
+        """Records that a task is being sent. A paused endpoint gets no second one meanwhile, for one pause at most."""
         if self.failures < PATIENCE:
             return self
         return replace(self, not_before=max(self.not_before, now + PAUSES.bound(self.failures - PATIENCE + 1)))
 
     def told(self, verdict: Verdict, complaint: str = "") -> CircuitBreaker:
-        """It was asked for its health."""
+        """Records the answer to a request for its health."""
         return replace(self, verdict=verdict, complaint=complaint if verdict != "well" else "")
 
     def state(self, open_jobs: int) -> EndpointState:

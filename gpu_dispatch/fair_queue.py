@@ -1,4 +1,4 @@
-"""A queue whose items leave in turns of whose they are. Pure."""
+"""A queue in which the owners of items take turns. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ T = TypeVar("T")
 Path = tuple[str, ...]
 
 OWN = ""
-"""The part of a share that lies in no folder below it."""
+"""Name of a node's own items, those of no folder below it."""
 
 
 class FairQueue(Generic[T]):
-    """Items that leave in turns at every level of the tree, and within a share in the order of their arrival."""
+    """A tree of queues: its branches take turns at every level, and the items of one path leave in order of arrival."""
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -38,7 +38,7 @@ class FairQueue(Generic[T]):
         node._items.append(item)
 
     def pop(self) -> T:
-        """Raises IndexError when there is none."""
+        """Removes the next item and returns it. Raises IndexError when there is none."""
         if self._items:
             self._count -= 1
             return self._items.popleft()
@@ -53,7 +53,7 @@ class FairQueue(Generic[T]):
         return item
 
     def within(self, path: Path) -> int:
-        """How many items lie below `path`."""
+        """Returns the number of items below `path`."""
         node = self
         for name in path:
             if name not in node._parts:

@@ -1,21 +1,20 @@
-"""How large an output may be, by what it is made of: for the worker that writes it, and whoever looks at it then."""
+"""Limits of an output's size by what it is made of, for the worker that writes it and the listener that checks it."""
 
 from __future__ import annotations
 
 SMALLEST_LIMIT = 2**28
-"""Bytes any output may have."""
+"""Bytes that every output may have."""
 GROWTH = 64
-"""How many times as large as its inputs an output may be beyond that: speech at 6 kbit/s, kept as AAC, grows 32 times.
-"""
+"""Further bytes of output for each byte of input: speech at 6 kbit/s, kept as AAC, grows 32 times."""
 
 
 def largest_from(inputs: int, most: int = 0) -> int:
-    """Of a file made of `inputs` bytes; `most` is what any output may have, 0 for no such limit."""
+    """Returns the limit for a file made of `inputs` bytes; `most` limits any output, 0: no such limit."""
     return _at_most(SMALLEST_LIMIT + GROWTH * inputs, most)
 
 
 def largest_clip(frames: int, width: int, height: int, most: int = 0) -> int:
-    """Of a video of so many frames: what they take raw."""
+    """Returns the limit for a video of so many frames, by the size of raw frames."""
     return _at_most(SMALLEST_LIMIT + frames * width * height * 3 // 2, most)
 
 

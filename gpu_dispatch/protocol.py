@@ -1,7 +1,7 @@
-"""The protocol of a backend on this machine and its child processes: one JSON document a line.
+"""The protocol between the local backend and its child processes: one JSON document a line.
 
-To the child go Run and Cancel, from it come Ready, Moved and Done. `job` is the backend's id of the job: a line of a
-job that is over is told apart by it.
+Orders go to the child, reports come from it. `job` is the backend's id of the job, by which lines of a job that is
+over are recognised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpu_dispatch.task import GpuResult, GpuTask, Progress
 from gpu_dispatch.validation import validated_progress, validated_result
 
 MAX_LINE = 512 * 2**20
-"""Bytes. A transcript of ten hours with words takes about 10 MB."""
+"""Most bytes of a line; a transcript of ten hours with words takes about 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ def order_from_line(line: bytes) -> Order:
 
 
 def report_line(report: Report) -> bytes:
-    # Of a time or a probability that is no number the worker says so: null would be no report at all.
+    # A time or a probability may be NaN; as null it would make the whole report invalid.
     return to_json(report, inf_nan_mode="constants") + b"\n"
 
 
 def report_from_line(line: bytes) -> Report:
-    """As far as it is believed. Raises pydantic.ValidationError."""
+    """Parses a report and validates the worker's words. Raises pydantic.ValidationError."""
     report: Report = _REPORT.validate_json(line)
     if isinstance(report, ProgressReport):
         return replace(report, progress=validated_progress(report.progress))

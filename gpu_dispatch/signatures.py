@@ -1,7 +1,7 @@
-"""What makes an attempt's objects in the store its own: a key that only the listener and the attempt's workers have.
+"""Signs and seals an attempt's objects in the store with a key that only the listener and the attempt's workers have.
 
-Whoever else may write in the bucket can put something there or take it away, but nothing that is believed; and what
-lies there sealed, with links in it, tells nobody anything.
+Others who may write in the bucket can add and remove objects, but none of theirs is accepted, and they cannot read
+sealed ones, which hold links.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SEALED = b"gpudrop-sealed-1 "
 
 
 def attempt_key(secret: bytes, task_id: str, attempt: int) -> bytes:
-    """The key of one attempt at a task; whoever has it learns nothing of another's."""
+    """Derives the key of one attempt at a task; it reveals no other attempt's key."""
     return hmac.digest(secret, f"gpudrop attempt {attempt} of {task_id}".encode(), sha256)
 
 
 def key_from_text(text: str) -> bytes | None:
-    """The key of a task that has one. Raises ValueError."""
+    """Parses a task's key from hexadecimal digits; None for "". Raises ValueError."""
     key = bytes.fromhex(text)
     if key and len(key) != KEY_BYTES:
         raise ValueError("a key of another length")
@@ -42,12 +42,12 @@ def mac(data: bytes, key: bytes, kind: Kind) -> bytes:
 
 
 def signed(data: bytes, key: bytes | None, kind: Kind) -> bytes:
-    """`data` behind a line that vouches for it; without a key it stands for itself, as in earlier releases."""
+    """Returns `data` behind a line with its signature; unchanged without a key (tasks of earlier releases)."""
     return data if key is None else _SIGNED + mac(data, key, kind).hex().encode() + b"\n" + data
 
 
 def verified(data: bytes, key: bytes | None, kind: Kind) -> bytes | None:
-    """What was signed; None for what was not, or by somebody else, or as another kind."""
+    """Returns what was signed with `key` as `kind`, None for anything else; without a key, `data` itself."""
     if key is None:
         return data
     head, line, body = data[: len(_SIGNED) + 2 * _MAC_BYTES + 1].partition(b"\n")
@@ -58,7 +58,7 @@ def verified(data: bytes, key: bytes | None, kind: Kind) -> bytes | None:
 
 
 def sealed(data: bytes, key: bytes, kind: Kind) -> bytes:
-    """`data` so that nobody without the key can read or change it."""
+    """Encrypts `data` so that nobody without the key can read or change it (AES-GCM)."""
     nonce = os.urandom(_NONCE_BYTES)
     cipher = AES.new(_of(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
     cipher.update(_SEALED)
@@ -67,7 +67,7 @@ def sealed(data: bytes, key: bytes, kind: Kind) -> bytes:
 
 
 def unsealed(data: bytes, key: bytes, kind: Kind) -> bytes | None:
-    """What was sealed with the key; None for everything else."""
+    """Decrypts what was sealed with `key` as `kind`; None for anything else."""
     start = len(_SEALED)
     nonce, tag = data[start : start + _NONCE_BYTES], data[start + _NONCE_BYTES : start + _NONCE_BYTES + _TAG_BYTES]
     if not data.startswith(_SEALED) or len(tag) != _TAG_BYTES:
@@ -81,5 +81,5 @@ def unsealed(data: bytes, key: bytes, kind: Kind) -> bytes | None:
 
 
 def _of(key: bytes, kind: Kind) -> bytes:
-    """A key for each kind, so that none passes for another."""
+    """Derives the key of one kind, so that no kind passes for another."""
     return hmac.digest(key, f"gpudrop {kind} 1".encode(), sha256)

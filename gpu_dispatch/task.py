@@ -1,8 +1,7 @@
-"""The wire contract with a worker: what it is asked, what it reports, what it answers.
+"""The wire contract with a worker: its tasks, its progress reports and its results.
 
-Frozen on both sides; pydantic checks it where bytes come in (`task_from_wire` and its siblings). Fields that the reader
-does not know are left out, those that are missing have their defaults. Times are seconds unless a name ends in `_ms`;
-sizes are bytes.
+pydantic checks it where bytes come in (`gpu_dispatch.wire`). Unknown fields are dropped, missing ones have their
+defaults. Times are seconds unless a name ends in `_ms`; sizes are bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from manifests.options import AudioMix, ImageMotion, RecognitionOptions, VideoEn
 T = TypeVar("T")
 
 Capability = Literal["whisper", "nvenc"]
-"""What a machine must be able to do: recognise speech, or encode video."""
+"""What a machine can do: recognise speech, or encode video."""
 
 State = Literal["queued", "running", "completed", "failed", "cancelled", "timed_out", "lost"]
 FINAL: frozenset[State] = frozenset({"completed", "failed", "cancelled", "timed_out", "lost"})
@@ -29,55 +28,51 @@ SINGLE_PUT_BYTES = 5 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class TaskInput:
-    """A file the worker fetches. `name` is the file's name in the job's private folder: fixed by us, never a user's.
-
-    `url` is a presigned GET, an http(s) address, `data:` (bytes in the task), or `file:` below the folder store's root.
-    """
+    """A file the worker fetches."""
 
     name: str
+    """The file's name in the job's private folder: fixed by the handler, never a user's."""
     url: str
+    """A presigned GET, an http(s) address, `data:` (bytes in the task), or `file:` below the folder store's root."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartUrls:
-    """Presigned addresses of one upload in parts, for a file that may be too large for one PUT.
-
-    Part number n (from 1) goes to `parts[n - 1]`; every part but the last has `part_bytes` bytes. `complete` is a
-    POST with the list of ETags. An upload that is not completed is ended by whoever made the addresses.
-    """
+    """Presigned addresses of a multipart upload. The listener ends an upload that is not completed."""
 
     part_bytes: int
+    """Bytes of every part but the last."""
     parts: tuple[str, ...]
+    """Part number n (from 1) goes to `parts[n - 1]`."""
     complete: str
+    """Address of a POST with the list of ETags."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOutput:
-    """A file the worker leaves. `url` is a presigned PUT, or `file:` inside the folder store's root.
-
-    `in_parts` serves a file larger than one PUT may carry (`SINGLE_PUT_BYTES`); a smaller one goes to `url`.
-    """
+    """A file the worker uploads."""
 
     name: str
     url: str
+    """A presigned PUT, or `file:` inside the folder store's root."""
     content_type: str
     in_parts: PartUrls | None = None
+    """For a file larger than `SINGLE_PUT_BYTES`; a smaller one goes to `url`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimUrls:
-    """Where the one job that may do a task writes who it is, before anything else.
-
-    `put_url` is written with `If-None-Match: *`, so that only the first succeeds; `get_url` tells who that was.
-    """
+    """The addresses of an attempt's claim, which a job writes before anything else."""
 
     put_url: str
+    """Written with `If-None-Match: *`, so that only the first job succeeds."""
     get_url: str
+    """Tells which job that was."""
 
 
 class TranscribeParams(RecognitionOptions, frozen=True):
     audio: str
-    """Name of the input to listen to; its audio track when it is a video."""
+    """Name of the input to transcribe; of a video, its audio track."""
     operation: Literal["transcribe"] = "transcribe"
 
     @property
@@ -87,7 +82,7 @@ class TranscribeParams(RecognitionOptions, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CaptionLayout:
-    """One finished ASS document, written for a picture of `width` x `height`."""
+    """An ASS document for a picture of `width` x `height` pixels."""
 
     width: int
     height: int
@@ -95,7 +90,7 @@ class CaptionLayout:
 
 
 class CaptionParams(VideoEncoding, frozen=True):
-    """Burn the layout nearest to the video's shape; with `soft_srt`, add a subtitle track and copy the rest."""
+    """Burns the layout nearest to the video's shape; with `soft_srt`, adds a subtitle track and copies the rest."""
 
     video: str
     output: str
@@ -115,7 +110,7 @@ class Clip:
     image: str
     """Name of the input."""
     output: str
-    """Name of the file to leave."""
+    """Name of the output."""
     frames: int
 
 
@@ -129,7 +124,7 @@ class Img2VidParams(VideoEncoding, ImageMotion, frozen=True):
 
 
 class AddAudioParams(VideoEncoding, AudioMix, frozen=True):
-    """On the wire the option `offset` is called `offset_s`."""
+    """Adds an audio track to a video. On the wire the option `offset` is called `offset_s`."""
 
     model_config = ConfigDict(
         alias_generator=lambda name: "offset_s" if name == "offset" else name,
@@ -157,41 +152,41 @@ MAX_INPUT_BYTES = 20 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class GpuTask:
-    """One job for one worker. `task_id` is the same on every attempt; outputs go to the same places."""
+    """One job for one worker."""
 
     task_id: str
+    """The same on every attempt, as are the places of the outputs."""
     params: TaskParams
     inputs: tuple[TaskInput, ...]
     outputs: tuple[TaskOutput, ...] = ()
     timeout_s: float = 3600.0
-    """The worker gives up by itself after this long."""
+    """The worker gives up by itself after so many seconds."""
     max_input_bytes: int = MAX_INPUT_BYTES
-    """All inputs together."""
+    """Limit of all inputs together."""
     trusted_hosts: tuple[str, ...] = ()
-    """host or host:port that may be private: the store's own endpoint. Every other private address is refused."""
+    """Each "host" or "host:port" that may have a private address, such as the store; all other ones are refused."""
     claim: ClaimUrls | None = None
-    """None: whoever is given the task does it. The same on every job that is sent for one attempt."""
+    """The same on every job that is sent for one attempt; None: every job does the task."""
     answer_url: str | None = None
-    """Presigned PUT: the worker leaves its answer (`result_to_wire`, as JSON) here too, where it outlives the queue."""
+    """Presigned PUT for the worker's answer (`result_to_wire`, as JSON), which outlives the queue there."""
     answer_get_url: str | None = None
-    """Presigned GET of what lies at `answer_url`: a job that was done before is answered from there."""
+    """Presigned GET of the same object: a job that was done before is answered from it."""
     stored_at: str | None = None
-    """Presigned GET of this task as JSON, for a queue that takes no request of its size; sealed with `secret`."""
+    """Presigned GET of this task as JSON, sealed with `secret`, for a queue that takes no request of its size."""
     secret: str = field(default="", repr=False)
-    """The attempt's key (`gpu_dispatch.signatures`), in hexadecimal digits: claim and answer are signed with it."""
+    """The attempt's key (`gpu_dispatch.signatures`) in hexadecimal digits, which signs claim and answer."""
     share: str = ""
-    """BUCKET/FOLDER of the drop, for a backend that keeps a queue of its own: folders take turns in it."""
+    """BUCKET/FOLDER of the drop: folders take turns in a backend's own queue."""
     short: bool = False
-    """Whether its inputs are so small that it should soon be done."""
+    """Whether its inputs are so small that it should be done soon."""
     max_output_bytes: int = 0
-    """Of any output, should its inputs allow more (`gpu_dispatch.output_sizes`); 0: what they allow."""
+    """Limit of every output whose inputs allow more (`gpu_dispatch.output_sizes`); 0: no such limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """`text` carries its own leading space where the language has one, as Whisper gives it."""
-
     text: str
+    """With its leading space where the language has one, as Whisper returns it."""
     start: float
     end: float
     probability: float = 1.0
@@ -246,19 +241,20 @@ class VideoFile:
 class Videos:
     files: tuple[VideoFile, ...]
     encoder: str
-    """h264_nvenc, libx264, or copy when no frame was encoded."""
+    """One of h264_nvenc, libx264, and copy when no frame was encoded."""
     kind: Literal["videos"] = "videos"
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTranscript:
-    """A large `Transcript` as it lies in memory and in records: its JSON, compressed, in base64. See `packed.py`.
-
-    `size` is that of the JSON, in bytes. Made on this machine only: a worker elsewhere is not believed one.
+    """A large `Transcript` in memory and in records (`gpu_dispatch.compression`). It is made on this machine only: none
+    is accepted from a worker elsewhere.
     """
 
     data: str
+    """The transcript's JSON, compressed, in base64."""
     size: int
+    """Bytes of the JSON."""
     kind: Literal["packed_transcript"] = "packed_transcript"
 
 
@@ -267,30 +263,30 @@ Payload = Annotated[Transcript | PackedTranscript | Videos, Field(discriminator=
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`percent` 0-100 of the task; `stage` a word such as download, load, transcribe, encode, upload."""
-
     percent: float
+    """Of the task, 0 to 100."""
     stage: str
+    """One word, such as download, load, transcribe, encode, upload."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuResult:
-    """What came of a task: a payload or an error, never both."""
+    """The result of a task: a payload or an error, never both."""
 
     task_id: str
     payload: Payload | None = None
     error: ErrorInfo | None = None
     execution_ms: int = 0
     delay_ms: int = 0
-    """Time in the queue before a worker took it."""
+    """Time in the queue before a worker took the task."""
     device: str = "cpu"
 
 
 UNCACHED = ConfigDict(cache_strings="none")
-"""For JSON that may be large: the words that pydantic would keep for the next one hold the memory of all of it."""
+"""For JSON that may be large: strings in pydantic's cache keep the memory of the whole document."""
 
 
 def uncached(kind: type[T]) -> TypeAdapter[T | None]:
-    """Reads `kind` or null. pydantic takes settings for no bare dataclass, only for what may be one."""
+    """Returns a reader of `kind` or null: pydantic takes a config for the union, but not for a bare dataclass."""
     optional: Any = kind | None
     return TypeAdapter(optional, config=UNCACHED)

@@ -1,6 +1,6 @@
-"""Checks a worker's words wherever they come in: it may lie about its own job, and about nothing else.
+"""Validates what workers report, so that a worker can lie about its own job only.
 
-Every result and every progress of a worker passes here, where its bytes were read: from a queue, the store or a child.
+Every result and progress report passes here where its bytes are read: from a queue, the store or a child.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from manifests.error_classes import is_worker_code
 from manifests.text import plain_text, storable
 
 _NAME_BYTES = 256
-"""Of a name: a device, a model, a stage."""
+"""Most bytes of the name of a device, a model or a stage."""
 _LONGEST_MS = 30 * 86_400_000
 
 
 def validated_result(result: GpuResult) -> GpuResult:
-    """`result` with words that can be shown, and an error that a worker can know."""
+    """Returns `result` with plain text, and with an error that a worker can know."""
     return replace(
         result,
         payload=_payload(result.payload),
@@ -35,7 +35,7 @@ def validated_progress(progress: Progress) -> Progress:
 
 
 def validated_transcript(transcript: Transcript) -> Transcript:
-    """Its text is the speaker's: it loses only what no document can hold."""
+    """Returns `transcript` with clean names. Its text, the speaker's, loses only what no document can hold."""
     segments = transcript.segments
     if not all(_is_clean(segment) for segment in segments):
         segments = tuple(map(_segment, segments))

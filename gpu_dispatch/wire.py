@@ -1,4 +1,4 @@
-"""A task and its result as they travel: to JSON for a worker, and back from a stranger's bytes."""
+"""Converts tasks and results to JSON for the wire, and back from untrusted bytes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from pydantic import TypeAdapter
 from gpu_dispatch.task import GpuResult, GpuTask, PackedTranscript, uncached
 
 _TASK: TypeAdapter[GpuTask] = TypeAdapter(GpuTask)
-
-
 _RESULT: TypeAdapter[GpuResult] = TypeAdapter(GpuResult)
-
-
 _LARGE_RESULT = uncached(GpuResult)
 
 
 def task_to_wire(task: GpuTask) -> Any:
-    """`task` as JSON-able data: the `input` of a RunPod job, or a line for a local child."""
+    """Returns `task` as JSON-able data, for the input of a RunPod job or a task in the store."""
     return _TASK.dump_python(task, mode="json")
 
 
@@ -33,7 +29,7 @@ def result_to_wire(result: GpuResult) -> Any:
 
 
 def result_from_json(data: bytes) -> GpuResult | None:
-    """Without the tree that JSON makes in memory. Raises pydantic.ValidationError when `data` is no result."""
+    """Parses a result without an object tree of its JSON; None for null. Raises pydantic.ValidationError."""
     result = _LARGE_RESULT.validate_json(data)
     return _unpacked_only(result) if result else None
 
@@ -44,5 +40,5 @@ def result_from_wire(data: Any) -> GpuResult:
 
 
 def _unpacked_only(result: GpuResult) -> GpuResult:
-    """What is packed was not looked at, and may be of any size: from elsewhere it counts as nothing."""
+    """Drops a packed payload: its content was not validated and may be of any size."""
     return replace(result, payload=None) if isinstance(result.payload, PackedTranscript) else result
