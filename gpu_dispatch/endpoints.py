@@ -96,7 +96,7 @@ def choose_endpoint(
     now: float,
     draw: float,
 ) -> EndpointSpec | NoEndpoint:
-    """Chooses, by weight, among the endpoints of the lowest order in which one can take the task now.
+    """Returns an endpoint that can take the task now, of the lowest order and within it by weight; or why none can.
 
     An endpoint that is ok is preferred to any last resort, whatever their orders. `avoid` names endpoints that must
     not get this task again; `refusals` says why some cannot do it at all ("" or absent: they can). `draw` is uniform

@@ -71,7 +71,7 @@ def order_line(order: Order) -> bytes:
 
 
 def order_from_line(line: bytes) -> Order:
-    """Raises pydantic.ValidationError."""
+    """Parses an order. Raises pydantic.ValidationError."""
     return _ORDER.validate_json(line)
 
 

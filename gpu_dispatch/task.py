@@ -31,7 +31,7 @@ class TaskInput:
     """A file the worker fetches."""
 
     name: str
-    """The file's name in the job's private folder: fixed by the handler, never a user's."""
+    """The file's name in the job's private folder, never chosen by a user."""
     url: str
     """A presigned GET, an http(s) address, `data:` (bytes in the task), or `file:` below the folder store's root."""
 
@@ -247,9 +247,7 @@ class Videos:
 
 @dataclass(frozen=True, slots=True)
 class PackedTranscript:
-    """A large `Transcript` in memory and in records (`gpu_dispatch.compression`). It is made on this machine only: none
-    is accepted from a worker elsewhere.
-    """
+    """A large `Transcript` in memory and in records (`gpu_dispatch.compression`); not accepted from a remote worker."""
 
     data: str
     """The transcript's JSON, compressed, in base64."""

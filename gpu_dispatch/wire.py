@@ -20,7 +20,7 @@ def task_to_wire(task: GpuTask) -> Any:
 
 
 def task_from_wire(data: Any) -> GpuTask:
-    """Raises pydantic.ValidationError when `data` is no task."""
+    """Parses a task. Raises pydantic.ValidationError."""
     return _TASK.validate_python(data)
 
 
@@ -35,7 +35,7 @@ def result_from_json(data: bytes) -> GpuResult | None:
 
 
 def result_from_wire(data: Any) -> GpuResult:
-    """Raises pydantic.ValidationError when `data` is no result."""
+    """Parses a result. Raises pydantic.ValidationError."""
     return _unpacked_only(_RESULT.validate_python(data))
 
 
