@@ -1,1 +1,1 @@
-"""This machine as a backend: one worker in a child process for each slot."""
+"""Runs tasks on this machine: one worker in a child process for each slot."""

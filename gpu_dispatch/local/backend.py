@@ -1,4 +1,4 @@
-"""Runs tasks on this machine: the same worker as elsewhere, in child processes."""
+"""The backend of this machine: runs the worker in child processes."""
 
 from __future__ import annotations
 
@@ -34,30 +34,26 @@ from manifests.errors import EngineUnavailable, WorkerError
 _LOG = logging.getLogger("gpu_dispatch.local")
 
 KEPT_S = 30.0
-"""How long a result with a payload can be asked for, in seconds. Whoever waits for it has it at once."""
-
+"""Seconds for which a result with a payload is kept; its follower gets it at once."""
 _CLOSE_S = 5.0
-"""How long the end of the children may take at most; on a machine that is busy, more than a moment."""
-
+"""Longest wait for the end of the children; it takes more than a moment on a busy machine."""
 _AFTER_DEFECT_S = 0.5
-"""Should every job meet the same defect, a slot does not spin."""
+"""Pause of a slot after a defect: it does not spin when every job meets the same one."""
 
 
 @dataclass(slots=True)
 class _Slot:
-    """The child that serves it and the job in hand. `worn_out`: the child is not given another job."""
-
     child: WorkerProcess | None = None
     job: LocalJob | None = None
     worn_out: bool = False
+    """The child gets no further job."""
 
 
 class LocalBackend:
-    """A GpuBackend. Each capability has a queue, in which folders take turns, and slots, each with its own child. One
-    more, the express slot, takes short jobs that have waited.
+    """A GpuBackend with a queue, in which folders take turns, and slots for each capability.
 
-    Children start with the first task of their kind and stay warm. `environ` is what they may inherit from, without
-    anything that looks like a secret.
+    Each slot has its own child, which starts with the first task and stays warm; it inherits from `environ` no variable
+    that looks like a secret. The express slot takes short jobs that have waited.
     """
 
     endpoint_id = ""
@@ -103,7 +99,7 @@ class LocalBackend:
         return ref
 
     async def again(self, job: JobRef) -> bool:
-        """Never: what is known of a job ends with its process."""
+        """Returns False: what is known of a job ends with its process."""
         del job
         return False
 
@@ -116,7 +112,7 @@ class LocalBackend:
         return known.status
 
     async def cancel(self, job: JobRef) -> None:
-        """Returns when the job has ended: nothing of it runs any more."""
+        """Stops a job and returns once none of its processes runs."""
         known = self._jobs.get(job.job_id)
         if known is None or known.status.final:
             return
@@ -146,7 +142,7 @@ class LocalBackend:
             await asyncio.to_thread(room.close)
 
     async def _serve(self, capability: Capability, room: Path) -> None:
-        """Serves one slot until cancelled. A defect costs the job in hand and the child, never the slot."""
+        """Serves one slot until cancelled. A defect costs the current job and the child, never the slot."""
         slot = _Slot()
         try:
             while True:
@@ -163,7 +159,7 @@ class LocalBackend:
                 await slot.child.end()
 
     async def _serve_express(self, capability: Capability, room: Path) -> None:
-        """Does short jobs that have waited, until cancelled, with a child for each: it keeps no memory in between."""
+        """Does short jobs that have waited, until cancelled. Each gets a new child: no memory is held in between."""
         queue, settings = self._queues[capability], self._settings
         while True:
             job = await queue.take_short(settings.express_after_s)
@@ -189,7 +185,7 @@ class LocalBackend:
                 queue.put(job, short=False)
 
     async def _turn(self, slot: _Slot, capability: Capability, room: Path) -> None:
-        """Ends a child that is of no more use, or takes a job and does it, with a child that is started when needed."""
+        """Ends a worn-out child, takes a job and does it, in a child that is started when needed."""
         if slot.child and slot.worn_out:
             child, slot.child = slot.child, None
             await child.end()
@@ -209,7 +205,7 @@ class LocalBackend:
             return None
 
     async def _started(self, job: LocalJob, capability: Capability, room: Path) -> WorkerProcess | None:
-        """A new child; without one, `job` has failed."""
+        """Starts a child. Returns None when that fails, and fails `job`."""
         try:
             folder = room / uuid.uuid4().hex
             environ = child_environment(self._environ, self._settings.threads_of(capability))
@@ -224,7 +220,7 @@ class LocalBackend:
         return child
 
     async def _do(self, job: LocalJob, child: WorkerProcess) -> bool:
-        """Runs `job` to its end; whether `child` can take another one."""
+        """Runs `job` to its end. Returns whether `child` can take another one."""
         delay_ms = round((time.monotonic() - job.submitted) * 1000)
         self._children[job.ref.job_id] = child
         job.update(JobStatus("running"))
@@ -248,7 +244,7 @@ class LocalBackend:
         return not breach and (result.error is None or result.error.code != WorkerError.code)
 
     async def _converse(self, job: LocalJob, child: WorkerProcess) -> GpuResult | None:
-        """The worker's answer; None when it ended without one."""
+        """Returns the worker's answer; None when it ended without one."""
         await child.send(RunOrder(job.ref.job_id, job.task))
         while (report := await child.next()) is not None:
             if isinstance(report, ProgressReport) and report.job == job.ref.job_id:
@@ -261,7 +257,7 @@ class LocalBackend:
         return await asyncio.to_thread(limits_of, self._settings, job.task.params.capability, child.work_root)
 
     async def _watch(self, job: LocalJob, child: WorkerProcess) -> None:
-        """Ends a job that takes more of the machine than it may. Nobody else on the machine is to pay for it."""
+        """Ends a job that exceeds its limits, before other programs on the machine suffer."""
         limits = await self._limits(job, child)
         while job.excess is None:
             await asyncio.sleep(LOOK_S)
@@ -270,7 +266,7 @@ class LocalBackend:
         child.kill()
 
     def _overdue_after(self, job: LocalJob, child: WorkerProcess) -> asyncio.TimerHandle:
-        """The worker keeps the deadline itself; this is for one that cannot."""
+        """Schedules the end of a worker that fails to keep the deadline itself."""
 
         def overdue() -> None:
             job.stop = job.stop or "timed_out"
@@ -287,7 +283,7 @@ class LocalBackend:
         asyncio.get_running_loop().call_later(after_s, kill)
 
     def _finish(self, job: LocalJob, status: JobStatus) -> None:
-        """Keeps the last results only, and those with a payload for a while: a transcript may be large."""
+        """Records the final status. Only the last ones are kept, large ones (with a payload) for `KEPT_S`."""
         if job.status.final:
             return
         job.update(status)

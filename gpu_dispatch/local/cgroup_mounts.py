@@ -1,4 +1,4 @@
-"""What the kernel tells of the mounts and the control groups of this process."""
+"""Reads the mounts and the control groups of this process from /proc."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """`root`: the part of the file system that is seen at `point`. `controllers` of control groups of version 1."""
-
     root: str
+    """The part of the file system that is seen at `point`."""
     point: Path
     kind: str
     controllers: frozenset[str] = frozenset()
+    """Those of control groups of version 1."""
 
     def place_of(self, path: str) -> Path | None:
-        """Where the control group `path` is seen; a container sees a part of all groups only."""
+        """Returns where the control group `path` is seen; None outside `root`: a container sees only some groups."""
         inside = os.path.relpath(path, self.root)
         return None if inside.startswith("..") else self.point / inside if inside != "." else self.point
 
 
 def mounts(own: Path = _OWN) -> tuple[Mount, ...]:
-    """In the order in which they were made; none where the system does not tell."""
+    """Returns the mounts in the order in which they were made; none where the system does not list them."""
     found: list[Mount] = []
     for line in _lines(own / "mountinfo"):
         before, _, after = line.partition(" - ")
@@ -40,7 +40,7 @@ def mounts(own: Path = _OWN) -> tuple[Mount, ...]:
 
 
 def own_groups(own: Path = _OWN) -> dict[str, str]:
-    """The path of this process's group by controller; that of version 2 stands under ""."""
+    """Returns the path of this process's group by controller, "" for version 2."""
     found: dict[str, str] = {}
     for line in _lines(own / "cgroup"):
         _, _, rest = line.partition(":")
@@ -50,7 +50,7 @@ def own_groups(own: Path = _OWN) -> dict[str, str]:
 
 
 def lies_in_memory(folder: Path) -> bool:
-    """Whether files in `folder` take memory instead of disk."""
+    """Returns whether files in `folder` take memory instead of disk."""
     inner = [mount for mount in mounts() if folder.resolve().is_relative_to(mount.point)]
     return bool(inner) and max(inner, key=lambda mount: len(mount.point.parts)).kind in _IN_MEMORY
 
@@ -63,5 +63,5 @@ def _lines(path: Path) -> Sequence[str]:
 
 
 def _plain(text: str) -> str:
-    """Blanks are written in octal digits there."""
+    """Decodes the octal escapes of blanks and backslashes."""
     return text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")

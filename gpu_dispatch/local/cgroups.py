@@ -1,6 +1,6 @@
-"""Control groups for worker processes on this machine: where one can be made, the kernel holds a worker to its limits.
+"""Control groups for worker processes on this machine, with which the kernel enforces a worker's limits.
 
-Nothing here is an error for a job: where no group can be made, workers are watched (`gpu_dispatch.local.limits`) alone.
+No failure here fails a job: a worker without a group is only watched (`gpu_dispatch.local.limits`).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _LOG = logging.getLogger("gpu_dispatch.local")
 
 CONTROLLERS = ("memory", "pids")
 LEAF = "gpudrop-listener"
-"""Version 2 allows no processes beside groups: those that are there move into this one."""
+"""Group that takes a parent's own processes: version 2 allows none beside groups."""
 
 _PREFIX = "gpudrop-job-"
 _TASKS_PER_PROCESS = 40
-"""pids.max counts threads, of which ffmpeg and the speech engines have several for each core."""
+"""pids.max counts threads; ffmpeg and the speech engines have several for each core."""
 _END_S = 2.0
 _MOVES = 5
 _LOCK_S = 1.0
 _PAUSE_S = 0.02
 _DELEGATED = ("trusted.delegate", "user.delegate")
-"""systemd marks the groups that it leaves to a service."""
+"""Attributes of groups that systemd delegates to a service."""
 _JOIN = 'for f in "$1" "$2"; do { [ -z "$f" ] || echo 0 >"$f"; } 2>/dev/null; done; shift 2; exec "$@"'
 
 Breach = Literal["memory", "processes"]
@@ -42,11 +42,13 @@ Breach = Literal["memory", "processes"]
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """Where groups may be made: for each controller the folder that new ones lie in. `why`: why there is none."""
+    """Where groups may be made."""
 
     version: int = 0
     folders: Mapping[str, Path] | None = None
+    """The folder of new groups, by controller."""
     why: str = ""
+    """Why there is none."""
 
     @property
     def holds_memory(self) -> bool:
@@ -54,24 +56,24 @@ class Delegation:
 
 
 class Cgroup:
-    """One worker's group, locked by whoever made it, and removed with `remove`. `folders`: by controller."""
+    """One worker's group, with its folder by controller. Its maker holds `locks` on it until `remove`."""
 
     def __init__(self, folders: Mapping[str, Path], locks: Sequence[int]) -> None:
         self.folders = folders
         self._locks = list(locks)
 
     def entering(self, command: Sequence[str]) -> tuple[str, ...]:
-        """`command`, in the group from its first instruction on; also outside where it may not enter."""
+        """Returns `command` such that it runs in the group from the start; it runs outside where it may not enter."""
         places = [str(folder / "cgroup.procs") for folder in dict.fromkeys(self.folders.values())]
         return ("/bin/sh", "-c", _JOIN, "gpudrop", *[*places, ""][:2], *command)
 
     def members(self) -> frozenset[int]:
-        """The processes in it, whatever session they are in."""
+        """Returns the ids of the processes in it, in any session."""
         every = (_numbers(folder / "cgroup.procs") for folder in self.folders.values())
         return frozenset(number for numbers in every for number in numbers if number > 0)
 
     def breach(self) -> Breach | None:
-        """The limit that the kernel has had to enforce since the group was made."""
+        """Returns the limit that the kernel has enforced since the group was made; None for none."""
         memory, pids = self.folders.get("memory"), self.folders.get("pids")
         if memory and (
             _count(memory / "memory.events", "oom_kill") or _count(memory / "memory.oom_control", "oom_kill")
@@ -85,7 +87,7 @@ class Cgroup:
                 os.kill(number, signal.SIGKILL)
 
     def remove(self) -> None:
-        """Ends what is left in it, and removes it; blocks for up to 2 seconds."""
+        """Kills what is left in it and removes it; blocks for up to 2 seconds."""
         deadline = time.monotonic() + _END_S
         left = set(self.folders.values())
         while left:
@@ -101,7 +103,7 @@ class Cgroup:
 
 
 def groups_here() -> Delegation:
-    """Where workers of this process have groups; what an owner that was killed has left there is removed."""
+    """Finds where workers may have groups, and removes the groups that killed listeners have left there."""
     found = find(prepare=True)
     if found.folders:
         sweep(found)
@@ -112,7 +114,7 @@ def groups_here() -> Delegation:
 
 
 def find(*, prepare: bool) -> Delegation:
-    """Where groups may be made. `prepare`: what version 2 needs is done there; without, nothing is changed."""
+    """Finds where groups may be made. `prepare` enables there what version 2 needs; without it nothing is changed."""
     own, there = own_groups(), mounts()
     try:
         if any(name in own for name in CONTROLLERS):
@@ -123,7 +125,7 @@ def find(*, prepare: bool) -> Delegation:
 
 
 def make(where: Delegation, *, memory: int, processes: int) -> Cgroup | None:
-    """A group in which all processes together may have `memory` bytes; None where it cannot be made after all."""
+    """Makes a group whose processes together may have `memory` bytes; None where that fails."""
     name = f"{_PREFIX}{uuid.uuid4().hex}"
     folders = {controller: parent / name for controller, parent in (where.folders or {}).items()}
     locks: list[int] = []
@@ -141,7 +143,7 @@ def make(where: Delegation, *, memory: int, processes: int) -> Cgroup | None:
 
 
 def sweep(where: Delegation) -> None:
-    """Removes the groups whose makers are gone, and ends what runs in them."""
+    """Removes the groups whose makers are gone, and kills what runs in them."""
     for parent in dict.fromkeys((where.folders or {}).values()):
         with _turn(parent) as alone:
             for folder in parent.glob(f"{_PREFIX}*") if alone else ():
@@ -173,18 +175,18 @@ def _second_version(path: str | None, there: Sequence[Mount], *, prepare: bool) 
 
 
 def open_for_groups(parent: Path, controllers: Sequence[str]) -> None:
-    """Lets groups in `parent` have `controllers`. What runs in `parent` itself moves into a group beside them."""
+    """Enables `controllers` for groups in `parent`. Processes of `parent` itself move into its group `LEAF`."""
     control = parent / "cgroup.subtree_control"
     missing = set(controllers).difference(control.read_text().split())
     if not missing:
         return
     for left in reversed(range(_MOVES)):
-        if (parent / "cgroup.type").exists():  # the machine's root has none, and may hold processes beside groups
+        if (parent / "cgroup.type").exists():  # the machine's root has no type, and may hold processes beside groups
             _make_way(parent)
         try:
             control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
             return
-        except OSError as e:  # a process that was moved had just started another one
+        except OSError as e:  # a moved process may have started another one just before
             if e.errno != errno.EBUSY or not left:
                 raise
 
@@ -198,7 +200,7 @@ def _make_way(parent: Path) -> None:
 
 
 def _left_to_us(own: Path) -> Path | None:
-    """The group below which others may be made: a container's root, or one that systemd leaves to the service."""
+    """Returns the group below which others may be made: a container's root, or one that systemd delegates; or None."""
     if own.name == LEAF:
         return own.parent
     if own.is_mount():
@@ -218,7 +220,7 @@ def _folder(path: str, there: Sequence[Mount]) -> Path | None:
 
 
 def _limit(folders: Mapping[str, Path], memory: int, processes: int) -> None:
-    """Swap counts as memory in version 1; in version 2 there is none."""
+    """Writes the limits. Swap counts as memory in version 1 and is off in version 2."""
     if memory and (folder := folders.get("memory")):
         version_2 = (folder / "memory.max").exists()
         (folder / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(memory))
@@ -233,7 +235,7 @@ def _limit(folders: Mapping[str, Path], memory: int, processes: int) -> None:
 
 @contextmanager
 def _turn(parent: Path) -> Generator[bool]:
-    """Nobody sweeps while another makes a group. Whether the turn came in time."""
+    """Locks `parent`, so that no new group is swept before it is locked. Yields whether the lock came in time."""
     handle = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         deadline = time.monotonic() + _LOCK_S
@@ -252,7 +254,7 @@ def _turn(parent: Path) -> Generator[bool]:
 
 
 def _locked(folder: Path) -> int:
-    """Raises BlockingIOError where its maker lives."""
+    """Returns a locked descriptor of `folder`. Raises BlockingIOError while its maker lives."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -280,7 +282,7 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _count(path: Path, name: str) -> int:
-    """The number that stands behind `name`."""
+    """Returns the number after `name` in a file of counters; 0 where there is none."""
     with suppress(OSError):
         for line in path.read_text().splitlines():
             key, _, value = line.partition(" ")

@@ -1,4 +1,4 @@
-"""A worker's child process as its owner sees it, and the folder in which a backend's children work."""
+"""A worker's child process as the backend sees it, and the scratch folder of a backend's children."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from manifests.text import plain_text
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
 START_S = 120.0
-"""A cold disk takes long to read a large library."""
+"""Longest start of a child, in seconds: a cold disk takes long to read a large library."""
 _EXIT_S = 2.0
 _PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 _TAIL_LINES = 12
 _LONGEST_LOG_LINE = 2000
 _LONG = 2**18
-"""Bytes of a line from which on it is read beside the event loop."""
+"""Bytes of a line above which it is parsed on a thread."""
 
 
 class WorkerProcess:
-    """One process group. It ends with `end`, whatever happened before."""
+    """A child process with its process group. Every one has to be ended with `end`."""
 
     def __init__(
         self, process: Process, transport: asyncio.SubprocessTransport, work_root: Path, group: Cgroup | None
@@ -54,13 +54,10 @@ class WorkerProcess:
     async def start(
         cls, command: Sequence[str], *, environ: Mapping[str, str], work_root: Path, group: Cgroup | None = None
     ) -> Self:
-        """Returns once the child takes jobs. Raises EngineUnavailable when it cannot start.
-
-        All it starts is in `group`, which ends with it.
-        """
+        """Starts a child in `group`, which ends with it; returns once it takes jobs. Raises EngineUnavailable."""
         try:
             await asyncio.to_thread(work_root.mkdir, mode=0o700, parents=True, exist_ok=True)
-            # asyncio.create_subprocess_exec keeps the transport to itself, and `end` has to close it.
+            # asyncio.create_subprocess_exec does not give the transport out, and `end` has to close it.
             loop = asyncio.get_running_loop()
             transport, protocol = await loop.subprocess_exec(
                 lambda: SubprocessStreamProtocol(MAX_LINE, loop),
@@ -71,7 +68,7 @@ class WorkerProcess:
             )
         except BaseException as e:
             if group:
-                group.remove()  # at once: nothing runs in it
+                group.remove()  # does not block: nothing runs in it
             if isinstance(e, OSError):
                 raise _cannot_start(f"{command[0]}: {e.strerror}", retryable=e.errno in _PASSING) from e
             raise
@@ -97,7 +94,7 @@ class WorkerProcess:
 
     @property
     def breach(self) -> Breach | None:
-        """The limit that the kernel has had to enforce on it."""
+        """The limit that the kernel has enforced on it."""
         return self._group.breach() if self._group else None
 
     @property
@@ -110,14 +107,14 @@ class WorkerProcess:
         return "\n".join(self._tail)
 
     async def send(self, order: Order) -> None:
-        """A child that is gone is noticed by `next`, not here."""
+        """Sends `order`. A dead child is no error here: `next` reports it."""
         assert self._process.stdin is not None
         with suppress(ConnectionError):
             self._process.stdin.write(order_line(order))
             await self._process.stdin.drain()
 
     async def next(self) -> Report | None:
-        """Its next report; None when it has ended. An unreadable line ends it."""
+        """Returns its next report; None when it has ended or sent an unreadable line."""
         assert self._process.stdout is not None
         try:
             line = await self._process.stdout.readline()
@@ -129,20 +126,18 @@ class WorkerProcess:
             return None
 
     def kill(self) -> None:
-        """Ends the whole process group now, and all in its control group. The number of the former stays taken while
-        any member lives."""
+        """Kills its process group and its control group. The process group's id is not reused while a member lives."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._group:
             self._group.kill()
 
     async def end(self) -> None:
-        """Kills what is left, waits until it is gone, removes its folder. Whoever asks waits for all of it, also when
-        cancelled meanwhile, or after somebody who asked before was."""
+        """Kills what is left, waits for it and removes the folder. Every caller waits for this, even if cancelled."""
         if self._ending is None:
             self.kill()
             self._ending = asyncio.create_task(self._end())
-            # Also when the event loop's own end cuts it short. Whoever the child started may hold its pipes open.
+            # Even when the event loop's end cuts `_end` short: the child's own children may hold the pipes open.
             self._ending.add_done_callback(lambda _: self._transport.close())
         try:
             await asyncio.shield(self._ending)
@@ -161,7 +156,7 @@ class WorkerProcess:
         await asyncio.to_thread(shutil.rmtree, self._work_root, ignore_errors=True)
 
     async def _listen(self) -> None:
-        """Its stderr into our log, line by line; progress bars end their lines with a carriage return."""
+        """Logs its stderr line by line; progress bars end their lines with a carriage return."""
         assert self._process.stderr is not None
         held = ""
         while data := await self._process.stderr.read(2**16):
@@ -193,7 +188,7 @@ _LOCK = "lock"
 
 
 class ScratchFolder:
-    """A folder below `parent` that its owner holds locked for as long as it lives."""
+    """A folder below `parent` that its owner keeps locked until it closes or dies."""
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +203,7 @@ class ScratchFolder:
 
 
 def _sweep(parent: Path) -> None:
-    """Removes the rooms nobody holds. One without a lock is being made at this moment."""
+    """Removes the scratch folders that are not locked. One without a lock file is just being made."""
     for room in parent.glob(f"{_PREFIX}*"):
         try:
             lock = os.open(room / _LOCK, os.O_RDWR)

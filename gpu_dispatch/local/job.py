@@ -1,4 +1,4 @@
-"""A job of the local backend, its state and its end, and the queue of those that wait for a slot."""
+"""A job of the local backend, its final status, and the queue of jobs that wait for a slot."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from manifests.errors import (
 from manifests.text import plain_text
 
 Stop = Literal["cancelled", "timed_out"]
-"""Why we ended a job ourselves."""
+"""Why the backend ended a job itself."""
 
 
 class LocalJob:
-    """Belongs to one event loop. A final status is never left again."""
+    """One job; it belongs to one event loop. A final status never changes."""
 
     def __init__(self, ref: JobRef, task: GpuTask, submitted: float) -> None:
         self.ref = ref
         self.task = task
         self.submitted = submitted
         self.taken = False
-        """By a slot."""
+        """Whether a slot has it."""
         self.stop: Stop | None = None
         self.excess: ResourceExhausted | None = None
-        """Why we ended it, when it took more of the machine than it may."""
+        """Its error when it was ended because it exceeded its limits."""
         self.status = JobStatus("queued")
         self._changed = asyncio.Event()
 
@@ -49,13 +49,13 @@ class LocalJob:
         changed.set()
 
     def move(self, progress: Progress) -> None:
-        """Takes over `progress` unless it falls behind what is known."""
+        """Records `progress` unless it is less than the last one."""
         known = self.status.progress
         if known is None or progress.percent >= known.percent:
             self.update(replace(self.status, progress=progress))
 
     async def change(self, within_s: float) -> None:
-        """Returns at the next change, or after `within_s` seconds."""
+        """Returns at the next change of the status, or after `within_s` seconds."""
         try:
             async with asyncio.timeout(within_s):
                 await self._changed.wait()
@@ -68,18 +68,18 @@ class LocalJob:
 
 
 def finished_status(status: JobStatus, result: GpuResult, delay_ms: int) -> JobStatus:
-    """The final status of a job whose worker answered."""
+    """Returns the final status of a job whose worker answered."""
     return JobStatus(_state_of(result.error), status.progress, replace(result, delay_ms=delay_ms))
 
 
 def ended_status(job: LocalJob, error: GpuDropError, delay_ms: int = 0) -> JobStatus:
-    """The final status of a job that has no answer, because of `error`."""
+    """Returns the final status of a job that ended with `error` and without an answer."""
     result = GpuResult(job.task.task_id, error=error.info, delay_ms=delay_ms)
     return JobStatus(_state_of(error.info), job.status.progress, result)
 
 
 def silence_error(job: LocalJob, last_words: str) -> GpuDropError:
-    """The error of a job whose worker ended without an answer."""
+    """Returns the error of a job whose worker ended without an answer."""
     if job.stop == "cancelled":
         return cancelled_status()
     if job.excess:
@@ -96,7 +96,7 @@ def silence_error(job: LocalJob, last_words: str) -> GpuDropError:
 
 
 def defect_status(e: Exception) -> WorkerError:
-    """The error of a job in whose way this machine's backend failed."""
+    """Returns the error of a job that a defect of this backend ended."""
     return WorkerError(
         f"The worker on this machine failed unexpectedly ({type(e).__name__}).",
         hint="This is a defect: the listener's log holds its traceback.",
@@ -104,7 +104,7 @@ def defect_status(e: Exception) -> WorkerError:
 
 
 def health_of(name: str, jobs: Sequence[LocalJob], slots: int, problem: str | None) -> Health:
-    """How the slots of a kind stand. `trouble`: why no child of theirs starts."""
+    """Returns the health of a capability's slots. `problem`: why their children do not start."""
     running = sum(job.status.state == "running" for job in jobs)
     queued = sum(job.status.state == "queued" for job in jobs)
     detail = f"{slots} slot{'s' if slots != 1 else ''}, {running} running, {queued} queued"
@@ -126,7 +126,7 @@ def _state_of(error: ErrorInfo | None) -> State:
 
 
 class JobQueue:
-    """Folders take turns, so that nobody waits for all that another one has dropped. Belongs to one event loop."""
+    """Waiting jobs of one event loop. Folders take turns, so that no user waits for all drops of another."""
 
     def __init__(self) -> None:
         self._all: FairQueue[LocalJob] = FairQueue()
@@ -134,7 +134,7 @@ class JobQueue:
         self._come = asyncio.Event()
 
     def put(self, job: LocalJob, *, short: bool) -> None:
-        """`short`: the express slot may have it, too."""
+        """Adds `job`; a `short` one also for the express slot."""
         path = tuple(job.task.share.split("/"))
         job.taken = False
         self._all.push(path, job)
@@ -144,14 +144,14 @@ class JobQueue:
         come.set()
 
     async def take(self) -> LocalJob:
-        """The next one, once there is one."""
+        """Waits for the next job and takes it."""
         while (job := self._pop(self._all)) is None:
             await self._come.wait()
         job.taken = True
         return job
 
     async def take_short(self, waited_s: float) -> LocalJob:
-        """The next short one that no slot has taken for so long."""
+        """Waits for a short job that no slot has taken within `waited_s` seconds of its submission, and takes it."""
         while True:
             while (job := self._pop(self._short)) is None:
                 await self._come.wait()
@@ -161,7 +161,7 @@ class JobQueue:
                 return job
 
     def _pop(self, queue: FairQueue[LocalJob]) -> LocalJob | None:
-        """Without those that another slot has, and those that ended while they waited."""
+        """Returns the next job that no slot has and that has not ended; None where there is none."""
         while queue:
             job = queue.pop()
             if not job.taken and not job.status.final:

@@ -1,4 +1,4 @@
-"""What one job may take of this machine, what its processes take now, and the error of one that takes more."""
+"""The limits of a job on this machine, what its processes use now, and the error of a job that exceeds its limits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gpu_dispatch.task import Capability
 from manifests.errors import ResourceExhausted
 
 LOOK_S = 0.3
-"""Between two looks. Memory grows by a gigabyte a second at most: what a job may take is not what the machine has."""
+"""Seconds between two measurements. Memory grows by 1 GB a second at most, and limits lie below the machine's total."""
 
 _PROC = Path("/proc")
 _LEAST_MEMORY = 4 * 2**30
 _MEMORY_SHARE: dict[Capability, float] = {"whisper": 0.75, "nvenc": 0.5}
-"""A model takes most of it, and a worker that has one is what the machine is for."""
+"""Share of the machine's memory: a model takes most of it, and the worker with the model is what the machine is for."""
 _DISK_SHARE = 0.9
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """Bytes, and a number of processes; 0 is no limit."""
+    """The limits of one job: bytes of memory and disk, and a number of processes; 0: no limit."""
 
     memory: int = 0
     disk: int = 0
@@ -35,15 +35,16 @@ class JobLimits:
 
 @dataclass(frozen=True, slots=True)
 class JobUsage:
-    """`memory`: bytes that are the processes' own, without files that the system could drop from it."""
+    """What one job uses: bytes of memory and disk, and a number of processes."""
 
     memory: int = 0
+    """Without cached files, which the system could drop."""
     disk: int = 0
     processes: int = 0
 
 
 def default_memory(capability: Capability) -> int:
-    """A share of what this machine, or its container, has; but 4 GiB where that is no more than nine tenths of it."""
+    """Returns a share of the memory of this machine or container: at least 4 GiB, or nine tenths where it has less."""
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in _CGROUP_LIMITS:
         try:
@@ -56,18 +57,18 @@ def default_memory(capability: Capability) -> int:
 
 
 def free_disk(folder: Path) -> int:
-    """What a job may fill of the disk that `folder` lies on: nine tenths of what is free."""
+    """Returns the bytes that a job may fill on the disk of `folder`: nine tenths of what is free."""
     return int(shutil.disk_usage(folder).free * _DISK_SHARE)
 
 
 def limits_of(settings: LocalSettings, capability: Capability, folder: Path) -> JobLimits:
-    """Of one job whose files lie below `folder`."""
+    """Returns the limits of one job whose files lie below `folder`."""
     memory = settings.memory or default_memory(capability)
     return JobLimits(memory, settings.disk or free_disk(folder), settings.processes)
 
 
 def group_for(settings: LocalSettings, capability: Capability, where: Delegation, folder: Path) -> Cgroup | None:
-    """A control group that keeps a worker to its limits, where one can be made. Files in memory count there."""
+    """Makes a control group with a worker's limits; None where it cannot be made. Files in memory count there, too."""
     if not where.folders:
         return None
     limits = limits_of(settings, capability, folder)
@@ -76,13 +77,13 @@ def group_for(settings: LocalSettings, capability: Capability, where: Delegation
 
 
 def usage(session: int, folder: Path) -> JobUsage:
-    """What the processes of `session` take, and what lies in `folder`. Where there is no /proc, the latter alone."""
+    """Measures the processes of `session` and the files in `folder`; without /proc only the files."""
     members = _members(session)
     return JobUsage(sum(map(_own_memory, members)), _size(folder), len(members))
 
 
 def excess(used: JobUsage, limits: JobLimits, breach: Breach | None = None) -> ResourceExhausted | None:
-    """The error of a job that takes more than it may. `breach`: what the kernel has already kept it from."""
+    """Returns the error of a job that exceeds its limits, else None. `breach`: a limit that the kernel has enforced."""
     if breach == "memory" or (limits.memory and used.memory > limits.memory):
         return ResourceExhausted(
             f"The job took more than the {limits.memory // 2**20} MiB of memory it may have, and was ended.",
@@ -112,7 +113,7 @@ def _members(session: int) -> list[Path]:
             stat = Path(process.path, "stat").read_text()
         except OSError:
             continue
-        # A program's name may hold anything but ends at the last bracket; then: state, parent, group, session.
+        # A program's name may hold anything, but ends at the last bracket; state, parent, group and session follow.
         if int(stat.rpartition(")")[2].split()[3]) == session:
             found.append(Path(process.path))
     return found
@@ -132,7 +133,7 @@ def _own_memory(process: Path) -> int:
 
 
 def _size(folder: Path) -> int:
-    """On the disk; what a link leads to is not in it."""
+    """Returns the bytes on the disk, without what links lead to."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""A worker process in namespaces of its own, by bubblewrap: no other process is seen, and little can be written."""
+"""Runs a worker process in its own namespaces with bubblewrap: it sees no other process and can write little."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = "bwrap"
 _TRY_S = 10.0
 _CODE = (sys.base_prefix, sys.prefix, str(Path(__file__).resolve().parents[2]))
 _PRIVATE = ("/tmp", "/var/tmp", "/run/user")  # noqa: S108
-"""Temporary files of others, and the sockets at which a user's session starts processes outside."""
+"""Temporary files of other programs, and the sockets at which a user's session starts processes outside."""
 _NAMESPACES = (
     *("--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
     *("--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc"),
@@ -27,18 +27,20 @@ _HIDE = ""
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`writable`: folders that a job leaves something in. `hidden`: folders and files that no job may see. `readable`:
-    what it needs, should it lie among those. Of two, one inside the other, the inner one has its way inside.
-    """
+    """The paths that a job may write or read. Where one lies inside another, the inner one's rule holds there."""
 
     writable: tuple[Path, ...] = ()
+    """Folders that a job writes to."""
     hidden: tuple[Path, ...] = ()
+    """Folders and files that no job may see."""
     readable: tuple[Path, ...] = ()
+    """What a job needs inside hidden folders."""
 
 
 def sandboxed(command: Sequence[str], sandbox: Sandbox, work_root: Path) -> tuple[str, ...]:
-    """`command`, run by bubblewrap. All files can be read but for `hidden` and the temporary ones of others;
-    devices and network stay, for GPUs and inputs on the web. Raises EngineUnavailable without bubblewrap.
+    """Returns `command` run by bubblewrap. Raises EngineUnavailable without bubblewrap.
+
+    It can read all files but `hidden` and others' temporary ones; devices and network stay, for GPUs and web inputs.
     """
     program = shutil.which(PROGRAM)
     if program is None:
@@ -47,7 +49,7 @@ def sandboxed(command: Sequence[str], sandbox: Sandbox, work_root: Path) -> tupl
             hint="Install the package bubblewrap, or set local.sandbox to none.",
         )
     for folder in sandbox.writable:
-        with suppress(OSError):  # one that cannot be made is not bound, and whoever writes there says so
+        with suppress(OSError):  # one that cannot be made is not bound, and writing there reports it
             folder.mkdir(parents=True, exist_ok=True)
     mounts = [
         *(("--ro-bind-try", path) for path in _real((*_CODE, *sandbox.readable))),
@@ -62,7 +64,7 @@ def sandboxed(command: Sequence[str], sandbox: Sandbox, work_root: Path) -> tupl
 
 
 def sandbox_problem() -> str:
-    """Why bubblewrap does not work on this machine; "" where it does."""
+    """Returns why bubblewrap does not work on this machine; "" where it does."""
     program = shutil.which(PROGRAM)
     if program is None:
         return "there is no bwrap"
@@ -75,12 +77,12 @@ def sandbox_problem() -> str:
 
 
 def _real(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """Without links on the way: nothing can be mounted on one."""
+    """Resolves links, because nothing can be mounted on one."""
     return (Path(os.path.realpath(path)) for path in paths)
 
 
 def _depth(mount: tuple[str, Path]) -> int:
-    """Outer ones come first: a later mount covers what lies below it."""
+    """Sorts outer mounts first, because a later mount covers what lies below it."""
     return len(mount[1].parts)
 
 

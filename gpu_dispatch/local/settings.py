@@ -1,4 +1,4 @@
-"""How the local backend is set up, and what its child processes are given: a command line, an environment."""
+"""Settings of the local backend, and the command line and environment of its child processes."""
 
 from __future__ import annotations
 
@@ -33,54 +33,54 @@ def _one_each() -> Mapping[Capability, int]:
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """`slots` is how many tasks of a kind run at once, each in a child process of its own.
-
-    `idle_s`: a child without work is ended after so long, to give its memory back. `threads` are those a child computes
-    with; 0 shares the machine's cores between the slots of a kind. `ffmpeg` and `model_dir` None: what the worker finds
-    by itself.
-    """
+    """Settings of the local backend."""
 
     name: str = "local"
     slots: Mapping[Capability, int] = field(default_factory=_one_each)
+    """Tasks of a capability that run at once, each in its own child process."""
     file_root: Path | None = None
     model_dir: Path | None = None
+    """None: the worker finds models by itself."""
     models: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """A model's name → its folder or checkpoint; comes before `model_dir`."""
+    """A model's folder or checkpoint by its name; comes before `model_dir`."""
     allow_download: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     ffmpeg: str | None = None
+    """None: the worker finds it by itself."""
     threads: int = 0
+    """Threads of one child; 0 shares the machine's cores between the slots of a capability."""
     niceness: int = 5
     idle_s: float = 300.0
+    """Seconds without work after which a child is ended, to free its memory."""
     python: str = sys.executable
     work_parent: Path | None = None
-    """Where jobs have their private folders; None: the system's folder for temporary files."""
+    """Parent of the jobs' private folders; None: the system's folder for temporary files."""
     cancel_grace_s: float = 0.8
-    """How long a cancelled job may take to end by itself before its processes are killed."""
+    """Seconds a cancelled job has to end by itself before its processes are killed."""
     timeout_grace_s: float = 15.0
-    """A worker ends an overdue task itself; after so long more it is killed."""
+    """Seconds an overdue worker has to end its task itself before it is killed."""
     keep_results: int = 100
     memory: int = 0
-    """Bytes the processes of one job may take; 0: `local_limits.default_memory`."""
+    """Bytes the processes of one job may take; 0: `gpu_dispatch.local.limits.default_memory`."""
     disk: int = 0
-    """Bytes a job may have in its folder; 0: `local_limits.free_disk` at its start."""
+    """Bytes a job may have in its folder; 0: `gpu_dispatch.local.limits.free_disk` at its start."""
     processes: int = 100
     express_after_s: float = 30.0
-    """A short job that no slot has taken for so long is done beside them, in one more."""
+    """Seconds after which a short job that no slot has taken goes to the express slot."""
     express_s: float = 120.0
-    """A job that is not done there by then waits for its turn after all."""
+    """Seconds after which a job that is not done there goes back to the queue."""
     sandbox: Sandbox | None = None
-    """Workers run in namespaces of their own; None: only with less rights."""
+    """Namespaces of the workers; None: they only give up rights (`gpu_dispatch.worker.confinement`)."""
     gpu: bool = field(default_factory=lambda: Path("/dev/nvidiactl").exists())
-    """Where there is one, no second model is put beside the first into its memory: speech has no express slot."""
+    """Whether there is a GPU: then speech has no express slot, which would put a second model into its memory."""
 
     def threads_of(self, capability: Capability) -> int:
-        """Speech and video share the cores: a core that waits for the other kind is worth more than a fair split."""
+        """Returns the threads of one child. Speech and video share the cores: a fair split would leave some idle."""
         return self.threads or max(1, _cores() // max(1, self.slots[capability]))
 
 
 def child_command(settings: LocalSettings, work_root: Path) -> tuple[str, ...]:
-    """Without the working directory on Python's path (-P): users' files lie there. Raises EngineUnavailable."""
+    """Returns a child's command. -P: users' files in the working directory are no modules. Raises EngineUnavailable."""
     options: dict[str, object] = {
         "--work-root": work_root,
         "--file-root": settings.file_root,
@@ -97,7 +97,7 @@ def child_command(settings: LocalSettings, work_root: Path) -> tuple[str, ...]:
 
 
 def child_environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
-    """What a child may know: where programs, libraries and models are. No key of a store or a service is among it."""
+    """Returns a child's environment: where programs, libraries and models are, but no key of a store or service."""
     kept = {name: value for name, value in environ.items() if _INHERITED.fullmatch(name) and not _SECRET.search(name)}
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (package_root, kept.get("PYTHONPATH", ""))))
@@ -106,5 +106,5 @@ def child_environment(environ: Mapping[str, str], threads: int) -> dict[str, str
 
 
 def _cores() -> int:
-    """Those this process may use; a container's share is often less than the machine's."""
+    """Returns the number of cores this process may use; a container's share is often less than the machine's."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
