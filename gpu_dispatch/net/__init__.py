@@ -1,1 +1,1 @@
-"""The one network room: what every way out needs, and the way in for strangers, each once."""
+"""Network access shared by all clients: sessions, guards, bodies, TLS, proxies and retries; and the HTTP server."""

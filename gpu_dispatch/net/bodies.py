@@ -1,4 +1,4 @@
-"""Bodies of answers and requests, read within a bound: what a peer sends is never longer than was allowed for."""
+"""Reads bodies of requests and answers within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _COMPRESSED = frozenset({"gzip", "x-gzip", "compress", "x-compress", "deflate", 
 
 
 class BodyTooLong(Exception):
-    """A body is longer than the bytes that are read. Whoever reads says what that means."""
+    """A body exceeds the limit; the caller turns this into an error with a meaning."""
 
 
 async def pieces(body: aiohttp.StreamReader, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises BodyTooLong once it has more than `max_bytes`."""
+    """Yields the body as it arrives. Raises BodyTooLong once it has more than `max_bytes`."""
     length = 0
     async for piece in body.iter_any():
         length += len(piece)
@@ -24,7 +24,7 @@ async def pieces(body: aiohttp.StreamReader, max_bytes: int) -> AsyncIterator[by
 
 
 async def read_whole(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
-    """Raises BodyTooLong when the body has more than `max_bytes`."""
+    """Reads the whole body. Raises BodyTooLong when it has more than `max_bytes`."""
     whole = bytearray()
     async for piece in pieces(body, max_bytes):
         whole += piece
@@ -32,7 +32,7 @@ async def read_whole(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
 
 
 async def read_beginning(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
-    """The first `max_bytes` of the body, or all of it. The stream's own `read` gives what has arrived so far."""
+    """Reads the first `max_bytes` of the body, or all of it; the stream's own `read` returns only what has arrived."""
     beginning = bytearray()
     while len(beginning) < max_bytes and (piece := await body.read(max_bytes - len(beginning))):
         beginning += piece
@@ -40,7 +40,7 @@ async def read_beginning(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
 
 
 async def read_said(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
-    """As `read_beginning`, as far as it came: a body that breaks off does not unsay the status."""
+    """Reads like `read_beginning`, but returns what arrived of a body that breaks off: the status stays valid."""
     said = bytearray()
     try:
         while len(said) < max_bytes and (piece := await body.read(max_bytes - len(said))):
@@ -51,9 +51,9 @@ async def read_said(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
 
 
 def compression_of(headers: Mapping[str, str]) -> str:
-    """The coding that a body is compressed with; "" for none.
+    """Returns the coding that a body is compressed with; "" for none.
 
-    Other codings that stores name, such as aws-chunked, say how a file came to them, not how it leaves.
+    Other codings that stores name, such as aws-chunked, describe the upload, not the download.
     """
     given = (word.strip().lower() for word in headers.get("Content-Encoding", "").split(","))
     return next((word for word in given if word in _COMPRESSED), "")

@@ -1,4 +1,4 @@
-"""What it means when a connection cannot be made or breaks off: in plain words, and whether asking again can help."""
+"""Translates failures of connections: into plain words, and into whether a retry can help."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import aiohttp
 from gpu_dispatch.net.tls import tls_failure
 
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
-"""How an exchange breaks off: always one of these."""
+"""The errors with which an exchange breaks off."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailure:
-    """`reason` completes "PLACE cannot be used: …"."""
-
     reason: str
+    """Completes "PLACE cannot be used: …"."""
     retryable: bool
     hint: str
 
 
 def connection_failure(e: BaseException, silent_s: float) -> ConnectionFailure:
-    """`silent_s`: the longest silence that was allowed. The library's own words would show URLs."""
+    """Translates `e`; aiohttp's own words would show URLs. `silent_s`: the longest silence that was allowed."""
     if isinstance(e, aiohttp.ClientSSLError) and (failure := tls_failure(str(e))):
         return ConnectionFailure(failure.reason, not failure.lasting, failure.hint)
     if isinstance(e, aiohttp.InvalidURL):
@@ -45,7 +44,7 @@ def connection_failure(e: BaseException, silent_s: float) -> ConnectionFailure:
 
 
 def retry_after(value: str, now: float) -> float:
-    """The seconds that a Retry-After header asks for: a number of them, or a date; 0 where it asks for nothing."""
+    """Returns the seconds that a Retry-After header (a number or a date) asks for, or 0. `now` is epoch seconds."""
     if re.fullmatch(r"\s*\d{1,9}\s*", value, re.ASCII):
         return float(value)
     try:

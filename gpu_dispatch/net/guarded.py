@@ -1,4 +1,4 @@
-"""HTTP to addresses that strangers name: to public ones, and to hosts that are trusted whatever their address."""
+"""An HTTP client for untrusted addresses: it reaches public addresses only, and trusted hosts at any address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from manifests.text import without_secrets_in
 
 Method = Literal["GET", "PUT", "POST"]
 Body = Callable[[], AsyncIterator[bytes]]
-"""Begins the body once more: at the next hop it is sent from the first byte."""
+"""Starts the body from its first byte; called at every hop."""
 
 _REDIRECTS: Mapping[Method, frozenset[int]] = {
     "GET": frozenset({301, 302, 303, 307, 308}),
@@ -28,15 +28,15 @@ _REDIRECTS: Mapping[Method, frozenset[int]] = {
 
 
 class GuardedClient:
-    """Two ways out: a free one for the trusted hosts, a guarded one (public addresses only) for the rest.
+    """An HTTP client with a free session for trusted hosts, and a guarded one (public addresses only) for the rest.
 
-    Use it as a context: it holds connections.
+    Use it as a context manager: it holds connections.
     """
 
     def __init__(
         self, trusted_hosts: tuple[str, ...], *, timeout: aiohttp.ClientTimeout, redirects: int | None = None
     ) -> None:
-        """Follows up to `redirects` of them; with None a redirect is an answer like any other."""
+        """`redirects` is the most that are followed; with None a redirect is an answer like any other."""
         self._trusted = trusted_hosts
         self._redirects = redirects
         self._free = http_session(resolver=SystemResolver(), timeout=timeout)
@@ -58,10 +58,10 @@ class GuardedClient:
     async def answer(
         self, method: Method, url: URL, name: str, *, headers: Mapping[str, str] | None = None, body: Body | None = None
     ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """The answer at the end of the redirects. Trust ends at the first hop to a host that has none.
+        """Yields the answer at the end of the redirects. Trust ends at the first hop to an untrusted host.
 
-        Raises AddressNotAllowed, TransferFailed for too many redirects, InvalidPath for one that leads nowhere, and
-        what aiohttp raises.
+        Raises AddressNotAllowed, TransferFailed for too many redirects, InvalidPath for a redirect to no usable
+        address, and what aiohttp raises.
         """
         hop, trusted = url, True
         for _ in range((self._redirects or 0) + 1):
@@ -85,7 +85,7 @@ class GuardedClient:
 
 
 def web_url(url: str, name: str) -> URL:
-    """An address that can be sent as it is, is: a signature holds for exactly that. Else it is quoted.
+    """Returns `url`, quoted only if it cannot be sent as it is: a signature covers exactly what is written.
 
     Raises InvalidPath for what is no http address.
     """

@@ -1,4 +1,4 @@
-"""Where a connection may go: to public addresses, and to hosts that are trusted."""
+"""Limits connections to public addresses and to trusted hosts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from manifests.errors import AddressNotAllowed
 from manifests.hosts import host_and_port, is_allowed_host, is_private_host, is_public_address
 
 _THREADS = ThreadPoolExecutor(64, thread_name_prefix="names")
-"""A name server that does not answer keeps one for half a minute, whoever has given up meanwhile."""
+"""A silent name server keeps a thread for half a minute, even after the caller has given up."""
 
 
 def is_trusted(url: URL, trusted_hosts: Iterable[str]) -> bool:
-    """Whether `trusted_hosts` ("host" for every port, or "host:port") names the host of `url`."""
+    """Returns whether `trusted_hosts` ("host" for every port, or "host:port") names the host of `url`."""
     return is_allowed_host(url.raw_host or "", url.port, trusted_hosts)
 
 
 def check_literal(url: URL) -> None:
-    """Refuses a host that is written as a private address, in whatever notation; names are checked when resolved."""
+    """Raises AddressNotAllowed for a private address in any notation; names are checked when they are resolved."""
     host = url.raw_host or ""
     if is_private_host(host):
         raise address_refused(host, url.port)
@@ -39,7 +39,7 @@ def address_refused(host: str, port: int | None) -> AddressNotAllowed:
 
 
 class SystemResolver(AbstractResolver):
-    """Looks names up as the system does, hosts file included, and on threads that nobody else needs."""
+    """Looks names up as the system does, hosts file included, on threads of its own."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -54,14 +54,14 @@ class SystemResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: nothing is open."""
 
 
 class PublicResolver(AbstractResolver):
-    """Answers with public addresses only. The connection goes to exactly these, so a name cannot change under it."""
+    """Answers with public addresses only; the connection goes to exactly these, whatever the name means later."""
 
     def __init__(self, names: AbstractResolver | None = None) -> None:
-        """`names` looks names up; None: the system's way."""
+        """`names` looks names up; None: SystemResolver."""
         self._names = names or SystemResolver()
 
     async def resolve(
@@ -78,6 +78,6 @@ class PublicResolver(AbstractResolver):
 
 
 def _literal(address: tuple[str | int, ...] | tuple[int, bytes]) -> str:
-    """Of a socket's address: with its zone where it has one."""
+    """Returns the host of a socket's address, with its zone where it has one."""
     zone = address[3] if len(address) == 4 else 0
     return f"{address[0]}%{zone}" if zone and "%" not in str(address[0]) else str(address[0])

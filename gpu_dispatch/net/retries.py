@@ -1,4 +1,4 @@
-"""Calls that are tried again: the policies all stand here, and tenacity carries them out."""
+"""Retries of calls: all retry policies of the program, carried out by tenacity."""
 
 from __future__ import annotations
 
@@ -19,88 +19,93 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, for how long and how far apart a call is tried. Times are seconds."""
+    """How often, for how long and how far apart a call is retried. Times are seconds."""
 
     first_s: float
     """Bound of the wait after the first failure; it doubles with each failure in a row."""
     longest_s: float
+    """Largest bound of a wait."""
     attempts: int | None = None
-    """The first one included; None: without end."""
+    """Includes the first one; None: no limit."""
     total_s: float | None = None
-    """From the first attempt on; the last wait ends with it."""
+    """Counts from the first attempt; the last wait ends with it."""
     jitter: bool = True
-    """A wait is uniform between 0 and its bound: those that failed together do not come back together."""
+    """Waits are uniform between 0 and the bound, so that calls that failed together do not return together."""
     healthy_s: float | None = None
-    """A call that held for so long has been served: its failure counts as a first one."""
+    """The failure of a call that lasted longer counts as a first one."""
 
     def wait_s(self, failures: int, rng: random.Random) -> float:
-        """After so many failures in a row, counted from 1."""
+        """Returns the wait after so many failures in a row, counted from 1."""
         backoff = Backoff(self.first_s, self.longest_s)
         return backoff.delay(failures, rng) if self.jitter else backoff.bound(failures)
 
     def is_over(self, attempts: int, elapsed_s: float) -> bool:
-        """Whether no other attempt follows so many."""
+        """Returns whether no attempt follows so many."""
         late = self.total_s is not None and elapsed_s >= self.total_s
         return late or (self.attempts is not None and attempts >= self.attempts)
 
 
 TRANSFER = RetryPolicy(1.0, 15.0, attempts=5)
-"""A file or document by URL."""
+"""Transfer of a file or document by URL."""
 TRUSTED_TRANSFER = RetryPolicy(1.0, 15.0, attempts=14)
-"""The same at a trusted host, the store above all: a minute and more, for what cannot be left there was paid for."""
+"""The same at a trusted host such as the store: a minute and more, because a result lost there has been paid for."""
 RUNPOD_QUESTION = RetryPolicy(0.5, 5.0, total_s=20.0)
-"""A call to RunPod that does no harm when it is made twice."""
+"""A call to RunPod that may be made twice without harm."""
 RUNPOD_RESTART = RetryPolicy(0.5, 5.0, attempts=3)
-"""A failed job, put into RunPod's queue again."""
+"""Return of a failed job to RunPod's queue."""
 JOB_STATUS = RetryPolicy(0.5, 30.0)
-"""How a job stands: whoever follows it sets the deadline."""
+"""Request for a job's status; its follower sets the deadline."""
 RUN_STEP = RetryPolicy(0.5, 30.0)
-"""What an accepted run needs of the store and the ledger."""
+"""Calls of an accepted run to the store and the ledger."""
 INBOX = RetryPolicy(0.2, 30.0)
-"""Events, given to the inbox."""
+"""Delivery of events to the inbox."""
 CALLBACK_RECORD = RetryPolicy(1.0, 1.0, total_s=30.0, jitter=False)
-"""What a callback came to, recorded within its lease."""
+"""Record of a callback's outcome, within its lease."""
 CLUSTER_PLACE = RetryPolicy(0.2, 2.0)
-"""A listener's place, taken again after its session has ended."""
+"""Return to a listener's place in the cluster after its session has ended."""
 READINESS = RetryPolicy(0.5, 15.0)
-"""The store, reached for the first time."""
+"""First contact with the store."""
 LISTING = RetryPolicy(1.0, 60.0)
-"""A bucket's listing, and the list of buckets."""
+"""Listing of a bucket, or of the buckets."""
 BROKER = RetryPolicy(0.5, 15.0)
+"""Connection to a broker that is away."""
 BROKER_REFUSED = RetryPolicy(5.0, 60.0)
-"""A connection to a broker: one that is away, and one that somebody has to mend."""
+"""The same after an error that lasts until somebody acts."""
 QUEUE = RetryPolicy(0.5, 30.0, healthy_s=60.0)
+"""Receipt from an SQS queue that is away."""
 QUEUE_REFUSED = RetryPolicy(5.0, 180.0, jitter=False)
-"""The same for an SQS queue; `probe_s` of its settings is the longest wait."""
+"""The same after a lasting error; `probe_s` of the source's settings replaces the longest wait."""
 QUEUE_DELETE = RetryPolicy(0.2, 5.0, attempts=6)
-"""Messages that are recorded, deleted from their queue."""
+"""Deletion of recorded messages from their queue."""
 STREAM = RetryPolicy(0.5, 30.0, healthy_s=10.0)
+"""MinIO's event stream."""
 STREAM_REFUSED = RetryPolicy(15.0, 180.0, jitter=False)
-"""The same for MinIO's event stream; `probe_s` of its settings is the longest wait."""
+"""The same after a lasting error; `probe_s` of the source's settings replaces the longest wait."""
 WEBHOOK_ADDRESS = RetryPolicy(0.5, 30.0)
-"""The address that the webhook listens at."""
+"""Binding of the address that the webhook listens at."""
 SECRET_COPY = RetryPolicy(1.0, 60.0)
-"""A copy of the installation's secret, written."""
+"""Writing of a copy of the installation's secret."""
 FOLDER_WATCH = RetryPolicy(1.0, 30.0, healthy_s=10.0)
-"""The watch over a folder."""
+"""Watch of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt that failed and is followed by another one, `wait_s` seconds later."""
+    """A failed attempt that is followed by another one."""
 
     error: Exception
     wait_s: float
+    """Seconds until the next attempt."""
 
     @property
     def known(self) -> GpuDropError:
-        """`error`, where only errors of ours are retried."""
+        """`error` as a GpuDropError, for calls that retry no other errors."""
         assert isinstance(self.error, GpuDropError)
         return self.error
 
 
 class Retries:
-    """The retries of one call under one policy; failures in a row are counted until `served` is called.
+    """Retries one call under one policy, and counts failures in a row until the call succeeds.
 
     With `lasting`, errors that do not pass by themselves are retried under that policy.
     """
@@ -115,7 +120,7 @@ class Retries:
         self._began = 0.0
 
     def served(self) -> None:
-        """Says that the call does what it should: the next failure is a first one."""
+        """Resets the count: the call works, and the next failure is a first one."""
         self._failures = self._lasting_failures = 0
 
     async def call(
@@ -126,9 +131,9 @@ class Retries:
         told: Callable[[Failure], object] | None = None,
         wait: Callable[[Failure], Awaitable[object]] | None = None,
     ) -> T:
-        """What `work` returns, tried again after errors that `on` names; raises the last one, or another.
+        """Returns the result of `work`, retried after errors for which `on` is true; raises the last or another error.
 
-        `told` hears of every failure before the wait. `wait` waits instead of sleeping, and may end earlier.
+        `told` is called with every failure before its wait. `wait` replaces the sleep and may end earlier.
         """
         started = time.monotonic()
         try:
@@ -136,7 +141,7 @@ class Retries:
         except Exception as e:
             if not on(e):
                 raise
-            # A call that goes well at once costs no more than itself: tenacity takes over with the first failure.
+            # A call that succeeds at once costs nothing more: tenacity starts with the first failure.
             first: Exception | None = e
             failure = Failure(e, 0.0)
 
@@ -172,7 +177,7 @@ class Retries:
             sleep=sleep,
             reraise=True,
         )
-        # Its own words for types lose what a coroutine returns.
+        # tenacity's types lose what a coroutine returns.
         return await cast("Callable[[Callable[[], Awaitable[T]]], Awaitable[T]]", retrying)(attempt)
 
     async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -194,5 +199,5 @@ class Retries:
 
 
 def is_known(error: Exception) -> bool:
-    """Whether `error` is one of ours: every other one is a defect, and no retry mends it."""
+    """Returns whether `error` is a GpuDropError: any other one is a defect, which no retry mends."""
     return isinstance(error, GpuDropError)

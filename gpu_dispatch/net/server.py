@@ -1,5 +1,4 @@
-"""The HTTP server for strangers: aiohttp's, with a deadline for headers, a limit on connections, silence about what was
-sent, and an end that lets requests finish."""
+"""aiohttp's server for untrusted clients: header deadline, connection limit, no log of what was sent, graceful end."""
 
 from __future__ import annotations
 
@@ -18,22 +17,23 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gpu_dispatch.net")
 _LINGER_S = 2.0
 _WRITE_S = 0.2
 _OWN_FILES = 256
-"""Files that the rest of the program may need while strangers hold connections."""
+"""Open files reserved for the rest of the program while clients hold connections."""
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What one server grants. `max_connections` is taken as far as the files that the process may open allow it."""
+    """The limits of one server."""
 
     header_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
     max_connections: int = 4096
+    """It is lower where the process may open fewer files."""
 
 
 class ServerConnection(web.RequestHandler):
-    """One connection. A header must be complete, and an answer be taken, within `header_timeout_s`."""
+    """One connection. The client has `header_timeout_s` to complete a header, and to take an answer."""
 
     __slots__ = ("_cutting", "_limit_s", "_server", "busy")
 
@@ -52,7 +52,7 @@ class ServerConnection(web.RequestHandler):
         self.busy = False
 
     def begin(self) -> None:
-        """A header is complete."""
+        """Marks the connection as busy: a header is complete."""
         self._spare()
         self.busy = True
 
@@ -91,7 +91,7 @@ class ServerConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - the base class's signature
     ) -> web.StreamResponse:
-        """aiohttp would print what a stranger sent, secrets included. What is not HTTP is only counted."""
+        """Answers without aiohttp's log, which would show secrets that were sent; what is not HTTP is only counted."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         if status >= 500:
@@ -122,9 +122,9 @@ class ServerConnection(web.RequestHandler):
 
 
 class HttpServer(web.Server):
-    """What `loop.create_server` asks for connections. `answer` gets every request; it never sees what is not HTTP.
+    """A factory of connections for `loop.create_server`. `answer` gets every request, but nothing that is not HTTP.
 
-    The servers of a process share the files that its own work leaves, in equal parts.
+    The servers of a process share equally the open files that its own work leaves.
     """
 
     _servers: ClassVar[WeakSet[HttpServer]] = WeakSet()
@@ -157,7 +157,7 @@ class HttpServer(web.Server):
         super().connection_lost(handler, exc)
 
     async def close(self, grace_s: float) -> None:
-        """Closes idle connections, and the others once they are answered, or after `grace_s`."""
+        """Closes idle connections at once, and the others when they are answered or after `grace_s` seconds."""
         self._ending = True
         self._servers.discard(self)
         await asyncio.sleep(0)
@@ -183,7 +183,7 @@ class HttpServer(web.Server):
             if not self._busy:
                 self._quiet.set()
         answer.headers["Server"] = "gpudrop"
-        # A body nobody read would be taken for the next request's header.
+        # An unread body would be taken for the next request's header.
         if self._ending or not request.content.is_eof():
             answer.force_close()
         return answer
@@ -192,7 +192,7 @@ class HttpServer(web.Server):
 def _files_left() -> int:
     try:
         import resource
-    except ImportError:  # not on Windows, which has no such limit either
+    except ImportError:  # Windows has no such limit
         return 2**31
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else max(soft - _OWN_FILES, soft // 2)

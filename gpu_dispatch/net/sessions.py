@@ -1,4 +1,4 @@
-"""Sessions of HTTP: how every one of them is set up."""
+"""Sets up every HTTP session of the program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver
 from gpu_dispatch.net.resolver import SystemResolver
 
 AGENT = "gpudrop"
-"""Who calls. Some servers turn away clients that do not say."""
+"""User agent: some servers reject clients without one."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=300.0, sock_connect=30.0)
 
@@ -25,11 +25,11 @@ def http_session(
     compressed: bool = False,
     headers: Mapping[str, str] | None = None,
 ) -> aiohttp.ClientSession:
-    """A session without cookies, that heeds neither proxy variables nor a .netrc: what a way needs it is given.
+    """Returns a session without cookies that ignores proxy variables and any .netrc.
 
-    `resolver` looks names up, by default as the system does: aiohttp's own choice asks name servers past /etc/hosts
-    where aiodns is installed. `tls` says whom to trust, by default the system's authorities. `connections` may be open
-    at a time; 0 is any number. Without `compressed` bodies are asked for as they are, and nothing is inflated.
+    `resolver` looks names up, by default as the system does: aiohttp's own choice bypasses /etc/hosts where aiodns is
+    installed. `tls` says whom to trust, by default the system's authorities. `connections` is the most at a time; 0: no
+    limit. Without `compressed`, bodies are requested uncompressed and nothing is inflated.
     """
     as_it_is = {} if compressed else {"Accept-Encoding": "identity"}
     return aiohttp.ClientSession(

@@ -1,4 +1,4 @@
-"""Certificates: whom a connection trusts, and what this side shows of itself. All of it reads files: for threads."""
+"""TLS: contexts and certificates of clients and servers, read from files (call it on a thread), and TLS failures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from manifests.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of a client."""
+    """The PEM files of a client."""
 
     ca_file: Path | None = None
-    """Authorities trusted beside the system's."""
+    """Authorities that are trusted beside the system's."""
     cert_file: Path | None = None
-    """What this side shows; it may hold the key as well."""
+    """The certificate of this side; the file may hold the key as well."""
     key_file: Path | None = None
 
     @property
@@ -28,22 +28,22 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """PEM files of a server."""
+    """The PEM files of a server."""
 
     cert_file: Path
     key_file: Path
     client_ca_file: Path | None = None
-    """Only clients that show a certificate of this authority get a connection."""
+    """Only clients with a certificate of this authority may connect."""
 
 
 def client_context(files: TlsFiles, *, where: str = "tls") -> ssl.SSLContext:
-    """Raises ConfigError, about the setting `where`, when one of `files` cannot be used."""
+    """Returns a client's context. Raises ConfigError, about the setting `where`, when one of `files` cannot be used."""
     context = ssl.create_default_context()
     if files.ca_file:
         _trust(context, files.ca_file, where)
     if files.cert_file:
         try:
-            # A key with a passphrase would be asked for on the terminal: it counts as unusable instead.
+            # OpenSSL would ask for a key's passphrase on the terminal: such a key counts as unusable.
             context.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
         except (OSError, ValueError) as e:
             raise ConfigError(
@@ -55,12 +55,12 @@ def client_context(files: TlsFiles, *, where: str = "tls") -> ssl.SSLContext:
 
 
 def ca_context(ca_file: Path | None, *, where: str) -> ssl.SSLContext | None:
-    """Trusts the authorities in `ca_file` beside the system's; None where the system's are all. Raises ConfigError."""
+    """Returns a context that also trusts the authorities in `ca_file`; None without a file. Raises ConfigError."""
     return client_context(TlsFiles(ca_file), where=where) if ca_file else None
 
 
 def sole_ca_context(ca_file: Path | None, *, where: str) -> ssl.SSLContext | None:
-    """Trusts the authorities in `ca_file` and no others; None for the system's. Raises ConfigError."""
+    """Returns a context that trusts only the authorities in `ca_file`; None without a file. Raises ConfigError."""
     if ca_file is None:
         return None
     try:
@@ -70,7 +70,7 @@ def sole_ca_context(ca_file: Path | None, *, where: str) -> ssl.SSLContext | Non
 
 
 class ServerCertificate:
-    """What a server shows. Connections made after `renew` are shown what the files hold then."""
+    """A server's certificate. Connections made after `renew` get what the files hold then."""
 
     def __init__(self, tls: ServerTls) -> None:
         """Raises ConfigError when a file cannot be read or does not hold what it should."""
@@ -84,11 +84,11 @@ class ServerCertificate:
             self.context.verify_mode = ssl.CERT_REQUIRED
 
     def renew(self) -> bool:
-        """Whether the files changed and were read. Raises ConfigError when they cannot be; the old ones stay."""
+        """Reads the files if they have changed; returns whether. Raises ConfigError if unusable; the old ones stay."""
         stamp = _stamp(self._tls)
         if stamp == self._stamp:
             return False
-        # A pair that is being replaced does not fit for a moment: what cannot be loaded must not spoil what is shown.
+        # A pair that is being replaced does not match for a moment: a trial load keeps it out of the live context.
         ServerCertificate(self._tls)
         self._load()
         self._stamp = stamp
@@ -135,15 +135,14 @@ TlsProblem = Literal[
 
 @dataclass(frozen=True, slots=True)
 class TlsFailure:
-    """`reason` completes "PLACE cannot be used: …"."""
-
     problem: TlsProblem
     reason: str
+    """Completes "PLACE cannot be used: …"."""
     hint: str
 
     @property
     def lasting(self) -> bool:
-        """Whether asking again cannot help before somebody has acted."""
+        """Whether a retry cannot help until somebody acts."""
         return self.problem != "handshake"
 
 
@@ -163,9 +162,9 @@ _SIGNS: dict[TlsProblem, str] = {
     "handshake": r"\[SSL\b|handshake|(?:AlertReceived|PeerIncompatible|PeerMisbehaved|InvalidMessage)\("
     r"|unsupported[ _]protocol|no[ _]protocols[ _]available",
 }
-"""In this order: the words of a later one may stand beside those of an earlier one.
+"""Matched in this order: an error of an earlier problem may hold the words of a later one, too.
 
-Strangers write what is searched: no pattern here may try a text in more ways than it is long.
+The searched text is untrusted: no pattern may take more than linear time.
 """
 _PATTERNS: dict[TlsProblem, re.Pattern[str]] = {
     problem: re.compile(sign, re.IGNORECASE) for problem, sign in _SIGNS.items()
@@ -173,9 +172,9 @@ _PATTERNS: dict[TlsProblem, re.Pattern[str]] = {
 
 
 def tls_failure(said: str, *, ca_setting: str = "", key_setting: str = "") -> TlsFailure | None:
-    """What `said`, the text of a client's error, tells about TLS; None when it is about something else.
+    """Returns the TLS failure that `said`, the text of a client's error, reports; None when it reports something else.
 
-    `ca_setting` names the setting for an authority of one's own, `key_setting` those for a certificate of this side.
+    `ca_setting` names the setting for a private authority, `key_setting` those for a certificate of this side.
     """
     if found := _UNWELCOME.search(said):
         what = (found[1] or found[2]).replace("_", " ").lower()
