@@ -1,1 +1,1 @@
-"""Files by URL: bounded, retried, and only to hosts that may be contacted. The worker moves media with it."""
+"""Transfers files by URL, such as a worker's media: bounded, retried, and only with hosts that may be contacted."""

@@ -1,4 +1,4 @@
-"""Files on disk as the bodies of requests and answers, piece by piece."""
+"""Streams files on disk to and from the bodies of requests and answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 2**20
 """Bytes moved between disk and network at a time."""
 
 Moved = Callable[[float], None]
-"""Told the fraction (0-1) of a file that has gone through."""
+"""Called with the fraction (0-1) of a file that has been transferred."""
 
 
 async def save(response: aiohttp.ClientResponse, path: Path, name: str, budget: TransferBudget, moved: Moved) -> None:
@@ -41,7 +41,7 @@ async def save(response: aiohttp.ClientResponse, path: Path, name: str, budget: 
 
 
 async def _gathered(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body in pieces of about CHUNK bytes; the socket gives smaller ones, and each write costs a thread hop."""
+    """Yields the body in pieces of about CHUNK bytes: the socket's are smaller, and each write costs a thread hop."""
     held = bytearray()
     async for piece in response.content.iter_any():
         held += piece
@@ -64,7 +64,7 @@ def _write(file: BinaryIO, chunk: bytes, name: str) -> None:
 
 
 async def file_chunks(path: Path, offset: int, size: int, sent: Moved) -> AsyncIterator[bytes]:
-    """The `size` bytes of `path` from `offset` on."""
+    """Yields the `size` bytes of `path` from `offset` on."""
     file = await asyncio.to_thread(path.open, "rb")
     done = 0
     try:
@@ -78,7 +78,7 @@ async def file_chunks(path: Path, offset: int, size: int, sent: Moved) -> AsyncI
 
 
 async def read_all(response: aiohttp.ClientResponse, name: str, max_bytes: int) -> bytes:
-    """The body of an answer that is no file. Raises InputTooLarge."""
+    """Reads the body of an answer that is no file. Raises InputTooLarge."""
     try:
         return await read_whole(response.content, max_bytes)
     except BodyTooLong as e:

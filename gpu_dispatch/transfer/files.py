@@ -1,8 +1,8 @@
-"""Files without a network: `file:` below the folder store's root, and `data:` bytes in the task itself.
+"""Transfers files without a network: `file:` below the folder store's root, and `data:` bytes in the task itself.
 
-A `file:` input is opened once, and a symbolic link in the job's folder leads to the open file: nothing is copied,
-nothing about the user's file changes (a hard link would touch its inode, which folder watchers report as a change), and
-nobody can put another file in its place.
+A `file:` input is opened once, and a symbolic link in the job's folder leads to the open file. Nothing is copied, the
+user's file stays unchanged (a hard link would touch its inode, which folder watchers report as a change), and it cannot
+be replaced by another one meanwhile.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _ABOUT_THE_NAME = frozenset(
     {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 )
 _OPEN_FILES = Path("/proc/self/fd")
-"""Where a process finds its open files, a child those it was given. Elsewhere than on Linux there is no such place."""
+"""Where a process finds its open files, inherited ones included; on Linux only."""
 
 
 class OpenInputs:
-    """The `file:` inputs of one job, open until it has ended."""
+    """The open `file:` inputs of one job."""
 
     def __init__(self) -> None:
         self._handles: list[int] = []
@@ -53,7 +53,7 @@ _of_this_job: ContextVar[OpenInputs | None] = ContextVar("open_inputs", default=
 
 @contextmanager
 def open_inputs() -> Generator[OpenInputs]:
-    """Inside, `inherited` gives what this task's inputs are read through."""
+    """Makes `inherited` return the inputs added to what is yielded, and closes them at the end."""
     inputs = OpenInputs()
     token = _of_this_job.set(inputs)
     try:
@@ -64,7 +64,7 @@ def open_inputs() -> Generator[OpenInputs]:
 
 
 def inherited() -> tuple[int, ...]:
-    """What a program that is to read this job's inputs has to be given, under the same numbers."""
+    """Returns the descriptors that a program must inherit, with the same numbers, to read this job's inputs."""
     inputs = _of_this_job.get()
     return inputs.handles if inputs else ()
 
@@ -72,7 +72,7 @@ def inherited() -> tuple[int, ...]:
 def link_input(
     url: str, link: Path, *, name: str, root: Path | None, budget: TransferBudget, inputs: OpenInputs
 ) -> None:
-    """Makes `link` lead to the file that `url` names. For reading only."""
+    """Makes `link` lead to the file that `url` names, for reading only."""
     path, base = _named(url, name, root)
     try:
         handle = open_file(base, path)
@@ -113,7 +113,7 @@ def write_data(url: str, path: Path, *, name: str, budget: TransferBudget) -> No
 
 
 def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
-    """Moves `path` to the place `url` names, whole at once: a reader sees the old file or the new one."""
+    """Moves `path` to where `url` points, atomically: a reader sees the old file or the new one."""
     target, base = _named(url, name, root)
     if target.name in ("", ".", ".."):
         raise InvalidPath(f"{target} names no file.", hint="Check the address.", where=name)
@@ -132,7 +132,7 @@ def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
 
 
 def _replace(path: Path, name: str, folder: int, root: Path) -> None:
-    """Makes `path` the file `name` of the open `folder`."""
+    """Moves `path` to the file `name` of the open `folder`, through the staging folder."""
     staged = f"{uuid.uuid4().hex}.part"
     with folder_at(root, STAGING, make=True) as at:
         try:
@@ -164,7 +164,7 @@ def _sync(name: str, folder: int) -> None:
 
 
 def _named(url: str, name: str, root: Path | None) -> tuple[Path, Path]:
-    """The path `url` names, as it is written, and the resolved root that it has to lie below."""
+    """Returns the path in `url` as it is written, and the resolved root that it has to lie below."""
     try:
         parts = urlsplit(url)
     except ValueError as e:

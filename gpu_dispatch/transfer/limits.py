@@ -1,4 +1,4 @@
-"""How long and how much a transfer may take."""
+"""Limits of transfers, in time and bytes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from manifests.errors import InputTooLarge
 
 @dataclass(frozen=True, slots=True)
 class TransferLimits:
-    """What bounds one file's way. Times are seconds."""
+    """The limits of one file's transfer. Times are seconds."""
 
     connect_s: float = 10.0
     idle_s: float = 60.0
-    """The longest silence of the other side."""
+    """Longest silence of the other side."""
     total_s: float = 3600.0
-    """One file's whole time, attempts and waits together."""
+    """All attempts and waits of one file together."""
     retries: RetryPolicy = TRANSFER
     trusted_retries: RetryPolicy = TRUSTED_TRANSFER
-    """For hosts that a task trusts."""
+    """For hosts that the task trusts."""
     redirects: int = 5
 
 
 class TransferBudget:
-    """Bytes a job may still take in, shared by all its inputs."""
+    """The bytes that a job may still read, shared by all its inputs."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = limit
 
     def take(self, count: int, where: str) -> None:
-        """Raises InputTooLarge when `count` bytes are more than what is left."""
+        """Takes `count` bytes. Raises InputTooLarge when fewer are left."""
         self.check(count, where)
         self._left -= count
 

@@ -1,4 +1,4 @@
-"""One large file to a store in parts, and several transfers at the same time with one error for all of them."""
+"""Uploads a large file in parts, and runs several transfers at a time with one error for all of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from manifests.task_groups import task_group
 from manifests.text import without_secrets_in
 
 AT_ONCE = 4
-"""Files of one job, or parts of one file, under way at the same time."""
+"""Files of one job, or parts of one file, that are transferred at a time."""
 
 
 async def gather_transfers(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Does `works`, AT_ONCE at a time. The first error ends the others; the one that decides is raised."""
+    """Runs `works`, AT_ONCE at a time. The first error ends the others; `deciding` chooses the one that is raised."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def gated(work: Callable[[], Awaitable[None]]) -> None:
@@ -39,8 +39,7 @@ _AGAIN = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "RequestT
 
 
 async def put_in_parts(web: WebClient, path: Path, size: int, target: PartUrls, *, name: str, moved: Moved) -> None:
-    """Leaves the `size` bytes of `path` where `target` leads. Raises StoreDenied or TransferFailed; what was uploaded
-    by then is removed by whoever made the addresses."""
+    """Uploads `path` to `target`. Raises StoreDenied or TransferFailed; the listener removes the parts left behind."""
     count = -(-size // target.part_bytes)
     if count > len(target.parts):
         raise TransferFailed(
@@ -73,7 +72,7 @@ async def put_in_parts(web: WebClient, path: Path, size: int, target: PartUrls, 
 
 
 async def _complete(web: WebClient, url: str, etags: list[str], name: str) -> None:
-    """A store may answer 200 and tell in the body that it failed: it had to say something before it was done."""
+    """Completes the upload. A store may report a failure in the body of a 200, which it sends before it is done."""
     headers = {"Content-Type": "application/xml"}
     answer = await web.ask("POST", url, name=name, data=_document(etags), headers=headers, max_bytes=_MAX_ANSWER)
     if answer.status == 200 and b"<Error>" not in answer.body:

@@ -1,4 +1,4 @@
-"""What HTTP answers and failures mean for a file, in plain words, and whether asking again can help."""
+"""Translates HTTP answers to a file's transfer into errors in plain words, and into whether a retry can help."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
 _PASSING = frozenset(
     {b"RequestTimeout", b"IncompleteBody", b"OperationAborted", b"NoSuchBucket", b"BadDigest", b"RequestTimeTooSkewed"}
 )
-"""What a store means with 400, 404 and 409 that is not about the object."""
+"""Codes of passing problems that stores send with 400, 404 and 409 and that do not concern the object."""
 
 
 async def check_received(response: aiohttp.ClientResponse, url: str, name: str) -> None:
-    """Returns when the answer carries a file; else raises what the status means for an input."""
+    """Raises what the status means for an input, unless the answer carries a file."""
     status = response.status
     if status == 200 and response.content_length != 0:
         check_plain(response, url, name)
@@ -48,7 +48,7 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
 
 
 def check_plain(response: aiohttp.ClientResponse, url: str, name: str) -> None:
-    """Raises TransferFailed for what comes compressed: a little may inflate to anything."""
+    """Raises TransferFailed for a compressed body, which may inflate to any size."""
     if coding := compression_of(response.headers):
         raise TransferFailed(
             f"{without_secrets_in(url)} comes compressed ({coding}), though it was asked for as it is.",
@@ -59,7 +59,7 @@ def check_plain(response: aiohttp.ClientResponse, url: str, name: str) -> None:
 
 
 async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) -> None:
-    """Returns when the store took the file; else raises what the status means for an output."""
+    """Raises what the status means for an output, unless the store took the file."""
     status = response.status
     if 200 <= status < 300:
         return
@@ -78,26 +78,26 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
 
 
 def check_able(status: int, body: bytes, url: str, name: str) -> None:
-    """Raises the TransferFailed of a server that cannot answer at this moment."""
+    """Raises TransferFailed when the server cannot answer at the moment."""
     if status in _AGAIN or status in _AWAY or (status in (400, 404, 409) and _code(body) in _PASSING):
         raise _unexpected(status, body, f"{name} could not be exchanged with {without_secrets_in(url)}", name)
 
 
 def check_granted(status: int, body: bytes, name: str) -> None:
-    """Raises the StoreDenied of a refusal that may be taken back: one for the age of the address is not."""
+    """Raises StoreDenied for a refusal that the server may take back, not for that of an expired address."""
     if status in (401, 403) and not _expired(body):
         raise StoreDenied(f"{name} is refused ({status}).", where=name)
 
 
 def is_passing(error: Exception, *, trusted: bool) -> bool:
-    """Whether the same request may be granted later. A trusted host may take a refusal back: keys are mended."""
+    """Returns whether a retry may succeed. A trusted host may take a refusal back when its keys are mended."""
     if isinstance(error, InputDenied | StoreDenied):
         return trusted and not error.retryable
     return isinstance(error, TransferFailed) and error.retryable
 
 
 def _expired(body: bytes) -> bool:
-    """Stores say it in the body: S3 "Request has expired", GCS and others ExpiredToken or alike."""
+    """Returns whether the address expired: S3 writes "Request has expired", GCS and others ExpiredToken or alike."""
     return b"expired" in body[:_ERROR_BODY].lower()
 
 

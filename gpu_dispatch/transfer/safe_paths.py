@@ -1,8 +1,8 @@
-"""Files below a folder that others may change, reached step by step: nobody is led out of it, at whatever moment.
+"""Reaches files below a folder that others may change at any moment, without leaving that folder.
 
-Links are resolved first, and what they lead to has to lie below the folder. The way there is then walked from the
-folder's own descriptor, one name after the other, and no link is followed any more: whoever puts one in the way after
-the look finds that it is not taken. What is read, written and removed is reached by descriptor alone.
+Links are resolved first, and their target has to lie below the folder. The path is then walked from the folder's
+descriptor, one name at a time, without following links, so that a link made after the check has no effect. Files are
+read, written and removed by descriptor alone.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PRIVATE = ".gpudrop"
-"""The folder below the root that belongs to this program: no file of a user's is reached in it, by whatever name."""
+"""The program's own folder below the root: no user's path reaches a file in it, by any name."""
 STAGING = (PRIVATE, "tmp")
-"""Where files are made whole before they appear."""
+"""The folder in which files are completed before they appear."""
 
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class PathEscapes(OSError):
-    """A path leads out of the folder, or into what is this program's own."""
+    """A path leads out of the folder, or into the program's own."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(errno.EXDEV, "it leads out of the folder", str(path))
 
 
 def steps_to(root: Path, path: Path) -> tuple[str, ...]:
-    """The names from `root`, which is resolved, to what `path` leads to, whether it exists or not. Raises LeadsOut."""
+    """Returns the names from `root` (resolved) to the target of `path`, which need not exist. Raises PathEscapes."""
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(root):
         raise PathEscapes(path)
@@ -43,9 +43,9 @@ def steps_to(root: Path, path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def folder_at(root: Path, steps: Sequence[str], *, make: bool = False) -> Generator[int]:
-    """A descriptor of the folder that `steps` lead to, each a folder itself; `make` makes those that are missing.
+    """Yields a descriptor of the folder at `steps`; `make` makes missing ones. Raises PathEscapes and OSError.
 
-    Raises LeadsOut, and what the system says.
+    Every step has to be a folder, not a link.
     """
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -57,7 +57,7 @@ def folder_at(root: Path, steps: Sequence[str], *, make: bool = False) -> Genera
             inner = os.open(step, _STEP, dir_fd=handle)
             os.close(handle)
             handle = inner
-            # Where letters' case does not count, or names have a short form, a folder has more names than one.
+            # A folder has several names where case does not count, or where names have a short form.
             if own is not None and os.path.samestat(os.fstat(handle), own):
                 raise PathEscapes(root.joinpath(*steps))
         yield handle
@@ -66,16 +66,16 @@ def folder_at(root: Path, steps: Sequence[str], *, make: bool = False) -> Genera
 
 
 def stat_beneath(root: Path, path: Path) -> os.stat_result:
-    """What `path` leads to. Raises LeadsOut, and what the system says."""
+    """Returns the status of the target of `path`. Raises PathEscapes and OSError."""
     *folders, name = steps_to(root, path) or (".",)
     with folder_at(root, folders) as at:
         return _look(name, at)
 
 
 def open_file(root: Path, path: Path) -> int:
-    """A descriptor to read the file that `path` leads to. Raises LeadsOut, and FileNotFoundError where there is none.
+    """Returns a descriptor to read the target of `path`. Raises PathEscapes, and FileNotFoundError if it is no file.
 
-    Looked at before it is opened: opening a pipe or a device may have effects.
+    The target is checked before it is opened: opening a pipe or a device may have effects.
     """
     *folders, name = steps_to(root, path) or (".",)
     with folder_at(root, folders) as at:
@@ -90,7 +90,7 @@ def open_file(root: Path, path: Path) -> int:
 def _look(name: str, at: int) -> os.stat_result:
     status = os.stat(name, dir_fd=at, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        # It leads to itself, or came there after the links were resolved.
+        # The link leads to itself, or was made after the links were resolved.
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
     return status
 

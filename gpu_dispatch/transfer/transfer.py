@@ -1,4 +1,4 @@
-"""A job's files in and out, by the scheme of their addresses: http(s), `file:` below the store's root, `data:`."""
+"""Transfers a job's files by the scheme of their addresses: http(s), `file:` below the store's root, `data:`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manifests.errors import InvalidPath
 
 
 class Transfer:
-    """One job's way to the outside; use it as a context, it holds connections. Raises GpuDropError only."""
+    """Transfers one job's files. Raises GpuDropError only. Use it as a context manager: it holds connections."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Transfer:
         rng: random.Random | None = None,
         single_put_bytes: int = SINGLE_PUT_BYTES,
     ) -> None:
-        """A file of more than `single_put_bytes` goes out in parts, where the task has addresses for them."""
+        """A file of more than `single_put_bytes` is uploaded in parts, where the task has addresses for them."""
         self._single_put_bytes = single_put_bytes
         self._root = file_root
         self._budget = TransferBudget(max_input_bytes)
@@ -64,7 +64,7 @@ class Transfer:
         moved(1.0)
 
     async def upload(self, path: Path, target: TaskOutput, moved: Moved) -> None:
-        """`path` may be gone afterwards."""
+        """Uploads `path`, which may be gone afterwards."""
         scheme = target.url.partition(":")[0].lower()
         if scheme in ("http", "https"):
             await self._put(path, target, moved)

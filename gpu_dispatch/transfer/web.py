@@ -1,4 +1,4 @@
-"""Files from and to http(s) addresses: bounded, retried, every hop checked."""
+"""Transfers files from and to http(s) addresses: bounded, retried, every hop checked."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ from manifests.text import without_secrets_in
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What a server said to a short request. `etag` is as it was sent, quotes included."""
+    """The answer to a short request."""
 
     status: int
     etag: str
+    """With the quotes, as it was sent."""
     body: bytes
 
 
 class WebClient:
-    """Moves files and short documents by the guarded way out. Every attempt starts from the first byte."""
+    """Transfers files and short documents with the guarded client. Every attempt starts from the first byte."""
 
     def __init__(self, trusted_hosts: tuple[str, ...], limits: TransferLimits, rng: random.Random) -> None:
         self._limits = limits
@@ -71,14 +72,14 @@ class WebClient:
         await self._persist(once, url, f"{name} could not be fetched from {without_secrets_in(url)}", name)
 
     async def put(self, path: Path, url: str, *, name: str, content_type: str, moved: Moved) -> None:
-        """Leaves `path` at `url`. Raises StoreDenied or TransferFailed."""
+        """Uploads `path` to `url`. Raises StoreDenied or TransferFailed."""
         size = (await asyncio.to_thread(path.stat)).st_size
         await self.put_piece(path, url, name=name, offset=0, size=size, content_type=content_type, moved=moved)
 
     async def put_piece(
         self, path: Path, url: str, *, name: str, offset: int, size: int, content_type: str, moved: Moved
     ) -> str:
-        """Leaves `size` bytes of `path`, from `offset` on, at `url`; returns the ETag the store gave them."""
+        """Uploads `size` bytes of `path`, from `offset` on, to `url`; returns the store's ETag."""
         headers = {"Content-Length": str(size)} | ({"Content-Type": content_type} if content_type else {})
         etag = ""
 
@@ -107,9 +108,11 @@ class WebClient:
         max_bytes: int = 2**16,
         whole: bool = True,
     ) -> HttpAnswer:
-        """A short exchange, retried while the server is away or says that it is not able now, and while a trusted one
-        refuses; the status it ends with is the caller's to judge. Raises TransferFailed, AddressNotAllowed, and
-        InputTooLarge above `max_bytes`, unless the answer need not be `whole`: then the rest is not read."""
+        """Sends a short request and returns the answer, whatever its status.
+
+        It is retried while the server is away or cannot answer, and while a trusted one refuses. Without `whole` the
+        rest of an answer above `max_bytes` is not read. Raises TransferFailed, AddressNotAllowed, and InputTooLarge.
+        """
         found: HttpAnswer | None = None
 
         async def body() -> AsyncIterator[bytes]:
