@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 from gpu_dispatch.task import GpuResult, Payload, Progress, Segment, Transcript, Videos
-from manifests.error_classes import is_worker_code
+from manifests.error_classes import validated_error
 from manifests.text import plain_text, storable
 
 _NAME_BYTES = 256
@@ -22,7 +22,7 @@ def validated_result(result: GpuResult) -> GpuResult:
     return replace(
         result,
         payload=_payload(result.payload),
-        error=is_worker_code(result.error) if result.error else None,
+        error=validated_error(result.error) if result.error else None,
         execution_ms=_milliseconds(result.execution_ms),
         delay_ms=_milliseconds(result.delay_ms),
         device=_name(result.device),

@@ -83,7 +83,7 @@ the claim in the store confirms them.
 WORKER_CODES: Mapping[str, bool] = {kind.code: again for kind, again in _OF_WORKERS.items()}
 
 
-def is_worker_code(error: ErrorInfo) -> ErrorInfo:
+def validated_error(error: ErrorInfo) -> ErrorInfo:
     """Returns a worker's error in text fit to show; a code that no worker can know becomes `worker_error`."""
     message, hint, where = plain_text(error.message), plain_text(error.hint), plain_text(error.where)
     if error.code not in WORKER_CODES:

@@ -18,8 +18,8 @@ from gpu_dispatch.local.child import ScratchFolder, WorkerProcess
 from gpu_dispatch.local.job import (
     JobQueue,
     LocalJob,
-    cancelled_status,
-    defect_status,
+    cancelled_error,
+    defect_error,
     ended_status,
     finished_status,
     health_of,
@@ -118,7 +118,7 @@ class LocalBackend:
             return
         child = self._children.get(job.job_id)
         if child is None:
-            self._finish(known, ended_status(known, cancelled_status()))
+            self._finish(known, ended_status(known, cancelled_error()))
             return
         known.stop = known.stop or "cancelled"
         self._kill_later(known, child, self._settings.cancel_grace_s)
@@ -152,7 +152,7 @@ class LocalBackend:
                     _LOG.exception("A slot for %s tasks on this machine failed; it is served anew.", capability)
                     slot.worn_out = True
                     if slot.job:
-                        self._finish(slot.job, ended_status(slot.job, defect_status(e)))
+                        self._finish(slot.job, ended_status(slot.job, defect_error(e)))
                     await asyncio.sleep(_AFTER_DEFECT_S)
         finally:
             if slot.child:
@@ -173,7 +173,7 @@ class LocalBackend:
                 _LOG.info("The task %s takes longer than it seemed to; it waits for its turn.", job.task.task_id)
             except Exception as e:  # noqa: BLE001 - the supervisor of a slot
                 _LOG.exception("The express slot for %s tasks on this machine failed.", capability)
-                self._finish(job, ended_status(job, defect_status(e)))
+                self._finish(job, ended_status(job, defect_error(e)))
                 await asyncio.sleep(_AFTER_DEFECT_S)
             finally:
                 if child:

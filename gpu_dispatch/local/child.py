@@ -194,8 +194,11 @@ class ScratchFolder:
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        # The lock gets its name once it is held: in between, another process would sweep the folder away.
+        unnamed = self.path / f"{_LOCK}.new"
+        self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.path / _LOCK)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

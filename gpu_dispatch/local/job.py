@@ -81,7 +81,7 @@ def ended_status(job: LocalJob, error: GpuDropError, delay_ms: int = 0) -> JobSt
 def silence_error(job: LocalJob, last_words: str) -> GpuDropError:
     """Returns the error of a job whose worker ended without an answer."""
     if job.stop == "cancelled":
-        return cancelled_status()
+        return cancelled_error()
     if job.excess:
         return job.excess
     if job.stop == "timed_out":
@@ -95,7 +95,7 @@ def silence_error(job: LocalJob, last_words: str) -> GpuDropError:
     )
 
 
-def defect_status(e: Exception) -> WorkerError:
+def defect_error(e: Exception) -> WorkerError:
     """Returns the error of a job that a defect of this backend ended."""
     return WorkerError(
         f"The worker on this machine failed unexpectedly ({type(e).__name__}).",
@@ -113,7 +113,7 @@ def health_of(name: str, jobs: Sequence[LocalJob], slots: int, problem: str | No
     return Health(name, True, detail)
 
 
-def cancelled_status() -> RunCancelled:
+def cancelled_error() -> RunCancelled:
     return RunCancelled("The job was cancelled.")
 
 
