@@ -1,6 +1,5 @@
-"""RunPod serverless: the queue spoken to over HTTP, and what its workers understand.
+"""RunPod serverless as a backend.
 
-`endpoint.RunPodEndpoint` is one endpoint as a GpuBackend, `client.RunPodClient` the session all of them share,
-`settings.ClientSettings` and `settings.RunPodSettings` what they are told, `watching.Shared` what they have together.
-`hints.Hints` and `webhook.HintsServer` take RunPod's word that a job has ended. `dialects` is what workers understand.
+`endpoint.RunPodEndpoint` is one endpoint as a GpuBackend. All endpoints share one `client.RunPodClient`, one
+`poller.PollerServices` and one `webhook.WebhookHints`. `dialects` translates tasks and results for the workers.
 """

@@ -1,6 +1,6 @@
-"""RunPod's API for queues, over HTTP: one session for all endpoints, every call within a deadline and under the limits.
+"""The HTTP client of RunPod's queue API: one session for all endpoints, with deadlines and rate limits.
 
-Nothing here is repeated: who calls knows what may be.
+No call is retried here; the caller knows which calls may be repeated.
 """
 
 from __future__ import annotations
@@ -36,16 +36,20 @@ from manifests.errors import EndpointDenied, EndpointUnavailable
 from manifests.text import without_secrets_in
 
 _LONG = 2**18
-"""Bytes of an answer from which on it is read beside the event loop."""
+"""Bytes; a longer response is parsed in a thread."""
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,199}")
 _PAUSE_S = 2.0
+"""Pause after a 429 without Retry-After."""
 _LONGEST_PAUSE_S = 120.0
-"""After a 429 that names no time; and the longest that one may ask for."""
+"""A longer Retry-After is cut to this."""
 
 
 class RunPodClient:
-    """`key` is asked before every call. Methods raise GpuDropError only."""
+    """Calls RunPod's queue API. `key` returns the API key and is called before every request.
+
+    Methods raise GpuDropError only.
+    """
 
     def __init__(self, settings: ClientSettings, *, key: Callable[[], str], gates: RateLimiter | None = None) -> None:
         self.gates = gates or RateLimiter()
@@ -58,7 +62,7 @@ class RunPodClient:
         self._asking = aiohttp.ClientTimeout(total=settings.ask_s, connect=settings.connect_s)
 
     async def start(self) -> None:
-        """Raises ConfigError when the certificates cannot be read."""
+        """Opens the session. Raises ConfigError when the certificates cannot be read."""
         settings = self._settings
         trusted = await asyncio.to_thread(sole_ca_context, settings.ca_file, where="runpod.ca_file")
         self._proxy = settings.proxy or proxy_of_environment(self._api)
@@ -72,9 +76,10 @@ class RunPodClient:
             await session.close()
 
     async def run(self, endpoint_id: str, body: bytes) -> str:
-        """The id of the job that `body` became.
+        """Submits `body` and returns the job's id.
 
-        Raises EndpointUnavailable, EndpointDenied or TaskRefused when there is no job, for certain, else SubmitUnknown.
+        Raises EndpointUnavailable, EndpointDenied or TaskRefused when no job was created, and SubmitUnknown when one
+        may have been.
         """
         try:
             reply = await self._call("POST", endpoint_id, "run", "run", body)
@@ -88,15 +93,15 @@ class RunPodClient:
         raise submit_error(reply, endpoint_id)
 
     async def status(self, endpoint_id: str, job_id: str) -> JobResponse | None:
-        """None: RunPod knows no such job."""
+        """Returns the job's state; None when RunPod knows no such job."""
         return await self._ask("GET", endpoint_id, "status", job_id)
 
     async def cancel(self, endpoint_id: str, job_id: str) -> JobResponse | None:
-        """None: RunPod knows no such job, or it is over."""
+        """Cancels the job; returns None when RunPod knows no such job or it has ended."""
         return await self._ask("POST", endpoint_id, "cancel", job_id, none=(400, 404, 409))
 
     async def retry(self, endpoint_id: str, job_id: str) -> JobResponse | None:
-        """None: RunPod knows no such job, or it has not failed."""
+        """Queues a failed job again; returns None when RunPod knows no such job or it has not failed."""
         return await self._ask("POST", endpoint_id, "retry", job_id, none=(400, 404, 409, 422))
 
     async def health(self, endpoint_id: str) -> EndpointResponse:
@@ -109,7 +114,7 @@ class RunPodClient:
         return answer
 
     async def purge(self, endpoint_id: str) -> None:
-        """Takes back every job that no worker has begun."""
+        """Removes every job that no worker has begun."""
         reply = await self._asked("POST", endpoint_id, "purge", "purge-queue")
         if reply.status == 404:
             raise unknown_endpoint(endpoint_id)
@@ -138,7 +143,7 @@ class RunPodClient:
             ) from e
 
     async def _call(self, method: str, endpoint_id: str, kind: Kind, path: str, body: bytes | None = None) -> Reply:
-        """Raises NotSent and BrokenOff, and what the gates raise."""
+        """Sends one request. Raises RequestNotSent, RequestBroken and what the rate limiter raises."""
         session, key = self._ready()
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         timeout = self._asking if body is None else self._submitting
@@ -181,7 +186,7 @@ async def _answer(body: bytes) -> JobResponse | None:
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    """Seconds; a date is not worth the trust in two clocks."""
+    """Returns Retry-After in seconds; None when it is missing or a date, which would need two clocks to agree."""
     try:
         return min(max(float(response.headers.get("Retry-After", "")), 0.0), _LONGEST_PAUSE_S)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One endpoint on RunPod as a place that runs tasks, and what it says of itself."""
+"""One RunPod endpoint as a GpuBackend, and its health."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CRASHING = (
 
 
 def health_text(name: str, answer: EndpointResponse) -> Health:
-    """One line: the counts, and what is wrong with them."""
+    """Returns the endpoint's health: its counts of workers and jobs, and what is wrong with them."""
     detail = _counts(answer)
     problem = _problem(answer)
     if problem is None:
@@ -44,7 +44,7 @@ def health_text(name: str, answer: EndpointResponse) -> Health:
 
 
 def _problem(answer: EndpointResponse) -> tuple[str, str] | None:
-    """What keeps jobs from being done. Workers at work or on their way are no trouble."""
+    """Returns what keeps jobs from being done; None while any worker runs, is idle or starts."""
     if any(answer.workers.get(state) for state in _ABLE):
         return None
     queued = answer.jobs.get("inQueue", 0) > 0
@@ -63,9 +63,10 @@ def _counts(answer: EndpointResponse) -> str:
 
 
 class RunPodEndpoint:
-    """A GpuBackend. `client` is shared, and started and closed by its owner; jobs go on when this is closed.
+    """A GpuBackend for one endpoint. `client` is shared, and started and closed by its owner.
 
-    Without `hints` RunPod is only asked. A task over RunPod's limit goes by way of `GpuTask.stored_at`.
+    Jobs go on after `close`. Without `hints` jobs are only polled. A task over RunPod's size limit is sent by reference
+    (`GpuTask.stored_at`).
     """
 
     durable = True
@@ -104,7 +105,7 @@ class RunPodEndpoint:
         return self._settings.dialect.refusal(params)
 
     async def start(self) -> None:
-        """Nothing to do: the first call connects."""
+        """Does nothing: the first call connects."""
 
     async def submit(self, task: GpuTask) -> JobRef:
         if reason := self.refusal(task.params):
@@ -129,7 +130,7 @@ class RunPodEndpoint:
         return ref
 
     async def again(self, job: JobRef) -> bool:
-        """Never where workers claim: there a new job does no harm, and is easier to account for."""
+        """Restarts a failed job; False where workers claim, as a new job is harmless there and easier to bill."""
         if self.claims or not await self._insisting.run_again(job, self._useless):
             return False
         followed = self._followed(job)
@@ -138,7 +139,7 @@ class RunPodEndpoint:
         return True
 
     async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
-        """Raises EndpointUnavailable when RunPod could not be asked within `wait_s`, or this is closed."""
+        """Raises EndpointUnavailable when RunPod gave no status within `wait_s`, or the endpoint is closed."""
         followed = self._followed(job)
         if followed.settled:
             return followed.settled
@@ -146,7 +147,7 @@ class RunPodEndpoint:
             return await self._watcher.watched(followed, wait_s)
 
     async def cancel(self, job: JobRef) -> None:
-        """Raises EndpointUnavailable when RunPod does not take it within `insist_s`."""
+        """Raises EndpointUnavailable when RunPod does not accept the cancel within `insist_s`."""
         followed = self._followed(job)
         if followed.status and followed.status.final:
             return
@@ -154,7 +155,7 @@ class RunPodEndpoint:
         followed.look_now()
 
     async def health(self) -> tuple[Health, ...]:
-        """Bad news is looked at twice: for some seconds after a job was sent no worker is there, and all is well."""
+        """Checks a problem twice: for some seconds after a submission it is normal that no worker is there."""
         try:
             line = await self._asked()
             if not line.ok:
@@ -171,7 +172,7 @@ class RunPodEndpoint:
             self._unhinted(job)
 
     def _useless(self, answer: JobResponse) -> bool:
-        """Whether it tells of a job that RunPod takes for done, and that brought nothing."""
+        """Whether the job counts as completed at RunPod but has no payload."""
         result = job_status_of(answer, "", self._settings.dialect).result
         return answer.state == "completed" and not (result and result.payload)
 

@@ -1,4 +1,4 @@
-"""Translates RunPod's refusals and broken connections: above all, whether a job was taken."""
+"""Translates RunPod's error responses and connection failures into errors that say whether a job was created."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ _WAIT = "It is tried again."
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it came. `retry_after_s` is what a 429 asks for, if it does; `key` the one it was made with."""
+    """An HTTP response."""
 
     status: int
     body: bytes
     retry_after_s: float | None = None
+    """Seconds a 429 asks to wait; None when it names none."""
     key: str = field(default="", repr=False)
+    """The API key of the request, to be removed from quoted text."""
 
     @property
     def ok(self) -> bool:
@@ -41,7 +43,7 @@ class Reply:
 
 
 class RequestNotSent(Exception):
-    """The call never left this machine whole: nothing can have come of it. `error` says why."""
+    """The request was not sent whole, so RunPod cannot have acted on it. `error` says why."""
 
     def __init__(self, error: GpuDropError) -> None:
         super().__init__(error.info.message)
@@ -49,11 +51,11 @@ class RequestNotSent(Exception):
 
 
 class RequestBroken(Exception):
-    """The call was sent, or may have been, and no whole answer came."""
+    """The request was sent, or may have been, and no complete response came."""
 
 
 def reply_text(body: bytes, key: str) -> str:
-    """A few words of an answer for a person: no markup, no key, no signatures. "" when it has none."""
+    """Returns a short text of the response without markup, key or signatures; "" when it has none."""
     text = plain_error(body) or html.unescape(_TAGS.sub(" ", body[:_BODY].decode("utf-8", "replace")))
     if key:
         text = text.replace(key, "…")
@@ -62,7 +64,7 @@ def reply_text(body: bytes, key: str) -> str:
 
 
 def not_sent(e: Exception, api: str) -> RequestNotSent | None:
-    """The reason when `e` came before anything was sent; None when something may have been."""
+    """Returns the failure when `e` was raised before anything was sent; None when something may have been."""
     if isinstance(e, aiohttp.ClientSSLError) and (
         failure := tls_failure(str(e), ca_setting="runpod.ca_file in config.yaml")
     ):
@@ -100,7 +102,7 @@ def why_broken(e: Exception) -> str:
 
 
 def access_denied(reply: Reply, endpoint_id: str) -> EndpointDenied | None:
-    """The error of an answer that a person has to do something about."""
+    """Returns the error of a response that a person has to resolve; None for any other."""
     said = _said(reply.words)
     if reply.status in (401, 403):
         hint = "Set GPUDROP_RUNPOD_API_KEY to a key that may use this endpoint."
@@ -124,7 +126,7 @@ def rate_limited(reply: Reply, endpoint_id: str) -> EndpointUnavailable | None:
 
 
 def submit_error(reply: Reply, endpoint_id: str) -> GpuDropError:
-    """What an answer to a submission means that is no job id."""
+    """Returns the error of a response to a submission that names no job."""
     known = access_denied(reply, endpoint_id) or rate_limited(reply, endpoint_id)
     if known:
         return known
@@ -146,7 +148,7 @@ def submit_unknown(reason: str, words: str = "") -> SubmitUnknown:
 
 
 def status_error(reply: Reply, endpoint_id: str) -> GpuDropError:
-    """What an answer means that tells nothing, to a question that may be asked again."""
+    """Returns the error of an unusable response to a call that may be repeated."""
     known = access_denied(reply, endpoint_id) or rate_limited(reply, endpoint_id)
     if known:
         return known

@@ -1,4 +1,4 @@
-"""What is known here of RunPod's jobs: the last news of each, and when to look again."""
+"""The cache of RunPod's jobs: each job's last status, and when it is polled next."""
 
 from __future__ import annotations
 
@@ -20,36 +20,39 @@ _OVERDUE_STEP = 0.25
 
 @dataclass(frozen=True, slots=True)
 class PollMoment:
-    """Where a job stands: `looks` that found nothing new (from 1), `in_flight` jobs that are looked at, all together.
-
-    `running_s` is how long it has been seen to run; `expected_s` how long such jobs take. None: not known.
-    """
+    """What the interval to a job's next poll depends on."""
 
     looks: int
+    """Polls that found nothing new, counted from 1."""
     in_flight: int = 1
+    """Jobs polled now, at all endpoints."""
     running_s: float | None = None
+    """How long the job has been seen running; None: it has not."""
     expected_s: float | None = None
+    """How long such jobs take; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollInterval:
-    """Short gaps at first, since many jobs are short, then longer ones, since long jobs can wait.
+    """The interval between polls of a job: short at first, since many jobs are short, then growing.
 
-    Where it is known how long such a job takes, there is nothing to see before that. However many jobs there are, all
-    looks together stay below `calls_per_s`: gaps grow with their number.
+    A job whose usual duration is known is polled rarely until most of it has passed.
     """
 
     first_s: float = 0.5
     longest_s: float = 10.0
     growth: float = 1.5
+    """Factor from one interval to the next."""
     calls_per_s: float = 50.0
+    """Bound of all polls together: intervals grow with the number of jobs."""
     spread: float = 0.2
+    """Jitter, as a fraction of the interval."""
 
     def gap(self, moment: PollMoment) -> float:
         return max(self._alone(moment), moment.in_flight / self.calls_per_s)
 
     def jittered(self, moment: PollMoment, rng: random.Random) -> float:
-        """Jobs that were sent together are not looked at together."""
+        """Returns the interval with jitter, so that jobs sent together are not polled together."""
         return self.gap(moment) * rng.uniform(1.0 - self.spread, 1.0 + self.spread)
 
     def _alone(self, moment: PollMoment) -> float:
@@ -63,7 +66,7 @@ class PollInterval:
 
 
 class Durations:
-    """How long jobs of an operation take at an endpoint: a mean that forgets slowly."""
+    """How long jobs of an operation take at an endpoint: an exponential moving average."""
 
     def __init__(self) -> None:
         self._means: dict[tuple[str, str], float] = {}
@@ -77,7 +80,7 @@ class Durations:
 
 
 class InFlightCounter:
-    """How many jobs are looked at now, at all endpoints that share it."""
+    """Counts the jobs polled now at all endpoints that share it."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -94,48 +97,51 @@ class InFlightCounter:
 _JOBS = 20_000
 
 KEPT_S = 30.0
-"""How long a result is kept, in seconds, for others who ask: a transcript of some hours takes a hundred megabytes."""
+"""How long a result is kept for repeated status calls: a transcript of some hours takes a hundred megabytes."""
 
 
 @dataclass(slots=True, eq=False)
 class CachedJob:
-    """One job. Times are seconds of the event loop's clock. `operation` and `submitted` are known only of jobs that
-    this process sent; `hint` is the name under which RunPod tells of it.
-
-    `doubted`: when an end was first told that needs a second look. `stranger`: of whom RunPod last spoke instead.
-
-    `wake` ends whatever wait there is: there is reason to look.
-    """
+    """One job's cached status. Times are seconds of the event loop's clock."""
 
     ref: JobRef
     operation: str = ""
+    """Empty for a job that an earlier process sent."""
     submitted: float | None = None
+    """None for a job that an earlier process sent."""
     hint: str = ""
+    """Name in the job's webhook address."""
     status: JobStatus | None = None
     told: float = float("-inf")
+    """Time of the last status response."""
     next_look: float = float("-inf")
+    """Time of the next poll."""
     looks: int = 0
+    """Polls since the last change of state."""
     running_since: float | None = None
     cancelled: bool = False
+    """RunPod has accepted a cancel."""
     doubted: float | None = None
+    """When an unconfirmed end was first reported; None: there is none."""
     stranger: str = ""
+    """The other job or task of the last mistaken response."""
     forgotten: bool = False
-    """It is final, and its result, which may be large, is no longer kept."""
+    """The job is final and its result, which may be large, has been dropped."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends the current wait for the next poll."""
 
     @property
     def settled(self) -> JobStatus | None:
-        """The final status, if it is known in full."""
+        """The final status with its result; None when the job is not final or its result was dropped."""
         return self.status if self.status and self.status.final and not self.forgotten else None
 
     @property
     def unheard(self) -> bool:
-        """Whether nothing is known of it but an end that is in doubt."""
+        """Whether only an unconfirmed end is known."""
         return self.status is None and self.doubted is not None
 
     def believes(self, sure: bool, now: float, confirm_s: float) -> bool:
-        """Whether news may be taken in: `sure` ones, and those that come `confirm_s` after doubt began. A look before
-        that, whatever it was made for, is no second one."""
+        """Whether a response may be believed: a sure one, or one `confirm_s` after the end was first reported."""
         if sure or (self.status and self.status.final):
             self.doubted = None
             return True
@@ -145,7 +151,7 @@ class CachedJob:
         return now - self.doubted >= confirm_s
 
     def hear(self, news: JobStatus, now: float) -> None:
-        """Takes `news` in, as far as it is believed."""
+        """Merges `news` into the status and restarts the poll count when the state has changed."""
         news = with_task_id(news, self.ref.job_id, self.ref.task_id)
         self.doubted = None
         if self.forgotten and self.status and news.state == self.status.state:
@@ -160,7 +166,7 @@ class CachedJob:
         self.looks += 1
 
     def hinted(self) -> None:
-        """It was told of: from now on it is looked at as if it had just begun, whatever such jobs take."""
+        """Handles a webhook notice: polls start again at the shortest interval, whatever such jobs usually take."""
         self.wake.clear()
         self.looks, self.running_since = 0, None
 
@@ -169,13 +175,16 @@ class CachedJob:
         self.wake.set()
 
     def begin_again(self, now: float) -> None:
-        """After a retry: what was final is so no longer."""
+        """Resets the job to queued after RunPod has restarted it."""
         self.status, self.forgotten, self.cancelled, self.doubted = JobStatus("queued"), False, False, None
         self.told, self.looks, self.running_since, self.next_look = now, 1, None, float("-inf")
 
 
 class JobCache:
-    """Jobs by endpoint and id: the ones last asked for, and for a while the results of those that ended."""
+    """The jobs last used, by endpoint and id, and for a while the results of those that ended.
+
+    `dropped` is called with each job that is evicted or becomes final.
+    """
 
     def __init__(self, dropped: Callable[[CachedJob], None]) -> None:
         self._jobs: OrderedDict[tuple[str, str], CachedJob] = OrderedDict()
@@ -199,7 +208,7 @@ class JobCache:
         return tuple(self._jobs.values())
 
     def ended(self, job: CachedJob) -> None:
-        """`job` has just become final."""
+        """Records that `job` has become final; its result is dropped after `KEPT_S`."""
         self._dropped(job)
         if job.status and job.status.result and job.status.result.payload:
             asyncio.get_running_loop().call_later(KEPT_S, _forget, job)

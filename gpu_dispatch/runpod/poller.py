@@ -1,4 +1,4 @@
-"""Looks at jobs at the right moments, and takes in what RunPod says of them."""
+"""Polls the jobs of one endpoint and updates their cached status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AFTER_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
 
 @dataclass(frozen=True, slots=True)
 class PollerServices:
-    """What all endpoints of one listener have together, so that many of them are no more than one."""
+    """What the pollers of all endpoints of one listener share, so that their calls are limited together."""
 
     pace: PollInterval = field(default_factory=PollInterval)
     in_flight: InFlightCounter = field(default_factory=InFlightCounter)
@@ -35,7 +35,7 @@ class PollerServices:
 
 
 class JobPoller:
-    """Watches the jobs of one endpoint. `ended` hears of each that has become final."""
+    """Polls the jobs of one endpoint; `ended` is called with each job that becomes final."""
 
     def __init__(
         self, settings: RunPodSettings, client: RunPodClient, shared: PollerServices, ended: Callable[[CachedJob], None]
@@ -47,13 +47,13 @@ class JobPoller:
         self._closed = False
 
     def close(self) -> None:
-        """Whoever waits is answered with EndpointUnavailable, once its job's `wake` is set."""
+        """Makes pending `watched` calls raise EndpointUnavailable as soon as their job's `wake` is set."""
         self._closed = True
 
     async def watched(self, job: CachedJob, wait_s: float) -> JobStatus:
-        """The status now, or after the next change within `wait_s`.
+        """Returns the status now, or after the next change within `wait_s` seconds.
 
-        Raises EndpointUnavailable when the last look in that time failed.
+        Raises EndpointUnavailable when the last poll in that time failed.
         """
         before = job.status
         deadline = Deadline.after(wait_s, now())
@@ -61,7 +61,7 @@ class JobPoller:
         failures = 0
         while True:
             due_s = self._due_s(job, wait_s)
-            # Of a job of which nothing else is known, doubt is waited out.
+            # With no status to return, the poll that confirms or refutes the end is awaited.
             left_s = due_s if job.unheard else deadline.left(now())
             woken = due_s > 0 and await _woken(job.wake, min(due_s, left_s))
             self._check_open()
@@ -83,7 +83,7 @@ class JobPoller:
                 return _known(job, problem)
 
     def schedule(self, job: CachedJob) -> None:
-        """Decides when `job` is looked at next."""
+        """Sets when `job` is polled next."""
         shared, at = self._shared, now()
         moment = PollMoment(
             max(1, job.looks),
@@ -94,13 +94,13 @@ class JobPoller:
         job.next_look = at + shared.pace.jittered(moment, shared.rng)
 
     def _schedule_second(self, job: CachedJob) -> None:
-        """Decides when an end in doubt is looked at again: soon, but together with all other looks."""
+        """Sets when an unconfirmed end is polled again: soon, but within the common rate of all polls."""
         shared = self._shared
         gap_s = shared.pace.jittered(PollMoment(1, shared.in_flight.size), shared.rng)
         job.next_look = max(now() + gap_s, (job.doubted or now()) + self._settings.confirm_s)
 
     def _due_s(self, job: CachedJob, wait_s: float) -> float:
-        """Until the next look. Who does not wait gets one at once, unless the last was a moment ago."""
+        """Seconds until the next poll. Without `wait_s` it is due at once, unless the last was a moment ago."""
         if (job.status is None or job.forgotten) and not job.unheard:
             return 0.0
         if wait_s > 0 or job.unheard:
@@ -108,7 +108,7 @@ class JobPoller:
         return max(0.0, job.told + self._shared.pace.first_s - now())
 
     async def _look(self, job: CachedJob) -> None:
-        """Raises EndpointUnavailable for an answer that is another job's."""
+        """Polls `job` once. Raises EndpointUnavailable for a response about another job."""
         answer = await self._client.status(job.ref.endpoint, job.ref.job_id)
         reading = await self._read(job, answer)
         if reading.stranger:
@@ -126,7 +126,7 @@ class JobPoller:
             self._ended(job)
 
     async def _read(self, job: CachedJob, answer: JobResponse | None) -> JobState:
-        """Beside the event loop where a result comes: it may be a large one."""
+        """Derives the job's state, in a thread where there may be a large result."""
         if answer is not None:
             read = partial(job_state_of, answer, job.ref, self._settings.dialect, cancelled=job.cancelled)
             return await asyncio.to_thread(lambda: _packed(read())) if answer.state == "completed" else read()
@@ -135,14 +135,14 @@ class JobPoller:
         return JobState(JobStatus("lost"), sure=False)
 
     def _note(self, job: CachedJob, stranger: str) -> None:
-        """Once for each that RunPod takes the job for: a provider in disorder is asked many times."""
+        """Logs a response about another job or task, once for each in a row: a faulty provider is polled often."""
         if stranger != job.stranger:
             job.stranger = stranger
             asked = f"{job.ref.job_id} at {self._settings.name}"
             _LOG.warning("RunPod was asked for the job %s and spoke of %s; it is not believed.", asked, stranger)
 
     def _fresh(self, job: CachedJob) -> bool:
-        """Whether the part of RunPod that is asked may not know it yet."""
+        """Whether the job was sent so recently that RunPod's status service may not know it yet."""
         return job.submitted is not None and now() - job.submitted < self._settings.fresh_s
 
     def _learn(self, job: CachedJob, answer: JobResponse, news: JobStatus) -> None:
@@ -158,7 +158,7 @@ class JobPoller:
 
 
 def _packed(reading: JobState) -> JobState:
-    """With a large result packed."""
+    """Returns `reading` with a large result compressed."""
     status = reading.status
     if status is None or status.result is None:
         return reading

@@ -1,4 +1,4 @@
-"""How often RunPod may be called: token buckets, decided without waiting, and the limiter that waits for them."""
+"""Rate limits of RunPod's API: token buckets, which compute waits, and the limiter, which waits."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ WINDOW_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `calls` in any ten seconds, and `at_once` under way."""
+    """The limit of one kind of call at one endpoint."""
 
     calls: int
+    """In any ten seconds."""
     at_once: int
+    """Concurrent calls."""
 
     def bucket(self) -> TokenBucket:
-        """A tenth of the calls may come at once; the rest is spread, so that no ten seconds see more than `calls`."""
+        """Returns a bucket whose burst is a tenth of `calls`; the rest is spread, so that no ten seconds exceed it."""
         burst = max(1, self.calls // 10)
         return TokenBucket(rate=max(1, self.calls - burst) / WINDOW_S, burst=burst)
 
@@ -36,41 +38,43 @@ LIMITS: Mapping[Kind, RateLimit] = {
     "health": RateLimit(100, 20),
     "purge": RateLimit(2, 1),
 }
-"""Per endpoint, as RunPod documents them (August 2026); for retry and health it says nothing, and we are modest."""
+"""Per endpoint, as RunPod documents them (August 2026); retry and health are undocumented and chosen low."""
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Lets `burst` calls through at once and `rate` a second after that, in the order in which they asked."""
+    """A token bucket, first come, first served. Times are seconds of any clock."""
 
     rate: float
+    """Calls a second once the burst is used."""
     burst: int = 1
+    """Calls let through at once."""
     _next: float = field(default=float("-inf"), init=False)
-    """When a bucket that is never full would let the next call through."""
+    """When the next call would pass without the burst."""
     _paused_until: float = field(default=float("-inf"), init=False)
 
     def wait(self, now: float) -> float:
-        """How long a call that asks now would wait."""
+        """Returns the seconds that a call made now would wait."""
         return max(0.0, self._next - (self.burst - 1) / self.rate - now, self._paused_until - now)
 
     def take(self, now: float) -> float:
-        """Books the next call; the answer is how long it has to wait."""
+        """Reserves the next call and returns the seconds it has to wait."""
         wait = self.wait(now)
         self._next = max(self._next, now) + 1 / self.rate
         return wait
 
     def pause(self, until: float) -> None:
-        """Nothing passes before `until`, and then one after the other: the other side says that it is too much."""
+        """Lets nothing pass before `until`, and then no burst: the server has reported too many calls."""
         self._paused_until = max(self._paused_until, until)
         self._next = max(self._next, self._paused_until + (self.burst - 1) / self.rate)
 
     def paused(self, now: float) -> float:
-        """What is left of a pause. A call that was booked before the pause has to book again."""
+        """Returns the seconds left of a pause; a call reserved before the pause has to reserve again."""
         return max(0.0, self._paused_until - now)
 
 
 class RateLimiter:
-    """One for each endpoint and kind of call. They count what this process sends; others answer for themselves."""
+    """Limits this process's calls, for each endpoint and kind of call."""
 
     def __init__(self, limits: Mapping[Kind, RateLimit] = LIMITS) -> None:
         self._limits = limits
@@ -78,7 +82,7 @@ class RateLimiter:
         self._under_way: dict[tuple[str, Kind], asyncio.Semaphore] = {}
 
     def at_most(self, endpoint_id: str, per_s: float) -> None:
-        """From now on at most `per_s` jobs a second are sent to the endpoint, instead of what was said before."""
+        """Limits submissions to the endpoint to `per_s` jobs a second, replacing an earlier such limit."""
         self._of(endpoint_id, "run")[1:] = [TokenBucket(per_s)]
 
     def pause(self, endpoint_id: str, kind: Kind, seconds: float) -> None:
@@ -88,7 +92,7 @@ class RateLimiter:
 
     @asynccontextmanager
     async def passed(self, endpoint_id: str, kind: Kind, patience_s: float) -> AsyncGenerator[None]:
-        """Raises EndpointUnavailable, and nothing is sent, when the turn would come later than in `patience_s`."""
+        """Waits for the call's turn. Raises EndpointUnavailable when it would come later than in `patience_s`."""
         clock = asyncio.get_running_loop().time
         latest = clock() + patience_s
         for bucket in tuple(self._of(endpoint_id, kind)):

@@ -1,4 +1,4 @@
-"""RunPod's answers, read leniently, and what they say of a job."""
+"""Parses RunPod's responses leniently and derives a job's status from them."""
 
 from __future__ import annotations
 
@@ -48,28 +48,30 @@ Counts = Annotated[dict[str, Count], BeforeValidator(_counts)]
 
 @dataclass(frozen=True, slots=True)
 class JobResponse:
-    """What RunPod says of a job. Times are milliseconds; `output` and `error` are whatever JSON it hands on."""
+    """RunPod's response about one job."""
 
     id: Text = ""
     status: Text = ""
     delay_ms: Annotated[Count, Field(validation_alias="delayTime")] = 0
     execution_ms: Annotated[Count, Field(validation_alias="executionTime")] = 0
     output: Any = None
+    """JSON of any shape, passed on from the worker."""
     error: Any = None
+    """JSON of any shape, passed on from the worker or made by RunPod."""
 
     @property
     def state(self) -> State | None:
-        """None: it says nothing of a state. A word that nobody knows yet is not an end."""
+        """The job's state; None when the response names none. An unknown word counts as "running", never as an end."""
         return STATES.get(self.status.upper(), "running") if self.status else None
 
     def about(self, job_id: str, *, certainly: bool = False) -> bool:
-        """Whether it speaks of that job: of no other, and `certainly` by its id."""
+        """Whether the response names that job; one that names no job passes unless `certainly`."""
         return self.id == job_id or (not self.id and not certainly)
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointResponse:
-    """What an endpoint says of itself: jobs and workers by state, under RunPod's names."""
+    """RunPod's response about an endpoint: counts of jobs and workers by RunPod's names of their states."""
 
     jobs: Counts = field(default_factory=dict[str, int])
     workers: Counts = field(default_factory=dict[str, int])
@@ -89,7 +91,7 @@ _ENDPOINT: TypeAdapter[EndpointResponse] = TypeAdapter(EndpointResponse)
 
 
 def job_response_from(body: bytes) -> JobResponse | None:
-    """None for what is no JSON object."""
+    """Parses a response about a job; None when it is no JSON object."""
     try:
         return _ANSWER.validate_json(body)
     except ValidationError:
@@ -97,7 +99,7 @@ def job_response_from(body: bytes) -> JobResponse | None:
 
 
 def endpoint_response_from(body: bytes) -> EndpointResponse | None:
-    """None for what is no JSON object."""
+    """Parses a response about an endpoint; None when it is no JSON object."""
     try:
         return _ENDPOINT.validate_json(body)
     except ValidationError:
@@ -105,7 +107,7 @@ def endpoint_response_from(body: bytes) -> EndpointResponse | None:
 
 
 def plain_error(body: bytes) -> str:
-    """What a JSON error says, under any of the usual names; "" when it says nothing."""
+    """Returns the message of a JSON error under any of the usual names; "" when there is none."""
     try:
         data = _ERROR.validate_json(body)
     except ValidationError:
@@ -120,19 +122,22 @@ _STATES: dict[str, State] = {RunCancelled.code: "cancelled", TaskTimedOut.code: 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What an answer says of a job. `sure`: it may be believed as it is; else a second one has to agree.
-
-    `stranger`: whom it speaks of, where that is another job (`status` None) or another task (left out of `status`).
-    """
+    """A job's status as one response reports it."""
 
     status: JobStatus | None
+    """None when the response is about another job."""
     sure: bool = True
+    """Whether it may be believed at once; otherwise a second response has to agree."""
     stranger: str = ""
+    """The other job or task that the response is about; another task's result is left out of `status`."""
 
 
 def job_state_of(answer: JobResponse, job: JobRef, dialect: Dialect, *, cancelled: bool = False) -> JobState:
-    """An end is sure where we asked for it, where the worker itself names the task, and where a worker that names
-    none brings a payload. A provider's bare word may be wrong: it has been seen to say COMPLETED, then IN_PROGRESS."""
+    """Derives a job's state from a response; `cancelled` says that RunPod has accepted a cancel of the job.
+
+    An end is sure when we asked for it, when the worker's result names the task, and when a worker that names no tasks
+    sends a payload. RunPod's status alone may be wrong: it has reported COMPLETED, then IN_PROGRESS.
+    """
     status = job_status_of(answer, job.job_id, dialect, cancelled=cancelled)
     if not answer.about(job.job_id, certainly=status.final and not dialect.names_tasks):
         return JobState(None, stranger=f"job {answer.id[:_SHOWN]!r}")
@@ -151,7 +156,7 @@ def job_state_of(answer: JobResponse, job: JobRef, dialect: Dialect, *, cancelle
 
 
 def job_status_of(answer: JobResponse, job_id: str, dialect: Dialect, *, cancelled: bool = False) -> JobStatus:
-    """`cancelled`: RunPod has taken a cancel of the job. What it calls running after that is of no use to anybody."""
+    """Translates a response into a status; after an accepted cancel a job reported as running counts as cancelled."""
     state = answer.state or "queued"
     if state not in FINAL:
         if cancelled:
@@ -172,7 +177,7 @@ def job_status_of(answer: JobResponse, job_id: str, dialect: Dialect, *, cancell
 
 
 def merged(known: JobStatus | None, news: JobStatus) -> JobStatus:
-    """What is believed after `news`. An end stays, whatever arrives late; progress of one execution never falls."""
+    """Returns the status after `news`. A final status stays; progress of one execution never falls."""
     if known is None:
         return news
     if known.final:
@@ -183,7 +188,7 @@ def merged(known: JobStatus | None, news: JobStatus) -> JobStatus:
 
 
 def with_task_id(status: JobStatus, job_id: str, task_id: str) -> JobStatus:
-    """`status` with the task's id where the worker did not tell it."""
+    """Returns `status` with the task's id filled in where the worker did not name it."""
     if not task_id or status.result is None or status.result.task_id != job_id:
         return status
     return replace(status, result=replace(status.result, task_id=task_id))
@@ -212,7 +217,7 @@ def _why(state: State) -> ErrorInfo:
 
 
 def _timed(result: GpuResult, answer: JobResponse) -> GpuResult:
-    """With RunPod's times where it tells them: those are what is paid for."""
+    """Returns `result` with RunPod's times where it reports them: they are what is billed."""
     return replace(
         result,
         execution_ms=answer.execution_ms or result.execution_ms,

@@ -1,4 +1,4 @@
-"""Calls that are worth being insisted on, because asking twice does no harm."""
+"""RunPod calls that are retried because repeating them is harmless."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manifests.errors import EndpointUnavailable
 
 
 class RetryingCalls:
-    """`within_s`: for how long a call is repeated that finds RunPod unable to answer."""
+    """Cancels and restarts jobs with retries; `within_s` is how long a call is repeated while RunPod is unavailable."""
 
     def __init__(self, client: RunPodClient, rng: random.Random, within_s: float) -> None:
         self._client = client
@@ -23,15 +23,15 @@ class RetryingCalls:
         self._policy = replace(RUNPOD_QUESTION, total_s=within_s)
 
     async def cancel(self, job: JobRef) -> bool:
-        """Whether RunPod says that `job` is cancelled now."""
+        """Cancels `job`; whether RunPod reports it as cancelled."""
         answer = await self._insist(job, lambda: self._client.cancel(job.endpoint, job.job_id))
         return answer is not None and answer.state == "cancelled"
 
     async def run_again(self, job: JobRef, useless: Callable[[JobResponse], bool]) -> bool:
-        """Whether a job that failed is in the queue again, or beyond. Where an answer is lost, the job itself tells.
+        """Queues a failed job again; whether it is queued, running or has ended since.
 
-        One that is there already was put there by an earlier call, whose answer was lost. `useless`: a job is done, and
-        what it brought is nothing; RunPod does not start such a one again.
+        After a lost response the job's own status decides. A job that has not failed was restarted by an earlier call
+        whose response was lost. `useless` recognises a completed job without a payload, which RunPod does not restart.
         """
         before = await self._status(job)
         if before is None or before.state == "cancelled" or useless(before):

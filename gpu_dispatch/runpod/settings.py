@@ -1,4 +1,4 @@
-"""How RunPod is reached, and how one endpoint there is used. Times are seconds."""
+"""Settings of the RunPod client and of one endpoint. Times are seconds."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from gpu_dispatch.runpod.dialects.base import Dialect
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """`api` ends with the version, before the endpoint's id. `proxy` None: HTTPS_PROXY and NO_PROXY of the environment.
-
-    `submit_s` covers a submission from its first byte to the last of its answer, `ask_s` every other call, `connect_s`
-    the way there, `patience_s` what a call may wait for its turn under RunPod's limits. An answer longer than
-    `answer_bytes` is not read.
-    """
+    """How RunPod's API is reached."""
 
     api: str = "https://api.runpod.ai/v2"
+    """Address of the API up to and including its version."""
     proxy: str | None = None
+    """None: HTTPS_PROXY and NO_PROXY of the environment."""
     ca_file: Path | None = None
-    """The authorities that are trusted instead of the system's."""
+    """Certificate authorities that are trusted instead of the system's."""
     connect_s: float = 10.0
     submit_s: float = 60.0
+    """For a submission, from its first byte to the last byte of its response."""
     ask_s: float = 30.0
+    """For every other call."""
     patience_s: float = 30.0
+    """The longest a call waits for its turn under RunPod's rate limits."""
     connections: int = 100
     answer_bytes: int = 64 * 2**20
+    """A longer response is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPodSettings:
-    """`name` is the endpoint's in the configuration, `endpoint_id` RunPod's.
-
-    `timeout_s` is the longest a job may run there (None: as long as its task says), `ttl_s` how long after it was sent
-    RunPod forgets it, `rate_per_s` how many are sent a second. A job that RunPod does not know is not "lost" before it
-    is `fresh_s` old; no end that brings nothing is believed before a second look agrees, at least `confirm_s` after the
-    first. `settle_s` lies between the two looks that make an endpoint without workers bad news.
-    """
+    """How one endpoint on RunPod is used."""
 
     name: str
+    """The endpoint's name in the configuration."""
     endpoint_id: str
+    """RunPod's id of the endpoint."""
     dialect: Dialect
     timeout_s: float | None = None
+    """The longest a job may run; None: as long as its task says."""
     ttl_s: float = 86_400.0
+    """How long after its submission RunPod forgets a job."""
     low_priority: bool = False
     rate_per_s: float | None = None
+    """Jobs sent a second, at most."""
     fresh_s: float = 60.0
+    """A job that RunPod does not know is not "lost" before it is this old."""
     confirm_s: float = 3.0
+    """An end without a result is believed once a second poll, at least this long after the first, agrees."""
     settle_s: float = 5.0
+    """Wait between the two health checks that report a problem."""
     insist_s: float = 20.0
-    """For how long a cancel is tried again that RunPod does not take at once."""
+    """How long a cancel, or a status call before a retry, is repeated while RunPod is unavailable."""

@@ -1,4 +1,4 @@
-"""A task as the body of a submission, with the limits that RunPod is told, and the way round its limit for the size."""
+"""Builds the body of a submission from a task, with RunPod's execution policy and within its size limit."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from gpu_dispatch.task import GpuTask
 from manifests.errors import TaskRefused
 
 SHORTEST_S = 5.0
+"""RunPod's lower bound of a job's time."""
 LONGEST_S = 7 * 86_400.0
-"""RunPod's bounds for a job's time."""
+"""RunPod's upper bound of a job's time."""
 
 SLACK_S = 90.0
-"""A worker ends a task by itself when its time is over, and takes up to 60 s to answer; RunPod shall not be quicker."""
+"""Added to the task's timeout: the worker ends an overdue task itself and takes up to 60 s to answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmissionPolicy:
-    """Milliseconds. `ttl_ms` counts from the submission and ends even a job that runs."""
+    """RunPod's execution policy of one job."""
 
     execution_ms: int
     ttl_ms: int
+    """From the submission on; it ends a running job, too."""
     low_priority: bool = False
 
 
 def submission_policy_of(
     task_s: float, *, endpoint_s: float | None, ttl_s: float, low_priority: bool
 ) -> SubmissionPolicy:
-    """`task_s` is the task's own timeout, `endpoint_s` the endpoint's."""
+    """Returns the policy for a task with timeout `task_s` at an endpoint with timeout `endpoint_s`, in seconds."""
     allowed = task_s if endpoint_s is None else min(task_s, endpoint_s)
     runs_s = min(max(allowed + SLACK_S, SHORTEST_S), LONGEST_S)
     stays_s = min(max(ttl_s, runs_s), LONGEST_S)
@@ -39,11 +41,14 @@ def submission_policy_of(
 
 
 BODY_BYTES = 10_000_000
-"""RunPod takes 10 MB, and does not say which."""
+"""RunPod's limit is 10 MB; whether decimal or binary is not documented."""
 
 
 def body_of(task: GpuTask, settings: RunPodSettings, *, webhook: str | None) -> bytes:
-    """Raises TaskRefused for a task that is too large to be sent, and what the dialect raises."""
+    """Returns the JSON body that submits `task`, by reference to `GpuTask.stored_at` when it is too large.
+
+    Raises TaskRefused when it is too large and cannot be sent by reference, and what the dialect raises.
+    """
     body = _body(settings.dialect.request(task), task, settings, webhook)
     if len(body) <= BODY_BYTES:
         return body

@@ -1,4 +1,4 @@
-"""The server that RunPod tells of jobs that may have ended. Never believed: it only makes the poller look sooner."""
+"""The webhook server for RunPod's notices of ended jobs. A notice is not trusted: it only triggers an early poll."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ from manifests.errors import ConfigError
 
 
 class WebhookHints:
-    """`url` is where RunPod reaches our webhook, its secret included; each job gets an address of its own below it."""
+    """Maps webhook names to the events that wake a job's poll.
+
+    `url` is the webhook's public address with its secret; each job gets an address below it.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._waiting: dict[str, asyncio.Event] = {}
 
     def address(self, wake: asyncio.Event) -> tuple[str, str]:
-        """A new job's webhook, and the name in it: `wake` is set when it is told. Jobs end before we know their id."""
+        """Returns a webhook address for a new job and the name in it; `wake` is set when the webhook is called.
+
+        The name is not the job's id: a job may end before its id is known.
+        """
         name = uuid.uuid4().hex
         self._waiting[name] = wake
         return f"{self._url}/{name}", name
 
     def expect(self, name: str, wake: asyncio.Event) -> None:
-        """From now on `wake` is set when `name`, a job's id, is told."""
+        """Sets `wake` from now on when a notice names `name`, a webhook name or a job's id."""
         self._waiting[name] = wake
 
     def forget(self, *names: str) -> None:
@@ -36,7 +42,7 @@ class WebhookHints:
             self._waiting.pop(name, None)
 
     def tell(self, name: str) -> bool:
-        """Whether anybody waits for `name`."""
+        """Wakes the job that waits under `name`; False when none does."""
         wake = self._waiting.get(name)
         if wake:
             wake.set()
@@ -53,10 +59,11 @@ _IDS = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_.:-]{1,200})"')
 
 
 class WebhookServer:
-    """POST /{secret}/{name}: always 200 where the secret is right, else 404.
+    """Serves POST /{secret}/{name}: 200 where the secret is right, else 404.
 
-    A post repeats the whole task and its result; they are read, so that RunPod is content, and not parsed. `name` tells
-    the job. For one that an earlier process sent, its id is looked for at the beginning and the end of the post.
+    A body repeats the whole task and its result; it is read, so that RunPod counts it as delivered, but not parsed.
+    `name` identifies the job. The id of a job that an earlier process sent is searched for in the body's first and
+    last 64 KiB.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class WebhookServer:
         limits: ServerLimits = _LIMITS,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`count` is told why a connection was cut."""
+        """`count` is called with the reason whenever a connection is cut."""
         self._hints = hints
         self._host = host
         self._port = port
@@ -79,7 +86,7 @@ class WebhookServer:
         self._running: tuple[asyncio.Server, HttpServer] | None = None
 
     async def start(self) -> int:
-        """The port it listens on. Raises ConfigError when that cannot be had."""
+        """Starts listening and returns the port. Raises ConfigError when the port cannot be bound."""
         server = HttpServer(self._answer, self._limits, self._count)
         try:
             listening = await asyncio.get_running_loop().create_server(server, self._host, self._port)
@@ -115,7 +122,7 @@ class WebhookServer:
 
 
 async def _edges(request: web.BaseRequest) -> bytes:
-    """The beginning and the end of the body. The rest is read and dropped, up to a bound and for so long."""
+    """Returns the body's beginning and end; the rest is read and dropped, up to 32 MiB and for at most 30 s."""
     first, last, total = bytearray(), b"", 0
     try:
         async with asyncio.timeout(_READ_S):

@@ -1,1 +1,1 @@
-"""What the workers behind an endpoint understand: a task as their job's `input`, their output as a result."""
+"""Dialects: translate a task into the `input` of a worker's job, and the worker's output into a result."""

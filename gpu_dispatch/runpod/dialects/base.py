@@ -1,4 +1,4 @@
-"""The languages workers speak: ours, and those of workers that people already run."""
+"""The interface of a dialect: gpudrop's own, and those of published workers."""
 
 from __future__ import annotations
 
@@ -8,48 +8,47 @@ from gpu_dispatch.task import Capability, GpuResult, GpuTask, Progress, TaskPara
 
 
 class Dialect(Protocol):
-    """How tasks and answers look to one kind of worker. Pure; only `request` raises, and only a GpuDropError.
+    """The wire format of one kind of worker. Pure; only `request` raises, and only a GpuDropError.
 
-    `output` and `error` are whatever JSON the provider hands on: nothing about their shape is taken for granted.
+    `output` and `error` are JSON from the provider, of any shape.
     """
 
     @property
     def name(self) -> str:
-        """As the configuration calls it."""
+        """The dialect's name in the configuration."""
         ...
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """What its workers may be said to be capable of."""
+        """The capabilities that the configuration may give to its workers."""
         ...
 
     @property
     def claims(self) -> bool:
-        """Whether these workers heed `GpuTask.claim`."""
+        """Whether its workers honour `GpuTask.claim`."""
         ...
 
     @property
     def names_tasks(self) -> bool:
-        """Whether results carry the id of the task they are of. Else the job's id alone tells whose they are."""
+        """Whether results carry their task's id; otherwise only the job's id identifies them."""
         ...
 
     def refusal(self, params: TaskParams) -> str:
-        """Why these workers cannot do a task with `params`, in words; "" when they can."""
+        """Returns why its workers cannot do a task with `params`, in words; "" when they can."""
         ...
 
     def request(self, task: GpuTask) -> Any:
-        """The `input` of a job that does `task`. Raises TaskRefused where these workers cannot be told."""
+        """Returns the `input` of a job for `task`. Raises TaskRefused where the dialect cannot express it."""
         ...
 
     def progress(self, output: Any) -> Progress | None:
-        """What the output of a job that still runs says of its way; None: nothing."""
+        """Returns the progress in a running job's output; None when there is none."""
         ...
 
     def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
-        """What came of a job that ended; `error` is set where the provider says that it failed.
+        """Returns the result of an ended job; `error` is set where the provider reports a failure.
 
-        The result's times are those the worker tells; the provider's are the caller's to fill in, and so is `task_id`
-        where the worker does not tell it: it is `job_id` then. None: nothing usable came, and what the worker left in
-        the store tells.
+        Times are the worker's; the caller fills in the provider's. `task_id` is `job_id` where the worker names no
+        task. None: the output is unusable, and the answer in the store decides.
         """
         ...

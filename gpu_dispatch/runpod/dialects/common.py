@@ -1,4 +1,4 @@
-"""What the dialects of published workers share: which recording to name, what to refuse, how an answer is taken."""
+"""What the dialects of published Whisper workers share: models, refusals, audio addresses and parsing of results."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from manifests.errors import GpuDropError, TaskRefused, WorkerError
 from manifests.options import RecognitionOptions
 
 USUAL = TranscribeParams(audio="")
-"""What a manifest asks for that asks for nothing in particular: no worker refuses that."""
+"""The parameters with every option at its default: no worker refuses a default."""
 
 HEARING: frozenset[Capability] = frozenset({"whisper"})
-"""What they are capable of."""
+"""The capabilities of these workers."""
 
 MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "turbo"})
-"""Those that both published workers let through."""
+"""Models that both published workers accept."""
 
 _OF_EVERY_WORKER = frozenset({"model", "engine", "language"})
-"""Options that are judged by their values."""
+"""Options that every worker takes and whose values are checked one by one."""
 
 _SAME_MODEL = {"large": "large-v3", "large-v3-turbo": "turbo"}
 
@@ -32,12 +32,12 @@ def model_name(params: TranscribeParams) -> str:
 
 
 def language_code(params: TranscribeParams) -> str | None:
-    """Whisper's code of the language asked for; None to have it detected."""
+    """Returns Whisper's code of the requested language; None when it is to be detected or the model lacks it."""
     return None if params.language is None else known_language_code(params.language, model_name(params))
 
 
 def unsupported(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> list[str]:
-    """What workers that run `engine` cannot do of `params`; of options that are not in `heeded` they cannot be told."""
+    """Returns what workers of `engine` cannot do of `params`; options outside `heeded` must have their defaults."""
     reasons: list[str] = []
     if params.engine not in (None, engine):
         reasons.append(f"run {params.engine}")
@@ -50,7 +50,7 @@ def unsupported(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> l
 
 
 def transcription(dialect: str, refusal: Callable[[TaskParams], str], task: GpuTask) -> TranscribeParams:
-    """The task's parameters. Raises TaskRefused where its workers cannot do it."""
+    """Returns the task's parameters. Raises TaskRefused where the dialect's workers cannot do the task."""
     reason = refusal(task.params)
     if reason or not isinstance(task.params, TranscribeParams):
         raise TaskRefused(
@@ -61,7 +61,7 @@ def transcription(dialect: str, refusal: Callable[[TaskParams], str], task: GpuT
 
 
 def audio_url(dialect: str, task: GpuTask, name: str, schemes: Set[str] = frozenset({"http", "https"})) -> str:
-    """The address of the input `name`. Raises TaskRefused where these workers cannot open it."""
+    """Returns the address of the input `name`. Raises TaskRefused where the workers cannot open it."""
     url = next((given.url for given in task.inputs if given.name == name), "")
     scheme = url.partition(":")[0].lower()
     if scheme in schemes:
@@ -82,7 +82,7 @@ def audio_url(dialect: str, task: GpuTask, name: str, schemes: Set[str] = frozen
 def result_from_output(
     dialect: str, job_id: str, output: Any, error: Any, read: Callable[[ForeignTranscript], Transcript]
 ) -> GpuResult | None:
-    """The result of a job whose output `read` understands once it has segments. `read` may raise GpuDropError."""
+    """Returns the result of an ended job; `read` parses output with segments or words and may raise GpuDropError."""
     fields = lenient_fields(output)
     if problem := error or fields.get("error"):
         return GpuResult(job_id, error=failure_error(dialect, problem).info)

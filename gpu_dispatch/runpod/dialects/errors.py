@@ -1,4 +1,4 @@
-"""Translates the failures of other projects' workers into this project's errors."""
+"""Translates workers' failures into this project's errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CAUSES: tuple[tuple[str, type[GpuDropError], str, str], ...] = (
         "could not fetch the audio",
         _REACH,
     ),
-    # The path of a file that was not fetched, as both Python's and FFmpeg's readers complain about it.
+    # A failed download becomes the path "None", which Python's and FFmpeg's readers report as missing.
     (r"no such file[^\n]*['\"/]none['\"]", TransferFailed, "could not fetch the audio", _REACH),
     (
         r"failed to load audio|invalid data found|invaliddataerror",
@@ -64,7 +64,7 @@ _CAUSES: tuple[tuple[str, type[GpuDropError], str, str], ...] = (
 
 
 def failure_error(dialect: str, error: Any) -> GpuDropError:
-    """`error`, as the provider hands it on, as an error of ours: its text with nothing secret in it."""
+    """Translates a provider's error value by its text, with secrets removed."""
     said = failure_text(error)
     for pattern, kind, what, hint in _CAUSES:
         if re.search(pattern, said, re.IGNORECASE):
@@ -75,10 +75,10 @@ def failure_error(dialect: str, error: Any) -> GpuDropError:
 
 
 def failure_text(error: Any) -> str:
-    """The words of an error: text, a list of texts, or the SDK's report of an exception; "" for none."""
+    """Returns the text of an error: a string, a list of strings, or the SDK's report of an exception; "" if none."""
     lines = [line.strip() for line in _safe(_words(error, 4)).splitlines() if line.strip()]
     if len(lines) > 1:
-        # A program's whole output: what it was, and what it said last.
+        # For a program's whole output, its first and last lines suffice.
         lines = [f"{lines[0][:FIRST_LINE]} … {lines[-1]}"]
     return "".join(lines)[:MAX_CHARACTERS]
 
@@ -105,7 +105,7 @@ def _plain(value: Any) -> bool:
 
 
 def _report(text: str) -> Any:
-    """The object that `text` is the JSON of; None where it is words."""
+    """Parses `text` as a JSON object; None where it is plain text."""
     if not text.startswith("{"):
         return None
     try:
@@ -115,6 +115,6 @@ def _report(text: str) -> Any:
 
 
 def _safe(text: str) -> str:
-    """Without signatures: an address shows up whole, or only with its path and query."""
+    """Removes signatures, both from whole addresses and from a path with a query alone."""
     whole = _ADDRESS.sub(lambda found: without_secrets_in(found[0]), text)
     return _QUERY.sub("", whole).encode("utf-8", "replace").decode()

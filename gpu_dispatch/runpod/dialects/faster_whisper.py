@@ -1,4 +1,4 @@
-"""Endpoints with RunPod's own Whisper worker (runpod-workers/worker-faster_whisper)."""
+"""The dialect of RunPod's own Whisper worker (runpod-workers/worker-faster_whisper)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "worker-faster_whisper"
 ENGINE = "faster-whisper"
 
 ONE_TRY = 2.0
-"""An increment of the temperature beyond its end: the worker always counts up to 1."""
+"""A temperature increment that leaves one temperature: the worker always counts up to 1."""
 _HEEDED = frozenset(
     {
         *("translate", "temperature", "beam_size", "best_of", "patience", "length_penalty", "initial_prompt"),
@@ -35,19 +35,19 @@ _HEEDED = frozenset(
         *("vad", "word_timestamps"),
     }
 )
-"""All that workers of this kind can be told; an option that is not here is refused unless it is the usual one."""
+"""Options that the worker takes; any other is refused unless it has its default."""
 
 NEVER = 1e9
-"""A compression ratio that no text reaches: the worker takes no null for a threshold that is switched off."""
+"""A compression ratio that no text reaches, for a threshold that is off: the worker refuses null."""
 
 _CUE = re.compile(r"([\d:]+[,.]\d+) --> ([\d:]+[,.]\d+)\n(.*?)(?=\n\n|\Z)", re.DOTALL)
 
 
 class FasterWhisperDialect:
-    """Its workers know all that we ask for but suppress_tokens.
+    """Translates transcription tasks for this worker, which takes every option but suppress_tokens.
 
-    A translation is a second reading of the recording, with the model's own choice of language and without VAD; it
-    comes as a document, which is asked for as SRT, and has no word times.
+    Its translation is a second pass over the recording, with a detected language and without VAD; it is requested as an
+    SRT document and has no word times.
     """
 
     name = NAME
@@ -66,7 +66,7 @@ class FasterWhisperDialect:
         return f"{NAME} workers cannot {', or '.join(reasons)}" if reasons else ""
 
     def request(self, task: GpuTask) -> Any:
-        """Fields that are None are left out: the worker refuses null."""
+        """Builds the job's input without fields that are None, as the worker refuses null."""
         params = transcription(NAME, self.refusal, task)
         url = audio_url(NAME, task, params.audio, frozenset({"http", "https", "data"}))
         ratio, silence = params.compression_ratio_threshold, params.no_speech_threshold
@@ -81,9 +81,9 @@ class FasterWhisperDialect:
             "temperature_increment_on_fallback": _increment(params.temperature),
             "best_of": params.best_of,
             "beam_size": params.beam_size,
-            # At least one candidate must remain; CTranslate2 refuses less.
+            # CTranslate2 requires at least one candidate: patience * beam_size >= 1.
             "patience": max(params.patience, 1 / params.beam_size),
-            # Left out, it would be 0 and not the engine's own 1.
+            # The worker's default is 0, the engine's is 1.
             "length_penalty": 1.0 if params.length_penalty is None else params.length_penalty,
             "initial_prompt": params.initial_prompt,
             "condition_on_previous_text": params.condition_on_previous_text,
@@ -96,7 +96,7 @@ class FasterWhisperDialect:
         return {name: value for name, value in asked.items() if value is not None}
 
     def progress(self, output: Any) -> Progress | None:
-        """They tell nothing on their way."""
+        """Returns None: these workers report no progress."""
         del output
 
     def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
@@ -104,7 +104,7 @@ class FasterWhisperDialect:
 
 
 def _read(heard: ForeignTranscript) -> Transcript:
-    """Raises TransferFailed for what the worker makes of a download that failed: the path, or the text, "None"."""
+    """Parses the output. Raises TransferFailed for the text "None", which the worker makes of a failed download."""
     translation = heard.fields.get("translation")
     segments = _cues(lenient_text(translation)) if isinstance(translation, str) else None
     transcript = heard.transcript(ENGINE, segments)
@@ -118,9 +118,9 @@ def _read(heard: ForeignTranscript) -> Transcript:
 
 
 def _increment(temperatures: Sequence[float]) -> float | None:
-    """The step by which the worker comes to `temperatures`; None where it cannot.
+    """Returns the step by which the worker reaches exactly `temperatures`; None where it cannot.
 
-    It counts as numpy's arange does, from the first one to 1 and a millionth.
+    The worker counts with numpy's arange from the first temperature to 1.000001.
     """
     first = temperatures[0]
     if len(temperatures) == 1:
@@ -133,7 +133,7 @@ def _increment(temperatures: Sequence[float]) -> float | None:
 
 
 def _base64(url: str) -> str:
-    """The bytes of a `data:` address."""
+    """Returns the bytes of a `data:` address in base64."""
     kind, _, data = url.partition(",")
     if kind.lower().endswith(";base64"):
         return unquote_to_bytes(data).decode("ascii", "replace")
@@ -141,7 +141,7 @@ def _base64(url: str) -> str:
 
 
 def _cues(srt: str) -> list[Segment]:
-    """Segments of the worker's SRT, without words: their text begins with a space, as the translation is English."""
+    """Parses the worker's SRT into segments without words; each text gets a leading space, as English has."""
     segments: list[Segment] = []
     for start, end, text in _CUE.findall(srt):
         if said := " ".join(text.split()):
@@ -150,7 +150,7 @@ def _cues(srt: str) -> list[Segment]:
 
 
 def _seconds(clock: str) -> float:
-    """Of HH:MM:SS,mmm; at most a hundred hours."""
+    """Returns the seconds of HH:MM:SS,mmm, at most a hundred hours."""
     total = 0.0
     for part in clock.replace(",", ".").split(":"):
         total = total * 60 + float(part or 0)

@@ -1,4 +1,4 @@
-"""Endpoints with gpudrop's own workers. The shapes are those that gpu_dispatch.worker tells of in its docstring."""
+"""The dialect of gpudrop's own workers. `gpu_dispatch.worker.__main__` describes its JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GpudropDialect:
     names_tasks = True
 
     def refusal(self, params: TaskParams) -> str:
-        """They can do whatever their endpoint is said to be capable of."""
+        """Returns "": the endpoint's configured capabilities decide."""
         del params
         return ""
 
@@ -48,7 +48,7 @@ class GpudropDialect:
 
 
 def _result(given: Any) -> GpuResult | None:
-    """None for what is no result: the worker is of another version, or none of ours."""
+    """Parses a result; None when it is none, as from a worker of another version or another project."""
     try:
         return result_from_wire(given)
     except ValidationError:
@@ -56,7 +56,7 @@ def _result(given: Any) -> GpuResult | None:
 
 
 def _error(error: Any) -> ErrorInfo:
-    """Of a job whose result is lost: "code: message" where the worker had its say, or what the SDK or RunPod report."""
+    """Parses the error of a job without a result: the worker's "code: message", or a report of the SDK or RunPod."""
     if found := _WORKER_ERROR.fullmatch(failure_text(error)):
         known = type(GpuDropError.from_info(ErrorInfo(code=found[1], message=found[2])))
         if known is not GpuDropError:

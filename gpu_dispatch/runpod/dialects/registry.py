@@ -1,7 +1,7 @@
-"""The dialects by the names that the configuration gives them: gpudrop's own, and those that packages add.
+"""The registry of dialects by name: gpudrop's own and those of installed packages.
 
-A package adds one by an entry point of the group `gpudrop.dialects`, named as the configuration names it, that leads to
-a class that makes it without arguments. It is loaded when an endpoint speaks it, and not before.
+A package adds a dialect by an entry point of the group `gpudrop.dialects` with the dialect's name; it refers to a class
+without constructor arguments. A dialect is loaded when an endpoint uses it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NEEDED = ("name", "claims", "names_tasks", "capabilities", "refusal", "request"
 
 
 class Dialects:
-    """`find` is asked when a name is not gpudrop's own."""
+    """Finds and loads dialects; `find` lists the entry points of packages."""
 
     def __init__(self, find: Callable[[], Iterable[EntryPoint]] = _INSTALLED) -> None:
         self._find = find
@@ -31,11 +31,11 @@ class Dialects:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name there is, gpudrop's own first."""
+        """All names, gpudrop's own first."""
         return (OURS, *sorted({point.name for point in self._find()} - {OURS}))
 
     def find(self, name: str) -> Dialect | None:
-        """None: there is no such dialect. Raises ConfigError for one that cannot be used."""
+        """Returns the dialect; None when there is none. Raises ConfigError for one that cannot be used."""
         if name not in self._loaded:
             points = [point for point in self._find() if point.name == name]
             if not points:
@@ -50,7 +50,7 @@ class Dialects:
         return self._loaded[name]
 
     def get(self, name: str) -> Dialect:
-        """Raises ConfigError, also where there is no such dialect."""
+        """Returns the dialect. Raises ConfigError when there is none or it cannot be used."""
         if dialect := self.find(name):
             return dialect
         raise ConfigError(
@@ -60,7 +60,7 @@ class Dialects:
 
 @cache
 def dialects() -> Dialects:
-    """Those of the installed packages."""
+    """Returns the registry of gpudrop's own dialect and those of the installed packages."""
     return Dialects()
 
 

@@ -1,4 +1,4 @@
-"""Transcripts of other projects' workers: their languages, a list of segments, and beside it a flat list of words."""
+"""Parses transcripts of published workers: a language, a list of segments, and a separate flat list of words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 
 def known_language_code(tag: str, model: str) -> str | None:
-    """Whisper's code for a tag such as "pt", "pt-BR" or "EN"; None where `model` knows no such language."""
+    """Returns Whisper's code for a tag such as "pt", "pt-BR" or "EN"; None where `model` lacks the language."""
     tag = tag.lower()
     primary = tag.split("-")[0]
     for code in (_OTHER_NAMES.get(tag, primary), _OTHER_NAMES.get(primary, primary)):
@@ -40,16 +40,16 @@ def spaced(language: str) -> bool:
 
 UNDETERMINED = "und"
 BOUNDARY_S = 0.5
-"""Words this near to two segments go where the text has them."""
+"""Seconds; a word whose distances to two segments differ by no more goes to the segment whose text has it."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _LATEST_S = 360_000.0
-"""A hundred hours: no time is later."""
+"""Seconds; later times are cut to a hundred hours."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignTranscript:
-    """An answer's fields, of whatever shape they may be."""
+    """A worker's output; its fields may have any shape."""
 
     fields: Mapping[str, Any]
 
@@ -63,7 +63,7 @@ class ForeignTranscript:
         return lenient_text(self.fields.get("device")) or "unknown"
 
     def transcript(self, engine: str, segments: Sequence[Segment] | None = None) -> Transcript:
-        """The recording's transcript, or one of `segments`. As long as its last word: nobody tells the duration."""
+        """Returns the transcript of `segments`, or of the output's own; it ends with its last segment."""
         found = self._segments() if segments is None else list(segments)
         return Transcript(
             language=self.language,
@@ -91,9 +91,9 @@ class ForeignTranscript:
 
 
 def place(segments: Sequence[Segment], words: Sequence[Word]) -> list[Segment]:
-    """`segments` with `words`, in their order, each in the segment it was said in or is nearest to.
+    """Distributes `words`, keeping their order, to the segment whose text has them or whose times are nearest.
 
-    A segment lasts until its last word has ended. `segments` are in order, at least one, none of them blank.
+    A segment is extended to the end of its last word. `segments` are in order, at least one, none of them blank.
     """
     held: list[list[Word]] = [[] for _ in segments]
     untold = [_letters(segment.text) for segment in segments]
@@ -111,7 +111,7 @@ def place(segments: Sequence[Segment], words: Sequence[Word]) -> list[Segment]:
 
 
 def _goes_on(word: Word, letters: str, segments: Sequence[Segment], untold: Sequence[str]) -> bool:
-    """Whether `word` is of the second of two `segments`; `untold` are their letters that no word has told yet."""
+    """Whether `word` belongs to the second of two `segments`; `untold` are their letters not yet matched by words."""
     middle = (word.start + word.end) / 2
     here, there = (max(s.start - middle, middle - s.end, 0.0) for s in segments)
     if letters and abs(here - there) <= BOUNDARY_S:
@@ -122,7 +122,7 @@ def _goes_on(word: Word, letters: str, segments: Sequence[Segment], untold: Sequ
 
 
 def _respaced(segment: Segment, gap: str) -> tuple[Word, ...]:
-    """The segment's words with the spaces its text has before them; `gap` where it does not tell."""
+    """Returns the segment's words with the spaces its text has before them; `gap` where the text lacks the word."""
     words: list[Word] = []
     cursor = 0
     for word in segment.words:

@@ -1,4 +1,4 @@
-"""Values of JSON that nobody vouches for, read leniently."""
+"""Reads values of untrusted JSON leniently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 
 def lenient_fields(value: Any) -> Mapping[str, Any]:
-    """`value` where it is an object; no fields where it is not."""
+    """Returns `value` when it is an object, else an empty one."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
@@ -17,12 +17,12 @@ def lenient_items(value: Any) -> Sequence[Any]:
 
 
 def lenient_text(value: Any) -> str:
-    """`value` where it is text, fit to be written; "" where it is not."""
+    """Returns `value` when it is text, with lone surrogates replaced; otherwise ""."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def lenient_number(value: Any) -> float | None:
-    """`value` where it is a finite number, also one written as text."""
+    """Returns `value` when it is a finite number or the text of one; otherwise None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Endpoints with the official Whisper worker of the Hub (FresHHerB/whisper-hub)."""
+"""The dialect of the RunPod Hub's Whisper worker (FresHHerB/whisper-hub)."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ _HEEDED = frozenset(
         "temperature",
         "beam_size",
         "word_timestamps",
-        *("translate", "initial_prompt"),  # refused below, in words of their own
-        *("vad", "condition_on_previous_text"),  # the worker's own choice will do
+        *("translate", "initial_prompt"),  # refused below with messages of their own
+        *("vad", "condition_on_previous_text"),  # the worker decides
     }
 )
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
 
 class WhisperHubDialect:
-    """Its workers know a model, a language, one temperature, a beam size and word times.
+    """Translates transcription tasks for this worker: a model, a language, one temperature, a beam size and word times.
 
-    They hear all of a recording and show the model what it said before; a manifest that leaves `vad` and
-    `condition_on_previous_text` alone, or asks for just that, is served.
+    The worker uses no VAD and conditions on previous text, whatever `vad` and `condition_on_previous_text` ask for.
     """
 
     name = NAME
@@ -76,7 +75,7 @@ class WhisperHubDialect:
         return asked
 
     def progress(self, output: Any) -> Progress | None:
-        """They tell nothing on their way."""
+        """Returns None: these workers report no progress."""
         del output
 
     def result(self, job_id: str, output: Any, error: Any) -> GpuResult | None:
@@ -88,9 +87,9 @@ def _read(heard: ForeignTranscript) -> Transcript:
 
 
 def _named(url: str) -> str:
-    """`url` with a fragment, which is never sent, that ends in a file's extension.
+    """Returns `url` with a fragment, which is never sent, that ends in a file extension.
 
-    The worker's copy is named after all that follows the address's last dot: with a signature there, the name is
+    The worker names its copy after everything behind the address's last dot; with a signature there, the name would be
     longer than file systems allow.
     """
     if not url.startswith("http") or not urlsplit(url).query:
