@@ -135,8 +135,8 @@ class JobState:
 def job_state_of(answer: JobResponse, job: JobRef, dialect: Dialect, *, cancelled: bool = False) -> JobState:
     """Derives a job's state from a response; `cancelled` says that RunPod has accepted a cancel of the job.
 
-    An end is sure when we asked for it, when the worker's result names the task, and when a worker that names no tasks
-    sends a payload. RunPod's status alone may be wrong: it has reported COMPLETED, then IN_PROGRESS.
+    An end is sure after an accepted cancel, when the worker's result names the task, and when a worker that names no
+    tasks sends a payload. RunPod's status alone may be wrong: it has reported COMPLETED, then IN_PROGRESS.
     """
     status = job_status_of(answer, job.job_id, dialect, cancelled=cancelled)
     if not answer.about(job.job_id, certainly=status.final and not dialect.names_tasks):

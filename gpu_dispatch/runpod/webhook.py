@@ -62,8 +62,8 @@ class WebhookServer:
     """Serves POST /{secret}/{name}: 200 where the secret is right, else 404.
 
     A body repeats the whole task and its result; it is read, so that RunPod counts it as delivered, but not parsed.
-    `name` identifies the job. The id of a job that an earlier process sent is searched for in the body's first and
-    last 64 KiB.
+    `name` identifies the job. The id of a job that an earlier process sent is searched for at the body's beginning and
+    end.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class WebhookServer:
 
 
 async def _edges(request: web.BaseRequest) -> bytes:
-    """Returns the body's beginning and end; the rest is read and dropped, up to 32 MiB and for at most 30 s."""
+    """Returns the body's beginning and end; the rest is read and dropped, within `_MOST_BYTES` and `_READ_S`."""
     first, last, total = bytearray(), b"", 0
     try:
         async with asyncio.timeout(_READ_S):
