@@ -1,1 +1,1 @@
-"""Speech engines behind one protocol."""
+"""The operation transcribe, and speech engines behind one protocol."""

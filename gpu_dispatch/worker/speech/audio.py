@@ -1,4 +1,4 @@
-"""Any media to what Whisper listens to: one channel at 16 kHz."""
+"""Decodes any media to Whisper's input: one channel at 16 kHz."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from gpu_dispatch.worker.video.probe import probe_media
 from manifests.errors import EncodeFailed, InputEmpty, InputMissing, InputTooLarge, MediaUnreadable
 
 Pcm = NDArray[np.int16]
-"""One channel at SAMPLE_RATE. Kept as integers, in a file that the system reads and forgets as it likes: an hour takes
-115 MB of it, and of a long recording only what is being heard is in memory."""
+"""One channel at SAMPLE_RATE, as integers in a memory-mapped file: an hour takes 115 MB on disk, and only the part in
+use is in memory."""
 
 MAX_DURATION_S = 12 * 3600.0
 SHORTEST_S = 0.1
 
 
 async def decode_audio(path: Path, ffmpeg: FFmpeg, *, max_duration_s: float = MAX_DURATION_S) -> Pcm:
-    """The first audio track of `path`.
+    """Decodes the first audio track of `path`.
 
-    Time 0 is the file's own: where a video's sound sets in late, silence stands before it, and gaps stay gaps.
-    Raises InputMissing, InputEmpty, MediaUnreadable, NoAudio, InputTooLarge, ResourceExhausted or TaskTimedOut.
+    Times stay the file's own: silence fills a late start and gaps. Raises InputMissing, InputEmpty, MediaUnreadable,
+    NoAudio, InputTooLarge, ResourceExhausted or TaskTimedOut.
     """
     name = path.name
     await asyncio.to_thread(_check_file, path)
@@ -45,7 +45,7 @@ async def decode_audio(path: Path, ffmpeg: FFmpeg, *, max_duration_s: float = MA
 
 
 def _opened(raw: Path, name: str, longest: float) -> Pcm:
-    """What lies in `raw`, which may be removed meanwhile: it stays as long as anybody looks at it."""
+    """Maps `raw` into memory; the file may be removed afterwards, as the mapping keeps its data."""
     seconds = raw.stat().st_size / 2 / SAMPLE_RATE
     if seconds < SHORTEST_S:
         raise MediaUnreadable(

@@ -1,4 +1,4 @@
-"""A recording as the parts to listen to: those with speech, cut into chunks that fit into memory."""
+"""Finds the parts of a recording with speech and groups them into chunks that fit into memory."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from gpu_dispatch.worker.speech.audio import Pcm, to_samples
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Samples, import_module
 
 PIECE_S = 600
-"""Silero looks at this much at a time: its buffers take four times the size of the sound."""
+"""Seconds that Silero processes at a time: its buffers take four times the size of the sound."""
 
 MIN_SILENCE_S = 2.0
-"""A shorter pause stays in."""
+"""A shorter pause is not removed."""
 
 PAD_S = 0.4
-"""Kept before and after what was found."""
+"""Kept before and after each span."""
 
 AUDIBLE = 32768 // 2000
-"""A peak below this (-66 dBFS) is dither or the noise of a silent input, never speech."""
+"""A sample value; a peak below it (-66 dBFS) is dither or the noise of a silent input, never speech."""
 
 FRAME = SAMPLE_RATE // 10
+"""Samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Samples from `start` up to `end`."""
+    """A range of samples, from `start` up to but not including `end`."""
 
     start: int
     end: int
 
 
 def has_detector() -> bool:
-    """Whether Silero's voice detector is installed: faster-whisper brings it, and either engine may use it."""
+    """Whether Silero's voice detector is installed. It comes with faster-whisper; both engines use it."""
     return all(importlib.util.find_spec(name) for name in ("faster_whisper", "onnxruntime"))
 
 
 def speech_spans(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> tuple[Span, ...]:
-    """Where somebody speaks; without the detector, where anything is to be heard.
+    """Returns the spans with speech; without the detector, those with any sound.
 
     `before_piece` is called about once a second of work and may raise to stop it.
     """
@@ -62,9 +63,9 @@ def speech_spans(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> t
 
 
 def audible_spans(pcm: Pcm) -> tuple[Span, ...]:
-    """Everything but digital silence of MIN_SILENCE_S and more."""
+    """Returns the spans outside digital silence of MIN_SILENCE_S or more."""
     whole = len(pcm) // FRAME * FRAME
-    # min and max in place of abs: -32768 has no positive counterpart, and an hour of absolute values takes 115 MB.
+    # Not abs(): -32768 has no positive counterpart, and an hour of absolute values takes 115 MB.
     frames = pcm[:whole].reshape(-1, FRAME)
     loud = (frames.max(axis=1, initial=0) >= AUDIBLE) | (frames.min(axis=1, initial=0) <= -AUDIBLE)
     rest = pcm[whole:]
@@ -76,7 +77,7 @@ def audible_spans(pcm: Pcm) -> tuple[Span, ...]:
 
 
 def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """`spans`, in order, with those that are nearer than MIN_SILENCE_S (their padding counted in) made one."""
+    """Joins spans with less than MIN_SILENCE_S of silence between them, padding included; `spans` are in order."""
     gap = int((MIN_SILENCE_S - 2 * PAD_S) * SAMPLE_RATE)
     result: list[Span] = []
     for span in spans:
@@ -88,15 +89,15 @@ def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 BLOCK_S = 300.0
-"""By the sizes of its arrays, an engine's spectrogram takes 14 GB for ten hours and 0.12 GB for this much."""
+"""The longest chunk. An engine's spectrogram takes 0.12 GB for it and 14 GB for ten hours, by its arrays' sizes."""
 
 SEARCH_S = 30.0
-"""A span longer than a block is cut at the quietest moment this long before the block would end."""
+"""A longer span is cut at the quietest moment in this time before the chunk's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Spans of the recording, played one after another without what lies between them."""
+    """Spans of the recording, concatenated."""
 
     spans: tuple[Span, ...]
 
@@ -104,7 +105,7 @@ class Chunk:
         return to_samples(np.concatenate([pcm[s.start : s.end] for s in self.spans]))
 
     def place(self, segment: Segment) -> Segment:
-        """`segment`, timed from the start of the block, with the recording's own times; `seek` is in 10 ms."""
+        """Converts a segment's times from the chunk's to the recording's; `seek` is in units of 10 ms."""
         ends = self._ends()
         seek = round(self.moment(segment.seek / 100) * 100)
         words = tuple(_place_word(word, self.spans, ends) for word in segment.words)
@@ -116,17 +117,17 @@ class Chunk:
         return replace(segment, start=start, end=max(start, _moment(segment.end, self.spans, ends, last)), seek=seek)
 
     def moment(self, seconds: float) -> float:
-        """The recording's time at `seconds` of the block."""
+        """Returns the recording's time at `seconds` of the chunk."""
         ends = self._ends()
         return _moment(seconds, self.spans, ends, min(bisect_left(ends, seconds), len(ends) - 1))
 
     def _ends(self) -> list[float]:
-        """Where each span ends in the block, in seconds."""
+        """Returns where each span ends in the chunk, in seconds."""
         return [total / SAMPLE_RATE for total in accumulate(s.end - s.start for s in self.spans)]
 
 
 def plan_chunks(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Chunk, ...]:
-    """`spans` in blocks of at most `limit_s` seconds."""
+    """Groups `spans` into chunks of at most `limit_s` seconds."""
     limit = int(limit_s * SAMPLE_RATE)
     blocks: list[list[Span]] = []
     size = 0
@@ -155,7 +156,7 @@ def _quietest(pcm: Pcm, start: int, end: int) -> int:
 
 
 def _place_word(word: Word, spans: Sequence[Span], ends: Sequence[float]) -> Word:
-    """A word belongs to one span, that of its middle, however far its times reach over the join."""
+    """Assigns a word to the span of its middle and cuts its times to that span."""
     index = min(bisect_right(ends, (word.start + word.end) / 2), len(ends) - 1)
     return replace(word, start=_moment(word.start, spans, ends, index), end=_moment(word.end, spans, ends, index))
 

@@ -1,4 +1,4 @@
-"""What a speech engine is, and the codes of the languages that Whisper knows."""
+"""The interfaces of a speech engine, the translation of its errors, and Whisper's language codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from manifests.errors import (
 from manifests.options import RecognitionOptions
 
 SAMPLE_RATE = 16_000
-"""Samples a second, everywhere in this package; Whisper knows no other."""
+"""Samples a second in this package; Whisper takes no other rate."""
 
 Samples = NDArray[np.float32]
 """One channel at SAMPLE_RATE, from -1 to 1."""
@@ -34,44 +34,47 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class RecognisedSegment:
-    """A language by Whisper's code, with a probability from 0 to 1."""
+    """A detected language."""
 
     language: str
+    """Whisper's code."""
     probability: float
+    """From 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecognitionRequest:
-    """How to recognise one block of sound. `prompt` is what was said before it, or the user's own prompt."""
+    """How to recognise one block of sound."""
 
     options: RecognitionOptions
     language: str
     prompt: str | None
+    """The text before the block, or the user's own prompt."""
     heard: Callable[[float], None]
     """Called every few seconds of sound with the seconds of the block that are done. Raises to make the engine stop."""
 
 
 class Recognizer(Protocol):
-    """A model in memory. Used by one thread at a time."""
+    """A loaded model, used by one thread at a time."""
 
     @property
     def device(self) -> Device: ...
 
     @property
     def languages(self) -> frozenset[str]:
-        """Codes the model understands; {"en"} for an English-only one."""
+        """Codes of the model's languages; {"en"} for an English-only one."""
         ...
 
     def detect(self, audio: Samples) -> RecognisedSegment:
-        """The language spoken in the first 30 s of `audio`."""
+        """Detects the language of the first 30 s of `audio`."""
         ...
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
-        """Segments with times in seconds from the start of `audio`, as the model gives them."""
+        """Returns the model's segments, with times in seconds from the start of `audio`."""
         ...
 
     def close(self) -> None:
-        """Gives the memory back; the recognizer is unusable afterwards."""
+        """Releases the memory; the recognizer is unusable afterwards."""
         ...
 
 
@@ -90,28 +93,28 @@ class SpeechEngine(Protocol):
         ...
 
     def find(self, store: ModelStore, model: str) -> Path | None:
-        """Where `model` lies on this machine."""
+        """Returns the path of `model` on this machine; None when it is not there."""
         ...
 
     def can_fetch(self, model: str) -> bool:
-        """Whether the engine's makers publish `model`."""
+        """Whether the engine can download `model`."""
         ...
 
     def fetch(self, store: ModelStore, model: str) -> Path:
-        """Downloads `model`; raises ModelUnavailable."""
+        """Downloads `model` and returns its path. Raises ModelUnavailable."""
         ...
 
     def load(self, path: Path, model: str, device: Device) -> Recognizer:
-        """Raises ModelUnavailable when `path` holds no usable model."""
+        """Loads the model at `path`. Raises ModelUnavailable when it is unusable."""
         ...
 
     def devices(self) -> tuple[Device, ...]:
-        """What this machine offers the engine, the fastest first. Raises EngineUnavailable."""
+        """Returns the devices that the engine can use, the fastest first. Raises EngineUnavailable."""
         ...
 
 
 def import_module(name: str, *, engine: str, remedy: str) -> Any:
-    """A vendor's module, imported when it is needed: that takes seconds. Raises EngineUnavailable with `remedy`."""
+    """Imports a vendor's module, which takes seconds. Raises EngineUnavailable with `remedy`."""
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as e:  # OSError: a shared library that the module needs is missing
@@ -119,7 +122,7 @@ def import_module(name: str, *, engine: str, remedy: str) -> Any:
 
 
 def engine_failure(error: Exception, *, engine: str, device: Device) -> GpuDropError:
-    """What an engine's own exception means to us. The caller raises it `from` the cause."""
+    """Translates an engine's exception; the caller raises the result `from` it."""
     text = " ".join(str(error).split())[:500]
     if "out of memory" in text.lower():
         return WorkerCrashed(
@@ -134,13 +137,13 @@ def engine_failure(error: Exception, *, engine: str, device: Device) -> GpuDropE
 
 
 def load_failure(error: Exception, damaged: ModelUnavailable, *, engine: str, device: Device) -> GpuDropError:
-    """What a model that could not be loaded means: `damaged`, unless the engine or the machine is to blame."""
+    """Translates a failed load: `damaged`, unless the engine or the machine caused it."""
     translated = engine_failure(error, engine=engine, device=device)
     return damaged if translated.info.code == WorkerError.code else translated
 
 
 UNDETERMINED = "und"
-"""ISO 639's code for a recording in which nobody speaks."""
+"""ISO 639 code for a recording without speech."""
 
 _OTHER_NAMES = {
     "cmn": "zh",
@@ -153,7 +156,7 @@ _OTHER_NAMES = {
 
 
 def whisper_code(tag: str, known: Set[str], *, model: str) -> str:
-    """The code for a tag such as "pt", "pt-BR" or "EN"; raises LanguageUnsupported when `model` lacks it."""
+    """Returns Whisper's code for a tag such as "pt-BR" or "EN". Raises LanguageUnsupported when `model` lacks it."""
     tag = tag.lower()
     primary = tag.split("-")[0]
     for code in (_OTHER_NAMES.get(tag, primary), primary, _OTHER_NAMES.get(primary, primary)):

@@ -1,4 +1,4 @@
-"""faster-whisper: Whisper on CTranslate2. The default engine: several times faster on a CPU, and small."""
+"""The engine faster-whisper: Whisper on CTranslate2. It is the default: several times faster on a CPU, and small."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ REMEDY = "pip install faster-whisper"
 _MODULE = "faster_whisper"
 
 COMPUTE_TYPES: dict[Device, tuple[str, ...]] = {"cuda": ("float16", "int8"), "cpu": ("int8",)}
-"""In order of preference; "default" keeps the weights' own type where the processor supports none of them."""
+"""In order of preference; where the device supports none, "default" keeps the weights' own type."""
 
 
 ALIGNABLE_FRAMES = 2
-"""A shorter window (below 20 ms) has no time to give to a word: aligning it ends the process before CTranslate2 4.8.1,
-and raises IndexError after."""
+"""A shorter window (below 20 ms) cannot be aligned to words: before CTranslate2 4.8.1 that ends the process, later it
+raises IndexError."""
 
 
 @dataclass(frozen=True, slots=True)
 class FasterWhisper:
-    """`threads` of the CPU to compute with; 0 leaves it to CTranslate2 (all cores, at most 4)."""
+    """The engine faster-whisper as a SpeechEngine."""
 
     threads: int = 0
+    """CPU threads; 0: CTranslate2 decides (all cores, at most 4)."""
     name: str = NAME
     modules: tuple[str, ...] = (_MODULE, "ctranslate2")
     remedy: str = REMEDY
@@ -64,7 +65,7 @@ class FasterWhisper:
         module, ctranslate2 = _vendor(_MODULE), _vendor("ctranslate2")
         if not (path / "tokenizer.json").is_file():  # faster-whisper would look for one on the model hub
             raise _incomplete(model, path, "it has no tokenizer.json")
-        # A new process then samples the same words for the same sound at temperatures above 0.
+        # Makes a new process sample the same words for the same sound at temperatures above 0.
         ctranslate2.set_random_seed(0)
         supported = ctranslate2.get_supported_compute_types(device)
         kind = next((t for t in COMPUTE_TYPES[device] if t in supported), "default")
@@ -78,7 +79,7 @@ class FasterWhisper:
         return ("cuda", "cpu") if _vendor("ctranslate2").get_cuda_device_count() > 0 else ("cpu",)
 
     def _cached(self, store: ModelStore, model: str) -> Path | None:
-        """The model in the hub's cache. Asking the hub itself would cost a request at every start."""
+        """Returns the model's path in the hub's cache, without a request to the hub at every start."""
         if not self.can_fetch(model):
             return None
         try:
@@ -134,7 +135,7 @@ class FasterRecognizer:
 def _alignment(
     find: Callable[..., list[list[Any]]], tokenizer: Any, tokens: Sequence[Any], encoded: Any, frames: int, *more: Any
 ) -> list[list[Any]]:
-    """The words of each of the texts `tokens` with their times; none where the window is too short for any."""
+    """Aligns the texts `tokens` to words with `find`; returns no words where the window is too short."""
     if frames < ALIGNABLE_FRAMES:
         return [[] for _ in tokens]
     return find(tokenizer, tokens, encoded, frames, *more)

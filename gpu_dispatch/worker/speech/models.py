@@ -1,4 +1,4 @@
-"""Where models lie: in the model folder, at paths named one by one, or in an engine's own cache.
+"""Finds models in the model folder or at configured paths; engines have caches of their own.
 
 MODEL_DIR/tiny.en/model.bin     a CTranslate2 model, for faster-whisper; MODEL_DIR may also be that folder itself
 MODEL_DIR/tiny.en.pt            a checkpoint of openai-whisper
@@ -16,7 +16,7 @@ _SIZES_IN_ENGLISH_TOO = ("tiny", "base", "small", "medium")
 _LARGE = ("large", "large-v1", "large-v2", "large-v3", "large-v3-turbo", "turbo")
 
 PUBLISHED = frozenset((*_SIZES_IN_ENGLISH_TOO, *(f"{size}.en" for size in _SIZES_IN_ENGLISH_TOO), *_LARGE))
-"""Whisper's models; every engine's makers publish these."""
+"""Whisper's models, published for every engine."""
 
 _DISTILLED_OF = ("small.en", "medium.en", "large-v2", "large-v3", "large-v3.5")
 
@@ -27,7 +27,7 @@ _SAME = (("turbo", "large-v3-turbo"), ("large", "large-v3"))
 
 
 def model_names(model: str) -> tuple[str, ...]:
-    """The names of one model, `model` first: "turbo" is also "large-v3-turbo"."""
+    """Returns all names of one model, `model` first: "turbo" is also "large-v3-turbo"."""
     for names in _SAME:
         if model in names:
             return (model, *(name for name in names if name != model))
@@ -36,32 +36,31 @@ def model_names(model: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ModelStore:
-    """`model_dir` and `extra` (a model's name → its folder or checkpoint) come before every cache and download.
-
-    `download_dir` is where engines put what they fetch; None: their own caches.
-    """
+    """The models on this machine; `extra` and `model_dir` come before every cache and download."""
 
     model_dir: Path | None = None
     extra: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """A model's name to its folder or checkpoint."""
     allow_download: bool = True
     download_dir: Path | None = None
+    """Where engines store downloads; None: in their own caches."""
 
     def folder(self, model: str) -> Path | None:
-        """The CTranslate2 model of this name."""
+        """Returns the folder of a CTranslate2 model."""
         return next((path for name in model_names(model) for path in self._places(name, "") if _is_folder(path)), None)
 
     def checkpoint(self, model: str) -> Path | None:
-        """The checkpoint of this name."""
+        """Returns the path of an openai-whisper checkpoint."""
         found = (path for name in model_names(model) for path in self._places(name, ".pt") if _is_checkpoint(path))
         return next(found, None)
 
     def folders(self) -> tuple[str, ...]:
-        """Names under which `folder` finds something."""
+        """Returns the names of the CTranslate2 models."""
         own = [self.model_dir, *self._inside()] if self.model_dir else []
         return _names([p.name for p in own if _is_folder(p)], [k for k, p in self.extra.items() if _is_folder(p)])
 
     def checkpoints(self) -> tuple[str, ...]:
-        """Names under which `checkpoint` finds something."""
+        """Returns the names of the checkpoints."""
         own = [path.stem for path in self._inside() if _is_checkpoint(path)]
         return _names(own, [name for name, path in self.extra.items() if _is_checkpoint(path)])
 
@@ -79,7 +78,7 @@ class ModelStore:
 
 
 def model_unavailable(model: str, reason: str, local: Iterable[str], *, retryable: bool = False) -> ModelUnavailable:
-    """The error for a model that cannot be had; `reason` is a sentence, `local` what could be named instead."""
+    """Returns the error for an unavailable model; `reason` is a sentence, `local` names models on this machine."""
     names = ", ".join(local)
     if names:
         hint = f"Models on this machine: {names}. For others, set GPUDROP_MODEL_DIR to a folder that holds them."

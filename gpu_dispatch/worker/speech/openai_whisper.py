@@ -1,4 +1,4 @@
-"""openai-whisper: the reference implementation, on PyTorch."""
+"""The engine openai-whisper: the reference implementation, on PyTorch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "openai-whisper"
 REMEDY = "pip install 'gpudrop[openai]'"
 
 WINDOW_S = 30.0
-"""What the encoder hears at once."""
+"""Length of the encoder's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class OpenAIWhisper:
         return model in PUBLISHED
 
     def fetch(self, store: ModelStore, model: str) -> Path:
-        """Checked by its SHA-256 once, here; loading reads the file by its path and does not repeat that."""
+        """Downloads `model` and verifies its SHA-256; `load` does not verify it again."""
         whisper = _vendor("whisper")
         target = self._target(store, model)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Fetched beside its place and then renamed: an interrupted download must not look like a model.
+            # Downloaded elsewhere and renamed: an interrupted download must not look like a model.
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
                 Path(whisper._download(whisper._MODELS[model], scratch, False)).replace(target)
         except (OSError, RuntimeError) as e:
@@ -68,7 +68,7 @@ class OpenAIWhisper:
         try:
             loaded = whisper.load_model(str(path), device=device)
             if heads is not None:
-                # A checkpoint loaded by its path lacks them: word times then differ by up to 0.4 s (tiny.en).
+                # A checkpoint loaded by path lacks them; word times would differ by up to 0.4 s (tiny.en).
                 loaded.set_alignment_heads(heads)
                 loaded.to(device)
         except (RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError, PickleError) as e:
@@ -100,7 +100,7 @@ class OpenAIRecognizer:
         if not self._model.is_multilingual:
             return RecognisedSegment("en", 1.0)
         whisper = self._whisper.audio
-        # Cut as `transcribe` cuts its first window, so that the window is encoded once for both.
+        # Cut like the first window of `transcribe`, so that it is encoded once for both.
         mel = whisper.log_mel_spectrogram(audio, self._model.dims.n_mels, padding=whisper.N_SAMPLES)
         content = mel.shape[-1] - whisper.N_FRAMES
         window = whisper.pad_or_trim(mel[:, : min(content, whisper.N_FRAMES)], whisper.N_FRAMES).to(self.device)
@@ -112,7 +112,7 @@ class OpenAIRecognizer:
         return RecognisedSegment(language, float(found[language]))
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
-        # Sampling at temperatures above 0 then gives the same words for the same sound.
+        # Makes sampling at temperatures above 0 give the same words for the same sound.
         self._torch.manual_seed(0)
         self._windows.listen(request.heard)
         try:
@@ -141,10 +141,10 @@ class OpenAIRecognizer:
 
 
 class _Windows:
-    """Stands in for the encoder's forward pass and keeps its last answer.
+    """Wraps the encoder's forward pass, caches its last result and reports progress.
 
     Whisper encodes a window again for the language, for every temperature and for the word times: a third of the time
-    on a CPU. Being called once a window also tells how far `transcribe` has come, which it does not say itself.
+    on a CPU. Each new window also shows how far `transcribe` is, which it does not report itself.
     """
 
     def __init__(self, forward: Callable[[Any], Any], equal: Callable[[Any, Any], bool]) -> None:
@@ -172,7 +172,7 @@ class _Windows:
 
 
 def halve(model: Any, torch: Any) -> None:
-    """Half precision for all weights but the layer norms', which Whisper computes in float32."""
+    """Converts the weights to half precision, except the layer norms', which Whisper computes in float32."""
     for module in model.modules():
         if not isinstance(module, torch.nn.LayerNorm):
             for parameter in module.parameters(recurse=False):

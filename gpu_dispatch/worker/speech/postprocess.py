@@ -1,4 +1,4 @@
-"""What a model says, made fit to use: no endless repetitions, and times that only go forward."""
+"""Cleans a model's output: removes endless repetitions and makes times increase."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from gpu_dispatch.task import Segment, Word
 
 MAX_UNIT = 12
-"""The longest phrase, in words, whose repetition is looked for."""
+"""Words of the longest phrase whose repetition is searched for."""
 
 MIN_TIMES = 4
 """Fewer repetitions in a row are ordinary speech."""
@@ -19,10 +19,10 @@ _LOOP = re.compile(r"(.{1,80}?)\1{3,}", re.DOTALL)
 
 
 def postprocess(segments: Iterable[Segment], duration: float, *, repetition: float | None) -> tuple[Segment, ...]:
-    """`segments` numbered from 0, within [0, duration], in order, without loops.
+    """Returns `segments` numbered from 0, in order, within [0, duration] and without loops.
 
-    A loop is a phrase said MIN_TIMES or more in a row in a text that compresses better than `repetition`, the
-    threshold by which Whisper itself rejects a window; None leaves repetitions in. One of each loop is kept.
+    A loop is a phrase that occurs MIN_TIMES or more in a row in a text with a compression ratio above `repetition`,
+    Whisper's own threshold for rejecting a window. One occurrence is kept. None: loops stay.
     """
     kept = list(segments)
     if repetition is not None:
@@ -32,7 +32,7 @@ def postprocess(segments: Iterable[Segment], duration: float, *, repetition: flo
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of `text` over its bytes when compressed: about 1.5 for speech, above 2.4 for repetition."""
+    """Returns the bytes of `text` divided by its compressed bytes: about 1.5 for speech, above 2.4 for repetition."""
     raw = text.encode()
     return len(raw) / len(zlib.compress(raw))
 
@@ -49,7 +49,7 @@ def without_loop(segment: Segment, threshold: float) -> Segment:
 
 
 def without_repeats(segments: Sequence[Segment], threshold: float) -> list[Segment]:
-    """Of a run of segments with the same text only the first."""
+    """Keeps only the first segment of a loop of segments with the same text."""
     result: list[Segment] = []
     start = 0
     while start < len(segments):
@@ -64,7 +64,7 @@ def without_repeats(segments: Sequence[Segment], threshold: float) -> list[Segme
 
 
 def forward(segments: Iterable[Segment], duration: float) -> list[Segment]:
-    """Times clamped so that no word or segment starts before the one before it has ended."""
+    """Clamps times so that no word or segment starts before the previous one ends."""
     result: list[Segment] = []
     now = 0.0
     for segment in segments:
@@ -92,7 +92,7 @@ def _unlooped(words: Sequence[Word]) -> tuple[Word, ...]:
 
 
 def _loop_at(plain: Sequence[str], i: int) -> tuple[int, int]:
-    """The shortest phrase that repeats from word `i` on, in words, and how often; (1, 1) when none does."""
+    """Returns the words of the shortest phrase that repeats from word `i` on, and its count; (1, 1) when none does."""
     for unit in range(1, min(MAX_UNIT, (len(plain) - i) // MIN_TIMES) + 1):
         times = 1
         while plain[i + times * unit : i + (times + 1) * unit] == plain[i : i + unit]:

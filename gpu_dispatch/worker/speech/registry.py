@@ -1,4 +1,4 @@
-"""The engines there are, and which of them does a task."""
+"""The registry of speech engines, the choice of one for a task, and the cache of the loaded model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ ENGINES: tuple[SpeechEngine, ...] = (FasterWhisper(), OpenAIWhisper())
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """An engine for a model; `path` is None when the model is still to be fetched."""
+    """The engine chosen for a model."""
 
     engine: SpeechEngine
     model: str
     path: Path | None
+    """None: the model is still to be downloaded."""
 
 
 def is_installed(engine: SpeechEngine) -> bool:
@@ -33,9 +34,10 @@ def is_installed(engine: SpeechEngine) -> bool:
 def choose_engine(
     wanted: str | None, model: str, store: ModelStore, engines: Sequence[SpeechEngine] = ENGINES
 ) -> EngineChoice:
-    """`wanted`, or the first engine that has `model` on this machine, or the first that can fetch it.
+    """Chooses the first engine that has `model` on this machine, else the first that can download it.
 
-    Raises EngineUnavailable or ModelUnavailable. May import an engine, which takes seconds.
+    With `wanted`, only that engine is considered. Raises EngineUnavailable or ModelUnavailable. It may import an
+    engine, which takes seconds.
     """
     installed = _installed(wanted, engines)
     for engine in installed:
@@ -63,14 +65,14 @@ def _installed(wanted: str | None, engines: Sequence[SpeechEngine]) -> list[Spee
 
 
 class WarmModel:
-    """Keeps the model of the last job in memory, one at a time. For one thread."""
+    """Keeps the model of the last job in memory. Not thread-safe."""
 
     def __init__(self) -> None:
         self._key: tuple[str, str, Device] | None = None
         self._recognizer: Recognizer | None = None
 
     def get(self, choice: EngineChoice, store: ModelStore, device: Device) -> Recognizer:
-        """Raises ModelUnavailable or EngineUnavailable."""
+        """Returns the loaded model, replacing another one. Raises what downloading and loading it raise."""
         key = (choice.engine.name, choice.model, device)
         if self._recognizer is not None and self._key == key:
             return self._recognizer

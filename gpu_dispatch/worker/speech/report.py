@@ -1,4 +1,4 @@
-"""What this machine can recognise speech with, as one line of JSON: `python -m gpu_dispatch.worker.speech.report`.
+"""Reports this machine's speech engines as one line of JSON: `python -m gpu_dispatch.worker.speech.report`.
 
 {"engines": [{"name": "faster-whisper", "installed": true, "version": "1.2.1", "devices": ["cpu"],
               "models": ["tiny.en"], "problem": "", "remedy": ""}, …], "vad": true}
@@ -23,19 +23,23 @@ from manifests.errors import EngineUnavailable
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """`models` are those on this machine; `problem` says why an installed engine does not work; `remedy` what helps."""
+    """An engine as it is found on this machine."""
 
     name: str
     installed: bool
     version: str = ""
     devices: tuple[Device, ...] = ()
+    """The fastest first."""
     models: tuple[str, ...] = ()
+    """Models on this machine."""
     problem: str = ""
+    """Why an installed engine does not work."""
     remedy: str = ""
+    """What makes the engine work."""
 
 
 def available_engines(store: ModelStore, engines: Sequence[SpeechEngine] = ENGINES) -> tuple[EngineInfo, ...]:
-    """Every engine, installed or not, in order of preference. Imports the installed ones: seconds."""
+    """Describes every engine, installed or not, in order of preference. Importing the installed ones takes seconds."""
     return tuple(_describe(engine, store) for engine in engines)
 
 

@@ -1,4 +1,4 @@
-"""The operation transcribe: media in, a transcript out."""
+"""The operation transcribe: recognises the speech of a media file."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 REPORT_EVERY_S = 0.5
 PROMPT_CHARACTERS = 1000
-"""More than the 223 tokens of a prompt that Whisper reads."""
+"""More than the 223 tokens of a prompt that Whisper uses."""
 
 
 class Transcriber:
-    """An Operation that keeps its model in memory from job to job. Jobs take turns: there is one model and one thread.
+    """An Operation that keeps its model in memory between jobs. Jobs share one model and one thread, in turn.
 
-    A job that is cancelled returns at once; the thread stops at the end of the window it is in, at most 30 s of sound.
+    A cancelled job returns at once; its thread stops at the end of the current window, at most 30 s of sound.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Transcriber:
         device: Device | Literal["auto"] = "auto",
         block_s: float = BLOCK_S,
     ) -> None:
-        """`block_s` seconds of speech are recognised at once: it bounds the memory, not what can be said."""
+        """`block_s` is how many seconds of speech are recognised at once; it bounds the memory."""
         self._store = store
         self._ffmpeg = ffmpeg
         self._engines = engines
@@ -62,9 +62,9 @@ class Transcriber:
         self._stops: set[Event] = set()
 
     async def __call__(self, params: TranscribeParams, job: JobContext) -> Transcript:
-        """Words are within [0, duration] and in order; a recording without speech has no segments.
+        """Returns the transcript; its words are in order within [0, duration], and silence gives no segments.
 
-        Raises ModelUnavailable, EngineUnavailable, LanguageUnsupported, and what `decode` raises.
+        Raises ModelUnavailable, EngineUnavailable, LanguageUnsupported, and what `decode_audio` raises.
         """
         progress = _Reporter(job.report)
         progress(0.0, "load")
@@ -79,11 +79,11 @@ class Transcriber:
             self._stops.discard(stop)
 
     async def idle(self) -> None:
-        """Returns when the thread has come to the end of what it was given before."""
+        """Returns when the thread has finished all earlier work."""
         await self._run(int)
 
     async def close(self) -> None:
-        """Stops what runs and gives the model's memory back."""
+        """Stops running jobs and releases the model's memory."""
         for stop in self._stops:
             stop.set()
         self._thread.submit(self._warm.release)
@@ -131,7 +131,7 @@ class Transcriber:
 
 @dataclass(frozen=True, slots=True)
 class _Transcription:
-    """One recording's way through a loaded model, block by block."""
+    """Recognises one recording with a loaded model, block by block."""
 
     recognizer: Recognizer
     params: TranscribeParams
@@ -162,7 +162,7 @@ class _Transcription:
 
 
 class _Reporter:
-    """Passes progress on: forward only, a change of stage at once, else every REPORT_EVERY_S seconds."""
+    """Reports progress that never falls: a change of stage at once, else every REPORT_EVERY_S seconds."""
 
     def __init__(self, report: Callable[[Progress], None]) -> None:
         self._report = report

@@ -1,4 +1,4 @@
-"""What faster-whisper and openai-whisper have in common: the arguments of `transcribe`, and the form of a segment."""
+"""What faster-whisper and openai-whisper share: the arguments of `transcribe` and the fields of a segment."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gpu_dispatch.worker.speech.engine import RecognitionRequest
 
 
 def arguments(request: RecognitionRequest, *, multilingual: bool, vocabulary: int) -> dict[str, Any]:
-    """The arguments that both engines know by one name, for a model whose tokens are numbered up to `vocabulary`."""
+    """Returns the arguments with the same name in both engines, for a model with `vocabulary` tokens."""
     options = request.options
     return {
         "language": request.language,
         "task": "translate" if options.translate and multilingual else "transcribe",
         "beam_size": options.beam_size,
         "best_of": options.best_of,
-        # At least one candidate must remain; the engines refuse less.
+        # The engines require at least one candidate: patience * beam_size >= 1.
         "patience": max(options.patience, 1 / options.beam_size),
         "length_penalty": options.length_penalty,
         "temperature": options.temperature,
@@ -31,7 +31,7 @@ def arguments(request: RecognitionRequest, *, multilingual: bool, vocabulary: in
 
 
 def segment_of(given: Any, get: Callable[[Any, str], Any]) -> Segment:
-    """An engine's own segment as ours; `get` reads a field of it, or of one of its words, by name."""
+    """Converts an engine's segment; `get` reads a field of it, or of one of its words, by name."""
     return Segment(
         id=get(given, "id"),
         start=float(get(given, "start")),
