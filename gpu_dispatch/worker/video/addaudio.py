@@ -1,4 +1,4 @@
-"""addaudio: a video's sound replaced. The video's frames are copied wherever MP4 can hold them."""
+"""The operation addaudio: replaces a video's sound; its frames are copied wherever MP4 can hold them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _SAME_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """What to do with both tracks so that the result lasts `length` seconds."""
+    """How both tracks are made to last equally long."""
 
     length: float
+    """Seconds."""
     loop_video: bool
     end_video: bool
     """Whether the video has frames that must not be shown."""
@@ -36,7 +37,7 @@ class ReplaceAudio:
     encoder: Encoder
 
     async def __call__(self, params: AddAudioParams, job: JobContext) -> Videos:
-        """Raises MediaUnreadable, NoVideo, NoAudio, EncodeFailed, and InvalidDuration when the offset skips it all."""
+        """Raises MediaUnreadable, NoVideo, NoAudio, EncodeFailed, and InvalidDuration if the offset skips all sound."""
         track = (await probe_media(self.ffmpeg, job.path(params.video))).require_video()
         sound = (await probe_media(self.ffmpeg, job.path(params.audio))).require_audio()
         timeline = await video_timeline(self.ffmpeg, job.path(params.video))
@@ -55,7 +56,7 @@ class ReplaceAudio:
                     end_video_at(job.path(params.output), cut.length)
                 return timeline.frames_until(cut.length), "copy"
             except EncodeFailed as e:
-                # Some files hold frames without times, which MP4 cannot take as they are.
+                # Some files hold frames without times, which cannot be copied to MP4.
                 if e.retryable:
                     raise
 
@@ -84,7 +85,7 @@ class ReplaceAudio:
 
 
 def _cut(params: AddAudioParams, timeline: Timeline, audible: float | None, sound: AudioTrack) -> _Cut:
-    """`audible`: where the sound ends by itself, in seconds; None when the video alone decides."""
+    """Plans the lengths; `audible` is the sound's end in seconds, None when the video alone decides."""
     if audible is None:
         return _Cut(timeline.end, loop_video=False, end_video=False, copy_audio=False, pad_audio=True)
     ends = audible + params.offset
@@ -106,7 +107,7 @@ def _cut(params: AddAudioParams, timeline: Timeline, audible: float | None, soun
 
 
 def _audio(params: AddAudioParams, cut: _Cut) -> list[str]:
-    """Sound that starts and ends where it should: late starts become silence, so every player keeps them."""
+    """Returns output arguments for the sound; a late start is filled with silence, which every player keeps."""
     if cut.copy_audio:
         return ["-c:a", "copy"]
     fill = "aresample=async=1:first_pts=0"

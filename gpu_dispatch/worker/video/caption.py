@@ -1,4 +1,4 @@
-"""caption: subtitles into a video, burnt in with the fonts there are or as a track that players switch on."""
+"""The operation caption: burns subtitles into a video, or adds them as a track that players can show."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bundled_folder() -> Path:
 
 
 def system_fonts() -> tuple[Path, ...]:
-    """Font files that are installed on this machine."""
+    """Returns the font files installed on this machine."""
     folders = [Path(folder) for folder in _SYSTEM_FOLDERS]
     found = (
         Path(root) / name
@@ -53,10 +53,9 @@ def system_fonts() -> tuple[Path, ...]:
 
 
 def write_fontconfig(folder: Path, fonts: tuple[Path, ...] | None = None) -> Path:
-    """A fontconfig file in `folder` that names our fonts and the system's (or just `fonts`), and nothing of a user's.
+    """Writes a fontconfig file with the bundled and the system's fonts (or just `fonts`), but no user's fonts.
 
-    libass finds glyphs that a style's font lacks only through fontconfig, and a machine without fonts has no
-    configuration either.
+    libass needs fontconfig to find glyphs that a style's font lacks; a machine without fonts has no configuration.
     """
     where = fonts if fonts is not None else (bundled_folder(), *map(Path, _SYSTEM_FOLDERS))
     dirs = "".join(f"  <dir>{escape(str(path))}</dir>\n" for path in where)
@@ -80,15 +79,15 @@ _ATTACHMENTS = re.compile(r"^\[(?:Fonts|Graphics)\][^\n]*\n(?:(?!\[).*(?:\n|\Z))
 
 @dataclass(frozen=True, slots=True)
 class BurnOrMux:
-    """Burns the layout whose shape is nearest to the video's; with `soft_srt`, adds a track and copies the rest."""
+    """Burns the layout nearest to the video's shape; with `soft_srt`, adds a track and copies the rest."""
 
     ffmpeg: FFmpeg
     encoder: Encoder
     fonts: tuple[Path, ...] | None = None
-    """Folders to take fonts from; None: the package's own and the system's."""
+    """Font folders; None: the bundled one and the system's."""
 
     async def __call__(self, params: CaptionParams, job: JobContext) -> Videos:
-        """Raises MediaUnreadable, NoVideo, FontMissing (a character that no font here can draw) or EncodeFailed."""
+        """Raises MediaUnreadable, NoVideo, FontMissing (no font has a character's glyph) or EncodeFailed."""
         media = await probe_media(self.ffmpeg, job.path(params.video))
         track = media.require_video()
         if params.soft_srt is not None:
@@ -130,7 +129,7 @@ class BurnOrMux:
         return frames, encoder
 
     def _fonts_option(self, job: JobContext) -> str:
-        """libass without fontconfig finds fonts in this folder only; its name in the graph is fixed."""
+        """Returns the filter option for the bundled fonts, the only ones that a libass without fontconfig finds."""
         if self.fonts is not None:
             return ""
         link = job.path(FONTS_NAME)
@@ -170,7 +169,7 @@ class BurnOrMux:
 
 
 def nearest_layout(layouts: Sequence[CaptionLayout], track: VideoTrack) -> CaptionLayout:
-    """The layout whose ratio of width to height is nearest to that of the picture as it is shown."""
+    """Returns the layout whose aspect ratio is nearest to that of the displayed picture."""
     width, height = track.display_size
     return min(layouts, key=lambda layout: abs(math.log((layout.width / layout.height) / (width / height))))
 
@@ -180,17 +179,17 @@ def _rest(params: CaptionParams, job: JobContext, media: Media) -> list[str]:
 
 
 def _without_attachments(ass: str) -> str:
-    """`ass` without embedded fonts and pictures: nothing of ours has them, and font files are programs."""
+    """Removes embedded fonts and pictures, which gpudrop never writes: font files are programs."""
     return _ATTACHMENTS.sub("", ass.replace("\0", ""))
 
 
 def _shapeless(character: str) -> bool:
-    """Joiners, direction marks, odd blanks and variation selectors: nothing is lost when no font has them."""
+    """Whether `character` needs no glyph: joiners, direction marks, unusual blanks and variation selectors."""
     return unicodedata.category(character) in ("Cf", "Cc", "Zs") or "\ufe00" <= character <= "\ufe0f"
 
 
 class _MissingGlyphs:
-    """Listens for characters that libass found in no font. It draws a box, or nothing, and ffmpeg ends well."""
+    """Collects the characters that libass found in no font; ffmpeg draws a box, or nothing, and exits with 0."""
 
     def __init__(self) -> None:
         self._found: dict[str, None] = {}

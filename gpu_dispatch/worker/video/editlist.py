@@ -1,8 +1,8 @@
-"""The end of a copied video track, exact to a frame.
+"""Sets the end of a copied video track exact to a frame, in the MP4 file's edit list.
 
-Copied frames can be cut in decoding order only, so a few that are shown after the wanted end have to stay: others
-refer to them. MP4 has a place to say where showing ends, the track's edit list, which ffmpeg's muxer fills by itself
-and takes no wish for; the number is changed here after the fact.
+Copied frames can be cut in decoding order only, so a few frames after the wanted end must stay, as others refer to
+them. The track's edit list says where playback ends; ffmpeg's muxer has no option for it, so the file is edited
+afterwards.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ MAX_INDEX_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class _Box:
+    """An MP4 box in the buffer."""
+
     kind: bytes
     start: int
-    """Of its content, as `end`: offsets into the buffer."""
+    """Offset of its content."""
     end: int
+    """Offset behind its content."""
 
 
 def end_video_at(path: Path, seconds: float) -> None:
-    """Lets the video track of the MP4 file `path` end at `seconds`; a track that ends sooner is left as it is.
+    """Ends the video track of the MP4 file `path` at `seconds`; a track that ends earlier is unchanged.
 
-    Raises ValueError when the file is not one that ffmpeg's mp4 muxer wrote.
+    Raises ValueError when ffmpeg's mp4 muxer did not write the file.
     """
     with path.open("r+b") as file:
         offset, size = _find_index(file)
@@ -57,14 +60,14 @@ def _shorten(index: bytearray, seconds: float) -> None:
     boxes = {box.kind: box for box in _children(index, 0, len(index))}
     movie = boxes[b"mvhd"]
     scale_at, length_at, wide = _header_fields(index, movie, version0=(12, 16), version1=(20, 24))
-    # Rounding down: a frame that begins within the last tick must not be shown.
+    # Rounds down: a frame that begins within the last tick must not be shown.
     length = int(seconds * struct.unpack_from(">I", index, scale_at)[0] + 1e-6)
     lengths = [_shorten_track(index, box, length) for box in _children(index, 0, len(index)) if box.kind == b"trak"]
     _put(index, length_at, wide, max(lengths, default=length))
 
 
 def _shorten_track(index: bytearray, track: _Box, length: int) -> int:
-    """The track's length afterwards, in the movie's ticks."""
+    """Shortens a video track to `length`; returns any track's resulting length. Lengths are in the movie's ticks."""
     inside = {box.kind: box for box in _children(index, track.start, track.end)}
     _, length_at, wide = _header_fields(index, inside[b"tkhd"], version0=(0, 20), version1=(0, 28))
     now = _get(index, length_at, wide)
@@ -83,7 +86,7 @@ def _shorten_track(index: bytearray, track: _Box, length: int) -> int:
 
 
 def _edits(index: bytearray, edits: _Box) -> Iterator[tuple[int, bool]]:
-    """Where each edit's duration stands, and whether it takes 8 bytes."""
+    """Yields the offset of each edit's duration and whether it takes 8 bytes."""
     wide = index[edits.start] == 1
     count = struct.unpack_from(">I", index, edits.start + 4)[0]
     step = 20 if wide else 12

@@ -1,4 +1,4 @@
-"""Which encoder makes H.264 here, and what an MP4 file that ordinary players open can hold."""
+"""Chooses this machine's H.264 encoder, and knows what an MP4 file that ordinary players open can hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBE_TIMEOUT_S = 10.0
 KEYFRAME_SECONDS = 2.0
 
 FASTSTART: tuple[str, ...] = ("-movflags", "+faststart", "-f", "mp4")
-"""The index before the media, so that a player may start before the download ends."""
+"""Puts the index before the media, so that a player can start before the download ends."""
 
 
 BT709_TAGS: tuple[str, ...] = (
@@ -30,14 +30,15 @@ BT709_TAGS: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """`reason`: why not NVENC; "" when it is."""
+    """The encoder of this machine."""
 
     name: EncoderName
     reason: str = ""
+    """Why it is not NVENC; "" when it is."""
 
 
 class Encoder:
-    """Chooses between NVENC and libx264: once by trying, then again for each job that NVENC refuses."""
+    """Chooses between NVENC and libx264: by one test, and by falling back for each job that NVENC fails."""
 
     def __init__(self, ffmpeg: FFmpeg) -> None:
         self._ffmpeg = ffmpeg
@@ -45,15 +46,18 @@ class Encoder:
         self._choice: EncoderChoice | None = None
 
     async def choose(self) -> EncoderChoice:
-        """NVENC when one frame of it can be encoded on this machine. The answer holds as long as this object."""
+        """Returns NVENC when it can encode one frame on this machine; the result is kept."""
         async with self._lock:
             if self._choice is None:
                 self._choice = await self._try_nvenc()
             return self._choice
 
     async def encode(self, attempt: Callable[[EncoderName], Awaitable[T]]) -> tuple[T, EncoderName]:
-        """`attempt` with the chosen encoder, and with libx264 when NVENC fails: its sessions are limited, and a driver
-        may come and go. Returns what `attempt` returned and the encoder that made it. Raises what `attempt` raises."""
+        """Runs `attempt` with the chosen encoder, and again with libx264 when NVENC fails with a lasting error.
+
+        NVENC's sessions are limited, and its driver may come and go. Returns the result of `attempt` and the encoder
+        that made it. Raises what `attempt` raises.
+        """
         choice = await self.choose()
         if choice.name == "h264_nvenc":
             try:
@@ -77,10 +81,10 @@ class Encoder:
 
 
 def video_args(name: EncoderName, encoding: VideoEncoding, *, fps: float, threads: int = 0) -> list[str]:
-    """Output arguments for 8-bit 4:2:0 H.264.
+    """Returns output arguments for 8-bit 4:2:0 H.264.
 
-    Groups of pictures are closed and at most two seconds long, so files of one kind can be joined without encoding.
-    `threads` bounds libx264; 0 lets it take the machine.
+    Groups of pictures are closed and at most two seconds long, so that files of one kind can be joined without
+    encoding. `threads` limits libx264; 0: no limit.
     """
     quality = str(encoding.quality)
     chosen = {
@@ -101,12 +105,12 @@ def can_copy_video(track: VideoTrack) -> bool:
 
 
 def copy_video_args(track: VideoTrack) -> list[str]:
-    """Apple's players open HEVC under the tag hvc1 only."""
+    """Returns output arguments that copy `track`; Apple's players open HEVC with the tag hvc1 only."""
     return ["-c:v", "copy", *(["-tag:v", "hvc1"] if track.codec == "hevc" else [])]
 
 
 def audio_args(track: AudioTrack | None) -> list[str]:
-    """The sound of the first input as it is, or as AAC when MP4 cannot hold it."""
+    """Returns output arguments that copy the first input's sound, or encode it as AAC when MP4 cannot hold it."""
     if track is None:
         return []
     return ["-map", "0:a:0", *(["-c:a", "copy"] if track.codec in AUDIO_IN_MP4 else AAC)]
@@ -125,7 +129,7 @@ _TWO_TO_THREE = {pair[:2]: pair[3:] for pair in _PAIRS.split()}
 
 
 def iso639_2(tag: str | None) -> str:
-    """ "pt", "pt-BR" and "por" all give "por"; what is unknown gives "und"."""
+    """Returns the ISO 639-2 code: "por" for "pt", "pt-BR" and "por", "und" for an unknown tag."""
     primary = (tag or "").split("-")[0].lower()
     if len(primary) == 3 and primary.isascii() and primary.isalpha():
         return primary

@@ -1,4 +1,4 @@
-"""The ffmpeg program: where it is, how it is given untrusted files and run, and what its standard error means."""
+"""Finds ffmpeg, runs it on untrusted files and translates its standard error into errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DISK_FULL = re.compile(r"No space left on device")
 
 
 def ffmpeg_failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropError:
-    """The error behind a failed run: MediaUnreadable when `name`, the input, is at fault, else EncodeFailed.
+    """Returns the error of a failed run: MediaUnreadable when the input `name` is at fault, else EncodeFailed.
 
     `stderr` was written with `-loglevel level+…`; `doing` completes "ffmpeg failed while …".
     """
@@ -54,7 +54,7 @@ def media_unreadable(name: str, line: str = "") -> MediaUnreadable:
 
 
 def telling_line(stderr: Sequence[str]) -> str:
-    """The first line that names a cause, without ffmpeg's addresses; "" when there is none."""
+    """Returns the first line that names a cause, without ffmpeg's memory addresses; "" when there is none."""
     lines = [text for raw in stderr if (text := _error_text(raw))]
     causes = [line for line in lines if not _CONSEQUENCE.match(line)]
     line = (causes or lines or [""])[0].rstrip(". ")[:300]
@@ -67,18 +67,18 @@ def _error_text(raw: str) -> str:
 
 
 DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,mp3,wav,w64,flac,ogg,aac,aiff,amr,caf"
-"""Containers that hold media and nothing else: none follows references to other files or addresses."""
+"""Accepted containers: none of them follows references to other files or addresses."""
 
 MAX_FRAME_PIXELS = 8192 * 8192
-"""No decoder opens a larger picture, in the first track or any other, while a file is looked at or worked on."""
+"""No decoder opens a larger picture, in any track, while a file is probed or processed."""
 
 QUIET: tuple[str, ...] = ("-nostdin", "-hide_banner", "-loglevel", "level+warning", "-nostats", "-y")
 
 
 def find_ffmpeg(preferred: str | None = None) -> str:
-    """`preferred` (a path or a command), else ffmpeg on PATH, else the binary that imageio-ffmpeg ships.
+    """Returns `preferred` (a path or a command), else ffmpeg on PATH, else the binary that imageio-ffmpeg ships.
 
-    Raises ConfigError when `preferred` names no program, EngineUnavailable when there is none at all.
+    Raises ConfigError when `preferred` names no program, EngineUnavailable when no ffmpeg is found.
     """
     if preferred:
         found = shutil.which(preferred)
@@ -98,21 +98,23 @@ def find_ffmpeg(preferred: str | None = None) -> str:
 
 
 def untrusted_input(path: Path, *options: str) -> list[str]:
-    """Arguments that open `path` as media and nothing else: a playlist under a media name reads no other file."""
+    """Returns arguments that open `path` as media only: a playlist with a media file's name reads no other file."""
     whitelists = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
     return [*whitelists, "-max_pixels", str(MAX_FRAME_PIXELS), *options, "-i", f"file:{path.absolute()}"]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeProgress:
-    """How far a run is: frames written (0 without video) and seconds of output."""
+    """The progress of a run."""
 
     frames: int
+    """Frames written; 0 without video."""
     seconds: float
+    """Seconds of output."""
 
 
 class _ProgressReader:
-    """Reads `-progress` blocks: key=value lines up to `progress=continue` or `progress=end`."""
+    """Parses `-progress` blocks: key=value lines up to `progress=continue` or `progress=end`."""
 
     def __init__(self, on_tick: Callable[[EncodeProgress], None]) -> None:
         self._on_tick = on_tick
@@ -135,10 +137,11 @@ def _ignore(_: EncodeProgress) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FFmpeg:
-    """An ffmpeg at `path`. `timeout_s` is a guard against hangs; the task's own deadline lies above it."""
+    """An ffmpeg program."""
 
     path: str
     timeout_s: float = 6 * 3600.0
+    """Guard against hangs, besides the task's own deadline."""
 
     async def run(
         self,
@@ -153,11 +156,10 @@ class FFmpeg:
         env: Mapping[str, str] | None = None,
         largest: int = 0,
     ) -> EncodeProgress:
-        """Runs ffmpeg on `args` to its end; returns the last progress.
+        """Runs ffmpeg on `args` to its end and returns the last progress.
 
-        `name` is the input to blame, `doing` completes "ffmpeg failed while …", `largest` is how many bytes a file that
-        is written may have. Raises MediaUnreadable, EncodeFailed, ResourceExhausted, TaskTimedOut, and whatever `feed`
-        raises.
+        Errors name the input `name`; `doing` completes "ffmpeg failed while …"; `largest` is in bytes of a written
+        file. Raises MediaUnreadable, EncodeFailed, ResourceExhausted, TaskTimedOut, and what `feed` raises.
         """
         progress = _ProgressReader(on_tick)
         argv = [self.path, *QUIET, "-stats_period", "0.5", "-progress", "pipe:1", *args]
@@ -178,7 +180,7 @@ class FFmpeg:
         return progress.last
 
     async def read_lines(self, args: Sequence[str], *, name: str, on_line: Callable[[str], None]) -> None:
-        """The text that ffmpeg writes to `pipe:1`, which is appended to `args`, line by line.
+        """Calls `on_line` with each line that ffmpeg writes to `pipe:1`, which is appended to `args`.
 
         Raises MediaUnreadable, EncodeFailed, TaskTimedOut, and what `on_line` raises.
         """
@@ -195,9 +197,9 @@ class FFmpeg:
         on_output: Callable[[str], None] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> Exit:
-        """A short question, such as `-version`, or `-i` without an output: its end, whatever that is.
+        """Runs a short query, such as `-version`, or `-i` without an output; returns its exit, whatever the code.
 
-        `on_output` is given standard output, `on_line` standard error, a line at a time.
+        `on_output` gets standard output and `on_line` standard error, a line at a time.
         """
         argv = [self.path, "-nostdin", "-hide_banner", *args]
         stdout = OutputLineSplitter(on_output or (lambda _: None))

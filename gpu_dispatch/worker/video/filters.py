@@ -1,4 +1,4 @@
-"""Any decoded video as an upright 8-bit 4:2:0 picture of even size and square pixels, as ffmpeg filters."""
+"""ffmpeg filters that turn any decoded video into an upright 8-bit 4:2:0 picture of even size and square pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpu_dispatch.worker.video.probe import VideoTrack
 _HDR = frozenset({"smpte2084", "arib-std-b67"})
 _HD_LINES = 720
 _FRAMES_IN_PIXELS = 2**28
-"""Pixels that the frames of all threads may have together: eight frames of 8K."""
+"""Pixels of the frames of all threads together: eight frames of 8K."""
 
 _TONEMAP = (
     # 203 candela per square metre is white in HDR programmes (ITU-R BT.2408).
@@ -24,11 +24,11 @@ _BT2020_TO_BT709 = ("zscale=p=bt709:t=bt709:m=bt709:r=tv",)
 
 
 def normalising_filters(track: VideoTrack) -> list[str]:
-    """Filters in order. ffmpeg has applied the rotation before the first one.
+    """Returns the filters in order; ffmpeg applies the rotation before the first one.
 
-    The colours stay as the file describes them, for a conversion would touch every pixel; only what ordinary players
-    cannot show (HDR, BT.2020, RGB, full range) is converted. A file that describes nothing is labelled with what
-    players assume of its size: BT.709 from 720 lines on, else BT.601. An odd row or column is cut, not scaled away.
+    Colours stay as the file describes them, since a conversion costs work on every pixel; only what ordinary players
+    cannot show (HDR, BT.2020, RGB, full range) is converted. A file without a description is labelled with what players
+    assume for its size: BT.709 from 720 lines on, else BT.601. An odd row or column is cropped, not scaled.
     """
     width, height = (int(side) // 2 * 2 for side in track.display_size)
     chain = [*_colour_conversion(track), "crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0"]
@@ -38,21 +38,21 @@ def normalising_filters(track: VideoTrack) -> list[str]:
 
 
 def keep_times(track: VideoTrack) -> list[str]:
-    """Output arguments under which every frame stays, at its time.
+    """Returns output arguments that keep every frame and its time.
 
-    By default ffmpeg puts frames on the grid of the average rate, which moves and drops those of a variable one.
+    By default ffmpeg aligns frames to the average rate, which moves and drops frames of a variable rate.
     """
     return ["-fps_mode", "vfr", *([] if track.steady else ["-enc_time_base", "1:90000"])]
 
 
 def frame_threads(track: VideoTrack) -> int:
-    """Threads for a decoder or an encoder, each of which holds frames of its own; 0: as many as it likes."""
+    """Returns the threads of a decoder or an encoder, each of which holds frames in memory; 0: no limit."""
     threads = _FRAMES_IN_PIXELS // (track.width * track.height)
     return 0 if threads >= (os.cpu_count() or 1) * 2 else max(2, threads)
 
 
 def decoder_threads(track: VideoTrack) -> list[str]:
-    """The same as input options."""
+    """Returns `frame_threads` as input options."""
     return ["-threads", str(threads)] if (threads := frame_threads(track)) else []
 
 
@@ -81,5 +81,5 @@ def _is_rgb(track: VideoTrack) -> bool:
 
 
 def _params(matrix: str, primaries: str, transfer: str) -> str:
-    """Labels frames; no pixel changes."""
+    """Returns the filter that labels frames without changing pixels."""
     return f"setparams=colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}"

@@ -1,4 +1,4 @@
-"""Still images of every common kind, as 8-bit RGB."""
+"""Decodes still images of every common format to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from manifests.errors import ImageTooLarge, ImageUnreadable
 MAX_PIXELS = 100_000_000
 MAX_HEAVY_PIXELS = 64_000_000
 HEAVY = frozenset({"WEBP", "AVIF", "JPEG2000"})
-"""Formats whose decoders hold a picture several times over."""
+"""Formats whose decoders hold several copies of a picture; they are limited to MAX_HEAVY_PIXELS."""
 MAX_BYTES = 512 * 2**20
 LARGE_PIXELS = 25_000_000
-"""From here on one picture is decoded at a time: 100 million pixels take 400 MB, and clips are made side by side."""
+"""Larger pictures are decoded one at a time: 100 million pixels take 400 MB, and clips are made concurrently."""
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
-"""Decoders that read pixels and start no other program."""
+"""Formats whose decoders start no other program."""
 
 Rgb = NDArray[np.uint8]
 """height x width x 3"""
 
 _BAND_PIXELS = 4_000_000
-"""What is converted at a time, so that a large picture is in memory once and not once for every step."""
+"""Pixels converted at a time, so that a large picture is in memory once and not once for every step."""
 _ONE_LARGE = threading.Lock()
 _ORIENTATION = 0x0112
 
@@ -44,15 +44,15 @@ _BROKEN = (
     OverflowError,
     struct.error,
 )
-"""What Pillow's decoders raise on files that are not what they claim."""
+"""What Pillow's decoders raise for damaged or mislabelled files."""
 
 
 def load_rgb(path: Path, *, enough: tuple[int, int] | None = None) -> Rgb:
-    """The picture in `path`, upright as its EXIF says, transparency laid over black; of an animation, the first frame.
+    """Decodes the picture, or an animation's first frame, upright by its EXIF, with transparency over black.
 
-    The whole file is decoded: one that is cut short is refused, not half shown. It may come back smaller, but never
-    smaller than `enough` (width, height) in either orientation. Raises ImageUnreadable, or ImageTooLarge before any
-    pixel is decoded; `where` is the file's name.
+    The whole file is decoded: a truncated one is refused. The result may be reduced, but not below `enough` (width,
+    height) in either orientation. Raises ImageUnreadable, or ImageTooLarge before any pixel is decoded; `where` is the
+    file's name.
     """
     name = path.name
     try:
@@ -89,7 +89,7 @@ def _turn(pixels: int) -> AbstractContextManager[object]:
 
 
 def _to_rgb(image: Image.Image, shrink: int) -> Rgb:
-    """`image`, each side divided by `shrink` and rounded up, band by band."""
+    """Converts `image` band by band, each side divided by `shrink` and rounded up."""
     width, height = (-(-side // shrink) for side in image.size)
     rgb = np.empty((height, width, 3), np.uint8)
     deep = image.mode.startswith("I") or image.mode == "F"
@@ -104,7 +104,7 @@ def _to_rgb(image: Image.Image, shrink: int) -> Rgb:
 
 
 def _bands(image: Image.Image, shrink: int) -> Iterator[Image.Image]:
-    """All of `image` from top to bottom, each but the last a multiple of `shrink` high."""
+    """Yields the bands of `image` from top to bottom; all but the last are a multiple of `shrink` high."""
     width, height = image.size
     rows = max(1, _BAND_PIXELS // (width * shrink)) * shrink
     for top in range(0, height, rows):
@@ -119,7 +119,7 @@ def _over_black(image: Image.Image) -> Image.Image:
 
 
 def _full(image: Image.Image) -> float:
-    """The value that is white: deep greyscale is scaled by the depth its values use."""
+    """Returns the value of white: deep greyscale is scaled by the depth that its values use."""
     if image.mode.startswith("I;16"):
         return 65535.0
     top = max(float(_finite(np.asarray(band)).max(initial=0.0)) for band in _bands(image, 1))
@@ -132,12 +132,12 @@ def _finite(grey: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _eight_bits(grey: NDArray[np.generic], full: float) -> NDArray[np.uint8]:
-    """Pillow's own conversion would clip deep greyscale to white."""
+    """Scales greyscale to 8 bits; Pillow's own conversion would clip deep greyscale to white."""
     return np.clip(_finite(grey) * (255.0 / full) + 0.5, 0, 255).astype(np.uint8)
 
 
 def _upright(rgb: Rgb, orientation: int) -> Rgb:
-    """`rgb` as EXIF's `orientation` (1-8) says it is to be seen; another value says nothing."""
+    """Turns `rgb` upright by EXIF's `orientation` (1-8); another value changes nothing."""
     match orientation:
         case 2:
             turned = rgb[:, ::-1]

@@ -1,4 +1,4 @@
-"""img2vid: each image a clip with a slow zoom."""
+"""The operation img2vid: makes a clip with a slow zoom of each image."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from manifests.errors import EncodeFailed
 from manifests.task_groups import task_group
 
 MAX_PARALLEL = 6
-"""Below the eight encode sessions a GeForce driver grants."""
+"""Below a GeForce driver's limit of eight encode sessions."""
 
 REPORT_EVERY = 8
 """Frames."""
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which a container can hold below what the machine has."""
+    """Returns the cores this process may run on, which a container can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
 class ImagesToVideo:
-    """Warps and encodes up to `parallel` clips at once, by default one a core."""
+    """Renders and encodes clips concurrently."""
 
     ffmpeg: FFmpeg
     encoder: Encoder
     parallel: int = 0
+    """Concurrent clips, at most MAX_PARALLEL; 0: one a core."""
 
     async def __call__(self, params: Img2VidParams, job: JobContext) -> Videos:
-        """Every clip has exactly the frames it asks for. Raises ImageUnreadable, ImageTooLarge or EncodeFailed; the
-        first clip that fails ends the others."""
+        """Makes the clips, each with exactly the frames it asks for.
+
+        Raises ImageUnreadable, ImageTooLarge or EncodeFailed; the first clip that fails ends the others.
+        """
         at_once = min(self.parallel or usable_cores(), MAX_PARALLEL, len(params.clips))
         gate = asyncio.Semaphore(max(1, at_once))
         progress = _Frames(sum(clip.frames for clip in params.clips), job.report)
@@ -90,7 +93,7 @@ class ImagesToVideo:
 def _feeder(image: Path, clip: Clip, params: Img2VidParams, count: Callable[[int], None]) -> Callable[[BinaryIO], None]:
     def feed(pipe: BinaryIO) -> None:
         zoom = Zoom(params.zoom_from, params.zoom_to, clip.frames)
-        # Nobody here holds on to the picture: `warp` lets it go once it has its planes.
+        # No variable holds the picture, so `zoom_frames` can free it once it has its planes.
         frames = zoom_frames(
             load_rgb(image, enough=source_size(params.width, params.height)), params.width, params.height, zoom
         )
@@ -113,7 +116,7 @@ def _output(params: Img2VidParams, encoder: EncoderName, threads: int) -> list[s
 
 
 class _Frames:
-    """Adds up the clips' frames. Threads count, each its own clip; a lost update is mended by the next."""
+    """Sums up the clips' frames, which one thread a clip counts; a lost update is corrected by the next."""
 
     def __init__(self, total: int, report: Callable[[Progress], None]) -> None:
         self._total = max(1, total)

@@ -1,4 +1,4 @@
-"""What the operations that make one video of another have in common: its encoding, its progress, its description."""
+"""What the video operations share: encoding arguments, progress reports and the description of an output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from manifests.options import VideoEncoding
 
 
 def encode_args(track: VideoTrack, encoder: EncoderName, encoding: VideoEncoding, *filters: str) -> list[str]:
-    """Output arguments that encode `track`, made fit to be shown, with `filters` after that."""
+    """Returns output arguments that normalise `track`, apply `filters` and encode it."""
     chain = [*normalising_filters(track), *filters]
     codec = video_args(encoder, encoding, fps=track.fps, threads=frame_threads(track))
     return ["-vf", ",".join(chain), *codec, *keep_times(track)]
 
 
 def reporter(job: JobContext, seconds: float) -> Callable[[EncodeProgress], None]:
-    """Reports how far ffmpeg is on its way to `seconds` of output; of an unknown length it reports nothing."""
+    """Returns a callback that reports ffmpeg's progress towards `seconds` of output; nothing for an unknown length."""
 
     def report(tick: EncodeProgress) -> None:
         if seconds > 0:
@@ -33,7 +33,7 @@ def reporter(job: JobContext, seconds: float) -> Callable[[EncodeProgress], None
 async def describe(
     ffmpeg: FFmpeg, job: JobContext, name: str, frames: int, *, duration: float | None = None
 ) -> VideoFile:
-    """The video `name` that was left in the job's folder; `duration` where it is known better than by its container."""
+    """Describes the output `name` in the job's folder; `duration` replaces the container's, where it is more exact."""
     path = job.path(name)
     made = await probe_media(ffmpeg, path)
     shape = made.require_video()

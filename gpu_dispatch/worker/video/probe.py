@@ -1,7 +1,7 @@
-"""What a media file holds, and how long its tracks really are.
+"""Examines a media file: its tracks, and their exact lengths.
 
-The report of `ffmpeg -i` is read, not ffprobe's (it does not come with imageio-ffmpeg) nor a library's: a hostile file
-is then opened by one program only, behind one set of restrictions, in a process that can be killed.
+It parses the report of `ffmpeg -i`. ffprobe does not come with imageio-ffmpeg, and with a library more than one program
+would open a hostile file; ffmpeg does so under one set of restrictions, in a process that can be killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_SAMPLE_RATE = 768_000
 MAX_CHANNELS = 64
 
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
-# Metadata is indented by four blanks and more, so a title cannot pass for a stream.
+# Metadata is indented by four blanks or more, so a title cannot be taken for a stream.
 _STREAM = re.compile(r"^  Stream #0:\d+(?:\[0x[0-9a-f]+\])?(?:\([^)]*\))?: (Video|Audio): (\w+)(.*)$")
 _SIZE = re.compile(r", (\d{1,6})x(\d{1,6})(?: \[SAR (\d+):(\d+) DAR \d+:\d+\])?")
 _SAR = re.compile(r", SAR (\d+):(\d+) DAR")
@@ -39,29 +39,30 @@ _CHANNELS = re.compile(r", (\d+) channels\b")
 
 @dataclass(frozen=True, slots=True)
 class VideoTrack:
-    """The first real video track; a cover picture is none.
-
-    `width` and `height` are of the stored picture. `rotation` is 0, 90, 180 or 270 degrees; `matrix`, `primaries`
-    and `transfer` are ffmpeg's words ("bt709", "smpte2084"), "" when the file does not say.
-    """
+    """The first video track that is no cover picture."""
 
     codec: str
     width: int
+    """Of the stored picture."""
     height: int
+    """Of the stored picture."""
     sar: tuple[int, int]
+    """Shape of a pixel: width to height."""
     rotation: int
+    """0, 90, 180 or 270 degrees."""
     fps: float
     steady: bool
-    """Whether frames come at one rate, as far as the file tells."""
+    """Whether the frame rate is constant, by the file's report."""
     pix_fmt: str
     full_range: bool
+    # ffmpeg's words ("bt709", "smpte2084"), "" when the file names none.
     matrix: str
     primaries: str
     transfer: str
 
     @property
     def display_size(self) -> tuple[float, float]:
-        """Width and height in square pixels, upright."""
+        """Width and height in square pixels, after the rotation."""
         across, down = self.sar
         width = self.width * max(1.0, across / down)
         height = self.height * max(1.0, down / across)
@@ -73,15 +74,16 @@ class AudioTrack:
     codec: str
     sample_rate: int
     channels: int = 0
-    """0 where they have a name, such as stereo or 7.1."""
+    """0 where ffmpeg names a layout, such as stereo or 7.1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """`duration` is the container's word in seconds, 0.0 when it does not say: good for progress, not for cutting."""
+    """The tracks of a media file."""
 
     name: str
     duration: float
+    """Seconds by the container, 0.0 when unknown: exact enough for progress, not for cutting."""
     video: VideoTrack | None
     audio: AudioTrack | None
 
@@ -113,7 +115,7 @@ class Media:
 
 
 async def probe_media(ffmpeg: FFmpeg, path: Path) -> Media:
-    """What `path` holds. Raises MediaUnreadable when ffmpeg makes nothing of it."""
+    """Examines `path`. Raises MediaUnreadable when ffmpeg finds no track in it."""
     report: list[str] = []
 
     def keep(line: str) -> None:
@@ -131,7 +133,7 @@ async def probe_media(ffmpeg: FFmpeg, path: Path) -> Media:
 
 
 def parse_report(lines: Sequence[str], name: str) -> Media | None:
-    """`ffmpeg -i`'s report as data; None when it opened nothing."""
+    """Parses the report of `ffmpeg -i`; None when it opened no input."""
     duration, opened = 0.0, False
     video: VideoTrack | None = None
     audio: AudioTrack | None = None
@@ -197,19 +199,21 @@ MAX_SOUND_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """`starts`: when each frame is shown, in order; `end`: when the last one ends. Seconds from the file's start."""
+    """The frames of a video track. Times are seconds from the file's start."""
 
     starts: tuple[float, ...]
+    """When each frame is shown, in order."""
     end: float
+    """When the last frame ends."""
 
     def frames_until(self, seconds: float) -> int:
-        """Frames that begin before `seconds` when the track is played again and again."""
+        """Returns the number of frames that begin before `seconds` when the track is looped."""
         rounds, rest = divmod(max(0.0, seconds), self.end)
         return int(rounds) * len(self.starts) + sum(start < rest - 1e-6 for start in self.starts)
 
 
 async def video_timeline(ffmpeg: FFmpeg, path: Path) -> Timeline:
-    """Of the first video track, by reading its packets without decoding. Raises MediaUnreadable when it has none."""
+    """Reads the first video track's packets without decoding them. Raises MediaUnreadable when it has none."""
     reader = _PacketReader(path.name)
     await ffmpeg.read_lines(
         [*untrusted_input(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc"],
@@ -222,8 +226,10 @@ async def video_timeline(ffmpeg: FFmpeg, path: Path) -> Timeline:
 
 
 async def audio_length(ffmpeg: FFmpeg, path: Path) -> float:
-    """Seconds from the file's start to the end of its first audio track, by decoding it: 0.0 when nothing sounds.
-    Raises InputTooLarge when it is longer than MAX_SOUND_S."""
+    """Decodes the first audio track and returns its end in seconds from the file's start; 0.0 when it is empty.
+
+    Raises InputTooLarge when it is longer than MAX_SOUND_S.
+    """
     decode = ["-map", "0:a:0", "-vn", "-t", str(MAX_SOUND_S + 1), "-f", "null", "-"]
     tick = await ffmpeg.run([*untrusted_input(path), *decode], name=path.name, doing="measuring the sound")
     if tick.seconds > MAX_SOUND_S:
@@ -236,7 +242,7 @@ async def audio_length(ffmpeg: FFmpeg, path: Path) -> float:
 
 
 class _PacketReader:
-    """Reads framecrc: `#tb 0: 1/12288`, then `stream, dts, pts, duration, …` a packet."""
+    """Parses framecrc: `#tb 0: 1/12288`, then `stream, dts, pts, duration, …` a packet."""
 
     def __init__(self, name: str) -> None:
         self._name = name

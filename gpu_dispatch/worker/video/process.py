@@ -1,4 +1,4 @@
-"""One child process, owned from start to end: bounded memory, a deadline, and no way to outlive its caller."""
+"""Runs one child process with bounded memory and a deadline; it cannot outlive its caller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_LINE_BYTES = 2_000
 _CHUNK = 1 << 16
 
 Feed = Callable[[BinaryIO], None]
-"""Writes the child's standard input, in a thread of its own; blocking is how the child holds it back."""
+"""Writes the child's standard input, in a separate thread; it blocks while the child does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Exit:
 
 
 class OutputLineSplitter:
-    """Bytes in chunks to lines of text; an endless line is cut, not kept."""
+    """Splits chunks of bytes into lines of text; a line is cut to MAX_LINE_BYTES."""
 
     def __init__(self, sink: Callable[[str], None]) -> None:
         self._sink = sink
@@ -60,12 +60,11 @@ async def run_process(
     env: Mapping[str, str] | None = None,
     largest: int = 0,
 ) -> Exit:
-    """Runs `argv` to its end in this process's own group, so that whoever kills the group ends it too.
+    """Runs `argv` to its end in this process's group, so that killing the group ends it, too.
 
-    What `on_stdout`, `on_stderr` or `feed` raise ends the child and is raised here, as is cancellation; each returns
-    only when the child is gone. `feed` closes nothing: the end of it is the end of the input, and a child that stops
-    reading is no error. `largest`: bytes a file that it writes may have; 0 is no limit. Raises TaskTimedOut, and
-    EngineUnavailable when `argv` cannot be started.
+    Cancellation and what `on_stdout`, `on_stderr` or `feed` raise kill the child and are raised once it has ended.
+    The input ends when `feed` returns; a child that stops reading is no error. `largest` is in bytes of a file that the
+    child writes, 0 for no limit. Raises TaskTimedOut, and EngineUnavailable when `argv` cannot be started.
     """
     process, write_end = await _start(argv, cwd, env, feeding=feed is not None)
     assert process.stdout and process.stderr
@@ -104,7 +103,7 @@ async def run_process(
 async def _start(
     argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None, *, feeding: bool
 ) -> tuple[asyncio.subprocess.Process, int | None]:
-    """The child, and our end of its standard input when it is to be fed."""
+    """Starts the child; returns it and, when it is fed, the write end of its standard input."""
     read_end, write_end = os.pipe() if feeding else (None, None)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -142,7 +141,7 @@ def _feed(feed: Feed, fd: int) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Future[None]]) -> None:
-    """Kills what still runs and reads both pipes to their end, which lets the event loop close them."""
+    """Kills a running child and reads both pipes to their end, which lets the event loop close them."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.kill()

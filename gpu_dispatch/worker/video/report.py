@@ -1,4 +1,4 @@
-"""`python -m gpu_dispatch.worker.video.report [FFMPEG]`: what this machine can do with video, one line of JSON."""
+"""Reports this machine's video tools as one line of JSON: `python -m gpu_dispatch.worker.video.report [FFMPEG]`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`problem` is "" when all is well enough to work; `no_nvenc` says why frames are encoded on the CPU."""
+    """The video tools of this machine."""
 
     ffmpeg: str = ""
+    """Path of the program."""
     version: str = ""
     libass: bool = False
     libx264: bool = False
     encoder: str = ""
     no_nvenc: str = ""
+    """Why frames are encoded on the CPU."""
     font: str = ""
     system_fonts: int = 0
+    """Number of font files."""
     problem: str = ""
+    """Why video operations cannot work; "" when they can."""
 
 
 async def make_report(preferred: str | None) -> Report:
-    """Never raises for what it finds: an unusable ffmpeg is a report with a `problem`."""
+    """Examines this machine; an unusable ffmpeg is reported as a `problem`, not raised."""
     try:
         ffmpeg = FFmpeg(find_ffmpeg(preferred))
         version = (await _lines(ffmpeg, "-version"))[0].split(" Copyright")[0].removeprefix("ffmpeg version ")

@@ -1,9 +1,9 @@
-"""A slow zoom into the centre of a still, as planes of 8-bit 4:2:0 video.
+"""Renders a slow zoom into the centre of a still as planes of 8-bit 4:2:0 video.
 
-The picture becomes three planes once, each at twice the size it has on screen at zoom 1. A frame is then one bilinear
-look-up per plane. cv2.resize does that three to four times faster than cv2.warpAffine but starts at whole source
-pixels only, so the look-up begins up to `LEAD_IN` output pixels early, at a place where source and output grids agree
-to within `TOLERANCE`; where none does, warpAffine takes the frame.
+The picture is converted once to three planes, each at twice its size on screen at zoom 1. A frame is one bilinear
+resampling of each plane. cv2.resize is three to four times faster than cv2.warpAffine but starts at whole source pixels
+only, so it starts up to `LEAD_IN` output pixels early, where source and output grids agree within `TOLERANCE`;
+warpAffine renders the frames without such a start.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Plane = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Zoom:
-    """From `start` to `end` over `frames` frames, in equal steps, both ends reached."""
+    """A zoom from `start` to `end`, both included, in equal steps over `frames` frames."""
 
     start: float
     end: float
@@ -49,9 +49,9 @@ class Zoom:
 
 
 def zoom_frames(picture: Rgb, width: int, height: int, zoom: Zoom) -> Iterator[Plane]:
-    """The clip's frames, each (height * 3/2, width): Y, Cb and Cr one after the other, yuv420p. Width and height even.
+    """Yields the clip's frames as yuv420p: Y, Cb and Cr planes in one flat buffer, which is reused for every frame.
 
-    The picture covers the frame; what stands over is cut evenly. One buffer is used again for every frame.
+    Width and height are even. The picture covers the frame; the excess is cropped evenly.
     """
     cv2.setNumThreads(1)
     planes = _planes(_cover(picture, width, height), width, height)
@@ -66,12 +66,12 @@ def zoom_frames(picture: Rgb, width: int, height: int, zoom: Zoom) -> Iterator[P
 
 
 def source_size(width: int, height: int) -> tuple[int, int]:
-    """Pixels the picture is brought to before it is warped."""
+    """Returns the size that the picture is scaled to before it is resampled."""
     return width * OVERSAMPLING, height * OVERSAMPLING
 
 
 def _cover(picture: Rgb, width: int, height: int) -> Rgb:
-    """The middle of `picture` in the shape of width x height."""
+    """Crops `picture` around its middle to the aspect ratio of width x height."""
     rows, columns = picture.shape[:2]
     wanted_columns = min(columns, max(1, round(rows * width / height)))
     wanted_rows = min(rows, max(1, round(columns * height / width)))
@@ -81,26 +81,26 @@ def _cover(picture: Rgb, width: int, height: int) -> Rgb:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of a plane. Output sample j lies at luma pixel `step` * j + `first`; the frame is `length` luma pixels.
-
-    `scale` is source pixels per luma pixel at zoom 1, `border` the source pixels of padding.
-    """
+    """One axis of a plane. Output sample j lies at luma pixel `step` * j + `first`."""
 
     length: int
+    """Luma pixels of the frame."""
     step: int
     first: float
     scale: float
+    """Source pixels per luma pixel at zoom 1."""
     border: int
+    """Source pixels of padding."""
 
     def at(self, zoom: float) -> tuple[float, float]:
-        """(a, b): output sample j shows the source at a * j + b. The middle of the frame stays where it is."""
+        """Returns (a, b): output sample j shows the source at a * j + b. The frame's middle is fixed."""
         middle = (self.length - 1) / 2
         start = middle + (self.first - middle) / zoom
         return self.step * self.scale / zoom, (start + 0.5) * self.scale - 0.5 + self.border
 
     def lead_in(self, a: float, b: float) -> tuple[int, int, float]:
-        """(origin, lead, error): cv2.resize from source pixel `origin` shows sample j at its output `j + lead`, `error`
-        output pixels off."""
+        """Returns (origin, lead, error): cv2.resize from source pixel `origin` puts sample j at output `j + lead`,
+        `error` output pixels off."""
         leads = np.arange(LEAD_IN)
         origins = b - (leads + 0.5) * a + 0.5
         errors = np.abs(origins - np.rint(origins))
@@ -110,7 +110,7 @@ class _Axis:
 
 @dataclass(frozen=True, slots=True)
 class _SourceImage:
-    """A plane at its source size, padded, with the output's size and both axes."""
+    """A padded plane at its source size, with the size of its output and both axes."""
 
     pixels: Plane
     width: int
@@ -144,7 +144,7 @@ def _planes(picture: Rgb, width: int, height: int) -> tuple[_SourceImage, _Sourc
 
 
 def _source(pixels: Plane, width: int, height: int, *, chroma: bool) -> _SourceImage:
-    """H.264's chroma samples lie on every second luma column, and between every two luma rows."""
+    """Pads a plane; H.264's chroma samples lie on every second luma column and between every two luma rows."""
     step = 2 if chroma else 1
     rows, columns = pixels.shape
     border = math.ceil(LEAD_IN * step * max(columns / width, rows / height)) + 8
