@@ -1,1 +1,1 @@
-"""The program on the GPU. Nothing here is imported by the listener: only the wire contract connects them."""
+"""The worker program on the GPU. The listener imports none of it: only the wire contract connects them."""

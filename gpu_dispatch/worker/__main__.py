@@ -1,15 +1,15 @@
-"""A worker on RunPod serverless: `python -m gpu_dispatch.worker`, set up by environment variables alone.
+"""A worker on RunPod serverless: `python -m gpu_dispatch.worker`, configured by environment variables alone.
 
-A job's input is {"task": TASK} or {"task_url": URL, "trusted_hosts": [HOST, …], "secret": KEY}: the task as
-`task_to_wire` writes it, or where its JSON lies, sealed with the key (a presigned GET; a private host must be among the
-trusted ones).
+A job's input is {"task": TASK} or {"task_url": URL, "trusted_hosts": [HOST, …], "secret": KEY}. TASK is the task as
+`task_to_wire` writes it; URL is a presigned GET of that JSON, sealed with KEY, and may have a private host only if it
+is a trusted one.
 
-What `/status` of the job shows, as `status`, `output` and `error`:
+`/status` of the job returns as `status`, `output` and `error`:
   while it runs          IN_PROGRESS  {"percent": 41.5, "stage": "encode"}
   done                   COMPLETED    {"result": RESULT}, as `result_to_wire` writes it
   done, large, stored    COMPLETED    {"answer": "stored"}: RESULT lies at the task's `answer_url`
-  failed                 FAILED       {"result": RESULT}, its `error` being our ErrorInfo; `error` is "code: message"
-Input that is no task fails in the same way, with task_id "". A job that is cancelled sends nothing more.
+  failed                 FAILED       {"result": RESULT} with an ErrorInfo as `error`; `error` is "code: message"
+Input that is no task fails in the same way, with task_id "". A cancelled job sends nothing more.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gpu_dispatch.worker.serverless import ServerlessJobs
 from manifests.errors import GpuDropError
 
 LAST_ANSWER_S = 60.0
-"""How long the SDK may take to send the answer of a worker that is to end."""
+"""How long the SDK may take to send the last answer of a worker that ends."""
 
 
 def serve(
@@ -44,12 +44,12 @@ def serve(
     idle: Callable[[], Awaitable[None]],
     checks: tuple[Check, ...] = (),
 ) -> NoReturn:
-    """Takes jobs until the SDK is told to stop; ends the process. `checks` run first, and end it when one raises."""
+    """Takes jobs until the SDK is told to stop, then exits. `checks` run first; one that raises ends the process."""
     sdk = load_sdk()
     config: dict[str, Any] = {"concurrency_modifier": _one}
 
     def refresh() -> None:
-        """The SDK tells RunPod with the answer, and takes no more jobs. What hangs would keep it from ending."""
+        """Makes the current answer the worker's last and ends the process after it, as hanging work blocks an exit."""
         config["refresh_worker"] = True
         threading.Thread(target=_end_when_answered, name="last-answer", daemon=True).start()
 
@@ -63,7 +63,7 @@ def serve(
 
 
 def lead_group() -> None:
-    """Makes this process the leader of a group, so that `end_group` ends whatever it has started."""
+    """Makes this process the leader of a process group, so that `end_group` ends everything it has started."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
 
@@ -77,7 +77,7 @@ def _end_when_answered() -> None:
 
 
 async def _post(job: Mapping[str, Any], progress: Progress) -> None:
-    """What the SDK's progress_update does in a thread nobody can wait for, done here so that its end is known."""
+    """Posts progress as the SDK's progress_update does, but not in a thread, so that its end can be awaited."""
     http: Any = import_module("runpod.serverless.modules.rp_http")
     client: Any = import_module("runpod.http_client")
     try:
@@ -88,7 +88,7 @@ async def _post(job: Mapping[str, Any], progress: Progress) -> None:
 
 
 def _one(_: int) -> int:
-    """One job at a time: they would share one GPU."""
+    """Allows one job at a time, as jobs would share one GPU."""
     return 1
 
 

@@ -1,4 +1,4 @@
-"""The answer of a job, left in the store: it outlives the provider's queue, and may be larger than that carries."""
+"""Stores and reads a job's answer: in the store it outlives the provider's queue and may exceed the queue's limit."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _NAME = "the answer"
 
 
 def result_bytes(result: GpuResult, key: bytes | None = None) -> bytes:
-    """Signed where there is a key."""
+    """Serializes `result` as JSON, signed where there is a key."""
     data = json.dumps(result_to_wire(result), ensure_ascii=False, separators=(",", ":")).encode()
     return signed(data, key, "answer")
 
 
 async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits) -> bool:
-    """Whether `result` lies at the task's `answer_url` now. The job's own result is the same either way."""
+    """Writes `result` to the task's `answer_url`; whether it was stored. The job's result is the same either way."""
     if not task.answer_url or not task.answer_url.startswith(("http:", "https:")):
         return False
     data = await asyncio.to_thread(result_bytes, result, key_from_text(task.secret))
@@ -54,9 +54,9 @@ async def leave_answer(task: GpuTask, result: GpuResult, limits: TransferLimits)
 
 
 async def earlier_answer(task: GpuTask, limits: TransferLimits) -> GpuResult | None:
-    """What a run of this job that has ended left in the store; None where it left nothing that can be read.
+    """Returns the answer that an earlier execution of this job left in the store; None where there is no valid one.
 
-    Raises TransferFailed when the store, asked for a minute and more, did not say: the listener will ask it longer.
+    Raises the retryable error of a store that stays unavailable for a minute and more; the listener retries longer.
     """
     if not task.answer_get_url or not task.answer_get_url.startswith(("http:", "https:")):
         return None

@@ -1,9 +1,9 @@
-"""A worker on this machine: one job at a time, orders on stdin, reports on what was stdout.
+"""A worker on this machine: one job at a time, orders on stdin, reports on the original stdout.
 
     python -m gpu_dispatch.worker.child --work-root DIR [--file-root DIR] [--model-dir DIR] …
 
-It lives as long as its stdin stays open. When that closes, its owner is gone: the whole process group ends at once,
-and with it every ffmpeg. Its owner starts it as the leader of a process group of its own.
+The owner starts it as the leader of a new process group. When stdin closes, the owner has ended, and the whole group
+is killed at once, every ffmpeg included.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class OwnerChannel:
-    """The two private pipes. A thread reads and a thread writes, so that nothing the loop does can hold them up."""
+    """The two pipes to the owner; a thread each reads and writes, so that a busy event loop does not delay them."""
 
     def __init__(self, orders: BinaryIO, reports: BinaryIO) -> None:
         self._orders = orders
@@ -52,7 +52,7 @@ class OwnerChannel:
 
     @classmethod
     def over_stdio(cls) -> OwnerChannel:
-        """Takes stdin and stdout away: a library that prints writes to stderr, one that reads finds nothing."""
+        """Takes over stdin and stdout: a library that prints writes to stderr, one that reads gets end of file."""
         orders, reports = os.dup(0), os.dup(1)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -61,12 +61,12 @@ class OwnerChannel:
         return cls(os.fdopen(orders, "rb"), os.fdopen(reports, "wb", buffering=0))
 
     def start(self, deliver: Callable[[Order], None]) -> None:
-        """Calls `deliver` in a thread of its own for every order."""
+        """Calls `deliver` for every order, in the reading thread."""
         threading.Thread(target=self._read, args=(deliver,), name="orders", daemon=True).start()
         threading.Thread(target=self._write, name="reports", daemon=True).start()
 
     def send(self, report: Report) -> None:
-        """From any thread; never blocks. Reports arrive in the order they were sent."""
+        """Queues a report, from any thread and without blocking; reports keep their order."""
         self._outbox.put(report)
 
     def _read(self, deliver: Callable[[Order], None]) -> None:
@@ -87,14 +87,14 @@ class OwnerChannel:
 
 
 def end_group() -> NoReturn:
-    """Ends this process and everything it started, at once."""
+    """Kills this process and, when it leads its process group, everything it started."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 def die_with_owner() -> None:
-    """On Linux the kernel tells when the owner ends, should its end of stdin have leaked into another process."""
+    """Kills the group on SIGTERM, which Linux sends when the owner ends even if its pipe leaked to another process."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: end_group())
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -103,7 +103,7 @@ def die_with_owner() -> None:
 async def serve_owner(
     channel: OwnerChannel, operations: Operation[TaskParams], settings: OperationSettings
 ) -> NoReturn:
-    """Does one job after the other, for ever; a model that an operation has loaded stays loaded."""
+    """Executes one job after the other, for ever; loaded models stay loaded."""
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[Order] = asyncio.Queue()
 
@@ -141,7 +141,7 @@ async def _do(
 
 
 def parse_options(arguments: Sequence[str]) -> tuple[OperationSettings, int]:
-    """The settings, and the niceness to work at."""
+    """Returns the settings and the process's niceness."""
     parser = argparse.ArgumentParser(prog="gpu_dispatch.worker.child", description=__doc__)
     parser.add_argument("--work-root", type=Path, required=True)
     parser.add_argument("--file-root", type=Path)

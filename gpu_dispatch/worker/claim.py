@@ -1,11 +1,11 @@
-"""The claim of a task: of all the jobs that carry one attempt, one does the work, and the others find out in time.
+"""Claims a task in the store, so that exactly one of the jobs of an attempt does the work.
 
-The address a claim is written to signs nothing but its host, so the conditions are ours to choose: `If-None-Match: *`
-for the first claim, `If-Match: ETAG` to take over one of our own job. A store that ignores conditions keeps the last
-claim written; what decides there is reading back, and looking again before anything leaves the worker.
+The presigned address of a claim signs only the host, so the worker chooses the conditions: `If-None-Match: *` for a
+first claim, `If-Match: ETAG` to take over a claim of its own job. A store that ignores conditions keeps the last claim
+written; the worker therefore reads the claim back, and checks it again before it uploads anything.
 
-Others may write in the bucket. What is not signed with the attempt's key is no claim: it is written over, with the
-condition that it is still there, so that two jobs that meet it do not both have the task.
+Others may write in the bucket. An object that is not signed with the attempt's key is no claim. It is overwritten under
+`If-Match`, so that only one of two jobs that find it gets the task.
 """
 
 from __future__ import annotations
@@ -30,32 +30,38 @@ from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDeni
 T = TypeVar("T")
 
 LOOK_S = 30.0
-"""Between looks at a claim that is held."""
+"""Interval between checks of a held claim."""
 
 MOST_BEGUN = 3
-"""A job that so many workers have begun and none has ended kills its workers: nobody begins it again."""
+"""A job that so many workers have begun and none has finished kills its workers and is not begun again."""
 
 _NAME = "the claim"
 _ROUNDS = 5
-"""How often a claim that changes under our hands is tried for."""
+"""Attempts at a claim that changes meanwhile."""
 _TOTAL_S = 90.0
 _IDLE_S = 15.0
 _NOT_KEPT = frozenset({400, 501})
-"""What servers answer that know no conditions on writes."""
+"""Statuses of servers that do not support conditional writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who does a job. `job_id` and `endpoint_id` are the provider's; `worker` tells machines apart."""
+    """The job and the worker that claim a task."""
 
     job_id: str
+    """The provider's id of the job."""
     endpoint_id: str
+    """The provider's id of the endpoint."""
     worker: str
+    """Identifies the machine."""
 
 
 class HeldClaim:
-    """A claim that was ours when it was last looked at. `answer`: an earlier run of the job has left it, and there is
-    nothing to be done; the claim is that run's then."""
+    """A claim that this worker held when it was last checked.
+
+    `answer` is set when an earlier execution of the job has left its answer: the claim is that execution's, and no work
+    remains.
+    """
 
     def __init__(self, mine: Claim, address: _Address, answer: GpuResult | None = None) -> None:
         self._mine = mine
@@ -63,8 +69,10 @@ class HeldClaim:
         self.answer = answer
 
     async def check(self) -> None:
-        """Raises RunCancelled or DuplicateJob when the claim is no longer ours. A store that does not answer leaves
-        it open: the work goes on. What somebody else has put in its place gives way to it again."""
+        """Raises RunCancelled or DuplicateJob when another claim has replaced this one.
+
+        While the store is unavailable the work goes on. An object that is no valid claim is overwritten.
+        """
         try:
             seen = await self._address.look()
             if seen.there and seen.holder is None:
@@ -76,7 +84,7 @@ class HeldClaim:
             raise _lost(seen.holder)
 
     async def watch(self, every_s: float) -> None:
-        """Looks until the claim is lost; raises then."""
+        """Checks every `every_s` seconds until the claim is lost, and raises then."""
         while True:
             await asyncio.sleep(every_s)
             await self.check()
@@ -89,8 +97,11 @@ async def acquire_claim(
     limits: TransferLimits,
     now: Callable[[], float] = time.time,
 ) -> AsyncGenerator[HeldClaim | None]:
-    """Claims `task`; None when nobody has to. Raises DuplicateJob or RunCancelled when it is not ours to do, and
-    TransferFailed or StoreDenied when that could not be found out."""
+    """Claims `task`; yields None when it needs no claim.
+
+    Raises DuplicateJob or RunCancelled when another job or nobody may do it, WorkerCrashed when it has ended too many
+    workers, and TransferFailed or StoreDenied when the store could not be used.
+    """
     if task.claim is None or identity is None:
         yield None
         return
@@ -102,7 +113,7 @@ async def acquire_claim(
 
 
 async def while_held(claim: HeldClaim | None, every_s: float, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, unless the claim is lost meanwhile: then the work is ended first, and the loss raised."""
+    """Returns the result of `work`. When the claim is lost meanwhile, cancels the work, then raises the loss."""
     if claim is None:
         return await work
     working = asyncio.create_task(work)
@@ -127,20 +138,22 @@ async def _end(task: asyncio.Task[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _SeenClaim:
-    """What lies at a claim's address. `there` without a holder: something that is no claim."""
+    """What a read of a claim's address found."""
 
     there: bool
     etag: str = ""
     holder: Claim | None = None
+    """None for an object that is no valid claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Where a claim lies. With a `key` only what is signed with it is one."""
+    """The address of a claim in the store."""
 
     urls: ClaimUrls
     web: WebClient
     key: bytes | None
+    """A claim must be signed with it; None: claims are not signed."""
 
     async def write(self, claim: Claim, condition: dict[str, str]) -> HttpAnswer:
         data = claim_bytes(claim, self.key)
@@ -156,9 +169,9 @@ class _Address:
 
 
 async def _acquire(mine: Claim, address: _Address, earlier: Callable[[], Awaitable[GpuResult | None]]) -> HeldClaim:
-    """The claim as it is held then; untouched where an earlier run of the job has left its answer.
+    """Acquires the claim; leaves it untouched where an earlier execution of the job has left its answer.
 
-    Looks first: a store that ignores conditions would let a late job write over the claim of an earlier one.
+    It reads before it writes: a store that ignores conditions would let a late job overwrite an earlier claim.
     """
     seen = await address.look()
     for _ in range(_ROUNDS):
@@ -182,7 +195,7 @@ async def _acquire(mine: Claim, address: _Address, earlier: Callable[[], Awaitab
 
 
 def _once_more(mine: Claim, before: Claim) -> Claim:
-    """Our claim of a job that a worker has begun before. Raises WorkerCrashed when too many have."""
+    """Returns this worker's claim of a job begun before. Raises WorkerCrashed when too many workers have begun it."""
     if _same_run(mine, before):
         return mine
     if before.begun >= MOST_BEGUN:
@@ -195,12 +208,12 @@ def _once_more(mine: Claim, before: Claim) -> Claim:
 
 
 def _same_run(mine: Claim, before: Claim) -> bool:
-    """Whether `before` is what this very run has written: the answer to its writing was lost."""
+    """Whether this execution wrote `before` itself and lost the response."""
     return before.worker == mine.worker and before.at == mine.at
 
 
 def _check_writable(answer: HttpAnswer) -> None:
-    """409 and 412: somebody was faster, and is gone again."""
+    """Raises for a failed write, except 409 and 412: another writer was faster, and the caller reads again."""
     if not (200 <= answer.status < 300 or answer.status in (409, 412)):
         raise _refused(answer, "written")
 

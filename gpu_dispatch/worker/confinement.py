@@ -1,4 +1,4 @@
-"""What a worker process gives up before its first job, and how large a file its programs may write."""
+"""Drops a worker process's privileges before its first job, and limits its child processes' files and CPU time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from manifests.errors import GpuDropError, ResourceExhausted, TaskTimedOut
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CAPABILITIES_V3 = 0x20080522
 _FILES_OF_OTHERS = sum(1 << number for number in range(5))
-"""CAP_CHOWN to CAP_FSETID: a listener that runs as root reads and writes its users' files, and so do its workers."""
+"""CAP_CHOWN to CAP_FSETID: under a listener that runs as root, workers read and write its users' files."""
 _OPEN_FILES = 4096
 
 
 def confine() -> None:
-    """Before any thread is started: no program gains rights here, and no other reads this one's memory or environment.
+    """Drops privileges: programs gain no rights, and other processes cannot read this one's memory or environment.
 
-    As root, only the rights over files are kept. Does what the system can do, and nothing elsewhere.
+    It must run before any thread starts. As root only the capabilities over files are kept. Where the system lacks a
+    mechanism, it is skipped.
     """
     _set_limits()
     if sys.platform != "linux":
@@ -42,7 +43,7 @@ def _set_limits() -> None:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Effective, permitted and inheritable ones, 32 to a word; the first word holds those that are kept."""
+    """Keeps only the file capabilities: six words, the low 32 bits of each set, then the high ones."""
     head = (ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0)
     words = (ctypes.c_uint32 * 6)()
     if libc.capget(head, words) != 0:
@@ -53,14 +54,14 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
 
 _LAST_WORDS_S = 10
 _INTERRUPTED = 255
-"""ffmpeg catches the signal and ends by itself, without a word of error."""
+"""ffmpeg's exit code after SIGXCPU, which it catches; it prints no error."""
 
 
 def impose(pid: int, largest: int, timeout_s: float) -> None:
-    """On the process `pid` and all it starts, as soon as it runs, where the system has such limits.
+    """Limits file size and CPU time of the running process `pid` and of what it starts; Linux only.
 
-    `largest`: bytes of a file, 0 for no limit. Processor time is what all cores give in `timeout_s`: whoever kills the
-    process then does not reach one that it has started and let go.
+    `largest` is in bytes of one file, 0 for no limit. The CPU time is `timeout_s` on every core: this ends a
+    detached child, which a kill at the timeout does not reach.
     """
     if sys.platform != "linux":
         return
@@ -76,9 +77,9 @@ def impose(pid: int, largest: int, timeout_s: float) -> None:
 
 
 def exceeded(code: int, largest: int, name: str, *, silent: bool) -> GpuDropError | None:
-    """The error of a process that ended with `code` at one of these limits; None when it ended for another reason.
+    """Returns the error of a process that ended with `code` at one of these limits; None for another cause.
 
-    `silent`: it named no error.
+    `silent` says that the process printed no error.
     """
     if code == -signal.SIGXCPU or (code == _INTERRUPTED and silent):
         return TaskTimedOut(

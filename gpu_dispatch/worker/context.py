@@ -1,4 +1,4 @@
-"""What an operation of the worker is given besides its parameters."""
+"""The context that a worker's operation gets besides its parameters."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """One job's private folder (inputs lie in it under their names, outputs are left in it) and its way to report.
-
-    `report` may be called from any thread, as often as one likes; it never blocks and never raises. `most`: bytes any
-    output may have, 0 for what its inputs allow.
-    """
+    """One job's private folder, progress callback and output limit."""
 
     folder: Path
+    """Holds the inputs under their names, and takes the outputs."""
     report: Callable[[Progress], None]
+    """Callable from any thread at any rate; never blocks and never raises."""
     most: int = 0
+    """Bytes that any output may have; 0: what its inputs allow."""
 
     def path(self, name: str) -> Path:
-        """The file `name` in the job's folder. Names are the planner's; one with a folder in it is a defect."""
+        """Returns the file `name` in the job's folder. A name with a folder in it is a defect of the planner."""
         if Path(name).name != name:
             raise ValueError(f"{name!r} is no plain file name")
         return self.folder / name
 
     def largest(self, *inputs: str) -> int:
-        """How many bytes may come out of these inputs."""
+        """Returns how many bytes an output of these inputs may have."""
         return largest_from(sum(self.path(name).stat().st_size for name in inputs), self.most)
 
     def largest_clip(self, frames: int, width: int, height: int) -> int:
-        """How many bytes a video of so many frames may have."""
+        """Returns how many bytes a video of `frames` frames may have."""
         return largest_clip(frames, width, height, self.most)
 
 
 Operation = Callable[[P, JobContext], Awaitable[Payload]]
-"""Does the work of one kind of parameters. Cancelling it ends every process it started. Raises GpuDropError."""
+"""Executes one kind of parameters. Cancelling it ends every process it started. Raises GpuDropError."""

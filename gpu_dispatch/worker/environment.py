@@ -1,4 +1,4 @@
-"""What a worker in a container is told by its environment, and the log that it writes."""
+"""Reads the settings of a worker in a container from its environment, and sets up its log."""
 
 from __future__ import annotations
 
@@ -26,25 +26,29 @@ _NO = frozenset({"", "0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`endpoint_id` and `worker` are "" and the host's name outside RunPod.
-
-    `warm_model` is loaded, tried and kept before the first job. `stop_grace_s`: how long after the end of a job its
-    threads may go on before the process ends itself. `look_s`: between looks at a claim.
-    """
+    """Settings of a worker in a container."""
 
     operations: OperationSettings
     capabilities: frozenset[Capability]
     endpoint_id: str
+    """Empty outside RunPod."""
     worker: str
+    """The pod's id; outside RunPod the host's name."""
     warm_model: str | None = None
+    """A model that is loaded, tried and kept before the first job."""
     require_nvenc: bool = False
+    """The worker starts only where NVENC works."""
     stop_grace_s: float = 30.0
+    """How long after a job's end its threads may run before the process ends itself."""
     look_s: float = 30.0
+    """Interval between checks of a claim."""
 
 
 def settings_from(environ: Mapping[str, str]) -> WorkerSettings:
-    """GPUDROP_CAPABILITIES (whisper,nvenc), _MODEL_DIR, _WORK_ROOT, _FFMPEG, _DEVICE (auto, cpu, cuda), _OFFLINE,
-    _WARM_MODEL, _REQUIRE_NVENC, _STOP_GRACE_S, _CLAIM_LOOK_S; RUNPOD_ENDPOINT_ID, RUNPOD_POD_ID. Raises ConfigError.
+    """Reads the settings from environment variables. Raises ConfigError.
+
+    GPUDROP_CAPABILITIES (whisper,nvenc), _MODEL_DIR, _WORK_ROOT, _FFMPEG, _DEVICE (auto, cpu, cuda), _OFFLINE,
+    _WARM_MODEL, _REQUIRE_NVENC, _STOP_GRACE_S, _CLAIM_LOOK_S; RUNPOD_ENDPOINT_ID, RUNPOD_POD_ID.
     """
     model_dir = environ.get("GPUDROP_MODEL_DIR", "").strip()
     operations = OperationSettings(
@@ -67,7 +71,7 @@ def settings_from(environ: Mapping[str, str]) -> WorkerSettings:
 
 
 def _capabilities(text: str) -> frozenset[Capability]:
-    """None named: all of them."""
+    """Returns the named capabilities; all of them when none is named."""
     named = [word for word in re.split(r"[\s,]+", text.lower()) if word]
     found: frozenset[Capability] = frozenset(each for each in ALL if each in named)
     if unknown := sorted(set(named) - ALL):
@@ -118,12 +122,12 @@ _QUERY = re.compile(r"(https?://[^\s'\"<>?]+)\?[^\s'\"<>]+", re.IGNORECASE)
 
 
 def without_signatures(text: str) -> str:
-    """`text` with the query of every address cut away."""
+    """Removes the query of every address in `text`."""
     return _QUERY.sub(r"\1?…", text)
 
 
 class RedactingFormatter(logging.Formatter):
-    """Tracebacks included: a library's error may quote the address it was given."""
+    """Removes signatures from records and tracebacks: a library's error may quote the address it was given."""
 
     def format(self, record: logging.LogRecord) -> str:
         return without_signatures(super().format(record))

@@ -1,9 +1,9 @@
-"""Whether this machine can do what its image is for, found out before it takes a job and not by a user's job.
+"""Checks before the first job that this machine can do what its image is for.
 
     python -m gpu_dispatch.worker.fitness     # by hand: a line a check, exit code 1 when one fails
 
-GPUDROP_REQUIRE_NVENC: one frame goes through NVENC. GPUDROP_WARM_MODEL: that model loads and listens to a second of
-sound on the device; it stays loaded for the first job.
+GPUDROP_REQUIRE_NVENC: encodes one frame with NVENC. GPUDROP_WARM_MODEL: loads that model and transcribes a second of
+sound on the device; the model stays loaded for the first job.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gpu_dispatch.worker.operations import Operations
 from manifests.errors import EngineUnavailable, GpuDropError
 
 CHECK_S = 300.0
-"""The longest a check may take: loading a large model from a slow disk is most of it."""
+"""Timeout of a check; most of it is for loading a large model from a slow disk."""
 
 Check = Callable[[], Awaitable[None]]
 
@@ -35,9 +35,9 @@ _TONE = "tone.wav"
 
 
 def checks_of(settings: WorkerSettings, operations: Operations) -> tuple[Check, ...]:
-    """What the SDK shall run before the first job, with `operations` as the jobs will have them.
+    """Returns the checks that the SDK runs before the first job, on the `operations` that the jobs use.
 
-    A check raises GpuDropError with a message of one line that holds the remedy.
+    A check raises GpuDropError with a one-line message that includes the remedy.
     """
     model = settings.warm_model
 
@@ -83,12 +83,12 @@ async def _in_time(what: str, check: Awaitable[None]) -> None:
     except TimeoutError as e:
         raise EngineUnavailable(f"Trying {what} took longer than {CHECK_S:.0f} seconds.") from e
     except GpuDropError as e:
-        # The SDK prints an error's text and nothing else of it.
+        # The SDK prints only an error's text.
         raise type(e)(f"{e} {e.info.hint}".strip()) from e
 
 
 def _write_tone(path: Path) -> None:
-    """One second of 440 Hz, mono."""
+    """Writes one second of 440 Hz, mono."""
     samples = array.array("h", (round(8000 * math.sin(2 * math.pi * 440 * i / _RATE)) for i in range(_RATE)))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
@@ -121,7 +121,7 @@ def main() -> NoReturn:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # A model that hangs in a thread would hold an ordinary exit up.
+    # A model that hangs in a thread would block an ordinary exit.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""One job from its task to its result: a private folder, the inputs in, the operation, the outputs out."""
+"""Executes one job: claims it, downloads inputs to a private folder, runs the operation and uploads the outputs."""
 
 from __future__ import annotations
 
@@ -37,36 +37,41 @@ _LOG = logging.getLogger("gpu_dispatch.worker")
 
 Report = Callable[[Progress], None]
 
+# The range of each part of a job, in percent of the whole.
 DOWNLOAD = (0.0, 10.0)
 OPERATE = (10.0, 90.0)
 UPLOAD = (90.0, 100.0)
-"""What each part of a job is worth, in percent of the whole."""
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_OURS = frozenset({DuplicateJob.code, RunCancelled.code})
 
 _STEP = 0.5
-"""Percent: a smaller move within one stage is not worth telling."""
+"""Percent; smaller progress within one stage is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where and as whom jobs are done. `identity` None: nothing is claimed, as on the user's own machine."""
+    """What all jobs of one worker share."""
 
     operations: Operation[TaskParams]
     work_root: Path
+    """Holds the jobs' private folders."""
     file_root: Path | None = None
+    """Local files that a task names must lie below it."""
     identity: Identity | None = None
+    """None: tasks are not claimed, as on the user's own machine."""
     limits: TransferLimits = field(default_factory=TransferLimits)
     look_s: float = LOOK_S
+    """Interval between checks of the claim."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """`stored`: the result also lies at the task's `answer_url`."""
+    """The outcome of a job."""
 
     result: GpuResult
     stored: bool = False
+    """Whether the result also lies at the task's `answer_url`."""
 
 
 async def run_job(
@@ -79,17 +84,17 @@ async def run_job(
     limits: TransferLimits | None = None,
     identity: Identity | None = None,
 ) -> GpuResult:
-    """As `finish_job`, for who wants the result alone."""
+    """Executes `task` as `finish_job` does and returns its result alone."""
     place = Workplace(operations, work_root, file_root, identity, limits or TransferLimits())
     return (await finish_job(task, place, report)).result
 
 
 async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnded:
-    """Does `task` and answers with its payload or its error; only cancellation is raised, after cleaning up.
+    """Executes `task` and returns its payload or its error; raises only cancellation, after cleaning up.
 
-    `report` gets percents of the whole job that never fall, from any thread, and none after the return. A job that may
-    not do the task, or not any more, leaves neither outputs nor an answer. One that was done before, and is given out
-    again, ends with the answer it left then.
+    `report` is called from any thread with the percent of the whole job, which never falls, and not after the return. A
+    job that does not hold the task's claim leaves neither outputs nor an answer. A job that was executed before returns
+    the answer stored then.
     """
     started = time.monotonic()
     meter = ProgressMeter(report)
@@ -120,14 +125,14 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnde
 
 
 def device_of(payload: Payload | None) -> str:
-    """ "cpu" or "cuda": where `payload` was made."""
+    """Returns the device that made `payload`: "cpu" or "cuda"."""
     if isinstance(payload, Videos):
         return "cuda" if payload.encoder.endswith("_nvenc") else "cpu"
     return payload.device if isinstance(payload, Transcript) else "cpu"
 
 
 class ProgressMeter:
-    """Turns the parts' own progress into one percent that never falls. Callable from any thread."""
+    """Combines the progress of a job's parts into one percent that never falls. Thread-safe."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -136,7 +141,7 @@ class ProgressMeter:
         self._open = True
 
     def tell(self, part: tuple[float, float], progress: Progress) -> None:
-        """`progress.percent` counts within `part`."""
+        """Reports progress whose percent counts within `part`."""
         start, end = part
         percent = start + (end - start) * min(100.0, max(0.0, progress.percent)) / 100.0
         with self._lock:
@@ -169,17 +174,19 @@ async def _in_time(task: GpuTask, work: Awaitable[Payload | None]) -> Payload | 
 
 
 class _JobExecution:
-    """The way of one job. `began`: the task is ours to do. `answer`: it was done before."""
+    """One execution of a job."""
 
     def __init__(self, task: GpuTask, place: Workplace, meter: ProgressMeter) -> None:
         self._task = task
         self._place = place
         self._meter = meter
         self.began = False
+        """Whether the task was claimed, or needs no claim."""
         self.answer: GpuResult | None = None
+        """The answer of an earlier execution."""
 
     async def run(self) -> Payload | None:
-        """None: there is an answer from before."""
+        """Executes the task; returns None when an earlier execution has left its answer."""
         async with acquire_claim(self._task, self._place.identity, self._place.limits) as claim:
             self.answer = claim.answer if claim else None
             if self.answer:
@@ -217,7 +224,7 @@ async def _download(inputs: Sequence[TaskInput], job: JobContext, transfer: Tran
 
 
 async def _upload(outputs: Sequence[TaskOutput], job: JobContext, transfer: Transfer, meter: ProgressMeter) -> None:
-    """Nothing leaves before everything is there."""
+    """Uploads the outputs once all of them exist."""
     for output in outputs:
         await asyncio.to_thread(_check_left, job.path(output.name))
     moved = _share(meter, UPLOAD, "upload", len(outputs))
@@ -227,7 +234,7 @@ async def _upload(outputs: Sequence[TaskOutput], job: JobContext, transfer: Tran
 
 
 def _share(meter: ProgressMeter, part: tuple[float, float], stage: str, count: int) -> Callable[[int, float], None]:
-    """A report for `count` files that move side by side, each worth the same."""
+    """Returns a progress callback for `count` concurrent transfers of equal weight."""
     fractions = [0.0] * count
 
     def moved(index: int, fraction: float) -> None:

@@ -1,4 +1,4 @@
-"""The operations a worker offers, composed. A room's libraries are imported with the first task that needs them."""
+"""Composes the worker's operations; their libraries are imported with the first task that needs them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OperationSettings:
-    """`work_root` holds the jobs' private folders; only below `file_root` may a task name local files.
-
-    `models` maps a model's name to its folder or checkpoint and comes before `model_dir`. `ffmpeg` None: the one found.
-    """
+    """Paths, models and devices that the operations use."""
 
     work_root: Path
+    """Holds the jobs' private folders."""
     file_root: Path | None = None
+    """Local files that a task names must lie below it; None: a task may name none."""
     model_dir: Path | None = None
     models: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """A model's name to its folder or checkpoint; comes before `model_dir`."""
     allow_download: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     ffmpeg: str | None = None
+    """A path or command; None: the one found."""
 
 
 class Operations:
-    """An Operation for every kind of parameters. What one has loaded stays loaded for the next task."""
+    """The operation for every kind of parameters; loaded models stay loaded for the next task."""
 
     def __init__(self, settings: OperationSettings) -> None:
         self._settings = settings
@@ -52,11 +53,11 @@ class Operations:
                 return await self._addaudio(params, job)
 
     async def encoder(self) -> EncoderChoice:
-        """What encodes video here; found out at the first call."""
+        """Returns the encoder of this machine, which is probed at the first call."""
         return await self._encoder.choose()
 
     async def idle(self) -> None:
-        """Returns when nothing of an earlier job goes on: a thread that recognises speech cannot be ended."""
+        """Returns when nothing of an earlier job runs: a thread that recognises speech cannot be killed."""
         if self._speech is not None:
             await self._speech.idle()
 

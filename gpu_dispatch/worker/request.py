@@ -1,4 +1,4 @@
-"""What a job's input asks for: bytes of strangers, checked here and nowhere else."""
+"""Parses and validates a job's input, which is untrusted; nothing else checks it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ _NAME = "the task"
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """A job's `input`: the task itself, or where it lies. `trusted_hosts` may be private, for `task_url` alone.
-
-    With a `secret`, in hexadecimal digits, what lies there is sealed.
-    """
+    """A job's `input`: the task itself, or its address."""
 
     task: Any = None
     task_url: str | None = None
     trusted_hosts: tuple[str, ...] = ()
+    """Hosts of `task_url` that may be private."""
     secret: str = field(default="", repr=False)
+    """Key in hexadecimal digits that seals the task at `task_url`; "": it is not sealed."""
 
 
 _ORDER: TypeAdapter[JobOrder] = TypeAdapter(JobOrder)
 
 
 async def task_of(data: Any, limits: TransferLimits) -> GpuTask:
-    """The task of an input. Raises TaskRefused for what is none, and what a transfer raises for one not to be had."""
+    """Returns the task of an input. Raises TaskRefused when it is invalid, and what a failed download raises."""
     try:
         order = _ORDER.validate_python(data)
     except ValidationError as e:
@@ -87,7 +86,7 @@ _HINT = "Input as the gpudrop listener of the same version sends it."
 
 
 def _refused(e: ValidationError) -> TaskRefused:
-    """Names the first fault without its value, which may be an address with a signature."""
+    """Returns an error with the first fault but not its value, which may be a signed address."""
     fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in fault["loc"])[:200]
     return TaskRefused(f"The input is no task of this worker: {fault['msg']}.", hint=_HINT, where=where or "input")

@@ -1,4 +1,4 @@
-"""RunPod's SDK, read from the disk without the second that it takes to learn the CPU's name."""
+"""Imports RunPod's SDK without the second that it spends on the CPU's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CPU = "cpuinfo"
 
 
 def load_sdk() -> Any:
-    """The module `runpod.serverless`. Raises ConfigError when a package is missing."""
+    """Imports `runpod.serverless`. Raises ConfigError when a package is missing."""
     try:
         with _nameless_cpu():
             logger: Any = import_module("runpod.serverless.modules.rp_logger")
@@ -24,15 +24,18 @@ def load_sdk() -> Any:
     except ModuleNotFoundError as e:
         raise ConfigError(f"The package {e.name} is not installed.", hint="Install gpudrop[worker].") from e
     if not (os.environ.get("RUNPOD_LOG_LEVEL") or os.environ.get("RUNPOD_DEBUG_LEVEL")):
-        # Its default, DEBUG, prints whole results.
+        # The SDK's default, DEBUG, prints whole results.
         logger.RunPodLogger().level = "INFO"
     return sdk
 
 
 @contextmanager
 def _nameless_cpu() -> Generator[None]:
-    """The SDK asks py-cpuinfo when it is imported, for a debugger that is off, and that sleeps for a second to see how
-    fast the CPU counts: at each cold start, on a GPU that is paid for. Without a name the SDK goes on."""
+    """Replaces py-cpuinfo with a stub while the SDK is imported.
+
+    The SDK queries it for a debugger that is off, and py-cpuinfo sleeps for a second to measure the CPU's frequency, at
+    each cold start of a paid GPU. The SDK accepts an empty answer.
+    """
     if _CPU in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""Jobs from RunPod's queue, as its SDK hands them over, their progress and their results."""
+"""The job handler for RunPod's SDK, its progress posts and the JSON of its results."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ from gpu_dispatch.worker.request import task_of
 from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunCancelled, TaskTimedOut, TransferFailed
 
 EVERY_S = 1.0
+"""Interval between posts."""
 FLUSH_S = 5.0
-"""How long the end of the work waits for a post under way."""
+"""How long the end of a job waits for a pending post."""
 
 Send = Callable[[Progress], Awaitable[None]]
-"""Returns when the provider has it, or never will."""
+"""Returns when the provider has received the progress, or never will."""
 
 
 @asynccontextmanager
 async def post_progress(
     send: Send, *, every_s: float = EVERY_S, flush_s: float = FLUSH_S
 ) -> AsyncGenerator[Callable[[Progress], None]]:
-    """Gives what may be told the progress, from any thread. Left, it has no post under way: a late one would reach the
-    provider after the result and take its place."""
+    """Yields a thread-safe progress callback and posts the newest progress every `every_s` seconds.
+
+    No post is pending on exit: a late one would reach the provider after the result and replace it.
+    """
     posts = _ProgressPoster(send, every_s)
     posting = asyncio.create_task(posts.run())
     try:
@@ -80,21 +83,21 @@ class _ProgressPoster:
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
 INLINE_BYTES = 2_000_000
-"""A larger result that lies in the store is not sent through the queue as well, where it would only be read again."""
+"""A larger result that lies in the store is not sent through RunPod's queue as well: it would be read twice."""
 QUEUE_BYTES = 20_000_000
-"""The most a result may have that goes through RunPod's queue."""
+"""The largest result that RunPod's queue carries."""
 
 _CUT_SHORT = frozenset({TaskTimedOut.code, RunCancelled.code, DuplicateJob.code})
 
 Post = Callable[[Mapping[str, Any], Progress], Awaitable[None]]
-"""Sends a job's progress; returns when it has arrived or failed to. Raises nothing."""
+"""Sends a job's progress and returns when it has arrived or failed. Raises nothing."""
 
 
 class ServerlessJobs:
-    """The handler of RunPod's SDK: asynchronous, so that the SDK's cancellation reaches it.
+    """The handler for RunPod's SDK; asynchronous, so that the SDK's cancellation reaches it.
 
-    `idle` returns when nothing of earlier jobs goes on. `refresh` is called before a result is returned that should be
-    this process's last, `end` to end the process at once with everything it started.
+    `idle` returns when nothing of earlier jobs runs. `refresh` is called before the process's last result is returned;
+    `end` kills the process at once with everything it started.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class ServerlessJobs:
         self._end = end
 
     async def __call__(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises CancelledError only, when the job's processes have ended."""
+        """Executes a job. Raises only CancelledError, once the job's processes have ended."""
         try:
             task = await task_of(job.get("input"), TransferLimits())
             self._check_capability(task)
@@ -152,7 +155,7 @@ class ServerlessJobs:
             )
 
     def _overdue_after(self, seconds: float) -> threading.Timer:
-        """A thread of its own: it ends the process even when the event loop has come to a halt."""
+        """Starts a timer thread that ends the process after `seconds`, even when the event loop is blocked."""
 
         def over() -> None:
             _LOG.error("A job is far over its time and the worker does not react; it ends itself.")
@@ -172,7 +175,7 @@ class ServerlessJobs:
 
 
 def wire(ended: JobEnded) -> dict[str, Any]:
-    """What the handler returns; see the module `gpu_dispatch.worker` for its shapes."""
+    """Returns the handler's output, as described in `gpu_dispatch.worker.__main__`."""
     body = _body(ended.result)
     size = len(json.dumps(body, ensure_ascii=False).encode())
     if ended.stored and size > INLINE_BYTES:
