@@ -1,1 +1,1 @@
-"""The edge: events in, runs told from start to end, outputs and sidecars out."""
+"""The listener: turns events into runs, executes them, and writes outputs and sidecars."""

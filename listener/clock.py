@@ -1,4 +1,4 @@
-"""This machine's wall clock, and how much time has passed really: a step of the wall clock makes nothing older."""
+"""This machine's wall clock, and ages that a step of it does not change."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import structlog
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.clock")
 
 STEP_S = 2.0
-"""A difference between two looks that no clock comes by unless it was set, or the machine slept."""
+"""Seconds: the wall clock departs so far from the monotonic one only when it is set, or while the machine sleeps."""
 
 _MOST_STEPS = 100
 
 
 @dataclass(slots=True)
 class _Stretch:
-    """A time without a step: it begins at `start` of the monotonic clock, on which the wall clock lies `offset` ahead.
-
-    Both in seconds.
-    """
+    """A period without a step."""
 
     start: float
+    """When it begins, in seconds of the monotonic clock."""
     offset: float
+    """Seconds by which the wall clock is ahead of the monotonic clock."""
 
 
 class Clock:
-    """Called, it gives epoch seconds, for what is recorded and shown. Ages and deadlines come from `age_s`.
+    """Gives epoch seconds when called, for what is recorded and shown; ages and deadlines come from `age_s`.
 
-    A step is noticed at the next look, logged, and forgiven: moments before it keep the age they have really. Of a
-    moment that a clock set back has shown twice, the later is taken: a deadline comes late by a step, never early.
-    Records hold the wall clock's time: a steady time of our own would stay wrong for as long as the process lives. What
-    happened before this process began is told by the wall clock alone.
+    A step is noticed at the next reading and logged; moments before it keep their true age. A clock that is set back
+    shows some moments twice: the later one counts, so that a deadline comes late by the step, never early. Records
+    hold the wall clock's time, because a steady time of our own would stay wrong for the life of the process. Moments
+    before this process began are known by the wall clock alone.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +46,7 @@ class Clock:
         return self._wall()
 
     def age_s(self, moment: float) -> float:
-        """Seconds since `moment`, epoch seconds as this clock gave them then."""
+        """Returns the seconds since `moment`, which is in epoch seconds as this clock gave them then."""
         now = self._look()
         ends = [stretch.start for stretch in self._stretches[1:]] + [math.inf]
         shown = [
@@ -55,12 +54,12 @@ class Clock:
         ]
         at = [at for at, start, end in shown if start <= at < end]
         if not at:
-            # A step has skipped it: it came with that step.
+            # A step forward skipped this moment: it counts as the moment of the step.
             return now - min(start for at, start, _ in shown if at < start)
         return now - max([each for each in at if each <= now], default=min(at))
 
     def _look(self) -> float:
-        """The monotonic clock's time; takes in what the wall clock has done since the last look."""
+        """Returns the monotonic clock's time, and records a step of the wall clock since the last reading."""
         now = self._monotonic()
         current = self._stretches[-1]
         offset = self._wall() - now

@@ -1,4 +1,4 @@
-"""How far this machine's clock and a server's lie apart, told by the server's refusal or its Date header. Pure."""
+"""The difference between this machine's clock and a server's, from a refusal or a Date header. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 CODES = frozenset({"RequestTimeTooSkewed", "XMinioRequestTimeTooSkewed"})
-"""What servers call a request whose time is too far from theirs."""
+"""Error codes of servers for a request whose time is too far from theirs."""
 
 HINT = "Set this machine's clock, or the server's, and keep both by NTP: requests are good for 15 minutes."
 
@@ -17,7 +17,7 @@ _THEIRS = re.compile(_ELEMENT.format("ServerTime"))
 
 
 def in_refusal(text: str) -> float | None:
-    """Seconds by which our clock is ahead, from the elements of a refusal; None where it has none."""
+    """Returns the seconds by which our clock is ahead, from a refusal's elements; None without valid ones."""
     ours, theirs = _OURS.search(text), _THEIRS.search(text)
     if not ours or not theirs:
         return None
@@ -28,7 +28,7 @@ def in_refusal(text: str) -> float | None:
 
 
 def from_header(date: str | None, now: float) -> float | None:
-    """Seconds by which our clock (`now`, epoch seconds) is ahead of the server's header Date; None without one."""
+    """Returns the seconds by which our clock (`now`, epoch seconds) is ahead of the Date header; None without one."""
     try:
         return now - parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
@@ -36,7 +36,7 @@ def from_header(date: str | None, now: float) -> float | None:
 
 
 def between_headers(sent: str | None, date: str | None) -> float | None:
-    """Seconds by which a request's x-amz-date is ahead of its answer's Date; None where one is missing."""
+    """Returns the seconds by which a request's x-amz-date is ahead of its response's Date; None without both."""
     try:
         return from_header(date, _moment(sent).timestamp()) if sent else None
     except ValueError:
@@ -44,7 +44,7 @@ def between_headers(sent: str | None, date: str | None) -> float | None:
 
 
 def in_words(ahead_s: float | None) -> str:
-    """What is wrong, as a clause."""
+    """Returns the difference as a clause of an error message."""
     if ahead_s is None:
         return "this machine's clock and the server's differ too much"
     return f"this machine's clock is {abs(ahead_s):,.0f} s {'ahead of' if ahead_s >= 0 else 'behind'} the server's"

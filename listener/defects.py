@@ -1,4 +1,4 @@
-"""What a user is told of an error that nobody foresaw: the log tells the rest."""
+"""The error that users see after an unforeseen failure; the log has the details."""
 
 from __future__ import annotations
 

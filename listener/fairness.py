@@ -1,9 +1,9 @@
-"""Fair shares among folders: whoever drops thousands of files into one folder delays those of no other.
+"""Fair shares among folders: thousands of files in one folder do not delay the files of another.
 
-A share is named by where a drop lies: `BUCKET/FOLDER`, down to `DEPTH` folders. Shares are a tree: buckets take turns,
-the folders of a bucket among themselves, and so on, so that nobody gets more by making folders below one's own.
+A share is named by the folder of a drop: `BUCKET/FOLDER`, down to `DEPTH` folders. Shares are a tree: buckets take
+turns, the folders of a bucket take turns among themselves, and so on, so that subfolders give nobody more.
 
-Where one may stay inside for long, some places are kept for the neighbours of a folder that would take them all.
+Where work holds a place for long, some places are kept free of the folder that would take them all.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from gpu_dispatch.fair_queue import OWN, FairQueue, Path
 from manifests.names import drop_folder
 
 DEPTH = 3
-"""Folders of a key that tell shares apart."""
+"""Number of folders of a key that name its share."""
 KEPT_FREE = 8
-"""A folder may hold all places but one in so many; the others stay free for its neighbours."""
+"""A folder may hold all places but one in this many; the others stay free for its neighbours."""
 
 _MOST_REMEMBERED = 10_000
 
 
 def share_of(bucket: str, key: str) -> str:
-    """The share that a drop is part of."""
+    """Returns the name of a drop's share."""
     return "/".join((bucket, *drop_folder(key).split("/")[:-1][:DEPTH]))
 
 
 def turn_of(bucket: str, key: str) -> Path:
-    """Whose turn it is when the run of a drop waits with others': its share's, and in that its own."""
+    """Returns the path at which a drop's run waits for its turn: its share's path, then its key."""
     return (*share_path(share_of(bucket, key)), key)
 
 
 def share_path(share: str) -> Path:
-    """The parts of a share's name, the bucket first."""
+    """Returns the parts of a share's name, the bucket first."""
     return tuple(share.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`held` are places by share, of `most` in all. One folder gets at most `allowed` of them: at each depth an eighth,
-    or `kept` places, are left to others.
-    """
+    """A number of places, and how many of them one folder may hold."""
 
     held: Mapping[str, int]
+    """Places held, by share."""
     most: int
+    """Places in all."""
     kept: int = 0
+    """Places left to others at each depth, where that is more than an eighth."""
 
     def allowed(self, depth: int) -> int:
-        """What a folder at `depth` may hold: 0 for a bucket, which is not bounded, 1 for a folder in it."""
+        """Returns how many places a folder at `depth` may hold: 0 is a bucket, which gets all, 1 a folder in it."""
         return self.most - depth * max(self.kept, self.most // KEPT_FREE)
 
 
 class Turns:
-    """Who had a turn when: of those that hold equally much, the one whose last turn is longest ago is next."""
+    """The order of last turns: among shares that hold equally much, the one whose turn is longest ago is next."""
 
     def __init__(self) -> None:
         self._last: dict[Path, int] = {}
@@ -86,9 +87,9 @@ class _Node:
 
 
 def pick(waiting: Mapping[str, int], bounds: Sequence[Bound], room: int, turns: Turns) -> Counter[str]:
-    """How many of `waiting`, by share, get one of `room` places.
+    """Returns how many of `waiting`, by share, get one of `room` places.
 
-    At each level the next place goes to whoever holds the fewest, by the first of `bounds`; none is passed.
+    At each level the next place goes to the part that holds the fewest by the first of `bounds`; no bound is exceeded.
     """
     root = _tree(waiting, bounds)
     _prepare(root, turns)
@@ -126,7 +127,7 @@ def _prepare(node: _Node, turns: Turns) -> None:
 
 
 def _take(node: _Node, bounds: Sequence[Bound], turns: Turns) -> Path | None:
-    """The path of the share below `node` that gets the next place."""
+    """Returns the path of the share below `node` that gets the next place; None where none may have it."""
     if not node.parts:
         if not node.waiting:
             return None
@@ -147,7 +148,7 @@ def _take(node: _Node, bounds: Sequence[Bound], turns: Turns) -> Path | None:
 def _fits(node: _Node, bounds: Sequence[Bound]) -> bool:
     depth = len(node.path) - 1
     if depth > 1 and node.path[-1] == OWN:
-        # What lies in a folder itself is bounded with the folder.
+        # Drops directly in a folder are bounded with the folder.
         depth -= 1
     return all(held < bound.allowed(depth) for held, bound in zip(node.held, bounds, strict=True))
 
@@ -157,10 +158,10 @@ def _held(node: _Node) -> int:
 
 
 class FairGate:
-    """Belongs to one event loop."""
+    """A semaphore of `limit` places that go to folders in turn. Belongs to one event loop."""
 
     def __init__(self, limit: int, *, of_one: int | None = None) -> None:
-        """`of_one`: so many of them may be of one folder at a bucket's root; None: as many as there are."""
+        """`of_one` is the most places that one folder at a bucket's root may hold; None: all of them."""
         self._free = limit
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._of_one = of_one
@@ -168,7 +169,7 @@ class FairGate:
 
     @asynccontextmanager
     async def turn(self, path: Path) -> AsyncGenerator[None]:
-        """One of the places inside; `path` says whose turn it is that is waited for."""
+        """Holds one place; `path` is where the caller waits for its turn."""
         if self._of_one is None:
             async with self._place(path):
                 yield
@@ -203,7 +204,7 @@ class FairGate:
             self._leave()
 
     def _leave(self) -> None:
-        """The place goes to whoever is next, not to a newcomer."""
+        """Gives the place to the next that waits, so that no newcomer takes it."""
         while self._waiting:
             passed = self._waiting.pop()
             if not passed.done():
@@ -214,7 +215,8 @@ class FairGate:
 
 @dataclass(slots=True)
 class _Folder:
-    """The gate before the gate, for those of one folder; `here` are inside or wait."""
+    """The limit of one folder, in front of the limit of all."""
 
     gate: FairGate
     here: int = 0
+    """Callers that hold a place or wait for one."""

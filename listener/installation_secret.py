@@ -1,4 +1,4 @@
-"""The secret from which the keys of attempts are made: found where it was, or drawn where there is none."""
+"""The installation's secret, from which the keys of attempts are derived."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.secret")
 
 NAME = "attempts"
-"""The secret's, in the ledger."""
+"""The secret's name in the ledger."""
 VARIABLE = "GPUDROP_SECRET"
 SHORTEST = 32
+"""Fewest characters of an operator's secret."""
 
 _EVERY_S = 3600.0
 
 
 def operators_secret(environment: Environment) -> bytes | None:
-    """What the operator gives; None: nothing. Raises ConfigError for what could be guessed."""
+    """Returns the secret that the operator has set; None without one. Raises ConfigError for one that is too short."""
     given = environment.secret
     if given and len(given) < SHORTEST:
         raise ConfigError(
@@ -37,11 +38,11 @@ def operators_secret(environment: Environment) -> bytes | None:
 
 
 class InstallationSecret:
-    """The operator's, the ledger's, a copy's, or a new one: the first of these that there is.
+    """The operator's secret, else the ledger's, else a copy's, else a new one.
 
-    `copies` are asked in their order, and only where the ledger has none: so what others do to them changes nothing.
-    `now_s`: when this listener began, in epoch seconds. A secret that is new in the ledger counts from then on, though
-    it be asked for after the first job was meant to be sent.
+    `copies` are read in their order, and only while the ledger has no secret: changes to them have no effect otherwise.
+    `now_s` is when this listener started, in epoch seconds. A secret that is new in the ledger counts from then on,
+    even if it is first read after the first job is recorded as intended.
     """
 
     def __init__(self, ledger: SecretLedger, operators: bytes | None, copies: Sequence[Copy], now_s: float) -> None:
@@ -53,14 +54,17 @@ class InstallationSecret:
         self._lock = asyncio.Lock()
 
     async def all(self) -> tuple[SecretSpec, ...]:
-        """The one in force, then those that it replaced lately. Raises StoreUnavailable while nobody can tell."""
+        """Returns the secret in force, then those that it replaced lately.
+
+        Raises StoreUnavailable while the ledger or a needed copy cannot be read.
+        """
         async with self._lock:
             if not self._known:
                 self._known = await self._found()
             return self._known
 
     async def keep(self) -> None:
-        """Sees to the copies, at once and every hour, until cancelled. What prevents that is told once."""
+        """Writes the copies now and every hour, until cancelled. A problem that repeats is logged once."""
         rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
         failures, told = 0, ""
         while True:

@@ -1,7 +1,7 @@
-"""Waiting for the store and the ledger: a run that was accepted outlives what they answer (`manifests.error_classes`).
+"""Retries of accepted runs while the store or the ledger does not serve them (`manifests.error_classes` lists errors).
 
-One `OutageRetry` serves all runs, so that a store that is away is told once, not once a run, and whoever finds it back
-wakes the others.
+One `OutageRetry` serves all runs: an outage is logged once, not once per run, and the first call that succeeds wakes
+the others.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from manifests.errors import GpuDropError, StoreUnavailable
 T = TypeVar("T")
 P = ParamSpec("P")
 Hearer = Callable[[str], None]
-"""Is told what a run waits for, in words, and "" once it goes on."""
+"""Receives what a run waits for, in words, and "" once the run goes on."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.patience")
 
 REFUSED_FOR_S = 7 * 86400.0
-"""A refusal that nobody mends for so long is final. A store that is away is waited for without end."""
+"""Seconds after which a refusal is final. A store that is unavailable is waited for without limit."""
 REPEAT_S = 60.0
-"""How often the log says again what is waited for."""
+"""Seconds between log entries about the same outage."""
 WAKE_S = 1.0
-"""Those that wait ask again within this, once one of them was served."""
+"""Seconds within which all waiting calls are tried again once one of them has succeeded."""
 
 _hearer: ContextVar[Hearer | None] = ContextVar("hearer", default=None)
 
 
 @contextmanager
 def report_waits(hearer: Hearer) -> Generator[None]:
-    """Inside, `hearer` is told of every wait of this task and of tasks it makes."""
+    """Tells `hearer` of every wait of this task, and of tasks that it creates, inside the context."""
     token = _hearer.set(hearer)
     try:
         yield
@@ -50,18 +50,19 @@ def report_waits(hearer: Hearer) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Outage:
-    """One thing that is waited for: an error's code and remedy. `since` and `told` are times of
-    `OutageRetry`'s clock.
-    """
+    """The wait for the end of one error, told apart by code and hint. Times are seconds of `OutageRetry`'s clock."""
 
     since: float
     told: float
+    """When it was last logged as a warning."""
     waiting: int = 0
+    """Calls that wait now."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced, when a waiting call has succeeded."""
 
 
 class OutageRetry:
-    """`now` is a clock that never goes back, nor jumps. Belongs to one event loop."""
+    """Retries calls during outages. `now` is a clock that never goes back nor jumps. Belongs to one event loop."""
 
     def __init__(self, rng: random.Random, *, now: Callable[[], float] = time.monotonic) -> None:
         self._rng = rng
@@ -70,17 +71,20 @@ class OutageRetry:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait now."""
+        """The number of calls that wait now."""
         return sum(outage.waiting for outage in self._outages.values())
 
     async def retry(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The outcome of `work`, done again while the store or the ledger is away, or refuses for a week at most."""
+        """Returns the result of `work`, retried while the store or the ledger is unavailable.
+
+        A refusal is retried for a week at most.
+        """
         return await self._waited(
             lambda: work(*args, **kwargs), lambda e: None if isinstance(e, StoreUnavailable) else REFUSED_FOR_S
         )
 
     async def within(self, give_up_s: float, work: Callable[[], Awaitable[T]]) -> T:
-        """As `patiently`, for `give_up_s` after the first failure; then the failure is raised."""
+        """Does the same as `retry` until `give_up_s` seconds after the first failure, then raises the error."""
         return await self._waited(work, lambda _: give_up_s)
 
     async def _waited(self, work: Callable[[], Awaitable[T]], limit_s: Callable[[GpuDropError], float | None]) -> T:
@@ -123,7 +127,7 @@ class OutageRetry:
             outage.waiting -= 1
 
     def _outage(self, error: GpuDropError) -> _Outage:
-        """What `error` is one of; told in the log when it begins, and every minute."""
+        """Returns the outage that `error` belongs to, and logs it when it begins and every minute."""
         what, now = (error.info.code, error.info.hint), self._now()
         outage = self._outages.get(what)
         if outage is None:
@@ -137,7 +141,7 @@ class OutageRetry:
         return outage
 
     def _served(self) -> None:
-        """Somebody who waited was served: whoever else waits asks again soon."""
+        """Wakes all waiting calls after one of them has succeeded."""
         now = self._now()
         for what, outage in list(self._outages.items()):
             outage.over.set()

@@ -1,6 +1,6 @@
-"""A run as it is recorded when its event is accepted, and the ledger's row of it.
+"""A run as it is recorded when its event is accepted, and its row in the ledger.
 
-Intake records runs and the engine works on them: neither imports the other, both import this.
+Intake records runs and the engine executes them: neither imports the other, both import this.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from listener.triggers.triggers import Trigger
 from manifests.names import Sidecar, drop_folder, drop_name, drop_path
 
 REDRIVE = "redrive"
-"""The source of a run that a user has driven again."""
+"""The source of a run that a user has redriven."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Everything that a run needs to be worked on from the top."""
+    """Everything that a run needs to be executed from the start."""
 
     run_id: str
     bucket: str
@@ -37,20 +37,20 @@ class RunRequest:
     """When the object was written, in epoch seconds."""
     source: str
     lineage: int = 0
-    """How many runs led here by their outputs."""
+    """Number of runs whose outputs led to this one."""
     sidecars: str = ""
-    """What the keys of its sidecars begin with; "": the folder and name of the drop."""
+    """Prefix of the keys of its sidecars; "": the folder and name of the drop."""
     waited: float = 0.0
-    """Until when it waited for its inputs in the ledger, in epoch seconds; 0: it has not."""
+    """Until when it waited for its inputs in the ledger, in epoch seconds; 0: it has not waited."""
 
     @property
     def fresh(self) -> float:
-        """The moment from which its age counts: to wait for inputs makes no run older."""
+        """The moment from which its age counts, in epoch seconds: waiting for inputs makes no run older."""
         return max(self.received, min(self.waited, self.received + self.trigger.wait_for_inputs_s))
 
     @property
     def folder(self) -> str:
-        """Where the drop lies: "" or ending in "/"."""
+        """The drop's folder: "" or ending in "/"."""
         return drop_folder(self.key)
 
     @property
@@ -59,18 +59,18 @@ class RunRequest:
 
     @property
     def is_first(self) -> bool:
-        """Whether no run of this version came before it: its id is told by the version alone."""
+        """Whether it is the first run of its version, whose id is derived from the version alone."""
         return self.run_id == run_id_of(self.bucket, self.key, self.version)
 
     def sidecar(self, kind: Sidecar) -> str:
-        """Where its `kind` of sidecar lies. Another drop's may never lie there."""
+        """Returns the key of its sidecar of this `kind`, which no other drop's sidecar may have."""
         return f"{self.sidecars or drop_path(self.key)}.{kind}.json"
 
 
 def run_id_of(bucket: str, key: str, version: str, *, redrive: int = 0, written: str = "") -> str:
-    """The same version of the same object always has the same id; a redrive is another run of it.
+    """Returns a run's id: always the same for the same version of the same object, another one for each redrive.
 
-    `written` tells versions apart that HEAD does not.
+    `written` distinguishes versions that HEAD does not.
     """
     parts = [bucket, key, version] + ([f"redrive {redrive}"] if redrive else [])
     parts += [f"written {written}"] if written else []
@@ -81,7 +81,7 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
 def run_row(request: RunRequest, now: float) -> RunRow:
-    """A new run's row, waiting to be started."""
+    """Returns the row of a new run, which waits to be started."""
     data: Any = _REQUEST.dump_python(request, mode="json")
     return RunRow(
         run_id=request.run_id,
@@ -97,13 +97,13 @@ def run_row(request: RunRequest, now: float) -> RunRow:
 
 
 def returned(request: RunRequest, seen: SeenVersion) -> RunRequest:
-    """The run of a version that HEAD cannot tell from an earlier one, and that is another one."""
+    """Returns the run of a new version that HEAD cannot distinguish from an earlier one."""
     written = str(seen.moment) if seen.exact else f"{request.received:.6f}"
     return replace(request, run_id=run_id_of(request.bucket, request.key, request.version, written=written))
 
 
 def redriven(row: RunRow, number: int, now: float) -> RunRow:
-    """An ended run again, as a new one: the same `number` makes the same run."""
+    """Returns the row of a new run that repeats an ended one; the same `number` gives the same run."""
     old = _REQUEST.validate_python(row.request)
     run_id = run_id_of(old.bucket, old.key, old.version, redrive=number)
     return run_row(replace(old, run_id=run_id, received=now, source=REDRIVE), now)

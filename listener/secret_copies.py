@@ -1,7 +1,7 @@
-"""Copies of the installation's secret beside the ledger: with one that is lost, jobs that are paid for would be, too.
+"""Copies of the installation's secret beside the ledger: without the secret, jobs that are paid for would be lost.
 
-In the store a copy is sealed with a key that comes from the listener's own secret key there: whoever else may write in
-the bucket can neither read nor make one. On this machine it lies in the state's folder, for this user alone.
+The copy in the store is sealed with a key derived from the listener's own secret key there: others who may write in
+the bucket can neither read nor make one. The copy on this machine lies in the state's folder, for this user alone.
 """
 
 from __future__ import annotations
@@ -35,19 +35,22 @@ _TRIES = 4
 
 
 class Copy(Protocol):
-    """Where the secret is kept beside the ledger."""
+    """A place beside the ledger that keeps the secret."""
 
     async def read(self) -> SecretSpec | None:
-        """None: there is none that is believed. Raises StoreUnavailable, and what says that there will be none."""
+        """Returns the secret; None without a valid copy.
+
+        Raises StoreUnavailable, and other GpuDropErrors where no copy can be kept.
+        """
         ...
 
     async def keep(self, secret: SecretSpec) -> None:
-        """Sees to it that what lies there is `secret`. Raises as `read` does."""
+        """Writes `secret` unless the copy holds it. Raises as `read` does."""
         ...
 
 
 class FileCopy:
-    """In `folder`, which is the state's."""
+    """The copy in `folder`, which is the state's."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -74,7 +77,7 @@ class FileCopy:
 
 
 class StoreCopy:
-    """In the first of the store's buckets, by name. Without keys that last there is none: `keys` are the store's."""
+    """The copy in the store's first bucket by name. `keys` gives the store's keys; temporary ones keep no copy."""
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
@@ -106,7 +109,7 @@ class StoreCopy:
         raise StoreUnavailable(f"{KEY!r} changes all the time.", hint="See who else writes there.", where=KEY)
 
     async def look(self) -> Standing:
-        """How it stands. Temporary keys, as roles are given, seal nothing that the next ones open."""
+        """Returns the state of the copy. Temporary keys, as roles get them, seal nothing that the next ones open."""
         bucket = await self._bucket()
         if await self._sealing_key(bucket) is None:
             return "temporary keys"
@@ -137,7 +140,7 @@ class StoreCopy:
 
 
 def derived(secret: str, purpose: str) -> bytes:
-    """A key for one purpose alone, which tells nothing of `secret`."""
+    """Returns a key for one purpose, which reveals nothing of `secret`."""
     return HKDF(secret.encode(), KEY_BYTES, b"", SHA256, context=purpose.encode())
 
 
@@ -150,6 +153,6 @@ def unpacked(data: bytes) -> SecretSpec | None:
 
 
 def opened(data: bytes, key: bytes) -> SecretSpec | None:
-    """The secret that was sealed with `key`; None for everything else."""
+    """Returns the secret that was sealed with `key`; None for anything else."""
     found = unsealed(data, key, "secret")
     return unpacked(found) if found else None

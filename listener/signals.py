@@ -1,4 +1,4 @@
-"""What one part of the listener lets another know at once, within this process. The durable truth lies elsewhere."""
+"""Signals between parts of the listener within this process. The durable records lie in the ledger and the store."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Collection
 from manifests.errors import RunCancelled, RunSuperseded
 
 _MOST_TOLD = 20_000
-"""Objects told of that nobody has fetched yet; what comes beyond is a missed wake."""
+"""Reported objects kept until they are fetched; those beyond are missed wakes."""
 
 
 class ObjectWaiters:
-    """Wakes whoever waits for objects when one may have arrived. A missed wake costs a poll interval, no more."""
+    """Wakes tasks that wait for objects when one may have arrived. A missed wake costs one poll interval."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
         self._told: set[tuple[str, str]] = set()
         self.any = asyncio.Event()
-        """Set once an object was told of that `fetch` has not given yet."""
+        """Set while there are reported objects that `fetch` has not returned."""
 
     def tell(self, bucket: str, key: str) -> None:
         for event in self._waiting.get((bucket, key), ()):
@@ -28,13 +28,13 @@ class ObjectWaiters:
             self.any.set()
 
     def fetch(self) -> list[tuple[str, str]]:
-        """The objects (bucket, key) told of since the last call: runs that wait for them may wait in the ledger."""
+        """Returns the objects (bucket, key) reported since the last call, for runs that wait in the ledger."""
         told, self._told = self._told, set()
         self.any.clear()
         return sorted(told)
 
     async def wait(self, objects: frozenset[tuple[str, str]], *, at_most_s: float) -> None:
-        """Returns when one of `objects` (bucket, key) was told of, or after `at_most_s`."""
+        """Returns when one of `objects` (bucket, key) is reported, or after `at_most_s` seconds."""
         event = asyncio.Event()
         for item in objects:
             self._waiting.setdefault(item, set()).add(event)
@@ -51,7 +51,7 @@ class ObjectWaiters:
 
 
 class Cancellations:
-    """Runs that are to end early, and why: "cancelled", "superseded", or "incomplete" once a part of it has failed."""
+    """Runs that must end early, and why: "cancelled", "superseded", or "incomplete" once one of its jobs has failed."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
@@ -59,7 +59,7 @@ class Cancellations:
         self._dropped: set[str] = set()
 
     def request(self, run_id: str, reason: str) -> None:
-        """Of several reasons the first stays, but for "superseded": then nothing is written for the run any more."""
+        """Requests a run's end. The first reason stays, but "superseded" replaces it and stops the run's writes."""
         if reason == "superseded" or run_id not in self._reasons:
             self._reasons[run_id] = reason
         self._event(run_id).set()
@@ -68,7 +68,7 @@ class Cancellations:
         return self._reasons.get(run_id)
 
     def check(self, run_id: str) -> None:
-        """Raises RunCancelled or RunSuperseded when the run is to end."""
+        """Raises RunCancelled or RunSuperseded when the run must end."""
         match self.reason(run_id):
             case None:
                 return
@@ -80,22 +80,22 @@ class Cancellations:
                 raise RunCancelled("The run was cancelled.", hint="Drop the file again to start it anew.")
 
     async def wait(self, run_id: str) -> str:
-        """Returns the reason once the run is to end."""
+        """Returns the reason once the run must end."""
         while True:
             await self._event(run_id).wait()
-            # Asked for and forgotten at once: then it is not to end after all.
+            # The request may have been forgotten in between.
             if reason := self.reason(run_id):
                 return reason
 
     def keep(self, run_ids: Collection[str]) -> None:
-        """Forgets all others, if the last call did not keep them either: they end, or have ended, elsewhere."""
+        """Forgets runs that this call and the last one leave out: they end, or have ended, elsewhere."""
         others = self._reasons.keys() - set(run_ids)
         for run_id in others & self._dropped:
             self.forget(run_id)
         self._dropped = others
 
     def forget(self, run_id: str) -> None:
-        """The run has ended."""
+        """Forgets a run that has ended."""
         self._reasons.pop(run_id, None)
         self._events.pop(run_id, None)
 
