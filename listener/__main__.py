@@ -1,4 +1,4 @@
-"""`python -m listener` is `gpudrop`."""
+"""Runs `gpudrop` as `python -m listener`."""
 
 from listener.cli.main import main
 

@@ -1,1 +1,1 @@
-"""The composition root: every part is built here and handed its collaborators."""
+"""The composition root: builds every part and gives it its collaborators."""

@@ -1,4 +1,4 @@
-"""The composition root: builds every part, hands each its collaborators, and owns the tasks that run."""
+"""The running listener: builds every part, connects them, and owns the tasks that run."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ from listener.stores.base import Store
 from listener.triggers.triggers import Trigger, TriggerBook
 
 LARGE = 2**20
-"""Bytes of a block that lies in memory of its own: an answer, an output."""
+"""Bytes from which on a block of memory gets a mapping of its own: an answer, an output."""
 
 _M_MMAP_THRESHOLD = -3
 
 
 def keep_large_blocks_apart() -> bool:
-    """Whether the C library lets itself be told; where it does not, it may do so by itself.
+    """Sets the C library's limit to `LARGE`, and returns whether it accepted that; other libraries may do so unasked.
 
-    After the first large block glibc raises its own limit, up to 32 MB. Later ones then lie among smaller blocks, and
+    glibc raises its own limit after the first large block, up to 32 MB. Later ones then lie among smaller blocks, and
     stay with the process for as long as one above them is in use.
     """
     if sys.platform != "linux":
@@ -71,7 +71,7 @@ _END_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The running listener, for those who start it."""
+    """The parts of a running listener that its caller uses."""
 
     store: Store
     runs: RunLedger
@@ -81,9 +81,9 @@ class App:
 
 @asynccontextmanager
 async def running(config: Config, environment: Environment, *, config_file: Path | None = None) -> AsyncGenerator[App]:
-    """The whole listener, from ready to closed. Its tasks never end by themselves: one that does has failed.
+    """Runs the whole listener, from ready to closed. Its tasks never end by themselves: one that does has failed.
 
-    `config_file` is watched for changed triggers. Raises ConfigError and what the store and the engine raise.
+    `config_file` is watched for changed triggers. Raises ConfigError and the errors of the store and the engine.
     """
     keep_large_blocks_apart()
     if isinstance(config.store, FolderStoreConfig):
@@ -231,7 +231,7 @@ def _housekeeping(base: Base, engine: WorkflowEngine, intake: BuiltIntake, wante
 
 
 def _drop_unstarted(work: Sequence[Work]) -> None:
-    """Of a start that came to nothing."""
+    """Closes the coroutines that a failed start has not run."""
     for item in work:
         if inspect.getcoroutinestate(item) == inspect.CORO_CREATED:
             item.close()

@@ -1,6 +1,6 @@
 """What most parts of the listener are built from: store, ledger, cluster, registry, processes.
 
-A kind of store is imported when it is used: a listener on a folder starts without the clients of the others.
+A kind of store is imported when it is used: a listener on a folder starts without the clients of other stores.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def build_store(config: Config, environment: Environment) -> Store:
 
 
 def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
-    """Raises ConfigError when there are no keys."""
+    """Returns the settings of an S3 store. Raises ConfigError when there are no keys."""
     from listener.stores.s3.clients import S3Settings
 
     environment.keys.current()
@@ -82,8 +82,10 @@ def s3_settings(s3: S3StoreConfig, environment: Environment) -> S3Settings:
 
 
 def secret_copies(config: Config, environment: Environment, state: StateFolder, store: Store) -> tuple[Copy, ...]:
-    """Where the installation's secret is kept beside the ledger, the nearest first. What the operator gives needs none
-    in the store: listeners there may have keys of their own, and each could open only what it wrote itself.
+    """Returns the copies of the installation's secret, the nearest first.
+
+    An operator's secret has none in the store: listeners there may have keys of their own, and each could open only
+    the copy that it wrote.
     """
     near = (FileCopy(state.folder),) if state.folder else ()
     if environment.secret or not isinstance(config.store, S3StoreConfig):
@@ -108,7 +110,7 @@ def build_cluster(state: StateFolder, rng: random.Random) -> Cluster:
 
 
 def real_key_of(config: Config, store: Store) -> Callable[[str], Awaitable[str]] | None:
-    """Where keys lead in a store that has links; None: it has none."""
+    """Returns the function that follows links of a key; None for a store without links."""
     if not isinstance(config.store, FolderStoreConfig):
         return None
     from listener.stores.folder import FolderStore
@@ -117,12 +119,12 @@ def real_key_of(config: Config, store: Store) -> Callable[[str], Awaitable[str]]
 
 
 def defaults_of(config: Config, models: Mapping[str, type[Manifest]]) -> Defaults:
-    """The configuration's defaults for manifests. Raises UnknownField."""
+    """Returns the configuration's defaults for manifests. Raises UnknownField."""
     return defaults_from(config.defaults, source="config.yaml: defaults", models=models)
 
 
 def defaults_folders(config: Config) -> DefaultsFolders:
-    """Whose `_gpudrop.yaml` counts."""
+    """Returns the folders whose `_gpudrop.yaml` counts."""
     listed = config.defaults_from
     if listed is None:
         return DefaultsFolders()
@@ -130,7 +132,7 @@ def defaults_folders(config: Config) -> DefaultsFolders:
 
 
 def callback_settings(config: Config, environment: Environment) -> CallbackSettings:
-    """Raises ConfigError for a secret that is none."""
+    """Returns the settings of callbacks. Raises ConfigError for an invalid secret."""
     secret_key(environment.callback_secret)
     return CallbackSettings(
         secret=environment.callback_secret,
@@ -142,7 +144,7 @@ def callback_settings(config: Config, environment: Environment) -> CallbackSetti
 
 
 def reference_policy(config: Config) -> ReferencePolicy:
-    """What manifests may name beyond their own bucket."""
+    """Returns what manifests may name beyond their own bucket."""
     urls: tuple[str, ...] = ()
     if isinstance(config.store, S3StoreConfig):
         urls = tuple(u.rstrip("/") for u in (config.store.public_endpoint, config.store.endpoint) if u)
@@ -156,7 +158,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The store, the records, and what all runs share."""
+    """The store, the ledgers, and what all runs share."""
 
     config: Config
     environment: Environment
@@ -180,7 +182,7 @@ class Base:
 
 
 async def build_base(config: Config, environment: Environment, state: StateFolder, stack: AsyncExitStack) -> Base:
-    """From the ground up; the stack closes in the opposite order: sources, engine, workers, ledger, store."""
+    """Builds the base. `stack` closes everything in the opposite order: sources, engine, workers, ledger, store."""
     called, operators = callback_settings(config, environment), operators_secret(environment)
     cluster = await _cluster(state, stack)
     store = build_store(config, environment)
@@ -263,7 +265,7 @@ async def _processes(stack: AsyncExitStack) -> tuple[ProcessPool, DocumentParser
 
 
 def _registry(config: Config) -> Registry:
-    """A handler that cannot be used is told of, and done without."""
+    """Loads the handlers; one that cannot be used is logged and left out."""
     split = SplitLimits(config.img2vid.images_per_job, config.img2vid.max_jobs)
     registry = load_registry(img2vid=split)
     for problem in registry.problems:

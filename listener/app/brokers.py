@@ -1,4 +1,4 @@
-"""From the configuration to the message brokers that are heard; each client library is imported when it is used."""
+"""Builds message brokers from the configuration; each client library is imported when it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BrokerConfig = NatsSourceConfig | RedisSourceConfig | AmqpSourceConfig | KafkaSo
 
 
 def build_broker(source: BrokerConfig, secrets: SourceSecrets) -> Broker:
-    """Raises ConfigError for what it lacks, also when its client is not installed."""
+    """Builds a source's broker. Raises ConfigError for what it lacks, also when its client is not installed."""
     try:
         return _built(source, secrets)
     except ModuleNotFoundError as e:

@@ -1,7 +1,7 @@
-"""Builds the way out: endpoints, the ledger of jobs, and the attempts that use them.
+"""Builds dispatch: the pool of endpoints, and the services that execute attempts.
 
 `ActiveAttempt` holds what is known of an attempt. The services that work on it live as long as the program and take
-three to five others each; only this module puts them together. A new concern is a new service.
+three to five others each; only this module connects them. A new concern is a new service.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ from listener.signals import Cancellations
 from listener.stores.base import Store
 
 _LEARNED_FROM = 500
+"""Jobs done last, from which estimates are learned."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchNeeds:
-    """What the way out is built from."""
+    """What dispatch is built from."""
 
     config: Config
     store: Store
@@ -57,26 +58,26 @@ class DispatchNeeds:
     endpoints: BuiltEndpoints
     pool: ProcessPool
     observer: JobObserver
-    """Hears how jobs stand."""
+    """Receives the progress of jobs."""
     wait_observer: WaitObserver
-    """Hears why tasks wait."""
+    """Receives why tasks wait."""
     link_s: float
-    """No link of a job works longer."""
+    """Longest life of a job's link, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltDispatch:
-    """What runs use of the way out."""
+    """What runs use of dispatch."""
 
     attempts: Attempts
     reaper: ClaimReaper
     parked: ParkedTasks
     work: list[Work]
-    """Has to be run, each in a task of its own."""
+    """Coroutines to run, each in a task of its own."""
 
 
 async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDispatch:
-    """Starts the endpoints; `stack` ends them."""
+    """Builds dispatch and starts the endpoints; `stack` ends them."""
     config, store, jobs, outages, clock = needs.config, needs.store, needs.jobs, needs.outages, needs.clock
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
     now = time.monotonic
@@ -124,7 +125,7 @@ def _guard(needs: DispatchNeeds) -> LinkGuard:
 
 
 def spending(jobs: JobLedger, endpoints: tuple[PooledEndpoint, ...]) -> Callable[[str], Awaitable[float | None]]:
-    """Tells what a run's jobs have cost so far in US dollars; None where nothing has a price."""
+    """Returns a function that gives the cost of a run's ended jobs in US dollars, or None where nothing has a price."""
     return jobs.spent_by_run if any(each.spec.usd_per_s > 0 for each in endpoints) else _free
 
 

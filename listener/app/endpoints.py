@@ -1,4 +1,4 @@
-"""From the configuration to endpoints: this machine with its sandbox, and those on RunPod."""
+"""Builds endpoints from the configuration: this machine with its sandbox, and those on RunPod."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 def build_sandbox(
     config: Config, environment: Environment, environ: Mapping[str, str], *, ffmpeg: Path | None, model_dir: Path | None
 ) -> Sandbox:
-    """Jobs leave outputs in a folder store, and models in the engines' caches; state and secrets are none of theirs."""
+    """Builds the sandbox of local jobs.
+
+    They may write to a folder store, and to the engines' caches where models are downloaded; state and secrets are
+    hidden.
+    """
     found = shutil.which(str(ffmpeg or "ffmpeg"))
     readable = [Path(found)] if found else []
     readable += [*([model_dir] if model_dir else []), *config.local.models.values()]
@@ -49,7 +53,7 @@ def build_sandbox(
 
 
 def _caches(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Of openai-whisper, which knows no other, and of the hub."""
+    """Yields the caches of models: openai-whisper's, which cannot be moved, and the Hugging Face hub's."""
     yield _place("~/.cache/whisper")
     yield _hub(environ)
     if elsewhere := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
@@ -62,7 +66,7 @@ def _hub(environ: Mapping[str, str]) -> Path:
 
 
 def _secrets(config: Config, environment: Environment, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Files with keys: those that variables name which no worker inherits, those of connections, and the usual ones."""
+    """Yields files of secrets: the usual ones, those in variables that no worker inherits, those of connections."""
     yield from (Path("/run/secrets"), _place("~/.pgpass"), _hub(environ) / "token")
     named = {**environ, **environment.variables}
     inherited = child_environment(named, threads=1)
@@ -89,15 +93,16 @@ class BuiltEndpoints:
 
     endpoints: tuple[PooledEndpoint, ...]
     removed: Callable[[RemovedEndpoint], GpuBackend]
-    """Whom to ask about the jobs of an endpoint that is not configured any more."""
+    """Returns the backend for the open jobs of an endpoint that the configuration does not name."""
 
 
 async def build_endpoints(
     config: Config, environment: Environment, environ: Mapping[str, str], *, link_s: float, stack: AsyncExitStack
 ) -> BuiltEndpoints:
-    """What the endpoints share is closed with `stack`. `environ` is what processes on this machine may inherit from.
+    """Builds the endpoints. Raises ConfigError.
 
-    Raises ConfigError.
+    `environ` is what processes on this machine may inherit from, `link_s` the life of a job's links in seconds. `stack`
+    closes what the endpoints share.
     """
     remote = [each for each in config.endpoints if isinstance(each, RunPodEndpointConfig)]
     if remote:
@@ -140,7 +145,10 @@ def _pooled(endpoint: EndpointConfig, backend: GpuBackend, config: Config) -> Po
 
 
 def _removed(endpoint: RemovedEndpoint) -> GpuBackend:
-    """Without a key nobody can be asked. Workers of no dialect, or of our own, claim what they do."""
+    """Returns the backend of a removed endpoint without a key for RunPod, so that nobody can be asked.
+
+    Workers without a dialect, and those of our own, claim their attempts.
+    """
     log.warning(
         "endpoint_gone",
         endpoint=endpoint.name,

@@ -1,4 +1,4 @@
-"""Builds the way in: sources, the inbox they feed, and whoever empties it."""
+"""Builds intake: the sources, the inbox that they deliver to, and its processor."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Work = Coroutine[Any, Any, None]
 
 @dataclass(frozen=True, slots=True)
 class IntakeNeeds:
-    """What the way in is built from. `wanted` is set when a run waits to be started."""
+    """What intake is built from."""
 
     config: Config
     environment: Environment
@@ -49,29 +49,33 @@ class IntakeNeeds:
     object_waiters: ObjectWaiters
     cancellations: Cancellations
     wanted: asyncio.Event
+    """Set when a run waits to be started."""
     clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltIntake:
-    """`work` has to be run, each in a task of its own. `openings` are those of sources that others come to."""
+    """What the application uses of intake."""
 
     inbox: Inbox
     ledger: InboxLedger
     sources: list[str]
+    """Names of the sources."""
     openings: list[Opening]
+    """Those of sources that listen at an address."""
     work: list[Work]
+    """Coroutines to run, each in a task of its own."""
 
 
 async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
-    """Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
+    """Builds intake. Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
     earlier = EarlierOutputs(needs.store, needs.objects)
     await earlier.begin()
     reconcile = _reconcile(needs, earlier)
     for_sources = SourceNeeds(needs.config, needs.environment, needs.triggers, reconcile)
     sources = [build_source(each, for_sources) for each in sources_of(needs.config)]
     ledger = InboxLedger(needs.database, needs.cluster.member)
-    # What an earlier process of this name held in its hands.
+    # Entries that an earlier process of this name held.
     await ledger.release([needs.cluster.member])
     source_status = SourceStatusRecorder(SourceLedger(needs.database), needs.cluster.member, needs.clock)
     backlog = Backlog()
@@ -108,7 +112,7 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
 
 
 def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -> list[Work]:
-    """Sources that must not run twice are led together: a gap in one of them is for the listing beside it to fill."""
+    """Returns the sources' coroutines. Exclusive ones share one lead, so that a listing is beside them to fill gaps."""
     led = [source for source in sources if source.exclusive]
 
     async def lead() -> None:

@@ -1,4 +1,4 @@
-"""What has to be true before this program says that it is ready."""
+"""Checks that must pass before the listener logs that it is ready."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPENED_S = 30.0
 
 
 async def opened(openings: Sequence[Opening], tasks: Collection[asyncio.Task[None]]) -> None:
-    """Returns once every source that others come to has its address. Raises why one has not, and why a task ended."""
+    """Returns once every source that listens has its address. Raises why one has none, or why a task ended."""
     waiting = asyncio.gather(*(opening.wait() for opening in openings))
     try:
         done, _ = await asyncio.wait({waiting, *tasks}, timeout=_OPENED_S, return_when=asyncio.FIRST_COMPLETED)
@@ -37,7 +37,7 @@ async def opened(openings: Sequence[Opening], tasks: Collection[asyncio.Task[Non
 
 
 async def require_folder(root: Path) -> None:
-    """Makes the folder that is the store. Raises ConfigError when this program cannot use it."""
+    """Creates the store's folder. Raises ConfigError when this program cannot use it."""
     hint = "Name another one as store.root in config.yaml, or make this one a folder that this program may write."
     try:
         await asyncio.to_thread(root.mkdir, parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ async def require_folder(root: Path) -> None:
 
 
 async def tell_when_ready(store: Store, **told: object) -> None:
-    """Logs `ready`, with what is `told`, once the store has answered with the keys in force; until then, why not."""
+    """Logs `ready` with the fields `told` once the store answers with the keys in force; until then, logs why not."""
 
     def not_ready(failure: Failure) -> None:
         error = failure.known

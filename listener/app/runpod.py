@@ -1,4 +1,4 @@
-"""RunPod as the configuration has it: what all endpoints there share, and each of them."""
+"""Builds RunPod's endpoints, and what they share, from the configuration."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 @dataclass(frozen=True, slots=True)
 class RunPod:
+    """What all endpoints on RunPod share."""
+
     client: RunPodClient
     shared: PollerServices
     hints: WebhookHints | None
 
     def configured(self, endpoint: RunPodEndpointConfig, endpoint_id: str, link_s: float) -> GpuBackend:
-        """`link_s`: how long a task's addresses work; RunPod shall forget it no later."""
+        """Builds a configured endpoint. RunPod forgets a task after `link_s` seconds at most, the life of its links."""
         return self._endpoint(
             RunPodSettings(
                 name=endpoint.name,
@@ -46,7 +48,7 @@ class RunPod:
         )
 
     def removed(self, endpoint: RemovedEndpoint) -> GpuBackend:
-        """Follows the jobs that are there to their end, as long as the key opens the endpoint."""
+        """Builds a removed endpoint, which follows its jobs to their end as long as the key opens it."""
         dialect = dialects().find(endpoint.dialect)
         if dialect is None:
             log.warning("endpoint_gone", endpoint=endpoint.name, hint="Its jobs are withdrawn.")
@@ -64,7 +66,7 @@ class RunPod:
 
 
 async def build_runpod(config: RunPodConfig, environment: Environment, stack: AsyncExitStack) -> RunPod:
-    """Connected to nothing yet. `stack` closes it."""
+    """Builds the client and the webhook's server, without a connection to RunPod. `stack` closes them."""
     settings = ClientSettings(config.api, config.proxy, config.ca_file)
     client = RunPodClient(settings, key=lambda: environment.runpod_key)
     await client.start()
@@ -84,5 +86,5 @@ async def _hints(config: HintsConfig, key: str, stack: AsyncExitStack) -> Webhoo
 
 
 def _secret(key: str) -> str:
-    """The secret part of the webhook's path: the same after a restart, and of no use for anything else."""
+    """Returns the secret part of the webhook's path: the same after a restart, and of no use for anything else."""
     return hmac.new(key.encode(), b"gpudrop webhook", hashlib.sha256).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""From the configuration to the sources of events. A client library is imported when its source is used."""
+"""Builds the sources of events from the configuration; a client library is imported when its source is used."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SourceNeeds:
 
 
 def sources_of(config: Config) -> tuple[AnySource, ...]:
-    """Those the configuration names, or what suits the store. Raises ConfigError for one the store cannot feed."""
+    """Returns the configured sources, or those that suit the store. Raises ConfigError for one that does not fit it."""
     folder = isinstance(config.store, FolderStoreConfig)
     native = FolderSourceConfig(kind="folder") if folder else MinioSourceConfig(kind="minio")
     named = config.sources or (native, ReconcileSourceConfig(kind="reconcile"))
@@ -54,7 +54,7 @@ def sources_of(config: Config) -> tuple[AnySource, ...]:
 
 
 def build_source(source: AnySource, needs: SourceNeeds) -> EventSource:
-    """Raises ConfigError for what it lacks."""
+    """Builds one source. Raises ConfigError for what it lacks."""
     secrets = needs.environment.of_source(source.named)
     match source:
         case ReconcileSourceConfig():
