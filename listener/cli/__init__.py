@@ -1,1 +1,1 @@
-"""The command line: what `gpudrop` can be told to do."""
+"""The command line of `gpudrop`."""

@@ -1,4 +1,4 @@
-"""`gpudrop check`: one line for each thing a run depends on, with a remedy where it is not well."""
+"""`gpudrop check`: one line for each thing a run depends on, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from manifests.names import DEFAULTS_NAME
 from manifests.syntax import MAX_BYTES
 
 REPORT_S = 60.0
-"""Importing every engine may take this long on a cold machine."""
+"""Seconds that the import of every engine may take on a cold machine."""
 
 
 async def check_all(config_file: Path, environment: Environment) -> int:
-    """Prints every line as it is known; 1 when one of them is not well."""
+    """Prints every line as soon as it is known; returns 1 when one of them is bad."""
     console = Terminal()
     bad = 0
     async for line in _lines(config_file, environment):
@@ -113,12 +113,12 @@ async def _store_lines(config: Config, environment: Environment) -> AsyncGenerat
 
 
 def _is_remote(config: Config) -> bool:
-    """Whether tasks go to workers that are paid, and reach the store by links."""
+    """Whether tasks go to paid workers, which reach the store by links."""
     return any(isinstance(endpoint, RunPodEndpointConfig) for endpoint in config.endpoints)
 
 
 async def _defaults_line(store: Store, bucket: str, config: Config) -> CheckLine | None:
-    """What stands in the bucket's own `_gpudrop.yaml` and may not; None where all of it may."""
+    """Returns the error in the bucket's own `_gpudrop.yaml`; None without one."""
     folders = defaults_folders(config)
     if not folders.count(bucket, DEFAULTS_NAME):
         return None
@@ -134,7 +134,7 @@ async def _defaults_line(store: Store, bucket: str, config: Config) -> CheckLine
 
 
 async def _claims_line(store: Store, bucket: str) -> CheckLine:
-    """Whether two workers that are sent the same task can be told apart for certain."""
+    """Checks whether the store lets only one of two workers claim the same attempt."""
     subject = f"claims: {bucket}"
     try:
         kept = await store.keeps_claims(bucket)
@@ -147,7 +147,7 @@ async def _claims_line(store: Store, bucket: str) -> CheckLine:
 
 
 async def _links_line(store: Store, bucket: str, *, trusted: bool) -> CheckLine:
-    """What a worker could do with its job's links beyond its job, tried as a hostile one would."""
+    """Checks what a worker could do with its job's links beyond its job, by trying it as a hostile worker would."""
     subject = f"links: {bucket}"
     try:
         found = await store.try_links(bucket)
@@ -162,7 +162,7 @@ async def _links_line(store: Store, bucket: str, *, trusted: bool) -> CheckLine:
 
 
 async def _worker_lines(config: Config, environment: Environment) -> AsyncGenerator[CheckLine]:
-    """What this machine can do; nothing where no task runs on it."""
+    """Yields what this machine can do; nothing where no task runs on it."""
     here = [endpoint for endpoint in config.endpoints if isinstance(endpoint, LocalEndpointConfig)]
     if not here:
         return
@@ -184,7 +184,7 @@ async def _worker_lines(config: Config, environment: Environment) -> AsyncGenera
 
 
 async def _report(module: str, *options: str) -> dict[str, Any]:
-    """What the worker's own report says; its last line is JSON. An "error" where it says nothing."""
+    """Returns the worker's own report, the JSON of its last line; a document with "error" where there is none."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *options, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

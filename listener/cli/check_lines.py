@@ -1,4 +1,4 @@
-"""`gpudrop check`: its lines, and those of the state and of endpoints on RunPod. No task is sent."""
+"""Lines of `gpudrop check`, and those of the state, the secret and endpoints on RunPod. No task is sent."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from manifests.hosts import is_private_host, is_public_address
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:
-    """`ok` None: nothing wrong, but worth knowing."""
+    """One line of the report."""
 
     subject: str
     ok: bool | None
+    """None: nothing is wrong, but it is worth knowing."""
     detail: str
     remedy: str = ""
 
@@ -41,7 +42,7 @@ def problem_line(subject: str, error: GpuDropError) -> CheckLine:
 
 
 def limits_line(where: Delegation) -> CheckLine:
-    """How workers on this machine are kept to what they may take."""
+    """Returns how workers on this machine are kept within their limits."""
     if where.holds_memory:
         return CheckLine(
             "limits", True, f"control groups (version {where.version}) hold each worker process to its memory"
@@ -54,7 +55,7 @@ def limits_line(where: Delegation) -> CheckLine:
 
 
 def state_line(config: Config) -> CheckLine:
-    """Looks only: nothing is made, moved or opened."""
+    """Checks where the state lies. Creates, moves and changes nothing."""
     if is_on_server(config):
         return CheckLine("state", True, "in PostgreSQL")
     try:
@@ -82,7 +83,7 @@ _SET = f"Set {VARIABLE}, or {VARIABLE}_FILE, to what `openssl rand -hex 32` prin
 
 
 async def secret_line(store: Store, environment: Environment) -> CheckLine:
-    """Looks only."""
+    """Checks the copy of the installation's secret. Changes nothing."""
     if environment.secret:
         return CheckLine(_SUBJECT, True, f"{VARIABLE} is set: jobs are known again if the ledger is lost")
     try:
@@ -110,7 +111,7 @@ _LOOKUP_S = 10.0
 async def endpoint_lines(
     config: Config, environment: Environment, *, settle_s: float = 5.0
 ) -> AsyncGenerator[CheckLine]:
-    """Lines for every RunPod endpoint; none where there is none. This machine has its own."""
+    """Yields the lines of every endpoint on RunPod, and of the store that its workers must reach."""
     endpoints = runpod_endpoints(config)
     if not endpoints:
         return
@@ -150,7 +151,7 @@ def _look_lines(look: EndpointInspection) -> Iterator[CheckLine]:
 
 
 async def _store_line(config: Config) -> CheckLine:
-    """Whether workers on RunPod could read and write the bucket."""
+    """Checks whether workers on RunPod could reach the store."""
     subject = "store for RunPod's workers"
     if isinstance(config.store, FolderStoreConfig):
         hint = "Use a store of kind s3, which workers can reach, or an endpoint of kind local."

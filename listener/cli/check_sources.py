@@ -1,4 +1,4 @@
-"""`gpudrop check`: whether each source of events would hear anything. Nothing is taken from any of them."""
+"""Lines of `gpudrop check` on whether each source can receive events. No event is taken from any of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BROKERS = (NatsSourceConfig, RedisSourceConfig, AmqpSourceConfig, KafkaSourceCo
 
 
 async def source_lines(config: Config, environment: Environment) -> AsyncGenerator[CheckLine]:
-    """A line for each source that depends on somebody else, as it becomes known."""
+    """Yields a line for each source that depends on another program, as soon as it is known."""
     try:
         sources = sources_of(config)
     except GpuDropError as e:
@@ -45,7 +45,7 @@ async def source_lines(config: Config, environment: Environment) -> AsyncGenerat
 
 
 def listing_lines(config: Config) -> tuple[CheckLine, ...]:
-    """What it means that nothing is listed, where nothing is."""
+    """Returns what it means that no bucket is listed, where none is."""
     if not config.sources or any(isinstance(each, ReconcileSourceConfig) for each in config.sources):
         return ()
     detail = "what the other sources miss (while they or this program are away) is never found"

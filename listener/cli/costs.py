@@ -1,4 +1,4 @@
-"""`gpudrop costs`: what jobs have cost, and what of today's budgets is left."""
+"""`gpudrop costs`: what jobs have cost, and what is left of today's budgets."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from listener.ledger.quotas import Spending
 from manifests.text import printable_json
 
 _SHOWN = 100
-"""Lines of a table; the dearest runs. JSON has all."""
+"""Most lines of a table: the latest days, the dearest of all else. JSON has every line."""
 
 _NOTE = "Execution time x price: the least it was. A worker is billed from its start to its stop, idle time included."
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
-    """US dollars of today. `cap` None: no limit."""
+    """Today's spending under one budget, in US dollars."""
 
     name: str
     spent: Spending
     cap: float | None
+    """None: no limit."""
 
 
 async def show_costs(config: Config, by: By, days: int, *, as_json: bool, console: Console, now: float) -> None:
-    """`now` in epoch seconds. Plain JSON goes to the console's file, unformatted by it."""
+    """Prints the costs until `now`, in epoch seconds. JSON goes to the console's file without its formatting."""
     async with ledger_database(config) as database:
         ledger = CostLedger(database)
         costs, today = await ledger.costs(by, days=days, now=now), await ledger.today(now)
@@ -54,7 +55,7 @@ async def show_costs(config: Config, by: By, days: int, *, as_json: bool, consol
 
 
 def _budgets(config: Config, today: TodaysCosts) -> list[BudgetLine]:
-    """All runs, then every trigger with a budget or with money spent today."""
+    """Returns the budget of all runs, then of every trigger with a budget or with money spent today."""
     caps: Mapping[str, float | None] = {t.name: t.budget_per_day for t in triggers_of(config)}
     names = [name for name in caps if caps[name] is not None or name in today.triggers]
     names += sorted(today.triggers.keys() - caps.keys())

@@ -1,4 +1,4 @@
-"""`gpudrop demo`: the samples are dropped as a user would drop them, and watched until each has its final sidecar."""
+"""`gpudrop demo`: drops the samples as a user would, and shows them until each has its final sidecar."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ _LOOK_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One drop of the demo. `expects` is the kind of its final sidecar."""
+    """One drop of the demo."""
 
     key: str
     about: str
     expects: str = "done"
+    """The kind of its final sidecar."""
 
 
 DROPS = (
@@ -47,16 +48,19 @@ DROPS = (
 
 @dataclass(frozen=True, slots=True)
 class SampleStatus:
-    """How a drop stands now: a word, a percentage while it runs, and its final document."""
+    """The present status of a drop."""
 
     state: str
     detail: str = ""
+    """Percentage and stage while it runs."""
     final: str = ""
+    """The kind of its final sidecar; "": it has none yet."""
     document: dict[str, Any] | None = None
+    """The final sidecar."""
 
 
 async def demonstrate(config: Config, environment: Environment, model: str) -> int:
-    """0 when every sample ended as it should."""
+    """Runs the demo; returns 0 when every sample ended as expected."""
     if not isinstance(config.store, FolderStoreConfig):
         raise ConfigError(
             "The demo drops its samples into a folder; this configuration names another kind of store.",
@@ -78,7 +82,7 @@ async def demonstrate(config: Config, environment: Environment, model: str) -> i
 
 
 def _drop(root: Path) -> None:
-    """Media first, then what starts runs. Sidecars of an earlier demo go before: they would end the wait at once."""
+    """Removes an earlier demo's sidecars, which would end the wait at once; copies media, then what starts runs."""
     for sample in DROPS:
         for kind in ("status", "done", "error"):
             (root / sidecar_key(sample.key, kind)).unlink(missing_ok=True)
@@ -88,7 +92,7 @@ def _drop(root: Path) -> None:
 
 
 async def _watch(root: Path, app: App, console: Console) -> dict[str, SampleStatus]:
-    """How the samples stand once each has its final sidecar and its run has ended, or after DEADLINE_S."""
+    """Returns the samples' status once each has its final sidecar and all runs have ended, or after DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S
     told: dict[str, str] = {}
     with Live(console=console, refresh_per_second=4, transient=True) as live:
@@ -132,7 +136,7 @@ def _table(standings: dict[str, SampleStatus]) -> Table:
 
 
 def _tell_changes(console: Console, standings: dict[str, SampleStatus], told: dict[str, str]) -> None:
-    """Where nothing can be redrawn (a pipe, a log), a line for each change of state."""
+    """Prints a line for each change of state, where nothing can be redrawn (a pipe, a log)."""
     for key, sample_status in standings.items():
         if told.get(key) != sample_status.state:
             told[key] = sample_status.state

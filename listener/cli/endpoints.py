@@ -1,4 +1,4 @@
-"""`gpudrop endpoints`: where tasks run, how each place stands, and its queue taken back."""
+"""`gpudrop endpoints`: shows the endpoints and their health, and purges the queue of one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TITLES = ("endpoint", "kind", "does", "order", "jobs", "workers", "$/s", "state
 
 
 async def show_endpoints(config: Config, environment: Environment, console: Console) -> int:
-    """Prints a table; 1 when an endpoint is not well."""
+    """Prints a table; returns 1 when an endpoint is unhealthy."""
     looks = {look.endpoint.name: look for look in await inspect_endpoint(config, environment.runpod_key)}
     jobs = await _open_jobs(config)
     table = Table(box=None, pad_edge=False)
@@ -40,7 +40,7 @@ async def show_endpoints(config: Config, environment: Environment, console: Cons
 async def purge_endpoint(
     config: Config, environment: Environment, console: Console, name: str, *, sure: Callable[[str], bool]
 ) -> int:
-    """Takes back every job that waits for a worker, once `sure` says yes. Raises GpuDropError."""
+    """Purges every job that waits for a worker, once `sure` returns True. Raises GpuDropError."""
     endpoint = _runpod(config, name)
     only = config.model_copy(update={"endpoints": (endpoint,)})
     id = (await find_endpoint_ids(only, environment.runpod_key))[name]
@@ -98,7 +98,7 @@ def _does(endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config) 
 
 
 def _workers(look: EndpointInspection | None) -> str:
-    """ "0-3" """
+    """Returns the range of workers as "0-3", or "?" where it is unknown."""
     if look is None or look.there is None:
         return "?"
     return f"{look.there.settings.workers_min}-{look.there.settings.workers_max}"
@@ -118,7 +118,7 @@ def _state(
 
 
 def _joined(*sentences: str) -> str:
-    """One after the other, a full stop between."""
+    """Joins sentences with full stops."""
     return ". ".join(sentence.rstrip(".") for sentence in sentences if sentence)
 
 

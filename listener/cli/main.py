@@ -1,4 +1,4 @@
-"""The command line: its commands and their options. What a command does is imported when it is called."""
+"""The commands of `gpudrop` and their options. A command's implementation is imported when it is called."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ CostsBy = Literal["day", "trigger", "operation", "endpoint", "run"]
 
 
 def main() -> None:
-    """The console script. An error a user can meet is told in words, never as a traceback."""
+    """Runs the console script. An error that a user can meet is printed in words, never as a traceback."""
     try:
         app()
     except GpuDropError as e:

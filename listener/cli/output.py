@@ -1,4 +1,4 @@
-"""What is written for people: one log for everything, and the terminal for texts that may come from strangers."""
+"""Output for people: the log, and a terminal for texts that may come from strangers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from manifests.text import printable, printable_json, without_queries
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], form: Literal["console", "json"]) -> None:
-    """To stderr: one line an event, for people or as JSON."""
+    """Sends the log to stderr, one line for each entry, for people or as JSON."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -46,7 +46,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # It reports as an error each connection that fails, which its source tells better.
+    # aiormq logs each failed connection as an error; the source reports it better.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     for ours in ("listener", "gpu_dispatch", "handlers"):
         logging.getLogger(ours).setLevel(level.upper())
@@ -56,7 +56,7 @@ _OF_SEVERAL_LINES = ("exception", "stack")
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A key or a worker's text may hold what acts on the terminal."""
+    """Shows control characters as text: a key or a worker's text may hold what acts on the terminal."""
     return {
         name: printable(value, keep="\n" if name in _OF_SEVERAL_LINES else "") if isinstance(value, str) else value
         for name, value in event.items()
@@ -64,17 +64,17 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 def _json(event: EventDict, **options: Any) -> str:
-    """The same in JSON, which has escapes for it."""
+    """Renders an entry as JSON with its control characters escaped."""
     return printable_json(json.dumps(event, **options))
 
 
 def _cut_queries(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Whoever wrote an address into an entry, a library's exception among them: its query may hold a token."""
+    """Cuts the queries of addresses, also in a library's exceptions: they may hold tokens."""
     return {name: without_queries(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 class Terminal(Console):
-    """A console that takes no text for markup and shows control characters instead of sending them.
+    """A console that reads no text as markup and shows control characters instead of sending them.
 
     Style is given with `Text` and `style`, which no text can imitate.
     """

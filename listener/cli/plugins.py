@@ -1,7 +1,7 @@
-"""Commands of parts that one may do without: found by their entry points, loaded when they are asked for.
+"""Commands of optional parts, found by their entry points and loaded when they are used.
 
-A part adds one by an entry point of the group `gpudrop.commands` of gpudrop's own distribution that leads to a typer
-application, whose name it is.
+A part adds a command by an entry point of the group `gpudrop.commands` in gpudrop's own distribution. The entry point
+has the command's name and leads to a typer application.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ GROUP = "gpudrop.commands"
 
 
 def installed() -> Iterable[EntryPoint]:
-    """Of this distribution alone: to look through all that are installed would take longer than all else that
-    `gpudrop --help` does.
+    """Returns the entry points of this distribution: a search of all installed ones takes longer than the rest of
+    `gpudrop --help`.
     """
     try:
         return distribution("gpudrop").entry_points.select(group=GROUP)
@@ -29,7 +29,7 @@ def installed() -> Iterable[EntryPoint]:
 
 
 class WithAddedCommands(TyperGroup):
-    """The commands of the application, and those that `find` gives."""
+    """A group of the application's commands and those that `find` returns."""
 
     find: Callable[[], Iterable[EntryPoint]] = staticmethod(installed)
 
@@ -44,7 +44,7 @@ class WithAddedCommands(TyperGroup):
 
 
 def _loaded(point: EntryPoint) -> Any:
-    """One that cannot be loaded says so when it is called, and not when others are listed."""
+    """Loads a command. One that cannot be loaded raises when it is called, not when commands are listed."""
     try:
         part: Any = point.load()
         if not isinstance(part, typer.Typer):

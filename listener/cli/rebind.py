@@ -1,4 +1,4 @@
-"""`gpudrop rebind`: the store that a state belongs to has moved, and the operator says so."""
+"""`gpudrop rebind`: binds a state to the configured store, after the store has moved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from listener.ledger.owner import rebind
 
 
 async def rebind_state(config: Config) -> int:
-    """Raises ConfigError while a listener uses the state."""
+    """Binds the state to the configured store. Raises ConfigError while a listener uses the state."""
     with ExitStack() as stack:
         state = await asyncio.to_thread(stack.enter_context, held_state(config))
         identity = identity_of(config, state.folder)

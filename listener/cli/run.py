@@ -1,4 +1,4 @@
-"""`gpudrop run`: the listener until a signal ends it."""
+"""`gpudrop run`: runs the listener until a signal ends it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 
 async def run_listener(config: Config, environment: Environment, *, config_file: Path | None) -> int:
-    """The exit status: 0 after a signal, 1 when a part of the listener failed."""
+    """Runs the listener and returns the exit status: 0 after a signal, 1 when a part failed."""
     hide_process()
     _open_more_files()
     stop = asyncio.Event()
@@ -31,8 +31,8 @@ async def run_listener(config: Config, environment: Environment, *, config_file:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with running(config, environment, config_file=config_file) as app:
-        # Thousands of runs wait at once and live for long: looking at all of them for garbage, as often as the default
-        # would, took a quarter of the time.
+        # Thousands of runs wait at once and live long: searching them for garbage at the default rate took a quarter
+        # of the time.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
         stopped = asyncio.create_task(stop.wait())
@@ -46,16 +46,16 @@ async def run_listener(config: Config, environment: Environment, *, config_file:
 
 
 def hide_process() -> None:
-    """No other process of the same user reads this one's memory and environment, where keys stand, or debugs it.
+    """Keeps other processes of the same user from debugging this one and reading its memory and environment (keys).
 
-    The files of it in /proc belong to root then; py-spy and gdb need root, faulthandler works as before.
+    Its files in /proc then belong to root; py-spy and gdb need root, faulthandler works.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _open_more_files() -> None:
-    """As many as the machine's owner allows: the usual limit is one for programs that use `select`."""
+    """Raises the limit of open files to the most allowed: the usual one is for programs that use `select`."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -64,7 +64,7 @@ def _open_more_files() -> None:
 
 
 def _tell(error: BaseException | None) -> None:
-    """What a user can mend needs no traceback."""
+    """Logs why a part failed, without a traceback where a user can mend it."""
     if isinstance(error, GpuDropError):
         log.error("part_failed", code=error.info.code, error=str(error), hint=error.info.hint)
     else:

@@ -1,4 +1,4 @@
-"""Commands beside a running listener: they read the ledger, and leave in it what the listener is to do."""
+"""Commands beside a running listener: they read the ledger, and record requests to the listener in it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def show_status(config: Config, what: str, limit: int) -> None:
 
 
 def _unheard(counts: Mapping[str, int]) -> str:
-    """The callbacks that were not heard, in words; "" when all were."""
+    """Returns the undelivered callbacks in words; "" when all are delivered."""
     found = {"waiting": "wait to be heard", "refused": "were refused", "given_up": "were given up"}
     told = ", ".join(f"{counts[state]} {words}" for state, words in found.items() if counts.get(state))
     return f"Callbacks: {told}. `gpudrop status KEY` says why." if told else ""
@@ -98,7 +98,7 @@ def _sources_table(rows: Sequence[SourceRow]) -> Table:
 
 
 def callback_line(row: CallbackRow) -> str:
-    """How a callback stands, in a sentence or two."""
+    """Returns the state of a callback in a sentence or two."""
     times = "1 attempt" if row.attempts == 1 else f"{row.attempts} attempts"
     if row.state == "delivered":
         return f"callback delivered after {times}."
@@ -129,7 +129,7 @@ async def cancel_runs(config: Config, what: str) -> int:
 
 
 async def redrive_run(config: Config, what: str) -> int:
-    """The newest run that matches is run again."""
+    """Redrives the newest run that matches; returns 1 where none can be."""
     async with ledger_database(config) as database:
         rows = await RunLedger(database).matching(what)
         if not rows:
@@ -149,11 +149,11 @@ def print_line(text: str) -> None:
 
 _LOOK_S = 0.25
 _TAKEN_S = 10.0
-"""How long a listener may take to come to it, beyond the time of an attempt."""
+"""Seconds that a listener may take to begin the attempt, beyond the attempt's own time."""
 
 
 async def send_callback(config: Config, what: str) -> int:
-    """The newest run that matches; 0 once its receiver has heard."""
+    """Sends the callback of the newest run that matches again; returns 0 once it is delivered."""
     async with ledger_database(config) as database:
         runs, callbacks = RunLedger(database), CallbackLedger(database)
         rows = await runs.matching(what)
@@ -174,7 +174,7 @@ async def send_callback(config: Config, what: str) -> int:
 
 
 async def _outcome(callbacks: CallbackLedger, former: CallbackRow, within_s: float) -> CallbackRow | None:
-    """How it stands after the next attempt; None when there was none in time."""
+    """Returns the callback's row after the next attempt; None without one within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         row = (await callbacks.of([former.run_id])).get(former.run_id)

@@ -1,4 +1,4 @@
-"""`gpudrop validate`: a manifest on this machine, read as the listener would read it."""
+"""`gpudrop validate`: reads a manifest on this machine as the listener would read it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manifests.references import resolve_reference
 
 
 def validate_file(file: Path, config: Config) -> dict[str, Any]:
-    """The manifest's fields with defaults filled in. Raises what a run of it would, its inputs' presence aside.
+    """Returns the manifest's fields with defaults filled in. Raises the errors of a run, missing inputs aside.
 
     The defaults beside the file count; those of folders above it are known only in the bucket.
     """
