@@ -1,1 +1,1 @@
-"""Several listeners on one database: who is who, who leads what, whose work is orphaned."""
+"""Several listeners on one database: their names, which one leads what, and which are gone."""

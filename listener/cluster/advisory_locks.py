@@ -1,4 +1,4 @@
-"""The advisory locks that live and die with one connection to PostgreSQL, and when they are certain."""
+"""The advisory locks of one connection to PostgreSQL, and how long they are certainly held."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _JOIN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class AdvisoryLock:
-    """An advisory lock of the two-key kind; both are signed 32-bit numbers."""
+    """An advisory lock of the two-key kind; both keys are signed 32-bit numbers."""
 
     space: int
     key: int
 
 
 class LockSessionEnded(StoreUnavailable):
-    """The locks of a session are certain no longer."""
+    """The locks of a session are not certainly held."""
 
 
 class LockSession:
-    """Ends for good at the first doubt: `ended` is set, and every call raises SessionEnded from then on."""
+    """Holds locks. Ends for good at the first doubt: `ended` is set, and every call then raises LockSessionEnded."""
 
     def __init__(self, line: PostgresConnection, pace: Keepalive) -> None:
         self.ended = asyncio.Event()
@@ -47,7 +47,7 @@ class LockSession:
         self._uses: set[asyncio.Timeout] = set()
         self._unused = asyncio.Event()
         self._unused.set()
-        # psycopg listens only while it asks; a copy of the socket tells at once when the server hangs up in between.
+        # psycopg reads only during a query; a copy of the socket shows at once when the server hangs up in between.
         self._socket = socket.socket(fileno=os.dup(line.connection.fileno()))
         self._loop.add_reader(self._socket, self._heard)
         self._talking = asyncio.create_task(self._talk())
@@ -57,7 +57,7 @@ class LockSession:
         return not self.ended.is_set() and self._loop.time() < self._sure_until
 
     async def try_lock(self, lock: AdvisoryLock) -> bool:
-        """Whether it is ours now and was not before: a second user in this process is told False too."""
+        """Returns whether the lock is newly held; False also for a second user in this process."""
         if lock in self._held:
             return False
         self._held.add(lock)
@@ -66,7 +66,7 @@ class LockSession:
             row = await self.ask(_LOCK, lock.space, lock.key)
             got = bool(row and row[0])
         except asyncio.CancelledError:
-            self.unlock(lock)  # whether it was granted is not known
+            self.unlock(lock)  # it may have been granted
             raise
         finally:
             if not got:
@@ -74,12 +74,12 @@ class LockSession:
         return got
 
     def unlock(self, lock: AdvisoryLock) -> None:
-        """Soon, and before whatever is asked later. A lock that cannot be given back any more ends with the session."""
+        """Releases a lock soon, before any later query. A lock that cannot be released ends with the session."""
         self._held.discard(lock)
         self._asks.put_nowait(_Ask(_UNLOCK, (lock.space, lock.key), self._loop.create_future()))
 
     async def ask(self, sql: str, *values: object) -> tuple[Any, ...] | None:
-        """The first row of the answer. It may have been carried out although its caller was cancelled."""
+        """Returns the first row of the result. A query may be executed although its caller is cancelled."""
         if not self.sure:
             raise self._error()
         ask = _Ask(sql, values, self._loop.create_future())
@@ -88,7 +88,7 @@ class LockSession:
 
     @asynccontextmanager
     async def kept(self) -> AsyncGenerator[None]:
-        """Cancels its body when the session ends, and raises SessionEnded then."""
+        """Cancels its body when the session ends, and then raises LockSessionEnded."""
         if not self.sure:
             raise self._error()
         timeout = asyncio.timeout(None)
@@ -108,7 +108,7 @@ class LockSession:
             raise
 
     async def close(self) -> None:
-        """Waits for those who rely on the locks, as long as nobody else can have them, then lets the server know."""
+        """Waits for users of the locks while no other session can have them, then closes the connection."""
         self._end("closed")
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pace.server_s - self._pace.lease_s):
@@ -116,7 +116,7 @@ class LockSession:
         if self._asking:
             await asyncio.wait({self._talking}, timeout=_JOIN_S)
         if self._asking:
-            # To cancel a question is to ask again, and it is the server that is silent.
+            # To cancel a query would take an answer of the server, which is silent.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             await asyncio.wait({self._talking}, timeout=_JOIN_S)
@@ -126,7 +126,7 @@ class LockSession:
         await self._line.connection.close()
 
     async def _talk(self) -> None:
-        """One question after the other, and a beat where there is none."""
+        """Sends one query after the other, and a heartbeat where there is none."""
         ask: _Ask | None = None
         try:
             while not self.ended.is_set():
@@ -140,7 +140,7 @@ class LockSession:
             while ask is not None:
                 if not ask.answer.done():
                     ask.answer.set_exception(self._error())
-                    ask.answer.exception()  # nobody has to look at it
+                    ask.answer.exception()  # no warning where nobody reads it
                 ask = None if self._asks.empty() else self._asks.get_nowait()
 
     async def _next(self) -> _Ask:
@@ -174,7 +174,7 @@ class LockSession:
         return _Ask(_WHO, (), self._loop.create_future())
 
     def _heard(self) -> None:
-        """The server says something unasked: mostly that it hangs up. A beat finds out."""
+        """Sends a heartbeat when the server says something unasked, which mostly means that it hangs up."""
         if not self._asking and self._asks.empty():
             self._asks.put_nowait(self._beat())
 

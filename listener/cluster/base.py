@@ -1,4 +1,4 @@
-"""Several listeners on one database: who is who, who leads what, who is gone. A single one leads everything."""
+"""What a listener needs to know of others on its database: names, leads, orphans. A single one leads everything."""
 
 from __future__ import annotations
 
@@ -9,53 +9,57 @@ from typing import Any, Protocol
 
 
 class Cluster(Protocol):
-    """What a listener knows of the others. It is opened once and closed once."""
+    """The listeners on one database, as one of them knows them. It is opened once and closed once."""
 
     @property
     def member(self) -> str:
-        """This listener's name among the others: "m1", "m2", …; "m1" where it is alone. It stays while it is open."""
+        """This listener's name: "m1", "m2", …; "m1" where it is alone. It stays the same while the cluster is open."""
         ...
 
     @property
     def sure(self) -> bool:
-        """Whether this process is certainly `member`, by the clock of this very moment: a process that was stopped
-        and goes on sees False before any timer has told it. False also while the database is away; it may come back.
+        """Whether this process is certainly `member` at this moment.
+
+        A process that was stopped and continues reads False before any of its timers fires. It is also False while the
+        database is unavailable, and may be True again afterwards.
         """
         ...
 
     @property
     def lost(self) -> asyncio.Event:
-        """Set, for good, once somebody else has taken this listener's place: the process has to end then."""
+        """Set, for good, once another process has taken this listener's place: this process must end then."""
         ...
 
     async def open(self) -> None:
-        """Takes the first free place. Raises ConfigError (no place is free, the database cannot serve) and
-        StoreUnavailable."""
+        """Takes the first free place.
+
+        Raises ConfigError (no place is free, the database is unusable) and StoreUnavailable.
+        """
         ...
 
     async def close(self) -> None:
-        """Gives the place back. Whatever `lead` and `orphans` were used for has ended before."""
+        """Releases the place. Calls of `lead` and `orphans` must have ended before."""
         ...
 
     async def lead(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs `work` whenever this listener leads `name`, cancels it when it leads no longer; until cancelled.
+        """Runs `work` whenever this listener leads `name`, and cancels it when the lead is lost; until cancelled.
 
-        Outlives the database. Work that ends by itself ends this call, with the error it raised. Cancelled work has
-        to end within two seconds: nobody else begins it before.
+        Outages of the database do not end it. Work that ends by itself ends this call, with its error if it raised one.
+        Cancelled work must end within two seconds: no other listener begins it before.
         """
         ...
 
     def orphans(self, among: Collection[str]) -> AbstractAsyncContextManager[tuple[str, ...]]:
-        """Those members of `among` that no process stands for now, in order; never this one.
+        """Yields the members of `among` that have no process now, in order; never this one.
 
-        Nobody can become one of them, or be given one of them, while the context lasts. It is cut short with
-        StoreUnavailable when that cannot be kept up, and begins with it when the database is away.
+        No process can become one of them, and no other caller gets one of them, while the context lasts. The context
+        raises StoreUnavailable as soon as that is uncertain, and when the database is unavailable at its start.
         """
         ...
 
 
 class SingleListener:
-    """For a database that one process uses (listener/config/state.py keeps a second one off a file)."""
+    """The cluster of a database that one process uses (listener/config/state.py keeps a second one off a file)."""
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()

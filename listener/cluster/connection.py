@@ -1,9 +1,9 @@
-"""A connection to PostgreSQL that the server itself ends when it hears nothing, and the times that follow from that.
+"""A connection to PostgreSQL that the server ends when it hears nothing, and the times that follow from that.
 
-An answer to a question asked at t0 proves that the server knew this session at t0 or later. It ends a session that has
-asked nothing for `server_s`, so the session's locks stay ours until t0 + server_s at least, whatever became of the
-network or of this process. We stop relying on them at t0 + lease_s; what lies between the two is the time that work has
-to end before anybody else can begin it. Others try every retry_s, so that a takeover lasts server_s + retry_s at most.
+The answer to a query sent at t0 proves that the server knew this session at t0 or later. The server ends a session that
+has sent nothing for server_s, so the session's locks are ours until t0 + server_s at least, whatever happens to the
+network or to this process. The listener relies on them until t0 + lease_s: in the time between the two its work must
+end, before another listener can begin it. Others try every retry_s, so a takeover lasts server_s + retry_s at most.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ _ENCODING = "UTF8"
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """Seconds, beat_s < lease_s < server_s.
-
-    beat_s: between two signs of life. lease_s: an answer is good for so long, counted from its question.
-    server_s: the server ends a session that asked nothing for so long. retry_s: at most so long between two attempts to
-    lead. connect_s: an attempt to connect.
-    """
+    """Times of a connection in seconds: beat_s < lease_s < server_s."""
 
     beat_s: float = 2.0
+    """Between two heartbeats."""
     lease_s: float = 4.5
+    """How long an answer counts, from the sending of its query."""
     server_s: float = 6.5
+    """Silence after which the server ends a session."""
     retry_s: float = 2.5
+    """Longest time between two attempts to lead."""
     connect_s: float = 5.0
+    """Limit of one attempt to connect."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresConnection:
-    """`pid` is the session's number on the server, `asked_at` the loop's time of the question it last answered."""
+    """A connection whose session has its limits set."""
 
     connection: psycopg.AsyncConnection[Any]
     pid: int
+    """Number of the session's process on the server."""
     asked_at: float
+    """When the query that set the limits was sent, in seconds of the event loop."""
 
 
 async def connect(url: str, pace: Keepalive) -> PostgresConnection:
-    """`url` as libpq takes it. Raises ConfigError where this server can never serve, and StoreUnavailable."""
+    """Connects to `url`, as libpq takes it. Raises StoreUnavailable, and ConfigError for an unsuitable server."""
     try:
         async with asyncio.timeout(pace.connect_s):
             connection = await psycopg.AsyncConnection[Any].connect(
@@ -70,12 +72,15 @@ async def connect(url: str, pace: Keepalive) -> PostgresConnection:
 
 
 def brief(error: Exception) -> str:
-    """The first line: libpq's own words hold names and addresses, and no password."""
+    """Returns the first line of an error: libpq's own text holds names and addresses, and no password."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Keepalive) -> PostgresConnection:
-    """The keepalives are for a server whose own clock on idle sessions cannot strike, in the middle of a question."""
+    """Checks the server and sets the session's limits.
+
+    TCP keepalives end a session in the middle of a query, where the server's limit of idle sessions does not apply.
+    """
     if connection.info.server_version < _OLDEST:
         raise ConfigError("Several listeners need PostgreSQL 14 or newer.", hint="Upgrade it.", where="state")
     if (encoding := connection.info.parameter_status("server_encoding")) not in (_ENCODING, None):

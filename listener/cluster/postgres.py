@@ -1,7 +1,8 @@
-"""Several listeners on one PostgreSQL, told apart by advisory locks: one for each listener's place, one for each role.
+"""Several listeners on one PostgreSQL, with an advisory lock for each listener's place and for each role.
 
-A place (slot) is held by the session that has its lock, and belongs to the process whose mark stands in its row. Both
-are needed: a session may break and come back, and only the mark tells whether the place was anybody else's meanwhile.
+A place is a numbered slot: the session with its lock holds it, and it belongs to the process whose mark is in its row.
+Both are needed: a session may break and be replaced, and only the mark shows whether another process had the place
+in between.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from listener.cluster.connection import HINT, Keepalive, connect
 from manifests.errors import ConfigError, StoreUnavailable
 
 PLACES = 64
+"""Most listeners on one database."""
 
 _PLACE = 0x67707564
 _ROLE = 0x67707565
@@ -46,7 +48,7 @@ class _Membership(Enum):
 
 
 class PostgresCluster:
-    """`url` is postgresql://…, also with a driver's name as SQLAlchemy takes it."""
+    """The cluster on one database. `url` is postgresql://…, also with a driver's name as SQLAlchemy takes it."""
 
     def __init__(self, url: str, rng: random.Random, pace: Keepalive | None = None) -> None:
         self.lost = asyncio.Event()
@@ -138,7 +140,7 @@ class PostgresCluster:
         )
 
     async def _prove_locks(self, place: int) -> None:
-        """Another session must not get what this one holds: where it does, locks mean nothing."""
+        """Checks that another session cannot get a lock that this one holds. Raises ConfigError where it can."""
         other = LockSession(await connect(self._url, self._pace), self._pace)
         try:
             granted = await other.try_lock(AdvisoryLock(_PLACE, place))
@@ -152,7 +154,7 @@ class PostgresCluster:
             )
 
     async def _keep(self) -> None:
-        """Comes back to the same place whenever the session ended, until somebody else has taken it."""
+        """Takes the same place again whenever the session ends, until another process has taken it."""
         while not self.lost.is_set():
             session = self._session
             await session.ended.wait()
@@ -167,14 +169,14 @@ class PostgresCluster:
                 self._open_session = back
 
     async def _back(self) -> LockSession | None:
-        """A new session that holds our place; None when it is somebody else's."""
+        """Returns a new session that holds our place; None when another process has taken it."""
         retries = Retries(CLUSTER_PLACE, rng=self._rng)
         return await retries.call(
             self._come_back, on=is_known, told=lambda failure: log.debug("not_back_yet", error=str(failure.error))
         )
 
     async def _come_back(self) -> LockSession | None:
-        """As `_back`, once. Raises GpuDropError when it cannot be told now."""
+        """Makes one attempt of `_back`. Raises GpuDropError while the place's owner is unknown."""
         session = LockSession(await connect(self._url, self._pace), self._pace)
         membership = _Membership.UNCLEAR
         try:
@@ -191,12 +193,12 @@ class PostgresCluster:
         row = await session.ask(_READ, self._place)
         if row is None or row[0] != self._mark:
             return _Membership.TAKEN
-        # Still marked and not to be had: our former session lingers, or somebody is about to mark it.
+        # Our mark, but no lock: our last session lingers, or another process is about to write its mark.
         return _Membership.KEPT if got else _Membership.UNCLEAR
 
 
 async def _make_table(session: LockSession) -> None:
-    """Asked for first: a role that may not create tables can use one that is there."""
+    """Creates the table unless it exists: a role that may not create tables can use an existing one."""
     known = await session.ask(_KNOWN)
     if not (known and known[0]):
         await session.ask(_TABLE)
