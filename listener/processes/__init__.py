@@ -1,1 +1,1 @@
-"""Work in short-lived processes, so that what it takes goes back to the system."""
+"""Work in short-lived processes, whose memory goes back to the system."""

@@ -2,8 +2,8 @@
 
     python -P -m listener.processes.call FOLDER [ADDRESS_SPACE CPU_SECONDS]
 
-FOLDER/call is the function and its arguments, FOLDER/outcome what came of it: a word and what belongs to it. Whatever
-ends the owner closes stdin, and that ends this process.
+FOLDER/call holds the function and its arguments, FOLDER/outcome the result: its kind and its value. The end of the
+owner closes stdin, and that ends this process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ _GRACE_S = 5
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one call may take: bytes of address space, and seconds of a core."""
+    """What one call may take."""
 
     address_space: int
+    """Bytes."""
     cpu_s: int
+    """Seconds of a core."""
 
 
 def write_call(path: Path, content: Any) -> None:
-    """Under its name lies all of it or nothing. Large bytes are not copied on the way."""
+    """Writes a file whole or not at all, without copying large bytes."""
     new = path.with_suffix(".new")
     with new.open("wb") as file:
         pickle.dump(content, file, protocol=5)
@@ -42,12 +44,12 @@ def write_call(path: Path, content: Any) -> None:
 
 
 def read_call(path: Path) -> Any:
-    """What `write` left there. Raises PermissionError for a file that somebody else may have made."""
+    """Returns what `write_call` wrote. Raises PermissionError for a file that another user may have made."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         status = os.fstat(file.fileno())
         if status.st_uid != os.geteuid() or status.st_nlink != 1:
             raise PermissionError(f"{path} was not written by this program")
-        return pickle.load(file)  # noqa: S301 - written by this program, in a folder that is nobody else's
+        return pickle.load(file)  # noqa: S301 - written by this program, in its private folder
 
 
 def call_outcome(folder: Path) -> tuple[str, Any]:
@@ -55,7 +57,7 @@ def call_outcome(folder: Path) -> tuple[str, Any]:
         function, args, kwargs = read_call(folder / "call")
     except MemoryError:
         return "no_memory", ""
-    except Exception:  # noqa: BLE001 - a module that is not found here, or does anything at all when it is imported
+    except Exception:  # noqa: BLE001 - a module may be missing here, and its import may raise anything
         return "not_portable", traceback.format_exc()
     try:
         return "value", function(*args, **kwargs)
@@ -63,15 +65,15 @@ def call_outcome(folder: Path) -> tuple[str, Any]:
         return "error", e.info
     except MemoryError:
         return "no_memory", ""
-    except Exception:  # noqa: BLE001 - the supervisor of a call: its owner tells of it
+    except Exception:  # noqa: BLE001 - the owner reports every error of a call
         return "defect", traceback.format_exc()
 
 
 def _limit(limits: CallLimits) -> None:
-    """A system that does not know one of these goes on without it: the owner still has its deadline."""
+    """Limits this process. A limit that the system does not have is left out: the owner's deadline still holds."""
     for what, most in (
         (resource.RLIMIT_AS, (limits.address_space, limits.address_space)),
-        # The first is told by a signal of its own; past the second the process is killed.
+        # The first sends SIGXCPU, the second kills the process.
         (resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + _GRACE_S)),
         (resource.RLIMIT_CORE, (0, 0)),
     ):

@@ -1,7 +1,7 @@
-"""Users' documents, read where nobody waits for them.
+"""Reads users' documents apart from the event loop.
 
-Small ones are read in threads that are there for nothing else, large ones in processes that may take only so much
-memory and time. What one document costs holds up only those that cost as much, and of these no other folder's.
+Small ones are read in threads of their own, large ones in processes with limits of memory and time. A costly document
+delays only documents that cost as much, and of these none in other folders.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 SMALL = 8 * 2**10
-"""Bytes of a document that is read in milliseconds, whatever it holds: nearly all are smaller."""
+"""Bytes up to which a document is read in milliseconds, whatever it holds: nearly all are smaller."""
 LARGE = 64 * 2**10
 """Bytes from which on a document is read in a process of its own, which takes half a second of a core to start."""
 
 REFERENCE_COST = 8
-"""To plan with one more file takes as long as to read so many bytes."""
+"""Bytes that take as long to read as planning with one more file takes."""
 
 LIMITS = CallLimits(address_space=2**30, cpu_s=60)
-"""The costliest documents take a tenth of the seconds, and half of the memory."""
+"""The costliest documents take a tenth of the seconds and half of the memory."""
 DEADLINE_S = 300.0
 _THREADS = 2
 _LARGE_AT_ONCE = 4
 _UNKNOWN_AT_ONCE = 16
-"""Documents whose size is known once they are there: they may come slowly, and hold up nobody else's."""
+"""Documents whose size is unknown until they have arrived: slow ones must not delay others."""
 
 
 class DocumentParsers:
-    """Belongs to one event loop. Without `environ` no process is started: threads read everything."""
+    """Reads documents in threads and processes; without `environ` in threads alone. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -71,18 +71,18 @@ class DocumentParsers:
 
     @asynccontextmanager
     async def place(self, size: int | None, turn: Path) -> AsyncGenerator[None]:
-        """Room for documents of `size` bytes, None where that is not known: hundreds are not to lie in memory.
+        """Holds room for documents of `size` bytes (None: unknown), so that memory never holds hundreds of them.
 
-        `turn` says whose turn it is that is waited for.
+        `turn` is the path at which the caller waits for its turn.
         """
         gate = self._unknown if size is None else self._large if size >= LARGE else None
         async with gate.turn(turn) if gate else nullcontext():
             yield
 
     async def run(self, size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `function` makes of documents of `size` bytes.
+        """Returns what `function` makes of documents of `size` bytes.
 
-        Raises what it raises, DocumentTooCostly, and WorkerCrashed when its process is ended from outside.
+        Raises its errors (see `ProcessPool.run`), DocumentTooCostly, and WorkerCrashed when its process is killed.
         """
         if size < LARGE or self._pool is None:
             return await self._in_thread(

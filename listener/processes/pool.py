@@ -1,6 +1,6 @@
-"""Runs functions in processes of their own: what they take of memory goes back to the system as soon as they end.
+"""Runs functions in processes of their own, whose memory goes back to the system when they end.
 
-A process that hangs or is killed is tried again, and then told of.
+A process that hangs or is killed is started again, and reported when every attempt has failed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ not worth the half second of a core that a process takes to start.
 """
 
 AT_ONCE = 2
-"""Processes at a time: each takes some hundred megabytes while it lives, and a core."""
+"""Processes at a time: each takes some hundred megabytes and a core."""
 
 LIMIT_S = 600.0
-"""For one try. A transcript of a day takes a twentieth of it on a busy machine."""
+"""Seconds for one attempt. The transcript of a day takes a twentieth of it on a busy machine."""
 
 PAUSES_S = (1.0, 10.0)
-"""Before the second try and the third: what ran out of memory may find some by then."""
+"""Seconds before the second attempt and the third: there may be enough memory by then."""
 
 _LAST_WORDS = 500
 
@@ -49,7 +49,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.process_pool"
 
 
 class _NotPortable(Exception):
-    """The function or an argument cannot be handed to another process."""
+    """The function or an argument cannot be passed to another process."""
 
 
 class Defect(Exception):
@@ -57,11 +57,11 @@ class Defect(Exception):
 
 
 class CallLimitExceeded(Exception):
-    """A call took more than its limits allow; its text says of what, and follows "the process"."""
+    """A call took more than its limits allow; its text names the limit, as a clause after "the process"."""
 
 
 class ProcessPool:
-    """Belongs to one event loop. `environ` is what its processes may inherit from, without anything secret."""
+    """Starts a process for each call, which inherits from `environ` nothing secret. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class ProcessPool:
         work: str = "handles a large result",
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
-        """`parent`: where the private folders lie; None: the system's folder for temporary files.
+        """`parent` is where private folders lie; None: the system's folder for temporary files.
 
-        `limits`: calls that take more, or longer than `limit_s`, are not tried again. `threads`: for what cannot be
-        done in a process; None: the event loop's own. `work` says in errors what the processes do. `pauses_s` lie
-        between the tries, of which there is one more.
+        With `limits`, a call that exceeds them or `limit_s` is not tried again. `threads` run what cannot be passed to
+        a process; None: the event loop's own. `work` says in errors what the processes do. `pauses_s` are the seconds
+        between attempts, of which there is one more.
         """
         self._pauses_s = tuple(pauses_s)
         self._limits = limits
@@ -100,7 +100,7 @@ class ProcessPool:
 
     @asynccontextmanager
     async def folder(self) -> AsyncGenerator[Path]:
-        """A private folder; removed afterwards, or by the next listener when this one is killed."""
+        """Yields a private folder; it is removed afterwards, or by the next listener when this one is killed."""
         if self._room is None:
             raise RuntimeError("the pool is not open")
         try:
@@ -113,10 +113,10 @@ class ProcessPool:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `function` returns. Where it or an argument is found in no module, it runs in a thread of this process.
+        """Returns the result of `function`. It runs in a thread here where it or an argument cannot be passed on.
 
-        Raises the GpuDropErrors that it raises, Defect for other errors, WorkerCrashed when its process ends early or
-        hangs, several times, and CallLimitExceeded.
+        Raises its GpuDropErrors, Defect for its other errors, CallLimitExceeded, and WorkerCrashed when its process
+        ends early or hangs at every attempt.
         """
         try:
             return await self._apart(function, (function, args, kwargs))
@@ -138,7 +138,7 @@ class ProcessPool:
         raise self._failed(why)
 
     async def _tried(self, folder: Path, call: object) -> str:
-        """Why there is no outcome in `folder`; "" when there is one. Whatever ends this ends the process."""
+        """Makes one attempt; returns why it failed, "" when there is an outcome in `folder`. Cancelling ends it."""
         try:
             await asyncio.to_thread(_write_call, folder, call)
             with (folder / "log").open("wb") as words:
@@ -172,13 +172,13 @@ class ProcessPool:
         return (str(self._limits.address_space), str(self._limits.cpu_s)) if self._limits else ()
 
     def _exceeded(self, why: str) -> str:
-        """`why`, where that is no limit of a single call."""
+        """Returns `why`; raises CallLimitExceeded where calls have limits."""
         if self._limits:
             raise CallLimitExceeded(why)
         return why
 
     def _failed(self, why: str) -> WorkerCrashed:
-        """Not retryable: the work that was paid for is done, and would only be done again."""
+        """Returns the error after the last attempt. It is not retryable, because a retry would repeat paid work."""
         return WorkerCrashed(
             f"A process of the listener's that {self._work} {why}",
             hint="The listener's machine may lack memory or disk: give it more, then redrive.",
