@@ -1,1 +1,1 @@
-"""What happened in a bucket, read from the messages of every store."""
+"""Events of buckets, read from the messages of every store."""

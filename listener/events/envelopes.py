@@ -1,4 +1,4 @@
-"""The envelopes that messages come in: bare records, SNS, EventBridge, and lists of any of them."""
+"""Envelopes of messages: bare records, SNS, EventBridge, and lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from listener.events.event import (
 from listener.events.records import Json, Spelling, bucket_of, item_at, keys_of, read_records
 
 _KINDS = {"Object Created": ObjectCreated, "Object Deleted": ObjectRemoved}
-"""By detail-type. Tags, ACLs, restores and storage classes have types of their own, so no `reason` need be read."""
+"""By detail-type. Tags, ACLs, restores and storage classes have types of their own: `reason` need not be read."""
 
 
 def read_eventbridge(detail_type: str, detail: Json, source: str) -> DecodedMessage:
@@ -48,11 +48,11 @@ _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 class SnsNotification:
     topic_arn: str
     message: str
-    """What was published, as it was: for Amazon S3 a JSON document."""
+    """The published text, unchanged: for Amazon S3 a JSON document."""
 
 
 def read_sns(document: Json) -> SnsNotification | SnsConfirmation | None:
-    """None: not from SNS. With raw delivery nothing is wrapped, and nothing of SNS is left to be read."""
+    """Returns what SNS has sent; None for anything else. Raw delivery has no envelope, and nothing of SNS in it."""
     kind = item_at(document, "Type")
     topic = _printable(item_at(document, "TopicArn"))
     if not isinstance(kind, str) or not topic:
@@ -65,14 +65,14 @@ def read_sns(document: Json) -> SnsNotification | SnsConfirmation | None:
 
 
 def _printable(value: Json) -> str:
-    """ "" for what cannot be an ARN or a URL; half a surrogate pair would make every log of it fail."""
+    """Returns "" for what cannot be an ARN or a URL: half a surrogate pair would make logging it fail."""
     return value if isinstance(value, str) and _PRINTABLE.fullmatch(value) else ""
 
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 """Far above what any store sends."""
 MAX_MESSAGE_VALUES = 1_000_000
-"""Of a hundred thousand records. As Python objects JSON can take forty times its size in memory."""
+"""Values of a hundred thousand records. As Python objects JSON can take forty times its size in memory."""
 
 
 def read_message(data: bytes, channel: MessageChannel, source: str) -> DecodedMessage:
@@ -98,7 +98,7 @@ def read_message(data: bytes, channel: MessageChannel, source: str) -> DecodedMe
 
 
 def _published(message: str, source: str) -> DecodedMessage:
-    """Only AWS wraps in SNS, so what is inside is spelled as AWS spells it to queues, whatever way it came."""
+    """Reads the message in SNS's envelope. Only AWS uses SNS: its keys are spelled as for queues on every channel."""
     try:
         document: Json = json.loads(message)
     except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ def _published(message: str, source: str) -> DecodedMessage:
 
 
 def _read(document: Json, channel: MessageChannel, source: str) -> DecodedMessage | None:
-    """None: no shape we know."""
+    """Returns what a document says; None for an unknown shape."""
     if isinstance(document, list):
         return _read_list(document, channel, source)
     if not isinstance(document, dict):
@@ -124,7 +124,7 @@ def _read(document: Json, channel: MessageChannel, source: str) -> DecodedMessag
 
 
 def _read_list(entries: list[Json], channel: MessageChannel, source: str) -> DecodedMessage | None:
-    """MinIO's `access` format for Redis, each entry with its records in a list; or, of old VersityGWs, the records."""
+    """Reads MinIO's `access` format for Redis, entries with lists of records, or the bare records of old VersityGWs."""
     records: list[Json] = []
     for entry in entries:
         some = item_at(entry, "Event")
@@ -142,8 +142,8 @@ def _nothing(reason: Reason, detail: str = "") -> DecodedMessage:
 
 
 def decode_message(data: bytes, channel: MessageChannel, *, source: str) -> DecodedMessage:
-    """One message in whatever envelope. Never raises, whatever the bytes. The events carry `source` as their source.
+    """Decodes one message in any envelope into events of `source`. Never raises, whatever the bytes.
 
-    Where the spelling of a key is in doubt both readings come as events: the object lies under one of them.
+    Where the spelling of a key is uncertain both readings become events: the object lies under one of them.
     """
     return read_message(data, channel, source)

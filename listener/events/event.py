@@ -1,4 +1,4 @@
-"""What happened in a bucket, whoever told of it, and what a message turned out to hold."""
+"""An event of a bucket from any source, and the decoded form of a message."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ObjectCreated:
-    """An object appeared or was overwritten. `key` is raw. What the object is now, only a HEAD can tell."""
+    """An object appeared or was overwritten. Only a HEAD tells what the object is now."""
 
     bucket: str
     key: str
+    """Raw, not escaped."""
     source: str
-    """Name of the source that told: for logs and counts."""
+    """Name of the source that reported it, for logs and counts."""
     moment: int = field(default=0, compare=False)
-    """When it was last modified, in nanoseconds since the epoch, as far as its sequencer tells; 0: unknown."""
+    """When it was last modified, in epoch nanoseconds, as far as its sequencer tells; 0: unknown."""
     etag: str = field(default="", compare=False)
-    """Of what was written then, without quotes; "": unknown."""
+    """ETag of what was written then, without quotes; "": unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ ObjectEvent = ObjectCreated | ObjectRemoved
 
 
 class MessageChannel(Enum):
-    """The way a message came. The same store spells keys differently on different ways."""
+    """The channel of a message. The same store spells keys differently on different channels."""
 
     LISTEN = "listen"
     """A store's own event stream (MinIO, RustFS)."""
@@ -62,27 +63,29 @@ _NOTHING_READ = frozenset[Reason]({"too_large", "not_json", "unknown_shape"})
 
 @dataclass(frozen=True, slots=True)
 class IgnoredRecord:
-    """A record or message that is no event for us, and why; `detail` is for the log: short, printable ASCII."""
+    """A record or message that is no event for us, and why."""
 
     reason: Reason
     detail: str = ""
+    """For the log: short, printable ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnsConfirmation:
-    """Amazon SNS asks whether this address wants a topic's messages; a GET of `subscribe_url` says yes.
+    """Amazon SNS's question whether this address wants a topic's messages; a GET of `subscribe_url` says yes.
 
-    Nothing here is proven: whoever can post can write one. "unsubscribe" was asked for by somebody; the URL undoes it.
+    Nothing in it is proven: anybody who can post can write one.
     """
 
     topic_arn: str
     subscribe_url: str
     kind: Literal["subscribe", "unsubscribe"]
+    """ "unsubscribe": somebody has unsubscribed; the URL undoes that."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedMessage:
-    """Everything one message says. A keep-alive says nothing at all: no events, nothing ignored."""
+    """Everything in one message. A keep-alive has no events and ignores nothing."""
 
     events: tuple[ObjectEvent, ...] = ()
     ignored: tuple[IgnoredRecord, ...] = ()
@@ -92,5 +95,5 @@ class DecodedMessage:
 
     @property
     def malformed(self) -> bool:
-        """Nothing could be read: too large, not JSON, or no shape we know. Sending it again changes nothing."""
+        """Whether nothing could be read: too large, not JSON, or an unknown shape. Sending it again changes nothing."""
         return any(item.reason in _NOTHING_READ for item in self.ignored)

@@ -1,4 +1,4 @@
-"""Records in the shape of Amazon S3's notifications, with each store's spelling of names and keys."""
+"""Records in the shape of Amazon S3's notifications, with each store's spelling of event names and keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | None"
 
 
 def item_at(value: Json, name: str) -> Json:
-    """The member `name`; None where there is none, or where `value` is no object."""
+    """Returns the member `name`; None where there is none, or where `value` is no object."""
     return value.get(name) if isinstance(value, dict) else None
 
 
@@ -31,19 +31,19 @@ MAX_KEY_BYTES = 1024
 _MAX_SPELLED = 3 * MAX_KEY_BYTES
 """Characters: every byte may be written as "%41"."""
 
-# Names of before 2018 may have capitals, underscores and up to 255 characters. Never a "/": it would reach elsewhere.
+# Buckets from before 2018 may have capitals, underscores and up to 255 characters. A "/" would lead to another path.
 _BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{2,254}")
 
 
 class Spelling(Enum):
-    """How the key in a record is written. The record does not tell."""
+    """How the key in a record is written; the record does not say."""
 
     RAW = "raw"
     """As users see it."""
     QUERY = "query"
-    """As in a form: "in%2Fa+b". Decoding a raw key this way ruins its "+" and "%"."""
+    """As in a form: "in%2Fa+b". Decoding a raw key this way corrupts its "+" and "%"."""
     EITHER = "either"
-    """It cannot be told; a HEAD can."""
+    """Unknown until a HEAD of the object."""
 
 
 def bucket_of(name: Json) -> str | IgnoredRecord:
@@ -55,9 +55,9 @@ def bucket_of(name: Json) -> str | IgnoredRecord:
 
 
 def keys_of(key: Json, spelling: Spelling, *, named: str = "") -> tuple[str, ...] | IgnoredRecord:
-    """The keys that `key` may mean: two where the spelling is in doubt and makes a difference, else one.
+    """Returns the keys that `key` may mean: two where the spelling is uncertain and makes a difference, else one.
 
-    `named` is the same key as an envelope repeats it, raw; it settles a doubt. "" where there is none.
+    `named` is the raw key as the envelope repeats it, which makes the spelling certain; "": it does not repeat it.
     """
     if not isinstance(key, str) or not key:
         return IgnoredRecord("no_key")
@@ -93,7 +93,7 @@ def _usable(key: str) -> tuple[str] | IgnoredRecord:
 
 
 def spelling_of(event_source: Json, bucket_arn: Json, channel: MessageChannel) -> Spelling:
-    """Of a record's `eventSource` and `s3.bucket.arn`."""
+    """Returns the spelling of a record's key, from its `eventSource` and `s3.bucket.arn`."""
     match event_source:
         case "minio:s3":
             return Spelling.RAW if channel is MessageChannel.LISTEN else Spelling.QUERY
@@ -107,22 +107,22 @@ def spelling_of(event_source: Json, bucket_arn: Json, channel: MessageChannel) -
         case "aws:s3" if channel is MessageChannel.QUEUE:
             return Spelling.QUERY
         case _:
-            # Amazon SNS with raw delivery, which escapes; a VersityGW that mends its ARNs, which does not; who knows.
+            # Amazon SNS with raw delivery, which escapes; a VersityGW with correct ARNs, which does not; or another.
             return Spelling.EITHER
 
 
 Kind = type[ObjectCreated] | type[ObjectRemoved]
 
 CREATED = ("Put", "Post", "CompleteMultipartUpload", "Copy")
-"""MinIO tells tagging, retention and legal hold as ObjectCreated too, by other names: the object is unchanged then."""
+"""MinIO has ObjectCreated events of other names for tagging, retention and legal hold, which change no object."""
 
 REMOVED = ("Delete", "DeleteMarkerCreated")
 
 EVENT_NAMES = (*(f"s3:ObjectCreated:{n}" for n in CREATED), *(f"s3:ObjectRemoved:{n}" for n in REMOVED))
-"""What to ask a store for: every store that has notifications knows these."""
+"""Events to ask a store for: every store that has notifications knows these."""
 
 _ALSO_CREATED = ("ObjectSynced:Create",)
-"""Ceph RGW: another site's object has arrived here."""
+"""Ceph RGW: an object of another site has arrived here."""
 
 _ALSO_REMOVED = (
     "ObjectRemoved:DeleteAllVersions",
@@ -133,7 +133,7 @@ _ALSO_REMOVED = (
     "ObjectSynced:Delete",
     "ObjectSynced:DeletionMarkerCreated",
 )
-"""MinIO; VersityGW; AWS; Ceph RGW. An expired delete marker or older version takes nothing away that could be read."""
+"""MinIO; VersityGW; AWS; Ceph RGW. Expired delete markers and older versions are left out: no GET would change."""
 
 
 def _kinds() -> dict[str, Kind]:
@@ -145,7 +145,7 @@ def _kinds() -> dict[str, Kind]:
 
 
 KINDS = _kinds()
-"""By name, with and without "s3:" in front: AWS and Ceph RGW leave it out of their records."""
+"""By name, with and without "s3:" in front, which AWS and Ceph RGW leave out of their records."""
 
 
 _NANOSECONDS = re.compile(r"[1-7][0-9A-Fa-f]{15}")
@@ -155,7 +155,7 @@ _MAX_ETAG = 128
 def read_records(
     records: Sequence[Json], channel: MessageChannel, source: str, *, named: Json = None
 ) -> DecodedMessage:
-    """`named` is "bucket/key" as MinIO's envelope repeats it, unescaped; it speaks of a record that came alone."""
+    """Reads records. `named` is "bucket/key" as MinIO's envelope repeats it, unescaped, for a record that is alone."""
     hint = named if isinstance(named, str) and len(records) == 1 else ""
     events: list[ObjectEvent] = []
     ignored: list[IgnoredRecord] = []
@@ -171,7 +171,7 @@ def read_records(
 def read_record(
     record: Json, channel: MessageChannel, source: str, *, named: str = ""
 ) -> list[ObjectEvent] | IgnoredRecord:
-    """`eventName`, `eventSource`, `s3.bucket.name`, `s3.object`'s `key`, `sequencer`, `eTag`; a HEAD tells the rest."""
+    """Reads a record's event name, source, bucket, key, sequencer and ETag; a HEAD gives the rest."""
     name = item_at(record, "eventName")
     if not isinstance(name, str):
         return IgnoredRecord("not_a_record")
@@ -197,9 +197,9 @@ def read_record(
 
 
 def moment_of(sequencer: Json) -> int:
-    """A sequencer that may be the hexadecimal nanosecond of the last change, as MinIO's is; 0 for all others.
+    """Returns a sequencer that may be the hexadecimal nanosecond of the last change, as MinIO's is; 0 for others.
 
-    Counters and other stores' sequencers may look like one: only who knows the object's second can tell.
+    Counters and other stores' sequencers may look like one: only the object's second shows whether it is one.
     """
     if not isinstance(sequencer, str) or not _NANOSECONDS.fullmatch(sequencer):
         return 0
