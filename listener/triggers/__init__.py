@@ -1,1 +1,1 @@
-"""Which event starts what. Pure."""
+"""Triggers: which event starts a run. Pure."""

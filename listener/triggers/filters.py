@@ -1,4 +1,4 @@
-"""Filters as servers have them, one prefix and one suffix each, and what triggers make of them. Pure."""
+"""Filters as servers have them, one prefix and one suffix each, derived from triggers. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from listener.triggers.triggers import Trigger, prefixes
 from manifests.names import CANCEL_SUFFIX, MANIFEST_SUFFIXES
 
 MAX_BYTES = 1024
-"""Of a prefix or a suffix, in UTF-8."""
+"""Most bytes of a prefix or a suffix, in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Keys that begin with `prefix` and end with `suffix`."""
+    """Passes keys that begin with `prefix` and end with `suffix`."""
 
     prefix: str = ""
     suffix: str = ""
@@ -24,16 +24,16 @@ class Filter:
 EVERYTHING = (Filter(),)
 
 MAX_RULES = 50
-"""Amazon S3 takes 100 a bucket, those of others included."""
+"""Most filters of ours for a bucket: Amazon S3 takes 100, those of other programs included."""
 
 _MAX_PAIRS = 1000
 
 
 def filters_of(triggers: Sequence[Trigger], bucket: str, *, most: int = MAX_RULES) -> tuple[Filter, ...]:
-    """Every key that could start or cancel a run passes one of these, none passes two; () when none could.
+    """Returns filters of which every key that could start or cancel a run passes exactly one; () when no key could.
 
-    A manifest's suffix counts in any case, a filter's in one: lower case is taken, a listing finds the others. More
-    than `most` filters become the narrowest single one.
+    A manifest's suffix may have any case, a filter's has one: the filters have lower case, and a listing finds the
+    others. More than `most` filters become the narrowest single one.
     """
     wanted = [found for trigger in triggers for found in _starting(trigger, bucket)]
     wanted += [Filter(prefix, CANCEL_SUFFIX) for prefix in prefixes(triggers, bucket)]
@@ -42,7 +42,7 @@ def filters_of(triggers: Sequence[Trigger], bucket: str, *, most: int = MAX_RULE
 
 
 def apart(filters: Iterable[Filter]) -> tuple[Filter, ...]:
-    """What passes any of `filters` passes one of these, and no two of them overlap as servers see it."""
+    """Returns filters that pass all that `filters` pass, and of which no two overlap as servers see it."""
     kept: list[Filter] = []
     for each in sorted(set(filters), key=_breadth):
         joined = each
@@ -54,7 +54,7 @@ def apart(filters: Iterable[Filter]) -> tuple[Filter, ...]:
 
 
 def overlap(one: Filter, other: Filter) -> bool:
-    """Whether a server that refuses rules for the same events would refuse these two together."""
+    """Returns whether a server that refuses two rules for the same events would refuse these."""
     return (one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)) and (
         one.suffix.endswith(other.suffix) or other.suffix.endswith(one.suffix)
     )
@@ -79,7 +79,7 @@ def _turned(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _narrower(beginnings: Iterable[str], other: str) -> Iterator[str]:
-    """For each of `beginnings` what a text begins with that begins with it and with `other`, if any can."""
+    """Yields, for each prefix of `beginnings`, the longer one of it and `other`, where that begins with the shorter."""
     for each in beginnings:
         if each.startswith(other):
             yield each
@@ -92,16 +92,16 @@ def _breadth(each: Filter) -> tuple[int, int, str, str]:
 
 
 def common(filters: Sequence[Filter]) -> Filter:
-    """The narrowest filter a server takes that passes whatever any of `filters` passes."""
+    """Returns the narrowest filter acceptable to a server that passes all that `filters` pass."""
     prefix = _usable_prefix(_shared(each.prefix for each in filters))
     suffix = _usable_suffix(_shared(each.suffix[::-1] for each in filters)[::-1])
-    # The server wants both in one key one after the other: "ab" and "bc" would keep "abc" back.
+    # A key must hold both without overlap: "ab" and "bc" would not pass "abc".
     overlapping = any(prefix.endswith(suffix[:n]) for n in range(1, len(suffix) + 1))
     return Filter(prefix, "" if overlapping else suffix)
 
 
 def _shared(texts: Iterable[str]) -> str:
-    """What all of `texts` begin with."""
+    """Returns the longest prefix that all of `texts` share."""
     first, *others = texts
     length = len(first)
     for other in others:
@@ -125,7 +125,7 @@ def _longest(shrinking: Iterable[str]) -> str:
 
 
 def _allowed(text: str) -> bool:
-    """As the server judges it: short enough, text, and no segment that a file system would take for a folder."""
+    """Returns whether a server accepts `text`: short, valid UTF-8, and no segment "." or ".."."""
     try:
         short = len(text.encode()) <= MAX_BYTES
     except UnicodeEncodeError:

@@ -14,7 +14,7 @@ from itertools import islice
 from manifests.errors import ConfigError
 
 MAX_ALTERNATIVES = 1000
-"""Most combinations one pattern's braces may stand for."""
+"""Most combinations that one pattern's braces may stand for."""
 
 _MAX_BRACES = 64
 _TURNED = str.maketrans("{}", "}{")
@@ -22,10 +22,10 @@ _TURNED = str.maketrans("{}", "}{")
 
 @lru_cache(maxsize=1024)
 def compile_globs(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One expression that matches a whole key when any of `patterns` does; none at all when there are none.
+    """Returns one expression that matches a whole key when any of `patterns` does; without patterns it matches none.
 
-    Time to match grows with length of key times length of pattern, never worse. Raises ConfigError for a pattern
-    whose braces stand for more than MAX_ALTERNATIVES combinations.
+    The time to match is at most proportional to the length of the key times that of the pattern. Raises ConfigError for
+    a pattern whose braces stand for more than MAX_ALTERNATIVES combinations.
     """
     plain = [one for pattern in patterns for one in _expanded(pattern)]
     return re.compile("|".join(_expression(one) for one in plain) if plain else r"(?!)", re.DOTALL)
@@ -36,12 +36,12 @@ def matches_any(patterns: tuple[str, ...], key: str) -> bool:
 
 
 def literal_prefixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """What keys that match any of `patterns` begin with; () when there are no patterns. Raises as `compile_globs`."""
+    """Returns the prefixes of keys that match any of `patterns`; () without patterns. Raises as `compile_globs`."""
     return tuple(dict.fromkeys(re.split(r"[*?]", one, maxsplit=1)[0] for p in patterns for one in _expanded(p)))
 
 
 def shortest(prefixes: Iterable[str]) -> tuple[str, ...]:
-    """Those of `prefixes` that no other one is the beginning of: below them lies all that lies below any."""
+    """Returns those of `prefixes` that begin with no other one: together they cover all keys below any."""
     kept: list[str] = []
     for prefix in sorted(prefixes):
         if not kept or not prefix.startswith(kept[-1]):
@@ -50,8 +50,11 @@ def shortest(prefixes: Iterable[str]) -> tuple[str, ...]:
 
 
 def _expression(glob: str) -> str:
-    """For a glob without alternatives. The text between two stars is taken where it first occurs and never again
-    looked for further right: as good as any later place, and what keeps many stars from taking for ever."""
+    """Returns the expression for a glob without alternatives.
+
+    The text between two stars is matched where it first occurs and never searched further right: a later place is no
+    better, and with many stars a search of all places would not end.
+    """
     first, *rest = (_literal(part) for part in re.split(r"\*+", glob))
     if not rest:
         return first
@@ -75,13 +78,13 @@ def _expanded(pattern: str) -> list[str]:
 
 
 def literal_suffixes(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """What keys that match any of `patterns` end with. A glob read backwards is a glob."""
+    """Returns the suffixes of keys that match any of `patterns`. A glob read backwards is a glob."""
     turned = tuple(pattern[::-1].translate(_TURNED) for pattern in patterns)
     return tuple(found[::-1].translate(_TURNED) for found in literal_prefixes(turned))
 
 
 def _combinations(pattern: str, start: int = 0) -> Iterator[str]:
-    """`pattern` once for each choice of alternatives, first braces first."""
+    """Yields `pattern` once for each choice of alternatives, the first braces first."""
     while (opened := pattern.find("{", start)) >= 0:
         choices, closed = _choices(pattern, opened)
         if len(choices) > 1:
@@ -93,7 +96,7 @@ def _combinations(pattern: str, start: int = 0) -> Iterator[str]:
 
 
 def _choices(pattern: str, opened: int) -> tuple[list[str], int]:
-    """What stands between the commas of the braces opened at `opened`, and where they close; empty if they do not."""
+    """Returns the choices in the braces opened at `opened` and where they close; no choices if they do not close."""
     depth, begin = 0, opened + 1
     choices: list[str] = []
     for i in range(opened, len(pattern)):

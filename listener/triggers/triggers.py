@@ -1,4 +1,4 @@
-"""What an event leads to: a run, the end of one, or nothing. Pure: the caller knows the objects and the ledger."""
+"""Triggers, and what an event leads to: a run, the end of one, or nothing. Pure: callers ask the store and ledger."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest, is_re
 from manifests.references import WHOLE_BUCKET, Reach
 
 MAX_PREFIXES = 32
-"""A bucket is listed below no more prefixes than this: each costs a request at least."""
+"""Most prefixes below which a bucket is listed: each costs a request at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Which keys start runs. All conditions must hold; an empty one always does.
-
-    `manifest` is the template of the manifest a media file stands for; None: the keys are manifests themselves.
-    `patterns` and `exclude` are globs over the whole key (see `patterns`). `chain`: outputs of runs may start runs.
-    """
+    """Which keys start runs. All conditions must hold; an empty one always does."""
 
     name: str
     buckets: tuple[str, ...] = ()
     prefix: str = ""
     suffix: str = ""
     patterns: tuple[str, ...] = ()
+    """Globs over the whole key (see `listener.triggers.globs`), of which one must match."""
     exclude: tuple[str, ...] = ()
+    """Globs over the whole key, of which none may match."""
     manifest: Mapping[str, Any] | None = None
+    """Template of the manifest that a media file stands for; None: the keys are manifests themselves."""
     chain: bool = False
+    """Whether outputs of runs may start runs."""
     max_attempts: int = 3
     max_event_age_s: float = 21600.0
     wait_for_inputs_s: float = 600.0
     budget_per_day: float | None = None
-    """US dollars its runs may cost a day (UTC) before the rest waits for the next."""
+    """US dollars its runs may cost in a day (UTC) before others wait for the next day; None: no limit."""
     reach: Reach = WHOLE_BUCKET
-    """Of its drops, for all that is not the operator's own word."""
+    """What its drops may name; it does not bind what the operator has configured."""
 
     def covers(self, bucket: str, key: str) -> bool:
         return (
@@ -51,7 +51,7 @@ class Trigger:
 
 
 MANIFESTS = Trigger(name="manifests")
-"""Manifests start runs wherever they land. Without a trigger of its kind they start none."""
+"""Starts a run for every manifest, in any bucket and folder. Without a trigger of this kind manifests start none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,10 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """`target` is the drop's folder and name: "a/talk" for "a/talk.cancel"."""
+    """The key asks to cancel a drop's runs."""
 
     target: str
+    """The drop's folder and name: "a/talk" for "a/talk.cancel"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class IgnoredEvent:
 
 
 class TriggerBook:
-    """The triggers in force; a changed configuration replaces them while everything runs."""
+    """The triggers in force; a changed configuration replaces them while the listener runs."""
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = tuple(triggers)
@@ -88,14 +89,14 @@ class TriggerBook:
             told()
 
     def watch(self, told: Callable[[], None]) -> None:
-        """`told` is called whenever other triggers are in force."""
+        """Calls `told` whenever other triggers come into force."""
         self._watching.append(told)
 
     def match(self, bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
         return match_event(self._triggers, bucket, key)
 
     def interesting(self, bucket: str, key: str) -> bool:
-        """Whether an object called `key` could start or end anything."""
+        """Returns whether an object with this key could start or cancel a run."""
         return not isinstance(self.match(bucket, key), IgnoredEvent)
 
     def prefixes(self, bucket: str) -> tuple[str, ...]:
@@ -103,7 +104,7 @@ class TriggerBook:
 
 
 def match_event(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
-    """The first trigger that covers `key`, unless its name says that it is none of a user's drops."""
+    """Returns the first trigger that covers `key`, a request to cancel, or why the key is no drop."""
     if problem := key_problem(key):
         return IgnoredEvent(f"the key {problem}")
     if is_reserved(key):
@@ -120,10 +121,10 @@ def match_event(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | C
 
 
 def prefixes(triggers: Sequence[Trigger], bucket: str) -> tuple[str, ...]:
-    """Below these lies every key of `bucket` that could start a run or cancel one of these triggers' runs.
+    """Returns prefixes of every key of `bucket` that could start a run or cancel one of these triggers' runs.
 
-    As few as can be told; ("",) for the whole bucket, () when nothing in it is of interest. Folder defaults need not
-    lie below them: whoever wants those asks for them by name.
+    They are as few as possible: ("",) for the whole bucket, () when no key in it is of interest. Folder defaults need
+    not lie below them; they are read by name.
     """
     found: set[str] = set()
     for trigger in triggers:
@@ -142,7 +143,7 @@ def prefixes(triggers: Sequence[Trigger], bucket: str) -> tuple[str, ...]:
 
 
 def _without_suffix(start: str) -> str:
-    """`start` without what may belong to a manifest's suffix: "a/talk.cancel" cancels what "a/talk.job.yaml" began."""
+    """Returns `start` without what may belong to a manifest's suffix: "a/talk.cancel" cancels "a/talk.job.yaml"."""
     low = start.lower()
     ends = (n for s in MANIFEST_SUFFIXES for n in range(1, len(s) + 1) if low.endswith(s[:n]))
     return start[: len(start) - max(ends, default=0)]
@@ -150,18 +151,20 @@ def _without_suffix(start: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WrittenKeys:
-    """What the ledger knows of a key that a run wrote. `version` is "" from the intent to write until it is known."""
+    """What the ledger knows of a key that a run wrote."""
 
     run_id: str
     lineage: int
     version: str
+    """ "" from the intent to write until the version is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartRun:
-    """`lineage` counts the runs whose outputs led here: 0 for a user's drop."""
+    """The object may start a run."""
 
     lineage: int
+    """Number of runs whose outputs led to it: 0 for a user's drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +175,10 @@ class SkipEvent:
 def guard_loop(
     written: WrittenKeys | None, *, version: str, metadata_run_id: str, chain: bool, max_lineage: int = 4
 ) -> StartRun | SkipEvent:
-    """Whether an object may start a run, so that no output starts one for ever.
+    """Decides whether an object may start a run, so that outputs do not start runs without end.
 
-    `version` is the object's own, told as `written.version` tells it; `metadata_run_id` the run its metadata names as
-    its writer, "" where it names none. An output that a user has overwritten since is a drop like any other.
+    `version` is the object's own, in the form of `written.version`; `metadata_run_id` is the run that its metadata
+    names as its writer, "" where it names none. An output that a user has overwritten is a drop like any other.
     """
     if written is not None and written.version in ("", version):
         return _chained(written, chain=chain, max_lineage=max_lineage)
