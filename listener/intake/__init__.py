@@ -1,1 +1,1 @@
-"""From what sources tell to recorded runs: a durable inbox, and whoever empties it."""
+"""Intake: turns events into recorded runs, by a durable inbox and its processor."""

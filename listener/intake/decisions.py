@@ -1,7 +1,7 @@
-"""What a key that was told of leads to, and whether the object under it is another version. Pure.
+"""Decides what a reported key leads to, and whether its object is another version. Pure.
 
-HEAD and listings give whole seconds. Within one, a store whose sequencers are nanoseconds of the last change still
-tells versions apart: of the same bytes written twice, the later writing has the later moment.
+HEAD and listings give whole seconds. Stores whose sequencers are the nanosecond of the last change distinguish versions
+within a second: when the same bytes are written twice, the later write has the later moment.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ SECOND_NS = 1_000_000_000
 
 
 def is_same(told: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> bool:
-    """Whether `meta`, what HEAD says now, is the version of `seen`."""
+    """Returns whether `meta`, the present answer of HEAD, is the version of `seen`."""
     if seen.fingerprint != fingerprint(meta):
         return False
     if meta.version_id is not None:
         return seen.version == meta.version
-    # Written after that version, and told of since: whether the bytes are the same or HEAD's are newer still.
+    # An event of a later write in that second: another version, whether it wrote the same bytes or HEAD is newer still.
     return not (seen.exact and _moment(told, meta) > seen.moment)
 
 
 def may_return(meta: ObjectMeta, seen: SeenVersion) -> bool:
-    """Whether a version that has had a run is new all the same: another one, or none, was there in between."""
+    """Returns whether a version that had a run may have another: another version, or none, was there in between."""
     return seen.fingerprint != fingerprint(meta) or meta.version_id is None
 
 
 def seen_now(told: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> SeenVersion:
-    """What is known of the version that `meta` is, after it has been looked at.
+    """Returns what is known of the version of `meta` after it has been examined.
 
-    Its moment is known for certain when the latest that was told of wrote the same bytes. If it wrote others, the
-    version is a later one, since what is there now is later than whatever was told of.
+    Its moment is exact when the latest reported write has the same ETag. Otherwise the version is a later one, since
+    the present object is at least as new as every reported write.
     """
     moment = _moment(told, meta)
     known = SeenVersion(fingerprint(meta), seen.version, seen.moment, seen.exact)
@@ -50,7 +50,7 @@ def seen_now(told: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> SeenVersi
 
 
 def _moment(told: InboxEvent, meta: ObjectMeta) -> int:
-    """Of an event about another second, or with a sequencer that counts something else, nothing is believed."""
+    """Returns the event's moment; 0 where it lies in another second, or its sequencer counts something else."""
     second = int(meta.last_modified.timestamp())
     return told.moment if told.moment // SECOND_NS == second else 0
 
@@ -64,12 +64,12 @@ class RunDecision:
     lineage: int
     seen: SeenVersion
     returns: bool = True
-    """Whether it does also when a run has its id already: the same version may be dropped again."""
+    """Whether it does so even when its run id is taken: the same version may be dropped again."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenInDecision:
-    """The object is known from now on, and starts nothing."""
+    """The object is recorded as seen and starts nothing."""
 
     meta: ObjectMeta
     reason: str
@@ -78,46 +78,46 @@ class TakenInDecision:
 
 @dataclass(frozen=True, slots=True)
 class GoneDecision:
-    """Nothing is there: what was known of it is forgotten, its runs end.
-
-    `seen` keeps the moment of the last version for a while: late events still tell of it.
-    """
+    """No object is there: what was known of it is forgotten, and its runs end."""
 
     runs: tuple[str, ...]
     seen: SeenVersion = UNSEEN
+    """Keeps the moment of the last version for a while, because late events still report it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelDecision:
-    """A `.cancel` was dropped for `target` (folder and name of a drop); it is deleted once obeyed."""
+    """A `.cancel` file was dropped; it is deleted once the runs are cancelled."""
 
     target: str
+    """Folder and name of the drop."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoDecision:
-    """Nothing to remember. `reason` is one of few."""
+    """There is nothing to record but the end of the inbox entry."""
 
     reason: str
+    """One of few: it is counted."""
 
 
 Outcome = RunDecision | TakenInDecision | GoneDecision | CancelDecision | NoDecision
 
 SAME_AGAIN = "the same version again"
 LATE_NS = 3600 * SECOND_NS
-"""No event tells of a version that is older than this and of the same second as the present one."""
+"""Age of a version in nanoseconds from which on no late event is expected to report it."""
 PHANTOM = NoDecision("phantom: there is no such object")
 
 
 def needs_examination(told: InboxEvent, known: KnownObjects) -> bool:
-    """Whether the store must be asked. The removal of what nobody knew of costs no request."""
+    """Returns whether the store must be asked. The removal of an unknown key costs no request."""
     return told.created or known != KnownObjects()
 
 
 def decide(
     told: InboxEvent, meta: ObjectMeta | None, known: KnownObjects, triggers: TriggerBook, *, max_lineage: int
 ) -> Outcome:
-    """`meta` is what HEAD says, None: nothing is there. Which event told does not matter: their order is uncertain."""
+    """Decides by `meta`, HEAD's answer (None: no object). The kind of event does not count: their order is uncertain."""
     if meta is None:
         return _gone(told, known)
     found = triggers.match(told.bucket, told.key)
@@ -132,7 +132,7 @@ def decide(
 
 
 def request_of(told: InboxEvent, run: RunDecision) -> RunRequest:
-    """The run of the version that HEAD tells of: whoever looks at it, in whatever life, comes to the same id."""
+    """Returns the run of the version that HEAD reports; its id is the same in every listener and after a restart."""
     return RunRequest(
         run_id=run_id_of(told.bucket, told.key, run.meta.version),
         bucket=told.bucket,
@@ -165,7 +165,7 @@ def _drop(
         max_lineage=max_lineage,
     )
     if isinstance(verdict, SkipEvent):
-        # Said without the run's id, so that counts stay few.
+        # Without the run's id, so that there are few counts.
         return TakenInDecision(
             meta, "an output of a run" if verdict.reason.startswith("run ") else verdict.reason, seen
         )
@@ -174,7 +174,7 @@ def _drop(
 
 
 def latest(told: Sequence[InboxEvent]) -> list[InboxEvent]:
-    """One for each key: `created` when any of them was, with the latest moment that was told."""
+    """Returns one event for each key: `created` when any of its events is, with the latest moment of them."""
     by_key: dict[tuple[str, str], InboxEvent] = {}
     for each in told:
         at = (each.bucket, each.key)

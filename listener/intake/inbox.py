@@ -1,4 +1,4 @@
-"""Where sources deliver: recorded in the durable inbox before anything is acknowledged, many events a transaction."""
+"""The inbox of sources: records events, many in a transaction, before their sources acknowledge them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from manifests.keys import key_problem
 from manifests.names import is_reserved
 
 ROOM = 4000
+"""Entries up to which every share may hold more."""
 _MOST = 4 * ROOM
+"""Entries up to which a share that holds few may hold more."""
 
 
 class Backlog:
-    """Keys leave in fair turns: those of one folder hold up no other's."""
+    """The inbox entries that this listener holds; folders take turns, so that none delays another."""
 
     def __init__(self) -> None:
         self._items: FairQueue[InboxEntry] = FairQueue()
         self._changed = asyncio.Event()
         self.others = True
-        """Whether keys may wait for a claim: some were left there, or told again while somebody held them."""
+        """Whether entries may wait for a claim: some were not held, or reported again while a listener held them."""
         self.doubt = False
-        """Whether the database may hold more for this listener than is here: it was away, and its answers with it."""
+        """Whether the ledger may hold more entries for this listener: it was unavailable, and its answers were lost."""
 
     def __len__(self) -> int:
         return len(self._items)
 
     def shares_with_room(self, keys: Iterable[tuple[str, str]]) -> frozenset[str]:
-        """Of which shares these keys (bucket, key) can be held; once it is full, of those that hold few."""
+        """Returns the shares of these keys (bucket, key) that can be held; beyond `ROOM` those that hold few."""
         shares = Counter(share_of(bucket, key) for bucket, key in keys)
         if not self._items or len(self._items) + shares.total() <= ROOM:
             return frozenset(shares)
@@ -60,7 +62,7 @@ class Backlog:
         self._changed.set()
 
     def regain(self, held: Iterable[InboxEntry]) -> None:
-        """What is not here of all that this listener holds. One that is being recorded now may come twice."""
+        """Adds what is missing of `held`, all that this listener holds. One that is being recorded may come twice."""
         here = {(item.told.bucket, item.told.key) for item in self._items}
         self._push(item for item in held if (item.told.bucket, item.told.key) not in here)
 
@@ -72,7 +74,7 @@ class Backlog:
             self._items.push(share_path(share_of(item.told.bucket, item.told.key)), item)
 
     async def wait(self, at_most_s: float) -> None:
-        """Returns when something was put, or after `at_most_s`."""
+        """Returns when something is put, or after `at_most_s` seconds."""
         try:
             async with asyncio.timeout(at_most_s):
                 await self._changed.wait()
@@ -84,37 +86,42 @@ class Backlog:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
 
 AT_ONCE = 250
-"""Rows a transaction: it takes some 10 ms, and nobody waits much longer than that for its turn."""
+"""Most rows of a transaction: it takes some 10 ms, and the next delivery waits not much longer."""
 _READ_AT_ONCE = 200
-"""Events that are read before others have their turn at the loop."""
+"""Events that are read before other tasks of the event loop run."""
 
 
 @dataclass(frozen=True, slots=True)
 class InboxServices:
-    """`clock` gives epoch seconds; `gap` asks for a listing soon."""
+    """The collaborators of the inbox."""
 
     ledger: InboxLedger
     buckets: frozenset[str]
-    """Those that matter; empty: every one."""
+    """Buckets whose events count; empty: all."""
     triggers: TriggerBook
     object_waiters: ObjectWaiters
     source_status: SourceStatusRecorder
     backlog: Backlog
     clock: Callable[[], float]
+    """Gives epoch seconds."""
     gap: Callable[[str], None]
+    """Asks for a listing soon, with the reason."""
 
 
 @dataclass(slots=True)
 class _Delivery:
-    """`left` of its keys are not recorded yet."""
+    """The events of one call of `accept`."""
 
     recorded: asyncio.Future[None]
     left: int
+    """Keys that are not recorded yet."""
 
 
 class DurableInbox:
-    """Keys that come while one transaction is written share the next one. Folders take turns: of a delivery of
-    thousands in one folder so many go into each transaction as leave room for all others.
+    """The inbox that sources deliver to.
+
+    Keys that arrive while a transaction is written share the next one. Folders take turns: a delivery of thousands in
+    one folder leaves room in each transaction for all others.
     """
 
     def __init__(self, parts: InboxServices) -> None:
@@ -170,9 +177,9 @@ class DurableInbox:
                 yield InboxEvent(event.bucket, event.key, created, event.source, now, moment, etag)
 
     def _no_drop(self, event: ObjectEvent, created: bool) -> str:
-        """Why an object of this name can start or end nothing; "" when it can.
+        """Returns why an object of this name can start or end no run; "" when it can.
 
-        A removed one may have started a run by a trigger that is no longer there.
+        A removed object is matched with no trigger: the one that started its run may have been replaced.
         """
         if self._p.buckets and event.bucket not in self._p.buckets:
             return "a bucket of no concern"
@@ -184,7 +191,7 @@ class DurableInbox:
         return "the key is reserved" if is_reserved(event.key) else ""
 
     def _next(self) -> list[tuple[InboxEvent, _Delivery]]:
-        """The keys of the next transaction; those whose delivery has failed come again with it."""
+        """Returns the keys of the next transaction, without those of failed deliveries, which come again with them."""
         batch: list[tuple[InboxEvent, _Delivery]] = []
         while self._waiting and len(batch) < AT_ONCE:
             each = self._waiting.pop()

@@ -1,4 +1,4 @@
-"""Emptying the inbox: asks the store about each key, decides, and records what it came to."""
+"""Processes inbox entries: asks the store about each key, decides, and records the decision."""
 
 from __future__ import annotations
 
@@ -40,24 +40,26 @@ from manifests.task_groups import task_group
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
 
 _BATCH = 256
+"""Most entries that are examined together."""
 _LEAST = 32
+"""Fewest entries to which a slow batch shrinks."""
 _BATCH_S = 0.25
-"""Keys that are looked at together: fewer where that takes longer, for whatever comes meanwhile waits so long."""
+"""Seconds after which the next batch is smaller, because whatever arrives meanwhile waits as long."""
 _PARALLEL = 32
 _LOOK_S = 5.0
-"""How often keys that others left are looked for."""
+"""Seconds between searches for unclaimed entries."""
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-"""Pauses before a key is looked at again, after a look that failed."""
+"""Seconds before an entry is examined again, by the number of failed examinations."""
 _DENIED_S = (*_RETRY_S, 300.0)
 _DENIED_FOR_S = 21600.0
-"""Keys may be mended, but a key that nobody ever lets us see is not asked for longer than this."""
+"""Seconds after which a key that the store refuses is given up. Until then its access rights may be mended."""
 _PHANTOM_LOOKS = 3
-"""So often a key under which nothing is found is looked at again: a store may tell of an object before it shows it."""
+"""Examinations repeated while no object is found: a store may report an object before it shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessorServices:
-    """`accepted` is called when new runs wait to be started."""
+    """The collaborators of the processor."""
 
     store: Store
     inbox: InboxLedger
@@ -69,16 +71,18 @@ class ProcessorServices:
     backlog: Backlog
     clock: Clock
     accepted: Callable[[], None]
+    """Called when new runs wait to be started."""
     max_lineage: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Examined:
-    """`known` is what `outcome` was decided by."""
+    """An entry with its decision."""
 
     item: InboxEntry
     outcome: Outcome
     known: KnownObjects
+    """What the outcome was decided by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class InboxProcessor:
         self._batch = _BATCH
 
     async def run(self) -> None:
-        """Until cancelled. What it held stays recorded, and is looked at again at the next start."""
+        """Processes entries until cancelled. Those it holds stay recorded, and are examined after the next start."""
         now = asyncio.get_running_loop().time
         while True:
             try:
@@ -117,7 +121,7 @@ class InboxProcessor:
             self._batch = min(_BATCH, self._batch * 2)
 
     async def _next(self) -> list[InboxEntry]:
-        """What was put here, and what others left: neither may starve the other."""
+        """Returns held entries and newly claimed ones, so that neither starves the other."""
         backlog = self._p.backlog
         if backlog.doubt:
             backlog.doubt = False
@@ -131,7 +135,10 @@ class InboxProcessor:
         return mine + claimed
 
     async def examine(self, items: Sequence[InboxEntry]) -> None:
-        """Raises StoreUnavailable when the ledger cannot record it; then the keys are left as they were."""
+        """Examines entries and records the decisions.
+
+        Raises StoreUnavailable when the ledger cannot record them; the entries then stay as they were.
+        """
         known: dict[tuple[str, str], KnownObjects] = {}
         for bucket in {item.told.bucket for item in items}:
             keys = [item.told.key for item in items if item.told.bucket == bucket]
@@ -160,7 +167,7 @@ class InboxProcessor:
             except GpuDropError as e:
                 return self._not_looked(item, e)
             except Exception:
-                # The supervisor of a look: a defect that one key shows must not stop the looks at all others.
+                # A defect that one key exposes must not stop the examination of all others.
                 log.exception("look_defect", bucket=told.bucket, key=told.key)
                 return _ExamineLater(item, _pause_s(item, _RETRY_S))
         outcome = decide(told, meta, of_key, self._p.triggers, max_lineage=self._p.max_lineage)
@@ -169,7 +176,7 @@ class InboxProcessor:
         return _Examined(item, outcome, of_key)
 
     def _not_looked(self, item: InboxEntry, e: GpuDropError) -> _Examined | _ExamineLater:
-        """What a run would wait for is waited for here, a refusal for some hours; what else is wrong stays wrong."""
+        """Postpones an entry after an error that a run would wait for, a refusal for some hours; else refuses it."""
         told = item.told
         at = {"bucket": told.bucket, "key": told.key, "error": str(e), "hint": e.info.hint}
         if isinstance(e, StoreUnavailable):
@@ -221,7 +228,7 @@ class InboxProcessor:
                 return IntakeDecision(item)
 
     async def _of_target(self, bucket: str, target: str) -> tuple[str, ...]:
-        """Unfinished runs of the drops a `.cancel` names: all of that name, or the one of that key."""
+        """Returns the unfinished runs of the drops that a `.cancel` names: all of that name, or the one of that key."""
         rows = await self._p.runs.unfinished_below(bucket, target)
         return tuple(row.run_id for row in rows if target in (drop_path(row.key), row.key))
 

@@ -1,4 +1,4 @@
-"""How the sources stand: logged when it changes, and kept in the ledger for `gpudrop status`."""
+"""The status of sources: logged when it changes, and kept in the ledger for `gpudrop status`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
 
 _EVERY_S = 5.0
 _MAX_NAMES = 64
-"""Kinds of count a source may have; the rest are counted together."""
+"""Most kinds of count of a source; the rest are counted together."""
 
 _QUIET = Condition(True, "no word yet")
 
 
 class SourceStatusRecorder:
-    """`clock` gives epoch seconds."""
+    """Records the condition and counts of each source. `clock` gives epoch seconds."""
 
     def __init__(self, ledger: SourceLedger, member: str, clock: Callable[[], float]) -> None:
         self._ledger = ledger
