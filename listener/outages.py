@@ -50,7 +50,7 @@ def report_waits(hearer: Hearer) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Outage:
-    """The wait for the end of one error, told apart by code and hint. Times are seconds of `OutageRetry`'s clock."""
+    """The wait for the end of one error, identified by its code and hint. Times are seconds of `OutageRetry`'s clock."""
 
     since: float
     told: float

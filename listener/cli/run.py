@@ -64,7 +64,7 @@ def _open_more_files() -> None:
 
 
 def _tell(error: BaseException | None) -> None:
-    """Logs why a part failed, without a traceback where a user can mend it."""
+    """Logs why a part failed, without a traceback where a user can fix it."""
     if isinstance(error, GpuDropError):
         log.error("part_failed", code=error.info.code, error=str(error), hint=error.info.hint)
     else:

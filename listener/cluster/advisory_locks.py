@@ -116,7 +116,7 @@ class LockSession:
         if self._asking:
             await asyncio.wait({self._talking}, timeout=_JOIN_S)
         if self._asking:
-            # To cancel a query would take an answer of the server, which is silent.
+            # Cancelling the query would itself ask the server, which is silent.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             await asyncio.wait({self._talking}, timeout=_JOIN_S)

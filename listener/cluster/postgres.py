@@ -193,7 +193,7 @@ class PostgresCluster:
         row = await session.ask(_READ, self._place)
         if row is None or row[0] != self._mark:
             return _Membership.TAKEN
-        # Our mark, but no lock: our last session lingers, or another process is about to write its mark.
+        # Our mark, but no lock: our previous session lingers, or another process is about to write its mark.
         return _Membership.KEPT if got else _Membership.UNCLEAR
 
 

@@ -80,7 +80,7 @@ class SnsConfirmation:
     topic_arn: str
     subscribe_url: str
     kind: Literal["subscribe", "unsubscribe"]
-    """ "unsubscribe": somebody has unsubscribed; the URL undoes that."""
+    """ "unsubscribe": the subscription was ended; the URL undoes that."""
 
 
 @dataclass(frozen=True, slots=True)

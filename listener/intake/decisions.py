@@ -117,7 +117,7 @@ def needs_examination(told: InboxEvent, known: KnownObjects) -> bool:
 def decide(
     told: InboxEvent, meta: ObjectMeta | None, known: KnownObjects, triggers: TriggerBook, *, max_lineage: int
 ) -> Outcome:
-    """Decides by `meta`, HEAD's answer (None: no object). The kind of event does not count: their order is uncertain."""
+    """Decides by `meta`, HEAD's answer (None: no object), not by the kind of event: their order is uncertain."""
     if meta is None:
         return _gone(told, known)
     found = triggers.match(told.bucket, told.key)

@@ -44,7 +44,7 @@ _BATCH = 256
 _LEAST = 32
 """Fewest entries to which a slow batch shrinks."""
 _BATCH_S = 0.25
-"""Seconds after which the next batch is smaller, because whatever arrives meanwhile waits as long."""
+"""Seconds after which the next batch is smaller, because entries that arrive during it wait as long."""
 _PARALLEL = 32
 _LOOK_S = 5.0
 """Seconds between searches for unclaimed entries."""
@@ -52,7 +52,7 @@ _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds before an entry is examined again, by the number of failed examinations."""
 _DENIED_S = (*_RETRY_S, 300.0)
 _DENIED_FOR_S = 21600.0
-"""Seconds after which a key that the store refuses is given up. Until then its access rights may be mended."""
+"""Seconds after which a key that the store refuses is given up. Until then its access rights may be repaired."""
 _PHANTOM_LOOKS = 3
 """Examinations repeated while no object is found: a store may report an object before it shows it."""
 
