@@ -26,7 +26,7 @@ _EVERY_S = 3600.0
 
 
 def operators_secret(environment: Environment) -> bytes | None:
-    """Returns the secret that the operator has set; None without one. Raises ConfigError for one that is too short."""
+    """Returns the key derived from the operator's secret; None without one. Raises ConfigError for a short one."""
     given = environment.secret
     if given and len(given) < SHORTEST:
         raise ConfigError(
@@ -54,10 +54,7 @@ class InstallationSecret:
         self._lock = asyncio.Lock()
 
     async def all(self) -> tuple[SecretSpec, ...]:
-        """Returns the secret in force, then those that it replaced lately.
-
-        Raises StoreUnavailable while the ledger or a needed copy cannot be read.
-        """
+        """Returns the secret in force, then those that it replaced lately. Raises StoreUnavailable."""
         async with self._lock:
             if not self._known:
                 self._known = await self._found()

@@ -50,7 +50,7 @@ def report_waits(hearer: Hearer) -> Generator[None]:
 
 @dataclass(slots=True)
 class _Outage:
-    """The wait for the end of one error, identified by its code and hint. Times are seconds of `OutageRetry`'s clock."""
+    """One error that calls wait for, known by code and hint. Times are seconds of `OutageRetry`'s clock."""
 
     since: float
     told: float
@@ -75,10 +75,7 @@ class OutageRetry:
         return sum(outage.waiting for outage in self._outages.values())
 
     async def retry(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns the result of `work`, retried while the store or the ledger is unavailable.
-
-        A refusal is retried for a week at most.
-        """
+        """Returns the result of `work`, retried while store or ledger are unavailable, a refusal for a week at most."""
         return await self._waited(
             lambda: work(*args, **kwargs), lambda e: None if isinstance(e, StoreUnavailable) else REFUSED_FOR_S
         )

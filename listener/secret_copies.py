@@ -38,10 +38,7 @@ class Copy(Protocol):
     """A place beside the ledger that keeps the secret."""
 
     async def read(self) -> SecretSpec | None:
-        """Returns the secret; None without a valid copy.
-
-        Raises StoreUnavailable, and other GpuDropErrors where no copy can be kept.
-        """
+        """Returns the secret; None without a valid copy. Raises StoreUnavailable, or why no copy can be kept."""
         ...
 
     async def keep(self, secret: SecretSpec) -> None:

@@ -31,10 +31,7 @@ class Cluster(Protocol):
         ...
 
     async def open(self) -> None:
-        """Takes the first free place.
-
-        Raises ConfigError (no place is free, the database is unusable) and StoreUnavailable.
-        """
+        """Takes the first free place. Raises ConfigError (none is free, unusable database) and StoreUnavailable."""
         ...
 
     async def close(self) -> None:

@@ -31,7 +31,7 @@ MAX_KEY_BYTES = 1024
 _MAX_SPELLED = 3 * MAX_KEY_BYTES
 """Characters: every byte may be written as "%41"."""
 
-# Buckets from before 2018 may have capitals, underscores and up to 255 characters. A "/" would lead to another path.
+# Names from before 2018 may have capitals, underscores and up to 255 characters. A "/" would lead to another path.
 _BUCKET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{2,254}")
 
 

@@ -77,7 +77,7 @@ class ProcessorServices:
 
 @dataclass(frozen=True, slots=True)
 class _Examined:
-    """An entry with its decision."""
+    """An entry and its outcome."""
 
     item: InboxEntry
     outcome: Outcome
@@ -135,10 +135,7 @@ class InboxProcessor:
         return mine + claimed
 
     async def examine(self, items: Sequence[InboxEntry]) -> None:
-        """Examines entries and records the decisions.
-
-        Raises StoreUnavailable when the ledger cannot record them; the entries then stay as they were.
-        """
+        """Examines entries and records the decisions. Raises StoreUnavailable, and then leaves them as they were."""
         known: dict[tuple[str, str], KnownObjects] = {}
         for bucket in {item.told.bucket for item in items}:
             keys = [item.told.key for item in items if item.told.bucket == bucket]

@@ -138,7 +138,7 @@ class ProcessPool:
         raise self._failed(why)
 
     async def _tried(self, folder: Path, call: object) -> str:
-        """Makes one attempt; returns why it failed, "" when there is an outcome in `folder`. Cancelling ends it."""
+        """Makes one attempt; returns why it failed, "" when there is an outcome in `folder`. The process ends with it."""
         try:
             await asyncio.to_thread(_write_call, folder, call)
             with (folder / "log").open("wb") as words:
