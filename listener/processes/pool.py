@@ -138,7 +138,7 @@ class ProcessPool:
         raise self._failed(why)
 
     async def _tried(self, folder: Path, call: object) -> str:
-        """Makes one attempt; returns why it failed, "" when there is an outcome in `folder`. The process ends with it."""
+        """Runs one process to its end; returns why there is no outcome in `folder`, "" when there is one."""
         try:
             await asyncio.to_thread(_write_call, folder, call)
             with (folder / "log").open("wb") as words:
