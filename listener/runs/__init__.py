@@ -1,1 +1,1 @@
-"""One run's whole story, and what starts, ends and outlives it."""
+"""The workflow of one run, and what schedules, recovers and forgets runs."""

@@ -1,7 +1,7 @@
-"""Which runs go on here and how many begin side by side, and room in memory for runs with very many files.
+"""Limits how many runs execute and start at once, and the memory that runs with very many files take.
 
-A run is being begun until it waits for something, or for HOT_S: of thousands that are begun at once, each would wait
-for all others at every step of its way.
+A run counts as starting until it waits for something, or for HOT_S: if thousands started at once, each would wait for
+all others at every step.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from gpu_dispatch.fair_queue import FairQueue, Path
 from listener.fairness import Bound
 
 AT_ONCE = 6
+"""Runs that may be starting at once."""
 HOT_S = 5.0
+"""Seconds after which a run does not count as starting any more."""
 
 
 class Admission:
-    """`freed` is called when a place may have become free. `now` never goes back."""
+    """Counts the runs that execute here and those that are starting. `freed` is called when a slot may have become
+    free; `now` is a monotonic clock in seconds."""
 
     def __init__(self, freed: Callable[[], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self._freed = freed
@@ -28,20 +31,20 @@ class Admission:
         self._told: dict[str, str] = {}
         self._begun: dict[str, float] = {}
         self.crowded = False
-        """Whether no place is free: a run that waits is better told later, from the top, than to the end."""
+        """Whether no slot is free: a run without its inputs then leaves the engine and starts over later."""
 
     def is_crowded(self) -> bool:
         return self.crowded
 
     @property
     def room(self) -> int:
-        """How many more may be begun now."""
+        """How many more runs may start now."""
         since = self._now() - HOT_S
         self._begun = {run_id: at for run_id, at in self._begun.items() if at > since}
         return AT_ONCE - len(self._begun)
 
     def bounds(self, limit: int, idle: Mapping[str, int]) -> tuple[Bound, ...]:
-        """What each share holds of `limit` places, without its tasks in `idle`, and of those where runs are begun."""
+        """Returns what each share holds of `limit` slots, without its tasks in `idle`, and of the starting slots."""
         held = Counter(self._told.values())
         held.subtract(idle)
         begun = Counter(self._told[run_id] for run_id in self._begun if run_id in self._told)
@@ -52,29 +55,30 @@ class Admission:
         self._begun[run_id] = self._now()
 
     def told(self, run_id: str, share: str) -> None:
-        """The run holds a place until `ended`."""
+        """Counts the run as executing until `ended`."""
         self._told[run_id] = share
 
     def waits(self, run_id: str) -> None:
-        """The run has been begun, and waits for something now."""
+        """Ends the run's start: it waits for something now."""
         if self._begun.pop(run_id, None) is not None:
             self._freed()
 
     def ended(self, run_id: str) -> None:
-        """The run is told here no longer."""
+        """Frees the run's slots."""
         self._told.pop(run_id, None)
         self._begun.pop(run_id, None)
         self._freed()
 
 
 MANY = 1000
-"""Files of one manifest from which on a run needs room."""
+"""A run whose manifest names more files than this needs room."""
 MOST = 60_000
-"""Files of all such runs that are told at once. Each takes some 3 kB until its run has ended."""
+"""Files of all such runs that execute at once. Each takes some 3 kB until its run has ended."""
 
 
 class FileRoom:
-    """Belongs to one event loop. A folder at a bucket's root gets half of it: a run may hold its part for hours."""
+    """Bounds the files of all runs with very many of them. Belongs to one event loop. A folder at a bucket's root gets
+    half of the room: a run may hold its part for hours."""
 
     def __init__(self, most: int = MOST) -> None:
         self._of_one = most // 2
@@ -82,11 +86,12 @@ class FileRoom:
         self._folders: dict[Path, _Room] = {}
 
     def share_of(self, files: int) -> int:
-        """What a run of so many files needs: 0 for most, never more than there is for one folder."""
+        """Returns the room that a run with so many files needs: 0 up to MANY, at most what one folder gets."""
         return min(files, self._of_one) if files > MANY else 0
 
     def try_take(self, share: int, turn: Path) -> bool:
-        """Whether there was room, and nobody waited for it before. `turn` is whose turn it would be."""
+        """Takes `share` if there is room and no other run waits for it; returns whether it did. `turn` is the run's
+        path in the fair queue."""
         folder = self._folder(turn)
         if folder.try_take(share):
             if self._all.try_take(share):
@@ -96,7 +101,7 @@ class FileRoom:
         return False
 
     async def take(self, share: int, turn: Path) -> None:
-        """Waits for its turn; cancelled, it has taken nothing."""
+        """Waits for the run's turn and takes `share`; takes nothing when cancelled."""
         folder = self._folder(turn)
         try:
             await folder.take(share, turn)
@@ -169,7 +174,7 @@ class _Room:
         self._give()
 
     def _give(self) -> None:
-        """To whoever is next as long as there is enough; those who no longer wait are passed."""
+        """Gives room to the waiting runs in their order while there is enough; skips cancelled ones."""
         while self._is_waited_for:
             if self._next is None:
                 self._next = self._others.pop()

@@ -1,13 +1,13 @@
-"""An end that only a run's own final sidecar tells of: it proves itself, and is adopted.
+"""Adopts the end of a run from its own final sidecar, and signs final sidecars.
 
-A callback may have to be made from the sidecar that lies in the store, after a crash or with records that were lost. It
-is signed like every other, so it must be known to be what the run wrote.
+The record of an end is missing after a crash between the sidecar and its record, and when ledger or engine start empty.
+A run's id is that of the drop's version, so a sidecar that names the id describes this very version.
 
-So it is after a crash between the sidecar and its record, and with a ledger or an engine that begins anew: a run's id
-is that of the drop's version, so a sidecar that names it tells of this very version.
+A callback may have to be made from the sidecar in the store after such a loss. Callbacks are signed, so the sidecar
+must be proven to be what the run wrote.
 
-Whoever may drop may write such a sidecar: it ends the drop's own run, and makes nothing the run's that lies elsewhere,
-unless the ledger or the object itself says so.
+Anyone who may drop may write such a sidecar. It ends the drop's own run, but makes nothing outside the drop's folder
+the run's unless the ledger or the object itself says so.
 """
 
 from __future__ import annotations
@@ -35,31 +35,30 @@ from manifests.task_groups import task_group
 
 _FIELD = "seal"
 _ABOUT = b"gpudrop: a final sidecar\n"
-"""No other text that the secret signs begins so."""
+"""Begins the signed text; no other text that the secret signs begins so."""
 
 
 @dataclass(frozen=True, slots=True)
 class SidecarSignature:
-    """Without a `secret` nothing is sealed, and everything holds: then nothing is signed either."""
+    """Signs final sidecars and checks their signatures."""
 
     secret: str = field(default="", repr=False)
+    """Empty: nothing is signed, callbacks neither, and every sidecar counts as valid."""
 
     def put(self, body: bytes) -> bytes:
-        """`body`, a final sidecar, with its seal."""
+        """Returns the final sidecar `body` with its signature."""
         return document_bytes({**document_fields(body), _FIELD: self._of(body)}) if self.secret else body
 
     def holds(self, body: bytes) -> bool:
-        """Whether `body` is what was sealed, whatever it tells of its callback since."""
+        """Whether `body` is what was signed, whatever it says of its callback since."""
         if not self.secret:
             return True
         told = document_fields(body).get(_FIELD)
         return isinstance(told, str) and hmac.compare_digest(told.encode("utf-8", "replace"), self._of(body).encode())
 
     def opened(self, body: bytes) -> bytes | None:
-        """`body` as it was sealed, letter by letter: another spelling of it may say something else to other readers.
-
-        None: the seal does not hold.
-        """
+        """Returns `body` in the spelling that was signed; None if the signature does not match. Other readers may
+        understand another spelling differently."""
         if not self.holds(body):
             return None
         return document_bytes(document_fields(body)) if self.secret else body
@@ -76,13 +75,13 @@ UNSEALED = SidecarSignature()
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 LOOKS_AT_ONCE = 8
-"""Outputs of an adopted run that are looked at together."""
+"""Outputs of an adopted run whose metadata is read at once."""
 
 _FINAL: tuple[Sidecar, ...] = ("done", "error")
 
 
 class Adoption:
-    """`clock` gives epoch seconds."""
+    """Finds and records ends of runs that only their final sidecars show. `clock` gives epoch seconds."""
 
     def __init__(
         self,
@@ -102,10 +101,12 @@ class Adoption:
         self._seal = seal
 
     async def begin(self, run: RunRequest) -> bytes | None:
-        """The final sidecar that `run` left in an earlier life, whose end is recorded now.
+        """Returns the final sidecar that an earlier execution of `run` left, and records the run's end; None if there
+        is none.
 
-        A version's first run has left that of a later one, too: it begins after that only where records were lost.
-        None: it left none, and those of other runs of the drop are cleared away, so that none is taken for this run's.
+        For a version's first run the sidecar of a later run of that version counts too: the first one starts after a
+        later one only where records were lost. If None is returned, final sidecars of other runs of the drop were
+        removed, so that none is taken for this run's.
         """
         others: list[Sidecar] = []
         for kind in _FINAL:
@@ -119,7 +120,7 @@ class Adoption:
         return None
 
     async def ended(self, run: RunRequest) -> bool:
-        """Whether a final sidecar of `run`, left in an earlier life, lies there; its end is recorded now."""
+        """Whether an earlier execution of `run` left a final sidecar; records the run's end if so."""
         for kind in _FINAL:
             body = await self._fence.sidecar(run, kind)
             if body and await self._adopted(run, body):
@@ -127,12 +128,13 @@ class Adoption:
         return False
 
     async def is_recorded(self, run: RunRequest) -> bool:
-        """Whether the ledger knows that the run has ended."""
+        """Whether the ledger says that the run has ended."""
         row = await self._runs.find(run.run_id)
         return row is not None and row.ended
 
     async def final_sidecar(self, run: RunRequest) -> bytes | None:
-        """The final sidecar that `run` itself wrote, if it still lies there; one that only says so is not."""
+        """Returns the final sidecar that `run` itself wrote, if it is still there; one without a valid signature is
+        skipped."""
         for kind in _FINAL:
             if body := await self._fence.own_sidecar(run, kind):
                 if (opened := await asyncio.to_thread(self._seal.opened, body)) is not None:
@@ -153,7 +155,7 @@ class Adoption:
         await self._publisher.close(run.run_id)
         metas = await self._there(run, ending.outputs)
         told = [meta for meta in metas if may_tell_of(run.key, meta.key) or meta.run_id == run.run_id]
-        # Of all others the ledger tells whether the run had claimed them.
+        # Records only keys that the run had claimed, wherever they lie.
         await self._objects.wrote(run.bucket, metas, run.run_id)
         await self._objects.found(run.bucket, told, run.run_id, owner=run.key, lineage=run.lineage)
         await self._fence.take_back(run, "status")
@@ -162,7 +164,7 @@ class Adoption:
         log.info("run_found_ended", run_id=run.run_id, key=run.key, state=state)
 
     async def _there(self, run: RunRequest, keys: Sequence[str]) -> list[ObjectMeta]:
-        """What lies under `keys`, a few looked at together: a sidecar may name thousands."""
+        """Returns the metadata of what exists under `keys`, read a few at once: a sidecar may name thousands."""
         left = iter(dict.fromkeys(keys))
         found: list[ObjectMeta] = []
 

@@ -1,7 +1,7 @@
-"""One POST of a run's final sidecar to a user's system: signed, sent only where it may go, its answer understood.
+"""Posts a run's final sidecar to a user's system: signed, only to allowed addresses, and classifies the answer.
 
-Three signatures, all HMAC-SHA256 with one secret: that of Standard Webhooks over id, time and body; one over the
-address as well, so that nobody who is called can post it on to somebody else; and the oldest, over the body alone.
+A callback has three signatures, all HMAC-SHA256 with one secret: that of Standard Webhooks over id, time and body; one
+that covers the address as well, so that no receiver can post it on to another; and one over the body alone.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ from manifests.errors import AddressNotAllowed, ConfigError
 from manifests.hosts import WebAddress, parse_web_address
 
 _PREFIX = "whsec_"
-"""What stands before a secret that Standard Webhooks has written as base64."""
+"""Precedes a secret that is written as base64, as in Standard Webhooks."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackSigner:
-    """`secret` as it stands in the environment: any text, or "whsec_" and base64; "" signs nothing."""
+    """Makes the signature headers of callbacks."""
 
     secret: str = field(default="", repr=False)
+    """As it stands in the environment: any text, or "whsec_" and base64; an empty one signs nothing."""
 
     def headers(self, identity: str, timestamp: int, url: str, body: bytes) -> dict[str, str]:
-        """For one attempt at `timestamp`, epoch seconds. `identity` is the same at every attempt.
-
-        `url` is the address that is called, without user and fragment.
-        """
+        """Returns the headers of one attempt at `timestamp`, epoch seconds. `identity` is the same at every attempt.
+        `url` is the address that is called, without user and fragment."""
         headers = {"webhook-id": identity, "webhook-timestamp": str(timestamp)}
         if not self.secret:
             return headers
@@ -57,7 +56,7 @@ class CallbackSigner:
 
 
 def secret_key(secret: str) -> bytes:
-    """The bytes that sign. Raises ConfigError for a "whsec_" that no base64 follows, and for what is no text."""
+    """Returns the signing key. Raises ConfigError for "whsec_" without base64 after it, and for what is not UTF-8."""
     if not secret.startswith(_PREFIX):
         try:
             return secret.encode()
@@ -100,22 +99,22 @@ _WEBHOOK = (
 
 @dataclass(frozen=True, slots=True)
 class CallbackOutcome:
-    """How one attempt went. failed: it may go better later; refused: it cannot."""
+    """How one attempt ended."""
 
     kind: Literal["heard", "failed", "refused"]
+    """heard: delivered; failed: a later attempt may succeed; refused: none can."""
     error: str = ""
     hint: str = ""
     retry_after_s: float = 0.0
+    """What the receiver asked for; 0: nothing."""
 
 
 HEARD = CallbackOutcome("heard")
 
 
 def callback_outcome(status: int, headers: Mapping[str, str], text: str, now: float) -> CallbackOutcome:
-    """`text` is the beginning of the answer's body; `now` is in epoch seconds.
-
-    n8n's waiting workflows answer 409 both when they are not yet asleep (call again) and when they were woken.
-    """
+    """Classifies an answer. `text` is the beginning of its body; `now` is in epoch seconds. n8n's waiting workflows
+    answer 409 both when they do not wait yet (call again) and when they were resumed already."""
     if status == 409 and _FINISHED in text:
         return HEARD
     if 200 <= status < 300:
@@ -136,7 +135,7 @@ def callback_outcome(status: int, headers: Mapping[str, str], text: str, now: fl
 def callback_state_after(
     row: CallbackRow, outcome: CallbackOutcome, now: float, max_attempts: int | None, rng: random.Random
 ) -> CallbackRow:
-    """`row` after an attempt that went like `outcome`."""
+    """Returns `row` after an attempt that ended with `outcome`."""
     told = replace(row, updated=now, last_error=outcome.error, hint=outcome.hint)
     if outcome.kind == "heard":
         return replace(told, state="delivered")
@@ -149,7 +148,7 @@ def callback_state_after(
 
 
 def _is_page(content_type: str, text: str) -> bool:
-    """Frameworks call a plain "ok" text/html as well: only markup makes a page."""
+    """Whether the answer is an HTML page: only markup counts, since frameworks call a plain "ok" text/html as well."""
     text = text.lstrip("\ufeff \t\r\n")
     if content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml"):
         return text.startswith("<")
@@ -173,25 +172,29 @@ _ANSWER_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class CallbackSettings:
-    """`secret` signs bodies when set; `private_hosts` may be called although their address is private. Seconds.
-
-    An attempt takes up to `timeout_s`. They end after `keep_trying_s`, or after `max_attempts` where that is set.
-    """
+    """How callbacks are sent, and for how long."""
 
     secret: str = ""
+    """Signs callbacks when set."""
     private_hosts: frozenset[str] = frozenset()
+    """May be called although their addresses are private."""
     timeout_s: float = 15.0
+    """What one attempt may take."""
     keep_trying_s: float = 86400.0
+    """Seconds after the run's end in which attempts are made."""
     max_attempts: int | None = None
+    """None: no limit."""
 
 
 class CallbackClient:
+    """Posts callbacks."""
+
     def __init__(self, settings: CallbackSettings) -> None:
         self._settings = settings
         self._signer = CallbackSigner(settings.secret)
 
     async def post(self, url: str, body: bytes, *, run_id: str, attempt: int) -> CallbackOutcome:
-        """Raises nothing that a receiver can bring about."""
+        """Makes one attempt. Raises nothing that a receiver can cause."""
         address = parse_web_address(url)
         if address is None:
             return CallbackOutcome("refused", "It is no usable address.", "Check its spelling.")
@@ -221,7 +224,7 @@ class CallbackClient:
             return callback_outcome(response.status, response.headers, text, time.time())
 
     def _headers(self, url: URL, body: bytes, run_id: str, attempt: int) -> dict[str, str]:
-        """The id is the same at every repetition, so that a receiver can tell one from a second callback."""
+        """Returns the headers. The id is the same at every attempt, so that a receiver can recognize repetitions."""
         identity = f"callback-{run_id}"
         called = f"{url.origin()}{url.raw_path_qs}"
         return {

@@ -1,4 +1,4 @@
-"""Commands from other processes, found in the ledger: runs to end, runs to drive again."""
+"""Carries out commands that other processes left in the ledger: runs to end, runs to redrive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ async def watch_commands(
     accepted: Callable[[], None],
     clock: Callable[[], float],
 ) -> None:
-    """Until cancelled. `accepted` is called when a run waits to be started; `clock` gives epoch seconds."""
+    """Carries out commands until cancelled. `accepted` is called when a run waits to be started; `clock` gives epoch
+    seconds."""
     while True:
         try:
             await _end_some(runs, cancellations)
@@ -47,7 +48,7 @@ async def _end_some(runs: RunLedger, cancellations: Cancellations) -> None:
 
 
 async def _redrive_some(runs: RunLedger, redrives: RedriveLedger, settling: IntakeLedger, now: float) -> bool:
-    """Whether there is a new run."""
+    """Creates the requested runs; returns whether there is a new one."""
     new = False
     for number, run_id in await redrives.requested():
         row = await runs.find(run_id)

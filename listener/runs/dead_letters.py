@@ -1,4 +1,4 @@
-"""What a dead letter says of a run that failed for good."""
+"""Builds the dead letter of a run that failed for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of defaults, read once however many runs of a folder need them, and refusals of single objects."""
+"""Reads documents of defaults, each once for all runs of a folder, and retries refusals of single objects."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from manifests.references import ObjectRef
 T = TypeVar("T")
 
 REFUSED_S = 30.0
-"""How long a refusal of one object may last: keys and policies take a moment until they are in force."""
+"""Seconds that a refusal of one object may last: keys and policies take a moment until they are in force."""
 AGAIN_S = 2.0
+"""Seconds between two tries."""
 
 
 class Refusals:
-    """The measure is the run's own drop: while that cannot be looked up, everything is refused."""
+    """Distinguishes the refusal of a single object from a store that refuses everything. The run's own drop decides:
+    while that cannot be read, everything is refused."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def check(self, drop: ObjectRef) -> None:
-        """Returns when the store serves `drop`. Raises StoreDenied or StoreUnavailable when it does not."""
+        """Checks that the store serves `drop`. Raises StoreDenied or StoreUnavailable when it does not."""
         await self._store.head(drop.bucket, drop.key)
 
     async def outlasted(self, work: Callable[[], Awaitable[T]], drop: ObjectRef, at_most_s: float) -> T:
-        """The outcome of `work` on another object than `drop`, done again while that one is refused.
-
-        Raises ObjectDenied after `at_most_s`, and what is wrong with the store when `drop` is refused as well.
-        """
+        """Repeats `work`, on another object than `drop`, while that object is refused; returns its result. Raises
+        ObjectDenied after `at_most_s`, and the store's error when `drop` is refused as well."""
         now = asyncio.get_running_loop().time
         until = now() + at_most_s
         while True:
@@ -53,28 +53,26 @@ class Refusals:
 
 
 def object_refused(error: StoreDenied, where: str = "") -> ObjectDenied:
-    """`error`, which is about one object after all."""
+    """Returns `error` as one about a single object."""
     return ObjectDenied(str(error), hint=error.info.hint, where=where or error.info.where)
 
 
 MAX_BYTES = 64 * 2**10
-"""Of one document."""
+"""Bytes of one document."""
 MAX_TOGETHER = 256 * 2**10
-"""Of all that count for one drop."""
+"""Bytes of all documents that apply to one drop."""
 MAX_LEVELS = 64
-"""Folders above a drop in which defaults are looked for."""
+"""Folders above a drop that may hold defaults for it."""
 
 _KEPT_BYTES = 2 * 2**20
-"""Of documents whose fields are kept; as objects they may take thirty times as much."""
+"""Bytes of the documents that are cached; as objects they may take thirty times as much."""
 _LEAST_BYTES = 2**10
-"""What the shortest document counts for."""
+"""Bytes that the shortest document counts for."""
 
 
 class DefaultsReader:
-    """Reads documents of defaults in threads of their own, and keeps what they hold.
-
-    A document is known by its key and content: what lies there now has been fetched, and was not told by anybody.
-    """
+    """Parses documents of defaults in threads of their own, and caches what they hold. A document is known by its key
+    and content, and the content is fetched each time: no event is needed to notice changes."""
 
     def __init__(self, models: Mapping[str, type[Manifest]], parsers: DocumentParsers) -> None:
         self._models = models
@@ -84,7 +82,7 @@ class DefaultsReader:
         self._bytes = 0
 
     async def read(self, data: bytes, key: str) -> Defaults:
-        """Raises ManifestError and its kin, naming `key`."""
+        """Returns what `data` holds. Raises ManifestError and related errors, naming `key`."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass") + b"\0" + data).digest()
         found = self._known(digest)
         if found is None:
@@ -94,7 +92,7 @@ class DefaultsReader:
         return found
 
     def _parsed(self, digest: bytes, data: bytes, key: str) -> Defaults | ErrorInfo:
-        """In a thread. Runs of one folder ask for the same document at once: who comes later finds it read."""
+        """Parses a document, in a thread. Runs of one folder ask for it at once: the later ones find it parsed."""
         if (found := self._known(digest)) is not None:
             return found
         try:

@@ -1,6 +1,6 @@
-"""Runs that survive the process: a small, typed face on DBOS.
+"""Executes runs as durable workflows that survive the process: a small, typed wrapper of DBOS.
 
-A run is one durable workflow. Its only GPU job is told inside it; of several, each is a child workflow of its own,
+A run is one durable workflow. Its only GPU job is executed inside it; of several, each is a child workflow of its own,
 because several coroutines with recorded steps inside one workflow would get each other's results after a crash.
 """
 
@@ -26,10 +26,8 @@ from listener.runs.steps import DurableSteps, JobWorkflows, Released
 from manifests.errors import StoreUnavailable
 
 APPLICATION_VERSION = "2"
-"""Changes with the order and names of recorded steps; `Engine.outdated` gives what another version left unfinished.
-
-Pinned: by default it would be a hash of the source, and runs of an older source would silently wait for ever.
-"""
+"""Changes with the order and names of recorded steps; `WorkflowEngine.outdated` gives what another version left
+unfinished. Pinned: the default is a hash of the source, and runs of an older source would silently wait for ever."""
 
 MAX_RECOVERIES = 1000
 _RUN = "run"
@@ -39,23 +37,23 @@ _JOIN_S = 3.0
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _BATCH = 200
 _THREADS = 8
-"""For the engine's database and every `to_thread`. More of them only wait for one another: 32 cost a fifth more."""
+"""Threads for the engine's database and every `to_thread`. More only wait for one another: 32 cost a fifth more."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """`database_url` is sqlite:///FILE or postgresql://…; `executor_id` names this process among several.
-
-    `adopts`: others use the same database, and what one of them left unfinished may be taken over by this one.
-    """
+    """Where the engine keeps its records, and how this process uses them."""
 
     database_url: str
+    """sqlite:///FILE or postgresql://…"""
     executor_id: str = "local"
+    """Names this process among several."""
     adopts: bool = False
+    """Whether others use the same database, and this process may take over what one of them left unfinished."""
 
 
 class WorkflowEngine:
-    """One per process: DBOS keeps global state."""
+    """Executes runs as DBOS workflows. One per process: DBOS keeps global state."""
 
     def __init__(
         self,
@@ -65,9 +63,8 @@ class WorkflowEngine:
         ended: Callable[[], None] = lambda: None,
         released: Callable[[str, Released], None] | None = None,
     ) -> None:
-        """`ended` is called whenever a run's story has come to its end, `released` with the id of one that is told no
-        longer: it is to be dropped here and recorded elsewhere, and then `let_go`.
-        """
+        """`ended` is called whenever a run's workflow has ended; `released` with the id of a run that leaves the engine
+        before its end: it is to be dropped here and recorded elsewhere, and then `let_go`."""
         self._settings = settings
         self._ended = ended
         self._workflows = workflows
@@ -78,7 +75,7 @@ class WorkflowEngine:
         self._run_workflow: Callable[[Any], Any] | None = None
 
     async def start(self) -> None:
-        """Launches and resumes whatever an earlier process left unfinished. Raises StateError and StoreUnavailable."""
+        """Starts, and resumes what an earlier process left unfinished. Raises StateError and StoreUnavailable."""
         quieten()
         refuse_pickle()
         prepare_sqlite(self._settings.database_url, "The engine's database")
@@ -121,43 +118,40 @@ class WorkflowEngine:
 
     @property
     def running(self) -> int:
-        """Runs whose story is being told in this process, or is about to be."""
+        """Runs whose workflow executes in this process, or is about to."""
         return len(self._told)
 
     def is_running(self, run_id: str) -> bool:
-        """Whether the run is one of them."""
+        """Whether the run is one of `running`."""
         return run_id in self._told
 
     async def submit(self, run_id: str, request: Any) -> None:
-        """Records the run and starts it. The same `run_id` again changes nothing, nor that of one that is leaving.
-
-        Raises StoreUnavailable when it could not be recorded.
-        """
+        """Records the run and starts it; does nothing for a run that is known already or is being released. Raises
+        StoreUnavailable when it could not be recorded."""
         if self._run_workflow is None:
             raise RuntimeError("the engine is not started")
         if run_id in self._leaving:
             return
         with _asked_to("record a run", hint="Check disk space, and that its database answers."), SetWorkflowID(run_id):
             handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
-        # There is no task where the run was known already: it is told elsewhere, or has been.
+        # A run that was known already has no task: it executes already, or has ended.
         task: asyncio.Future[Any] | None = getattr(handle, "task", None)
         if task is not None and not task.done():
             self._told.add(run_id)
             task.add_done_callback(lambda _: self._told.discard(run_id))
 
     async def executors(self) -> set[str]:
-        """Everybody who has unfinished work here. Raises StoreUnavailable."""
+        """Returns the executors with unfinished work. Raises StoreUnavailable."""
         return {w.executor_id or "" for w in await self._unfinished()}
 
     async def outdated(self, executor_id: str) -> list[str]:
-        """Runs that `executor_id` left unfinished under another version. They do not go on here: nothing that is
-        recorded of them is understood. Raises StoreUnavailable.
-        """
+        """Returns the runs that `executor_id` left unfinished under another version. They cannot be resumed: their
+        records are not understood. Raises StoreUnavailable."""
         found = await self._unfinished()
         return [w.workflow_id for w in found if w.name == _RUN and w.executor_id == executor_id and _is_outdated(w)]
 
     async def fates(self, run_ids: Sequence[str]) -> dict[str, Fate]:
-        """What has become of runs; one that is not among them is unknown here. Raises StoreUnavailable."""
+        """Returns the fates of runs; those of unknown ones are missing. Raises StoreUnavailable."""
         found: list[WorkflowStatus] = []
         with _asked_to("list its runs"):
             for some in in_chunks(run_ids):
@@ -166,23 +160,18 @@ class WorkflowEngine:
         return {**{w.workflow_id: _fate(w) for w in found}, **leaving}
 
     def let_go(self, run_ids: Sequence[str]) -> None:
-        """Runs that were released are recorded elsewhere now."""
+        """Ends the release of runs: they are recorded elsewhere now."""
         self._leaving.difference_update(run_ids)
 
     async def drop(self, run_ids: Sequence[str]) -> None:
-        """Forgets runs and their jobs, ended or not: submitted again, they are told from the top.
-
-        Raises StoreUnavailable.
-        """
+        """Deletes runs and their jobs, ended or not: submitted again, they start over. Raises StoreUnavailable."""
         with _asked_to("forget runs"):
             for some in in_chunks(run_ids):
                 await DBOS.delete_workflows_async(some, delete_children=True)
 
     async def adopt(self, executor_id: str) -> int:
-        """Takes over what a process that is gone for certain left unfinished, jobs included; returns how many.
-
-        Each goes on where it was, in this process or another one that adopts. Raises StoreUnavailable.
-        """
+        """Takes over what a process that is certainly gone left unfinished, jobs included; returns how many. Each
+        resumes where it was, in this process or another one that adopts. Raises StoreUnavailable."""
         unfinished = await self._unfinished()
         found = [w.workflow_id for w in unfinished if w.executor_id == executor_id and not _is_outdated(w)]
         with _asked_to("take over runs"):
@@ -191,16 +180,14 @@ class WorkflowEngine:
         return len(found)
 
     async def _unfinished(self) -> list[WorkflowStatus]:
-        """What is being told. What waits to be adopted is somebody's only when its version is gone: nobody takes it."""
+        """Returns workflows that execute, and outdated ones that wait to be adopted: no process takes those."""
         with _asked_to("list its runs"):
             found = await DBOS.list_workflows_async(status=["PENDING", "ENQUEUED"], load_input=False, load_output=False)
         return [w for w in found if w.status == "PENDING" or _is_outdated(w)]
 
     async def forget(self, before: float) -> int:
-        """Deletes runs that ended before `before` (epoch seconds), jobs included, some at a time; returns how many.
-
-        Raises StoreUnavailable.
-        """
+        """Deletes some runs that ended before `before` (epoch seconds), jobs included; returns how many. Raises
+        StoreUnavailable."""
         moment = datetime.fromtimestamp(before, UTC).isoformat()
         with _asked_to("delete old runs"):
             found = await DBOS.list_workflows_async(
@@ -211,14 +198,12 @@ class WorkflowEngine:
         return len(found)
 
     async def close(self) -> None:
-        """Stops within a few seconds. Unfinished runs stay recorded as such and go on at the next start.
-
-        Stories go first: without the threads that end here they would fail, and be taken for ended.
-        """
+        """Stops within a few seconds. Unfinished runs stay recorded as such and resume at the next start. Workflows are
+        cancelled first: without the threads that end here they would fail, and count as ended."""
         await self._workflow_tasks.let_go(_JOIN_S)
         silence()
-        # DBOS had made its own threads the loop's, and ends them: whoever else still needs some gets others. What was
-        # given to them before is begun first: DBOS cancels what is not.
+        # DBOS made its own threads the loop's and ends them, so the loop gets others. What was given to DBOS's threads
+        # has to begin first: DBOS cancels what has not.
         loop = asyncio.get_running_loop()
         begun = loop.run_in_executor(None, int)
         loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
@@ -226,10 +211,8 @@ class WorkflowEngine:
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
     def _leave(self, run_id: str, why: Released) -> None:
-        """Once the end of the telling is recorded: nothing of it may be written after it was dropped.
-
-        One that somebody else had taken over meanwhile ends as that one ends, and is not this listener's to drop.
-        """
+        """Releases the run once the workflow's end is recorded: nothing of it may be written after it was dropped. A
+        workflow that another process has taken over ends as it does there, and is not this listener's to drop."""
 
         def recorded(task: asyncio.Task[Any]) -> None:
             ended = None if task.cancelled() else task.exception()
@@ -272,7 +255,7 @@ class WorkflowEngine:
 
 @contextmanager
 def _asked_to(do: str, *, hint: str = "Check its database.") -> Generator[None]:
-    """What the engine raises inside becomes StoreUnavailable, with what it cannot `do`."""
+    """Turns the engine's errors inside into StoreUnavailable, with what it cannot `do`."""
     try:
         yield
     except (SQLAlchemyError, dbos_error.DBOSException) as e:

@@ -1,4 +1,4 @@
-"""What runs survive the process in: an engine that records what their stories have done."""
+"""The interface of an engine that executes runs durably by recording their steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Literal, Protocol
 from listener.runs.steps import Steps
 
 Fate = Literal["going on", "over", "broken"]
-"""How a run stands in the engine: its story goes on, has come to its end, or was broken off and will not go on."""
+"""How a run stands in the engine: it is unfinished, has ended, or stopped before its end and will not resume."""
 
 
 class Workflows(Protocol):
-    """What the engine runs. Both calls are started again from the top after a crash; only `Steps` remembers."""
+    """What the engine executes. Both calls start from the beginning after a crash; only `Steps` remembers."""
 
     async def run(self, request: Any, steps: Steps) -> None: ...
 
@@ -20,50 +20,50 @@ class Workflows(Protocol):
 
 
 class RunEngine(Protocol):
-    """Tells runs, each once, and goes on with them after a crash. All that asks its records raises StoreUnavailable."""
+    """Executes each run once, and resumes it after a crash. Whatever reads its records raises StoreUnavailable."""
 
     @property
     def executor(self) -> str:
-        """The name of this process among those that use the same records."""
+        """This process's name among those that use the same records."""
         ...
 
     @property
     def running(self) -> int:
-        """Runs whose story is being told in this process, or is about to be."""
+        """Runs whose workflow executes in this process, or is about to."""
         ...
 
     def is_running(self, run_id: str) -> bool:
-        """Whether the run is one of them."""
+        """Whether the run is one of `running`."""
         ...
 
     async def submit(self, run_id: str, request: Any) -> None:
-        """Records the run and starts it. The same `run_id` again changes nothing, nor that of one that is leaving."""
+        """Records the run and starts it; does nothing for a run that is known already or is being released."""
         ...
 
     async def executors(self) -> set[str]:
-        """Everybody who has unfinished work here."""
+        """Returns the executors with unfinished work."""
         ...
 
     async def outdated(self, executor_id: str) -> list[str]:
-        """Runs that `executor_id` left unfinished under another version: what is recorded of them is not understood."""
+        """Returns the runs that `executor_id` left unfinished under another version: they cannot be resumed."""
         ...
 
     async def fates(self, run_ids: Sequence[str]) -> dict[str, Fate]:
-        """What has become of runs; one that is not among them is unknown here."""
+        """Returns the fates of runs; those of unknown ones are missing."""
         ...
 
     def let_go(self, run_ids: Sequence[str]) -> None:
-        """Runs that were released are recorded elsewhere now."""
+        """Ends the release of runs: they are recorded elsewhere now."""
         ...
 
     async def drop(self, run_ids: Sequence[str]) -> None:
-        """Forgets runs and their jobs, ended or not: submitted again, they are told from the top."""
+        """Deletes runs and their jobs, ended or not: submitted again, they start over."""
         ...
 
     async def adopt(self, executor_id: str) -> int:
-        """Takes over what a process that is gone for certain left unfinished, jobs included; returns how many."""
+        """Takes over what a process that is certainly gone left unfinished, jobs included; returns how many."""
         ...
 
     async def forget(self, before: float) -> int:
-        """Deletes runs that ended before `before` (epoch seconds), jobs included, some at a time; returns how many."""
+        """Deletes some runs that ended before `before` (epoch seconds), jobs included; returns how many."""
         ...

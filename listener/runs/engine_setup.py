@@ -1,4 +1,4 @@
-"""What has to be so before DBOS opens its database, what it may say, and the tasks that its workflows run in."""
+"""Prepares DBOS before it opens its database, limits what it logs, and tracks the tasks of its workflows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manifests.errors import GpuDropError, StateError
 
 
 class WorkflowTasks:
-    """A task is here from the beginning of its story until the engine has recorded how that ended."""
+    """Tracks the task of each workflow from its start until the engine has recorded its end."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -29,7 +29,7 @@ class WorkflowTasks:
 
     @contextmanager
     def one_more(self) -> Generator[None]:
-        """The current task tells a story inside. Raises CancelledError once they are let go."""
+        """Tracks the current task, which executes a workflow inside. Raises CancelledError after `let_go`."""
         if self._closing:
             raise asyncio.CancelledError
         task = asyncio.current_task()
@@ -45,7 +45,7 @@ class WorkflowTasks:
             self._told.discard(task)
 
     async def let_go(self, timeout_s: float) -> None:
-        """Cancels every story; one that is over is recorded first. Waits for them, `timeout_s` at most."""
+        """Cancels every executing workflow; one that has ended is recorded first. Waits at most `timeout_s`."""
         self._closing = True
         for task in self._told:
             task.cancel()
@@ -54,7 +54,7 @@ class WorkflowTasks:
 
 
 def start_error(error: Exception, url: str) -> GpuDropError:
-    """What the engine raised when it opened its database."""
+    """Translates what the engine raised when it opened its database."""
     file = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else ""
     name = f"The engine's database {file}".rstrip()
     known = database_error(error, name) if isinstance(error, DBAPIError) else None
@@ -62,10 +62,10 @@ def start_error(error: Exception, url: str) -> GpuDropError:
 
 
 def refuse_pickle() -> None:
-    """Makes it impossible that DBOS unpickles: a row of its database whose own label says pickle would run code.
+    """Makes DBOS unable to unpickle: a row of its database whose own label says pickle would run code.
 
-    DBOS has no setting for it: it heeds the label, whatever serializer it was given. Both of its ways to pickle are
-    replaced, in the one module that has any. Raises StateError where that module is another one than is known.
+    DBOS has no setting for it: it follows the label, whatever serializer it was given. Both of its ways to pickle are
+    replaced, in the one module that has any. Raises StateError where that module is not the expected one.
     """
     module: Any = importlib.import_module("dbos._serialization")
     if module.pickle is _NO_PICKLE:
@@ -90,7 +90,7 @@ def _refused(*_: object) -> NoReturn:
 
 
 def _as_text(_: object, value: Any) -> str:
-    """Of an error or a result that belongs to a record so labelled: to be looked at, never read again."""
+    """Writes an error or a result of a record so labelled as text: to be looked at, never read again."""
     return json.dumps(str(value))
 
 
@@ -98,7 +98,7 @@ _NO_PICKLE = SimpleNamespace(loads=_refused, dumps=_refused)
 
 
 def quieten() -> None:
-    """DBOS installs a handler of its own; its warnings join our log instead, its adverts and shutdown notes do not."""
+    """Removes DBOS's own log handler: its errors join our log, its adverts and shutdown notes do not."""
     logger = logging.getLogger("dbos")
     logger.handlers.clear()
     logger.propagate = True
@@ -107,10 +107,10 @@ def quieten() -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """A telling that ends before its run is no failure."""
+    """Whether a record is to be logged: a `Released` is no failure."""
     return not (record.exc_info and isinstance(record.exc_info[1], Released))
 
 
 def silence() -> None:
-    """What the engine says while it is closed is about its own end: workflows that a thread was about to start."""
+    """Silences the engine's errors while it is closed: they are about workflows that a thread was about to start."""
     logging.getLogger("dbos").setLevel(logging.CRITICAL)

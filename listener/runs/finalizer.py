@@ -1,4 +1,4 @@
-"""How a run ends: outputs first, the final sidecar after them, then nothing of the run's but what users want."""
+"""Ends runs: writes outputs, then the final sidecar, and leaves nothing else of the run but what users want."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from manifests.sidecars import DoneSidecar, ErrorSidecar, OutputNote, done_bytes
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 _SKEW_S = 5.0
-"""How far the store's clock may lie behind ours."""
+"""Seconds that the store's clock may lie behind ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,20 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run leaves, once all of it lies in the store. `response` and `stats` are JSON data, links resolved."""
+    """What a run leaves, once all of it is in the store."""
 
     message: str
     files: tuple[WrittenFile, ...]
     response: dict[str, Any]
+    """JSON data, links resolved."""
     stats: dict[str, Any]
+    """JSON data, links resolved."""
     jobs: tuple[JobNote, ...] = ()
 
 
 class RunFinalizer:
+    """Writes the outputs, the final sidecar and the dead letter of a run, and records its end."""
+
     def __init__(
         self,
         store: Store,
@@ -73,10 +77,8 @@ class RunFinalizer:
         spent: Callable[[str], Awaitable[float | None]],
         seal: SidecarSignature = UNSEALED,
     ) -> None:
-        """`link_s`: how long the links in done sidecars work. `spent`: a run's US dollars; None: it has no price.
-
-        `seal` is put on final sidecars.
-        """
+        """`link_s`: seconds that links in done sidecars work. `spent`: a run's US dollars; None: it has no price.
+        `seal` signs final sidecars."""
         self._store = store
         self._objects = objects
         self._runs = runs
@@ -90,10 +92,8 @@ class RunFinalizer:
     async def write(
         self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], outputs: MadeOutputs, jobs: Sequence[JobRef]
     ) -> RunSummary:
-        """Writes the run's own outputs and makes sure of the workers'. `jobs` did the work.
-
-        Raises OutputMissing and OutputReplaced.
-        """
+        """Writes the run's own outputs and checks those of its workers. `jobs` did the work. Raises OutputMissing and
+        OutputReplaced."""
         metas: list[ObjectMeta] = []
         try:
             for key, size in _left(plan, results).items():
@@ -103,7 +103,7 @@ class RunFinalizer:
                 meta = await self._written(run, output)
                 metas.append(meta)
         finally:
-            # Also of what was cut short: a run that gives way takes back what it has written.
+            # Also after an interruption: a superseded run removes what it has written.
             await self._objects.wrote(run.bucket, metas, run.run_id)
         times = {
             "jobId": jobs[0].job_id if jobs else results[0].task_id,
@@ -119,7 +119,7 @@ class RunFinalizer:
         )
 
     async def done(self, run: RunRequest, asked: ResolvedManifest, summary: RunSummary) -> bytes:
-        """Writes the done sidecar and gives its bytes. Raises RunSuperseded."""
+        """Writes the done sidecar and returns its bytes. Raises RunSuperseded."""
         now = _when(self._clock())
         notes = [
             OutputNote(
@@ -151,9 +151,10 @@ class RunFinalizer:
     async def failed(
         self, run: RunRequest, asked: ResolvedManifest | None, error: ErrorInfo, attempts: Sequence[AttemptRecord]
     ) -> bytes | None:
-        """Writes the error sidecar, after a dead letter where the run failed for good, and gives its bytes.
+        """Writes the error sidecar and returns its bytes; before it a dead letter, where the run failed for good.
 
-        A run that a newer one replaces leaves none: None. So does one whose end is on record: it left its own.
+        None: the run leaves no error sidecar, since a newer one replaces it, or its end is on record with a sidecar of
+        its own.
         """
         state = state_after(error.code)
         row = await self._runs.find(run.run_id)
@@ -200,7 +201,7 @@ class RunFinalizer:
         return body
 
     async def give_up(self, run: RunRequest, error: ErrorInfo) -> None:
-        """The run has ended, though its last word could not be written: `gpudrop status` still tells."""
+        """Records the end of a run whose final sidecar could not be written: `gpudrop status` still shows it."""
         await self._publisher.close(run.run_id)
         try:
             await self._fence.take_back(run, "status")
@@ -209,18 +210,19 @@ class RunFinalizer:
         await self._runs.update(run.run_id, state="failed", at=self._clock(), error_code=error.code)
 
     async def _close(self, run: RunRequest, kind: Sidecar, data: bytes, state: RunState, error_code: str = "") -> None:
-        """What it makes untrue goes first: the final sidecar is the last thing a run writes. Raises RunSuperseded."""
+        """Writes the final sidecar, the last thing a run writes, after removing sidecars that it makes untrue. Raises
+        RunSuperseded."""
         await self._publisher.close(run.run_id)
         await self._fence.check(run)
         await self._fence.remove(run, "error" if kind == "done" else "done")
         await self._store.delete(run.bucket, run.sidecar("status"))
         await self._fence.write(run, run.sidecar(kind), data, content_type=CONTENT_TYPE)
-        # Replaced in that moment: the newer run waits for this one's end, and finds nothing of it.
+        # A newer run that replaced this one meanwhile waits for its end, and must find nothing of it.
         await self._fence.check(run)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=error_code)
 
     async def _give_way(self, run: RunRequest) -> None:
-        """Ends a run that a newer one replaces: nothing that it wrote stays, and nothing of the newer one's goes."""
+        """Ends a run that a newer one replaces: removes all that it wrote, and nothing of the newer one's."""
         await self._publisher.close(run.run_id)
         for kind in ("status", "done", "error"):
             await self._fence.take_back(run, kind)
@@ -238,7 +240,7 @@ class RunFinalizer:
         now = await self._store.head(run.bucket, output.key)
         if now is not None and now.etag == etag:
             return now
-        # Overwritten or removed meanwhile: what lies there now is not the run's.
+        # Overwritten or removed meanwhile: what is there now is not the run's.
         return ObjectMeta(output.key, len(data), etag, _when(0.0), run_id=run.run_id)
 
     async def _present(self, bucket: str, key: str, size: int | None) -> ObjectMeta:
@@ -257,7 +259,7 @@ class RunFinalizer:
         return meta
 
     async def _settle(self, run: RunRequest) -> None:
-        """Gives up the run's claim on keys it never wrote: whoever writes there next is a user."""
+        """Gives up the run's claim on keys that it never wrote: what is written there later is a user's."""
         keys = await self._objects.claimed(run.bucket, run.run_id)
         metas = [await self._fence.there(run, key) for key in keys]
         mine = [m for m in metas if m and m.last_modified.timestamp() >= run.received - _SKEW_S]
@@ -280,7 +282,7 @@ class RunFinalizer:
 
 
 def _left(plan: Plan, results: Sequence[GpuResult]) -> dict[str, int | None]:
-    """What the workers left, by key: its size, as far as they told."""
+    """Returns the sizes of what the workers left, by key; None where a worker reported none."""
     left: dict[str, int | None] = {}
     for task, result in zip(plan.tasks, results, strict=True):
         files = result.payload.files if isinstance(result.payload, Videos) else ()

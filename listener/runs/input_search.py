@@ -1,4 +1,4 @@
-"""What a run's inputs still lack: not there, refused, or being written. Decides, and looks at nothing itself."""
+"""Decides what a run's inputs still lack: missing, refused, or being written. Reads nothing itself."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from manifests.errors import InputMissing, InputUnsettled, StoreDenied
 from manifests.references import WHOLE_BUCKET, MediaRef, ObjectRef, Reach
 
 SETTLE_S = 2.0
-"""A file touched more lately than this may still be growing."""
+"""A file changed less than so many seconds ago may still be growing."""
 
 Look = ObjectMeta | StoreDenied | None
-"""What came of a look at one input; None: nothing is there, or nothing is looked at."""
+"""What was read of one input; None: nothing is there, or it is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputTerms:
-    """Whose inputs are looked for: `drop` began the run at `received` (epoch seconds) and waits `wait_s` for them."""
+    """Whose inputs are searched, and on what terms."""
 
     drop: ObjectRef
+    """The object that began the run."""
     folder: str
     received: float
+    """When its event came, in epoch seconds."""
     wait_s: float
+    """Seconds that the run waits for its inputs."""
     reach: Reach = WHOLE_BUCKET
     operators: tuple[str, ...] = ()
-    """Fields of the manifest that are the operator's own, and lead wherever they say."""
+    """Manifest fields that the operator set: they may lead anywhere."""
 
     @property
     def refused_s(self) -> float:
-        """How long a refusal of one input may last."""
+        """Seconds that a refusal of one input may last."""
         return min(self.wait_s, REFUSED_S)
 
 
 class InputsAwaited(Released):
-    """A run's inputs are not there yet: objects (bucket, key) are `missing` or `growing`; `note` says it in words."""
+    """Releases a run without its inputs: objects (bucket, key) are `missing` or `growing`; `note` says it in words."""
 
     def __init__(self, missing: frozenset[tuple[str, str]], growing: frozenset[tuple[str, str]], note: str) -> None:
         super().__init__(note)
@@ -59,7 +62,8 @@ class WantedInput:
 
 
 class InputGrowth:
-    """Which files are still being written: touched lately, or changed between two looks. `now` never goes back."""
+    """Finds files that are still being written: touched lately, or changed between two reads. `now` is a monotonic
+    clock."""
 
     def __init__(self, clock: Clock, now: Callable[[], float]) -> None:
         self._clock = clock
@@ -69,7 +73,7 @@ class InputGrowth:
     def grows(self, meta: ObjectMeta) -> bool:
         now, seen = self._now(), self._seen.get(meta.key)
         if seen is None:
-            # One of the future tells nothing of when it was touched.
+            # A time in the future does not say when the file was touched.
             since = now - max(0.0, self._clock.age_s(meta.last_modified.timestamp()))
         else:
             since = seen[1] if seen[0] == meta.version else now
@@ -78,10 +82,10 @@ class InputGrowth:
 
 
 class InputSearch:
-    """One run's search: what the last look found wanting, and since when. `now` never goes back."""
+    """One run's search: what the last read found lacking, and since when. `now` is a monotonic clock."""
 
     def __init__(self, asking: InputTerms, growth: InputGrowth | None, now: Callable[[], float]) -> None:
-        """Without `growth` objects are whole when they are there."""
+        """Without `growth` objects are complete when they are there."""
         self._asking = asking
         self._growth = growth
         self._now = now
@@ -105,11 +109,11 @@ class InputSearch:
         self._since = {name: self._since.get(name, self._now()) for name in lacking}
 
     def grows_for(self, seconds: float) -> bool:
-        """Whether a file has been written to for so long."""
+        """Whether a file has been growing for so long."""
         return any(self._for_s(w) >= seconds for w in self.growing)
 
     def words(self) -> tuple[str, ...]:
-        """What is waited for. A file that was only just finished is not worth a word."""
+        """Returns what is waited for. A file that was only just finished is not named."""
         return (
             *(w.name for w in self.missing),
             *(f"{w.name} (refused: {error})" for w, error in self.refused),
@@ -117,7 +121,7 @@ class InputSearch:
         )
 
     def check(self, *, late: bool) -> None:
-        """Raises what the run ends with once nothing is waited for any more; `late`: its time is over."""
+        """Raises the error of an input that is not waited for any more; `late`: `wait_s` is over."""
         if self.missing and late:
             raise missing(self.missing)
         for wanted, error in self.refused:

@@ -1,8 +1,8 @@
-"""Runs whose inputs are not there yet wait in the ledger, told nowhere: there waiting costs no place and no memory.
+"""Runs without their inputs wait in the ledger, outside the engine: there waiting costs no slot and no memory.
 
-An event about an input has its run looked at at once, whichever listener hears of it; without one the looks become
-rarer, and all of them together are bounded. Once its inputs are there, its time is over, or it is to end, a run is told
-again from the top: of its earlier telling nothing is recorded but that it waits.
+An event about an input has its run checked at once, whichever listener receives it; without one the checks become
+rarer, and all of them together are bounded. A run starts over once its inputs are there, its time is over, or it is to
+end: of its earlier execution nothing is recorded but that it waits.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from manifests.task_groups import gathered
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.waiting")
 
 LOOK_S = 1.0
-"""How often the ledger is asked whose time has come."""
+"""Seconds between two queries for runs that are due."""
 FIRST_S = 1.0
-"""When inputs are looked for after their run has left: an event may have come in between."""
+"""Seconds from a run's release to its first check: an event may have come in between."""
 LEAST_S = 2.0
 MOST_S = 10.0
-"""Between two looks for the inputs of one run lies half its age, within these."""
+"""Between two checks of one run lies half its age, but at least LEAST_S and at most MOST_S seconds."""
 LOOKS_PER_S = 50.0
-"""Runs looked at a second, beside those of which an event tells: a store with thousands of them is not stormed."""
+"""Runs checked per second, besides those that events name: a store with thousands of them is not flooded."""
 TOLD_AT_ONCE = 100
+"""Runs named by events that are checked at once."""
 _GAP_S = 0.1
 _PARALLEL = 16
 _RETRY_S = 2.0
@@ -48,7 +49,7 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
 class InputWaiters:
-    """`accepted` is called when runs wait to be started."""
+    """Records runs that wait for inputs, and starts them over. `accepted` is called when runs wait to be started."""
 
     def __init__(
         self,
@@ -69,10 +70,10 @@ class InputWaiters:
         self._leaving: deque[tuple[str, InputsAwaited]] = deque()
         self._looks = LOOKS_PER_S
         self._growing: dict[str, dict[tuple[str, str], str]] = {}
-        """The versions last seen of files that were still written to, by run and object."""
+        """Versions last seen of files that were still being written, by run and object."""
 
     def released(self, run_id: str, why: Released) -> None:
-        """A run's telling has ended before its time."""
+        """Takes in a run whose workflow ended before the run did."""
         if isinstance(why, InputsAwaited):
             self._leaving.append((run_id, why))
             if why.growing:
@@ -80,7 +81,7 @@ class InputWaiters:
             self._object_waiters.any.set()
 
     async def run(self, engine: RunEngine) -> None:
-        """Until cancelled."""
+        """Records released runs and checks waiting ones, until cancelled."""
         now = asyncio.get_running_loop().time
         last, tidied = now(), False
         while True:
@@ -108,10 +109,8 @@ class InputWaiters:
             pass
 
     async def _begin(self, engine: RunEngine) -> None:
-        """What has left the engine waits in the ledger; the engine forgets it first.
-
-        Cut off in between, a run is one that the engine has lost, and is told again.
-        """
+        """Moves released runs from the engine to the ledger; the engine forgets them first. Interrupted in between, a
+        run is one that the engine has lost, and is started over."""
         leaving = list(self._leaving)
         if not leaving:
             return
@@ -146,12 +145,12 @@ class InputWaiters:
             self._accepted()
 
     def _waited(self, row: RunRow) -> Any:
-        """What the engine is given of a run that has waited until now."""
+        """Returns the request of a run that has waited until now, as the engine gets it."""
         request = replace(_REQUEST.validate_python(row.request), waited=self._clock())
         return _REQUEST.dump_python(request, mode="json")
 
     async def _pause_s(self, run: WaitingRun) -> float | None:
-        """How long `run` waits until the next look; None: it is told again now."""
+        """Returns the seconds until the next check of `run`; None: it starts now."""
         if run.row.cancel:
             return None
         request = _REQUEST.validate_python(run.row.request)
@@ -162,7 +161,7 @@ class InputWaiters:
         return min(left_s, max(LEAST_S, min(MOST_S, age_s / 2)))
 
     async def _lacks(self, run: WaitingRun) -> bool:
-        """Whether one of its objects is still missing, or written to. What is refused is for the run itself to tell."""
+        """Whether an object is still missing or growing. A refusal is left to the run itself to report."""
         growing = self._growing.get(run.row.run_id, {})
         for at in run.objects:
             try:

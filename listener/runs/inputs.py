@@ -1,4 +1,4 @@
-"""The files a manifest names: found, waited for, and known to be whole."""
+"""Finds the files that a manifest names, waits for them, and makes sure that they are complete."""
 
 from __future__ import annotations
 
@@ -23,31 +23,36 @@ from manifests.task_groups import task_group
 
 POLL_S = 2.0
 POLL_MOST_S = 10.0
-"""Time between the first looks for a missing input, and between later ones. An event about it ends the wait at once."""
+"""Seconds between the first reads of a missing input, and between later ones. An event about it ends the wait at once.
+"""
 
 PATIENCE_S = 2.0
-"""So long a run is told on although an input is missing: mostly it comes right after the manifest that names it."""
+"""Seconds that a run keeps executing without an input: mostly it comes right after the manifest that names it."""
 
 GROWTH_PATIENCE_S = 10.0
-"""The same for one that is still written to."""
+"""The same for an input that is still being written."""
 
 PARALLEL_LOOKS = 8
-"""Looks at inputs at once, of all runs: they take turns."""
+"""Reads of inputs' metadata at once, of all runs, in fair turns."""
 LOOKS_AT_ONCE = 64
-"""References of one run that are looked at together. While one of them is missing the rest is not looked at."""
+"""References of one run that are read together. While one of them is missing the rest is not read."""
 SETTLE_POLL_S = 0.5
+"""Seconds between two reads of growing inputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundInputs:
-    """One reference, found. `size` is None for a URL, which only the worker will open."""
+    """One reference that was found."""
 
     role: str
     media: MediaRef
     size: int | None
+    """None for a URL, which only the worker will open."""
 
 
 class InputFinder:
+    """Finds the inputs of runs."""
+
     def __init__(
         self,
         store: Store,
@@ -60,11 +65,9 @@ class InputFinder:
         real_key: Callable[[str], Awaitable[str]] | None = None,
         growth_patience_s: float = GROWTH_PATIENCE_S,
     ) -> None:
-        """`grows`: objects of this store may be seen half-written, as files are.
-
-        `real_key`: where a key leads in a store that has links; None: it has none. `growth_patience_s`: so long a run
-        is told on although an input is still written to.
-        """
+        """`grows`: objects of this store may be seen half-written, as files are. `real_key`: where a key leads in a
+        store that has links; None: it has none. `growth_patience_s`: seconds that a run keeps executing while an input
+        is being written."""
         self._growth_patience_s = growth_patience_s
         self._store = store
         self._fetcher = fetcher
@@ -84,12 +87,12 @@ class InputFinder:
         waiting: Callable[[tuple[str, ...]], None],
         crowded: Callable[[], bool] = lambda: False,
     ) -> tuple[FoundInputs, ...]:
-        """All of `references` once they are there; `waiting` is told, in words, what is still waited for.
+        """Returns all of `references` once they are there; `waiting` is called with what is still waited for, in words.
 
-        Raises InputsAwaited when one stays missing or grows on, or is missing while `crowded` says that places are few:
-        then the run waits in the ledger, where that costs none.
-        Raises InputMissing, InputUnsettled and ObjectDenied for what is not there, is written to or refused until the
-        time is over, InputEmpty, InputTooLarge, OutOfReach, and what `resolve` raises.
+        Raises InputsAwaited when an input stays missing or keeps growing, or is missing while `crowded` says that slots
+        are few: the run then waits in the ledger, where that costs none. Raises InputMissing, InputUnsettled and
+        ObjectDenied for what is missing, growing or refused until the time is over, InputEmpty, InputTooLarge,
+        OutOfReach, and what `resolve_reference` raises.
         """
         wanted = [WantedInput(r, self._resolved(r, asking)) for r in references]
         now = asyncio.get_running_loop().time
@@ -117,7 +120,7 @@ class InputFinder:
     async def load(
         self, references: Sequence[Reference], found: Sequence[FoundInputs], asking: InputTerms
     ) -> dict[str, Input]:
-        """What a plan is made from: every input by role, with the content of those that are to be read."""
+        """Returns every input by role, with the content of those that the plan reads."""
         inputs: dict[str, Input] = {}
         for reference, item in zip(references, found, strict=True):
             content = await self._content(reference, item.media, asking) if reference.read else None
@@ -125,7 +128,7 @@ class InputFinder:
         return inputs
 
     async def check_link(self, asking: InputTerms, media: MediaRef, where: str) -> None:
-        """A link is followed only to what the drop might name itself. Raises OutOfReach."""
+        """Checks that `media`, if it is a link, leads only to what the drop might name itself. Raises OutOfReach."""
         if self._real_key is None or not asking.reach.is_bounded or not isinstance(media, ObjectRef):
             return
         real = await self._real_key(media.key)
@@ -133,10 +136,8 @@ class InputFinder:
             asking.reach.check_reference(asking.drop, ObjectRef(media.bucket, real), where)
 
     async def check_outputs(self, asking: InputTerms, keys: Sequence[str], *, by_operator: str | None) -> None:
-        """Outputs lie where the drop reaches, or below `by_operator`, the folder that the operator gave them.
-
-        Links too: whoever drops may have made them there. Raises OutOfReach.
-        """
+        """Checks that outputs lie where the drop reaches, or below `by_operator`, the folder that the operator gave
+        them. Links are checked too: whoever drops may have made them. Raises OutOfReach."""
         reach, drop = asking.reach, asking.drop
         if not reach.is_bounded:
             return
@@ -166,7 +167,7 @@ class InputFinder:
         return content
 
     async def _look(self, wanted: Sequence[WantedInput], asking: InputTerms) -> list[Look]:
-        """What came of a look at each; ends early, after those among which one is missing."""
+        """Returns what was read of each input; stops after the batch in which one is missing."""
         looks: list[Look] = []
         while len(looks) < len(wanted):
             some = wanted[len(looks) : len(looks) + LOOKS_AT_ONCE]
@@ -191,7 +192,7 @@ class InputFinder:
 
 
 def input_terms_of(run: RunRequest, operators: tuple[str, ...]) -> InputTerms:
-    """`operators` are fields of the run's manifest that are the operator's own."""
+    """Returns the terms of `run`'s search; `operators` are the manifest fields that the operator set."""
     trigger, drop = run.trigger, ObjectRef(run.bucket, run.key)
     return InputTerms(drop, run.folder, run.received, trigger.wait_for_inputs_s, trigger.reach, operators)
 

@@ -1,4 +1,4 @@
-"""One GPU job of a run: tried until it succeeds or may not be tried again, with every attempt on record."""
+"""Executes one GPU job of a run until it succeeds or may not be tried again, and records every attempt."""
 
 from __future__ import annotations
 
@@ -20,35 +20,39 @@ from listener.signals import Cancellations
 from manifests.errors import ErrorInfo
 
 MAX_UNCOUNTED = 10
-"""Attempts whose process went away do not count, this often."""
+"""At most so many attempts of a task do not count because their process went away."""
 
 MAX_UNSERVED = 5
-"""Attempts that failed because the store did not serve their worker do not count, this often: each may be paid for."""
+"""At most so many attempts of a task do not count because the store did not serve their worker: each may be paid for.
+"""
 
 BACKOFF = Backoff(base_s=2.0, cap_s=120.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try of a task. `error` is None when it succeeded. Times are epoch seconds, `usd` what it cost.
-
-    `answered`: its worker may have left an answer in the store. `claimed`: its claim could not be withdrawn.
-    """
+    """One attempt at a task."""
 
     task_id: str
     number: int
     job: JobRef | None
     error: ErrorInfo | None
+    """None when it succeeded."""
     started: float
+    """Epoch seconds."""
     ended: float
+    """Epoch seconds."""
     usd: float = 0.0
+    """What it cost, in US dollars."""
     answered: bool = False
+    """Whether its worker may have left an answer in the store."""
     claimed: bool = False
+    """Whether its claim could not be withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """What came of a job in the end: a result with a payload, or the last attempt's error."""
+    """The outcome of a job: a result with a payload, or the last attempt's error."""
 
     result: GpuResult | None
     attempts: tuple[AttemptRecord, ...]
@@ -63,7 +67,7 @@ class JobOutcome:
 
 
 def job_requests(run: RunRequest, operation: str, plan: Plan) -> list[JobRequest]:
-    """One for each task of `plan`."""
+    """Returns a request for each task of `plan`."""
     trigger = run.trigger
     return [
         JobRequest(
@@ -85,13 +89,13 @@ def job_requests(run: RunRequest, operation: str, plan: Plan) -> list[JobRequest
 
 
 class TaskAttempts(Protocol):
-    """What a run asks of dispatch; `listener.dispatch.attempts.Attempts` is it."""
+    """Executes attempts; `listener.dispatch.attempts.Attempts` implements it."""
 
     async def execute(self, request: JobRequest, number: int, before: tuple[AttemptResult, ...]) -> AttemptResult: ...
 
 
 class EndedAttempts(Protocol):
-    """What becomes of claims and answers afterwards; `listener.dispatch.claim_reaper.ClaimReaper` sees to it."""
+    """Removes claims and answers of ended attempts; `listener.dispatch.claim_reaper.ClaimReaper` implements it."""
 
     async def retire(self, request: JobRequest, attempt: int, *, alone: bool) -> bool: ...
 
@@ -99,6 +103,8 @@ class EndedAttempts(Protocol):
 
 
 class JobRunner:
+    """Executes a job, attempt by attempt."""
+
     def __init__(
         self,
         attempts: TaskAttempts,
@@ -114,7 +120,7 @@ class JobRunner:
         self._outages = outages
 
     async def run(self, request: JobRequest, steps: Steps) -> JobOutcome:
-        """Never raises for the job's own failure: the outcome tells."""
+        """Executes the job. Never raises for the job's own failure: the outcome holds it."""
         tries: tuple[AttemptResult, ...] = ()
         claimed: frozenset[int] = frozenset()
         while True:
@@ -137,16 +143,14 @@ class JobRunner:
                 await steps.pause(backoff(request.task_id, number))
 
     async def forget(self, bucket: str, attempts: Sequence[AttemptRecord]) -> None:
-        """The run that needed these has ended. What cannot be removed now is swept later."""
+        """Removes the answers of attempts whose run has ended. What cannot be removed now is swept later."""
         for attempt in attempts:
             if attempt.answered:
                 await self._reaper.delete_answer(bucket, attempt.task_id, attempt.number, claimed=attempt.claimed)
 
     async def _end_others(self, request: JobRequest) -> None:
-        """Without this job's part the run fails: what the others still cost would be for nothing.
-
-        On record, since other listeners may tell them, and later lives.
-        """
+        """Ends the run's other jobs: the run fails without this one, and their cost would be wasted. The request is
+        recorded, since the others may execute in other listeners, or after a restart."""
         await self._outages.retry(self._runs.request_end, request.run_id, "incomplete")
         self._cancellations.request(request.run_id, "incomplete")
 
@@ -159,11 +163,11 @@ class JobRunner:
 
 
 def counted(tries: tuple[AttemptResult, ...], give_up: float) -> int:
-    """How many of the attempts a task may have are gone.
+    """Returns how many of the task's allowed attempts are used.
 
-    One that no worker began cost nothing, and is none before `give_up` (epoch seconds): an endpoint may be away for
-    hours. One whose process went away is none `MAX_UNCOUNTED` times: it may be the task that ends it. Nor is one
-    that the store did not serve, `MAX_UNSERVED` times.
+    One that no worker began cost nothing, and does not count before `give_up` (epoch seconds): an endpoint may be away
+    for hours. One whose process went away does not count MAX_UNCOUNTED times, and no more often, because the task
+    itself may end the process. One that the store did not serve does not count MAX_UNSERVED times.
     """
     waited = sum(tried.nobody_began and tried.at < give_up for tried in tries)
     broken_off = sum(not tried.counts and not tried.nobody_began for tried in tries)
@@ -172,12 +176,12 @@ def counted(tries: tuple[AttemptResult, ...], give_up: float) -> int:
 
 
 def backoff(task_id: str, attempt: int) -> float:
-    """Full jitter, drawn from the task's own name: the same after a crash, different between jobs."""
+    """Returns the seconds before the next attempt: full jitter from the task's id, the same again after a crash."""
     return BACKOFF.delay(attempt, random.Random(f"{task_id} {attempt}"))  # noqa: S311 - jitter
 
 
 def _outcome(request: JobRequest, tries: tuple[AttemptResult, ...], claimed: frozenset[int]) -> JobOutcome:
-    """`claimed`: numbers of attempts whose claim could not be withdrawn."""
+    """Returns the job's outcome; `claimed`: numbers of attempts whose claim could not be withdrawn."""
     attempts = tuple(
         AttemptRecord(
             request.task_id, i, tried.job, tried.error, tried.started, tried.at, tried.usd, tried.marks, i in claimed

@@ -1,4 +1,4 @@
-"""From an accepted drop to what it asks for: the manifest or the trigger's template, with the folders' defaults."""
+"""Resolves an accepted drop to what it asks for: its manifest or its trigger's template, with the folders' defaults."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ _FETCHES = 16
 
 @dataclass(frozen=True, slots=True)
 class ResolvedManifest:
-    """A manifest as it was understood, in a form the engine can keep. `text` is the document; None for bare media."""
+    """A manifest with its defaults, validated, in a form that the engine can record."""
 
     operation: str
     fields: dict[str, Any]
     text: str | None
+    """The document; None for bare media."""
     operators: tuple[str, ...] = ()
-    """Fields that the operator's own template or configuration gave: they lead wherever they say."""
+    """Fields that the operator's template or configuration set: they may lead anywhere."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -64,6 +65,8 @@ class ResolvedManifest:
 
 
 class ManifestReader:
+    """Reads and resolves the manifests of runs."""
+
     def __init__(
         self,
         store: Store,
@@ -73,7 +76,8 @@ class ManifestReader:
         folders: DefaultsFolders = EVERY_FOLDER,
         parsers: DocumentParsers | None = None,
     ) -> None:
-        """`defaults` are the configuration's, below those of every folder; `folders` tells which folders' count."""
+        """`defaults` are the configuration's, below those of every folder; `folders` says which folders' defaults
+        apply."""
         self._parsers = parsers or DocumentParsers()
         self._folder = DefaultsReader(models, self._parsers)
         self._fetches = asyncio.Semaphore(_FETCHES)
@@ -84,7 +88,8 @@ class ManifestReader:
         self._refusals = Refusals(store)
 
     async def read(self, run: RunRequest) -> ResolvedManifest:
-        """What the run's own version asks for. Raises ManifestError and its kin, RunCancelled and RunSuperseded."""
+        """Returns what the run's own version asks for. Raises ManifestError and related errors, RunCancelled and
+        RunSuperseded."""
         template = run.trigger.manifest
         if template is not None:
             await self._check_there(run)
@@ -99,7 +104,7 @@ class ManifestReader:
         data = await self._own_document(run)
         if len(data) < LARGE:
             return await self._understood(data, run, await self._folder_defaults(run))
-        # Not kept while it waits for its turn: it is read again then.
+        # Not kept in memory while it waits for its turn: it is read again then.
         size, data = len(data), b""
         defaults = await self._folder_defaults(run)
         async with self._parsers.place(size, turn_of(run.bucket, run.key)):
@@ -112,7 +117,8 @@ class ManifestReader:
         return _asked(sourced, decode_document(data, run.key), self._operators(run))
 
     async def callback_url(self, run: RunRequest) -> str | None:
-        """Who is to hear of a drop that was refused before it was understood; None: nobody, or it is not there now."""
+        """Returns the callback URL of a drop that was refused before it was resolved; None: it has none, or the drop is
+        gone."""
         template = run.trigger.manifest
         try:
             if template is not None:
@@ -132,7 +138,7 @@ class ManifestReader:
     async def _fields(
         self, read_caller: Callable[[bytes, str], Mapping[str, Any]], key: str, reading: Awaitable[bytes | None]
     ) -> Mapping[str, Any]:
-        """What `read_caller` finds in the document at `key`, which `reading` gives; {} where it cannot be read."""
+        """Returns what `read_caller` finds in the document at `key`, which `reading` gives; {} if it cannot be read."""
         try:
             data = await reading
             return await self._parsers.run(len(data), read_caller, data, key) if data is not None else {}
@@ -164,11 +170,12 @@ class ManifestReader:
         return tuple(found)
 
     def _operators(self, run: RunRequest) -> frozenset[str]:
-        """The sources that are the operator's own word."""
+        """Returns the names of the sources that are the operator's."""
         return frozenset({_source(run.trigger), *(document.source for document in self._defaults)})
 
     def _keys(self, run: RunRequest) -> Sequence[str]:
-        """Where defaults lie that count: in listed folders; where none are listed, in those that the drop reaches."""
+        """Returns the keys of defaults that apply: in listed folders; if none are listed, in those that the drop
+        reaches."""
         keys = [key for key in defaults_keys(run.key) if self._folders.count(run.bucket, key)]
         if self._folders.listed is not None:
             return keys
@@ -179,7 +186,7 @@ class ManifestReader:
         return self._folders.may_address(run.bucket, key)
 
     async def _beside(self, run: RunRequest, key: str) -> bytes | None:
-        """A document that may be refused while the drop is not. Raises ObjectDenied then."""
+        """Returns a document of defaults. Raises ObjectDenied when it is refused and the drop is not."""
         drop = ObjectRef(run.bucket, run.key)
         return await self._refusals.outlasted(partial(self._defaults_at, run.bucket, key), drop, REFUSED_S)
 
@@ -192,9 +199,8 @@ class ManifestReader:
         return found.content
 
     async def _check_there(self, run: RunRequest) -> None:
-        """Raises RunCancelled when the drop is gone, RunSuperseded when a newer version lies there: it has a run of its
-        own, which would do the same work once more. A run that is driven again takes what there is.
-        """
+        """Raises RunCancelled when the drop is gone, and RunSuperseded when a newer version is there: that one has a
+        run of its own, which would do the same work once more. A redriven run takes what there is."""
         now = await self._store.head(run.bucket, run.key)
         if now is None:
             raise _removed(run)
@@ -221,10 +227,8 @@ class ManifestReader:
 def check_templates(
     triggers: Sequence[Trigger], models: Mapping[str, type[Manifest]], defaults: Sequence[Defaults]
 ) -> None:
-    """Makes a manifest of every trigger's template once, so that a bad one is told at the start and not at a drop.
-
-    Raises ManifestError and its kin, naming the trigger.
-    """
+    """Makes a manifest of every trigger's template once, so that a bad one is reported at the start and not at a drop.
+    Raises ManifestError and related errors, naming the trigger."""
     for trigger in triggers:
         if trigger.manifest is not None:
             from_template(
@@ -254,12 +258,15 @@ LIMITS = TransferLimits(total_s=120.0, retries=replace(TRANSFER, attempts=4))
 
 
 class DocumentFetcher:
+    """Downloads documents that manifests name by URL."""
+
     def __init__(self, private_hosts: frozenset[str]) -> None:
         """`private_hosts` may be contacted although their addresses are private."""
         self._trusted = tuple(sorted(private_hosts))
 
     async def read(self, url: str, *, role: str, max_bytes: int) -> bytes:
-        """Raises InputMissing, InputDenied, InputEmpty, InputTooLarge, AddressNotAllowed or TransferFailed."""
+        """Returns the document at `url`. Raises InputMissing, InputDenied, InputEmpty, InputTooLarge, AddressNotAllowed
+        or TransferFailed."""
         with tempfile.TemporaryDirectory(prefix="gpudrop-") as folder:
             path = Path(folder) / "document"
             async with Transfer(

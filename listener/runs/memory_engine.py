@@ -1,4 +1,4 @@
-"""An engine whose records lie in this process's memory: for tests of what starts, ends and recovers runs."""
+"""An engine that keeps its records in this process's memory, for tests of what starts, ends and recovers runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ _VERSION = "now"
 
 @dataclass(slots=True)
 class RecordedRun:
-    """`fate` tells how it stands; `ended` when it came to its end, in epoch seconds."""
+    """One recorded run."""
 
     request: Any
     executor: str
     version: str = _VERSION
     fate: Fate = "going on"
     ended: float = 0.0
+    """When it ended, in epoch seconds."""
     steps: StepRecord = field(default_factory=StepRecord)
 
 
 Records = dict[str, RecordedRun]
-"""By run. They outlive an engine: another one goes on with them."""
+"""By run id. They outlive an engine: another one resumes them."""
 
 
 class MemoryEngine:
-    """A `RunEngine`. Belongs to one event loop; `ended` and `released` are what `Engine` has them for."""
+    """A `RunEngine` in memory. Belongs to one event loop; `ended` and `released` are those of `WorkflowEngine`."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class MemoryEngine:
         self._leaving: set[str] = set()
 
     async def start(self) -> None:
-        """Resumes whatever an earlier engine of this name left unfinished."""
+        """Resumes what an earlier engine of this name left unfinished."""
         for run_id, known in self.records.items():
             if known.executor == self._executor and known.fate == "going on" and known.version == _VERSION:
                 self._tell(run_id, known)
@@ -108,7 +109,7 @@ class MemoryEngine:
         return len(old)
 
     async def close(self) -> None:
-        """Unfinished runs stay recorded as such, and go on with the next engine that has these records."""
+        """Stops. Unfinished runs stay recorded as such, and resume in the next engine with these records."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -124,7 +125,7 @@ class MemoryEngine:
     def _tell(self, run_id: str, known: RecordedRun) -> None:
         if run_id not in self._tasks:
             task = asyncio.create_task(self._told(run_id, known), name=f"run {run_id}")
-            # What broke a story off is for `fates` to tell.
+            # Marks the exception as retrieved: `fates` reports it.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._tasks[run_id] = task
 

@@ -1,4 +1,4 @@
-"""Recorded steps in this process's memory: for tests of what runs do, told and told again in milliseconds."""
+"""Recorded steps in this process's memory, for tests that execute a run again and again within milliseconds."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)
 
 @dataclass(slots=True)
 class StepRecord:
-    """What one story has done so far; it outlives the tellings, and answers whoever tells the story from the top."""
+    """The recorded steps of one workflow; it outlives executions, and is replayed by the next."""
 
     steps: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """Name and outcome of each, as JSON, in order."""
+    """Name and outcome of each step, as JSON, in order."""
     children: dict[int, StepRecord] = field(default_factory=dict[int, "StepRecord"])
-    """By their number."""
+    """By number."""
     answer: str | None = None
-    """A child's, as JSON; None: it has not ended."""
+    """A child's result, as JSON; None: it has not ended."""
 
     @property
     def names(self) -> list[str]:
@@ -40,17 +40,15 @@ class StepRecord:
 
 @dataclass(slots=True)
 class _Place:
-    """How far a telling has come in its record."""
+    """How far an execution has come in its record."""
 
     record: StepRecord
     next: int = 0
 
 
 class MemorySteps:
-    """`Steps` of one telling of the story that `record` belongs to.
-
-    `job` is how a child is told. `sleep` waits; what it does not wait for, no test has to. `clock` gives epoch seconds.
-    """
+    """`Steps` of one execution of the workflow that `record` belongs to. `job` executes a child. `sleep` waits, and may
+    return at once in tests. `clock` gives epoch seconds."""
 
     def __init__(
         self,
@@ -71,7 +69,7 @@ class MemorySteps:
         return self._resumed
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """Raises RuntimeError when another step was recorded here: the story has changed since it was told."""
+        """Raises RuntimeError when another step was recorded here: the workflow has changed since it was recorded."""
         adapter: TypeAdapter[T] = adapter_of(kind)
         recorded = self._recall(name)
         if recorded is None:
@@ -106,7 +104,7 @@ class MemorySteps:
         return await gathered(told)
 
     def _inside(self) -> MemorySteps:
-        """Steps of the only child: they join this story's own."""
+        """Returns the steps of an only child, which are recorded among this workflow's own."""
         steps = MemorySteps(self._place.record, sleep=self._sleep, clock=self._clock)
         steps._place = self._place
         return steps
@@ -118,7 +116,7 @@ class MemorySteps:
         return json.loads(record.answer)
 
     def _recall(self, name: str) -> Any:
-        """What was recorded of the step that comes next; None: nothing yet."""
+        """Returns what was recorded of the next step; None: nothing yet."""
         place = self._place
         if place.next >= len(place.record.steps):
             return None

@@ -1,4 +1,4 @@
-"""The outbox of callbacks: recorded when a run ends, delivered by any listener, noted in the sidecar."""
+"""The outbox of callbacks: each is recorded when its run ends, delivered by any listener, and noted in the sidecar."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
 class CallbackNotes:
+    """Writes the state of callbacks into the sidecars of their runs."""
+
     def __init__(self, store: Store, runs: RunLedger) -> None:
         self._store = store
         self._runs = runs
 
     async def write(self, row: CallbackRow) -> bool:
-        """Whether the sidecar of `row`'s run tells of it now; it does not once a newer run of the drop has begun, or
-        somebody has removed it. Raises what the store raises."""
+        """Writes the callback's state into the sidecar of `row`'s run; returns whether it is there now. It is not once
+        a newer run of the drop has begun, or somebody has removed the sidecar. Raises what the store raises."""
         found = await self._runs.find(row.run_id)
         if found is None:
             return False
@@ -51,7 +53,7 @@ class CallbackNotes:
         return False
 
     async def _rewrite(self, run: RunRequest, kind: Sidecar, row: CallbackRow) -> bool:
-        """Only the version that was read is replaced: whatever a newer run writes there meanwhile stays."""
+        """Replaces only the version that was read: what a newer run writes there meanwhile stays."""
         note = CallbackNote(row.state, row.attempts, row.last_error, row.hint)
         for _ in range(_TRIES):
             found = await self._found(run, kind)
@@ -80,17 +82,18 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.callbacks")
 
 AT_ONCE = 32
 PER_HOST = 4
-"""A receiver that is deaf holds up no more than these."""
+"""Callbacks to one host at once: a receiver that hangs holds up no more than these."""
 LOOK_S = 2.0
 _NOTE_S = 10.0
 _NOTE_WITHIN_S = 7 * 86400.0
-"""A sidecar that cannot be written for so long is left as it is."""
+"""Seconds after the run's end; a sidecar that could not be written by then is left as it is."""
 _LEASE_S = 30.0
-"""What a lease has beyond the time of an attempt: for the ledger and the sidecar."""
+"""Seconds of a lease beyond the time of an attempt, for the ledger and the sidecar."""
 
 
 class Outbox:
-    """`clock` gives epoch seconds. `member` names this listener: whoever had this name before is gone."""
+    """Records callbacks and delivers them. `clock` gives epoch seconds. `member` names this listener: an earlier one of
+    this name is gone."""
 
     def __init__(
         self,
@@ -132,7 +135,7 @@ class Outbox:
             self._wanted.set()
 
     async def run(self) -> None:
-        """Delivers what is due; until cancelled. Outlives the ledger's absence."""
+        """Delivers what is due, until cancelled. Goes on while the ledger is away."""
         async with asyncio.TaskGroup() as deliveries:
             while True:
                 self._wanted.clear()
@@ -171,34 +174,34 @@ class Outbox:
                 row = await self._attempt(callback)
             await self._note(row)
         except StoreUnavailable as e:
-            # The lease ends by itself, and what was not recorded is done again.
+            # The lease ends by itself, and the callback is attempted again.
             log.error("callback_not_recorded", run_id=run_id, error=str(e), hint=e.info.hint)
         except Exception:
-            # The supervisor of one callback: a defect must not end those of others.
+            # A defect in one callback must not end the others.
             log.exception("callback_defect", run_id=run_id)
         finally:
             self._busy.pop(run_id, None)
             self._wanted.set()
 
     async def _attempt(self, callback: ClaimedCallback) -> CallbackRow:
-        """One POST, and what is recorded of it. Raises StoreUnavailable."""
+        """Makes one POST and records its outcome. Raises StoreUnavailable."""
         row = callback.row
         try:
             outcome = await self._client.post(row.url, callback.body, run_id=row.run_id, attempt=row.attempts)
         except Exception:
-            # An attempt like any other that failed: else it would be made again and again, and for ever.
+            # Counts as a failed attempt: else it would be made again for ever.
             log.exception("callback_defect", run_id=row.run_id)
             outcome = CallbackOutcome("failed", DEFECT.message, DEFECT.hint)
         row = callback_state_after(row, outcome, self._clock(), self._settings.max_attempts, self._rng)
         tell = log.warning if row.state in ("refused", "given_up") else log.info
         event = "callback_failed" if row.state == "waiting" else f"callback_{row.state}"
         tell(event, run_id=row.run_id, attempt=row.attempts, error=row.last_error, hint=row.hint)
-        # What was heard and is not recorded would be posted again.
+        # A delivery that is not recorded would be posted again.
         await Retries(CALLBACK_RECORD).call(partial(self._ledger.record, row), on=_is_away)
         return row
 
     async def _note(self, row: CallbackRow) -> None:
-        """Has the run's sidecar tell how its callback stands, and gives the lease back. Raises StoreUnavailable."""
+        """Writes the callback's state into the run's sidecar, and gives the lease back. Raises StoreUnavailable."""
         if row.noted == row.state:
             await self._ledger.put_off(row, row.due)
             return

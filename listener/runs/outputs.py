@@ -20,21 +20,23 @@ from manifests.errors import InvalidPath, OutputTaken, WorkerCrashed
 from manifests.names import is_reserved
 
 _FREED_S = 1.0
-"""How often it is looked whether a key has become free."""
+"""Seconds between two checks whether a key has become free."""
 
 
 class OutputKeys:
+    """Checks and claims the keys that a run writes."""
+
     def __init__(self, store: Store, owners: OutputOwners) -> None:
         self._store = store
         self._owners = owners
 
     async def check_sidecars(self, run: RunRequest) -> None:
-        """Raises UnusableKey for a drop that could not be told how it ended: before anything is paid for."""
+        """Raises UnusableKey for a drop whose sidecars cannot be written, before anything is paid for."""
         for kind in ("status", "done", "error"):
             await self._store.check_writable(run.bucket, run.sidecar(kind))
 
     async def secure(self, run: RunRequest, keys: Sequence[str], waiting: Callable[[str], None]) -> None:
-        """Makes `keys` the run's. One that is about to be free is waited for, and `waiting` told why.
+        """Claims `keys` for the run. Waits for one that is about to be free, and calls `waiting` with the reason.
 
         Raises OutputTaken for a key that stays another drop's, InvalidPath, and UnusableKey and ObjectDenied for one
         that the store cannot hold.
@@ -50,10 +52,8 @@ class OutputKeys:
             await asyncio.sleep(_FREED_S)
 
     async def _claim(self, run: RunRequest, keys: Sequence[str]) -> ClaimedKeys | None:
-        """Makes `keys` the run's; returns the first that is another drop's instead, and then none of them is.
-
-        A drop owns what its runs wrote as long as both lie in the store. Raises InvalidPath for a name of our own.
-        """
+        """Claims `keys` for the run; returns the first that is another drop's instead, and then claims none. A drop
+        owns what its runs wrote as long as both are in the store. Raises InvalidPath for a reserved name."""
         for key in keys:
             if is_reserved(key):
                 raise InvalidPath(f"The output {key!r} would have a name that gpudrop keeps for itself.", hint=_HINT)
@@ -69,7 +69,8 @@ class OutputKeys:
         return None
 
     async def _held(self, bucket: str, owned: ClaimedKeys) -> ClaimedKeys | None:
-        """None: nobody's any more. A run whose drop is gone will be asked to end, if it has not been yet."""
+        """Returns who owns the key; None: nobody now. The run of a drop that is gone counts as ending: it will be asked
+        to."""
         there = await self._store.head(bucket, owned.owner) is not None
         if owned.open:
             return replace(owned, ending=owned.ending or not there)
@@ -95,11 +96,12 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class MadeOutput:
-    """`content`: its bytes, or the file that holds them."""
+    """One output of a run."""
 
     key: str
     content_type: str
     content: bytes | Path
+    """Its bytes, or the file that holds them."""
 
     async def read(self) -> bytes:
         return self.content if isinstance(self.content, bytes) else await asyncio.to_thread(self.content.read_bytes)
@@ -107,7 +109,7 @@ class MadeOutput:
 
 @dataclass(frozen=True, slots=True)
 class MadeOutputs:
-    """What a handler finished with, see `handlers.base.Finished`."""
+    """The result of a handler's `finish`, see `handlers.base.Finished`."""
 
     message: str
     files: tuple[MadeOutput, ...]
@@ -117,7 +119,7 @@ class MadeOutputs:
 
 @dataclass(frozen=True, slots=True)
 class FinishCall:
-    """What the jobs' results become outputs with."""
+    """What a handler's `finish` is called with."""
 
     handler: Handler[Any]
     planning: Planning[Any]
@@ -127,7 +129,7 @@ class FinishCall:
 
 @asynccontextmanager
 async def made_outputs(finish: FinishCall, pool: ProcessPool) -> AsyncGenerator[MadeOutputs]:
-    """They can be read inside. Raises what the handler raises, and WorkerCrashed."""
+    """Yields the outputs, which can be read inside. Raises what the handler raises, and WorkerCrashed."""
     if sum(map(packed_bytes, finish.results)) < WORTH_A_PROCESS:
         yield await asyncio.to_thread(outputs_of, finish)
         return
@@ -146,7 +148,7 @@ def in_memory(finished: Finished) -> MadeOutputs:
 
 
 def outputs_on_disk(finish: FinishCall, folder: Path) -> MadeOutputs:
-    """As `outputs_of`, with the files' content in `folder`."""
+    """Does what `outputs_of` does, with the files' content in `folder`."""
     outputs = outputs_of(finish)
     try:
         files = tuple(_on_disk(file, folder / str(i)) for i, file in enumerate(outputs.files))

@@ -1,6 +1,6 @@
-"""What comes before a run's first job: its manifest understood, its inputs found, its plan made, its outputs claimed.
+"""Prepares a run before its first job: resolves its manifest, finds its inputs, makes its plan, claims its outputs.
 
-All of it is one recorded step: until that is recorded it is done again after a crash, and writes nothing but claims.
+All of it is one recorded step: until that is recorded it is repeated after a crash, and writes nothing but claims.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that is known before the first job is sent; with an `error`, as far as it got."""
+    """What is known before the first job is sent; with an `error`, as far as the preparation got."""
 
     asked: ResolvedManifest | None = None
     found: tuple[FoundInputs, ...] = ()
     plan: Plan | None = None
     error: ErrorInfo | None = None
     ended: bool = False
-    """A final sidecar of this very run lies there: an earlier life ended it."""
+    """Whether an earlier execution ended the run: its final sidecar is there."""
     callback_url: str | None = None
-    """Who is to hear of an error that came before the manifest was understood, or of an end in an earlier life."""
+    """Where to report an error that came before the manifest was resolved, or an end in an earlier execution."""
 
 
 class Preparation:
-    """Of one run, in one telling of it."""
+    """Prepares one run in one execution of its workflow."""
 
     def __init__(self, c: RunServices, run: RunRequest, status: RunStatusWriter) -> None:
         self._c = c
@@ -52,13 +52,13 @@ class Preparation:
         self._share = 0
         self._turn = turn_of(run.bucket, run.key)
         self.asked: ResolvedManifest | None = None
-        """What the run asks for, as soon as it is understood."""
+        """What the run asks for; None until it is resolved."""
 
     async def prepare(self) -> Prepared:
-        """Everything before the first job. Harmless to repeat: nothing is written but what the run claims."""
+        """Does everything before the first job. Harmless to repeat: nothing is written but the run's claims."""
         self.asked = None
         if body := await self._c.adoption.begin(self._run):
-            # Its record was lost, with the callback that waited there.
+            # Its record was lost, with its entry in the outbox.
             waits = await asyncio.to_thread(awaits_callback, body)
             return Prepared(ended=True, callback_url=await self._caller() if waits else None)
         try:
@@ -74,7 +74,7 @@ class Preparation:
         return Prepared(asked, found, plan)
 
     def planning(self, asked: ResolvedManifest, found: tuple[FoundInputs, ...]) -> tuple[Handler[Any], Planning[Any]]:
-        """All a plan depends on but the content of its inputs, which only `prepare` reads."""
+        """Returns the handler, and all that a plan depends on but its inputs' content, which only `prepare` reads."""
         handler = self._c.registry.get(asked.operation)
         manifest = handler.model.model_validate(asked.fields)
         planning = Planning(
@@ -87,7 +87,7 @@ class Preparation:
         return handler, planning
 
     async def claim(self, asked: ResolvedManifest, keys: Sequence[str], folder: str) -> None:
-        """Makes `keys` this run's, whose outputs belong into `folder`. Raises OutputTaken and OutOfReach."""
+        """Claims `keys`, which belong into `folder`, for this run. Raises OutputTaken and OutOfReach."""
         by_operator = folder if "path" in asked.operators else None
         await self._c.finder.check_outputs(self._asking(asked), keys, by_operator=by_operator)
         await self._unless_ended(self._c.outputs.secure(self._run, keys, lambda why: self._waits([why])))
@@ -98,7 +98,7 @@ class Preparation:
             self._c.room.free(share, self._turn)
 
     async def _understood(self) -> tuple[ResolvedManifest, tuple[Reference, ...]]:
-        """What is asked for. Where it names very many files, nothing of it is kept while others have the room."""
+        """Returns what is asked for. If that names very many files, it is not kept while others have the room."""
         while True:
             asked = self.asked = await self._read()
             handler, planning = self.planning(asked, ())
@@ -123,7 +123,7 @@ class Preparation:
         return self._share == share
 
     async def _caller(self) -> str | None:
-        """Who waits to hear of the drop, although it was not understood in this life."""
+        """Returns the callback URL of a drop that was not resolved in this execution."""
         return await self._c.reader.callback_url(self._run)
 
     async def _read(self) -> ResolvedManifest:
@@ -149,7 +149,7 @@ class Preparation:
         async with self._c.parsers.place(None if None in sizes else sum(filter(None, sizes)), self._turn):
             inputs = await self._c.finder.load(references, found, self._asking(asked))
             read = sum(len(item.content) for item in inputs.values() if item.content)
-            # A long list of files takes its time, too, though nothing of them is read.
+            # A long list of files takes time, too, though none of them is read.
             read = max(read, min(len(references) * REFERENCE_COST, LARGE - 1))
             plan = await self._c.parsers.run(read, handler.plan, replace(planning, inputs=inputs))
             del inputs
@@ -158,10 +158,8 @@ class Preparation:
         return plan
 
     def _output_folder(self, asked: ResolvedManifest, manifest: Manifest) -> str:
-        """A trigger's template is the operator's, and may lead up; a manifest may not.
-
-        Raises InvalidPath and OutOfReach.
-        """
+        """Returns the folder of the outputs. A trigger's template is the operator's, and may lead up; a manifest may
+        not. Raises InvalidPath and OutOfReach."""
         may_climb = self._run.trigger.manifest is not None
         folder = output_folder(manifest.path, folder=self._run.folder, may_climb=may_climb)
         if "path" not in asked.operators:
@@ -176,7 +174,7 @@ class Preparation:
         self._status.move("waiting", waiting_for=words)
 
     async def _unless_ended(self, work: Awaitable[T]) -> T:
-        """`work`, unless the run is to end first: then RunCancelled or RunSuperseded."""
+        """Returns the result of `work`. Raises RunCancelled or RunSuperseded when the run is to end first."""
         task = asyncio.ensure_future(work)
         ended = asyncio.ensure_future(self._c.cancellations.wait(self._run.run_id))
         try:

@@ -1,7 +1,7 @@
-"""Ledger and engine compared, and the unfinished runs of listeners that are gone taken over.
+"""Compares ledger and engine, and takes over the unfinished runs of listeners that are gone.
 
-The two keep their records apart, and either may be lost or set back. A run that the ledger calls unfinished and the
-engine does not know is told from the top: what matters of its past, jobs above all, is in the ledger and in the store.
+The two keep their records apart, and either may be lost or set back. A run that is unfinished in the ledger and unknown
+to the engine starts over: what matters of its past, jobs above all, is in the ledger and in the store.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from manifests.errors import GpuDropError, RunSuperseded, StoreUnavailable
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.recovery")
 
 EVERY_S = 60.0
+"""Seconds between two comparisons."""
 _AGAIN_S = 2.0
-"""Between a run's claim in the ledger and its record in the engine lies a moment."""
+"""Seconds before a difference is looked at again: a run is claimed in the ledger a moment before the engine records it.
+"""
 
 _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
 class Recovery:
-    """`clock` gives epoch seconds."""
+    """Finds runs that the engine lost or stopped, and ends or restarts them. `clock` gives epoch seconds."""
 
     def __init__(
         self, engine: RunEngine, runs: RunLedger, adoption: Adoption, cluster: Cluster, *, clock: Callable[[], float]
@@ -45,7 +47,7 @@ class Recovery:
         self._clock = clock
 
     async def run(self) -> None:
-        """At once, and then every minute, until cancelled."""
+        """Compares at once and then every minute, until cancelled."""
         while True:
             try:
                 await self._look()
@@ -65,7 +67,7 @@ class Recovery:
             await self._recover([row for row in rows if row.member in (mine, *gone)])
 
     async def _doubtful(self) -> set[str]:
-        """Runs that have not ended and that no engine tells."""
+        """Returns the runs that have not ended and that no engine executes."""
         ids = await self._runs.handed_over()
         fates = await self._engine.fates(ids)
         return {run_id for run_id in ids if fates.get(run_id) != "going on"}
@@ -82,7 +84,7 @@ class Recovery:
                     await self._tell_again(row, fate)
 
     async def _close(self, row: RunRow) -> None:
-        """Its story was told to the end, so nothing is done again: its own last word tells how it ended."""
+        """Records the end of a run whose workflow has ended, as its final sidecar says; nothing is done again."""
         if not await self._adoption.ended(_REQUEST.validate_python(row.request)):
             error_code = RunSuperseded.code if row.cancel == "superseded" else DEFECT.code
             state = state_after(error_code)
@@ -90,7 +92,7 @@ class Recovery:
         log.warning("run_closed_again", run_id=row.run_id, key=row.key)
 
     async def _tell_again(self, row: RunRow, fate: Fate | None) -> None:
-        # Claimed before the engine forgets it: cut off in between, it is found here again.
+        # Claimed before the engine forgets it: interrupted in between, it is found here again.
         for claimed in await self._runs.reclaim([row.run_id], self._cluster.member):
             if fate is not None:
                 await self._engine.drop([claimed.run_id])
@@ -99,14 +101,16 @@ class Recovery:
 
 
 LOOK_S = 3.0
+"""Seconds between two searches for listeners that are gone."""
 GRACE_S = 6.0
-"""A database that comes back finds all of its listeners gone. They get so long to return to their places."""
+"""Seconds that listeners have to return to their places: a database that comes back finds all of them gone."""
 
 _WATCH_S = 0.2
 
 
 async def take_over(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
-    """Until cancelled. Runs go on where they were, keys are looked at by whoever claims them first."""
+    """Takes over the work of listeners that are gone, until cancelled. Runs resume where they were; keys in the inbox
+    are examined by whichever listener claims them first."""
     while True:
         try:
             await _look(cluster, engine, runs, inbox)
@@ -117,7 +121,7 @@ async def take_over(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox:
 
 
 async def _calm(cluster: Cluster, for_s: float) -> None:
-    """Returns after `for_s` in which the database was there, or after GRACE_S once it is there again."""
+    """Returns after `for_s` during which the database was there, or GRACE_S after it came back."""
     now = asyncio.get_running_loop().time
     until = now() + for_s
     while now() < until:
@@ -135,7 +139,7 @@ async def _look(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: Inb
         for member in gone:
             for row in await begin_again(engine, runs, member=cluster.member, of=member):
                 await engine.submit(row.run_id, row.request)
-            # The engine first: a run it knows is not started again when the ledger offers it again.
+            # The engine first: a run that it knows is not started again when the ledger offers it again.
             adopted = await engine.adopt(member)
             waiting = await runs.claimed(member)
             await runs.release([row.run_id for row in waiting])
@@ -144,7 +148,7 @@ async def _look(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: Inb
 
 
 async def end_when_replaced(cluster: Cluster) -> None:
-    """Raises once somebody else stands in this listener's place: two of one name would do the same work."""
+    """Raises StoreUnavailable once another listener has this one's name: two of one name would do the same work."""
     await cluster.lost.wait()
     raise StoreUnavailable(
         f"Another listener has become {cluster.member} while the database could not be reached.",

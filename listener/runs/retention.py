@@ -1,4 +1,4 @@
-"""Old runs are forgotten, in the engine and in the ledger. What was seen and written stays known."""
+"""Forgets old runs in the engine and in the ledger. What was seen and written stays known."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from manifests.errors import StoreUnavailable
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sweeping")
 
 EVERY_S = 3600.0
+"""Seconds between two sweeps."""
 
 
 async def sweep_old_runs(
     engine: RunEngine, runs: RunLedger, callbacks: CallbackLedger, *, keep_s: float, clock: Callable[[], float]
 ) -> None:
-    """At once, and then every hour, until cancelled. `clock` gives epoch seconds."""
+    """Forgets runs that ended more than `keep_s` seconds ago, at once and then every hour, until cancelled. `clock`
+    gives epoch seconds."""
     while True:
         before = clock() - keep_s
         try:

@@ -1,4 +1,4 @@
-"""Accepted runs wait in the ledger; whenever the engine has room some are started, in fair turns of their folders."""
+"""Starts accepted runs, which wait in the ledger, whenever the engine has room, in fair turns of their folders."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
 
 _AT_ONCE = 32
 _MOST = 5000
-"""Runs told at once, whatever they wait for: each takes some 60 kB."""
+"""Runs that execute at once, whatever they wait for: each takes some 60 kB."""
 
 _PATIENCE_S = 60.0
-"""So long a run waits for the end of an older one of its drop, which has been told to end: then it begins beside it."""
+"""Seconds that a run waits for the end of an older one of its drop, which was asked to end; then it starts beside it.
+"""
 
 _GAP_S = 0.05
 _GAP_TIMES = 2.0
 _GAP_MOST_S = 0.25
-"""Between two claims lie _GAP_S at least, and so many times what one takes: one for each place that becomes free would
-keep the ledger busy while thousands wait. _GAP_MOST_S at most: a claim may have waited for the ledger itself.
-"""
+"""Seconds between two claims: _GAP_TIMES what one takes, at least _GAP_S, at most _GAP_MOST_S. One claim for each slot
+that becomes free would keep the ledger busy while thousands wait; a claim may have waited for the ledger itself, hence
+the upper bound."""
 
 _LOOK_S = 5.0
 _RETRY_S = 2.0
 
 
 async def begin_again(engine: RunEngine, runs: RunLedger, *, member: str, of: str) -> list[RunRow]:
-    """Claims for `member` what `of`, who is gone, left unfinished under another version of the recorded steps.
+    """Claims for `member` what `of`, which is gone, left unfinished under another version of the recorded steps.
 
-    Submitted again, these are told from the top: what matters of their past, jobs above all, is in the ledger. Claimed
-    before the engine forgets them: whenever this is cut off, either it is done again or the claim brings them back.
+    Submitted again, these runs start over: what matters of their past, jobs above all, is in the ledger. They are
+    claimed before the engine forgets them: an interrupted call is repeated, or the claim brings them back.
     """
     outdated = await engine.outdated(of)
     if not outdated:
@@ -52,15 +53,16 @@ async def begin_again(engine: RunEngine, runs: RunLedger, *, member: str, of: st
 
 
 def gap_s(took_s: float) -> float:
-    """How long after a claim that took so long the next one is made."""
+    """Returns the seconds between a claim that took so long and the next one."""
     return min(_GAP_MOST_S, max(_GAP_S, _GAP_TIMES * took_s))
 
 
 class RunScheduler:
-    """`wanted` is set when runs were accepted, or one has ended. `limit` runs are told at once.
+    """Claims accepted runs and submits them to the engine.
 
-    `parked` counts those that only wait, for an endpoint or for money: they hold nobody else up; `idle` counts them by
-    share, as far as it is known. `admission` knows of all that are told here.
+    `wanted` is set when runs were accepted, or one has ended. `limit` runs execute at once, besides the `parked` ones,
+    which only wait for an endpoint or a budget; `idle` counts those by share, as far as known. `admission` counts all
+    that execute here.
     """
 
     def __init__(
@@ -88,11 +90,8 @@ class RunScheduler:
         self._clock = clock
 
     async def run(self) -> None:
-        """Until cancelled.
-
-        What was claimed before this process began, or while the database went away, may not have reached the engine:
-        it is given to it again. What had reached it is not started again.
-        """
+        """Starts runs until cancelled. What was claimed before this process began, or while the database was away, may
+        not have reached the engine and is submitted again. The engine ignores what it has already."""
         resumed = False
         while True:
             try:
@@ -108,7 +107,7 @@ class RunScheduler:
                 await asyncio.sleep(_RETRY_S)
 
     async def _start_some(self) -> bool:
-        """Whether there may be more to start at once."""
+        """Starts what there is room for; returns whether there may be more to start at once."""
         running = self._engine.running
         admission = self._admission
         room = min(self._limit - max(0, running - self._parked()), _MOST - running, _AT_ONCE, admission.room)

@@ -1,4 +1,4 @@
-"""What the story of every run works with."""
+"""What the workflow of every run works with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from listener.signals import Cancellations
 
 @dataclass(frozen=True, slots=True)
 class RunServices:
-    """Everything a run's story needs; built once by the composition root."""
+    """Everything that a run's workflow needs; built once by the composition root."""
 
     reader: ManifestReader
     registry: Registry

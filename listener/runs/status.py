@@ -1,4 +1,4 @@
-"""NAME.status.json: how a run stands, written as it moves, at most once a second.
+"""Writes NAME.status.json, the state of a run, as it changes, at most once a second.
 
 A state that passes at once is never written: each costs a request or two, and nobody could have read it.
 """
@@ -27,17 +27,19 @@ from manifests.sidecars import RunState, StatusSidecar, status_bytes
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
 MIN_GAP_S = 1.0
+"""Seconds between two writes, at least."""
 SETTLE_S = 0.3
-"""What is written is the state this long after it changed."""
+"""Seconds from a change to its write, which contains the state of that time."""
 CLOSE_S = 10.0
+"""Seconds that a run's end waits for a write under way."""
 
 Spent = Callable[[str], Awaitable[float | None]]
-"""The US dollars of a run's jobs so far; None where nothing has a price."""
+"""Returns the US dollars of a run's jobs so far; None where nothing has a price."""
 
 
 @dataclass(frozen=True, slots=True)
 class _JobView:
-    """One job as last heard of."""
+    """The last known status of one job."""
 
     note: JobNote
     percent: float
@@ -46,7 +48,7 @@ class _JobView:
 
 
 class RunStatusWriter:
-    """The status of one run. `move` returns at once; a task writes the newest state."""
+    """Writes the status of one run. `move` returns at once; a task writes the newest state."""
 
     def __init__(
         self,
@@ -97,19 +99,19 @@ class RunStatusWriter:
             self._changed.set()
 
     def held(self, reason: str) -> None:
-        """Why the whole run waits, in words; "" once it goes on."""
+        """Sets why the whole run waits, in words; "" once it goes on."""
         if reason != self._held:
             self._held = reason
             self._status = replace(self._status, updated=_when(self._clock()))
             self._changed.set()
 
     def parked(self, reasons: Sequence[str]) -> None:
-        """Why one of the run's jobs cannot be sent; () once it goes on."""
+        """Sets why one of the run's jobs cannot be sent; () once it goes on."""
         if not self._jobs:
             self.move("queued", waiting_for=reasons)
 
     def job(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
-        """Takes in how one of the run's jobs stands; the run's percentage is the mean of its jobs'."""
+        """Takes in the status of one of the run's jobs; the run's percentage is the mean of its jobs'."""
         known = self._jobs.get(request.index)
         progress = status.progress
         percent = 100.0 if status.state == "completed" else progress.percent if progress else 0.0
@@ -133,7 +135,7 @@ class RunStatusWriter:
         self._changed.set()
 
     async def keep_writing(self) -> None:
-        """Until `end` or `leave`. A status that cannot be written is no reason to stop a run."""
+        """Writes each change until `end` or `leave`. A status that cannot be written does not stop the run."""
         while True:
             await self._changed.wait()
             closed = await self._closed_within(SETTLE_S)
@@ -149,17 +151,17 @@ class RunStatusWriter:
             await self._closed_within(MIN_GAP_S - SETTLE_S)
 
     def end(self) -> None:
-        """The run ends: a write that is under way is taken back once it has landed, however late."""
+        """Ends the status with its run: a write under way is removed once it has landed, however late."""
         self._ended = True
         self.leave()
 
     def leave(self) -> None:
-        """Ends `keep_writing` after the write that is under way: cut off, it could still land after the last word."""
+        """Ends `keep_writing` after the write under way: interrupted, it could still land after the final sidecar."""
         self._closed.set()
         self._changed.set()
 
     def stay(self) -> None:
-        """The run goes on elsewhere, or later: its status is written as it is now before it is left."""
+        """Has the current status written before it is left: the run goes on elsewhere, or later."""
         self._stays = True
 
     async def _closed_within(self, seconds: float) -> bool:
@@ -196,13 +198,13 @@ class RunStatusWriter:
             data = status_bytes(status)
             await self._store.put(self._run.bucket, key, data, content_type=CONTENT_TYPE, run_id=self._run.run_id)
         finally:
-            # Also when it failed: a request that was given up may have been carried out.
+            # Also after a failure: a request that was given up may have been carried out.
             if self._ended or not await self._ledger.may_write(self._run.run_id):
                 await self._fence.take_back(self._run, "status")
 
 
 class StatusPublisher:
-    """The statuses of the runs this process is telling."""
+    """Writes the statuses of the runs that execute in this process."""
 
     def __init__(
         self,
@@ -214,7 +216,7 @@ class StatusPublisher:
         member: str = "",
         close_s: float = CLOSE_S,
     ) -> None:
-        """`member` is the listener that tells these runs. A write that is under way is waited for up to `close_s`."""
+        """`member` is the listener that executes these runs. `close_s`: seconds to wait for a write under way."""
         self._member = member
         self._close_s = close_s
         self._store = store
@@ -241,14 +243,14 @@ class StatusPublisher:
                 await self._finish(task)
 
     async def close(self, run_id: str) -> None:
-        """The run ends: no status of it is written after this, and a write that takes longer removes what it wrote."""
+        """Ends a run's status: none is written after this, and a write that takes longer removes what it wrote."""
         entry = self._open.pop(run_id, None)
         if entry:
             entry[0].end()
             await self._finish(entry[1])
 
     async def end(self) -> None:
-        """The program ends: no write goes on, not even one that its run has stopped waiting for."""
+        """Ends all writes with the program, even those that their runs do not wait for any more."""
         tasks = [*(task for _, task in self._open.values()), *self._late, *self._notes]
         for task in tasks:
             task.cancel()
@@ -260,24 +262,24 @@ class StatusPublisher:
         await asyncio.wait({task}, timeout=self._close_s)
 
     def progress(self, request: JobRequest, attempt: int, job: JobRef, status: JobStatus) -> None:
-        """What jobs report. Before a resumed run has opened its status there is nobody to tell, which is no loss."""
+        """Takes in a job's status; one that comes before a resumed run has opened its status is dropped."""
         entry = self._open.get(request.run_id)
         if entry:
             entry[0].job(request, attempt, job, status)
 
     def waiting(self, request: JobRequest, reasons: Sequence[str]) -> None:
-        """Why a job waits to be sent, in words."""
+        """Sets why a job waits to be sent, in words."""
         entry = self._open.get(request.run_id)
         if entry:
             entry[0].parked(reasons)
 
     def held(self, run_id: str, reason: str) -> None:
-        """Why a run waits for the store or the ledger, in words; "" once it goes on."""
+        """Sets why a run waits for the store or the ledger, in words; "" once it goes on."""
         entry = self._open.get(run_id)
         if entry:
             entry[0].held(reason)
             return
-        # Its status is closed, since its last word is due: the ledger still tells.
+        # The status is closed because the final sidecar is due: the ledger still shows the reason.
         task = asyncio.create_task(self._note(run_id, reason), name=f"note {run_id}")
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)

@@ -1,6 +1,7 @@
-"""Recorded steps: what a story has done stays done, over all lives of its process.
+"""Recorded steps: what a workflow has done stays done when its process is restarted.
 
-What a step returned is recorded as JSON and never done again; an error that ends it is recorded too, as an `ErrorInfo`.
+A step's result is recorded as JSON and the step never done again; an error that ends it is recorded too, as an
+`ErrorInfo`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ T = TypeVar("T")
 
 
 class Released(Exception):
-    """Ends a telling before its run has ended: the run waits elsewhere, and is told again from the top.
+    """Ends an execution before its run has ended: the run waits elsewhere, and starts over later.
 
-    Only before anything is recorded of the run that must not happen twice. Of the step that it ends nothing is recorded
-    either: after a crash the step is done again.
+    Raised only before anything is recorded of the run that must not happen twice. The step that it ends is not recorded
+    either: after a crash it is done again.
     """
 
 
@@ -35,39 +36,39 @@ class _Unrecorded(BaseException):
 
 
 class Steps(Protocol):
-    """What a run or a job uses to record its progress."""
+    """Records the progress of a run or a job."""
 
     @property
     def resumed(self) -> bool:
-        """Whether recorded work has answered from memory: what comes next may have been done, and not recorded."""
+        """Whether a recorded step was replayed: what comes next may have been done and not recorded."""
         ...
 
     async def once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, done at most once to its end over all lives of the run. `kind` reads it back."""
+        """Returns the result of `work`, which is completed at most once over all executions. `kind` reads it back."""
         ...
 
     async def pause(self, seconds: float) -> None:
-        """Sleeps; after a crash only the rest."""
+        """Sleeps so many seconds; after a crash only the rest."""
         ...
 
     async def children(self, requests: Sequence[Any]) -> list[Any]:
-        """Every request told by the engine's job story, side by side; their answers in order.
-
-        A single one is told within the run itself: that is one workflow less to record.
-        """
+        """Executes a job workflow for every request, side by side; returns their results in order. A single one is
+        executed within the run's own workflow: that is one workflow less to record."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class JobWorkflows:
-    """How a run's jobs are told: each as a workflow of its own, or inside the run's."""
+    """How a run's jobs are executed."""
 
     apart: Callable[[Any], Any]
+    """As a workflow of its own."""
     inside: Callable[[Any], Awaitable[Any]]
+    """Inside the run's workflow."""
 
 
 class DurableSteps:
-    """`Steps` inside one DBOS workflow; made anew for every telling. Without `jobs` it has no children."""
+    """`Steps` inside one DBOS workflow; made anew for every execution. Without `jobs` it has no children."""
 
     def __init__(self, jobs: JobWorkflows | None = None) -> None:
         self._jobs = jobs
@@ -120,13 +121,13 @@ class DurableSteps:
 
 
 def recorded_value(adapter: TypeAdapter[T], recorded: Any) -> T:
-    """The value that was recorded; a large one, for a time, as JSON within the JSON."""
+    """Returns the recorded value; some records hold a large one as JSON within the JSON."""
     return adapter.validate_json(recorded["json"]) if "json" in recorded else adapter.validate_python(recorded["value"])
 
 
 @cache
 def adapter_of(kind: type[T]) -> TypeAdapter[T]:
-    """Reads and writes what a step of this kind returns."""
+    """Returns what reads and writes the results of such steps."""
     return TypeAdapter(kind)
 
 

@@ -1,7 +1,7 @@
 """The workflow of one run: prepare, dispatch, finish, call back. Every run is brought to its end, whatever that is.
 
-Three steps are recorded beside those of the jobs. What is inside one, and what is not a step at all, is done again
-after a crash, and must be harmless then.
+Three steps are recorded beside those of the jobs. A step that was not completed, and what is not a step at all, is done
+again after a crash and must be harmless then.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 _OUTCOME: TypeAdapter[JobOutcome] = adapter_of(JobOutcome)
 
 KEPT_S = 86400.0
-"""What is finished is paid for: to write it down the store is waited for at least so long."""
+"""Seconds that writing a finished run waits for the store, at least: its work is paid for."""
 
 
 class RunWorkflow:
-    """One telling of one run."""
+    """One execution of one run's workflow."""
 
     def __init__(self, c: RunServices, run: RunRequest, steps: Steps, status: RunStatusWriter) -> None:
         self._c = c
@@ -90,14 +90,14 @@ class RunWorkflow:
             await self._once("callback", bool, lambda: self._call_back(url), at_least_s=KEPT_S)
 
     async def clear(self) -> None:
-        """After the last step: until then the run may have to be told from the top, and its jobs' answers with it."""
+        """Removes the jobs' answers, after the last step: until then the run may have to start over, and needs them."""
         await self._c.runner.forget(self._run.bucket, self._attempts)
 
     def leave_room(self) -> None:
         self._preparation.leave_room()
 
     async def _call_back(self, url: str) -> bool:
-        """The run's own last word, and nobody else's: a newer run's may lie in its place by now."""
+        """Records the callback with the run's own final sidecar: a newer run's may lie in its place by now."""
         body = self._final or await self._c.adoption.final_sidecar(self._run)
         if body is None:
             return False
@@ -113,15 +113,13 @@ class RunWorkflow:
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
         errors = [outcome.error for outcome in outcomes if outcome.error]
         if errors:
-            # A job that was ended because another one failed says nothing of why the run did.
+            # A job that was cancelled because another one failed does not say why the run failed.
             raise GpuDropError.from_info(min(errors, key=lambda error: error.code == RunCancelled.code))
         return tuple(o.result for o in outcomes if o.result)
 
     async def _finish(self, asked: ResolvedManifest, finish: FinishCall, kept: AsyncExitStack) -> bool:
-        """Outputs, then the final sidecar. A run that said its last word before a crash does not say it again.
-
-        The outputs are made once, and stay as long as `kept`, however often the store has to be tried.
-        """
+        """Writes the outputs, then the final sidecar; nothing if the run ended before a crash. The outputs are made
+        once, and stay as long as `kept`, however often the store has to be tried."""
         if (self._steps.resumed or self._summary is not None) and await self._is_over():
             return True
         self._c.cancellations.check(self._run.run_id)
@@ -133,23 +131,20 @@ class RunWorkflow:
             await self._preparation.claim(asked, keys, finish.planning.folder)
             jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
             self._summary = await self._c.finalizer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
-        # A run that a newer one replaced leaves no sidecar: it would be taken for the newer one's.
+        # A superseded run leaves no sidecar: it would be taken for the newer run's.
         self._c.cancellations.check(self._run.run_id)
         self._final = await self._c.finalizer.done(self._run, asked, self._summary)
         return True
 
     async def _is_over(self) -> bool:
-        """Whether the last word was said before, in an earlier life or by a try whose record failed.
-
-        What the run left may have been fetched and removed since: it is neither missed nor written again.
-        """
+        """Whether the run's end was written before, in an earlier execution or by a try whose record failed. What the
+        run left may have been fetched and removed since: it is neither missed nor written again."""
         adoption = self._c.adoption
         return await adoption.ended(self._run) or await adoption.is_recorded(self._run)
 
     async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]], *, at_least_s: float = 0.0) -> T:
-        """A recorded step. While the store or the ledger does not serve it, it is tried again, as long as an event may
-        be old, and for `at_least_s`.
-        """
+        """Executes a recorded step. While the store or the ledger is away it is tried again, for as long as an event
+        may be old, and at least for `at_least_s`."""
         give_up_s = max(self._run.trigger.max_event_age_s, at_least_s)
         return await self._steps.once(name, kind, lambda: self._c.outages.within(give_up_s, work))
 
@@ -164,6 +159,8 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 
 
 class RunWorkflows:
+    """Executes the workflows of runs and jobs for the engine."""
+
     def __init__(self, collaborators: RunServices) -> None:
         self._c = collaborators
 
@@ -189,7 +186,7 @@ class RunWorkflows:
             self._c.cancellations.forget(run.run_id)
 
     async def _problem(self, workflow: RunWorkflow, run: RunRequest) -> ErrorInfo | None:
-        """Tells the tale; what went wrong with it, if anything."""
+        """Executes the workflow; returns what went wrong, if anything."""
         try:
             await workflow.tell()
         except Released:
@@ -197,7 +194,7 @@ class RunWorkflows:
         except GpuDropError as e:
             return e.info
         except Exception:
-            # The supervisor of a run: a defect ends this run, not the listener.
+            # A defect ends this run, not the listener.
             log.exception("run_defect", run_id=run.run_id, key=run.key)
             return DEFECT
         return None
