@@ -1,1 +1,1 @@
-"""From a planned task to its result, on whichever endpoint does it: paid for once, whatever fails on the way."""
+"""Executes planned tasks on endpoints and returns their results: paid for once, whatever fails on the way."""

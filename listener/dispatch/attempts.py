@@ -1,9 +1,9 @@
-"""One attempt at a task, from a place to run it to its result; the same attempt again goes on where it was.
+"""Executes one attempt at a task, from placement to result; executed again, the same attempt resumes where it was.
 
 An attempt is a claim in the store, and every job that is sent for it carries that claim: the first to begin works, any
-other ends at once. Before each request a row is written. What a row without a job's id stands for (a crash, or an
-answer that never came) is settled through the claim: its job has begun, and is followed; or the claim is taken from it,
-and it never will.
+other ends at once. Before each request a row is written. The claim decides what a row without a job's id stands for (a
+crash, or an answer that never came): either its job has begun, and is followed, or the listener takes the claim, and
+the job never begins.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 
 class Attempts:
-    """Carries out attempts at tasks."""
+    """Executes attempts at tasks."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Attempts:
         self._clock = clock
 
     async def execute(self, request: JobRequest, number: int, before: tuple[AttemptResult, ...]) -> AttemptResult:
-        """Attempt `number`, after those that failed `before`. Never raises for the attempt's own failure."""
+        """Executes attempt `number`, after those in `before` that failed. Never raises for its own failure."""
         started = self._clock()
         attempt = ActiveAttempt(request, number)
         try:
@@ -58,7 +58,7 @@ class Attempts:
         except GpuDropError as e:
             return await self._failed(attempt, started, e.info)
         except Exception:
-            # The supervisor of an attempt: a defect ends it, and the other jobs of its run hear of it.
+            # A defect ends the attempt like any failure, so that the run's other jobs are ended too.
             log.exception("attempt_defect", run_id=request.run_id, task=request.task_id, attempt=number)
             return await self._failed(attempt, started, DEFECT)
         await self._uploads.end(request)
@@ -78,7 +78,7 @@ class Attempts:
             await self._outputs.clean(attempt.request, attempt.since)
         unserved = attempt.last is not None and store_not_served(error, attempt.request)
         if unserved and attempt.claims:
-            # Whoever may not write this may not be served either: another attempt would be paid for in vain.
+            # A store that refuses this may refuse the worker, too: another attempt would be paid for in vain.
             await self._claims.revoke(attempt.request, attempt.number)
         if attempt.claims and may_be_stored(attempt.request):
             await self._delete_task(attempt)
@@ -105,7 +105,7 @@ def _job_of(attempt: ActiveAttempt) -> JobRef | None:
 
 
 def _counts(error: ErrorInfo, attempt: ActiveAttempt) -> bool:
-    """Whether it is one of the attempts that a task may have."""
+    """Whether it counts as one of the attempts that a task may have."""
     if error.code == JobLost.code and attempt.last is not None:
         return attempt.last.submitted.backend.durable
     return error.code not in NOBODY_BEGAN

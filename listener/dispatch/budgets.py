@@ -1,4 +1,4 @@
-"""What jobs are expected to cost and may cost, and what is said of one that costs more. Money is in US dollars."""
+"""What jobs are expected to cost and may cost, and the errors of those that cost more. Money is in US dollars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from listener.ledger.quotas import QuotaLimits, QuotaRefusal
 from manifests.errors import BudgetExceeded, ErrorInfo, TaskTimedOut
 
 _NEARLY = 0.9
-"""A job that was ended after so much of its budget was ended by it: the worker's clock is not ours."""
+"""A job that was timed out after this share of its budget was ended by the budget: the worker's clock is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,18 @@ class Budgets:
     """None: no limit."""
 
     def limits(self, request: JobRequest, spec: EndpointSpec) -> QuotaLimits:
-        """What a job at `spec` must stay below; one that costs nothing has no budget."""
+        """Returns the limits of a job at `spec`; one that costs nothing has no budget."""
         free = spec.usd_per_s == 0
         return QuotaLimits(spec.concurrency, None if free else request.day_usd, None if free else self.per_day)
 
     def seconds(self, spec: EndpointSpec, at_most_s: float) -> float:
-        """How long a job may work at `spec`."""
+        """Returns how many seconds a job may work at `spec`."""
         if self.per_job is None or spec.usd_per_s == 0:
             return at_most_s
         return min(at_most_s, self.per_job / spec.usd_per_s)
 
     def too_dear(self, estimate_usd: float, spec: EndpointSpec) -> BudgetExceeded | None:
-        """Why a job is not even begun there."""
+        """Returns why a job is not even begun at `spec`; None: it may be."""
         if self.per_job is None or estimate_usd <= self.per_job:
             return None
         return BudgetExceeded(
@@ -48,7 +48,7 @@ class Budgets:
         )
 
     def explained(self, error: ErrorInfo, row: JobRow, result: GpuResult | None) -> ErrorInfo:
-        """`error`, or that the money of the job was what ran out."""
+        """Returns `error`, or BudgetExceeded if the job used up its budget."""
         cap = self.per_job
         if error.code != TaskTimedOut.code or cap is None or not result:
             return error
@@ -63,29 +63,30 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """What jobs are expected to cost, learned from those that were done, and what they may cost."""
+    """Expected costs, learned from jobs that were done, and the limits."""
 
     estimates: Estimates
     budgets: Budgets
 
     def estimate_usd(self, request: JobRequest, spec: EndpointSpec, units: float) -> float:
-        """What the task is expected to cost at `spec`; `units` is the amount of work."""
+        """Returns what the task is expected to cost at `spec`; `units` is the amount of work."""
         return self.estimates.seconds(request.operation, request.detail, spec.name, units) * spec.usd_per_s
 
 
 def cost_usd(execution_ms: int, usd_per_s: float) -> float:
-    """A lower bound: workers are billed from their start to their stop, idle time and loading of models included."""
+    """Returns a lower bound: workers are billed from their start to their stop, idle time and loading of models
+    included."""
     return max(0, execution_ms) / 1000.0 * usd_per_s
 
 
 def dollars(usd: float) -> str:
-    """To the cent, or so much finer that two digits say something."""
+    """Formats to the cent, or smaller amounts to two significant digits."""
     decimals = 2 if usd >= 0.1 or usd <= 0 else 1 - math.floor(math.log10(usd))
     return f"${usd:,.{decimals}f}"
 
 
 def never_enough(row: JobRow, refusal: QuotaRefusal) -> BudgetExceeded | None:
-    """For a job that no day's budget covers: waiting would not help."""
+    """Returns the error of a job that no day's budget covers, since waiting would not help; None: one does."""
     if row.estimate_usd <= refusal.limit:
         return None
     return BudgetExceeded(
@@ -96,7 +97,7 @@ def never_enough(row: JobRow, refusal: QuotaRefusal) -> BudgetExceeded | None:
 
 
 def used_up(request: JobRequest, refusal: QuotaRefusal) -> str:
-    """Why a job waits, and until when."""
+    """Says why a job waits, and until when."""
     whose = f"trigger {request.trigger}" if refusal.reason == "trigger_budget" else "all runs"
     until = datetime.fromtimestamp(refusal.until, UTC)
     return (

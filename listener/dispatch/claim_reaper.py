@@ -1,4 +1,4 @@
-"""Claims, answers and tasks in the store, removed once nobody needs them; jobs' rows, much later."""
+"""Removes claims, answers and tasks from the store once nobody needs them, and jobs' rows much later."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 _sweeps: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sweeping")
 
 LATE_S = 600.0
-"""A queue gives a job to another worker when it has heard nothing of the first for a few minutes: a claim that is done
-with stays so long."""
+"""Seconds that a claim stays after its attempt: a queue gives a job to another worker when it has heard nothing of the
+first for a few minutes."""
 
 LATE_EVERY_S = 15.0
 SWEEP_EVERY_S = 6 * 3600.0
@@ -29,7 +29,7 @@ _SPARE_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """Names alone: a request may hold megabytes of captions."""
+    """A claim to delete. Names only: a request may hold megabytes of captions."""
 
     at: float
     bucket: str
@@ -38,10 +38,8 @@ class _Due:
 
 
 class ClaimReaper:
-    """Removes what attempts leave in the store, each part when it has served. What a crash makes it forget is swept.
-
-    `now` is a monotonic clock.
-    """
+    """Removes what attempts leave in the store, each part when it has served. `sweep_claims` removes what a crash makes
+    it forget. `now` is a monotonic clock."""
 
     def __init__(self, store: Store, claims: ClaimStore, *, now: Callable[[], float]) -> None:
         self._store = store
@@ -50,18 +48,18 @@ class ClaimReaper:
         self._due: deque[_Due] = deque()
 
     async def retire(self, request: JobRequest, attempt: int, *, alone: bool) -> bool:
-        """Leaves the answer alone in the store: the attempt's outcome is on record. For `alone` see `AttemptResult`.
+        """Withdraws the claim and deletes the task of an attempt whose outcome is recorded; the answer stays.
 
-        The claim stays for a while, withdrawn: a provider may yet run a job again that is long done. So does the
-        answer: a run told from the top asks for it, when the provider has forgotten its own. False: its job still holds
-        the claim, and would work again but for the answer.
+        The claim stays for a while, withdrawn: a provider may run a finished job again. The answer stays for a run that
+        starts over when the provider has forgotten its own. For `alone` see `AttemptResult`. False: the job may still
+        hold the claim, and would work again but for the answer.
         """
         try:
             await self._claims.withdraw(request.bucket, request.task_id, attempt)
             if may_be_stored(request):
                 await self._claims.delete_task(request, attempt)
         except GpuDropError as e:
-            # The sweep finds it.
+            # The sweep removes it later.
             log.info("marks_left", run_id=request.run_id, code=e.info.code, error=str(e))
             return False
         if alone:
@@ -69,9 +67,8 @@ class ClaimReaper:
         return True
 
     async def delete_answer(self, bucket: str, task_id: str, attempt: int, *, claimed: bool) -> None:
-        """The run has ended: nobody asks any more. But a job that still holds its claim (`claimed`), until that is
-        withdrawn.
-        """
+        """Deletes an answer whose run has ended. A claim that its job still holds (`claimed`) is withdrawn first: until
+        then only the answer keeps that job from working again."""
         try:
             if claimed:
                 await self._claims.withdraw(bucket, task_id, attempt)
@@ -80,7 +77,7 @@ class ClaimReaper:
             log.info("answer_left", task=task_id, code=e.info.code, error=str(e))
 
     async def run(self) -> None:
-        """Until cancelled: deletes the claims of attempts that are done, each after a while."""
+        """Deletes the claims of finished attempts, each after LATE_S, until cancelled."""
         while True:
             await asyncio.sleep(LATE_EVERY_S)
             while self._due and self._due[0].at <= self._now():
@@ -92,15 +89,13 @@ class ClaimReaper:
 
 
 async def sweep_claims(store: Store, jobs: JobLedger, *, link_s: float, clock: Callable[[], float]) -> None:
-    """Until cancelled, at once and then every few hours: removes what nobody cleared and no worker's link reaches.
-
-    `link_s`: how long links work.
-    """
+    """Removes what no job needs and no worker's link reaches, at once and then every few hours, until cancelled.
+    `link_s`: how long links work."""
     while True:
         try:
             await jobs.give_up(clock() - link_s)
             await jobs.forget(clock() - KEEP_S)
-            # However old: after a long pause of ours they are all that is left of paid work.
+            # However old: after a long downtime of ours they are all that is left of paid work.
             wanted = frozenset(row.task_id for row in await jobs.open_rows())
             for bucket in await store.find_buckets():
                 await _sweep(store, bucket, clock() - link_s - _SPARE_S, wanted)
@@ -110,7 +105,7 @@ async def sweep_claims(store: Store, jobs: JobLedger, *, link_s: float, clock: C
 
 
 async def _sweep(store: Store, bucket: str, before: float, wanted: frozenset[str]) -> None:
-    """`wanted`: tasks whose claims and answers stay."""
+    """Removes what is older than `before` (epoch seconds), but for claims and answers of the tasks in `wanted`."""
     removed = 0
     async for item in store.list(bucket, FOLDER):
         if not isinstance(item, ObjectMeta) or item.last_modified.timestamp() >= before:

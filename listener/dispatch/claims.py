@@ -1,11 +1,11 @@
-"""What an attempt leaves in the run's bucket while it goes on: who claimed it, and the worker's answer.
+"""Keeps what an attempt needs in the run's bucket while it goes on: its claim, its worker's answer and its large task.
 
 .gpudrop/jobs/TASK/ATTEMPT.claim    written by the first job that begins, or by us: then no job begins any more
 .gpudrop/jobs/TASK/ATTEMPT.answer   the worker's result, there also when the endpoint has lost or forgotten it
 .gpudrop/jobs/TASK/ATTEMPT.task     a task too large for an endpoint's request, sealed: it holds links
 
-Others may write in the bucket. A claim or an answer that is not signed with the attempt's key counts as not there; one
-that stands in a claim's place is written over.
+Others may write in the bucket. A claim or an answer that is not signed with the attempt's key counts as not there; such
+a claim is overwritten.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ Kind = Literal["claim", "answer", "task"]
 
 
 class ClaimStore:
-    """Reads and writes the claims, answers and large tasks of attempts.
-
-    What an attempt cannot go on without (`holder`, `settle`, `revoke`, `answer`) waits while the store is away.
-    """
+    """Reads and writes the claims, answers and large tasks of attempts. What an attempt cannot go on without (`holder`,
+    `settle`, `revoke`, `answer`) waits while the store is away."""
 
     def __init__(
         self,
@@ -67,46 +65,46 @@ class ClaimStore:
         return ClaimUrls(await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key))
 
     async def answer_urls(self, request: JobRequest, attempt: int, links: JobLinks) -> tuple[str, str]:
-        """Where the worker leaves its answer, and where it finds one that is there."""
+        """Returns where the worker leaves its answer, and where it finds one that is there."""
         key = object_key(request.task_id, attempt, "answer")
         return await links.sign("PUT", request.bucket, key), await links.sign("GET", request.bucket, key)
 
     async def store_task(self, request: JobRequest, attempt: int, wire: Any, links: JobLinks) -> str:
-        """Where a worker finds the task `wire`, which was too large to be sent."""
+        """Stores the task `wire`, which is too large to be sent; returns where a worker finds it."""
         key = object_key(request.task_id, attempt, "task")
         data = await asyncio.to_thread(sealed, to_json(wire), await self._keys.of(request.task_id, attempt), "task")
         await self._store.put(request.bucket, key, data, content_type="application/octet-stream")
         return await links.sign("GET", request.bucket, key)
 
     async def delete_task(self, request: JobRequest, attempt: int) -> None:
-        """The task that was too large to be sent, if there is one: nobody begins it any more."""
+        """Deletes the stored task, if there is one: nobody begins it after this."""
         await self._store.delete(request.bucket, object_key(request.task_id, attempt, "task"))
 
     async def secret(self, request: JobRequest, attempt: int) -> str:
-        """What the attempt's workers sign with; "" where the first of them were told nothing of it."""
+        """Returns what the attempt's workers sign with; "" where its first job was sent before there were keys."""
         if await self._keys.is_older(request.task_id, attempt):
             return ""
         return (await self._keys.of(request.task_id, attempt)).hex()
 
     async def holder(self, request: JobRequest, attempt: int) -> Claim | None:
-        """Whose the attempt is; None while nobody has begun, and when it is ours."""
+        """Returns the claim of the job that holds the attempt; None while no job has begun, and when it is ours."""
         claim = await self._outages.retry(self._claim, request, attempt)
         return None if claim and claim.withdrawn else claim
 
     async def settle(self, request: JobRequest, attempt: int) -> Claim | None:
-        """Whose the attempt is, once and for all: when nobody has begun, it is revoked and nobody will (None)."""
+        """Decides for good who holds the attempt: returns a job's claim; None: no job has begun, and none will."""
         return await self._outages.retry(self._settle, request, attempt)
 
     async def revoke(self, request: JobRequest, attempt: int) -> None:
-        """No job of this attempt begins after this, and one that works notices and stops."""
+        """Takes the claim: no job of the attempt begins after this, and one that works notices and stops."""
         await self._outages.retry(self.withdraw, request.bucket, request.task_id, attempt)
 
     async def answer(self, request: JobRequest, attempt: int) -> GpuResult | None:
-        """What the worker left; None while it has left nothing, or nothing about this task."""
+        """Returns the worker's answer; None while there is none, or none about this task."""
         return await self._outages.retry(self._answer, request, attempt)
 
     async def withdraw(self, bucket: str, task_id: str, attempt: int) -> None:
-        """As `revoke`, tried once, for who has no request any more."""
+        """Does what `revoke` does, but tries once and needs no request."""
         key, ours = object_key(task_id, attempt, "claim"), await self._ours(task_id, attempt)
         await self._store.put(bucket, key, ours, content_type=_TYPE)
 
@@ -124,7 +122,7 @@ class ClaimStore:
                 return None if claim.withdrawn else claim
             if there is None:
                 continue
-            # It is no claim, and a worker would write over it: so do we, unless one has.
+            # It is no valid claim, and a worker would overwrite it: so do we, unless one has.
             log.warning("claim_not_believed", run_id=request.run_id, key=key)
             etag = there.etag
             if await self._store.replace(request.bucket, key, ours, content_type=_TYPE, expected=etag) is not None:
@@ -149,7 +147,7 @@ class ClaimStore:
         return result
 
     async def _claim(self, request: JobRequest, attempt: int) -> Claim | None:
-        """Ours, too; None: nothing is there, or nothing that is believed."""
+        """Returns the claim, ours included; None: there is none, or none that is believed."""
         data = await self._read(request, object_key(request.task_id, attempt, "claim"), MAX_BYTES)
         if not data:
             return None
@@ -159,7 +157,7 @@ class ClaimStore:
         return claim if claim and claim.task_id == request.task_id else None
 
     async def _read(self, request: JobRequest, key: str, most: int) -> bytes | None:
-        """None also for what is larger than anything a worker leaves there."""
+        """Reads an object; None also for one larger than anything that a worker leaves there."""
         try:
             return await self._store.read(request.bucket, key, max_bytes=most)
         except InputTooLarge:
@@ -167,17 +165,17 @@ class ClaimStore:
 
 
 def claim_objects(request: JobRequest, attempt: int) -> JobObjects:
-    """What of all this a worker of the attempt reads and writes."""
+    """Returns the objects that a worker of the attempt reads and writes."""
     kinds: tuple[Kind, ...] = ("claim", "answer", "task")
     claim, answer, task = [(request.bucket, object_key(request.task_id, attempt, kind)) for kind in kinds]
     return JobObjects(reads=(claim, answer, task), writes=(claim, answer))
 
 
 def may_be_stored(request: JobRequest) -> bool:
-    """Whether the task may be too large for a request, and lie here: one that names a single file is not."""
+    """Whether the task may be too large for a request, and stored: one that names a single file is not."""
     return not isinstance(request.task.params, TranscribeParams)
 
 
 def object_key(task_id: str, attempt: int, kind: Kind) -> str:
-    """Where it lies in the run's bucket."""
+    """Returns the object's key in the run's bucket."""
     return f"{FOLDER}{task_id}/{attempt}.{kind}"

@@ -1,4 +1,4 @@
-"""Begins an attempt: with the jobs it has had already, or with one that an endpoint takes."""
+"""Begins attempts: with the jobs that one has already, or with one that an endpoint takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manifests.errors import EndpointDenied, EndpointUnavailable, JobLost, Submi
 
 
 class Dispatcher:
-    """Places and submits an attempt's jobs, again and again until an endpoint takes one."""
+    """Places and submits an attempt's jobs until an endpoint takes one."""
 
     def __init__(
         self,
@@ -33,11 +33,9 @@ class Dispatcher:
     async def begin(
         self, request: JobRequest, attempt: int, before: tuple[AttemptResult, ...]
     ) -> tuple[SubmittedJob, ...]:
-        """The jobs of an attempt, after those attempts that failed `before`.
-
-        Raises what `Scheduler.place` raises, and SubmitUnknown when nobody can say whether a task was taken.
-        """
-        # First: of a run that is to end, what was sent in an earlier life has to be cancelled.
+        """Returns the jobs of an attempt, after those attempts in `before` that failed. Raises what `Scheduler.place`
+        raises, and SubmitUnknown when it is unknown whether a task was taken."""
+        # First: if the run is to end, what was sent before a restart has to be cancelled.
         if known := await self._recovery.resume(request, attempt):
             return known
         last = before[-1] if before else None
@@ -46,7 +44,7 @@ class Dispatcher:
             restarted = await self._restart(request, attempt, last.job)
             if restarted:
                 return (restarted,)
-        # A process that was started again is no worse a place than before.
+        # A restarted process is as good an endpoint as it was.
         same_place = last and last.error and last.error.code == JobLost.code and not last.counts
         avoid = frozenset({last.job.backend} if last and last.job and not same_place else ())
         try:
@@ -55,10 +53,10 @@ class Dispatcher:
             return await self._recovery.resume(request, attempt)
 
     async def second(self, request: JobRequest, attempt: int, used: frozenset[str]) -> SubmittedJob | None:
-        """Another job beside one that waits, for the same claim, at an endpoint that is not in `used`.
+        """Submits another job beside one that waits, for the same claim, at an endpoint that is not in `used`.
 
-        None when there is no room for it now. Raises what `GpuBackend.submit` raises. Should it have been taken all
-        the same, the claim tells once it begins.
+        None when there is no room for it now. Raises what `GpuBackend.submit` raises. If it was taken after all, the
+        claim shows it once it begins.
         """
         never = used | self._pool.unclaimed
         placement = await self._outages.retry(self._scheduler.place_now, request, attempt, 2, never)
@@ -71,7 +69,7 @@ class Dispatcher:
             raise
 
     async def _send(self, request: JobRequest, attempt: int, avoid: frozenset[str]) -> SubmittedJob:
-        """The first job of an attempt, taken by an endpoint; by one in `avoid` only when no other takes it now."""
+        """Submits the first job of an attempt, at endpoints in `avoid` only when no other takes it now."""
         refusing: frozenset[str] = frozenset()
         while True:
             sent = await self._outages.retry(self._try_once, request, attempt, avoid, refusing)
@@ -82,10 +80,8 @@ class Dispatcher:
     async def _try_once(
         self, request: JobRequest, attempt: int, avoid: frozenset[str], refusing: frozenset[str]
     ) -> SubmittedJob | frozenset[str]:
-        """The job, or endpoints that refuse such a task.
-
-        Raises what the store says of its links: that is waited for without a place, which others may have meanwhile.
-        """
+        """Returns the job, or the endpoints that refuse such a task. Raises the store's error about links: the caller
+        waits for the store without a slot, which others may use meanwhile."""
         placement = await self._scheduler.place(request, attempt, 1, avoid, refusing)
         try:
             return await self._submitter.submit(request, attempt, placement)
@@ -98,10 +94,8 @@ class Dispatcher:
             return refused
 
     async def _restart(self, request: JobRequest, attempt: int, failed: JobRef) -> SubmittedJob | None:
-        """The job of an earlier attempt, started once more by its endpoint; None where that cannot be.
-
-        On record before it is asked for: should nobody be able to say whether it was started, the job itself tells.
-        """
+        """Restarts the job of an earlier attempt at its endpoint; None where that cannot be. It is recorded before the
+        request: if it is unknown whether it was restarted, the job itself shows it."""
         backend = self._pool.backend(failed.backend)
         if backend is None or backend.claims or not backend.durable:
             return None

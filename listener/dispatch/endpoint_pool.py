@@ -1,4 +1,4 @@
-"""The endpoints of the configuration: how each stands, and which one a task goes to now."""
+"""The configured endpoints: their health, and which one a task goes to."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from manifests.task_groups import gathered
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 HEALTH_S = 30.0
-"""How often an endpoint that has work, or is not well, is asked how it is."""
+"""Seconds between two health checks of the endpoints that outlive this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class PooledEndpoint:
-    """An endpoint of the configuration and the backend that reaches it."""
+    """A configured endpoint and the backend that reaches it."""
 
     spec: EndpointSpec
     backend: GpuBackend
     dialect: str = ""
-    """What its workers speak; "" on this machine."""
+    """The dialect of its workers; "" on this machine."""
     resubmits: bool = False
-    """Whether a task is sent again although nobody knows whether it was taken, and no claim protects it."""
+    """Whether a task is sent again when it is unknown whether it was taken and no claim protects it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovedEndpoint:
-    """An endpoint that is on record and not, or no longer so, in the configuration."""
+    """An endpoint that is on record and not in the configuration."""
 
     name: str
     endpoint_id: str
@@ -45,10 +45,8 @@ class RemovedEndpoint:
 
 
 class EndpointPool:
-    """Knows every endpoint's backend and health, and chooses among them. Belongs to one event loop.
-
-    `removed` gives whom to ask about jobs at an endpoint that is not among `places`; `now` is a monotonic clock.
-    """
+    """Knows every endpoint's backend and health, and chooses among them. Belongs to one event loop. `removed` returns
+    the backend for jobs at an endpoint that is not among `places`; `now` is a monotonic clock."""
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class EndpointPool:
         self._now = now
         self._rng = rng
         self.freed = asyncio.Event()
-        """Is set, and another one takes its place, when a job has ended somewhere."""
+        """Set when a job has ended somewhere, and then replaced by a new event."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -74,11 +72,11 @@ class EndpointPool:
 
     @property
     def unclaimed(self) -> frozenset[str]:
-        """Those whose workers heed no claim: a second job sent there would be done as well."""
+        """Endpoints whose workers ignore claims: a second job sent there would be done as well."""
         return frozenset(name for name, place in self._places.items() if not place.backend.claims)
 
     def able(self, params: TaskParams) -> frozenset[str]:
-        """Those that can do such a task, now or later."""
+        """Returns the endpoints that can do such a task, now or later."""
         return frozenset(
             name
             for name, place in self._places.items()
@@ -89,11 +87,11 @@ class EndpointPool:
         return name in self._places and self._places[name].resubmits
 
     def serves(self, name: str) -> bool:
-        """False for one that said it has no workers, or is not there: what is queued there waits in vain."""
+        """False for an endpoint that said it has no workers, or is not there: what is queued there waits in vain."""
         return name in self._standings and self._standings[name].verdict != "dead"
 
     def backend(self, name: str) -> GpuBackend | None:
-        """None for an endpoint that is not in the configuration any more."""
+        """None for an endpoint that is not in the configuration."""
         place = self._places.get(name)
         return place.backend if place else None
 
@@ -102,16 +100,15 @@ class EndpointPool:
         return place.spec if place else None
 
     def spec_of(self, backend: GpuBackend) -> EndpointSpec | None:
-        """None where no endpoint of the configuration is asked through `backend`."""
+        """Returns the spec of the configured endpoint that uses `backend`; None where there is none."""
         return next((place.spec for place in self._places.values() if place.backend is backend), None)
 
     def dialect(self, name: str) -> str:
         return self._places[name].dialect
 
     def asked(self, name: str, endpoint_id: str, dialect: str) -> GpuBackend:
-        """Who knows of the jobs of endpoint `name`, as it was when they were sent: by now it may be called something
-        else, be another of the provider's endpoints, or not be configured at all.
-        """
+        """Returns the backend for jobs of endpoint `name`, as it was when they were sent: by now it may have another
+        name, be another of the provider's endpoints, or not be configured at all."""
         same = self._places.get(name)
         if same and (not dialect or same.backend.endpoint_id == endpoint_id):
             return same.backend
@@ -124,7 +121,7 @@ class EndpointPool:
         return self._removed[endpoint]
 
     def choose(self, params: TaskParams, avoid: frozenset[str]) -> EndpointSpec | NoEndpoint:
-        """`avoid` names endpoints that must not get this task."""
+        """Chooses an endpoint for a task; `avoid` names those that must not get it."""
         return choose_endpoint(
             [place.spec for place in self._places.values()],
             {name: breaker.state(self._open[name]) for name, breaker in self._standings.items()},
@@ -136,7 +133,7 @@ class EndpointPool:
         )
 
     def opened(self, name: str) -> None:
-        """A job is there, or is about to be."""
+        """Counts a job that is there, or about to be."""
         self._open[name] += 1
 
     def closed(self, name: str) -> None:
@@ -151,7 +148,7 @@ class EndpointPool:
         self._standings[name] = self._standings[name].taken()
 
     def refused(self, name: str, error: GpuDropError) -> None:
-        """It did not take a task. One that denied us gets none before it is well again."""
+        """Records that the endpoint did not take a task. One that denied us gets none before it is well again."""
         breaker = self._standings[name].refused(str(error), self._now())
         if isinstance(error, EndpointDenied):
             breaker = breaker.told("dead", f"{error} {error.info.hint}".strip())
@@ -167,7 +164,7 @@ class EndpointPool:
         await gathered(backend.close() for backend in backends)
 
     async def watch(self) -> None:
-        """Until cancelled: asks endpoints that outlive this process how they are."""
+        """Checks the health of endpoints that outlive this process, until cancelled."""
         remote = [place for place in self._places.values() if place.backend.durable]
         while True:
             await gathered(self._check_health(place) for place in remote)

@@ -1,4 +1,4 @@
-"""How long a job will take, and so what it will cost: learned from jobs that were done, guessed before any were."""
+"""Estimates how long a job takes, and so its cost: learned from jobs that were done, guessed before any were."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from handlers.base import PlannedTask
 from listener.ledger.job_rows import JobRow
 
 UNKNOWN = 0.0
-"""Units of work that only the worker can know."""
+"""An amount of work that only the worker can know."""
 
 KEPT = 0.9
-"""What is left of a job's say in the estimate when the next one is done: some twenty jobs count."""
+"""What is left of a job's weight in the estimate when the next one is done: some twenty jobs count."""
 
 SPREAD = 0.3
-"""Jobs whose sizes lie within this share of their mean say nothing of how the time grows with the size."""
+"""Jobs whose sizes lie within this share of their mean do not show how the time grows with the size."""
 
 _FULL_MODEL_S = 1.25e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """Seconds for each unit of work, and for a job of unknown size."""
+    """A guess, in seconds."""
 
     unit_s: float
+    """For each unit of work."""
     job_s: float
+    """For a job of unknown size."""
 
 
 GUESSES: dict[str, Guess] = {
@@ -35,9 +37,9 @@ GUESSES: dict[str, Guess] = {
     "img2vid": Guess(0.02, 120.0),
     "addaudio": Guess(1e-7, 60.0),
 }
-"""Before anything is learned, for a card like an L4, rather too much than too little. Speech: a tenth of the length of
-a recording at 64 kbit/s, with the largest model. Captions: a quarter of the length of a video at 5 Mbit/s. Clips: 50
-frames a second. Audio added: 10 MB a second, for the cases that encode."""
+"""Used before anything is learned, for a card like an L4, rather too much than too little. Speech: a tenth of the
+length of a recording at 64 kbit/s, with the largest model. Captions: a quarter of the length of a video at 5 Mbit/s.
+Clips: 50 frames a second. Audio added: 10 MB a second, for the cases that encode."""
 
 OTHER = Guess(4e-7, 300.0)
 
@@ -49,21 +51,21 @@ MODELS: dict[str, float] = {
     "turbo": 0.3,
     "large-v3-turbo": 0.3,
 }
-"""What a model takes of the largest one's time. Starting and loading take their share of the small ones'."""
+"""A model's share of the largest one's time. For the small ones, start and loading are part of it."""
 
 
 SHORT_S = 30.0
-"""By the guess for a card like an L4: a recording of 2 MB, a video of 75 MB."""
+"""Seconds that a short job takes at most, by the guess for a card like an L4: a 2 MB recording, a 75 MB video."""
 
 
 def is_short(task: PlannedTask) -> bool:
-    """Whether `task` should be done soon, by the size of its inputs alone."""
+    """Whether `task` is short and should be done soon, by the size of its inputs alone."""
     units = units_of(task)
     return units != UNKNOWN and units * GUESSES.get(task.params.operation, OTHER).unit_s <= SHORT_S
 
 
 def units_of(task: PlannedTask) -> float:
-    """The amount of work: frames of img2vid, else bytes of the inputs; `UNKNOWN` where one of those is."""
+    """Returns the amount of work: frames of img2vid, else bytes of the inputs; `UNKNOWN` where a size is."""
     if isinstance(task.params, Img2VidParams):
         return float(sum(clip.frames for clip in task.params.clips))
     total = 0
@@ -76,10 +78,8 @@ def units_of(task: PlannedTask) -> float:
 
 @dataclass(slots=True)
 class _Learned:
-    """Weighted sums over jobs, in which older ones count less and less; of those of known size, also of their units.
-
-    A job takes a fixed time, its worker's start above all, and a time that grows with its units.
-    """
+    """Weighted sums over jobs, in which older ones count less; for jobs of known size, also of their units. A job takes
+    a fixed time, its worker's start above all, and a time that grows with its units."""
 
     jobs: float = 0.0
     job_s: float = 0.0
@@ -100,13 +100,14 @@ class _Learned:
             self.products = self.products * KEPT + units * seconds
 
     def seconds(self, units: float, guessed_unit_s: float) -> float:
-        """Of a job of so many units; only where there were `sized` jobs."""
+        """Returns the seconds of a job of so many units; only where there were `sized` jobs."""
         mean_units, mean_s = self.units / self.sized, self.sized_s / self.sized
         unit_s = self._unit_s(mean_units, mean_s, guessed_unit_s)
         return max(0.0, mean_s - unit_s * mean_units) + unit_s * units
 
     def _unit_s(self, mean_units: float, mean_s: float, guessed: float) -> float:
-        """The line through the jobs, where they differ enough in size to tell; else the guess, if they allow it."""
+        """Returns the slope of the line through the jobs if their sizes differ enough, else the guess, at most their
+        mean."""
         variance = self.squares / self.sized - mean_units * mean_units
         if variance > (SPREAD * mean_units) ** 2:
             slope = (self.products / self.sized - mean_units * mean_s) / variance
@@ -115,7 +116,7 @@ class _Learned:
 
 
 class Estimates:
-    """Belongs to one event loop. `rows` are jobs that were done, oldest first."""
+    """Durations learned from jobs. Belongs to one event loop. `rows` are jobs that were done, oldest first."""
 
     def __init__(self, rows: Iterable[JobRow]) -> None:
         self._here: dict[tuple[str, str, str], _Learned] = {}
@@ -124,7 +125,7 @@ class Estimates:
             self.learn(row)
 
     def learn(self, row: JobRow) -> None:
-        """Jobs that failed, and those whose time nobody told, teach nothing."""
+        """Learns from a finished job. One that failed, or whose time is unknown, teaches nothing."""
         if row.outcome != "done" or row.execution_ms <= 0:
             return
         seconds = row.execution_ms / 1000.0
@@ -134,7 +135,7 @@ class Estimates:
             learned.add(row.units, seconds)
 
     def seconds(self, operation: str, detail: str, endpoint: str, units: float) -> float:
-        """By what this endpoint took for such work, else by what any took, else by `GUESSES`."""
+        """Returns the expected seconds: by this endpoint's jobs of that kind, else by any endpoint's, else a guess."""
         here = self._here.get((operation, detail, endpoint))
         anywhere = self._anywhere.get((operation, detail))
         guess = GUESSES.get(operation, OTHER)

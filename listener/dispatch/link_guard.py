@@ -18,11 +18,12 @@ from manifests.errors import GpuDropError, LinksUnsafe
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 AGAIN_S = 60.0
+"""Seconds between two tests of links that are not safe: somebody may have set a policy."""
 SOON_S = 5.0
-"""How often links that are not safe are tried again: somebody may have set a policy; and after the store was away."""
+"""Seconds to the next test of links after the store was away."""
 
 SAFE_S = 3600.0
-"""How long links with the listener's own keys are believed safe: the keys may be others by then, or a policy gone."""
+"""Seconds that links with the listener's own keys are believed safe: the keys or a policy may change."""
 
 WATCH_S = 300.0
 
@@ -42,19 +43,19 @@ _NOBODY = LinkBlock()
 
 @dataclass(frozen=True, slots=True)
 class _LinkCheck:
-    """What a try of a bucket's links found."""
+    """The result of testing a bucket's links."""
 
     report: LinkReport
     again: float
-    """When to try once more, on the guard's clock."""
+    """When to test again, on the guard's clock."""
 
 
 class LinkGuard:
-    """Tries each bucket's links, and keeps its tasks from remote endpoints while they are not safe.
+    """Tests each bucket's links, and keeps its tasks from remote endpoints while they are not safe.
 
     `remote` names the endpoints whose workers are not on this machine; `trusted`: the operator trusts them with the
-    whole store. `now` is a monotonic clock. What is safe with temporary keys is not tried again: a store that has given
-    them once makes no link without.
+    whole store. `now` is a monotonic clock. Safe links with temporary keys are not tested again: a store that has given
+    such keys once makes no link without.
     """
 
     def __init__(self, store: Store, remote: frozenset[str], *, trusted: bool, now: Callable[[], float]) -> None:
@@ -65,7 +66,7 @@ class LinkGuard:
         self._one_at_a_time = asyncio.Lock()
 
     async def blocked(self, bucket: str) -> LinkBlock:
-        """Whom a run of `bucket` must not go to now. Tries the links first where nobody has."""
+        """Returns the endpoints that no run of `bucket` may use now. Tests the links first when that is due."""
         if not self._remote:
             return _NOBODY
         tried = self._tried.get(bucket)
@@ -77,7 +78,7 @@ class LinkGuard:
         return _NOBODY if report.safe else LinkBlock(self._remote, report.detail, report.remedy)
 
     async def watch(self) -> None:
-        """Until cancelled: tries the links of the configured buckets before anybody needs them."""
+        """Tests the links of the configured buckets before anybody needs them, until cancelled."""
         while True:
             for bucket in self._store.buckets:
                 await self.blocked(bucket)
@@ -123,7 +124,8 @@ def links_unsafe(block: LinkBlock) -> LinksUnsafe:
 
 
 class AttemptKeys:
-    """`secrets` gives the one in force and those that it replaced, newest first; `clock` gives epoch seconds."""
+    """Derives the keys of attempts. `secrets` gives the one in force and those that it replaced, newest first; `clock`
+    gives epoch seconds."""
 
     def __init__(
         self, secrets: Callable[[], Awaitable[tuple[SecretSpec, ...]]], jobs: JobLedger, clock: Callable[[], float]
@@ -133,7 +135,7 @@ class AttemptKeys:
         self._clock = clock
 
     async def of(self, task_id: str, attempt: int) -> bytes:
-        """Of the secret that was in force when the attempt's first job was sent. Raises StoreUnavailable."""
+        """Returns an attempt's key, from the secret in force when its first job was sent. Raises StoreUnavailable."""
         newest, *former = await self._secrets()
         if former and self._clock() <= newest.created + FORMER_S:
             sent = await self._first(task_id, attempt)
@@ -150,5 +152,5 @@ class AttemptKeys:
         return sent is not None and sent < oldest.created
 
     async def _first(self, task_id: str, attempt: int) -> float | None:
-        """When the attempt's first job was meant to be sent; None: there has been none."""
+        """Returns when the attempt's first job was meant to be sent, in epoch seconds; None: there has been none."""
         return min((row.intended for row in await self._jobs.of_attempt(task_id, attempt)), default=None)

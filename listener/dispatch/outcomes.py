@@ -1,4 +1,4 @@
-"""What a job came to: its result, checked against the task, or an error where no worker and no endpoint says one."""
+"""The outcome of a job: its result, checked against the task, or an error where worker and endpoint give none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from manifests.errors import ErrorInfo, GpuDropError, JobLost, QueuedTooLong, Ru
 
 
 def fitting(result: GpuResult | None, task: PlannedTask) -> GpuResult | None:
-    """`result` unless its payload is none of `task`: then the error of a worker that answers something else."""
+    """Returns `result`; if its payload is none of `task`, with a WorkerError instead."""
     if result is None or result.payload is None or _fits(result.payload, task):
         return result
     error = WorkerError(
@@ -29,7 +29,7 @@ def fitting(result: GpuResult | None, task: PlannedTask) -> GpuResult | None:
 
 
 def _fits(payload: Payload, task: PlannedTask) -> bool:
-    """Files are those that were planned, each once and of a size that a file has."""
+    """Whether the payload belongs to `task`: files are planned ones, each once and not empty."""
     if isinstance(task.params, TranscribeParams):
         return not isinstance(payload, Videos)
     if not isinstance(payload, Videos):
@@ -40,14 +40,14 @@ def _fits(payload: Payload, task: PlannedTask) -> bool:
 
 
 async def read_result(data: bytes, pool: ProcessPool) -> GpuResult | None:
-    """None for what is no result. Raises WorkerCrashed when a large one cannot be read on this machine."""
+    """Parses a result; None: it is none. Raises WorkerCrashed when a large one cannot be read on this machine."""
     if len(data) < WORTH_A_PROCESS:
         return await asyncio.to_thread(result_of, data)
     return await pool.run(result_of, data)
 
 
 def result_of(data: bytes) -> GpuResult | None:
-    """A large transcript comes packed."""
+    """Parses a result and compresses a large transcript; None: it is none."""
     try:
         result = result_from_json(data)
     except ValidationError:
@@ -56,18 +56,18 @@ def result_of(data: bytes) -> GpuResult | None:
 
 
 def status_of(answer: GpuResult) -> JobStatus:
-    """How a job stands that left `answer`."""
+    """Returns the status of a job that left `answer`."""
     return JobStatus("completed" if answer.payload else "failed", result=answer)
 
 
 def no_result(status: JobStatus, endpoint: str, *, durable: bool) -> ErrorInfo:
-    """The error of a job of which nothing came, not even an error."""
+    """Returns the error of a job of which nothing came, not even an error."""
     if status.state == "lost":
         where = endpoint if durable else "The process that ran it"
         return JobLost(
             f"{where} knows nothing of the job any more, and it left no answer.", hint="It is started again by itself."
         ).info
-    # An endpoint that says "completed" has lost the result: the job itself may well do better next time.
+    # An endpoint that says "completed" has lost the result: another try may succeed.
     return WorkerError(
         f"The job is {status.state} but brought no result.",
         hint="See the worker's log.",
@@ -76,14 +76,15 @@ def no_result(status: JobStatus, endpoint: str, *, durable: bool) -> ErrorInfo:
 
 
 def cancelled_there(error: ErrorInfo, endpoint: str) -> ErrorInfo:
-    """`error`, unless somebody cancelled the job at its endpoint: a run that is to end is ended before this."""
+    """Returns `error`, or JobLost if somebody cancelled the job at its endpoint: a run's own end is handled before
+    this."""
     if error.code != RunCancelled.code:
         return error
     return JobLost(f"Somebody took the job off {endpoint}.", hint="It is started again by itself; cancel the run.").info
 
 
 def still_running(error: GpuDropError, jobs: Sequence[JobRef]) -> GpuDropError:
-    """`error`, and that some jobs may go on and be paid for."""
+    """Returns `error` with a hint that some jobs may go on and be paid for."""
     named = ", ".join(f"{job.job_id} at {job.backend}" for job in jobs)
     told = f"The provider did not take the cancel of {named}: look in its console whether it goes on."
     return GpuDropError.from_info(replace(error.info, hint=f"{error.info.hint} {told}".strip()))

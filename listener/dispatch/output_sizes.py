@@ -1,4 +1,4 @@
-"""The sizes of what a job left in the store: a link to write with bounds none, so they are looked at afterwards."""
+"""Checks the sizes of what a job left in the store, afterwards: a link to write with limits none."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from manifests.errors import GpuDropError, ResourceExhausted
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 _SKEW_S = 5.0
-"""How far the store's clock may lie behind ours."""
+"""Seconds that the store's clock may lie behind ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSizes:
-    """Looks at what the attempts at a task wrote."""
+    """Checks what the attempts at a task wrote."""
 
     store: Store
     outages: OutageRetry
     most: int = 0
-    """Bytes any output may have; 0: what its inputs allow."""
+    """Bytes that any output may have; 0: what its inputs allow."""
     max_input_bytes: int = MAX_INPUT_BYTES
-    """Of all inputs of a task."""
+    """Bytes of all inputs of a task."""
 
     async def check(self, request: JobRequest, since: float) -> None:
-        """Raises ResourceExhausted for an output that is larger than it may be. It is removed where it was written
-        `since` then (epoch seconds), and so by this attempt."""
+        """Raises ResourceExhausted for an output that is larger than it may be. It is removed if it was written after
+        `since` (epoch seconds), and so by this attempt."""
         await self.outages.retry(self._check, request, since)
 
     async def _check(self, request: JobRequest, since: float) -> None:
@@ -51,7 +51,7 @@ class OutputSizes:
             )
 
     async def clean(self, request: JobRequest, since: float) -> None:
-        """The attempt failed: removes what is too large of what it wrote all the same. Raises nothing."""
+        """Removes what a failed attempt wrote that is too large. Raises nothing."""
         try:
             await self._remove(request, await self._larger_than_allowed(request), since)
         except GpuDropError as e:
@@ -77,7 +77,8 @@ class OutputSizes:
                 await self.store.delete(request.bucket, meta.key)
 
     def largest(self, task: PlannedTask) -> dict[str, int]:
-        """By name; the worker that heeds its task's limits leaves no larger ones."""
+        """Returns the largest size that each output may have, by name; a worker that keeps its task's limits leaves no
+        larger ones."""
         params, sizes = task.params, [file.size for file in task.inputs]
         inputs = self.max_input_bytes if None in sizes else sum(filter(None, sizes))
         found = {target.name: largest_from(inputs, self.most) for target in task.outputs}

@@ -1,4 +1,4 @@
-"""Tasks that wait for an endpoint or a budget: they take turns by their folders, one at a time asks for a place."""
+"""Tasks that wait for an endpoint or a budget, in fair turns of their folders: one at a time asks for a slot."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from listener.fairness import share_of, share_path
 from listener.signals import Cancellations
 
 LONGEST_S = 60.0
-"""A budget may be raised, a job may end cheaper than thought: nobody waits longer without asking again."""
+"""The longest wait before a task asks again, in seconds: a budget may be raised, a job may end cheaper than estimated.
+"""
 
 WaitObserver = Callable[[JobRequest, Sequence[str]], None]
-"""Is told why a task waits, in words, and () when it goes on."""
+"""Called with why a task waits, in words, and with () when it goes on."""
 
 
 class ParkedTasks:
@@ -43,16 +44,16 @@ class ParkedTasks:
         return self._turns.wanted
 
     def check(self, request: JobRequest) -> None:
-        """Raises what ends the run."""
+        """Raises the error that ends the run, if it is to end."""
         self._cancellations.check(request.run_id)
 
     def resumed(self, request: JobRequest) -> None:
-        """It waits no longer."""
+        """Reports that the task goes on."""
         self._observer(request, ())
 
     @contextmanager
     def waiter(self, request: JobRequest) -> Generator[Waiter]:
-        """A task that may come to wait inside; afterwards it has a place, or waits no longer."""
+        """Yields the waiter of a task that may come to wait inside; leaves its queue afterwards."""
         waiter = Waiter(self._turns, share_path(share_of(request.bucket, request.key)))
         try:
             yield waiter
@@ -62,7 +63,7 @@ class ParkedTasks:
     async def sleep(
         self, request: JobRequest, reasons: Sequence[str], for_s: float, until: asyncio.Event | None = None
     ) -> None:
-        """Waits for `for_s`, or until `until` is set. Raises what ends the run."""
+        """Waits for `for_s`, at most LONGEST_S, or until `until` is set. Raises the error that ends the run."""
         self._observer(request, reasons)
         share = share_of(request.bucket, request.key)
         self._counts[share] += 1
@@ -82,7 +83,7 @@ class ParkedTasks:
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """A task's place among those that wait for the same endpoints."""
+    """A task's position among those that wait for the same endpoints."""
 
     of: frozenset[str]
     """The endpoints."""
@@ -92,10 +93,8 @@ class Turn:
 
 
 class PlaceTurns:
-    """Lets whoever is next ask until it has a place or waits no longer; then it is the next one's turn.
-
-    Belongs to one event loop.
-    """
+    """Lets one task at a time ask until it has a slot or stops waiting; then it is the next one's turn. Belongs to one
+    event loop."""
 
     def __init__(self) -> None:
         self._queues: dict[frozenset[str], FairQueue[Turn]] = {}
@@ -103,11 +102,11 @@ class PlaceTurns:
 
     @property
     def wanted(self) -> frozenset[str]:
-        """The endpoints that somebody waits for."""
+        """The endpoints that tasks wait for."""
         return frozenset[str]().union(*self._next)
 
     def join(self, of: frozenset[str], path: Path) -> Turn:
-        """The last among those that wait for `of`; `path` says of which folder it is."""
+        """Adds a task to those that wait for `of`; `path` says of which folder it is."""
         turn = Turn(of)
         if of in self._next:
             self._queues.setdefault(of, FairQueue()).push(path, turn)
@@ -117,7 +116,7 @@ class PlaceTurns:
         return turn
 
     def leave(self, turn: Turn) -> None:
-        """It has a place, or waits no longer."""
+        """Ends a turn: the task has a slot, or stops waiting."""
         turn.given_up = True
         if self._next.get(turn.of) is not turn:
             return
@@ -133,7 +132,7 @@ class PlaceTurns:
 
 
 class Waiter:
-    """A task that waits for one set of endpoints at a time, or for none of them. `path` says of which folder it is."""
+    """A task that waits for one set of endpoints at a time, or for none. `path` says of which folder it is."""
 
     def __init__(self, turns: PlaceTurns, path: Path) -> None:
         self._turns = turns
@@ -141,14 +140,14 @@ class Waiter:
         self._turn: Turn | None = None
 
     def turn(self, of: frozenset[str]) -> asyncio.Event:
-        """It waits for `of`, where it keeps the turn that it has there; set once it is next."""
+        """Waits for `of`, and keeps a turn that it has there; the event is set once it is next."""
         if self._turn and self._turn.of != of:
             self.leave()
         self._turn = self._turn or self._turns.join(of, self._path)
         return self._turn.mine
 
     def leave(self) -> None:
-        """It waits for none of them."""
+        """Stops waiting."""
         if self._turn:
             self._turns.leave(self._turn)
         self._turn = None

@@ -1,4 +1,4 @@
-"""What is asked of the dispatcher, and what comes of every attempt. The engine records both."""
+"""Requests to the dispatcher, and results of attempts. The engine records both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from manifests.errors import ErrorInfo, InputDenied, QueuedTooLong, StoreDenied,
 from manifests.references import UrlRef
 
 NOBODY_BEGAN = frozenset({QueuedTooLong.code, SubmitUnknown.code})
-"""Errors that may pass, and tell that no worker has begun the task."""
+"""Codes of errors that may pass, and mean that no worker has begun the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class JobRequest:
     give_up: float
     """When it stops waiting for an endpoint, in epoch seconds."""
     day_usd: float | None = None
-    """What the runs of `trigger` may cost a day; None: no limit."""
+    """What the runs of `trigger` may cost a day, in US dollars; None: no limit."""
     received: float = 0.0
     """When its event came, in epoch seconds."""
 
@@ -40,24 +40,24 @@ class JobRequest:
         return f"{self.run_id}-j{self.index}"
 
     def given_up(self, clock: Clock) -> bool:
-        """Whether it waits no longer for an endpoint."""
+        """Whether it has stopped waiting for an endpoint."""
         received = self.received or self.give_up
         return clock.age_s(received) > self.give_up - received
 
     @property
     def waits_s(self) -> float:
-        """How long it waits for an endpoint, from when its event came."""
+        """Seconds that it waits for an endpoint, from when its event came."""
         return self.give_up - (self.received or self.give_up)
 
     @property
     def detail(self) -> str:
-        """What else the length of the work depends on: the model."""
+        """The model, on which the length of the work depends, too; "" for operations without one."""
         return self.task.params.model if isinstance(self.task.params, TranscribeParams) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What came of one attempt: a result with a payload, or an error."""
+    """The outcome of one attempt: a result with a payload, or an error."""
 
     started: float
     """Epoch seconds."""
@@ -68,13 +68,13 @@ class AttemptResult:
     result: GpuResult | None = None
     error: ErrorInfo | None = None
     usd: float = 0.0
-    """What all its jobs cost."""
+    """What all its jobs cost, in US dollars."""
     counts: bool = True
-    """Whether it is one of the attempts that a task may have: not if no worker began it, or its process went away."""
+    """Whether it counts as one of the task's attempts: not if no worker began it, or its process went away."""
     marks: bool = False
-    """Whether it left a claim and an answer in the store."""
+    """Whether it succeeded with a claim, and so left its claim and an answer in the store."""
     alone: bool = False
-    """Whether one job only can ever have carried its claim."""
+    """Whether only one job can ever have carried its claim."""
     unserved: bool = False
     """Whether the store did not serve its worker."""
 

@@ -1,4 +1,4 @@
-"""Which endpoint gets a task, and whether it may cost what it will: waits until both are settled."""
+"""Chooses the endpoint of a task, within its budgets, and waits until there is one."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from listener.ledger.quotas import QuotaRefusal
 from manifests.errors import BudgetExceeded, EndpointUnavailable, TaskRefused
 
 _FULL_S = 2.0
-"""How often a task asks again for a place where none is free."""
+"""Seconds before a task asks again for a slot where none is free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A reserved place."""
+    """A reserved slot at an endpoint."""
 
     row: JobRow
-    """Stands in the ledger as an intent."""
+    """Recorded in the ledger as intended."""
     backend: GpuBackend
     timeout_s: float
-    """What the worker may take."""
+    """Seconds that the worker may take."""
 
 
 @dataclass(slots=True)
 class _PlacementSearch:
-    """What one round over the endpoints met."""
+    """What one search over the endpoints met."""
 
     passed: frozenset[str] = frozenset()
     full: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ class _PlacementSearch:
 
 
 class Scheduler:
-    """Finds each task an endpoint that can do it, has room, and is paid for; reserves the place in the ledger."""
+    """Finds each task an endpoint that can do it, has room, and is within budget; reserves the slot in the ledger."""
 
     def __init__(
         self,
@@ -77,7 +77,8 @@ class Scheduler:
         return self._parked.wanted
 
     async def admit(self, request: JobRequest, *, first: bool) -> None:
-        """Waits until a task may be sent: the `first` time at once. Raises TooManyStarts, and what ends the run."""
+        """Waits until a task may be sent, the `first` time at once. Raises TooManyStarts and the error that ends the
+        run."""
         self._parked.check(request)
         if first:
             return
@@ -99,10 +100,10 @@ class Scheduler:
         avoid: frozenset[str],
         never: frozenset[str] = frozenset(),
     ) -> Placement:
-        """Job `number` of an attempt, somewhere; endpoints in `avoid` only when no other takes it now.
+        """Reserves a slot for job `number` of an attempt; at endpoints in `avoid` only when no other takes it now.
 
         Raises EndpointUnavailable when none is found until the request gives up, TaskRefused when none can do such a
-        task, BudgetExceeded when at all that can it is dearer than a job or a day may be, and what ends the run.
+        task, BudgetExceeded when all that can cost more than a job or a day may, and the error that ends the run.
         """
         waited = False
         with self._parked.waiter(request) as waiter:
@@ -124,8 +125,8 @@ class Scheduler:
     async def place_now(
         self, request: JobRequest, attempt: int, number: int, never: frozenset[str]
     ) -> Placement | None:
-        """Job `number` of an attempt at an endpoint that is not in `never`, and that nobody waits for; None when no
-        such has room now."""
+        """Reserves a slot for job `number` of an attempt at an endpoint that is not in `never`, and that no task waits
+        for; None when none has room now."""
         return await self._reserve(request, attempt, number, never | self._parked.wanted, _PlacementSearch())
 
     async def has_room(self, request: JobRequest, used: frozenset[str]) -> bool:
@@ -136,7 +137,7 @@ class Scheduler:
     async def _reserve(
         self, request: JobRequest, attempt: int, number: int, avoid: frozenset[str], search: _PlacementSearch
     ) -> Placement | None:
-        """A reserved place at the first endpoint that has room and is paid for. Notes in `search` what was met."""
+        """Reserves a slot at the first endpoint that has room and is within budget. Notes in `search` what it met."""
         search.blocked = await self._guard.blocked(request.bucket)
         blocked = search.blocked.names
         while True:
@@ -157,7 +158,7 @@ class Scheduler:
             self._note(search, placement.row, refusal)
 
     def _note(self, search: _PlacementSearch, row: JobRow, refusal: QuotaRefusal) -> None:
-        """Notes why the ledger gave no place."""
+        """Notes why the ledger gave no slot."""
         if refusal.reason == "concurrency":
             search.full |= {row.endpoint}
         elif too_dear := never_enough(row, refusal):
@@ -167,7 +168,7 @@ class Scheduler:
             search.passed |= self._priced
 
     def _intended(self, request: JobRequest, attempt: int, number: int, spec: EndpointSpec) -> Placement:
-        """The place at `spec`, not reserved yet."""
+        """Returns the slot at `spec`, not reserved yet."""
         backend = self._pool.backend(spec.name)
         if backend is None:
             raise EndpointUnavailable(f"{spec.name} is gone.", hint="Try again.")
@@ -201,10 +202,8 @@ class Scheduler:
         return Placement(row, backend, self._costs.budgets.seconds(spec, self._deadlines.work_s))
 
     async def _wait(self, request: JobRequest, search: _PlacementSearch, waiter: Waiter, able: frozenset[str]) -> None:
-        """Waits for money as long as it takes, for an endpoint until the request gives up.
-
-        For one of those in `able` that it may have tasks take turns.
-        """
+        """Waits for a budget as long as it takes, for an endpoint until the request gives up; tasks that wait for the
+        same endpoints of `able` take turns."""
         if search.used_up:
             waiter.leave()
             for_s = search.used_up.until - self._clock()
@@ -216,7 +215,7 @@ class Scheduler:
         if request.given_up(self._clock):
             raise links_unsafe(search.blocked) if nowhere_safe else _not_in_time(reasons)
         if nowhere_safe:
-            # It waits for the operator, and keeps no other bucket's tasks from the place.
+            # It waits for the operator, and must not keep other buckets' tasks waiting.
             waiter.leave()
             await self._parked.sleep(request, reasons, _FULL_S)
             return
@@ -229,7 +228,7 @@ class Scheduler:
 
 
 def _reasons(search: _PlacementSearch, blocked: frozenset[str]) -> list[str]:
-    """Why no endpoint takes the task now, in words; links keep it from those in `blocked`."""
+    """Says why no endpoint takes the task now; unsafe links keep it from those in `blocked`."""
     reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
     reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
     return reasons + [f"{name}: {search.blocked.why}" for name in sorted(blocked)]

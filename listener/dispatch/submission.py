@@ -1,4 +1,4 @@
-"""A task on its way to an endpoint: written down before it is sent, and never sent again blindly."""
+"""Submits tasks to endpoints: each is recorded before it is sent, and never sent again blindly."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from manifests.errors import EndpointDenied, EndpointUnavailable, GpuDropError, 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 _LAST_S = 2.0
-"""The engine lets go of a story that ends in 3 s."""
+"""Seconds to hear an endpoint's answer when this process ends: the engine leaves a workflow after 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """A job that is known, and where to ask for it."""
+    """A known job, and the backend to ask about it."""
 
     row: JobRow
     """As it stands in the ledger."""
@@ -40,7 +40,7 @@ class SubmittedJob:
 
 
 class Submitter:
-    """Hands a task over to the endpoint where it has a place, with its row in the ledger before and after."""
+    """Submits a task to the endpoint where it has a slot, with its row in the ledger before and after."""
 
     def __init__(
         self, pool: EndpointPool, ledger: JobLedger, tasks: TaskBuilder, outages: OutageRetry, *, deadlines: Deadlines
@@ -52,10 +52,10 @@ class Submitter:
         self._deadlines = deadlines
 
     async def submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
-        """The job that the endpoint has taken.
+        """Returns the job that the endpoint has taken.
 
-        Raises what `GpuBackend.submit` raises, and what keeps a task from being made. No row is left of one that was
-        not taken. Where no claim tells later whether a task was taken, this process, asked to end, hears the answer
+        Raises what `GpuBackend.submit` raises, and what keeps a task from being built. No row is left of one that was
+        not taken. Where no claim can show later whether a task was taken, a call that is cancelled waits for the answer
         first.
         """
         if placement.backend.claims or not placement.backend.durable:
@@ -69,16 +69,16 @@ class Submitter:
             raise
 
     async def record(self, row: JobRow, backend: GpuBackend, job: JobRef) -> SubmittedJob:
-        """Puts the job's id on record, before anything else happens."""
+        """Records the job's id, before anything else happens."""
         await self._outages.retry(self._ledger.sent, row.entry, endpoint_id=job.endpoint, job_id=job.job_id)
         return SubmittedJob(replace(row, endpoint_id=job.endpoint, job_id=job.job_id, state="sent"), backend, job)
 
     async def withdraw(self, placement: Placement) -> None:
-        """Nothing was sent for it, or it was not taken, for certain: its row goes."""
+        """Removes the row of a task that was certainly not sent, or not taken."""
         await self._outages.retry(self._ledger.drop, placement.row.entry)
 
     async def abandon(self, row: JobRow, usd: float = 0.0) -> None:
-        """Nobody can say whether it was taken: should it have been, its claim tells once it begins."""
+        """Ends the row of a task that may have been taken: if it was, its claim shows it once it begins."""
         await self._outages.retry(self._ledger.ended, row.entry, outcome=SubmitUnknown.code, usd=usd)
 
     async def _submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
@@ -111,7 +111,7 @@ class Submitter:
 
 
 class JobRecovery:
-    """Finds the jobs that an attempt has had already, by the ledger's rows and the attempt's claim."""
+    """Finds the jobs that an attempt has already, by the ledger's rows and the attempt's claim."""
 
     def __init__(
         self, pool: EndpointPool, ledger: JobLedger, claims: ClaimStore, submitter: Submitter, outages: OutageRetry
@@ -123,28 +123,27 @@ class JobRecovery:
         self._outages = outages
 
     async def resume(self, request: JobRequest, attempt: int) -> tuple[SubmittedJob, ...]:
-        """The jobs an attempt has already had; none: it has not begun.
-
-        Raises SubmitUnknown: retryable when it is certain that no job of the attempt will do any work.
-        """
+        """Returns the jobs that an attempt has already; none: it has not begun. Raises SubmitUnknown: retryable when it
+        is certain that no job of the attempt will do any work."""
         rows = await self._outages.retry(self._ledger.of_attempt, request.task_id, attempt)
         known = tuple(replace(self._known(row), alone=len(rows) == 1) for row in rows if row.job_id)
         doubtful = [row for row in rows if not row.job_id and row.state != "ended"]
         if rows and not known:
             return (await self._settle(request, attempt, doubtful or rows),)
         for row in doubtful:
-            # A second job, cut off.
+            # A second job, interrupted while it was sent.
             await self._submitter.abandon(row)
         return known
 
     async def claimed(self, request: JobRequest, attempt: int) -> SubmittedJob | None:
-        """The job that holds the attempt's claim; None while no job does that it can be meant for."""
+        """Returns the job that holds the attempt's claim; None while none does that can be the attempt's."""
         claim = await self._claims.holder(request, attempt)
         rows = await self._outages.retry(self._ledger.of_attempt, request.task_id, attempt)
         return await self._adopt(rows, claim) if claim else None
 
     async def _settle(self, request: JobRequest, attempt: int, rows: list[JobRow]) -> SubmittedJob:
-        """The job of an attempt that has none on record, if it has begun; otherwise it never will."""
+        """Returns the job of an attempt that has none on record, if it has begun; otherwise makes sure that it never
+        will, where it can, and raises SubmitUnknown."""
         row = rows[0]
         backend = self._backend(row)
         if backend.claims:
@@ -153,7 +152,7 @@ class JobRecovery:
                 if adopted := await self._adopt(rows, claim):
                     log.info("job_found_again", run_id=row.run_id, task=row.task_id, job=claim.job_id)
                     return adopted
-                # It names a job that this attempt cannot have: whoever works under it is stopped.
+                # It names a job that this attempt cannot have: its worker is stopped.
                 await self._claims.revoke(request, attempt)
             certain = True
         else:
@@ -163,7 +162,7 @@ class JobRecovery:
         raise _nobody_knows(row.endpoint, certain=certain)
 
     async def _adopt(self, rows: Sequence[JobRow], claim: Claim) -> SubmittedJob | None:
-        """The job that a claim names, if one of the attempt's endpoints may have it, and no other task."""
+        """Returns the job that a claim names, if one of the attempt's endpoints may have it, and no other task."""
         mine = [row for row in rows if row.job_id == claim.job_id]
         there = [row for row in rows if claim.endpoint_id in ("", row.endpoint_id)]
         row = next(iter(mine or [row for row in there if not row.job_id] or there), None)

@@ -22,7 +22,7 @@ from manifests.errors import DuplicateJob, GpuDropError
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 ENDING_S = 10.0
-"""Longer than this program takes to end."""
+"""More seconds than this program takes to end."""
 
 
 class AttemptSupervisor:
@@ -43,11 +43,10 @@ class AttemptSupervisor:
         self._cancellations = cancellations
 
     async def result(self, attempt: ActiveAttempt, jobs: Sequence[SubmittedJob]) -> GpuResult:
-        """What the task came to, by `jobs` or such as turn up beside them.
+        """Returns the task's result, by one of `jobs` or of those found beside them.
 
-        Raises its error, and what ends the run; jobs that are not needed are cancelled.
-
-        Cancelled itself, it leaves them as they are: they are looked for again.
+        Raises the task's error, and the error that ends the run; jobs that are not needed are cancelled. Cancelled
+        itself, it leaves them as they are: they are looked for again.
         """
         for job in jobs:
             self._tracker.track(attempt, job)
@@ -59,7 +58,8 @@ class AttemptSupervisor:
                 raise still_running(e, left) from e
             raise
         except Exception:
-            # What a story uses may be closed in a program that is ending and could not let the story go: jobs go on.
+            # A program that is ending may close what this uses before it cancels it. The jobs must go on then, so they
+            # are stopped only if the program still runs after ENDING_S.
             await asyncio.sleep(ENDING_S)
             await self._stop(attempt, DEFECT.code)
             raise
@@ -86,7 +86,7 @@ class AttemptSupervisor:
             ended.cancel()
 
     async def _result_of_any(self, attempt: ActiveAttempt) -> GpuResult | None:
-        """Raises when no job is left that could bring a result."""
+        """Returns the result of a job that brought one. Raises when no job is left that could."""
         for job in [job for job in attempt.open if job.watch.done()]:
             if found := await self._result_of(attempt, job):
                 return found
@@ -95,7 +95,7 @@ class AttemptSupervisor:
         return None
 
     async def _result_of(self, attempt: ActiveAttempt, job: TrackedJob) -> GpuResult | None:
-        """The task's result, if this job brought it."""
+        """Returns the task's result, if this job brought it."""
         request = attempt.request
         try:
             status = job.watch.result()
@@ -119,7 +119,7 @@ class AttemptSupervisor:
         return None
 
     async def _best_answer(self, attempt: ActiveAttempt, job: TrackedJob, status: JobStatus) -> GpuResult | None:
-        """What the endpoint says, or better: what the worker left in the store, should the endpoint know less."""
+        """Returns the endpoint's result, or the worker's answer in the store, should the endpoint know less."""
         result = status.result
         if result and (result.payload or (result.error and result.error.code == DuplicateJob.code)):
             return result
@@ -131,17 +131,15 @@ class AttemptSupervisor:
         return result
 
     async def _holds_claim(self, attempt: ActiveAttempt, job: TrackedJob) -> bool:
-        """Whether the claim is this job's: then no other one of the attempt will do any work."""
+        """Whether this job holds the claim: then no other one of the attempt will do any work."""
         if not job.claims:
             return False
         claim = await self._claims.holder(attempt.request, attempt.number)
         return claim is not None and claim.job_id == job.id
 
     async def _follow_holder(self, attempt: ActiveAttempt, job: TrackedJob) -> None:
-        """A job says that another one holds the claim: if so, that one is followed instead.
-
-        The holder may be the same job, where the provider has run it again.
-        """
+        """Follows the job that holds the claim, after `job` has said that another one does. The holder may be the same
+        job, where the provider has run it again."""
         claim = await self._claims.holder(attempt.request, attempt.number)
         itself = claim is not None and claim.job_id == job.id and claim.begun < 2
         holder = None if itself else await self._recovery.claimed(attempt.request, attempt.number)
@@ -155,10 +153,8 @@ class AttemptSupervisor:
             self._tracker.reopen(attempt, known)
 
     async def _stop(self, attempt: ActiveAttempt, outcome: str) -> list[JobRef]:
-        """Nothing of the attempt goes on: whatever is still to begin finds the claim taken.
-
-        But for jobs that claim nothing and could not be cancelled: those it gives.
-        """
+        """Cancels the attempt's jobs and revokes its claim, so that none begins later. Returns the jobs that claim
+        nothing and could not be cancelled."""
         left = await self._tracker.cancel_open(attempt, outcome)
         if not attempt.claims:
             return left

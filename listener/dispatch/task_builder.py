@@ -1,4 +1,4 @@
-"""From a planned task to the one a worker is given: with links, which are secrets and never recorded."""
+"""Builds a worker's task from a planned one: with links, which are secrets and never recorded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from manifests.references import MediaRef, ObjectRef
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 LARGE = 2_500_000
-"""A longer task may be more than a queue takes at once: RunPod's limit is 10 MB, and a character has up to four."""
+"""Characters above which a task may exceed a queue's limit: RunPod's is 10 MB, and a character has up to four bytes."""
 
 GROWTH = 4
-"""An output is taken to be at most so many times as large as all inputs together."""
+"""An output is assumed to be at most so many times as large as all inputs together."""
 
 PART_BYTES = 64 * 2**20
 MOST_PARTS = 10_000
@@ -32,10 +32,8 @@ MOST_PARTS = 10_000
 
 
 class MultipartUploads:
-    """Uploads in parts, begun for outputs that may be too large for one PUT, and ended when nobody needs them.
-
-    A crash forgets them: then a bucket's rule for unfinished uploads removes them.
-    """
+    """Begins multipart uploads for outputs that may be too large for one PUT, and ends those that nobody completed. A
+    crash forgets them: then a bucket's rule for unfinished uploads removes them."""
 
     def __init__(self, store: Store, *, single_put_bytes: int = SINGLE_PUT_BYTES) -> None:
         self._store = store
@@ -45,7 +43,7 @@ class MultipartUploads:
     async def prepare(
         self, request: JobRequest, outputs: tuple[TaskOutput, ...], links: JobLinks
     ) -> tuple[TaskOutput, ...]:
-        """`outputs`, with links for parts where the inputs are so large that one PUT may not do."""
+        """Returns `outputs`, with links for parts where the inputs are so large that one PUT may not do."""
         inputs = sum(file.size or 0 for file in request.task.inputs)
         if inputs * GROWTH < self._single_put_bytes:
             return outputs
@@ -57,7 +55,7 @@ class MultipartUploads:
         )
 
     async def end(self, request: JobRequest) -> None:
-        """Ends those of a task that nobody completed."""
+        """Ends the uploads of a task that nobody completed."""
         for bucket, key, upload_id in self._begun.pop(request.task_id, []):
             try:
                 await self._store.abort_parts(bucket, key, upload_id)
@@ -89,18 +87,19 @@ class TaskBuilder:
     claims: ClaimStore
     uploads: MultipartUploads
     link_s: float
-    """The longest that links work."""
+    """The longest that links work, in seconds."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts beside the store's that workers may reach."""
+    """Hosts besides the store's that workers may reach."""
     max_input_bytes: int = MAX_INPUT_BYTES
-    """Of all inputs of a task together."""
+    """Bytes of all inputs of a task together."""
     max_output_bytes: int = 0
-    """Of any output; 0: what its inputs allow."""
+    """Bytes of any output; 0: what its inputs allow."""
 
     async def task(
         self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool, lives_s: float = inf
     ) -> GpuTask:
-        """`claims`: whether its workers heed a claim and leave an answer. `lives_s`: how long its links work."""
+        """Returns a worker's task. `claims`: its workers support claims and leave an answer. `lives_s`: how long its
+        links work."""
         links = await self.store.links(
             _objects(request, attempt, claims=claims), lives_s=int(min(lives_s, self.link_s))
         )
@@ -150,7 +149,7 @@ async def _source(media: MediaRef, links: JobLinks) -> str:
 
 
 def _objects(request: JobRequest, attempt: int, *, claims: bool) -> JobObjects:
-    """All that the job may touch: its inputs, its outputs, and what its attempt leaves in the run's bucket."""
+    """Returns all that the job may touch: its inputs, its outputs, and what its attempt keeps in the run's bucket."""
     media = [file.media for file in request.task.inputs]
     reads = [(each.bucket, each.key) for each in media if isinstance(each, ObjectRef)]
     writes = [(request.bucket, target.key) for target in request.task.outputs]
@@ -161,7 +160,7 @@ def _objects(request: JobRequest, attempt: int, *, claims: bool) -> JobObjects:
 
 
 def _roughly(task: GpuTask) -> int:
-    """How many characters `task` has, as far as it matters."""
+    """Returns about how many characters `task` has."""
     size = sum(len(each.url) + len(each.name) + 100 for each in (*task.inputs, *task.outputs))
     size += sum(len(url) for output in task.outputs if output.in_parts for url in output.in_parts.parts)
     params = task.params

@@ -1,4 +1,4 @@
-"""The jobs of one attempt as they are followed, and what is done to them: closed, cancelled, taken back."""
+"""The jobs of one attempt while they are followed, and what is done to them: closed, cancelled, taken back."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from manifests.errors import ErrorInfo, GpuDropError
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
 ANSWER_S = 5.0
-"""How often the store is asked for an answer that nothing else will tell of."""
+"""Seconds between two reads of an answer that only the store can give."""
 
 STOP_S = 60.0
-"""What may be done about jobs that are not wanted any more, at most."""
+"""Seconds that stopping unneeded jobs may take."""
 
 JobObserver = Callable[[JobRequest, int, JobRef, JobStatus], None]
-"""Hears of every change: request, attempt, job, status."""
+"""Called on every change with request, attempt, job and status."""
 
 
 @dataclass(slots=True)
 class TrackedJob:
-    """One job as it is followed. Times are the tracker's monotonic clock's, in seconds."""
+    """One followed job. Times are seconds on the tracker's monotonic clock."""
 
     submitted: SubmittedJob
     spec: EndpointSpec | None
-    """None where its endpoint is not in the configuration any more."""
+    """None where its endpoint is not in the configuration."""
     since: float
     """When it counts as sent."""
     tracked: float
     """Since when this process follows it."""
     watch: asyncio.Task[JobStatus] = field(init=False)
-    """Gives its last status."""
+    """Ends with its last status."""
     running: float | None = None
-    """When it was first seen at work."""
+    """When it was first seen working."""
     asked: float = 0.0
-    """When the store was last asked for its answer."""
+    """When the store was last read for its answer."""
     closed: bool = False
     holds_claim: bool = False
     """Whether it holds the claim, whatever its endpoint says of it."""
     silent: bool = False
-    """Whether its endpoint told nothing of it when it was last asked, or nothing to be believed."""
+    """Whether its endpoint said nothing believable of it when it was last asked."""
 
     @property
     def id(self) -> str:
@@ -64,7 +64,7 @@ class TrackedJob:
 
     @property
     def claims(self) -> bool:
-        """Whether its worker heeds a claim."""
+        """Whether its worker supports claims."""
         return self.submitted.backend.claims
 
     @property
@@ -80,13 +80,13 @@ class ActiveAttempt:
     request: JobRequest
     number: int
     jobs: dict[str, TrackedJob] = field(default_factory=dict[str, TrackedJob])
-    """By the provider's id."""
+    """By the provider's job id."""
     usd: float = 0.0
-    """What its jobs have cost so far."""
+    """US dollars that its jobs have cost so far."""
     hedged: bool = False
     """Whether a second job was sent, or may have been."""
     error: GpuDropError | None = None
-    """Why the last job failed that did."""
+    """Error of the last job that failed."""
 
     @property
     def open(self) -> list[TrackedJob]:
@@ -94,7 +94,7 @@ class ActiveAttempt:
 
     @property
     def last(self) -> TrackedJob | None:
-        """The job that did the work, or was sent last."""
+        """The job that did the work, or the one sent last."""
         return next(reversed(self.jobs.values()), None)
 
     @property
@@ -109,12 +109,12 @@ class ActiveAttempt:
 
     @property
     def alone(self) -> bool:
-        """Whether one job was sent, and no other can turn up that was."""
+        """Whether exactly one job was sent, and no other can turn up."""
         return len(self.jobs) == 1 and not self.hedged and all(job.submitted.alone for job in self.jobs.values())
 
 
 class JobTracker:
-    """Follows jobs, and keeps the pool, the ledger and the estimates told of how they end."""
+    """Follows jobs, and updates the pool, the ledger and the estimates when they end."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class JobTracker:
         now: Callable[[], float],
         rng: random.Random,
     ) -> None:
-        """`clock` gives epoch seconds, `now` seconds on a clock that never goes back, nor jumps."""
+        """`clock` gives epoch seconds, `now` seconds on a monotonic clock."""
         self._pool = pool
         self._ledger = ledger
         self._claims = claims
@@ -160,23 +160,21 @@ class JobTracker:
         attempt.jobs[job.id] = job
 
     def reopen(self, attempt: ActiveAttempt, job: TrackedJob) -> None:
-        """Follows a closed job again: its endpoint has closed the book on it, and yet it works. The store will tell."""
+        """Follows a closed job again that works although its endpoint takes it for ended: the answer comes from the
+        store."""
         job.closed = False
         job.running = job.running or self.now()
         job.watch = asyncio.create_task(self._wait_for_answer(attempt, job))
         self._pool.opened(job.endpoint)
 
     async def answer(self, attempt: ActiveAttempt, job: TrackedJob) -> GpuResult | None:
-        """What the worker left in the store.
-
-        It says itself how long it worked, which was no longer than the job is known.
-        """
+        """Returns the worker's answer in the store, with a working time of at most the time that the job is known."""
         answer = await self._claims.answer(attempt.request, attempt.number)
         known_ms = round(1000 * max(0.0, self._clock.age_s(job.submitted.row.intended)))
         return replace(answer, execution_ms=min(answer.execution_ms, known_ms)) if answer else None
 
     async def take_answer(self, attempt: ActiveAttempt, job: TrackedJob) -> bool:
-        """Whether the worker has left its answer in the store: that one is taken then."""
+        """Takes the worker's answer from the store as the job's status; returns whether there is one."""
         if not job.claims:
             return False
         answer = await self.answer(attempt, job)
@@ -186,7 +184,7 @@ class JobTracker:
         return answer is not None
 
     async def ask_store(self, attempt: ActiveAttempt, job: TrackedJob) -> None:
-        """Asks how a job stands of which its endpoint tells nothing."""
+        """Reads the store for the state of a job of which its endpoint says nothing."""
         job.asked = self.now()
         if await self.take_answer(attempt, job) or job.holds_claim:
             return
@@ -195,7 +193,7 @@ class JobTracker:
             job.holds_claim, job.running = True, job.running or job.asked
 
     async def take_back(self, attempt: ActiveAttempt, job: TrackedJob) -> bool:
-        """Whether it is certain now that nobody will do any work for this job."""
+        """Takes a job back; returns whether it is certain now that no worker will do anything for it."""
         if job.claims:
             claim = await self._claims.settle(attempt.request, attempt.number)
             job.holds_claim = claim is not None
@@ -214,19 +212,19 @@ class JobTracker:
             return False
 
     def explained(self, error: ErrorInfo, job: TrackedJob, result: GpuResult | None) -> ErrorInfo:
-        """`error`, or that the money of the job was what ran out."""
+        """Returns `error`, or BudgetExceeded if the job used up its budget."""
         return self._costs.budgets.explained(error, job.submitted.row, result)
 
     async def close(
         self, attempt: ActiveAttempt, job: TrackedJob, outcome: str, result: GpuResult | None = None
     ) -> None:
-        """Puts the job's end and its cost on record."""
+        """Records the job's end and its cost."""
         row = job.submitted.row
         job.closed = True
         self._pool.closed(row.endpoint)
         delay_ms, execution_ms = (result.delay_ms, result.execution_ms) if result else (0, 0)
         if not execution_ms and job.running is not None:
-            # Nobody told how long it worked: as long as it was seen to.
+            # No working time was reported: what was seen of it counts.
             execution_ms = round((self.now() - job.running) * 1000)
         usd = cost_usd(execution_ms, row.usd_per_s)
         attempt.usd += usd
@@ -237,7 +235,7 @@ class JobTracker:
             self._costs.estimates.learn(replace(row, outcome=outcome, execution_ms=execution_ms, state="ended"))
 
     async def cancel_open(self, attempt: ActiveAttempt, outcome: str) -> list[JobRef]:
-        """Cancels and closes the jobs that are open. Gives those of them that nothing keeps from going on."""
+        """Cancels and closes the open jobs. Returns those that nothing keeps from going on."""
         left: list[JobRef] = []
         for job in attempt.open:
             job.watch.cancel()
@@ -252,7 +250,7 @@ class JobTracker:
         return left
 
     def release(self, attempt: ActiveAttempt) -> None:
-        """Follows its jobs no longer; those that are open go on."""
+        """Stops following the attempt's jobs; open ones go on."""
         for job in attempt.jobs.values():
             job.watch.cancel()
             if not job.closed:
@@ -267,7 +265,7 @@ class JobTracker:
         job.silent = not told
 
     async def _wait_for_answer(self, attempt: ActiveAttempt, job: TrackedJob) -> JobStatus:
-        """Waits for the answer that the worker leaves, for as long as it takes."""
+        """Waits for the worker's answer, for as long as it takes."""
         while True:
             if answer := await self.answer(attempt, job):
                 return status_of(answer)

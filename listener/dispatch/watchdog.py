@@ -1,4 +1,4 @@
-"""What the clock says of a job: queued for too long, at work for too long, or done long since without a word."""
+"""Checks jobs against the clock: queued for too long, working for too long, or finished long since without a report."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ LOOK_S = 10.0
 _LEAST_S = 0.5
 
 DUE_S = 60.0
-"""The store is asked for the answer of a job this often that should be done by now, or of which its endpoint tells
-nothing: it may never tell."""
+"""Seconds between two reads of the store for the answer of a job that should be done by now, or of which its endpoint
+says nothing: it may never do."""
 
 OVERDUE_S = 300.0
-"""A worker ends an overdue task itself. One that is silent for so much longer is given up."""
+"""Seconds after its deadline until a silent job is given up. A worker ends an overdue task itself."""
 
 
 class JobWatchdog:
-    """Looks at the jobs of an attempt from time to time: takes back, asks the store, or sends a second one."""
+    """Checks the jobs of an attempt from time to time: takes one back, reads the store, or sends a second one."""
 
     def __init__(
         self,
@@ -50,16 +50,14 @@ class JobWatchdog:
         self._deadlines = deadlines
 
     def pause_s(self, jobs: Sequence[TrackedJob]) -> float:
-        """How long nobody needs to look, in seconds."""
+        """Returns the seconds until the next check is needed."""
         specs = [job.spec for job in jobs if job.running is None]
         limits = [limit for spec in specs if spec for limit in (spec.max_queue_s, spec.hedge_after_s) if limit]
         return max(_LEAST_S, min([LOOK_S, *limits]))
 
     async def look(self, attempt: ActiveAttempt, job: TrackedJob) -> SubmittedJob | None:
-        """A second job for the attempt, if there is to be one, or has been.
-
-        Raises TaskTimedOut and QueuedTooLong, when nothing is to be hoped for from this job.
-        """
+        """Checks a job; returns a second one for the attempt, if one was sent or found. Raises TaskTimedOut and
+        QueuedTooLong when nothing is to be expected of this job."""
         now = self._tracker.now()
         if job.silent and job.claims and now - job.asked > DUE_S:
             await self._tracker.ask_store(attempt, job)
@@ -76,10 +74,8 @@ class JobWatchdog:
         return None
 
     async def _too_late(self, attempt: ActiveAttempt, job: TrackedJob, age_s: float) -> None:
-        """The task's links work no more. A job that has not begun by now is sent again with new ones.
-
-        One that ended while nobody listened has had a minute to be heard of.
-        """
+        """Gives up a job whose links have expired, unless it left an answer; one that has not begun is sent again with
+        new links. One that ended while no listener ran has had a minute to be reported."""
         if await self._tracker.take_answer(attempt, job):
             return
         if job.running is None and not job.holds_claim and await self._tracker.take_back(attempt, job):
@@ -87,7 +83,7 @@ class JobWatchdog:
         raise not_finished(age_s)
 
     async def _too_late_to_begin(self, attempt: ActiveAttempt, job: TrackedJob, age_s: float) -> None:
-        """The task's links may end before its work would: it is sent again with new ones."""
+        """Takes back a job whose links may expire before its work would end: it is sent again with new ones."""
         if job.submitted.backend.durable and not job.holds_claim and await self._tracker.take_back(attempt, job):
             raise not_taken(job.endpoint, age_s)
 
@@ -103,12 +99,12 @@ class JobWatchdog:
         if await self._tracker.take_back(attempt, job):
             raise not_taken(job.endpoint, age_s)
         if job.holds_claim and not any(each.running for each in attempt.jobs.values()):
-            # A job that holds the claim and is on no record: sent beside this one, and its answer never came.
+            # A job without a record holds the claim: it was sent beside this one, and the answer never came.
             return await self._recovery.claimed(attempt.request, attempt.number)
         return None
 
     async def _second(self, attempt: ActiveAttempt, job: TrackedJob, used: frozenset[str]) -> SubmittedJob | None:
-        """Once for an attempt: should its answer be lost, more of them would be queued without end."""
+        """Sends a second job, once for an attempt: if its answer were lost, more would be queued without end."""
         request = attempt.request
         if attempt.hedged or not job.claims:
             return None
@@ -134,7 +130,6 @@ class JobWatchdog:
 
 
 def _is_patient(spec: EndpointSpec, attempt: int, age_s: float) -> bool:
-    """Whether a job may stay queued: ever longer, for where all endpoints are busy, moving on costs the place in every
-    queue.
-    """
+    """Whether a job may stay queued: longer with each attempt, because where all endpoints are busy, moving on costs
+    the position in every queue."""
     return spec.max_queue_s is None or age_s < doubled(spec.max_queue_s, attempt)
