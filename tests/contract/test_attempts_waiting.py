@@ -61,14 +61,14 @@ async def test_a_task_that_the_store_refuses_keeps_no_place(opened: Opened, prox
 async def test_a_second_job_takes_no_place_that_somebody_waits_for(opened: Opened) -> None:
     """It asked past those in the queue, and had what became free before the next of them looked."""
     bench = await opened(concurrency=1)
-    placing, elsewhere = bench.means.placing, frozenset({"two"})
-    first = await placing.place(bench.request("first"), 1, 1, frozenset(), elsewhere)
-    waiting = asyncio.create_task(placing.place(bench.request("waiting"), 1, 1, frozenset(), elsewhere))
+    scheduler, elsewhere = bench.scheduler, frozenset({"two"})
+    first = await scheduler.place(bench.request("first"), 1, 1, frozenset(), elsewhere)
+    waiting = asyncio.create_task(scheduler.place(bench.request("waiting"), 1, 1, frozenset(), elsewhere))
     async with asyncio.timeout(HANG_S):
-        while not placing.parked:
+        while not bench.parked.total:
             await asyncio.sleep(0.02)
         await bench.ledger.ended(first.row.entry, outcome="done")
-        assert await placing.at_once(bench.request("hedged"), 1, 2, elsewhere) is None
+        assert await scheduler.place_now(bench.request("hedged"), 1, 2, elsewhere) is None
         placed = await waiting
     await bench.ledger.ended(placed.row.entry, outcome="done")
-    assert await placing.at_once(bench.request("hedged"), 1, 2, elsewhere)
+    assert await scheduler.place_now(bench.request("hedged"), 1, 2, elsewhere)

@@ -161,10 +161,10 @@ def test_a_missing_server_skips_here_and_fails_in_ci(bare: dict[str, str], ci: b
     lines = done.stdout.splitlines()
     if ci:
         assert done.returncode == 1, done.stdout
-        assert "1 passed, 1 error" in lines[-1]
+        assert "2 passed, 1 error" in lines[-1]
     else:
         assert done.returncode == 0, done.stdout
-        assert "1 passed, 1 skipped" in lines[-1]
+        assert "2 passed, 1 skipped" in lines[-1]
         where = next(i for i, line in enumerate(lines) if "could not be run here" in line)
         assert lines[where + 1] == "1 test: No minio server is installed."
         assert "python scripts/servers.py install minio" in lines[where + 2]

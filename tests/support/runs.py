@@ -93,7 +93,7 @@ class Moment:
 
 
 class TroubledStore(MemoryStore):
-    """Fails when it is told to: `trouble("head", "a.mp3", error, times=2)`; the key "" stands for every one."""
+    """Fails when it is told to: `problem("head", "a.mp3", error, times=2)`; the key "" stands for every one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__((BUCKET,), **options)
@@ -101,7 +101,7 @@ class TroubledStore(MemoryStore):
         self.before: dict[tuple[str, str], Callable[[], Any]] = {}
         self._troubles: dict[tuple[str, str], tuple[GpuDropError, int]] = {}
 
-    def trouble(self, call: Call, key: str, error: GpuDropError, *, times: int = 1) -> None:
+    def problem(self, call: Call, key: str, error: GpuDropError, *, times: int = 1) -> None:
         self._troubles[call, key] = error, times
 
     async def _met(self, call: Call, key: str) -> None:
@@ -327,14 +327,14 @@ async def opened(
         registry=registry,
         finder=InputFinder(there, DocumentFetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
         runner=JobRunner(attempts, attempts, ends, runs, patience),
-        closer=RunFinalizer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
+        finalizer=RunFinalizer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
         adoption=Adoption(objects, runs, board, fence, clock=clock, seal=seal),
         outbox=Outbox(callbacks, notes, settings, member="m1", clock=clock, rng=rng),
-        board=board,
+        publisher=board,
         outputs=OutputKeys(there, OutputOwners(database)),
-        ends=ends,
+        cancellations=ends,
         clock=clock,
-        patience=patience,
+        outages=patience,
         pool=ProcessPool(os.environ, parent=folder),
         parsers=parsers,
         room=FileRoom(),

@@ -33,7 +33,7 @@ HERE = frozenset({"127.0.0.1"})
 async def run(bench: RunBench) -> RunRequest:
     """One that is done."""
     run = await bench.drop("in/talk", {"audio": "a.mp3"})
-    await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
+    await bench.parts.finalizer.done(run, ASKED, RunSummary("done", (), {}, {}))
     return run
 
 
@@ -105,7 +105,7 @@ async def test_what_the_sidecar_tells_already_is_not_written_again(
 
     async def again() -> bool:
         row = (await bench.callbacks.of([run.run_id]))[run.run_id]
-        return row.attempts == 2 and row.holder == ""
+        return row.attempts >= 2 and row.holder == ""
 
     await bench.eventually(again)
     working.cancel()

@@ -58,7 +58,7 @@ async def test_what_a_handler_answers_stands_in_the_done_sidecar_with_its_links_
     run = await run_of(bench, "out/a.srt")
     outputs = made("out/a.srt", files=(Link("out/a.srt"), {"of": Link("b c")}), count=1)
     results = [GpuResult("t1", delay_ms=5, execution_ms=7), GpuResult("t2", delay_ms=9, execution_ms=1)]
-    closer = bench.parts.closer
+    closer = bench.parts.finalizer
     summary = await closer.write(
         run, Plan("x", (OURS.tasks[0],) * 2), results, outputs, [JobRef("gpu", "ep", "job-1")]
     )  # fmt: skip
@@ -82,7 +82,7 @@ async def test_links_that_end_say_when(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         bench = await opened(tmp_path, stack, store=Expiring)
         run = await run_of(bench)
-        await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
+        await bench.parts.finalizer.done(run, ASKED, RunSummary("done", (), {}, {}))
         assert "2027-01-15T09:00" in json.dumps(await bench.done(run))
 
 
@@ -102,7 +102,7 @@ async def test_what_workers_left_is_made_sure_of(
     run = await run_of(bench, TARGET.key)
     if there is not None:
         await bench.put(TARGET.key, there)
-    write = bench.parts.closer.write(run, WORKERS, [answer(told)], made(), [])
+    write = bench.parts.finalizer.write(run, WORKERS, [answer(told)], made(), [])
     if error:
         with pytest.raises(error):
             await write
@@ -113,10 +113,10 @@ async def test_what_workers_left_is_made_sure_of(
 async def test_what_is_written_over_meanwhile_is_not_the_runs(bench: RunBench) -> None:
     run = await run_of(bench, "out/a.srt")
     bench.store.before["head", "out/a.srt"] = lambda: bench.put("out/a.srt", b"somebody else's")
-    summary = await bench.parts.closer.write(run, OURS, [GpuResult("t")], made("out/a.srt"), [])
+    summary = await bench.parts.finalizer.write(run, OURS, [GpuResult("t")], made("out/a.srt"), [])
     assert summary.files == (WrittenFile("out/a.srt", 4),)
     await bench.runs.request_end(run.run_id, "superseded")
-    assert await bench.parts.closer.failed(run, ASKED, FAILED, ()) is None
+    assert await bench.parts.finalizer.failed(run, ASKED, FAILED, ()) is None
     assert await bench.get("out/a.srt") == b"somebody else's"
 
 
@@ -124,9 +124,9 @@ async def test_of_a_write_that_breaks_off_the_run_knows_what_it_wrote(bench: Run
     run = await run_of(bench, "out/a.srt", "out/b.srt")
     bench.store.problem("replace", "out/b.srt", StoreDenied("No."), times=9)
     with pytest.raises(StoreDenied):
-        await bench.parts.closer.write(run, OURS, [GpuResult("t")], made("out/a.srt", "out/b.srt"), [])
+        await bench.parts.finalizer.write(run, OURS, [GpuResult("t")], made("out/a.srt", "out/b.srt"), [])
     await bench.runs.request_end(run.run_id, "superseded")
-    assert await bench.parts.closer.failed(run, ASKED, FAILED, ()) is None
+    assert await bench.parts.finalizer.failed(run, ASKED, FAILED, ()) is None
     assert await bench.keys("out/") == set()
 
 
@@ -147,7 +147,7 @@ async def test_an_error_sidecar_tells_what_came_of_every_attempt(
         AttemptRecord("t", 1, JobRef("gpu", "ep", "job-1"), FAILED, NOW, NOW + 1),
         AttemptRecord("t", 2, None, error, NOW + 2, NOW + 3),
     ]
-    assert await bench.parts.closer.failed(run, asked, error, attempts)
+    assert await bench.parts.finalizer.failed(run, asked, error, attempts)
     failed = await bench.failed(run)
     assert (failed["code"], failed["attempts"], await bench.state(run)) == (error.code, 2, state)
     keys = await bench.keys("_dlq/")
@@ -161,10 +161,10 @@ async def test_an_error_sidecar_tells_what_came_of_every_attempt(
 async def test_a_run_that_has_ended_says_nothing_more(bench: RunBench) -> None:
     run = await run_of(bench)
     await bench.runs.update(run.run_id, state="done", at=NOW)
-    assert await bench.parts.closer.failed(run, ASKED, FAILED, ()) is None
+    assert await bench.parts.finalizer.failed(run, ASKED, FAILED, ()) is None
     assert await bench.document(run, "error") is None
     with pytest.raises(RunSuperseded):
-        await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
+        await bench.parts.finalizer.done(run, ASKED, RunSummary("done", (), {}, {}))
 
 
 async def replaced(bench: RunBench, run: RunRequest) -> None:
@@ -192,12 +192,12 @@ async def in_that_moment(bench: RunBench, run: RunRequest) -> ErrorInfo:
 @pytest.mark.parametrize("way", [by_its_error, by_the_ledger, in_that_moment])
 async def test_a_run_that_is_replaced_takes_back_what_is_its_own(bench: RunBench, way: Way) -> None:
     run = await run_of(bench, "out/a.srt", "out/b.srt", "out/c.srt")
-    await bench.parts.closer.write(run, OURS, [GpuResult("t")], made("out/a.srt", "out/b.srt"), [])
+    await bench.parts.finalizer.write(run, OURS, [GpuResult("t")], made("out/a.srt", "out/b.srt"), [])
     await bench.put("out/b.srt", b"a user's")
     await bench.put("out/a.srt", b"by a late worker", run_id=run.run_id)
     await bench.put(run.sidecar("done"), {"run_id": "newer", "key": run.key, "code": 200})
     error = await way(bench, run)
-    assert await bench.parts.closer.failed(run, ASKED, error, ()) is None
+    assert await bench.parts.finalizer.failed(run, ASKED, error, ()) is None
     assert await bench.state(run) == "superseded"
     assert await bench.keys("out/") == {"out/b.srt"}
     assert await bench.document(run, "error") is None
@@ -215,7 +215,7 @@ async def test_what_a_late_worker_left_of_a_failed_run_stays_its_own(bench: RunB
     await bench.put("out/old.mp4", b"a user's")
     bench.moment.now = NOW + 60.0
     await bench.put("out/new.mp4", b"its worker's")
-    await bench.parts.closer.failed(run, ASKED, FAILED, ())
+    await bench.parts.finalizer.failed(run, ASKED, FAILED, ())
     assert await bench.objects.written(BUCKET, "out/old.mp4") is None
     written = await bench.objects.written(BUCKET, "out/new.mp4")
     assert written and written.run_id == run.run_id
@@ -225,15 +225,15 @@ async def test_each_last_word_makes_way_for_the_other(bench: RunBench) -> None:
     run = await run_of(bench)
     await bench.put(run.sidecar("error"), {"run_id": "older", "key": run.key, "code": "x"})
     await bench.put(run.sidecar("status"), {"run_id": run.run_id, "key": run.key})
-    await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
+    await bench.parts.finalizer.done(run, ASKED, RunSummary("done", (), {}, {}))
     assert await bench.keys("in/talk.") == {run.key, run.sidecar("done")}
 
 
 async def test_no_status_follows_the_last_word(bench: RunBench) -> None:
     run = await run_of(bench)
-    async with bench.parts.board.open(run) as status:
+    async with bench.parts.publisher.open(run) as status:
         status.move("writing")
-        await bench.parts.closer.done(run, ASKED, RunSummary("done", (), {}, {}))
+        await bench.parts.finalizer.done(run, ASKED, RunSummary("done", (), {}, {}))
         status.move("running")
     await asyncio.sleep(0)
     assert await bench.keys("in/talk.") == {run.key, run.sidecar("done")}

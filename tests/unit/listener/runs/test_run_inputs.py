@@ -271,7 +271,7 @@ async def test_a_run_that_waits_for_an_input_ends_when_it_is_cancelled(bench: Ru
     run = await bench.drop("in/talk", {"audio": "a.mp3"})
     telling = asyncio.ensure_future(bench.tell(run))
     await bench.until(lambda: ("head", "in/a.mp3") in bench.store.calls)
-    bench.parts.ends.request(run.run_id, "cancelled")
+    bench.parts.cancellations.request(run.run_id, "cancelled")
     await telling
     assert (await bench.failed(run))["code"] == RunCancelled.code
 

@@ -65,7 +65,7 @@ async def test_every_run_comes_to_its_end_whatever_was_lost(bench: RunBench) -> 
     elsewhere = await run_of(bench, "elsewhere", member="m3")
     going_on = await run_of(bench, "going-on")
     said, silent, replaced = [await run_of(bench, name) for name in ("said", "silent", "replaced")]
-    await bench.parts.closer.done(said, ASKED, RunSummary("done", (), {}, {}))
+    await bench.parts.finalizer.done(said, ASKED, RunSummary("done", (), {}, {}))
     sidecar = await bench.done(said)
     await bench.set_back(said)
     await bench.runs.request_end(replaced.run_id, "superseded")
@@ -178,7 +178,7 @@ async def test_a_run_begins_unless_its_version_has_ended(
 async def test_a_callback_is_made_only_of_what_is_proven_to_be_the_runs_own(bench: RunBench) -> None:
     run = await run_of(bench, "talk")
     seal = SidecarSignature("whsec_" + "c2VjcmV0IG9mIHRoZXNlIHRlc3RzIGFsb25l")
-    sealed = Adoption(bench.objects, bench.runs, bench.parts.board, bench.fence, clock=bench.moment, seal=seal)
+    sealed = Adoption(bench.objects, bench.runs, bench.parts.publisher, bench.fence, clock=bench.moment, seal=seal)
     assert await sealed.final_sidecar(run) is None
     await told_by(bench, run)
     assert await sealed.final_sidecar(run) is None

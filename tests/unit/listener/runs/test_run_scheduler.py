@@ -232,7 +232,7 @@ async def test_a_waiting_run_ends_when_its_time_is_over(bench: RunBench) -> None
 async def test_a_waiting_run_ends_when_it_is_cancelled(bench: RunBench) -> None:
     async with waiting(bench, "talk") as (run,):
         await bench.runs.request_end(run.run_id, "cancelled")
-        bench.parts.ends.request(run.run_id, "cancelled")
+        bench.parts.cancellations.request(run.run_id, "cancelled")
         assert await ended(bench, run, hurry_s=0.5) == "cancelled"
 
 

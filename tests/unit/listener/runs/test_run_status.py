@@ -47,7 +47,7 @@ def at(state: Any, percent: float | None = None, stage: str = "") -> JobStatus:
 async def told(bench: RunBench, run: RunRequest, work: Callable[[RunStatusWriter], None]) -> dict[str, Any]:
     """The status that stays when the run is told elsewhere after `work`: then it is written at once."""
     with pytest.raises(Released):
-        async with bench.parts.board.open(run) as status:
+        async with bench.parts.publisher.open(run) as status:
             work(status)
             raise Released
     document = await bench.document(run, "status")
@@ -90,7 +90,7 @@ async def test_what_jobs_report_makes_the_runs_status(bench: RunBench, run: RunR
         del status
         requests = jobs_of(run)
         for index, attempt, job_status in reports:
-            bench.parts.board.progress(requests[index], attempt, JOB, job_status)
+            bench.parts.publisher.progress(requests[index], attempt, JOB, job_status)
 
     found = await told(bench, run, work)
     assert {name: found[name] for name in expected} == expected
@@ -101,25 +101,25 @@ async def test_what_jobs_report_makes_the_runs_status(bench: RunBench, run: RunR
 async def test_why_a_job_or_the_run_waits_is_told_in_words(bench: RunBench, run: RunRequest) -> None:
     def work(status: RunStatusWriter) -> None:
         status.move("queued")
-        bench.parts.board.waiting(jobs_of(run)[0], ["no endpoint has room"])
-        bench.parts.board.held(run.run_id, "The store is away.")
-        bench.parts.board.held(run.run_id, "The store is away.")
+        bench.parts.publisher.waiting(jobs_of(run)[0], ["no endpoint has room"])
+        bench.parts.publisher.held(run.run_id, "The store is away.")
+        bench.parts.publisher.held(run.run_id, "The store is away.")
 
     found = await told(bench, run, work)
     assert found["waiting_for"] == ["no endpoint has room", "The store is away."]
 
     def go_on(status: RunStatusWriter) -> None:
         status.move("queued")
-        bench.parts.board.progress(jobs_of(run)[0], 1, JOB, at("running", 10))
-        bench.parts.board.waiting(jobs_of(run)[0], ["not any more"])
-        bench.parts.board.held(run.run_id, "The store is away.")
-        bench.parts.board.held(run.run_id, "")
+        bench.parts.publisher.progress(jobs_of(run)[0], 1, JOB, at("running", 10))
+        bench.parts.publisher.waiting(jobs_of(run)[0], ["not any more"])
+        bench.parts.publisher.held(run.run_id, "The store is away.")
+        bench.parts.publisher.held(run.run_id, "")
 
     assert (await told(bench, run, go_on))["waiting_for"] == []
 
 
 async def test_a_run_that_is_told_nowhere_has_no_status(bench: RunBench, run: RunRequest) -> None:
-    board = bench.parts.board
+    board = bench.parts.publisher
     board.progress(jobs_of(run)[0], 1, JOB, at("running"))
     board.waiting(jobs_of(run)[0], ["nothing"])
     await board.close(run.run_id)
@@ -129,7 +129,7 @@ async def test_a_run_that_is_told_nowhere_has_no_status(bench: RunBench, run: Ru
 async def test_once_its_last_word_is_due_the_ledger_alone_tells_what_it_waits_for(
     bench: RunBench, run: RunRequest
 ) -> None:
-    bench.parts.board.held(run.run_id, "The store is away.")
+    bench.parts.publisher.held(run.run_id, "The store is away.")
 
     async def noted() -> bool:
         row = await bench.runs.find(run.run_id)
@@ -154,7 +154,7 @@ async def test_a_ledger_that_is_away_then_is_no_reason_to_stop(
 
 
 async def test_a_status_follows_soon_while_the_run_goes_on(bench: RunBench, run: RunRequest) -> None:
-    async with bench.parts.board.open(run) as status:
+    async with bench.parts.publisher.open(run) as status:
         status.move("accepted")
         status.move("accepted")
 
@@ -162,13 +162,13 @@ async def test_a_status_follows_soon_while_the_run_goes_on(bench: RunBench, run:
             return await bench.document(run, "status") is not None
 
         await bench.eventually(written)
-        await bench.parts.board.close(run.run_id)
+        await bench.parts.publisher.close(run.run_id)
 
 
 async def test_a_status_that_cannot_be_written_stops_nothing(bench: RunBench, run: RunRequest) -> None:
     bench.store.problem("write", run.sidecar("status"), AWAY)
     with pytest.raises(Released):
-        async with bench.parts.board.open(run) as status:
+        async with bench.parts.publisher.open(run) as status:
             status.move("accepted")
             raise Released
     assert await bench.document(run, "status") is None
@@ -177,7 +177,7 @@ async def test_a_status_that_cannot_be_written_stops_nothing(bench: RunBench, ru
 async def test_a_run_that_is_replaced_has_no_status_any_more(bench: RunBench, run: RunRequest) -> None:
     await bench.runs.request_end(run.run_id, "superseded")
     with pytest.raises(Released):
-        async with bench.parts.board.open(run) as status:
+        async with bench.parts.publisher.open(run) as status:
             status.move("accepted")
             raise Released
     assert await bench.document(run, "status") is None
@@ -191,10 +191,10 @@ async def test_a_write_that_lands_after_the_end_is_taken_back(bench: RunBench, r
         await go_on.wait()
 
     bench.store.before["write", run.sidecar("status")] = slow
-    async with bench.parts.board.open(run) as status:
+    async with bench.parts.publisher.open(run) as status:
         status.move("accepted")
         await began.wait()
-        closing = asyncio.ensure_future(bench.parts.board.close(run.run_id))
+        closing = asyncio.ensure_future(bench.parts.publisher.close(run.run_id))
         await asyncio.sleep(0)
         go_on.set()
         await closing
@@ -209,16 +209,16 @@ async def test_when_the_program_ends_no_write_goes_on(bench: RunBench, run: RunR
         await asyncio.Event().wait()
 
     bench.store.before["write", run.sidecar("status")] = never
-    async with bench.parts.board.open(run) as status:
+    async with bench.parts.publisher.open(run) as status:
         status.move("accepted")
         await began.wait()
-        await bench.parts.board.end()
+        await bench.parts.publisher.end()
     assert await bench.document(run, "status") is None
 
 
 async def test_a_state_that_stays_is_recorded_once(bench: RunBench, run: RunRequest) -> None:
     job = jobs_of(run, 1)[0]
-    async with bench.parts.board.open(run) as status:
+    async with bench.parts.publisher.open(run) as status:
         status.move("running", operation="transcribe")
 
         async def recorded() -> bool:
@@ -228,7 +228,7 @@ async def test_a_state_that_stays_is_recorded_once(bench: RunBench, run: RunRequ
         await bench.eventually(recorded)
         # Whoever sets it back meanwhile is not overruled by a percentage.
         await bench.runs.update(run.run_id, state="queued", at=bench.moment())
-        bench.parts.board.progress(job, 1, JOB, at("running", 40))
+        bench.parts.publisher.progress(job, 1, JOB, at("running", 40))
 
         async def told() -> bool:
             document = await bench.document(run, "status")

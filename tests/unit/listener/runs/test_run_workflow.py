@@ -187,7 +187,7 @@ async def meanwhile(bench: RunBench, run: RunRequest, reason: Any, *, at: str) -
 
     async def end() -> None:
         await request_end(run.run_id, reason)
-        bench.parts.ends.request(run.run_id, reason)
+        bench.parts.cancellations.request(run.run_id, reason)
 
     async def worked(request: JobRequest) -> AttemptResult:
         await end()
