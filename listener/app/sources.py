@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from listener.app.brokers import build_broker
 from listener.config.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.config.environment import Environment, SourceSecrets
+from listener.config.source_kinds import SourceSettings, source_kinds
 from listener.config.sources import (
-    AnySource,
     FolderSourceConfig,
     MinioSourceConfig,
     ReconcileSourceConfig,
@@ -17,7 +16,6 @@ from listener.config.sources import (
     WebhookSourceConfig,
 )
 from listener.sources.base import EventSource
-from listener.sources.brokers.consumer import BrokerSource
 from listener.sources.reconcile.source import Reconcile
 from listener.triggers.filters import filters_of
 from listener.triggers.triggers import TriggerBook
@@ -38,7 +36,7 @@ class SourceNeeds:
     reconcile: Reconcile
 
 
-def sources_of(config: Config) -> tuple[AnySource, ...]:
+def sources_of(config: Config) -> tuple[SourceSettings, ...]:
     """Returns the configured sources, or those that suit the store. Raises ConfigError for one that does not fit it."""
     folder = isinstance(config.store, FolderStoreConfig)
     native = FolderSourceConfig(kind="folder") if folder else MinioSourceConfig(kind="minio")
@@ -53,7 +51,7 @@ def sources_of(config: Config) -> tuple[AnySource, ...]:
     return named
 
 
-def build_source(source: AnySource, needs: SourceNeeds) -> EventSource:
+def build_source(source: SourceSettings, needs: SourceNeeds) -> EventSource:
     """Builds one source. Raises ConfigError for what it lacks."""
     secrets = needs.environment.of_source(source.named)
     match source:
@@ -70,7 +68,7 @@ def build_source(source: AnySource, needs: SourceNeeds) -> EventSource:
 
             return SqsSource(source.named, sqs_settings(source, needs.config, secrets))
         case _:
-            return BrokerSource(source.named, build_broker(source, secrets))
+            return source_kinds().get(source.kind).build(source, secrets)
 
 
 def _folder(config: Config) -> EventSource:

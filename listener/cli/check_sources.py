@@ -6,26 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-from listener.app.brokers import BrokerConfig, build_broker
 from listener.app.sources import build_webhook, listen_settings, sources_of, sqs_settings
 from listener.cli.check_lines import CheckLine, problem_line
 from listener.config.config import Config, S3StoreConfig
 from listener.config.environment import Environment
+from listener.config.source_kinds import SourceKind, SourceSettings, source_kinds
 from listener.config.sources import (
-    AmqpSourceConfig,
-    AnySource,
-    KafkaSourceConfig,
+    CORE,
     MinioSourceConfig,
-    MqttSourceConfig,
-    NatsSourceConfig,
     ReconcileSourceConfig,
-    RedisSourceConfig,
     SqsSourceConfig,
     WebhookSourceConfig,
 )
 from manifests.errors import GpuDropError
-
-_BROKERS = (NatsSourceConfig, RedisSourceConfig, AmqpSourceConfig, KafkaSourceConfig, MqttSourceConfig)
 
 
 async def source_lines(config: Config, environment: Environment) -> AsyncGenerator[CheckLine]:
@@ -53,7 +46,7 @@ def listing_lines(config: Config) -> tuple[CheckLine, ...]:
 
 
 def _look(
-    source: AnySource, config: Config, environment: Environment
+    source: SourceSettings, config: Config, environment: Environment
 ) -> Callable[[str], Coroutine[Any, Any, CheckLine]] | None:
     if isinstance(source, MinioSourceConfig) and isinstance(store := config.store, S3StoreConfig):
         return lambda subject: _minio(subject, source, store, environment)
@@ -61,8 +54,8 @@ def _look(
         return lambda subject: _webhook(subject, source, environment)
     if isinstance(source, SqsSourceConfig):
         return lambda subject: _sqs(subject, source, config, environment)
-    if isinstance(source, _BROKERS):
-        return lambda subject: _broker(subject, source, environment)
+    if source.kind not in CORE:
+        return lambda subject: _added(subject, source_kinds().get(source.kind), source, environment)
     return None
 
 
@@ -96,7 +89,5 @@ async def _sqs(subject: str, source: SqsSourceConfig, config: Config, environmen
     return CheckLine(subject, found.ok, found.detail, found.hint)
 
 
-async def _broker(subject: str, source: BrokerConfig, environment: Environment) -> CheckLine:
-    broker = build_broker(source, environment.of_source(source.named))
-    async with broker.session():
-        return CheckLine(subject, True, f"{broker.place} lets us in")
+async def _added(subject: str, kind: SourceKind[Any], source: SourceSettings, environment: Environment) -> CheckLine:
+    return CheckLine(subject, True, await kind.check(source, environment.of_source(source.named)))

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
 
 from listener.config.config import Config
+from listener.config.source_kinds import SourceSettings
+from listener.config.sources import settings_model
 from listener.config.triggers import triggers_of
 from listener.triggers.triggers import Trigger
 from manifests.errors import ConfigError, GpuDropError
@@ -71,13 +73,20 @@ def _place(loc: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
     for part in loc:
         names = [name for model in models for name in model.model_fields]
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
-        if isinstance(part, str) and not fields and (kind := [m for m in models if part in _kinds(m)]):
+        if isinstance(part, str) and not fields and (kind := _of_kind(part, models)):
             models = kind
             continue
         path.append(part)
         if isinstance(part, str):
             models = [found for field in fields for found in _sections(field.annotation)]
     return path, names
+
+
+def _of_kind(kind: str, models: Sequence[type[BaseModel]]) -> list[type[BaseModel]]:
+    if found := [model for model in models if kind in _kinds(model)]:
+        return found
+    settings = settings_model(kind) if SourceSettings in models else None
+    return [settings] if settings else []
 
 
 def _kinds(model: type[BaseModel]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from listener.app.base import s3_settings
 from listener.app.sources import sources_of
 from listener.config.config import Config, FolderStoreConfig, S3StoreConfig
 from listener.config.environment import Environment
-from listener.config.sources import AnySource
+from listener.config.source_kinds import SourceSettings
 from listener.config.triggers import triggers_of
 from listener.notifications.client import notification_client
 from listener.notifications.render import RulesRenderer
@@ -90,7 +90,7 @@ class _Work:
     buckets: Sequence[str]
     targets: Sequence[str]
     triggers: Sequence[Trigger]
-    sources: Sequence[AnySource]
+    sources: Sequence[SourceSettings]
     environment: Environment
     settler: TargetResolver
     keeper: RulesKeeper

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from urllib.parse import urlsplit
 
 from listener.config.environment import SourceSecrets
-from listener.config.sources import (
-    AmqpSourceConfig,
-    AnySource,
-    KafkaSourceConfig,
-    MqttSourceConfig,
-    NatsSourceConfig,
-    RedisSourceConfig,
-    WebhookSourceConfig,
-)
+from listener.config.source_kinds import SourceSettings, source_kinds
+from listener.config.sources import WebhookSourceConfig
 from manifests.errors import ConfigError
 
 
@@ -86,13 +78,18 @@ def why_no_rules(server: NotificationServer, status: int, code: str) -> ConfigEr
 
 
 ID = "GPUDROP"
-KINDS = ("webhook", "nats", "redis", "amqp", "kafka", "mqtt")
-"""Kinds of sources that MinIO sends to; its ARNs end in them."""
-
 _QUEUE = ("QUEUE_DIR", "/var/lib/minio/gpudrop-events")
 
 
-def server_variables(source: AnySource, secrets: SourceSecrets) -> tuple[str, ...]:
+def minio_sends_to(source: SourceSettings) -> bool:
+    """Whether MinIO can send to a source of this kind; its ARNs end in the kind's name."""
+    if isinstance(source, WebhookSourceConfig):
+        return True
+    kind = source_kinds().find(source.kind)
+    return kind is not None and kind.minio_variables is not None
+
+
+def server_variables(source: SourceSettings, secrets: SourceSecrets) -> tuple[str, ...]:
     """Returns lines NAME="value" for the server's environment, with <placeholders> for secrets. () for other kinds."""
     found = _settings(source, secrets)
     if not found:
@@ -101,28 +98,11 @@ def server_variables(source: AnySource, secrets: SourceSecrets) -> tuple[str, ..
     return tuple(f'MINIO_NOTIFY_{source.kind.upper()}_{name}_{ID}="{value}"' for name, value in lines)
 
 
-def _settings(source: AnySource, secrets: SourceSecrets) -> list[tuple[str, str]]:
-    match source:
-        case WebhookSourceConfig():
-            return _webhook(source, secrets)
-        case NatsSourceConfig():
-            subject = source.subject or f"<a subject of the stream {source.stream}>"
-            address = urlsplit(source.servers[0]).netloc
-            return [("ADDRESS", address), ("SUBJECT", subject), ("JETSTREAM", "on"), *_login(secrets)]
-        case RedisSourceConfig():
-            login = [("PASSWORD", "<password>")] if secrets.password else []
-            return [("ADDRESS", urlsplit(source.url).netloc), ("FORMAT", "access"), ("KEY", source.key), *login]
-        case AmqpSourceConfig():
-            return _amqp(source, secrets)
-        case KafkaSourceConfig():
-            return [("BROKERS", ",".join(source.servers)), ("TOPIC", source.topic), *_kafka_login(source)]
-        case MqttSourceConfig():
-            broker = urlsplit(source.url)
-            scheme = {"mqtt": "tcp", "mqtts": "ssl"}.get(broker.scheme, broker.scheme)
-            broker_url = f"{scheme}://{broker.netloc}"
-            return [("BROKER", broker_url), ("TOPIC", source.topic), ("QOS", "1"), *_login(secrets)]
-        case _:
-            return []
+def _settings(source: SourceSettings, secrets: SourceSecrets) -> Sequence[tuple[str, str]]:
+    if isinstance(source, WebhookSourceConfig):
+        return _webhook(source, secrets)
+    kind = source_kinds().find(source.kind)
+    return kind.minio_variables(source, secrets) if kind and kind.minio_variables else ()
 
 
 def _webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> list[tuple[str, str]]:
@@ -131,29 +111,3 @@ def _webhook(source: WebhookSourceConfig, secrets: SourceSecrets) -> list[tuple[
     path = source.path if secrets.token or not secrets.path_secret else f"{source.path.rstrip('/')}/<path secret>"
     url = f"{'https' if source.tls else 'http'}://{host}:{port}{path}"
     return [("ENDPOINT", url)] + ([("AUTH_TOKEN", "<token>")] if secrets.token else [])
-
-
-def _amqp(source: AmqpSourceConfig, secrets: SourceSecrets) -> list[tuple[str, str]]:
-    parts = urlsplit(source.url)
-    login = "<user>:<password>@" if secrets.user else ""
-    return [
-        ("URL", f"{parts.scheme}://{login}{parts.netloc.rpartition('@')[2]}{parts.path}"),
-        ("EXCHANGE", source.exchange or "gpudrop"),
-        ("EXCHANGE_TYPE", source.exchange_type),
-        ("ROUTING_KEY", source.routing_key),
-        ("DURABLE", "on"),
-        ("DELIVERY_MODE", "2"),
-    ]
-
-
-def _kafka_login(source: KafkaSourceConfig) -> list[tuple[str, str]]:
-    tls = [("TLS", "on")] if source.security in ("ssl", "sasl_ssl") else []
-    if not source.security.startswith("sasl"):
-        return tls
-    mechanism = {"plain": "plain", "scram-sha-256": "sha256", "scram-sha-512": "sha512"}[source.sasl]
-    named = [("SASL", "on"), ("SASL_MECHANISM", mechanism)]
-    return [*tls, *named, ("SASL_USERNAME", "<user>"), ("SASL_PASSWORD", "<password>")]
-
-
-def _login(secrets: SourceSecrets) -> list[tuple[str, str]]:
-    return [("USERNAME", "<user>"), ("PASSWORD", "<password>")] if secrets.user else []

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from listener.config.environment import SourceSecrets
-from listener.config.sources import AmqpSourceConfig, AnySource, KafkaSourceConfig, SqsSourceConfig
+from listener.config.source_kinds import PushNames, SourceSettings, source_kinds
+from listener.config.sources import SqsSourceConfig
 from listener.notifications.amazon import QueueFacts, lets_s3_send, statement
 from listener.notifications.client import (
     READ,
@@ -63,7 +64,7 @@ class TargetResolver:
     def __init__(
         self,
         store: S3Settings,
-        sources: Sequence[AnySource],
+        sources: Sequence[SourceSettings],
         secrets: Callable[[str], SourceSecrets],
         *,
         write: bool,
@@ -114,17 +115,21 @@ class TargetResolver:
 
     def _name(self, push: PushUrl) -> str:
         """Returns the name of RGW's topic, which is also Kafka's topic and AMQP's routing key."""
+        topics = [each.topic for each in self._names(push)]
         if push.url.startswith("kafka"):
-            topics = [each.topic for each in self._sources if isinstance(each, KafkaSourceConfig)]
             return _one(topics, "kafka", push)
-        keys = [each.routing_key for each in self._sources if isinstance(each, AmqpSourceConfig) and each.routing_key]
-        return keys[0] if push.url.startswith("amqp") and keys else topic_name(push)
+        return next(filter(None, topics), topic_name(push))
 
     def _exchange(self, push: PushUrl) -> str:
         if not push.url.startswith("amqp"):
             return ""
-        names = [each.exchange for each in self._sources if isinstance(each, AmqpSourceConfig) and each.exchange]
-        return _one(names, "amqp", push)
+        return _one([each.exchange for each in self._names(push) if each.exchange], "amqp", push)
+
+    def _names(self, push: PushUrl) -> list[PushNames]:
+        """What the sources of the kind that the URL's scheme begins with have to be called."""
+        alike = [each for each in self._sources if push.url.startswith(each.kind)]
+        kinds = [(each, source_kinds().find(each.kind)) for each in alike]
+        return [kind.push_names(each) for each, kind in kinds if kind and kind.push_names]
 
 
 def _one(found: Sequence[str], kind: str, push: PushUrl) -> str:

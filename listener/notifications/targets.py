@@ -9,10 +9,11 @@ from urllib.parse import quote, quote_plus, unquote_plus, urlsplit
 
 from listener.config.environment import SourceSecrets
 from listener.config.fields import usable_address
-from listener.config.sources import AnySource, SqsSourceConfig, TargetedSource, WebhookSourceConfig
+from listener.config.source_kinds import SourceSettings, TargetedSource
+from listener.config.sources import SqsSourceConfig, WebhookSourceConfig
 from listener.events.records import EVENT_NAMES
 from listener.notifications.rules import EVENT_BRIDGE, OURS, QUEUE, TOPIC, RuleEntry, event_bridge, rule
-from listener.notifications.servers import ID, KINDS, NotificationServer, server_variables
+from listener.notifications.servers import ID, NotificationServer, minio_sends_to, server_variables
 from listener.triggers.filters import MAX_RULES, Filter, filters_of
 from listener.triggers.triggers import Trigger
 from manifests.errors import ConfigError
@@ -146,17 +147,19 @@ Chosen = NotificationTarget | PushUrl | SqsSourceConfig
 """A target, or a queue whose ARN is requested later."""
 
 
-def named_targets(given: Sequence[str], sources: Sequence[AnySource]) -> tuple[NotificationTarget | PushUrl, ...]:
+def named_targets(given: Sequence[str], sources: Sequence[SourceSettings]) -> tuple[NotificationTarget | PushUrl, ...]:
     """Returns the targets of the command line, else those of sources in config.yaml; () when there are none."""
     texts = [*given] or [each.target for each in sources if isinstance(each, TargetedSource) and each.target]
     return tuple(dict.fromkeys(parse_target(text) for text in texts))
 
 
-def needs_target(sources: Sequence[AnySource]) -> bool:
-    return any(each.kind in KINDS or each.kind == "sqs" for each in sources)
+def needs_target(sources: Sequence[SourceSettings]) -> bool:
+    return any(minio_sends_to(each) or each.kind == "sqs" for each in sources)
 
 
-def choose_target(sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]) -> Chosen:
+def choose_target(
+    sources: Sequence[SourceSettings], known: KnownServer, secrets: Callable[[str], SourceSecrets]
+) -> Chosen:
     """Returns the one target that fits the sources. Raises ConfigError with a hint when none or several do."""
     if known.server in (NotificationServer.MINIO, NotificationServer.RUSTFS):
         return _of_minio(sources, known, secrets)
@@ -181,9 +184,9 @@ def choose_target(sources: Sequence[AnySource], known: KnownServer, secrets: Cal
 
 
 def _of_minio(
-    sources: Sequence[AnySource], known: KnownServer, secrets: Callable[[str], SourceSecrets]
+    sources: Sequence[SourceSettings], known: KnownServer, secrets: Callable[[str], SourceSecrets]
 ) -> NotificationTarget:
-    wanted = [each for each in sources if each.kind in KINDS]
+    wanted = [each for each in sources if minio_sends_to(each)]
     if known.destinations is None:
         raise ConfigError(
             "The server does not tell these keys what it can send to.",
@@ -211,7 +214,7 @@ def _unclear(fitting: Sequence[str]) -> ConfigError:
     )
 
 
-def _not_set_up(wanted: Sequence[AnySource], secrets: Callable[[str], SourceSecrets]) -> ConfigError:
+def _not_set_up(wanted: Sequence[SourceSettings], secrets: Callable[[str], SourceSecrets]) -> ConfigError:
     lines = [line for each in wanted[:1] for line in server_variables(each, secrets(each.named))]
     kinds = " or ".join(dict.fromkeys(each.kind for each in wanted)) or "a source"
     return ConfigError(

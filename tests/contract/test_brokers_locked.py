@@ -13,13 +13,12 @@ import pytest
 import structlog
 import yaml
 
-from listener.app.brokers import BrokerConfig, build_broker
 from listener.cli.check_lines import CheckLine
 from listener.cli.check_sources import source_lines
 from listener.config.config import Config
 from listener.config.environment import Environment, read_environment
 from listener.config.loader import load_config
-from listener.sources.brokers.consumer import BrokerSource
+from listener.config.source_kinds import source_kinds
 from support.brokers import BUCKET, message
 from support.locked_brokers import LOCKS, Locked, LockedPlace, Pki
 from support.servers import servers, start_server
@@ -50,9 +49,8 @@ class User:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Recorder]:
         [source] = self.config.sources or ()
-        assert isinstance(source, BrokerConfig)
-        inbox, broker = Recorder(), build_broker(source, self.environment.of_source("drops"))
-        async with running(inbox, BrokerSource("drops", broker)):
+        inbox, secrets = Recorder(), self.environment.of_source("drops")
+        async with running(inbox, source_kinds().get(source.kind).build(source, secrets)):
             await inbox.until(lambda: inbox.conditions)
             yield inbox
 

@@ -62,7 +62,7 @@ def test_notification_rules_are_one_and_are_not_loaded_for_others() -> None:
     assert "--dry-run" in CliRunner().invoke(app, ["events", "apply", "--help"]).output
     script = (
         "import sys\nfrom typer.testing import CliRunner\nfrom listener.cli.main import app\n"
-        "CliRunner().invoke(app, ['run', '--help'])\nprint([m for m in sys.modules if 'bucket_events' in m])"
+        "CliRunner().invoke(app, ['run', '--help'])\nprint([m for m in sys.modules if 'notifications' in m])"
     )
     run = [sys.executable, "-c", script]
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from handlers.registry import load_registry
 from listener.config.config import Config
 from listener.config.loader import load_config, parse_config
-from listener.config.sources import SourceConfig
+from listener.config.source_kinds import SourceSettings
 from listener.config.triggers import triggers_of
 from listener.deploy.desired import desired_of, oddities_of
 from listener.deploy.model import Account
@@ -38,7 +38,7 @@ def blocks() -> Iterator[dict[str, Any]]:
 
 def sections(kind: Any) -> Iterator[type[BaseModel]]:
     """The models that a part of the configuration is made of, but for sources: the README has a section for each."""
-    if kind in get_args(get_args(SourceConfig)[0]):
+    if kind is SourceSettings:
         return
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind

@@ -9,7 +9,7 @@ import pytest
 
 from listener.config.environment import SourceSecrets
 from listener.config.loader import parse_config
-from listener.config.sources import AnySource
+from listener.config.source_kinds import SourceSettings
 from listener.notifications.amazon import lets_s3_send, statement
 from listener.notifications.client import WRITE, request_refused, rules_refused
 from listener.notifications.rules import QUEUE, TOPIC, NotificationDocument, merge_rules, rule
@@ -22,7 +22,7 @@ STORE = {"kind": "s3", "endpoint": "http://h:1", "buckets": ["drop"]}
 QUEUE_ARN = "arn:aws:sqs:eu-west-1:123456789012:drops"
 
 
-def sources(*given: Any) -> tuple[AnySource, ...]:
+def sources(*given: Any) -> tuple[SourceSettings, ...]:
     return parse_config({"store": STORE, "sources": list(given)}, origin="test").sources
 
 
