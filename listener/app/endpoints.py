@@ -23,9 +23,8 @@ from gpu_dispatch.task import Capability
 from listener.config.config import Config, FolderStoreConfig
 from listener.config.endpoints import EndpointConfig, LocalEndpointConfig, RunPodEndpointConfig
 from listener.config.environment import Environment
+from listener.config.runpod import price_of
 from listener.config.state import state_folder
-from listener.deploy.desired import price_of
-from listener.deploy.execution import find_endpoint_ids
 from listener.dispatch.endpoint_pool import PooledEndpoint, RemovedEndpoint
 from manifests.errors import ConfigError
 
@@ -114,6 +113,8 @@ async def build_endpoints(
         if isinstance(each, LocalEndpointConfig)
     }
     if runpod and remote:
+        from listener.app.inspection import find_endpoint_ids
+
         ids = await find_endpoint_ids(config, environment.runpod_key)
         backends |= {each.name: runpod.configured(each, ids[each.name], link_s) for each in remote}
     endpoints = tuple(_pooled(each, backends[each.name], config) for each in config.endpoints)

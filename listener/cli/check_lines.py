@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from gpu_dispatch.local.cgroups import Delegation
 from gpu_dispatch.local.limits import LOOK_S
+from listener.app.inspection import EndpointInspection, inspect_endpoint
 from listener.config.config import Config, FolderStoreConfig
 from listener.config.endpoints import RunPodEndpointConfig
 from listener.config.environment import Environment
+from listener.config.runpod import nvenc_refusal, price_of, runpod_endpoints
 from listener.config.state_place import check_former, is_on_server, place_of, was_used
 from listener.config.store_identity import identity_of
-from listener.deploy.desired import nvenc_refusal, price_of, runpod_endpoints
-from listener.deploy.inspection import EndpointInspection, inspect_endpoint
 from listener.installation_secret import VARIABLE
 from listener.ledger.files import check_private
 from listener.ledger.owner import check_owner

@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from listener.app.inspection import EndpointInspection, client_session, find_endpoint_ids, inspect_endpoint
 from listener.cli.status import ledger_database
 from listener.config.config import Config
 from listener.config.endpoints import LocalEndpointConfig, RunPodEndpointConfig
 from listener.config.environment import Environment
-from listener.deploy.desired import price_of, runpod_endpoints
-from listener.deploy.execution import find_endpoint_ids
-from listener.deploy.inspection import EndpointInspection, client_session, inspect_endpoint
+from listener.config.runpod import price_of, runpod_endpoints
 from listener.ledger.jobs import JobLedger
 from manifests.errors import ConfigError
 

@@ -192,20 +192,6 @@ def costs(
 
 
 @app.command()
-def deploy(
-    apply: Annotated[bool, typer.Option("--apply", help="Do it; otherwise the plan is only shown.")] = False,
-    endpoint: Annotated[str, typer.Option("--endpoint", help="Only this one.")] = "",
-    config: ConfigOption = CONFIG,
-) -> None:
-    """Make RunPod's templates and endpoints what config.yaml says; those of others stay as they are."""
-    from listener.cli.deploy import deploy_endpoints
-    from listener.cli.output import Terminal
-
-    work = deploy_endpoints(load_config(config), environment(), Terminal(), only=endpoint, apply=apply)
-    sys.exit(asyncio.run(work))
-
-
-@app.command()
 def schema(
     operation: Annotated[str, typer.Argument(help="transcribe, caption, img2vid, addaudio; omitted: any.")] = "",
 ) -> None:

@@ -1,155 +1,42 @@
-"""RunPod's management API over HTTP: templates and endpoints listed, made and changed. Its failures in our words."""
+"""Templates and endpoints on RunPod, listed, made and changed by its management API."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncGenerator, Mapping, Set
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Set
 from typing import Any
 
-import aiohttp
-
-from gpu_dispatch.net.bodies import BodyTooLong, read_whole
-from gpu_dispatch.net.failures import BROKEN
-from gpu_dispatch.net.proxies import proxy_of_environment
-from gpu_dispatch.net.sessions import http_session
-from gpu_dispatch.net.tls import sole_ca_context, tls_failure
-from listener.config.endpoints import RunPodConfig
+from gpu_dispatch.runpod import account
+from gpu_dispatch.runpod.account import Account, Endpoint, EndpointSettings, Template
+from gpu_dispatch.runpod.management import ManagementClient
 from listener.deploy import wire
-from listener.deploy.model import Account, Endpoint, EndpointSettings, Template, without_secrets
+from listener.deploy.secrets import without_secrets
 from listener.deploy.wire import EndpointField
-from manifests.errors import ConfigError, EndpointDenied, EndpointUnavailable, GpuDropError
-
-_MOST_BYTES = 16 * 2**20
-_NEW_KEY = "Make a key in RunPod's console under Settings, API keys, and set GPUDROP_RUNPOD_API_KEY."
 
 
-class ManagementClient:
-    """Raises EndpointDenied, EndpointUnavailable or ConfigError. `key` is sent, and never shown.
+class DeployClient:
+    """Raises what ManagementClient raises. A change is never sent twice: it may have been made unseen."""
 
-    A change is never sent twice: it may have been heeded although its answer was lost.
-    """
-
-    def __init__(self, session: aiohttp.ClientSession, base: str, key: str, *, proxy: str | None = None) -> None:
-        self._session = session
-        self._base = base.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"}
-        self._proxy = proxy
+    def __init__(self, api: ManagementClient) -> None:
+        self._api = api
 
     async def account(self) -> Account:
-        return wire.account(await self._ask("GET", wire.TEMPLATES), await self._ask("GET", wire.ENDPOINTS))
-
-    async def endpoints(self) -> tuple[Endpoint, ...]:
-        return wire.endpoints(await self._ask("GET", wire.ENDPOINTS))
+        return await self._api.account()
 
     async def make_template(self, settings: EndpointSettings) -> Template:
         body = wire.new_template(settings.name, settings.container)
-        return wire.template(await self._ask("POST", wire.TEMPLATES, body, settings))
+        return account.template(await self._write("POST", account.TEMPLATES, body, settings))
 
     async def change_template(self, id: str, settings: EndpointSettings, fields: Set[EndpointField]) -> Template:
         body = wire.container_body(settings.container, fields)
-        return wire.template(await self._ask("PATCH", f"{wire.TEMPLATES}/{id}", body, settings))
+        return account.template(await self._write("PATCH", f"{account.TEMPLATES}/{id}", body, settings))
 
     async def make_endpoint(self, settings: EndpointSettings, template_id: str) -> Endpoint:
         body = wire.new_endpoint(settings, template_id)
-        return wire.endpoint(await self._ask("POST", wire.ENDPOINTS, body, settings))
+        return account.endpoint(await self._write("POST", account.ENDPOINTS, body, settings))
 
     async def change_endpoint(self, id: str, settings: EndpointSettings, fields: Set[EndpointField]) -> Endpoint:
         body = wire.endpoint_body(settings, fields)
-        return wire.endpoint(await self._ask("PATCH", f"{wire.ENDPOINTS}/{id}", body, settings))
+        return account.endpoint(await self._write("PATCH", f"{account.ENDPOINTS}/{id}", body, settings))
 
-    async def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, about: EndpointSettings | None = None
-    ) -> Any:
-        address = self._base + path
-        try:
-            async with self._session.request(
-                method, address, json=body, headers=self._headers, proxy=self._proxy, allow_redirects=False
-            ) as answer:
-                text = await _text(answer)
-        except BROKEN as e:
-            failure = tls_failure(str(e), ca_setting="runpod.ca_file in config.yaml")
-            hint = "Check the network, and runpod.management and runpod.proxy in config.yaml; then run this again."
-            why = failure.reason if failure else _words(e)
-            raise EndpointUnavailable(
-                f"RunPod's management API cannot be reached at {self._base}: {why}.",
-                hint=failure.hint if failure else hint,
-            ) from e
-        data = _json(text)
-        if answer.status // 100 == 2 and data is not None:
-            return data
-        raise _refusal(answer.status, data, about, f"{method} {path}", answer.headers.get("Retry-After", ""))
-
-
-@asynccontextmanager
-async def management_client(
-    config: RunPodConfig, key: str, *, timeout_s: float = 60.0
-) -> AsyncGenerator[ManagementClient]:
-    """A session for as long as the block runs. Raises EndpointDenied without a key."""
-    if not key:
-        raise EndpointDenied("There is no key for RunPod.", hint=_NEW_KEY, where="GPUDROP_RUNPOD_API_KEY")
-    trusted = await asyncio.to_thread(sole_ca_context, config.ca_file, where="runpod.ca_file")
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
-    proxy = config.proxy or proxy_of_environment(config.management)
-    headers = {"Accept": "application/json"}
-    async with http_session(tls=trusted, timeout=timeout, compressed=True, headers=headers) as session:
-        yield ManagementClient(session, config.management, key, proxy=proxy)
-
-
-async def _text(answer: aiohttp.ClientResponse) -> str:
-    try:
-        return (await read_whole(answer.content, _MOST_BYTES)).decode("utf-8", "replace")
-    except BodyTooLong:
-        return ""
-
-
-def _json(text: str) -> Any:
-    """None for what is no JSON, such as a proxy's page."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _refusal(status: int, data: Any, about: EndpointSettings | None, asked: str, wait: str) -> GpuDropError:
-    said = str(wire.problem(data) or "")
-    if about:
-        said = without_secrets(said, about.container.env)
-    what = f"RunPod answered {asked} with {status}" + (f": {said[:500]}" if said else "")
-    if status == 401:
-        return EndpointDenied("RunPod does not accept the API key.", hint=_NEW_KEY, where="GPUDROP_RUNPOD_API_KEY")
-    if status == 403:
-        hint = "Give the API key permission to read and write endpoints, or use one of the account that owns them."
-        return EndpointDenied(f"{what}. The key may not do this.", hint=hint, where="GPUDROP_RUNPOD_API_KEY")
-    if status == 429:
-        hint = f"Wait {wait} s and run this again." if wait.isdigit() else "Wait a minute and run this again."
-        return EndpointUnavailable(what, hint=hint)
-    if status >= 500 or data is None:
-        page = " (a page, not JSON)" if data is None else ""
-        hint = "Run this again later: what is there already stays."
-        if status < 500:
-            hint = "Check runpod.management in config.yaml; it must be RunPod's REST API v2."
-        return EndpointUnavailable(what + page, hint=hint, retryable=status >= 500)
-    return _wrong_request(status, what)
-
-
-def _wrong_request(status: int, what: str) -> GpuDropError:
-    if status == 404:
-        hint = "Something config.yaml names is not in this account: `id`, `volume` or `registry_auth`."
-    elif status == 409:
-        hint = (
-            "Somebody else changes the same endpoint or has taken its name. Look in RunPod's console; run this again."
-        )
-    else:
-        hint = "Correct what it names in the endpoint's section `deploy` in config.yaml."
-    return ConfigError(what, hint=hint, where="endpoints")
-
-
-def _words(error: BaseException) -> str:
-    """A proxy's address may hold a password: only what kind of trouble it is."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or "no connection"
-    return type(error).__name__
+    async def _write(self, method: str, path: str, body: Mapping[str, Any], about: EndpointSettings) -> Any:
+        return await self._api.ask(method, path, body, lambda text: without_secrets(text, about.container.env))

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from gpu_dispatch.runpod.account import Container, EndpointSettings, runpod_name
 from listener.config.config import Config
-from listener.config.endpoints import DeployConfig, EndpointConfig, RunPodEndpointConfig
-from listener.deploy.model import Container, DesiredEndpoint, EndpointSettings, looks_secret, runpod_name
+from listener.config.endpoints import DeployConfig, RunPodEndpointConfig
+from listener.config.runpod import nvenc_refusal, pools_of, price_of, runpod_endpoints, unknown_gpus
+from listener.deploy.secrets import looks_secret
 from manifests.errors import ConfigError
-
-NVENC = ("AMPERE_16", "AMPERE_24", "ADA_24", "ADA_32_PRO", "AMPERE_48", "ADA_48_PRO", "BLACKWELL_96")
-"""Pools all of whose cards have an encoder; cheaper ones first."""
-
-NO_NVENC = {
-    "AMPERE_80": "A100",
-    "ADA_80_PRO": "H100",
-    "HOPPER_141": "H200",
-    "BLACKWELL_180": "B200",
-}
-"""Pools of cards that were built without one, and the cards."""
 
 MOST_POOLS = 3
 """RunPod places workers on this many kinds of GPU, in order."""
 
-
-def without_nvenc(pools: Iterable[str]) -> tuple[str, ...]:
-    """Those of `pools` that cannot encode video, with their cards: "AMPERE_80 (A100)"."""
-    return tuple(f"{pool} ({NO_NVENC[pool]})" for pool in pools if pool in NO_NVENC)
-
-
-def unknown_gpus(pools: Iterable[str]) -> tuple[str, ...]:
-    return tuple(pool for pool in pools if pool not in NVENC and pool not in NO_NVENC)
-
-
 _LONGEST_IDLE_S = 3600
 _SHORTEST_DELAY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredEndpoint:
+    """What config.yaml wants of one endpoint. `named` is its name there, `id` RunPod's where config.yaml gives it."""
+
+    named: str
+    id: str | None
+    settings: EndpointSettings
+    usd_per_s: float | None
+    """None: unknown."""
 
 
 def desired_of(config: Config, only: str = "") -> tuple[DesiredEndpoint, ...]:
@@ -54,40 +47,6 @@ def desired_of(config: Config, only: str = "") -> tuple[DesiredEndpoint, ...]:
             where="endpoints",
         )
     return tuple(_desired(e, e.deploy, config) for e in endpoints if e.deploy and only in ("", e.name))
-
-
-def runpod_endpoints(config: Config) -> tuple[RunPodEndpointConfig, ...]:
-    return tuple(e for e in config.endpoints if isinstance(e, RunPodEndpointConfig))
-
-
-def price_of(endpoint: EndpointConfig, prices: Mapping[str, float]) -> float | None:
-    """US dollars a second of one worker: `price`, else that of `gpu`, else the dearest of `deploy.gpus`."""
-    if endpoint.price is not None:
-        return endpoint.price
-    if endpoint.gpu is not None:
-        return prices.get(endpoint.gpu)
-    pools = pools_of(endpoint.deploy) if isinstance(endpoint, RunPodEndpointConfig) and endpoint.deploy else ()
-    known = [prices[pool] for pool in pools if pool in prices]
-    return max(known) if known and len(known) == len(pools) else None
-
-
-def pools_of(deploy: DeployConfig) -> tuple[str, ...]:
-    return tuple(gpu for gpu in deploy.gpus if not gpu.startswith("-"))
-
-
-def nvenc_refusal(endpoint: RunPodEndpointConfig) -> ConfigError | None:
-    """Why `endpoint` cannot do what its capabilities say on the GPUs it is given."""
-    if "nvenc" not in endpoint.capabilities:
-        return None
-    pools = pools_of(endpoint.deploy) if endpoint.deploy else (endpoint.gpu,) if endpoint.gpu else ()
-    blind = without_nvenc(pools)
-    if not blind:
-        return None
-    return ConfigError(
-        f"{endpoint.name} shall encode video (nvenc), but these GPUs have no encoder: {', '.join(blind)}.",
-        hint=f"Pools with an encoder: {', '.join(NVENC)}.",
-        where=f"endpoints: {endpoint.name}",
-    )
 
 
 def oddities_of(config: Config, all_desired: Sequence[DesiredEndpoint]) -> tuple[str, ...]:

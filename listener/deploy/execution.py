@@ -1,14 +1,12 @@
-"""A plan, executed step by step, and the ids of endpoints that config.yaml calls by name only."""
+"""A plan, executed step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from listener.config.config import Config
-from listener.deploy.client import ManagementClient, management_client
-from listener.deploy.desired import runpod_endpoints
-from listener.deploy.model import Endpoint, runpod_name
+from gpu_dispatch.runpod.account import Endpoint
+from listener.deploy.client import DeployClient
 from listener.deploy.plan import (
     ChangeEndpoint,
     ChangeTemplate,
@@ -19,9 +17,7 @@ from listener.deploy.plan import (
     Step,
     container_changes,
     endpoint_changes,
-    match_endpoints,
 )
-from manifests.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class AppliedChange:
 
 
 async def apply_plan(
-    settled: Sequence[SettledEndpoint], api: ManagementClient, tell: Callable[[AppliedChange], None]
+    settled: Sequence[SettledEndpoint], api: DeployClient, tell: Callable[[AppliedChange], None]
 ) -> None:
     """Raises what `api` raises; what was told before that is done, and nothing after it was begun."""
     for each in settled:
@@ -49,7 +45,7 @@ async def apply_plan(
             tell(done)
 
 
-async def _do(step: Step, api: ManagementClient, template_id: str | None) -> AppliedChange:
+async def _do(step: Step, api: DeployClient, template_id: str | None) -> AppliedChange:
     settings = step.desired.settings
     match step:
         case MakeTemplate():
@@ -68,32 +64,3 @@ async def _do(step: Step, api: ManagementClient, template_id: str | None) -> App
 
 def _unlike(there: Endpoint, step: MakeEndpoint | ChangeEndpoint) -> tuple[PlannedChange, ...]:
     return endpoint_changes(there.settings, step.desired.settings)
-
-
-async def find_endpoint_ids(config: Config, key: str) -> Mapping[str, str]:
-    """RunPod's id of every RunPod endpoint, by its name in config.yaml.
-
-    Asks the management API only when one is without `id`. Raises ConfigError naming those that are not there,
-    EndpointDenied when the key is missing or refused, EndpointUnavailable (retryable) when nobody answers.
-    """
-    wanted = runpod_endpoints(config)
-    ids = {endpoint.name: endpoint.id for endpoint in wanted if endpoint.id}
-    if len(ids) == len(wanted):
-        return ids
-    async with management_client(config.runpod, key) as api:
-        there = await api.endpoints()
-    missing: list[str] = []
-    for endpoint in wanted:
-        if endpoint.name in ids:
-            continue
-        if found := match_endpoints(endpoint.name, None, runpod_name(endpoint.name), there):
-            ids[endpoint.name] = found.id
-        else:
-            missing.append(endpoint.name)
-    if missing:
-        raise ConfigError(
-            f"RunPod has no endpoint for {', '.join(missing)} yet.",
-            hint="Run `gpudrop deploy --apply`, or give its `id` in config.yaml.",
-            where="endpoints",
-        )
-    return ids

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from listener.deploy.model import (
+from gpu_dispatch.runpod.account import (
     Account,
     Container,
-    DesiredEndpoint,
     Endpoint,
     EndpointSettings,
     Template,
-    looks_secret,
-    plain_name,
-    shown_value,
+    match_endpoints,
 )
+from listener.deploy.desired import DesiredEndpoint
+from listener.deploy.secrets import looks_secret, shown_value
 from listener.deploy.wire import EndpointField
 from manifests.errors import ConfigError
 
@@ -77,27 +76,6 @@ class SettledEndpoint:
 def plan_changes(all_desired: Sequence[DesiredEndpoint], account: Account) -> tuple[SettledEndpoint, ...]:
     """Raises ConfigError when it cannot be told which endpoint is meant, or when it is of another kind."""
     return tuple(_settle(desired, account) for desired in all_desired)
-
-
-def match_endpoints(named: str, id: str | None, name: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """The endpoint that config.yaml's `named` stands for: by `id` where it has one, else by its `name` on RunPod."""
-    if id is not None:
-        found = next((each for each in endpoints if each.id == id), None)
-        if found is None:
-            raise ConfigError(
-                f"{named}: this RunPod account has no endpoint {id}.",
-                hint="Correct `id`, use the key of the account that has it, or leave `id` out to have one made.",
-                where=f"endpoints: {named}",
-            )
-        return found
-    alike = [each for each in endpoints if plain_name(each.name) == name]
-    if len(alike) > 1:
-        raise ConfigError(
-            f"{named}: {len(alike)} endpoints on RunPod are called {name}: {', '.join(each.id for each in alike)}.",
-            hint="Give the `id` of the right one in config.yaml, or delete the others in RunPod's console.",
-            where=f"endpoints: {named}",
-        )
-    return alike[0] if alike else None
 
 
 def endpoint_changes(there: EndpointSettings, wanted: EndpointSettings) -> tuple[PlannedChange, ...]:

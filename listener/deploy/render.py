@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from gpu_dispatch.runpod.account import Container, EndpointSettings
+from listener.deploy.desired import DesiredEndpoint
 from listener.deploy.execution import AppliedChange
-from listener.deploy.model import Container, DesiredEndpoint, EndpointSettings
 from listener.deploy.plan import (
     NOTHING,
     ChangeEndpoint,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from listener.app.inspection import find_endpoint_ids
 from listener.config.config import Config
-from listener.deploy.execution import find_endpoint_ids
 from manifests.errors import ConfigError, EndpointUnavailable
 from support.deployments import SECRET, Room, whisper
 from support.runpod.faults import Fault, failing, html, reset, reset_mid_body

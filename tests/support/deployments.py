@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from listener.cli.deploy import deploy_endpoints
 from listener.config.config import Config
 from listener.config.environment import Environment, read_environment
 from listener.config.loader import parse_config
+from listener.deploy.command import deploy_endpoints
 from manifests.errors import GpuDropError
 from support.runpod.management import API_KEY, ManagedAccount
 

@@ -58,11 +58,16 @@ def test_one_that_cannot_be_used_hides_no_other(value: str) -> None:
     assert isinstance(error, ConfigError) and value in str(error)
 
 
-def test_notification_rules_are_one_and_are_not_loaded_for_others() -> None:
+def test_those_of_gpudrop_are_there_and_are_not_loaded_for_others() -> None:
     assert "--dry-run" in CliRunner().invoke(app, ["events", "apply", "--help"]).output
+    assert "--apply" in CliRunner().invoke(app, ["deploy", "--help"]).output
     script = (
         "import sys\nfrom typer.testing import CliRunner\nfrom listener.cli.main import app\n"
-        "CliRunner().invoke(app, ['run', '--help'])\nprint([m for m in sys.modules if 'notifications' in m])"
+        "CliRunner().invoke(app, [*sys.argv[1:], '--help'])\n"
+        "print(sorted({m for m in sys.modules if m in ('listener.notifications', 'listener.deploy')}))"
     )
-    run = [sys.executable, "-c", script]
-    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    loaded: list[str] = []
+    for command in ("run", "deploy"):
+        run = [sys.executable, "-c", script, command]
+        loaded.append(subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip())
+    assert loaded == ["[]", "['listener.deploy']"]

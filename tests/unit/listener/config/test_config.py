@@ -63,7 +63,7 @@ def test_hints_name_settings_that_exist() -> None:
         for name in re.findall(r"`([a-z_]+(?:\.[a-z_{}]+)*)` (?:at least 1 )?in config\.yaml", file.read_text("utf-8"))
     }
     assert {"task_max_input", "task_timeout", "local.whisper_slots"} <= named
-    of_endpoints = {"id", "capabilities"}
+    of_endpoints = {"id", "capabilities", "deploy"}
     for name in named - of_endpoints:
         section: Any = Config()
         for part in name.split("."):

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from gpu_dispatch.runpod.account import Account
 from handlers.registry import load_registry
 from listener.config.config import Config
 from listener.config.loader import load_config, parse_config
 from listener.config.source_kinds import SourceSettings
 from listener.config.triggers import triggers_of
 from listener.deploy.desired import desired_of, oddities_of
-from listener.deploy.model import Account
 from listener.deploy.plan import MakeEndpoint, MakeTemplate, plan_changes
 from listener.runs.manifests import check_templates
 

@@ -6,20 +6,10 @@ from typing import Any
 
 import pytest
 
+from gpu_dispatch.runpod.account import Account, Container, Endpoint, EndpointSettings, Template, plain_name
 from listener.config.config import Config
 from listener.config.loader import parse_config
-from listener.deploy.desired import desired_of, oddities_of
-from listener.deploy.model import (
-    Account,
-    Container,
-    DesiredEndpoint,
-    Endpoint,
-    EndpointSettings,
-    Template,
-    looks_secret,
-    plain_name,
-    without_secrets,
-)
+from listener.deploy.desired import DesiredEndpoint, desired_of, oddities_of
 from listener.deploy.plan import (
     ChangeEndpoint,
     ChangeTemplate,
@@ -29,6 +19,7 @@ from listener.deploy.plan import (
     plan_changes,
 )
 from listener.deploy.render import cost, plan_difference
+from listener.deploy.secrets import looks_secret, without_secrets
 from manifests.errors import ConfigError
 
 

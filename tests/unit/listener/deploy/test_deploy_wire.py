@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from gpu_dispatch.runpod import account
+from gpu_dispatch.runpod.account import Container, EndpointSettings
 from listener.deploy import wire
-from listener.deploy.model import Container, EndpointSettings
 from manifests.errors import EndpointUnavailable
 
 ENDPOINT: dict[str, Any] = {
@@ -44,7 +45,7 @@ SETTINGS = EndpointSettings(
 
 
 def test_a_documented_endpoint_is_read_whole() -> None:
-    read = wire.endpoint(ENDPOINT)
+    read = account.endpoint(ENDPOINT)
     assert (read.id, read.settings, read.queue, read.gpu) == ("4m7x2k9q", SETTINGS, True, True)
 
 
@@ -60,7 +61,7 @@ def test_what_is_read_is_what_would_be_written() -> None:
     template = wire.new_template(SETTINGS.name, SETTINGS.container)
     names = ("image", "disk", "ports", "env", "registry")
     assert {name: template[name] for name in names} == {name: ENDPOINT[name] for name in names}
-    assert wire.template({"id": "tpl", **template}).container == SETTINGS.container
+    assert account.template({"id": "tpl", **template}).container == SETTINGS.container
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_what_is_read_is_what_would_be_written() -> None:
     ],
 )
 def test_endpoints_of_other_kinds_and_later_days_can_be_read(odd: dict[str, Any], what: str) -> None:
-    read = wire.endpoint(ENDPOINT | odd)
+    read = account.endpoint(ENDPOINT | odd)
     assert read.queue is (what != "balancer") and read.gpu is (what != "cpu")
     assert (read.settings.queue_delay_s is None) is (what == "balancer")
     assert (read.settings.idle_s is None) is (what == "nulls")
@@ -82,18 +83,18 @@ def test_endpoints_of_other_kinds_and_later_days_can_be_read(odd: dict[str, Any]
 @pytest.mark.parametrize("data", [None, [], {}, {"endpoints": {}}, {"endpoints": [{"name": "x"}]}, {"endpoints": [1]}])
 def test_what_is_no_list_of_endpoints_is_refused_without_repeating_it(data: Any) -> None:
     with pytest.raises(EndpointUnavailable) as e:
-        wire.endpoints(data)
+        account.endpoints(data)
     assert not e.value.retryable and e.value.__cause__ is None
 
 
 def test_a_value_of_the_environment_is_not_repeated_in_an_error() -> None:
     with pytest.raises(EndpointUnavailable) as e:
-        wire.endpoints({"endpoints": [ENDPOINT | {"env": {"A_TOKEN": ["hf_secret"]}}]})
+        account.endpoints({"endpoints": [ENDPOINT | {"env": {"A_TOKEN": ["hf_secret"]}}]})
     assert "hf_secret" not in f"{e.value} {e.value.info}" and "env" in str(e.value)
 
 
 def test_a_problem_is_told_with_every_error() -> None:
     said = {"title": "Unprocessable Entity", "status": 422, "detail": "failed", "errors": ["a: wrong", "b: missing"]}
-    assert str(wire.problem(said)) == "failed; a: wrong; b: missing"
-    assert str(wire.problem({"title": "Not Found"})) == "Not Found"
-    assert wire.problem("<html>") is None
+    assert str(account.problem(said)) == "failed; a: wrong; b: missing"
+    assert str(account.problem({"title": "Not Found"})) == "Not Found"
+    assert account.problem("<html>") is None

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from gpu_dispatch.backend import Health
+from gpu_dispatch.runpod.account import Endpoint, match_endpoints, runpod_name
 from gpu_dispatch.runpod.client import RunPodClient
 from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.endpoint import RunPodEndpoint as Backend
+from gpu_dispatch.runpod.management import ManagementClient, management_client
 from gpu_dispatch.runpod.settings import ClientSettings, RunPodSettings
 from listener.config.config import Config
-from listener.config.endpoints import RunPodEndpointConfig
-from listener.deploy.client import management_client
-from listener.deploy.desired import NVENC, runpod_endpoints, without_nvenc
-from listener.deploy.model import Endpoint, runpod_name
-from listener.deploy.plan import match_endpoints
-from manifests.errors import GpuDropError
+from listener.config.endpoints import RunPodConfig, RunPodEndpointConfig
+from listener.config.runpod import NVENC, runpod_endpoints, without_nvenc
+from manifests.errors import ConfigError, GpuDropError
 
 _REDUCED = (
     "RunPod lowers it by itself when nothing was asked of an endpoint for days (2 after 3 days, 0 after 7), and when"
@@ -50,13 +49,18 @@ async def inspect_endpoint(config: Config, key: str, *, settle_s: float = 5.0) -
     problem: GpuDropError | None = None
     there: tuple[Endpoint, ...] = ()
     try:
-        async with management_client(config.runpod, key) as api:
+        async with management_session(config.runpod, key) as api:
             there = await api.endpoints()
     except GpuDropError as e:
         problem = e
     async with client_session(config, key) as client:
         looks = [_look(endpoint, there, problem, client, settle_s) for endpoint in endpoints]
         return tuple(await asyncio.gather(*looks))
+
+
+def management_session(config: RunPodConfig, key: str) -> AbstractAsyncContextManager[ManagementClient]:
+    """Raises EndpointDenied without a key."""
+    return management_client(ClientSettings(config.management, config.proxy, config.ca_file), key)
 
 
 @asynccontextmanager
@@ -121,3 +125,32 @@ async def _look(
 
 def _unwell(endpoint: RunPodEndpointConfig, error: GpuDropError) -> Health:
     return Health(endpoint.name, False, str(error), error.info.hint)
+
+
+async def find_endpoint_ids(config: Config, key: str) -> Mapping[str, str]:
+    """RunPod's id of every RunPod endpoint, by its name in config.yaml.
+
+    Asks the management API only when one is without `id`. Raises ConfigError naming those that are not there,
+    EndpointDenied when the key is missing or refused, EndpointUnavailable (retryable) when nobody answers.
+    """
+    wanted = runpod_endpoints(config)
+    ids = {endpoint.name: endpoint.id for endpoint in wanted if endpoint.id}
+    if len(ids) == len(wanted):
+        return ids
+    async with management_session(config.runpod, key) as api:
+        there = await api.endpoints()
+    missing: list[str] = []
+    for endpoint in wanted:
+        if endpoint.name in ids:
+            continue
+        if found := match_endpoints(endpoint.name, None, runpod_name(endpoint.name), there):
+            ids[endpoint.name] = found.id
+        else:
+            missing.append(endpoint.name)
+    if missing:
+        raise ConfigError(
+            f"RunPod has no endpoint for {', '.join(missing)} yet.",
+            hint="Run `gpudrop deploy --apply`, or give its `id` in config.yaml.",
+            where="endpoints",
+        )
+    return ids

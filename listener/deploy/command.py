@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from listener.app.inspection import management_session
 from listener.config.config import Config
 from listener.config.environment import Environment
-from listener.deploy.client import management_client
+from listener.deploy.client import DeployClient
 from listener.deploy.desired import desired_of, oddities_of
 from listener.deploy.execution import AppliedChange, apply_plan
 from listener.deploy.plan import ChangeEndpoint, MakeEndpoint, SettledEndpoint, plan_changes
@@ -21,7 +22,8 @@ async def deploy_endpoints(
     renderer = PlanRenderer(console)
     all_desired = desired_of(config, only)
     renderer.notes(oddities_of(config, all_desired))
-    async with management_client(config.runpod, environment.runpod_key) as api:
+    async with management_session(config.runpod, environment.runpod_key) as session:
+        api = DeployClient(session)
         settled = plan_changes(all_desired, await api.account())
         for each in settled:
             renderer.settled(each)
