@@ -24,7 +24,7 @@ CLOSED = "the connection closed"
 
 @contextmanager
 def amqp_error(place: str) -> Generator[None, None, None]:
-    """The client's errors as ours."""
+    """Translates the client's errors."""
     try:
         yield
     except exceptions.ChannelPreconditionFailed as e:
@@ -43,18 +43,18 @@ def amqp_error(place: str) -> Generator[None, None, None]:
     ) as e:
         raise broker_denied(place, e) from e
     except exceptions.InvalidFrameError as e:
-        # The client keeps to itself what the broker said when it closed the connection instead of opening the host.
+        # The client hides the reason of a broker which closes the connection instead of opening the virtual host.
         if "Connection.Close" not in str(e):
             raise broker_broken(place, e) from e
         hint = "Check the virtual host in `url`, and that the user may use it."
         raise broker_denied(place, "the virtual host cannot be opened", hint) from e
     except asyncio.CancelledError as e:
-        # When the connection closes, the client ends so whoever waits for an answer.
+        # The client cancels pending requests when the connection closes.
         if (task := asyncio.current_task()) and task.cancelling():
             raise
         raise broker_unavailable(place, CLOSED) from e
     except RuntimeError as e:
-        # Its word for a connection that closed between two requests; with the address of an object.
+        # The client raises it for a connection that closed between two requests; its text is an object's address.
         raise broker_unavailable(place, CLOSED) from e
     except (exceptions.AMQPError, EOFError, OSError, TimeoutError) as e:
         raise broker_broken(place, e) from e
@@ -63,18 +63,20 @@ def amqp_error(place: str) -> Generator[None, None, None]:
 _CONNECT_S = 10.0
 _ANSWER_S = 5.0
 _LINGER_S = 0.02
-"""The client hands over a few messages at a time, faster than they are recorded one by one."""
+"""Seconds. The client delivers a few messages at a time; waiting makes larger batches."""
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _HEARTBEAT_S = 3
-"""The client gives a connection up after 12 s without a byte: three times one more than this."""
+"""Seconds. The client gives up after 3 x (this + 1) = 12 s without a byte."""
 
 
 @dataclass(frozen=True, slots=True)
 class AmqpSettings:
-    """`url` is amqp://host:port/vhost or amqps://… without a password. With `exchange`, the queue is bound to it."""
+    """How an AMQP broker is reached, and which queue is read."""
 
     url: str
+    """amqp://host:port/vhost or amqps://…, without a password."""
     exchange: str | None = None
+    """The queue is bound to it; None: it is bound already, or filled otherwise."""
     exchange_type: Literal["fanout", "direct", "topic", "headers"] = "fanout"
     routing_key: str = ""
     queue: str = "gpudrop"
@@ -83,6 +85,8 @@ class AmqpSettings:
 
 
 class AmqpBroker:
+    """A Broker over aiormq. Listeners share the queue."""
+
     exclusive = False
 
     def __init__(self, settings: AmqpSettings) -> None:
@@ -123,7 +127,7 @@ class AmqpBroker:
                 return await aiormq.connect(url, context=context)
 
     async def _declare(self, connection: AbstractConnection) -> None:
-        """The exchange is taken as it is: the store has declared it its own way, and declares it again."""
+        """Declares the queue and binds it. An existing exchange stays: the store declares its own."""
         settings = self._settings
         channel = await connection.channel(publisher_confirms=False)
         await channel.queue_declare(settings.queue, durable=True)
@@ -138,12 +142,12 @@ class AmqpBroker:
 
         def closed(end: asyncio.Future[None]) -> None:
             error = None if end.cancelled() else end.exception()
-            # One that fell silent is given up by a cancellation inside the client.
+            # The client ends a silent connection by a cancellation.
             said = error if error and "CancelledError" not in str(error) else CLOSED
             mailbox.lose(broker_unavailable(self.place, said))
 
         async def arrived(message: DeliveredMessage) -> None:
-            # A task each, started in order; none waits, so delivery tags stay in order.
+            # Each call is a task, started in order; none awaits, so delivery tags stay in order.
             mailbox.put(message)
 
         channel.closing.add_done_callback(closed)  # pyright: ignore[reportUnknownMemberType]
@@ -156,7 +160,7 @@ class AmqpBroker:
 
 
 async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
-    """Asks on a channel of its own: the broker closes the one on which something was not found."""
+    """Asks on a separate channel, because the broker closes a channel on a name that it does not find."""
     channel = await connection.channel(publisher_confirms=False)
     try:
         await channel.exchange_declare(name, passive=True)
@@ -167,6 +171,8 @@ async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
 
 
 class _AmqpSession:
+    """A BrokerSession over one channel."""
+
     def __init__(self, place: str, channel: AbstractChannel, mailbox: Mailbox[DeliveredMessage]) -> None:
         self._place = place
         self._channel = channel

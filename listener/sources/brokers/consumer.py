@@ -1,4 +1,4 @@
-"""What every broker has in common: messages are collected, decoded, recorded, and only then acknowledged."""
+"""The source over any broker: collects messages, decodes and records them, and only then acknowledges."""
 
 from __future__ import annotations
 
@@ -21,37 +21,35 @@ from manifests.errors import GpuDropError
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.brokers")
 
 MOST = 500
-"""Messages in one batch: one transaction of the inbox, one acknowledgement."""
+"""Most messages of a batch: one transaction of the inbox, one acknowledgement."""
 
 _LAST_S = 3.0
+"""How long a cancelled acknowledgement may go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageBatch:
-    """Messages as they came, at most MOST; empty when a while went by without any.
-
-    `acknowledge` lets the broker forget them. Until it was called, the broker gives them again after a while, to
-    whoever listens. Raises GpuDropError when the broker cannot be told.
-    """
+    """Messages in order of arrival, at most MOST; empty after a while without any."""
 
     bodies: Sequence[bytes]
     acknowledge: Callable[[], Awaitable[None]]
+    """Lets the broker drop them; without it, the broker delivers them again. Raises GpuDropError when that fails."""
 
 
 class BrokerSession(Protocol):
     """One connection to a broker, set up to receive."""
 
     async def collect(self) -> MessageBatch:
-        """Raises GpuDropError once the connection is of no more use, some 15 s after it ceased to be at the latest."""
+        """Waits for messages. Raises GpuDropError at most about 15 s after the connection broke."""
         ...
 
 
 class Broker(Protocol):
-    """How one kind of broker is connected to."""
+    """A connection to one kind of broker."""
 
     @property
     def place(self) -> str:
-        """What is listened to, for people: an address and a name on it, no secrets."""
+        """The address and the name on it that messages show, without secrets."""
         ...
 
     @property
@@ -60,7 +58,7 @@ class Broker(Protocol):
         ...
 
     def session(self) -> AbstractAsyncContextManager[BrokerSession]:
-        """Connects, within a deadline, and sets up what this side owns: consumer, queue, subscription.
+        """Connects within a deadline, and sets up what the listener owns: consumer, queue, subscription.
 
         Raises GpuDropError.
         """
@@ -83,7 +81,7 @@ class BrokerSource:
         return self._broker.exclusive
 
     async def run(self, inbox: Inbox) -> None:
-        """Connects again after every end of the connection, for ever. Never raises but when cancelled."""
+        """Reconnects for ever. Raises only when cancelled."""
         retries = Retries(BROKER, lasting=BROKER_REFUSED)
 
         def lost(failure: Failure) -> None:
@@ -97,12 +95,12 @@ class BrokerSource:
         await retries.call(partial(self._listen, inbox, retries.served), on=is_known, told=lost)
 
     async def _listen(self, inbox: Inbox, served: Callable[[], None]) -> None:
-        """One connection from its making to its end; raises why it ended."""
+        """Listens on one connection, and raises the error that ended it."""
         place = self._broker.place
         async with self._broker.session() as session:
             _heed_cancel()
             inbox.report(self._name, Condition(True, f"listening to {place}"))
-            # Stores without a queue of their own drop what they cannot publish, and a new queue holds nothing old.
+            # Some stores drop what they cannot publish, and a new queue holds nothing old.
             inbox.gap(self._name, f"connected to {place}")
             log.info("broker_connected", source=self._name, place=place)
             while True:
@@ -117,7 +115,7 @@ class BrokerSource:
         await _finish(batch.acknowledge())
 
     def _read(self, bodies: Sequence[bytes], inbox: Inbox) -> list[ObjectEvent]:
-        """The events of all messages. One that holds none is counted, and acknowledged with the others."""
+        """Decodes the events of all messages. A message without events is counted, and acknowledged with the others."""
         events: list[ObjectEvent] = []
         ignored: Counter[str] = Counter()
         for body in bodies:
@@ -132,7 +130,7 @@ class BrokerSource:
 
 
 async def _finish(acknowledging: Awaitable[None]) -> None:
-    """Goes on for a moment also when cancelled meanwhile: cut short, all of it would be told again."""
+    """Awaits an acknowledgement, for _LAST_S more when cancelled, because the broker delivers again without it."""
     task = asyncio.ensure_future(acknowledging)
     try:
         await asyncio.shield(task)
@@ -144,7 +142,7 @@ async def _finish(acknowledging: Awaitable[None]) -> None:
 
 
 def _heed_cancel() -> None:
-    """A client may have made an error of a cancellation, or have lost it (asyncio.wait_for before Python 3.12)."""
+    """Raises a cancellation that a client turned into an error or lost (asyncio.wait_for before Python 3.12)."""
     if (task := asyncio.current_task()) and task.cancelling():
         raise asyncio.CancelledError
 
@@ -157,7 +155,7 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Filled from the event loop's thread, emptied by one reader. How much it holds, the broker limits (prefetch)."""
+    """A queue filled on the event loop, with one reader. The broker's prefetch bounds it."""
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
@@ -169,12 +167,12 @@ class Mailbox(Generic[T]):
         self._changed.set()
 
     def lose(self, error: GpuDropError) -> None:
-        """The connection is gone, and with it the right to acknowledge: what was not taken will come again."""
+        """Makes `take` raise `error`: messages left cannot be acknowledged without the connection, and come again."""
         self._lost = self._lost or error
         self._changed.set()
 
     async def take(self, most: int, *, linger_s: float = 0.0) -> list[T]:
-        """Waits for the first, and `linger_s` for others, then takes what is there. Raises what `lose` was told."""
+        """Waits for the first item, then `linger_s` for others, and takes up to `most`. Raises the error of `lose`."""
         while not self._lost and not self._items:
             self._changed.clear()
             await self._changed.wait()

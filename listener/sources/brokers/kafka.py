@@ -20,18 +20,21 @@ from manifests.errors import ConfigError, GpuDropError
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """`servers` are host:port. With `tls.ca_file`, the system's authorities are not trusted beside it."""
+    """How Kafka is reached, and which topic is read."""
 
     servers: tuple[str, ...]
+    """host:port."""
     topic: str
     group: str = "gpudrop"
     security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     sasl: Literal["plain", "scram-sha-256", "scram-sha-512"] = "plain"
     tls: TlsFiles = field(default_factory=TlsFiles)
+    """With `ca_file`, the system's authorities are not trusted."""
     secrets: SourceSecrets = field(default_factory=SourceSecrets)
 
 
 def configuration(settings: KafkaSettings, heard: Callable[[KafkaError], None]) -> dict[str, object]:
+    """Returns the client's configuration; `heard` gets its errors."""
     tls, secrets = settings.tls, settings.secrets
     given = {
         "sasl.username": secrets.user,
@@ -39,7 +42,7 @@ def configuration(settings: KafkaSettings, heard: Callable[[KafkaError], None]) 
         "sasl.mechanism": settings.sasl.upper() if settings.security.startswith("sasl") else "",
         "ssl.ca.location": str(tls.ca_file or ""),
         "ssl.certificate.location": str(tls.cert_file or ""),
-        # A certificate's file may hold its key as well.
+        # The certificate's file may hold the key too.
         "ssl.key.location": str(tls.key_file or tls.cert_file or ""),
     }
     return {
@@ -50,17 +53,17 @@ def configuration(settings: KafkaSettings, heard: Callable[[KafkaError], None]) 
         "client.id": "gpudrop",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        # How soon another listener takes over from one that died.
+        # After this long another listener takes over from one that died.
         "session.timeout.ms": 10_000,
-        # All brokers count as away after two requests in a row without an answer: 13 s. For an answer to arrive in
-        # time over a slow line, it is kept small (a larger message comes alone).
+        # All brokers count as away after two unanswered requests: 13 s. Answers are small so that they arrive in time
+        # over a slow line (a larger message comes alone).
         "socket.timeout.ms": 6_000,
         "fetch.max.bytes": 4 << 20,
         "socket.connection.setup.timeout.ms": 5_000,
         "topic.metadata.refresh.interval.ms": 30_000,
         "reconnect.backoff.max.ms": 5_000,
         "error_cb": heard,
-        # What the client would write to stderr comes to error_cb as well.
+        # error_cb gets what the client would write to stderr.
         "log_level": 2,
     }
 
@@ -78,17 +81,17 @@ _REFUSED = frozenset(
 )
 _NO_TOPIC = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_EXCEPTION"})
 _MENDED_BY_CLIENT = frozenset({"_TRANSPORT", "_TIMED_OUT", "_RESOLVE", "_MAX_POLL_EXCEEDED"})
-"""One broker of several is away, or the group went on without us; once all are away, "_ALL_BROKERS_DOWN" is told."""
+"""One of several brokers is away, or the group continued without us. "_ALL_BROKERS_DOWN" tells that all are away."""
 
 SHARED_OUT_ANEW = frozenset({"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_ASSIGNMENT_LOST"})
 
 
 def worst_error(errors: Sequence[KafkaError], *, place: str, topic: str) -> GpuDropError | None:
-    """The error that has to be told, those somebody must act on first. None: the client goes on by itself."""
+    """Returns the error to report, one that is not retryable first. None: the client recovers by itself."""
     serious = [error for error in errors if error.name() not in _MENDED_BY_CLIENT]
     if not serious:
         return None
-    # That every broker is down is told apart from why the last one was left.
+    # The client reports that all brokers are down separately from the TLS failure of the last one.
     ours = [kafka_error(error, place=place, topic=topic) for error in serious]
     ours += [found for error in errors if (found := broker_tls_error(place, error.str()))]
     return min(ours, key=lambda error: error.retryable)
@@ -96,7 +99,7 @@ def worst_error(errors: Sequence[KafkaError], *, place: str, topic: str) -> GpuD
 
 def kafka_error(error: KafkaError, *, place: str, topic: str) -> GpuDropError:
     name = error.name()
-    # How long it took differs each time, and would make news of an error that is known.
+    # The duration differs each time, and would make a known error look new.
     said = error.str().partition(" (after ")[0]
     if name in _REFUSED:
         return broker_denied(place, said)
@@ -115,6 +118,8 @@ _LINGER_S = 0.02
 
 
 class KafkaBroker:
+    """A Broker over confluent-kafka. Listeners of one group share the topic."""
+
     exclusive = False
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -144,7 +149,7 @@ class KafkaBroker:
 
 
 class _KafkaSession:
-    """The client blocks, and none of its calls may meet another: they take turns on one thread."""
+    """A BrokerSession whose blocking calls, which must not overlap, run on one thread."""
 
     def __init__(self, place: str, topic: str, consumer: Consumer, told: list[KafkaError]) -> None:
         self._place = place
@@ -169,7 +174,7 @@ class _KafkaSession:
         return MessageBatch([message.value() or b"" for message in messages], lambda: self._acknowledge(messages))
 
     async def close(self) -> None:
-        """Leaves the group, so that another listener need not wait for the end of this one's membership."""
+        """Leaves the group, so that another listener need not wait for the session timeout."""
         leaving = asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.close)
         leaving.add_done_callback(lambda left: left.cancelled() or left.exception())
         await asyncio.wait([leaving], timeout=_CLOSE_S)
@@ -181,7 +186,7 @@ class _KafkaSession:
         await self._call(lambda: self._commit(offsets), _ANSWER_S)
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
-        """Not while the group shares its partitions out anew: whoever gets them gets these messages again."""
+        """Commits, except during a rebalance: the new owner of the partitions gets these messages again."""
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as e:
@@ -189,7 +194,7 @@ class _KafkaSession:
                 raise
 
     def _subscribe(self) -> list[KafkaError]:
-        """What keeps the topic from being read; empty when nothing does."""
+        """Subscribes, and returns the errors that prevent it; empty when nothing does."""
         for _ in range(int(_CONNECT_S / 2)):
             try:
                 error = self._consumer.list_topics(self._topic, timeout=_POLL_S).topics[self._topic].error
@@ -198,7 +203,7 @@ class _KafkaSession:
                 return [error] if error else []
             except KafkaException as e:
                 self._told.append(_error(e))
-            # A login that failed is told here, and nowhere else. Not subscribed yet, so no message can come.
+            # Only polling reports a failed login. Nothing is subscribed yet, so no message can come.
             self._consumer.poll(0)
             if self._worst(self._told):
                 break

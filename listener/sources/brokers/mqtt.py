@@ -1,4 +1,4 @@
-"""MQTT: a session that the broker keeps under one client id, with QoS 1."""
+"""MQTT: a persistent session under one client id, with QoS 1."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from manifests.errors import ConfigError, GpuDropError
 
 _ANSWER_S = 10.0
 _REFUSALS = frozenset({132, 133, 134, 135})
-"""MQTT's reason codes of a broker that somebody must talk to: protocol, client id, login, permission."""
+"""MQTT's reason codes that waiting does not change: protocol, client id, login, permission."""
 
 
 class MqttConnection:
-    """One connection's. `connected` and `subscribed` are settled by the broker's answers, or by the loss of both."""
+    """The callbacks of one connection. The broker's answers or a disconnect complete `connected` and `subscribed`."""
 
     def __init__(self, place: str, client: Client) -> None:
         self.place = place
@@ -65,7 +65,7 @@ class MqttConnection:
         self._tell(self.mailbox.lose, lost)
 
     def _on_log(self, _c: Client, _d: object, level: int, said: str) -> None:
-        """What broke the connection is told here alone, just before its end, which says "Unspecified error"."""
+        """Keeps the cause of a broken connection, which only the log names; the disconnect says "Unspecified error"."""
         if level == LogLevel.MQTT_LOG_ERR:
             self._said = said
 
@@ -73,7 +73,7 @@ class MqttConnection:
         return broker_denied(self.place, code) if code.value in _REFUSALS else broker_unavailable(self.place, code)
 
     def _tell(self, told: Callable[..., None], *arguments: object) -> None:
-        # The loop is gone when the program ends before the client's thread.
+        # The loop is closed when the program ends before the client's thread.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(told, *arguments)
 
@@ -81,28 +81,32 @@ class MqttConnection:
 def _settle(told: asyncio.Future[None], error: GpuDropError | None) -> None:
     if not told.done():
         told.set_result(None) if error is None else told.set_exception(error)
-        # It may come when nobody waits for it any more.
+        # Marks the exception as retrieved: nobody may be waiting any more.
         told.exception()
 
 
 _CLOSE_S = 3.0
 _KEEPALIVE_S = 5
-"""The client asks for a sign of life after this silence, and gives up after another one."""
+"""Seconds of silence before the client pings, and again before it gives up."""
 _PORTS = {"mqtt": 1883, "tcp": 1883, "mqtts": 8883, "ssl": 8883, "tls": 8883}
 
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings:
-    """`url` is mqtt://host:port or mqtts://… The broker keeps what comes for `client_id` while nobody is there."""
+    """How an MQTT broker is reached, and which topic is read."""
 
     url: str
+    """mqtt://host:port or mqtts://…"""
     topic: str
     client_id: str = "gpudrop"
+    """The broker keeps messages for it while no listener is connected."""
     tls: TlsFiles = field(default_factory=TlsFiles)
     secrets: SourceSecrets = field(default_factory=SourceSecrets)
 
 
 class MqttBroker:
+    """A Broker over paho-mqtt. One listener at a time may use a client id."""
+
     exclusive = True
 
     def __init__(self, settings: MqttSettings) -> None:
@@ -119,7 +123,7 @@ class MqttBroker:
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[BrokerSession, None]:
-        """A new client each time: nothing of an earlier connection, like unsent acknowledgements, outlives it."""
+        """Makes a new client, so that unsent acknowledgements of an earlier connection are dropped."""
         client = await self._client()
         wire = MqttConnection(self.place, client)
         try:
@@ -162,6 +166,8 @@ class MqttBroker:
 
 
 class _MqttSession:
+    """A BrokerSession over one connection."""
+
     def __init__(self, wire: MqttConnection) -> None:
         self._wire = wire
 

@@ -27,7 +27,7 @@ _REFUSALS = ("authorization", "authentication", "permissions violation", "accoun
 
 
 class NatsErrors:
-    """One connection's. A request that is not permitted is refused beside it, and then merely goes unanswered."""
+    """The errors of one connection. A forbidden request gets no answer; its refusal comes to the error callback."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -35,14 +35,14 @@ class NatsErrors:
         self._heard: Exception | None = None
 
     async def hear(self, error: Exception) -> None:
-        """For the client, which tells here most of what it raises, and what it has nobody to raise to."""
+        """Is the client's error callback; it gets most raised errors, and those without a caller."""
         self._heard = error
         if _is_refusal(error):
             self._refused = str(error)
 
     @contextmanager
     def told(self) -> Generator[None, None, None]:
-        """The client's errors as ours."""
+        """Translates the client's errors."""
         place = self._place
         try:
             yield
@@ -57,18 +57,18 @@ class NatsErrors:
         except (errors.Error, OSError, TimeoutError) as e:
             if self._refused or _is_refusal(e):
                 raise broker_denied(place, self._refused or e, _LOGIN_HINT) from e
-            # That no server is left says nothing: what became of the last one does.
+            # NoServersError names no cause; the last error heard does.
             raise broker_broken(place, self._heard or e if isinstance(e, errors.NoServersError) else e) from e
 
 
 def _is_refusal(error: Exception) -> bool:
-    """The client has a class for few of them; the words are the server's."""
+    """Matches the server's words: the client has classes for few refusals."""
     return any(word in str(error).lower() for word in _REFUSALS)
 
 
 def check_consumer(config: ConsumerConfig, *, stream: str, durable: str, subject: str | None) -> None:
-    """Raises SourceDenied for one that somebody made otherwise than this source needs it."""
-    # A message that is given up after some deliveries is lost to a listener that was killed as often.
+    """Raises SourceDenied for an existing consumer with settings that the source cannot use."""
+    # With a limit of deliveries, a listener that is killed as often loses the message.
     gives_up = (config.max_deliver or -1) > 0
     other = config.ack_policy != AckPolicy.EXPLICIT or config.deliver_subject or gives_up
     if other or (config.filter_subject or None) != subject:
@@ -91,22 +91,23 @@ _MOST_PENDING = 10 * MOST
 
 @dataclass(frozen=True, slots=True)
 class NatsSettings:
-    """`servers` are URLs (nats://, tls://). `subject` narrows what is heard of the stream; None: all of it.
-
-    A message that was received and not acknowledged within `ack_wait_s` seconds is given again; this holds for a
-    consumer that is made here, one that exists keeps its own.
-    """
+    """How NATS is reached, and which stream is read."""
 
     servers: tuple[str, ...]
+    """URLs: nats://, tls://."""
     stream: str
     subject: str | None = None
+    """None: every subject of the stream."""
     durable: str = "gpudrop"
     tls: TlsFiles = field(default_factory=TlsFiles)
     secrets: SourceSecrets = field(default_factory=SourceSecrets)
     ack_wait_s: float = 60.0
+    """An unacknowledged message is delivered again after this long. A consumer that exists keeps its own."""
 
 
 class NatsBroker:
+    """A Broker over nats-py. Listeners share the consumer."""
+
     exclusive = False
 
     def __init__(self, settings: NatsSettings) -> None:
@@ -147,7 +148,7 @@ class NatsBroker:
             list(settings.servers),
             error_cb=nats_errors.hear,
             name="gpudrop",
-            # Every server is tried twice and the first error told: reconnecting is decided by whoever reports it.
+            # Every server is tried twice, and the first error is reported; BrokerSource reconnects.
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
@@ -160,7 +161,7 @@ class NatsBroker:
         )
 
     async def _consumer(self, stream: JetStreamContext) -> None:
-        """Makes the consumer unless it is there. Raises SourceDenied without a stream, or for one of another kind."""
+        """Makes the consumer unless it exists. Raises SourceDenied without a stream, or for an unfit consumer."""
         settings = self._settings
         try:
             await stream.stream_info(settings.stream)
@@ -188,6 +189,8 @@ class NatsBroker:
 
 
 class _NatsSession:
+    """A BrokerSession over one pull subscription."""
+
     def __init__(self, client: Client, pull: JetStreamContext.PullSubscription, nats_errors: NatsErrors) -> None:
         self._client = client
         self._pull = pull
@@ -198,8 +201,8 @@ class _NatsSession:
             try:
                 messages = await self._pull.fetch(1, timeout=_IDLE_S)
             except (TimeoutError, ServiceUnavailableError):
-                # A consumer that was deleted, alone or with its stream, looks like one without messages, or as if
-                # nobody served JetStream, and may answer at once: asking for it tells which.
+                # A deleted consumer looks like one without messages, or like a server without JetStream, and may
+                # answer at once: asking for it tells which.
                 await self._pull.consumer_info()
                 await asyncio.sleep(_LINGER_S)
                 return MessageBatch((), nothing)

@@ -1,11 +1,10 @@
 """A Redis list, where MinIO's `access` format appends events.
 
-An item moves to a second list, KEY:processing, in the same command that takes it off the first. It is removed from
-there when its events are recorded. What a listener left behind when it died lies there, and is read first by the next.
+One command moves an item to a second list, KEY:processing. It is removed from there when its events are recorded. Items
+that a dead listener left there are read first by the next.
 
-One listener leads at a time. One that was paused while another took over does no harm when it wakes: it removes items
-by their value, not by their place, and only items whose events it has had recorded; the other one has had them recorded
-too, or has not seen them. Both may record the same event, which starts nothing twice.
+One listener leads at a time. A listener that was paused while another took over does no harm: it removes items by
+value, and only items whose events it recorded. Both may record the same event, which starts nothing twice.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _LATER = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREP
 
 
 def redis_error(error: Exception, place: str) -> GpuDropError:
-    """SourceUnavailable passes by itself; for the others somebody has to act. `place` is the list, for messages."""
+    """Translates an error of the client: SourceUnavailable passes by itself, the others need an operator."""
     head = f"Could not take events from {place}: "
     said = str(error)
     if isinstance(error, vendor.AuthenticationError | vendor.AuthorizationError):
@@ -75,7 +74,7 @@ def redis_error(error: Exception, place: str) -> GpuDropError:
 
 
 def _refused(error: vendor.ResponseError, head: str, said: str) -> GpuDropError:
-    """redis-py takes the word in front off the errors that it knows, so the class tells as well."""
+    """Translates by the first word, or by the class where redis-py strips that word."""
     word = said.partition(" ")[0]
     if isinstance(error, vendor.NoPermissionError):
         word = "NOPERM"
@@ -97,18 +96,18 @@ _CLOSE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """`url` is "redis://host:port/db", or rediss:// for TLS; `key` is the list's.
-
-    An answer must come within `idle_s + slack_s` seconds, where `idle_s` (whole) is how long the server is asked to
-    wait for an item.
-    """
+    """How Redis is reached, and which list is read."""
 
     url: str
+    """redis://host:port/db, or rediss:// for TLS."""
     key: str
+    """The list's."""
     tls: TlsFiles = field(default_factory=TlsFiles)
     secrets: SourceSecrets = field(default_factory=SourceSecrets)
     idle_s: int = 5
+    """How long the server is asked to wait for an item."""
     slack_s: float = 5.0
+    """An answer must come within `idle_s + slack_s`."""
 
     @property
     def processing(self) -> str:
@@ -116,6 +115,8 @@ class RedisSettings:
 
 
 class RedisBroker:
+    """A Broker over redis-py. One listener at a time may use a list."""
+
     exclusive = True
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -140,7 +141,7 @@ class RedisBroker:
 
 
 class _RedisSession:
-    """On one connection, one command after the other."""
+    """A BrokerSession over one connection, one command at a time."""
 
     def __init__(self, place: str, client: aio.Redis, settings: RedisSettings) -> None:
         self._place = place
@@ -157,9 +158,9 @@ class _RedisSession:
         return MessageBatch((), nothing)
 
     async def settle(self, done: Sequence[bytes]) -> None:
-        """Removes items that were dealt with, and looks for what else there is to do.
+        """Removes `done` from KEY:processing, and reads what lies there and how many items wait.
 
-        A server may still serve the blocked request of a listener that is gone: what it moved lies there until seen.
+        A server may still serve the blocked request of a dead listener; what it moves is found here.
         """
         settings = self._settings
         pipeline: Any = self._client.pipeline(transaction=False)
@@ -172,7 +173,7 @@ class _RedisSession:
         self._left_behind, self._waiting = left_behind, waiting
 
     async def _take(self) -> list[bytes]:
-        """Moves up to MOST items that wait; with none waiting, the next one that comes within `idle_s`, if any does."""
+        """Moves up to MOST waiting items; with none waiting, the next one that comes within `idle_s`."""
         key, processing = self._settings.key, self._settings.processing
         if not self._waiting:
             moved = await self._client.blmove(key, processing, self._settings.idle_s, "LEFT", "RIGHT")
@@ -184,7 +185,7 @@ class _RedisSession:
 
     @asynccontextmanager
     async def _answered(self) -> AsyncGenerator[None, None]:
-        """Bounds the wait for an answer, and gives the client's errors as ours."""
+        """Bounds the wait for an answer, and translates the client's errors."""
         try:
             async with asyncio.timeout(self._settings.idle_s + self._settings.slack_s):
                 yield
@@ -193,7 +194,7 @@ class _RedisSession:
 
 
 async def _answers(pipeline: Any) -> list[Any]:
-    """Raises the first error among them, as the server told it: the client's own way of raising it quotes items."""
+    """Returns a pipeline's answers, or raises the first error among them: the client's own exception quotes items."""
     answers = cast("list[Any]", await pipeline.execute(raise_on_error=False))
     for answer in answers:
         if isinstance(answer, RedisError):
@@ -202,16 +203,16 @@ async def _answers(pipeline: Any) -> list[Any]:
 
 
 async def _client(settings: RedisSettings) -> aio.Redis:
-    """It connects with the first command. Raises ConfigError."""
+    """Returns a client that connects with its first command. Raises ConfigError."""
     try:
         made: Any = aio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             settings.url,
             username=settings.secrets.user or None,
             password=settings.secrets.password or None,
             socket_connect_timeout=_CONNECT_S,
-            # Its own deadline may swallow a cancellation (asyncio.wait_for before Python 3.12): ours is in _answered.
+            # The client's deadline may swallow a cancellation (asyncio.wait_for before Python 3.12): _answered has one.
             socket_timeout=None,
-            # Attempts are counted, reported and spaced by whoever holds the session.
+            # BrokerSource counts, reports and spaces attempts.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             max_connections=1,
@@ -226,7 +227,7 @@ async def _client(settings: RedisSettings) -> aio.Redis:
 async def _tls_options(settings: RedisSettings) -> dict[str, Any]:
     if urlsplit(settings.url).scheme != "rediss":
         return {}
-    # redis-py takes a file that cannot be read for a server out of reach.
+    # Reads the files first: redis-py reports an unreadable file as an unreachable server.
     await asyncio.to_thread(client_context, settings.tls)
     files = {
         "ssl_ca_certs": settings.tls.ca_file,

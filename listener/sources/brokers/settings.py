@@ -17,14 +17,14 @@ Urls = Annotated[tuple[Url, ...], BeforeValidator(lambda v: (v,) if isinstance(v
 
 
 class TlsConfig(Section, frozen=True):
-    """How a broker's certificate is checked, and which one this side shows."""
+    """How a broker's certificate is checked, and the listener's own."""
 
     ca_file: Path | None = None
     """Authorities trusted beside the system's."""
     cert_file: Path | None = None
-    """What this side shows of itself."""
+    """The certificate that the listener presents."""
     key_file: Path | None = None
-    """The key of `cert_file`; None: it stands in that file."""
+    """The key of `cert_file`; None: that file holds it."""
 
     @property
     def files(self) -> TlsFiles:
@@ -43,7 +43,7 @@ class BrokerSettings(TargetedSource, frozen=True):
     tls: TlsConfig = TlsConfig()
 
     def without_tls(self) -> str:
-        """What asks for a connection without TLS, and what to write instead; empty when nothing does."""
+        """Says which setting asks for no TLS, and what to write instead; "" when none does."""
         return ""
 
     @model_validator(mode="after")
@@ -79,7 +79,7 @@ class RedisSourceConfig(_BrokerByUrl, frozen=True):
 
 
 class AmqpSourceConfig(_BrokerByUrl, frozen=True):
-    """A durable queue, made and bound to `exchange` when it is not there yet."""
+    """A durable queue, made and bound to `exchange` unless it exists."""
 
     kind: Literal["amqp"]
     exchange: str | None = None
@@ -103,7 +103,7 @@ class KafkaSourceConfig(BrokerSettings, frozen=True):
 
 
 class MqttSourceConfig(_BrokerByUrl, frozen=True):
-    """A persistent session at QoS 1 under `client_id`: the broker keeps what comes while nobody is there."""
+    """A persistent session at QoS 1 under `client_id`: the broker keeps messages while no listener is connected."""
 
     kind: Literal["mqtt"]
     topic: str
