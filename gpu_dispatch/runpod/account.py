@@ -15,34 +15,38 @@ TEMPLATES = "/templates"
 ENDPOINTS = "/serverless"
 
 PREFIX = "gpudrop-"
-"""Everything that is made here is called so; nothing of another name is touched unless config.yaml gives its id."""
+"""Begins the name of everything that gpudrop makes; other names are changed only if config.yaml gives the id."""
 
 _FLASHBOOT_SUFFIX = "-fb"
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What a worker is started from. `registry` is the id of credentials for a private registry."""
+    """What a worker is started from."""
 
     image: str
     disk_gb: int
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     registry: str | None = None
+    """Id of credentials for a private registry."""
     ports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """`pools` in order of preference, less the cards in `excluded`. `queue_delay_s` None: it scales by another rule."""
+    """The settings of an endpoint on RunPod."""
 
     name: str
     container: Container
     pools: tuple[str, ...]
+    """GPU pools in order of preference."""
     excluded: frozenset[str]
+    """Cards of `pools` that are not used."""
     workers_min: int
     workers_max: int
     idle_s: int | None
     queue_delay_s: float | None
+    """None: workers are scaled by another rule."""
     flashboot: bool
     volumes: frozenset[str]
     timeout_ms: int
@@ -50,6 +54,8 @@ class EndpointSettings:
 
 @dataclass(frozen=True, slots=True)
 class Template:
+    """A template that an endpoint takes its container from."""
+
     id: str
     name: str
     container: Container
@@ -58,12 +64,14 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`queue`: jobs wait for workers; the other kind is a load balancer. `gpu`: its workers have one."""
+    """An endpoint on RunPod."""
 
     id: str
     settings: EndpointSettings
     queue: bool = True
+    """Whether jobs wait for workers; else it is a load balancer."""
     gpu: bool = True
+    """Whether its workers have one."""
 
     @property
     def name(self) -> str:
@@ -72,24 +80,27 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Everything of these kinds that the key's owner has, foreign ones included."""
+    """All templates and endpoints of the key's owner, foreign ones included."""
 
     templates: tuple[Template, ...]
     endpoints: tuple[Endpoint, ...]
 
 
 def runpod_name(named: str) -> str:
-    """The name on RunPod of the endpoint that config.yaml calls `named`, and of its template."""
+    """Returns the name on RunPod of config.yaml's endpoint `named`, and of its template."""
     return f"{PREFIX}{named}"
 
 
 def plain_name(name: str) -> str:
-    """`name` without the ending that RunPod's console and older APIs give to endpoints with FlashBoot."""
+    """Removes the ending that RunPod's console and older APIs give to endpoints with FlashBoot."""
     return name.removesuffix(_FLASHBOOT_SUFFIX).rstrip() if name.endswith(_FLASHBOOT_SUFFIX) else name
 
 
 def match_endpoints(named: str, id: str | None, name: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
-    """The endpoint that config.yaml's `named` stands for: by `id` where it has one, else by its `name` on RunPod."""
+    """Finds config.yaml's endpoint `named` by its `id`, else by its `name` on RunPod; None: there is none.
+
+    Raises ConfigError for an `id` that is not there, and for a name that several have.
+    """
     if id is not None:
         found = next((each for each in endpoints if each.id == id), None)
         if found is None:
@@ -110,7 +121,7 @@ def match_endpoints(named: str, id: str | None, name: str, endpoints: Iterable[E
 
 
 class _Read(BaseModel):
-    """Lenient: the API is in beta, and grows."""
+    """Ignores unknown fields: the API is in beta, and grows."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
@@ -186,7 +197,7 @@ class _Endpoints(_Read):
 
 
 class Problem(_Read):
-    """What the API says of a failure (RFC 9457)."""
+    """A failure as the API describes it (RFC 9457)."""
 
     title: str = ""
     detail: str = ""

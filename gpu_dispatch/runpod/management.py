@@ -1,4 +1,4 @@
-"""RunPod's management API over HTTP: templates and endpoints listed, and its failures in our words."""
+"""RunPod's management API over HTTP: lists templates and endpoints, and translates failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEW_KEY = "Make a key in RunPod's console under Settings, API keys, and set GPU
 
 
 class ManagementClient:
-    """Raises EndpointDenied, EndpointUnavailable or ConfigError. `key` is sent, and never shown."""
+    """A client whose methods raise EndpointDenied, EndpointUnavailable or ConfigError. The key is never shown."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, key: str, *, proxy: str | None = None) -> None:
         self._session = session
@@ -41,9 +41,9 @@ class ManagementClient:
     async def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, hide: Callable[[str], str] = str
     ) -> Any:
-        """The answer's JSON. A request is sent once: a change whose answer is lost may have been made.
+        """Sends one request, never twice, and returns the answer's JSON. RunPod may make a change and lose the answer.
 
-        `hide` takes secrets of `body` out of what RunPod says of a failure.
+        `hide` removes secrets of `body` from RunPod's words about a failure.
         """
         address = self._base + path
         try:
@@ -69,7 +69,7 @@ class ManagementClient:
 async def management_client(
     settings: ClientSettings, key: str, *, timeout_s: float = 60.0
 ) -> AsyncGenerator[ManagementClient]:
-    """A session for as long as the block runs; `settings.api` is the management API's address.
+    """Opens a client for the block; `settings.api` is the management API's address.
 
     Raises EndpointDenied without a key.
     """
@@ -91,7 +91,7 @@ async def _text(answer: aiohttp.ClientResponse) -> str:
 
 
 def _json(text: str) -> Any:
-    """None for what is no JSON, such as a proxy's page."""
+    """Parses JSON; None for anything else, such as a proxy's page."""
     try:
         return json.loads(text)
     except ValueError:
@@ -131,7 +131,7 @@ def _wrong_request(status: int, what: str) -> GpuDropError:
 
 
 def _words(error: BaseException) -> str:
-    """A proxy's address may hold a password: only what kind of trouble it is."""
+    """Names the kind of failure alone: the error's text may hold a proxy's address with its password."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):

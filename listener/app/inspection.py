@@ -1,4 +1,4 @@
-"""How each RunPod endpoint of the configuration stands: what it says of itself, and what RunPod has of it."""
+"""The ids and the health of the configuration's RunPod endpoints, by their own answers and the management API's."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _RAISE_BY_HAND = "Raise max workers in RunPod's console."
 
 @dataclass(frozen=True, slots=True)
 class EndpointInspection:
-    """`id` None: it is not on RunPod. `there` None: that, or the management API told nothing.
-
-    `note` is worth knowing although all is well.
-    """
+    """The state of one endpoint."""
 
     endpoint: RunPodEndpointConfig
     id: str | None
+    """None: it is not on RunPod."""
     health: Health
     there: Endpoint | None = None
+    """What RunPod has of it; None: nothing, or the management API did not answer."""
     note: str = ""
+    """Worth knowing although the endpoint is well."""
 
 
 async def inspect_endpoint(config: Config, key: str, *, settle_s: float = 5.0) -> tuple[EndpointInspection, ...]:
-    """In the configuration's order. What cannot be found out is told as the health of the endpoints it concerns."""
+    """Inspects all endpoints, in the configuration's order. A failure becomes the health of its endpoints."""
     endpoints = runpod_endpoints(config)
     if not endpoints:
         return ()
@@ -59,12 +59,13 @@ async def inspect_endpoint(config: Config, key: str, *, settle_s: float = 5.0) -
 
 
 def management_session(config: RunPodConfig, key: str) -> AbstractAsyncContextManager[ManagementClient]:
-    """Raises EndpointDenied without a key."""
+    """Opens a client of the management API for a block. Raises EndpointDenied without a key."""
     return management_client(ClientSettings(config.management, config.proxy, config.ca_file), key)
 
 
 @asynccontextmanager
 async def client_session(config: Config, key: str) -> AsyncGenerator[RunPodClient]:
+    """Opens a client of the endpoints' API for the block."""
     runpod = config.runpod
     client = RunPodClient(ClientSettings(api=runpod.api, proxy=runpod.proxy, ca_file=runpod.ca_file), key=lambda: key)
     await client.start()
@@ -75,7 +76,7 @@ async def client_session(config: Config, key: str) -> AsyncGenerator[RunPodClien
 
 
 def inspection_text(endpoint: RunPodEndpointConfig, health: Health, there: Endpoint | None) -> EndpointInspection:
-    """What `health` and RunPod's own settings say together."""
+    """Combines `health` with the settings that RunPod has. Pure."""
     look = EndpointInspection(endpoint, there.id if there else endpoint.id, health, there)
     if there is None:
         return look
@@ -128,10 +129,10 @@ def _unwell(endpoint: RunPodEndpointConfig, error: GpuDropError) -> Health:
 
 
 async def find_endpoint_ids(config: Config, key: str) -> Mapping[str, str]:
-    """RunPod's id of every RunPod endpoint, by its name in config.yaml.
+    """Returns RunPod's id of every RunPod endpoint, by its name in config.yaml.
 
-    Asks the management API only when one is without `id`. Raises ConfigError naming those that are not there,
-    EndpointDenied when the key is missing or refused, EndpointUnavailable (retryable) when nobody answers.
+    Asks the management API only when an endpoint has no `id`. Raises ConfigError naming those that are not there,
+    EndpointDenied when the key is missing or refused, EndpointUnavailable (retryable) without an answer.
     """
     wanted = runpod_endpoints(config)
     ids = {endpoint.name: endpoint.id for endpoint in wanted if endpoint.id}

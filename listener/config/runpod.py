@@ -1,4 +1,4 @@
-"""RunPod's endpoints of the configuration: what they cost, and which of its GPUs encode video. Pure."""
+"""RunPod's endpoints of the configuration: their prices, and which GPUs encode video. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from listener.config.endpoints import DeployConfig, EndpointConfig, RunPodEndpoi
 from manifests.errors import ConfigError
 
 NVENC = ("AMPERE_16", "AMPERE_24", "ADA_24", "ADA_32_PRO", "AMPERE_48", "ADA_48_PRO", "BLACKWELL_96")
-"""Pools all of whose cards have an encoder; cheaper ones first."""
+"""Pools whose cards all have an encoder, cheaper ones first."""
 
 NO_NVENC = {
     "AMPERE_80": "A100",
@@ -17,11 +17,11 @@ NO_NVENC = {
     "HOPPER_141": "H200",
     "BLACKWELL_180": "B200",
 }
-"""Pools of cards that were built without one, and the cards."""
+"""Pools of cards without an encoder, and the cards."""
 
 
 def without_nvenc(pools: Iterable[str]) -> tuple[str, ...]:
-    """Those of `pools` that cannot encode video, with their cards: "AMPERE_80 (A100)"."""
+    """Returns those of `pools` that cannot encode video, with their cards: "AMPERE_80 (A100)"."""
     return tuple(f"{pool} ({NO_NVENC[pool]})" for pool in pools if pool in NO_NVENC)
 
 
@@ -34,7 +34,10 @@ def runpod_endpoints(config: Config) -> tuple[RunPodEndpointConfig, ...]:
 
 
 def price_of(endpoint: EndpointConfig, prices: Mapping[str, float]) -> float | None:
-    """US dollars a second of one worker: `price`, else that of `gpu`, else the dearest of `deploy.gpus`."""
+    """Returns US dollars a second of one worker: `price`, else that of `gpu`, else the dearest of `deploy.gpus`.
+
+    None: unknown.
+    """
     if endpoint.price is not None:
         return endpoint.price
     if endpoint.gpu is not None:
@@ -49,7 +52,7 @@ def pools_of(deploy: DeployConfig) -> tuple[str, ...]:
 
 
 def nvenc_refusal(endpoint: RunPodEndpointConfig) -> ConfigError | None:
-    """Why `endpoint` cannot do what its capabilities say on the GPUs it is given."""
+    """Returns why `endpoint` cannot encode video on its GPUs although its capabilities say so; None: it can."""
     if "nvenc" not in endpoint.capabilities:
         return None
     pools = pools_of(endpoint.deploy) if endpoint.deploy else (endpoint.gpu,) if endpoint.gpu else ()

@@ -1,1 +1,1 @@
-"""RunPod's endpoints and templates, made what config.yaml says: the desired state, a pure plan, its execution."""
+"""Makes RunPod's endpoints and templates match config.yaml: the desired state, a pure plan, its execution."""

@@ -1,4 +1,4 @@
-"""Templates and endpoints on RunPod, listed, made and changed by its management API."""
+"""Makes and changes templates and endpoints on RunPod."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from listener.deploy.wire import EndpointField
 
 
 class DeployClient:
-    """Raises what ManagementClient raises. A change is never sent twice: it may have been made unseen."""
+    """A client for changes, which raises what ManagementClient raises and sends no change twice."""
 
     def __init__(self, api: ManagementClient) -> None:
         self._api = api

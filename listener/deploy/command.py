@@ -1,4 +1,4 @@
-"""`gpudrop deploy`: templates and endpoints on RunPod, made from config.yaml."""
+"""`gpudrop deploy`: makes templates and endpoints on RunPod from config.yaml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from manifests.errors import GpuDropError
 async def deploy_endpoints(
     config: Config, environment: Environment, console: Console, *, only: str, apply: bool
 ) -> int:
-    """Shows what differs, and with `apply` makes it so. Raises GpuDropError; what was done before that stays."""
+    """Shows the plan, and executes it with `apply`. Raises GpuDropError; steps done before that stay."""
     renderer = PlanRenderer(console)
     all_desired = desired_of(config, only)
     renderer.notes(oddities_of(config, all_desired))

@@ -1,4 +1,4 @@
-"""From config.yaml to what RunPod is to have, with what is wrong or odd about it. Pure."""
+"""Derives from config.yaml what RunPod has to have, and notes what is wrong or doubtful in it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from listener.deploy.secrets import looks_secret
 from manifests.errors import ConfigError
 
 MOST_POOLS = 3
-"""RunPod places workers on this many kinds of GPU, in order."""
+"""RunPod uses at most this many GPU pools, in order."""
 
 _LONGEST_IDLE_S = 3600
 _SHORTEST_DELAY_S = 0.5
@@ -21,17 +21,19 @@ _SHORTEST_DELAY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class DesiredEndpoint:
-    """What config.yaml wants of one endpoint. `named` is its name there, `id` RunPod's where config.yaml gives it."""
+    """One endpoint as config.yaml describes it."""
 
     named: str
+    """Its name in config.yaml."""
     id: str | None
+    """RunPod's id, where config.yaml gives it."""
     settings: EndpointSettings
     usd_per_s: float | None
-    """None: unknown."""
+    """US dollars a second of one worker; None: unknown."""
 
 
 def desired_of(config: Config, only: str = "") -> tuple[DesiredEndpoint, ...]:
-    """Of the endpoint `only`, or of all that have `deploy`. Raises ConfigError for what RunPod could not do."""
+    """Derives the endpoint `only`, or all that have `deploy`. Raises ConfigError for what RunPod cannot do."""
     endpoints = [e for e in runpod_endpoints(config) if e.deploy]
     if only and only not in [e.name for e in endpoints]:
         known = ", ".join(e.name for e in endpoints) or "none yet"
@@ -50,7 +52,7 @@ def desired_of(config: Config, only: str = "") -> tuple[DesiredEndpoint, ...]:
 
 
 def oddities_of(config: Config, all_desired: Sequence[DesiredEndpoint]) -> tuple[str, ...]:
-    """What may be meant as it stands, but is worth a look."""
+    """Notes settings that are allowed but may be mistakes."""
     capabilities = {e.name: e.capabilities for e in runpod_endpoints(config)}
     notes: list[str] = []
     for desired in all_desired:

@@ -1,4 +1,4 @@
-"""A plan, executed step by step."""
+"""Executes a plan step by step."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from listener.deploy.plan import (
 
 @dataclass(frozen=True, slots=True)
 class AppliedChange:
-    """`id` is the template's or the endpoint's. `unlike`: where RunPod kept something else than it was told.
-
-    In `unlike`, `before` is what RunPod has, `after` what it was told.
-    """
+    """A step that was done."""
 
     step: Step
     id: str
+    """The template's or the endpoint's."""
     unlike: tuple[PlannedChange, ...]
+    """Where RunPod's answer differs from the request: `before` is the answer, `after` the request."""
 
 
 async def apply_plan(
     settled: Sequence[SettledEndpoint], api: DeployClient, tell: Callable[[AppliedChange], None]
 ) -> None:
-    """Raises what `api` raises; what was told before that is done, and nothing after it was begun."""
+    """Does every step, and calls `tell` after each. Raises what `api` raises; later steps are not begun then."""
     for each in settled:
         template_id: str | None = None
         for step in each.steps:

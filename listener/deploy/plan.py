@@ -1,4 +1,4 @@
-"""What has to be done so that RunPod has what config.yaml wants. Pure; an empty plan means it has."""
+"""Plans the changes that make RunPod match config.yaml; an empty plan means that it does. Pure."""
 
 from __future__ import annotations
 
@@ -23,21 +23,28 @@ NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """`field` is what is sent; `what`, `before` and `after` are for reading, without secrets."""
+    """One difference between a setting on RunPod and in config.yaml."""
 
     field: EndpointField
+    """What is sent."""
     what: str
+    """The setting's name for readers."""
     before: str
+    """Without secrets, as `after`."""
     after: str
 
 
 @dataclass(frozen=True, slots=True)
 class MakeTemplate:
+    """Makes a template."""
+
     desired: DesiredEndpoint
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeTemplate:
+    """Changes the template `id`."""
+
     desired: DesiredEndpoint
     id: str
     changes: tuple[PlannedChange, ...]
@@ -45,14 +52,17 @@ class ChangeTemplate:
 
 @dataclass(frozen=True, slots=True)
 class MakeEndpoint:
-    """`template_id` None: that of the template made just before."""
+    """Makes an endpoint from a template."""
 
     desired: DesiredEndpoint
     template_id: str | None
+    """None: the template made by the step before."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeEndpoint:
+    """Changes the endpoint `id`."""
+
     desired: DesiredEndpoint
     id: str
     changes: tuple[PlannedChange, ...]
@@ -63,23 +73,22 @@ Step = MakeTemplate | ChangeTemplate | MakeEndpoint | ChangeEndpoint
 
 @dataclass(frozen=True, slots=True)
 class SettledEndpoint:
-    """What is to be done for one wish: first its template, then its endpoint. No steps: it is there already.
-
-    `id` is RunPod's id of the endpoint; None until it is made.
-    """
+    """The plan of one endpoint."""
 
     desired: DesiredEndpoint
     id: str | None
+    """RunPod's id of the endpoint; None until it is made."""
     steps: tuple[Step, ...]
+    """The template's first; empty where nothing differs."""
 
 
 def plan_changes(all_desired: Sequence[DesiredEndpoint], account: Account) -> tuple[SettledEndpoint, ...]:
-    """Raises ConfigError when it cannot be told which endpoint is meant, or when it is of another kind."""
+    """Plans every endpoint. Raises ConfigError for an ambiguous endpoint, and for one of another kind."""
     return tuple(_settle(desired, account) for desired in all_desired)
 
 
 def endpoint_changes(there: EndpointSettings, wanted: EndpointSettings) -> tuple[PlannedChange, ...]:
-    """What differs, field by field. The name does not count: it is how an endpoint was found, or the user's."""
+    """Compares field by field, without the name: the endpoint was found by it, or the user chose it."""
     pairs: tuple[tuple[EndpointField, str, str, str], ...] = (
         ("gpus", "gpus", _listed(there.pools), _listed(wanted.pools)),
         ("gpus", "gpus left out", _listed(sorted(there.excluded)), _listed(sorted(wanted.excluded))),
@@ -109,7 +118,7 @@ def _settle(desired: DesiredEndpoint, account: Account) -> SettledEndpoint:
     endpoint = match_endpoints(desired.named, desired.id, desired.settings.name, account.endpoints)
     steps: list[Step] = []
     if template is None:
-        # An endpoint that is there took its template's settings as it was made, and needs it no more.
+        # An existing endpoint copied its template when it was made, and needs none.
         if endpoint is None:
             steps.append(MakeTemplate(desired))
     elif changes := container_changes(template.container, desired.settings.container):

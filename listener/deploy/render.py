@@ -1,4 +1,4 @@
-"""Plans, and what came of them, as lines for people and logs."""
+"""Renders plans and their results as lines for people and logs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BARE = Container(image="", disk_gb=0)
 
 
 class PlanRenderer:
-    """Plain where the output is no terminal; lines are never cut or wrapped."""
+    """Prints lines that are never cut or wrapped, without colour where the output is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -56,7 +56,7 @@ class PlanRenderer:
             self.say(f"  ! RunPod keeps {change.what} {change.before}, though it was told {change.after}", mark="!")
 
     def where(self, settled: SettledEndpoint, id: str) -> None:
-        """What config.yaml needs now."""
+        """Prints the endpoint's id, and what config.yaml may say of it."""
         desired = settled.desired
         found = "as config.yaml says" if desired.id else f"found by its name; or write `id: {id}` in config.yaml"
         self.say(f"{desired.named}: endpoint {id}, {found}")
@@ -110,7 +110,7 @@ def _new(change: PlannedChange) -> PlannedChange:
 
 
 def _nothing(settings: EndpointSettings) -> EndpointSettings:
-    """No setting of it is like one of `settings`, but the container: that comes from the template."""
+    """Makes settings that differ from `settings` everywhere but in the container, which comes from the template."""
     return EndpointSettings(
         name="",
         container=settings.container,

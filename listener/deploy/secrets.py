@@ -1,4 +1,4 @@
-"""Which values of a container's environment are secrets, and never shown."""
+"""Recognizes secrets among the variables of a container, and hides them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/_=-]{32,}")
 
 
 def is_reference(value: str) -> bool:
-    """Whether `value` names one of RunPod's secrets, which RunPod fills in where the worker starts."""
+    """Whether `value` names one of RunPod's secrets, which RunPod fills in when a worker starts."""
     return bool(_REFERENCE.fullmatch(value))
 
 
@@ -34,7 +34,7 @@ def shown_value(name: str, value: str) -> str:
 
 
 def without_secrets(text: str, env: Mapping[str, str]) -> str:
-    """`text` of a server's answer without the secret values of `env` that it may repeat."""
+    """Removes the secret values of `env` that a server's answer may repeat."""
     for name, value in env.items():
         if looks_secret(name, value):
             text = text.replace(value, "(hidden)")

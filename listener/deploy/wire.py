@@ -1,4 +1,4 @@
-"""Templates and endpoints as they are written to RunPod's management API v2; gpu_dispatch.runpod.account reads them."""
+"""Writes templates and endpoints for RunPod's management API v2; gpu_dispatch.runpod.account reads them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CONTAINER_FIELDS: frozenset[EndpointField] = frozenset(("image", "disk", "env", 
 
 
 def new_template(name: str, container: Container) -> dict[str, Any]:
-    """SSH and Jupyter are for pods: RunPod would put their variables into the workers' environment."""
+    """Builds a template without SSH and Jupyter, whose variables RunPod would put into the workers' environment."""
     body = container_body(container, CONTAINER_FIELDS)
     return {"name": name, "serverless": True, "public": False, "startSsh": False, "startJupyter": False, **body}
 
 
 def new_endpoint(settings: EndpointSettings, template_id: str) -> dict[str, Any]:
-    """The container comes from the template. Every default is written out: the API's differ from the console's."""
+    """Builds an endpoint with the template's container. Defaults are explicit: the API's differ from the console's."""
     fields: set[EndpointField] = {"gpus", "workers", "queue_delay", "flashboot", "volumes", "timeout"}
     body = endpoint_body(settings, fields)
     body["gpu"]["count"] = 1
@@ -41,7 +41,7 @@ def container_body(container: Container, fields: Set[EndpointField]) -> dict[str
 
 
 def endpoint_body(settings: EndpointSettings, fields: Set[EndpointField]) -> dict[str, Any]:
-    """The part of `settings` that `fields` name. Pools and excluded cards are one selection, replaced together."""
+    """Builds the part of `settings` that `fields` name. Pools and excluded cards are replaced together."""
     gpu: dict[str, Any] = {"pools": list(settings.pools)}
     if settings.excluded:
         gpu["excludedTypes"] = sorted(settings.excluded)
