@@ -1,4 +1,4 @@
-"""What config.yaml says, as one typed, frozen object. Secrets are not in it: they come from the environment."""
+"""config.yaml as one typed, frozen object. Secrets come from the environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from listener.config.sources import SourceConfig
 
 
 class FolderStoreConfig(Section, frozen=True):
-    """A folder is the bucket; users copy files into it."""
+    """A folder as the bucket, into which users copy files."""
 
     kind: Literal["folder"]
     root: Path = Path("drop")
@@ -37,16 +37,16 @@ class FolderStoreConfig(Section, frozen=True):
 
 
 class StsConfig(Section, frozen=True):
-    """Temporary keys, with which the links of each job are signed so that they open its objects alone."""
+    """Temporary keys, which sign the links of one job so that they open its objects alone."""
 
     mode: Literal["auto", "required", "off"] = "auto"
-    """auto: where the store gives any; a `role_arn` makes them required."""
+    """auto: used where the store gives any; a `role_arn` makes them required."""
     endpoint: StoreUrl | None = None
-    """Where they are asked for; default: the store itself (MinIO, Ceph). AWS: https://sts.REGION.amazonaws.com."""
+    """Where they are requested. Default: the store (MinIO, Ceph). AWS: https://sts.REGION.amazonaws.com."""
     role_arn: Annotated[str, Field(pattern=r"^arn:[a-z-]+:[a-z]+:[^\s]*$")] | None = None
-    """The role that the listener takes for them (AWS, Ceph); it needs the rights that the listener has."""
+    """The role that the listener assumes for them (AWS, Ceph); it needs the listener's rights."""
     max_duration: Annotated[Seconds, Field(ge=1800, le=7 * 86400)] | None = None
-    """The longest that they live; default 7 d, and 12 h with a role. AWS: the role's maximum session duration."""
+    """Their longest life in seconds; default 7 d, 12 h with a role. AWS: the role's maximum session duration."""
 
     @property
     def longest_s(self) -> float:
@@ -54,12 +54,12 @@ class StsConfig(Section, frozen=True):
 
 
 class S3StoreConfig(Section, frozen=True):
-    """MinIO and every other S3-compatible store. Keys come from GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."""
+    """MinIO or another S3-compatible store. Its keys: GPUDROP_S3_ACCESS_KEY and GPUDROP_S3_SECRET_KEY."""
 
     kind: Literal["s3"]
     endpoint: StoreUrl
     buckets: Annotated[BucketNames, Field(min_length=1)]
-    """Their names, or "*" for every bucket the keys may list."""
+    """Their names, or "*" for every bucket that the keys may list."""
     region: str = "us-east-1"
     public_endpoint: StoreUrl | None = None
     path_style: bool = True
@@ -68,11 +68,11 @@ class S3StoreConfig(Section, frozen=True):
     private_hosts: frozenset[str] = frozenset()
     sts: StsConfig = StsConfig()
     trust_workers: bool = False
-    """Whether workers elsewhere may be sent links with which they could read all that the listener can."""
+    """Whether remote workers may get links with which they could read all that the listener can."""
 
     @property
     def named_buckets(self) -> tuple[str, ...]:
-        """None where every bucket counts."""
+        """Empty where every bucket counts."""
         return () if "*" in self.buckets else self.buckets
 
 
@@ -80,34 +80,36 @@ StoreConfig = Annotated[FolderStoreConfig | S3StoreConfig, Field(discriminator="
 
 
 class ReconcileConfig(Section, frozen=True):
+    """How buckets are listed for what events missed. Seconds."""
+
     interval: Seconds = 60.0
     look_back: Seconds = 86400.0
-    """Objects older than this when the listener starts are left alone, unless a run of theirs is recorded."""
+    """Objects older than this at the listener's start are ignored, unless a run of theirs is recorded."""
 
 
 class LocalBackendConfig(Section, frozen=True):
-    """This machine as the GPU: `slots` child processes a capability."""
+    """This machine as the GPU, with as many child processes for each capability as it has slots."""
 
     whisper_slots: int = Field(default=1, ge=0, le=64)
     nvenc_slots: int = Field(default=1, ge=0, le=64)
     idle: Seconds = 300.0
-    """A child without work ends after this long and gives its memory back."""
+    """Seconds after which an idle child process ends and frees its memory."""
     model_dir: Path | None = None
-    """Whisper models; GPUDROP_MODEL_DIR overrides it."""
+    """Folder of Whisper models; GPUDROP_MODEL_DIR overrides it."""
     models: dict[Name, Path] = Field(default_factory=dict[Name, Path])
-    """Models by name that lie elsewhere."""
+    """Models in other folders, by name."""
     download_models: bool = True
     ffmpeg: Path | None = None
     memory: Bytes | None = None
-    """What the processes of one job may take. Default: half of what this machine has, three quarters for speech."""
+    """Bytes of memory for the processes of one job. Default: half of this machine's, three quarters for speech."""
     disk: Bytes | None = None
-    """What one job may hold on the disk. Default: nine tenths of what is free when it begins."""
+    """Bytes of disk for one job. Default: nine tenths of what is free at its start."""
     sandbox: Literal["none", "bubblewrap"] = "none"
-    """bubblewrap: workers see no process but their own, and neither state nor secrets."""
+    """bubblewrap: workers see only their own processes, and neither state nor secrets."""
 
 
 class TriggerConfig(Section, frozen=True):
-    """Bare media that start a run. `manifest` is the manifest they stand for; the file itself fills its media field."""
+    """Media files without a manifest that start a run."""
 
     name: Name
     bucket: Names = ()
@@ -116,6 +118,7 @@ class TriggerConfig(Section, frozen=True):
     pattern: Names = ()
     exclude: Names = ()
     manifest: dict[str, Any]
+    """The manifest they stand for; the file itself fills its media field."""
     chain: bool = False
     max_attempts: int = Field(default=3, ge=1, le=20)
     max_event_age: Seconds = 21600.0
@@ -124,17 +127,17 @@ class TriggerConfig(Section, frozen=True):
 
 
 class ManifestsConfig(Section, frozen=True):
-    """Manifests start runs wherever they land, unless `prefix` says where.
-
-    `scope` bucket: they may name all that lies in their bucket, and write anywhere in it. folder: only what lies in
-    their own folder, in that of `folders` which they lie below ("*" is any one name), and in `also`.
-    """
+    """Where manifests start runs, and what they may name."""
 
     enabled: bool = True
     prefix: str = ""
+    """Manifests outside it start nothing."""
     scope: Literal["bucket", "folder"] = "bucket"
+    """bucket: manifests may read and write their whole bucket. folder: their own folder, `folders` and `also`."""
     folders: tuple[Folder, ...] = ()
+    """A manifest below one of them may use all of it; "*" is any one name."""
     also: tuple[AnyFolder, ...] = ()
+    """Folders that every manifest may use."""
     chain: bool = False
     max_attempts: int = Field(default=3, ge=1, le=20)
     max_event_age: Seconds = 21600.0
@@ -149,80 +152,87 @@ class ManifestsConfig(Section, frozen=True):
 
 
 class DefaultsFolderConfig(Section, frozen=True):
-    """The `_gpudrop.yaml` of `folder` and of all below it count; with `addresses` they may name a callback_url."""
+    """A folder whose `_gpudrop.yaml` count, and those below it."""
 
     folder: Folder
     bucket: Names = ()
-    """Which buckets'; none named: every one's."""
+    """Buckets that have it; empty: every bucket."""
     addresses: bool = False
+    """Whether they may name a callback_url."""
 
 
 class Img2VidConfig(Section, frozen=True):
-    """More than `images_per_job` images are spread over up to `max_jobs` jobs."""
+    """How more than `images_per_job` images are spread over up to `max_jobs` jobs."""
 
     images_per_job: int = Field(default=50, ge=1, le=1000)
     max_jobs: int = Field(default=3, ge=1, le=50)
 
 
 class CallbacksConfig(Section, frozen=True):
+    """How callbacks are posted. Seconds."""
+
     private_hosts: frozenset[str] = frozenset()
-    """Hosts a callback may go to although their address is private."""
+    """Hosts that callbacks may go to although their address is private."""
     timeout: Seconds = 15.0
     keep_trying: Seconds = 86400.0
-    """How long a receiver that does not hear is called again, over restarts."""
+    """How long a failing callback is retried, over restarts."""
     max_attempts: int | None = Field(default=None, ge=1, le=1000)
-    """Ends it earlier, after so many attempts."""
+    """Ends retries earlier; None: only `keep_trying` does."""
 
 
 class LogConfig(Section, frozen=True):
+    """What is logged, and how."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
 class Config(Section, frozen=True):
+    """All of config.yaml."""
+
     store: StoreConfig = FolderStoreConfig(kind="folder")
     state: str | None = None
     """Folder of the SQLite state, or a postgresql:// URL. Default: .gpudrop beside this file."""
     sources: tuple[SourceConfig, ...] = ()
-    """Where events come from. Default: what the store offers, and reconcile."""
+    """Where events come from. Default: the store's own source, and reconcile."""
     manifests: ManifestsConfig = ManifestsConfig()
     triggers: tuple[TriggerConfig, ...] = ()
     defaults: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """Defaults for every manifest, below those of _gpudrop.yaml."""
+    """Defaults of every manifest; those of _gpudrop.yaml override them."""
     defaults_from: tuple[DefaultsFolderConfig, ...] | None = None
-    """Folders whose _gpudrop.yaml count; the longest that fits decides. Default: all, but none may name an address."""
+    """Folders whose _gpudrop.yaml count; the longest match decides. Default: all, none with `addresses`."""
     reconcile: ReconcileConfig = ReconcileConfig()
     local: LocalBackendConfig = LocalBackendConfig()
     endpoints: tuple[EndpointConfig, ...] = (LocalEndpointConfig(kind="local"),)
     """Where tasks run. Default: this machine."""
     runpod: RunPodConfig = RunPodConfig()
     task_timeout: Seconds = 3600.0
-    """The longest a worker may take for one job."""
+    """Seconds that a worker may take for one job."""
     task_max_input: Bytes = MAX_INPUT_BYTES
-    """The most that the inputs of one job may hold together."""
+    """Bytes of all inputs of one job."""
     task_max_output: Bytes | None = None
-    """The most that one output of a worker may hold. Default: 256 MiB, and 64 times its inputs or a clip's frames."""
+    """Bytes of one output of a worker. Default: 256 MiB, and 64 times its inputs or a clip's frames."""
     prices: dict[str, Usd] = Field(default_factory=dict[str, Usd])
-    """US dollars a second, by GPU; those given here are added to RunPod's pools."""
+    """US dollars a second, by GPU, in addition to RunPod's pools."""
     budgets: BudgetsConfig = BudgetsConfig()
     img2vid: Img2VidConfig = Img2VidConfig()
     callbacks: CallbacksConfig = CallbacksConfig()
     max_lineage: int = Field(default=4, ge=1, le=16)
     concurrent_runs: int = Field(default=1000, ge=1, le=5000)
     link_expiry: Seconds = 7 * 86400.0
-    """How long the links in done sidecars work."""
+    """Seconds that the links in done sidecars work."""
     keep_runs: Seconds = 30 * 86400.0
-    """Ended runs are forgotten after this long; it must be longer than an event can come late."""
+    """Seconds after which ended runs are deleted; it must exceed the delay of late events."""
     log: LogConfig = LogConfig()
     _file: Path | None = PrivateAttr(default=None)
 
     @property
     def file(self) -> Path | None:
-        """Where it was read; None: nowhere."""
+        """The file that was read; None: none was."""
         return self._file
 
     def read_from(self, file: Path) -> Config:
-        """The same, with the file it was read from."""
+        """Returns a copy that knows its file."""
         found = self.model_copy()
         found._file = file.absolute()  # pyright: ignore[reportAttributeAccessIssue] - frozen are the fields alone
         return found

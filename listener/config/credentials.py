@@ -1,4 +1,4 @@
-"""Secrets in files, and the store's keys, asked for before every use: they may be replaced while everything runs."""
+"""Secrets in files, and the store's keys, which may be replaced while the listener runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import structlog
 from manifests.errors import ConfigError
 
 ENV_FILE = "GPUDROP_ENV_FILE"
-"""Names a file with lines of NAME=value that stand before the variables of the process."""
+"""Names a file with lines of NAME=value, which override the variables of the process."""
 
 _MAX_BYTES = 64 * 1024
 _ATTEMPTS = 3
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class SecretStamp:
-    """What changes with a file: also when another one takes its place."""
+    """What changes when a file is written or replaced."""
 
     inode: int
     modified_ns: int
@@ -34,7 +34,7 @@ class SecretStamp:
 
 
 class SecretFiles:
-    """Reads files named by variables and remembers which, and how they were: `changed` tells when to read again."""
+    """Reads files named by variables, and knows whether they have changed since."""
 
     def __init__(self) -> None:
         self.stamps: dict[Path, SecretStamp] = {}
@@ -44,15 +44,15 @@ class SecretFiles:
 
     @property
     def newest_s(self) -> float:
-        """When the file that changed last did so, in seconds since 1970; 0 without files."""
+        """The latest modification, in seconds since 1970; 0 without files."""
         return max((stamp.modified_ns for stamp in self.stamps.values()), default=0) / 1e9
 
     def lines(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """What the file named by GPUDROP_ENV_FILE sets. Raises ConfigError when it cannot be read."""
+        """Reads the file named by GPUDROP_ENV_FILE. Raises ConfigError when it cannot be read."""
         return parse_lines(self._text(environ[ENV_FILE], ENV_FILE)) if environ.get(ENV_FILE) else {}
 
     def value(self, path: str, variable: str) -> str:
-        """The one value in `path`, which `variable` names. Raises ConfigError when it is no text of one line."""
+        """Reads the value in `path`, which `variable` names. Raises ConfigError unless it is one line of text."""
         text = self._text(path, variable).strip()
         if not text.isprintable():
             raise _unusable(path, variable, "it holds more than one line of text")
@@ -76,7 +76,7 @@ class SecretFiles:
 
 
 def read_together(read: Callable[[SecretFiles], _T]) -> tuple[_T, SecretFiles]:
-    """What `read` makes of its files, all as they were at one moment. Raises ConfigError, also while they change."""
+    """Calls `read` until none of its files changes meanwhile, three times at most. Raises ConfigError."""
     changing = ""
     for _ in range(_ATTEMPTS):
         files = SecretFiles()
@@ -88,9 +88,9 @@ def read_together(read: Callable[[SecretFiles], _T]) -> tuple[_T, SecretFiles]:
 
 
 def parse_lines(text: str) -> dict[str, str]:
-    """NAME=value, one a line; "export " before it, quotes around the value and " # …" after it are taken off.
+    """Parses lines of NAME=value without "export ", quotes around the value, and " # …".
 
-    Nothing is expanded. Other lines are left out.
+    Nothing is expanded. Other lines are ignored.
     """
     found: dict[str, str] = {}
     for line in text.splitlines():
@@ -127,7 +127,7 @@ SESSION_TOKEN = "GPUDROP_S3_SESSION_TOKEN"  # noqa: S105 - the name of a variabl
 FILE = "_FILE"
 
 PARTNER_S = 5.0
-"""How long a new access key waits for its secret key, when each lies in a file of its own."""
+"""Seconds that a new access key waits for its secret key, when they are in separate files."""
 
 _ACCESS_NAMES = (ACCESS_KEY, "AWS_ACCESS_KEY_ID", "MINIO_ACCESS_KEY", "MINIO_ROOT_USER")
 _SECRET_NAMES = (SECRET_KEY, "AWS_SECRET_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_ROOT_PASSWORD")
@@ -136,23 +136,24 @@ _HINT = f"Set {ACCESS_KEY} and {SECRET_KEY} in the environment, or name files wi
 
 @dataclass(frozen=True, slots=True)
 class AccessKeys:
-    """`session_token` belongs to temporary keys. The secrets stay out of logs and tracebacks."""
+    """The store's keys, whose secrets stay out of logs and tracebacks."""
 
     access_key: str
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+    """Of temporary keys."""
 
 
 Keys = Callable[[], AccessKeys]
-"""Gives the keys to use now. Called on a thread: it may read files or ask a server."""
+"""Returns the current keys. It may read files or ask a server, so it is called on a thread."""
 
 
 class KeyRing:
-    """The keys in force, from the first of these that has them:
+    """The current keys, from the first of three places that has them.
 
-    files named by GPUDROP_S3_ACCESS_KEY_FILE, GPUDROP_S3_SECRET_KEY_FILE and GPUDROP_S3_SESSION_TOKEN_FILE; the lines
-    of the file named by GPUDROP_ENV_FILE; the variables. Files are read again when they changed. What cannot be read
-    is told once, and the last good keys stay in force.
+    The places: files named by GPUDROP_S3_ACCESS_KEY_FILE, GPUDROP_S3_SECRET_KEY_FILE and GPUDROP_S3_SESSION_TOKEN_FILE;
+    the lines of the file named by GPUDROP_ENV_FILE; the variables. Files are read again when they change. A failure to
+    read is logged once, and the last good keys stay.
     """
 
     def __init__(self, environ: Mapping[str, str], *, now: Callable[[], float] = time.time) -> None:
@@ -164,7 +165,7 @@ class KeyRing:
         self._told = ""
 
     def current(self) -> AccessKeys:
-        """Raises ConfigError while there have never been any. From any thread; costs a look at each file."""
+        """Returns the keys, on any thread, after one stat of each file. Raises ConfigError until some were read."""
         with self._lock:
             if self._keys is None:
                 self._keys, self._files = read_together(self._read)
@@ -206,15 +207,15 @@ def _resolved(layers: Sequence[Mapping[str, str]]) -> AccessKeys:
         raise ConfigError("There are no keys for the store.", hint=_HINT, where=missing)
     if SESSION_TOKEN in layers[0]:
         return AccessKeys(access, secret, layers[0][SESSION_TOKEN] or None)
-    # A token without the access key it was given with is of no use, and spoils the keys of others.
+    # A token works only with the access key it was issued with.
     token = origin.get(SESSION_TOKEN) or (access == origin.get("AWS_ACCESS_KEY_ID") and origin.get("AWS_SESSION_TOKEN"))
     return AccessKeys(access, secret, token or None)
 
 
 def _first(layers: Sequence[Mapping[str, str]], names: Sequence[str]) -> tuple[str, Mapping[str, str]]:
-    """The value under the first name that has one, in the first layer that has any; and that layer.
+    """Returns the value of the first name in the first layer that has one, and that layer.
 
-    A name that is there but empty in a file of its own is not looked for further down.
+    An empty file of a key's own counts as a value.
     """
     for layer in layers:
         for name in names:
@@ -224,7 +225,7 @@ def _first(layers: Sequence[Mapping[str, str]], names: Sequence[str]) -> tuple[s
 
 
 def _half(known: AccessKeys, found: AccessKeys) -> bool:
-    """Whether some of what belongs together is new and some is not: the rest may be about to be written."""
+    """Whether only some of the keys are new: the others may be about to be written."""
     pairs = [(known.access_key, found.access_key), (known.secret_key, found.secret_key)]
     if known.session_token or found.session_token:
         pairs.append((known.session_token or "", found.session_token or ""))

@@ -1,4 +1,4 @@
-"""Where tasks run, what that costs and what it may cost: the sections `endpoints`, `runpod`, `prices` and `budgets`."""
+"""Where tasks run, and prices and budgets: the sections `endpoints`, `runpod`, `prices` and `budgets`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRICES: dict[str, float] = {
     "ADA_80_PRO": 0.00116,
     "HOPPER_141": 0.00155,
 }
-"""US dollars a second of the dearest card of each pool, as RunPod listed them in August 2026."""
+"""US dollars a second of the most expensive card of each pool, from RunPod's list of August 2026."""
 
 
 def _known_dialect(name: str) -> str:
@@ -34,11 +34,11 @@ def _known_dialect(name: str) -> str:
 
 
 Dialect = Annotated[str, AfterValidator(_known_dialect)]
-"""What an endpoint's workers understand: our own image, or one that an installed package knows."""
+"""What an endpoint's workers understand: gpudrop's own image, or one that an installed package knows."""
 
 
 class _EndpointConfig(Section, frozen=True):
-    """`order`, `weight`, `concurrency`, `rate`: see gpu_dispatch.endpoints.EndpointSpec."""
+    """What all kinds of endpoints have in common. For `order` and `weight` see gpu_dispatch.endpoints.EndpointSpec."""
 
     name: Name
     order: int = Field(default=0, ge=0)
@@ -48,38 +48,40 @@ class _EndpointConfig(Section, frozen=True):
     rate: float | None = Field(default=None, gt=0)
     """Submissions a second."""
     max_queue: Seconds | None = None
-    """A job that has waited this long for a worker goes to another endpoint."""
+    """Seconds in the queue after which a job goes to another endpoint."""
     hedge_after: Seconds | None = None
-    """After this long in the queue a second job is sent to another endpoint; the first to begin does the work."""
+    """Seconds in the queue after which a second job is sent to another endpoint; the first to begin does the work."""
     gpu: str | None = None
     """A name in `prices`."""
     price: Usd | None = None
-    """US dollars a second; instead of `gpu`'s."""
+    """US dollars a second, instead of the price of `gpu`."""
 
 
 class LocalEndpointConfig(_EndpointConfig, frozen=True):
-    """This machine, as `local` sets it up."""
+    """This machine, with the settings of the section `local`."""
 
     kind: Literal["local"]
     name: Name = "local"
 
 
 class Workers(Section, frozen=True):
+    """How many workers RunPod runs. Seconds."""
+
     min: int = Field(default=0, ge=0)
     max: int = Field(default=3, ge=0)
     idle_timeout: Seconds = 5.0
 
 
 class DeployConfig(Section, frozen=True):
-    """What `gpudrop deploy` makes of an endpoint on RunPod."""
+    """How `gpudrop deploy` makes an endpoint on RunPod."""
 
     image: str = Field(min_length=1)
     gpus: tuple[str, ...] = Field(min_length=1)
-    """RunPod's GPU pools, in order of preference: ADA_24, AMPERE_24, …; "-NVIDIA L4" leaves a card out."""
+    """RunPod's GPU pools in order of preference: ADA_24, AMPERE_24, …; "-NVIDIA L4" excludes a card."""
     workers: Workers = Workers()
     flashboot: bool = True
     queue_delay: Seconds = 4.0
-    """More workers are started when a job has waited this long."""
+    """Seconds that a job waits before more workers are started."""
     container_disk_gb: int = Field(default=20, ge=5)
     env: dict[str, str] = Field(default_factory=dict[str, str])
     volume: str | None = None
@@ -89,18 +91,20 @@ class DeployConfig(Section, frozen=True):
 
 
 class RunPodEndpointConfig(_EndpointConfig, frozen=True):
+    """An endpoint on RunPod."""
+
     kind: Literal["runpod"]
     id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    """RunPod's id of the endpoint. Omitted: it is found by its name, as `gpudrop deploy` made it."""
+    """RunPod's id of the endpoint. None: it is found by the name that `gpudrop deploy` gave it."""
     capabilities: tuple[Capability, ...] = Field(min_length=1)
     dialect: Dialect = OURS
     timeout: Seconds | None = None
-    """The longest a job may run there; default: `task_timeout`."""
+    """Seconds that a job may run there. Default: `task_timeout`."""
     ttl: Seconds = 86400.0
-    """RunPod forgets a job this long after it was sent, even while it runs."""
+    """Seconds after its submission until RunPod drops a job, even while it runs."""
     low_priority: bool = False
     resubmit_unknown: bool = False
-    """Send a task again when nobody can say whether it was taken, although workers of this dialect claim nothing."""
+    """Send a task again when its submission got no answer, although workers of this dialect write no claim."""
     deploy: DeployConfig | None = None
 
     @model_validator(mode="after")
@@ -118,16 +122,16 @@ EndpointConfig = Annotated[LocalEndpointConfig | RunPodEndpointConfig, Field(dis
 
 
 class HintsConfig(Section, frozen=True):
-    """RunPod's webhook, as a hint that a job has ended: fewer looks, sooner news. Nothing depends on it."""
+    """RunPod's webhook as an optional hint that a job has ended, which saves polls."""
 
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
     url: WebUrl
-    """Where RunPod reaches host:port. The secret part of the path is added."""
+    """Where RunPod reaches host:port, without the secret part of the path."""
 
 
 class RunPodConfig(Section, frozen=True):
-    """How RunPod is reached. The key comes from GPUDROP_RUNPOD_API_KEY or RUNPOD_API_KEY."""
+    """How RunPod is reached, with the key in GPUDROP_RUNPOD_API_KEY or RUNPOD_API_KEY."""
 
     api: WebUrl = "https://api.runpod.ai/v2"
     management: WebUrl = "https://api.runpod.io/v2"
@@ -138,10 +142,9 @@ class RunPodConfig(Section, frozen=True):
 
 
 class BudgetsConfig(Section, frozen=True):
-    """US dollars. A job dearer than `per_job` is refused; one that would pass a day's budget waits for the next day.
-
-    Days are UTC's.
-    """
+    """What jobs may cost."""
 
     per_job: Usd | None = None
+    """A more expensive job is refused."""
     per_day: Usd | None = None
+    """A job that would exceed it waits for the next day (UTC)."""

@@ -1,4 +1,4 @@
-"""What comes from the environment, read in one place: secrets, and where things lie on this machine."""
+"""The environment's settings, read in one place: secrets, and paths on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECRET_FILE = re.compile(rf"(GPUDROP_(?:SECRET|(?!{_OF_THE_STORE})\w+_(?:USER|P
 
 @dataclass(frozen=True, slots=True)
 class SourceSecrets:
-    """What one source of events needs to be let in, or to let others in. Empty texts where nothing is set."""
+    """The secrets of one source of events, to log in or to admit others; "" where none is set."""
 
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
@@ -26,21 +26,20 @@ class SourceSecrets:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Empty texts where nothing is set. `variables` are all those that begin with GPUDROP_.
-
-    The store's keys may change while everything runs: `keys` is asked before every use. All else is read once.
-    """
+    """What the environment sets, read once; "" where nothing is set."""
 
     keys: KeyRing = field(default_factory=lambda: KeyRing({}), repr=False)
+    """Asked before every use: the store's keys may change meanwhile."""
     secret: str = field(default="", repr=False)
     callback_secret: str = field(default="", repr=False)
     runpod_key: str = field(default="", repr=False)
     model_dir: Path | None = None
     ffmpeg: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """All that begin with GPUDROP_."""
 
     def of_source(self, name: str) -> SourceSecrets:
-        """GPUDROP_<NAME>_USER, _PASSWORD, _TOKEN, _PATH_SECRET, _HMAC_SECRET; in NAME "-" and "." become "_"."""
+        """Returns GPUDROP_<NAME>_USER, _PASSWORD, _TOKEN, _PATH_SECRET, _HMAC_SECRET; NAME has "_" for "-" and "."."""
         prefix = f"GPUDROP_{re.sub('[^A-Z0-9]', '_', name.upper())}_"
 
         def of(what: str) -> str:
@@ -50,8 +49,8 @@ class Environment:
 
 
 def read_environment(environ: Mapping[str, str]) -> Environment:
-    """The lines of the file that GPUDROP_ENV_FILE names stand before `environ`. Where X is a secret, the file that
-    GPUDROP_X_FILE names stands before GPUDROP_X. Raises ConfigError for a file that cannot be read.
+    """Reads `environ`. Lines of the file that GPUDROP_ENV_FILE names override it; for a secret X, the file that
+    GPUDROP_X_FILE names overrides GPUDROP_X. Raises ConfigError for a file that cannot be read.
     """
     lines, _ = read_together(lambda files: files.lines(environ))
     settings = {**environ, **lines}

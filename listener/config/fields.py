@@ -1,4 +1,4 @@
-"""The kinds of value config.yaml is made of."""
+"""The types of config.yaml's values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _seconds(value: Any) -> Any:
-    """10, "10", "10s", "1.5m", "24h" as seconds; anything else is left for the type to refuse."""
+    """Converts 10, "10", "10s", "1.5m", "24h" to seconds; the type refuses anything else."""
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
         return float(found[1]) * _UNITS[found[2] or "s"]
     return value
@@ -25,7 +25,7 @@ _SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "Gi
 
 
 def _bytes(value: Any) -> Any:
-    """10, "10", "500MB", "20GiB" as bytes; anything else is left for the type to refuse."""
+    """Converts 10, "10", "500MB", "20GiB" to bytes; the type refuses anything else."""
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)?\s*", value)):
         return round(float(found[1]) * _SIZES.get(found[2] or "", 1))
     return value
@@ -36,7 +36,7 @@ def _one_or_many(value: Any) -> Any:
 
 
 def usable_address(url: str) -> str:
-    """`url` as it is, when its host and port can be used; else ValueError."""
+    """Returns `url`. Raises ValueError unless its host and port can be used."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -54,7 +54,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 
 
 def _bucket_name(name: str) -> str:
-    """`name` as it is, when a bucket may be called so, or "*"; else ValueError."""
+    """Returns `name`. Raises ValueError unless it is a bucket's name or "*"."""
     if name != "*" and (problem := bucket_name_problem(name)):
         raise ValueError(problem)
     return name
@@ -65,7 +65,7 @@ BucketNames = Annotated[tuple[BucketName, ...], BeforeValidator(_one_or_many)]
 
 
 def _folder(text: str) -> str:
-    """ "" for the bucket's root, else with a "/" at its end and none at its start; else ValueError."""
+    """Returns "" for the bucket's root, else a folder with "/" at its end alone. Raises ValueError."""
     folder = text.strip("/") + "/" if text.strip("/") else ""
     if folder and (problem := key_problem(folder)):
         raise ValueError(f"no folder: it {problem}")

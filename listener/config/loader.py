@@ -1,4 +1,4 @@
-"""config.yaml, read and checked with every mistake named, and its triggers read again when they change."""
+"""Reads and checks config.yaml, names every mistake, and reloads triggers when they change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from manifests.errors import ConfigError, GpuDropError
 
 
 def load_config(path: Path) -> Config:
-    """Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
+    """Reads `path`. Raises ConfigError naming the field, and the nearest valid name for an unknown one."""
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError as e:
@@ -41,7 +41,7 @@ def load_config(path: Path) -> Config:
 
 
 def parse_config(data: Any, *, origin: str) -> Config:
-    """`data` as a Config; `origin` names the file in errors."""
+    """Validates `data`; `origin` names the file in errors."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{origin} must hold named sections.", hint="Start with `store:`.", where=origin)
     try:
@@ -66,7 +66,7 @@ def _translated(error: ValidationError, origin: str) -> ConfigError:
 
 
 def _place(loc: Sequence[int | str]) -> tuple[list[int | str], list[str]]:
-    """`loc` as a user would write it, without the kinds of sections; and the names that are valid where it ends."""
+    """Returns `loc` as users write it, without the kinds of sections, and the names that are valid at its end."""
     models: list[type[BaseModel]] = [Config]
     path: list[int | str] = []
     names: list[str] = []
@@ -95,7 +95,7 @@ def _kinds(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models an annotation names, at whatever depth."""
+    """Yields the models in an annotation, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
@@ -106,11 +106,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.config")
 
 STEP_MS = 500
 LOOK_MS = 5000
-"""Also looked at this often: for changes before the watch began, and file systems that tell nothing."""
+"""Poll interval, for changes before the watch began, and for file systems without notifications."""
 
 
 async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable[[tuple[Trigger, ...]], None]) -> None:
-    """Until cancelled. A file that is not valid, or that `use` refuses, is reported, and the triggers in force stay.
+    """Calls `use` with changed triggers until cancelled. An invalid or refused file is logged, and triggers stay.
 
     The folder is watched, not the file: editors replace files, and containers swap links to them.
     """
@@ -132,7 +132,7 @@ async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes with the file; None while there is none."""
+    """Returns what changes with the file; None while there is none."""
     try:
         status = path.stat()
     except OSError:

@@ -39,12 +39,12 @@ class TargetedSource(SourceSettings, frozen=True):
     """The settings of a source that a store can send to."""
 
     target: str | None = None
-    """What the store calls this target, an ARN. Default: found out."""
+    """The store's name of this target, an ARN. Default: it is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushNames:
-    """What a store that publishes to a broker by itself (Ceph RGW) has to call things there."""
+    """The names under which a store (Ceph RGW) publishes to a broker."""
 
     topic: str = ""
     exchange: str = ""
@@ -67,7 +67,7 @@ class SourceKind(Generic[S]):
     minio_variables: Callable[[S, SourceSecrets], Sequence[tuple[str, str]]] | None = None
     """Names and values of MinIO's MINIO_NOTIFY_<KIND>_<NAME>_<ID>. None: MinIO cannot send there."""
     push_names: Callable[[S], PushNames] | None = None
-    """None: no store publishes there by itself."""
+    """None: no store publishes there."""
 
 
 class SourceKinds:

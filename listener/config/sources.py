@@ -1,4 +1,4 @@
-"""The sources config.yaml can name, in one list: a kind alone, or a kind with what it needs. Secrets are not among it.
+"""The sources that config.yaml can name, each by its kind alone or with settings. Packages add kinds: see source_kinds.
 
 A source's user, password and tokens come from the environment, under its name (its kind, unless given): see
 environment.SourceSecrets. Two sources of one kind differ by name.
@@ -37,31 +37,35 @@ Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:/\s]+):\d{1,5}$
 
 
 class FolderSourceConfig(SourceSettings, frozen=True):
+    """The drop folder's own changes."""
+
     kind: Literal["folder"]
 
 
 class ReconcileSourceConfig(SourceSettings, frozen=True):
-    """See the section `reconcile`."""
+    """Listing; its settings are in the section `reconcile`."""
 
     kind: Literal["reconcile"]
 
 
 class MinioSourceConfig(SourceSettings, frozen=True):
-    """The store's own event stream. A keep-alive is asked for every `ping` (whole seconds), and a server that has sent
-    none for ten seconds more is given up."""
+    """The store's own event stream."""
 
     kind: Literal["minio"]
     ping: Annotated[Seconds, Field(ge=1, le=5)] = 2.0
+    """Whole seconds between requested keep-alives; the connection is dropped ten seconds after a missing one."""
 
 
 class WebhookSourceConfig(TargetedSource, frozen=True):
-    """An HTTP receiver. Who may post is decided by the secrets set for it, and by `tls.client_ca_file`."""
+    """An HTTP receiver. Its secrets and `tls.client_ca_file` decide who may post."""
 
     class Tls(Section, frozen=True):
+        """The receiver's certificate."""
+
         cert_file: Path
         key_file: Path
         client_ca_file: Path | None = None
-        """Only clients with a certificate of this authority are let in."""
+        """Only clients with a certificate of this authority may connect."""
 
     kind: Literal["webhook"]
     listen: Address = "127.0.0.1:8710"
@@ -72,11 +76,11 @@ class WebhookSourceConfig(TargetedSource, frozen=True):
     sns_hosts: Names = ()
     """host:port of servers that speak like Amazon SNS, beside Amazon's own."""
     open: bool = False
-    """Takes events from anybody who reaches the port; only sensible where nobody else can."""
+    """Takes events without any secret, from all that reach the port."""
 
 
 class SqsSourceConfig(TargetedSource, frozen=True):
-    """A queue of Amazon SQS or anything that speaks like it. Keys: the AWS_* variables, or the source's own."""
+    """A queue of Amazon SQS or a compatible server. Keys: the AWS_* variables, or the source's own."""
 
     kind: Literal["sqs"]
     queue_url: Url
@@ -93,18 +97,18 @@ CORE: Mapping[str, type[SourceSettings]] = {
     "webhook": WebhookSourceConfig,
     "sqs": SqsSourceConfig,
 }
-"""The kinds that need no other package, by name."""
+"""The kinds of the core, by name."""
 
 
 def settings_model(kind: str) -> type[SourceSettings] | None:
-    """The settings of a kind, of this room or of a package; None: there is no such kind. Raises ConfigError."""
+    """Returns the settings of a kind, of the core or of a package; None: there is no such kind. Raises ConfigError."""
     if kind in CORE:
         return CORE[kind]
     return found.settings if (found := source_kinds().find(kind)) else None
 
 
 def _read(value: Any) -> SourceSettings:
-    """The settings of the kind that `value` names; where they are wrong, its errors name the kind first."""
+    """Validates `value` by the kind that it names; the places of errors begin with the kind."""
     if isinstance(value, SourceSettings):
         return value
     section: Any = {"kind": value} if isinstance(value, str) else value
@@ -120,7 +124,7 @@ def _read(value: Any) -> SourceSettings:
 
 
 def _below(kind: str, error: ValidationError) -> ValidationError:
-    """`error` with `kind` in front of every place, as pydantic tells the errors of a tagged union."""
+    """Puts `kind` in front of every place, as pydantic does for a tagged union."""
     problems = [
         InitErrorDetails(
             type=PydanticCustomError(cast(LiteralString, each["type"]), cast(LiteralString, each["msg"])),

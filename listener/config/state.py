@@ -1,4 +1,4 @@
-"""Where this installation keeps what it knows, and the locks that keep a second listener off it and off a folder."""
+"""The state of an installation, and the locks that keep a second listener off it and off a drop folder."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NAME = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What a file system says that has none."""
+"""Errors of file systems without locks."""
 
 
 @contextmanager
 def sole_use(root: Path) -> Generator[None]:
-    """Holds the drop folder for this process; `root` is resolved. A root that is missing is no matter of this.
+    """Locks the drop folder for this process; `root` is resolved. A missing root is ignored.
 
-    Raises ConfigError while another listener has it, and for what somebody has put in the lock's place.
+    Raises ConfigError while another listener has it, and for a lock file that gpudrop did not make.
     """
     if not root.is_dir():
         yield
@@ -90,11 +90,13 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
-    """Database URLs; `folder` is where the lock and SQLite's files lie, None on PostgreSQL."""
+    """Where the state is."""
 
     engine_url: str
+    """Database URL, as `ledger_url`."""
     ledger_url: str
     folder: Path | None
+    """Of the lock and SQLite's files; None on PostgreSQL."""
 
     @property
     def shared(self) -> bool:
@@ -103,7 +105,7 @@ class StateFolder:
 
 
 def state_of(config: Config) -> StateFolder:
-    """For every command but the listener. Raises ConfigError, and StateError while it has not been moved yet."""
+    """Returns the state for commands other than `run`. Raises ConfigError, and StateError until it has been moved."""
     if state := _on_postgresql(config):
         return state
     place = place_of(config)
@@ -118,15 +120,15 @@ def state_of(config: Config) -> StateFolder:
 
 
 def state_folder(config: Config) -> Path | None:
-    """Where the state lies on this machine, or will; None on PostgreSQL. Raises ConfigError."""
+    """Returns the state's folder, existing or not; None on PostgreSQL. Raises ConfigError."""
     return None if _on_postgresql(config) else place_of(config).folder
 
 
 @contextmanager
 def held_state(config: Config) -> Generator[StateFolder]:
-    """The state, for this process alone unless it may be shared; first moved from where an earlier version kept it.
+    """Holds the state, for this process alone unless it may be shared; an earlier version's is moved first.
 
-    Raises ConfigError when another listener has it, StateError when it is no use or not safe.
+    Raises ConfigError while another listener has it, StateError when it is unusable or not safe.
     """
     if state := _on_postgresql(config):
         yield state

@@ -1,7 +1,7 @@
-"""Where the state lies: never where users drop files. What an earlier version left elsewhere is moved there.
+"""The folder of the state, never inside the drop folder, and the move of an earlier version's state to it.
 
-Its files are copied, not renamed: whoever could write in the old folder may still hold them open. Where users drop
-files it may have been planted, too: it is moved only if nobody but this user could do that, and without its secrets.
+Files are copied, not renamed: users of the old folder may still hold them open. A state in the drop folder may have
+been planted: it is moved only if this user alone could write it, and without its secrets.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ OWN = ".gpudrop"
 
 @dataclass(frozen=True, slots=True)
 class FormerPlace:
-    """Where an earlier version kept the state by default: `parts` below `base`, which is the operator's choice."""
+    """The default folder of the state in an earlier version."""
 
     base: Path
+    """The operator's choice."""
     parts: tuple[str, ...]
+    """Names of folders below `base`."""
 
     @property
     def folder(self) -> Path:
@@ -43,14 +45,15 @@ class FormerPlace:
 
 @dataclass(frozen=True, slots=True)
 class StatePlace:
-    """`former` holds a state that has to be moved to `folder` before anybody uses it; None: there is none."""
+    """The folder of the state."""
 
     folder: Path
     former: FormerPlace | None = None
+    """Holds an earlier version's state, which has to be moved to `folder` before use; None: there is none."""
 
 
 def place_of(config: Config) -> StatePlace:
-    """Raises ConfigError for a `state` inside the drop folder, and where no place can be found."""
+    """Finds the folder of the state. Raises ConfigError for one inside the drop folder, and when there is none."""
     if config.state:
         folder = Path(config.state).expanduser().absolute()
         if _is_in_drop(folder, config):
@@ -66,17 +69,17 @@ def is_on_server(config: Config) -> bool:
 
 
 def holds_state(folder: Path) -> bool:
-    """Whether a listener has used it: commands that only look make a ledger, and the ledger is moved last."""
+    """Whether a listener has used `folder`: other commands make a ledger alone, and the ledger is moved last."""
     return all(os.path.lexists(folder / name) for name in DATABASES)
 
 
 def was_used(folder: Path) -> bool:
-    """Whether a listener of this version, or of one that kept its state there, has used `folder`, whatever was lost."""
+    """Whether a listener has used `folder`, even if files of it were lost."""
     return holds_state(folder) or os.path.lexists(folder / SECRET)
 
 
 def _default(config: Config) -> Path:
-    """Beside config.yaml, or this user's own folder for such things where that cannot be."""
+    """Returns the folder beside config.yaml, or one of this user's where that is impossible."""
     beside = config.file.parent / OWN if config.file else None
     if beside is not None and _is_in_drop(beside, config):
         beside = None
@@ -118,7 +121,7 @@ def _former(config: Config) -> FormerPlace:
 
 
 def _is_in_drop(folder: Path, config: Config) -> bool:
-    """By what the folders are, not by their names: where letters' case does not count one has several."""
+    """Compares folders by identity, because a folder has several names where case is ignored."""
     if not isinstance(config.store, FolderStoreConfig):
         return False
     real, root = Path(os.path.realpath(folder)), Path(os.path.realpath(config.store.root))
@@ -161,14 +164,14 @@ def _nowhere() -> Path:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 
 _ENGINE, _LEDGER = DATABASES
-"""Moved in this order: until the ledger itself is there, nothing has been moved."""
+"""Moved in this order: the move is done once the ledger itself is there."""
 _ENDS = ("-journal", "-wal", "")
 _NEW = ".moving"
 _NOT_OURS = "SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')"
 
 
 def check_former(former: FormerPlace, folder: Path) -> None:
-    """Raises StateError where somebody else could have made what lies there, or changed it."""
+    """Raises StateError where another user could have made or changed the state."""
     try:
         check_private(former.folder)
         for path in (former.folder / name for name in DATABASES):
@@ -185,9 +188,9 @@ def check_former(former: FormerPlace, folder: Path) -> None:
 
 
 def move_state(former: FormerPlace, folder: Path) -> None:
-    """Moves the state into `folder`, whose lock the caller holds. Cut off anywhere, it is begun anew, or was done.
+    """Moves the state into `folder`, whose lock the caller holds. After an interruption it starts over, or was done.
 
-    Raises ConfigError while another listener uses it, and StateError for what this user alone did not make.
+    Raises ConfigError while another listener uses it, and StateError for files that another user could have made.
     """
     check_former(former, folder)
     with _opened(former) as source, _locked(source, former.folder):
@@ -210,7 +213,7 @@ def move_state(former: FormerPlace, folder: Path) -> None:
 
 @contextmanager
 def _opened(former: FormerPlace) -> Generator[int]:
-    """The old folder itself, no link in its place."""
+    """Opens the old folder, following no link below its base."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     handle = os.open(former.base, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -265,10 +268,7 @@ def _copy(source: int, name: str, target: Path, before: Path) -> None:
 
 
 def _without_secrets(ledger: Path, before: Path) -> None:
-    """Makes one file of `ledger` and what lies beside it, with no secret in it, nor anything that would act by itself.
-
-    No earlier version that kept its state there had secrets, triggers or views.
-    """
+    """Merges `ledger` and its journals, deletes secrets, and refuses triggers and views: earlier versions had none."""
     try:
         with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode=DELETE")

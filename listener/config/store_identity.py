@@ -1,4 +1,4 @@
-"""Which store a ledger belongs to: what it says of keys means nothing in another one."""
+"""The store that a ledger belongs to: its keys mean nothing in another store."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from manifests.hosts import host_and_port
 
 
 class StoreIdentity(BaseModel, frozen=True):
-    """As it is recorded. `place`: the folder, or the server's host and port. Buckets come and go in one store.
-
-    `relative`: where a folder lies from the state's, so that both may be moved together; "" for others.
-    """
+    """A store as it is recorded, without its buckets, which may change."""
 
     kind: Literal["folder", "s3"]
     place: str
+    """The folder, or the server's host and port."""
     relative: str = ""
+    """A folder's path from the state's, so that both may be moved together; "" for others."""
 
     def __str__(self) -> str:
         return f"the folder {self.place}" if self.kind == "folder" else f"the buckets at {self.place}"
 
 
 def identity_of(config: Config, state_folder: Path | None) -> StoreIdentity:
-    """`state_folder`: where the ledger lies; None on PostgreSQL."""
+    """Returns the identity of the configured store; `state_folder` holds the ledger, None on PostgreSQL."""
     store = config.store
     if isinstance(store, FolderStoreConfig):
         root = os.path.realpath(store.root)
@@ -40,14 +39,14 @@ def identity_of(config: Config, state_folder: Path | None) -> StoreIdentity:
 
 
 def is_same(now: StoreIdentity, recorded: StoreIdentity, *, shared: bool) -> bool:
-    """`shared`: listeners of several machines have the ledger, and may each see the store elsewhere."""
+    """Whether both are one store. `shared`: several machines use the ledger, each with its own path to the store."""
     if now.kind != recorded.kind:
         return False
     return shared or now.place == recorded.place or bool(now.relative and now.relative == recorded.relative)
 
 
 def identity_from(data: bytes) -> StoreIdentity | None:
-    """None: nothing that this version knows."""
+    """Parses a recorded identity; None: this version cannot."""
     try:
         return StoreIdentity.model_validate_json(data)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""The configuration's triggers, as the matcher takes them."""
+"""The configuration's triggers for the matcher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from manifests.references import Reach
 
 
 def triggers_of(config: Config) -> tuple[Trigger, ...]:
-    """Manifests first, then bare media in their order."""
+    """Returns the trigger of manifests, then those of media files in their order."""
     manifests = config.manifests
     reach = Reach(manifests.scope, manifests.folders, manifests.also)
     of_manifests = Trigger(
