@@ -38,9 +38,9 @@ class Started:
         return [p for p in _descendants() if p.pid not in self.older and not self._serves_the_session(p)]
 
     def _serves_the_session(self, process: psutil.Process) -> bool:
-        """A server of the session forks when it likes: PostgreSQL to tidy up."""
+        """A server of the session forks when it likes: PostgreSQL to tidy up, RabbitMQ to look at its disk."""
         try:
-            return name_of(process) == "postgres" and process.ppid() in self.older
+            return not self.older.isdisjoint(parent.pid for parent in process.parents())
         except psutil.NoSuchProcess:
             return True
 
