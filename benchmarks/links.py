@@ -60,7 +60,7 @@ def objects(job: int, images: int) -> JobObjects:
 async def signed(store: S3Store, job: int, images: int) -> int:
     """All links of one job; the length of one."""
     wanted = objects(job, images)
-    links = await store.links(wanted, lives_s=LIVES_S)
+    links = await store.links(wanted, lifetime_s=LIVES_S)
     urls = [await links.sign("GET", *name) for name in wanted.reads] + [
         await links.sign("PUT", *name) for name in wanted.writes
     ]

@@ -32,7 +32,7 @@ class AbsentEndpoint:
         del task
         raise EndpointDenied(f"The endpoint {self.name} is not configured any more.", hint="Configure it again.")
 
-    async def again(self, job: JobRef) -> bool:
+    async def restart(self, job: JobRef) -> bool:
         del job
         return False
 

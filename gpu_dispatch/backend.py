@@ -92,7 +92,7 @@ class GpuBackend(Protocol):
         """
         ...
 
-    async def again(self, job: JobRef) -> bool:
+    async def restart(self, job: JobRef) -> bool:
         """Restarts a failed job under its own id, so that no second job arises. Returns False where it cannot."""
         ...
 
@@ -113,7 +113,7 @@ class GpuBackend(Protocol):
         ...
 
 
-LOOK_S = 30.0
+POLL_S = 30.0
 """Longest wait of one status request, in seconds."""
 
 
@@ -124,20 +124,20 @@ async def follow(
     on_status: Callable[[JobStatus], None],
     rng: random.Random,
     policy: RetryPolicy = JOB_STATUS,
-    on_look: Callable[[bool], object] = bool,
+    on_poll: Callable[[bool], object] = bool,
 ) -> JobStatus:
     """Waits until `job` is final ("lost" included) and returns its status.
 
-    `on_status` gets every new status once, the final one included; `on_look` gets, after every request, whether the
+    `on_status` gets every new status once, the final one included; `on_poll` gets, after every request, whether the
     backend answered. Retryable errors are waited out without limit: the caller sets the deadline. Cancelling this
     leaves the job as it is.
     """
     retries = Retries(policy, rng=rng)
     known: JobStatus | None = None
     while True:
-        look = partial(backend.status, job, wait_s=LOOK_S if known else 0.0)
-        status = await retries.call(look, on=_is_waited_out, told=lambda _: on_look(False))
-        on_look(True)
+        look = partial(backend.status, job, wait_s=POLL_S if known else 0.0)
+        status = await retries.call(look, on=_is_waited_out, on_failure=lambda _: on_poll(False))
+        on_poll(True)
         if status != known:
             on_status(status)
             known = status

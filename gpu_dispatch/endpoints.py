@@ -18,7 +18,7 @@ SOON_S = 2.0
 LATER_S = 30.0
 """Seconds until an unhealthy or stopped endpoint is considered again: something has to change first."""
 
-PATIENCE = 3
+FAILURE_THRESHOLD = 3
 """Refusals in a row after which the circuit breaker pauses an endpoint."""
 
 PAUSES = Backoff(base_s=5.0, cap_s=300.0)
@@ -155,8 +155,8 @@ def _by_weight(specs: Sequence[EndpointSpec], draw: float) -> EndpointSpec:
 class CircuitBreaker:
     """What one endpoint's answers say about it. Each method returns the breaker after an event.
 
-    After `PATIENCE` failures the endpoint is paused, then one submission probes it; each further failure doubles the
-    pause.
+    After `FAILURE_THRESHOLD` failures the endpoint is paused, then one submission probes it; each further failure
+    doubles the pause.
     """
 
     failures: int = 0
@@ -164,34 +164,34 @@ class CircuitBreaker:
     not_before: float = 0.0
     why: str = ""
     verdict: Verdict = "well"
-    complaint: str = ""
+    detail: str = ""
     """What its last health report says is wrong."""
 
-    def taken(self) -> CircuitBreaker:
+    def accepted(self) -> CircuitBreaker:
         """Records a task that was taken. The verdict stays: a queue takes tasks without any workers."""
         return replace(self, failures=0, not_before=0.0, why="")
 
     def refused(self, why: str, now: float, *, wait_s: float = 0.0) -> CircuitBreaker:
         """Records a task that was certainly not taken. `wait_s`: the pause that it asked for (Retry-After)."""
         failures = self.failures + 1
-        pause = PAUSES.bound(failures - PATIENCE + 1) if failures >= PATIENCE else 0.0
+        pause = PAUSES.bound(failures - FAILURE_THRESHOLD + 1) if failures >= FAILURE_THRESHOLD else 0.0
         return replace(self, failures=failures, why=why, not_before=max(self.not_before, now + max(pause, wait_s)))
 
-    def trying(self, now: float) -> CircuitBreaker:
+    def probing(self, now: float) -> CircuitBreaker:
         """Records that a task is being sent. A paused endpoint gets no second one meanwhile, for one pause at most."""
-        if self.failures < PATIENCE:
+        if self.failures < FAILURE_THRESHOLD:
             return self
-        return replace(self, not_before=max(self.not_before, now + PAUSES.bound(self.failures - PATIENCE + 1)))
+        return replace(self, not_before=max(self.not_before, now + PAUSES.bound(self.failures - FAILURE_THRESHOLD + 1)))
 
-    def told(self, verdict: Verdict, complaint: str = "") -> CircuitBreaker:
+    def health_reported(self, verdict: Verdict, detail: str = "") -> CircuitBreaker:
         """Records the answer to a request for its health."""
-        return replace(self, verdict=verdict, complaint=complaint if verdict != "well" else "")
+        return replace(self, verdict=verdict, detail=detail if verdict != "well" else "")
 
     def state(self, open_jobs: int) -> EndpointState:
         return EndpointState(
             open_jobs,
             ok=self.verdict == "well",
-            why=self.complaint or self.why,
+            why=self.detail or self.why,
             not_before=self.not_before,
             last_resort=self.verdict == "slow",
         )

@@ -54,16 +54,16 @@ class DoneReport:
 
 
 Order = RunOrder | CancelOrder
-Report = ReadyReport | ProgressReport | DoneReport
+WorkerReport = ReadyReport | ProgressReport | DoneReport
 
 
 def _adapter(kinds: Any) -> TypeAdapter[Any]:
-    told_apart: Any = Annotated[kinds, Field(discriminator="kind")]
-    return TypeAdapter(told_apart)
+    discriminated: Any = Annotated[kinds, Field(discriminator="kind")]
+    return TypeAdapter(discriminated)
 
 
 _ORDER = _adapter(Order)
-_REPORT = _adapter(Report)
+_REPORT = _adapter(WorkerReport)
 
 
 def order_line(order: Order) -> bytes:
@@ -75,14 +75,14 @@ def order_from_line(line: bytes) -> Order:
     return _ORDER.validate_json(line)
 
 
-def report_line(report: Report) -> bytes:
+def report_line(report: WorkerReport) -> bytes:
     # A time or a probability may be NaN; as null it would make the whole report invalid.
     return to_json(report, inf_nan_mode="constants") + b"\n"
 
 
-def report_from_line(line: bytes) -> Report:
+def report_from_line(line: bytes) -> WorkerReport:
     """Parses a report and validates the worker's words. Raises pydantic.ValidationError."""
-    report: Report = _REPORT.validate_json(line)
+    report: WorkerReport = _REPORT.validate_json(line)
     if isinstance(report, ProgressReport):
         return replace(report, progress=validated_progress(report.progress))
     return replace(report, result=validated_result(report.result)) if isinstance(report, DoneReport) else report

@@ -38,7 +38,7 @@ def key_from_text(text: str) -> bytes | None:
 
 
 def mac(data: bytes, key: bytes, kind: Kind) -> bytes:
-    return hmac.digest(_of(key, kind), data, sha256)
+    return hmac.digest(_derived_key(key, kind), data, sha256)
 
 
 def signed(data: bytes, key: bytes | None, kind: Kind) -> bytes:
@@ -60,7 +60,7 @@ def verified(data: bytes, key: bytes | None, kind: Kind) -> bytes | None:
 def sealed(data: bytes, key: bytes, kind: Kind) -> bytes:
     """Encrypts `data` so that nobody without the key can read or change it (AES-GCM)."""
     nonce = os.urandom(_NONCE_BYTES)
-    cipher = AES.new(_of(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
+    cipher = AES.new(_derived_key(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
     cipher.update(_SEALED)
     text, tag = cipher.encrypt_and_digest(data)
     return b"".join((_SEALED, nonce, tag, text))
@@ -72,7 +72,7 @@ def unsealed(data: bytes, key: bytes, kind: Kind) -> bytes | None:
     nonce, tag = data[start : start + _NONCE_BYTES], data[start + _NONCE_BYTES : start + _NONCE_BYTES + _TAG_BYTES]
     if not data.startswith(_SEALED) or len(tag) != _TAG_BYTES:
         return None
-    cipher = AES.new(_of(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
+    cipher = AES.new(_derived_key(key, kind), AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
     cipher.update(_SEALED)
     try:
         return cipher.decrypt_and_verify(data[start + _NONCE_BYTES + _TAG_BYTES :], tag)
@@ -80,6 +80,6 @@ def unsealed(data: bytes, key: bytes, kind: Kind) -> bytes | None:
         return None
 
 
-def _of(key: bytes, kind: Kind) -> bytes:
+def _derived_key(key: bytes, kind: Kind) -> bytes:
     """Derives the key of one kind, so that no kind passes for another."""
     return hmac.digest(key, f"gpudrop {kind} 1".encode(), sha256)

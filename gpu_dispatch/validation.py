@@ -71,5 +71,5 @@ def _name(text: str) -> str:
     return plain_text(text, _NAME_BYTES)
 
 
-def _milliseconds(told: int) -> int:
-    return min(max(told, 0), _LONGEST_MS)
+def _milliseconds(value: int) -> int:
+    return min(max(value, 0), _LONGEST_MS)

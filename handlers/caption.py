@@ -47,7 +47,9 @@ class CaptionHandler:
         layouts: tuple[CaptionLayout, ...] = ()
         if asked.burn:
             most = MAX_LAYOUT_CHARACTERS
-            layouts = tuple(CaptionLayout(w, h, write_ass(subtitles.cues, asked, w, h, most=most)) for w, h in SHAPES)
+            layouts = tuple(
+                CaptionLayout(w, h, write_ass(subtitles.cues, asked, w, h, max_characters=most)) for w, h in SHAPES
+            )
         params = CaptionParams(
             video=video.name,
             output=OUTPUT,

@@ -46,7 +46,7 @@ class Img2VidHandler:
         keys = output_keys(planning, [_video(i) for i in range(len(frames))])
         clips = [Clip(files[i].name, _video(i), count) for i, count in enumerate(frames)]
         tasks: list[PlannedTask] = []
-        for part in shares(frames, self._split):
+        for part in split_images(frames, self._split):
             params = Img2VidParams(
                 clips=tuple(clips[i] for i in part), **ImageMotion.fields_of(asked), **VideoEncoding.fields_of(asked)
             )
@@ -81,7 +81,7 @@ class Img2VidHandler:
         return Finished(message=DONE, response={"videos": tuple(listed)}, stats=stats)
 
 
-def shares(frames: Sequence[int], split: SplitLimits) -> list[list[int]]:
+def split_images(frames: Sequence[int], split: SplitLimits) -> list[list[int]]:
     """Splits the images into jobs: the longest clips are dealt first, each to the job with the fewest frames.
 
     Returns each job's image numbers, ascending. The jobs' frames differ by at most the longest clip's, and the same

@@ -18,7 +18,7 @@ _MOST_STEPS = 100
 
 
 @dataclass(slots=True)
-class _Stretch:
+class _Period:
     """A period without a step."""
 
     start: float
@@ -39,15 +39,15 @@ class Clock:
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        self._stretches = [_Stretch(-math.inf, wall() - monotonic())]
+        self._stretches = [_Period(-math.inf, wall() - monotonic())]
 
     def __call__(self) -> float:
-        self._look()
+        self._read()
         return self._wall()
 
     def age_s(self, moment: float) -> float:
         """Returns the seconds since `moment`, which is in epoch seconds as this clock gave them then."""
-        now = self._look()
+        now = self._read()
         ends = [stretch.start for stretch in self._stretches[1:]] + [math.inf]
         shown = [
             (moment - stretch.offset, stretch.start, end) for stretch, end in zip(self._stretches, ends, strict=True)
@@ -58,7 +58,7 @@ class Clock:
             return now - min(start for at, start, _ in shown if at < start)
         return now - max([each for each in at if each <= now], default=min(at))
 
-    def _look(self) -> float:
+    def _read(self) -> float:
         """Returns the monotonic clock's time, and records a step of the wall clock since the last reading."""
         now = self._monotonic()
         current = self._stretches[-1]
@@ -67,7 +67,7 @@ class Clock:
         if abs(step_s) < STEP_S:
             current.offset = offset
             return now
-        self._stretches.append(_Stretch(now, offset))
+        self._stretches.append(_Period(now, offset))
         del self._stretches[1:-_MOST_STEPS]
         log.warning(
             "clock_stepped",

@@ -49,12 +49,12 @@ class Bound:
     """Places held, by share."""
     most: int
     """Places in all."""
-    kept: int = 0
+    reserved: int = 0
     """Places left to others at each depth, where that is more than an eighth."""
 
-    def allowed(self, depth: int) -> int:
+    def limit_at(self, depth: int) -> int:
         """Returns how many places a folder at `depth` may hold: 0 is a bucket, which gets all, 1 a folder in it."""
-        return self.most - depth * max(self.kept, self.most // KEPT_FREE)
+        return self.most - depth * max(self.reserved, self.most // KEPT_FREE)
 
 
 class Turns:
@@ -150,7 +150,7 @@ def _fits(node: _Node, bounds: Sequence[Bound]) -> bool:
     if depth > 1 and node.path[-1] == OWN:
         # Drops directly in a folder are bounded with the folder.
         depth -= 1
-    return all(held < bound.allowed(depth) for held, bound in zip(node.held, bounds, strict=True))
+    return all(held < bound.limit_at(depth) for held, bound in zip(node.held, bounds, strict=True))
 
 
 def _held(node: _Node) -> int:
@@ -176,13 +176,13 @@ class FairGate:
             return
         name = path[:2]
         folder = self._folders.setdefault(name, _Folder(FairGate(self._of_one)))
-        folder.here += 1
+        folder.users += 1
         try:
             async with folder.gate.turn(path), self._place(path):
                 yield
         finally:
-            folder.here -= 1
-            if not folder.here:
+            folder.users -= 1
+            if not folder.users:
                 del self._folders[name]
 
     @asynccontextmanager
@@ -218,5 +218,5 @@ class _Folder:
     """The limit of one folder, in front of the limit of all."""
 
     gate: FairGate
-    here: int = 0
+    users: int = 0
     """Callers that hold a place or wait for one."""

@@ -10,7 +10,7 @@ import structlog
 
 from gpu_dispatch.net.retries import SECRET_COPY
 from listener.config.environment import Environment
-from listener.ledger.secrets import SecretLedger, SecretSpec, drawn
+from listener.ledger.secrets import SecretLedger, SecretSpec, new_secret
 from listener.secret_copies import Copy, derived
 from manifests.errors import ConfigError, GpuDropError, StoreUnavailable
 
@@ -68,7 +68,7 @@ class InstallationSecret:
             wait_s, problem = _EVERY_S, ""
             for copy in self._copies:
                 try:
-                    await copy.keep((await self.all())[0])
+                    await copy.ensure((await self.all())[0])
                 except GpuDropError as e:
                     failures += 1
                     wait_s = SECRET_COPY.wait_s(failures, rng) if e.retryable else wait_s
@@ -81,12 +81,12 @@ class InstallationSecret:
             await asyncio.sleep(wait_s)
 
     async def _found(self) -> tuple[SecretSpec, ...]:
-        known = await self._ledger.known(NAME)
+        known = await self._ledger.all(NAME)
         if self._operators is not None:
             if known and known[0].value != self._operators:
                 log.warning("secret_changed", because=f"{VARIABLE} is another one", hint="Give it to all listeners.")
             return await self._ledger.change(NAME, SecretSpec(self._operators, self._now_s))
-        return known or await self._ledger.secret(NAME, await self._recovered() or drawn(self._now_s))
+        return known or await self._ledger.get_or_create(NAME, await self._recovered() or new_secret(self._now_s))
 
     async def _recovered(self) -> SecretSpec | None:
         for copy in self._copies:

@@ -23,7 +23,7 @@ from manifests.errors import GpuDropError, StoreUnavailable
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Hearer = Callable[[str], None]
+WaitObserver = Callable[[str], None]
 """Receives what a run waits for, in words, and "" once the run goes on."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.patience")
@@ -35,17 +35,17 @@ REPEAT_S = 60.0
 WAKE_S = 1.0
 """Seconds within which all waiting calls are tried again once one of them has succeeded."""
 
-_hearer: ContextVar[Hearer | None] = ContextVar("hearer", default=None)
+_observer: ContextVar[WaitObserver | None] = ContextVar("hearer", default=None)
 
 
 @contextmanager
-def report_waits(hearer: Hearer) -> Generator[None]:
-    """Tells `hearer` of every wait of this task, and of tasks that it creates, inside the context."""
-    token = _hearer.set(hearer)
+def report_waits(observer: WaitObserver) -> Generator[None]:
+    """Tells `observer` of every wait of this task, and of tasks that it creates, inside the context."""
+    token = _observer.set(observer)
     try:
         yield
     finally:
-        _hearer.reset(token)
+        _observer.reset(token)
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Outage:
     """One error that calls wait for, known by code and hint. Times are seconds of `OutageRetry`'s clock."""
 
     since: float
-    told: float
+    logged_at: float
     """When it was last logged as a warning."""
     waiting: int = 0
     """Calls that wait now."""
@@ -85,7 +85,7 @@ class OutageRetry:
         return await self._waited(work, lambda _: give_up_s)
 
     async def _waited(self, work: Callable[[], Awaitable[T]], limit_s: Callable[[GpuDropError], float | None]) -> T:
-        heard = _hearer.get()
+        heard = _observer.get()
         began: float | None = None
         said = ""
 
@@ -97,23 +97,23 @@ class OutageRetry:
             limit = limit_s(error)
             return limit is None or self._now() - began <= limit
 
-        def told(failure: Failure) -> None:
+        def on_failure(failure: Failure) -> None:
             nonlocal said
-            words = f"{failure.known} {failure.known.info.hint}".strip()
+            words = f"{failure.gpudrop_error} {failure.gpudrop_error.info.hint}".strip()
             if heard and words != said:
                 heard(words)
             said = words
 
         retries = Retries(RUN_STEP, rng=self._rng)
-        result = await retries.call(work, on=waits, told=told, wait=self._wait)
+        result = await retries.call(work, on=waits, on_failure=on_failure, wait=self._wait)
         if began is not None:
-            self._served()
+            self._wake_all()
             if heard:
                 heard("")
         return result
 
     async def _wait(self, failure: Failure) -> None:
-        outage = self._outage(failure.known)
+        outage = self._outage(failure.gpudrop_error)
         outage.waiting += 1
         try:
             with suppress(TimeoutError):
@@ -128,16 +128,16 @@ class OutageRetry:
         what, now = (error.info.code, error.info.hint), self._now()
         outage = self._outages.get(what)
         if outage is None:
-            outage = self._outages[what] = _Outage(since=now, told=now - REPEAT_S)
+            outage = self._outages[what] = _Outage(since=now, logged_at=now - REPEAT_S)
         told = {"code": error.info.code, "error": str(error), "hint": error.info.hint, "waiting": outage.waiting + 1}
-        if now - outage.told >= REPEAT_S:
-            outage.told = now
+        if now - outage.logged_at >= REPEAT_S:
+            outage.logged_at = now
             log.warning("runs_wait", **told, for_s=round(now - outage.since))
         else:
             log.debug("run_waits", **told)
         return outage
 
-    def _served(self) -> None:
+    def _wake_all(self) -> None:
         """Wakes all waiting calls after one of them has succeeded."""
         now = self._now()
         for what, outage in list(self._outages.items()):

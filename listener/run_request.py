@@ -96,13 +96,13 @@ def run_row(request: RunRequest, now: float) -> RunRow:
     )
 
 
-def returned(request: RunRequest, seen: SeenVersion) -> RunRequest:
+def with_new_version_id(request: RunRequest, seen: SeenVersion) -> RunRequest:
     """Returns the run of a new version that HEAD cannot distinguish from an earlier one."""
     written = str(seen.moment) if seen.exact else f"{request.received:.6f}"
     return replace(request, run_id=run_id_of(request.bucket, request.key, request.version, written=written))
 
 
-def redriven(row: RunRow, number: int, now: float) -> RunRow:
+def redriven_row(row: RunRow, number: int, now: float) -> RunRow:
     """Returns the row of a new run that repeats an ended one; the same `number` gives the same run."""
     old = _REQUEST.validate_python(row.request)
     run_id = run_id_of(old.bucket, old.key, old.version, redrive=number)

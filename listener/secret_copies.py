@@ -27,7 +27,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.secret")
 KEY = ".gpudrop/secret"
 """The copy's key in the store."""
 
-Standing = Literal["ours", "missing", "foreign", "temporary keys"]
+CopyState = Literal["ours", "missing", "foreign", "temporary keys"]
 
 _LAYOUT = struct.Struct(f">{SECRET_BYTES}sd")
 _MOST_BYTES = 1024
@@ -41,7 +41,7 @@ class Copy(Protocol):
         """Returns the secret; None without a valid copy. Raises StoreUnavailable, or why no copy can be kept."""
         ...
 
-    async def keep(self, secret: SecretSpec) -> None:
+    async def ensure(self, secret: SecretSpec) -> None:
         """Writes `secret` unless the copy holds it. Raises as `read` does."""
         ...
 
@@ -56,7 +56,7 @@ class FileCopy:
         data = await asyncio.to_thread(self._read)
         return unpacked(data) if data else None
 
-    async def keep(self, secret: SecretSpec) -> None:
+    async def ensure(self, secret: SecretSpec) -> None:
         if await self.read() != secret:
             await asyncio.to_thread(self._write, packed(secret))
 
@@ -89,7 +89,7 @@ class StoreCopy:
             return None
         return opened(data, key) if data and key else None
 
-    async def keep(self, secret: SecretSpec) -> None:
+    async def ensure(self, secret: SecretSpec) -> None:
         bucket = await self._bucket()
         key = await self._sealing_key(bucket)
         if key is None:
@@ -105,7 +105,7 @@ class StoreCopy:
                 return
         raise StoreUnavailable(f"{KEY!r} changes all the time.", hint="See who else writes there.", where=KEY)
 
-    async def look(self) -> Standing:
+    async def state(self) -> CopyState:
         """Returns the state of the copy. Temporary keys, as roles get them, seal nothing that the next ones open."""
         bucket = await self._bucket()
         if await self._sealing_key(bucket) is None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from manifests.errors import RunCancelled, RunSuperseded
 
-_MOST_TOLD = 20_000
+MAX_REPORTED = 20_000
 """Reported objects kept until they are fetched; those beyond are missed wakes."""
 
 
@@ -16,20 +16,20 @@ class ObjectWaiters:
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self.any = asyncio.Event()
-        """Set while there are reported objects that `fetch` has not returned."""
+        """Set while there are reported objects that `drain` has not returned."""
 
-    def tell(self, bucket: str, key: str) -> None:
+    def report(self, bucket: str, key: str) -> None:
         for event in self._waiting.get((bucket, key), ()):
             event.set()
-        if len(self._told) < _MOST_TOLD:
-            self._told.add((bucket, key))
+        if len(self._reported) < MAX_REPORTED:
+            self._reported.add((bucket, key))
             self.any.set()
 
-    def fetch(self) -> list[tuple[str, str]]:
+    def drain(self) -> list[tuple[str, str]]:
         """Returns the objects (bucket, key) reported since the last call, for runs that wait in the ledger."""
-        told, self._told = self._told, set()
+        told, self._reported = self._reported, set()
         self.any.clear()
         return sorted(told)
 
@@ -87,7 +87,7 @@ class Cancellations:
             if reason := self.reason(run_id):
                 return reason
 
-    def keep(self, run_ids: Collection[str]) -> None:
+    def retain(self, run_ids: Collection[str]) -> None:
         """Forgets runs that this call and the last one leave out: they end, or have ended, elsewhere."""
         others = self._reasons.keys() - set(run_ids)
         for run_id in others & self._dropped:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from manifests.errors import AddressNotAllowed, InvalidPath, UnknownField
-from manifests.keys import climbs, output_folder
+from manifests.keys import has_parent_segment, output_folder
 from manifests.models import MODELS, Manifest
 from manifests.names import drop_folder
 from manifests.syntax import parse_fields
@@ -37,7 +37,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedFields:
     """A manifest's fields merged over its defaults."""
 
     fields: dict[str, Tree]
@@ -50,7 +50,7 @@ def read_defaults(data: bytes, key: str, *, models: Mapping[str, type[Manifest]]
     defaults = defaults_from(parse_fields(data, key, may_be_empty=True), source=key, models=models)
     for section in (defaults.fields, *defaults.sections.values()):
         path = section.get("path")
-        if isinstance(path, str) and climbs(path):
+        if isinstance(path, str) and has_parent_segment(path):
             raise InvalidPath(
                 f"In {key}: the output path {shorten(path)} holds '..'.",
                 hint="Start with '/' to count from the bucket's root.",
@@ -78,7 +78,7 @@ def defaults_from(
 
 def merge_defaults(
     own: Mapping[str, Tree], operation: str, model: type[Manifest], defaults: Sequence[Defaults], *, origin: str = ""
-) -> Merged:
+) -> MergedFields:
     """Merges `own` over `defaults`, which are ordered from the bucket's root down.
 
     Fields that `operation` does not have are dropped from the defaults, never from `own`. A null counts as absent where
@@ -97,7 +97,7 @@ def merge_defaults(
         origins.pop(name, None)
         if origin:
             origins[name] = origin
-    return Merged(fields, origins)
+    return MergedFields(fields, origins)
 
 
 def given_fields(fields: Mapping[str, Tree], model: type[Manifest]) -> dict[str, Tree]:
@@ -129,12 +129,12 @@ def _check_names(
             )
 
 
-_OF_ADDRESSES = re.compile(
+_ADDRESS_FIELD = re.compile(
     r"(?:^|_)(?:url|urls|uri|uris|webhook|callback|header|headers|secret|secrets|token|password|authorization)$"
 )
 """Names of fields that hold addresses or secrets, whatever their value; third-party handlers have such fields, too."""
 _ADDRESS = re.compile(r"\s*(?!s3:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_ECHOED = "metadata"
+_METADATA = "metadata"
 """The one field that is only echoed."""
 
 
@@ -205,7 +205,7 @@ def _check_path(path: Tree, folder: str, key: str) -> None:
 
 def _addressed(fields: Mapping[str, Tree]) -> Iterator[str]:
     for name, value in fields.items():
-        if name != _ECHOED and (_OF_ADDRESSES.search(name) or _holds_address(value)):
+        if name != _METADATA and (_ADDRESS_FIELD.search(name) or _holds_address(value)):
             yield escaped(name[:60])
 
 

@@ -13,7 +13,7 @@ from manifests.errors import ErrorInfo
 
 CONTENT_TYPE = "application/json; charset=utf-8"
 
-MOST_VALUES = 1_000_000
+MAX_VALUES = 1_000_000
 """Values. The project's documents stay far below; many more take a gigabyte and block everything while parsed."""
 
 
@@ -57,7 +57,7 @@ def document_bytes(fields: Mapping[str, Any]) -> bytes:
 
 def document_fields(body: bytes) -> dict[str, Any]:
     """Parses a document; {} for anything else, because users may overwrite documents."""
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
         return {}
     try:
         # pydantic's JSON parser rejects lone surrogates, which names and metadata may have.

@@ -45,7 +45,7 @@ from manifests.text import plain_text
 
 _WAITED_FOR: tuple[type[GpuDropError], ...] = (StoreUnavailable, StoreDenied)
 _ABOUT_ONE_OBJECT: tuple[type[GpuDropError], ...] = (ObjectDenied,)
-_WISHED: tuple[type[GpuDropError], ...] = (RunCancelled, RunSuperseded)
+_REQUESTED_ENDS: tuple[type[GpuDropError], ...] = (RunCancelled, RunSuperseded)
 
 _OF_WORKERS: Mapping[type[GpuDropError], bool] = {
     AddressNotAllowed: False,
@@ -102,7 +102,7 @@ def is_waited_for(error: BaseException) -> bool:
     return isinstance(error, _WAITED_FOR) and not isinstance(error, _ABOUT_ONE_OBJECT)
 
 
-def deciding(errors: Sequence[BaseException]) -> BaseException:
+def decisive_error(errors: Sequence[BaseException]) -> BaseException:
     """Returns the error that decides among several errors of the same work; `errors` is not empty.
 
     An error outside GpuDropError is a defect and comes first, then the run's cancellation or replacement. An
@@ -114,6 +114,6 @@ def deciding(errors: Sequence[BaseException]) -> BaseException:
 def _rank(error: BaseException) -> int:
     if not isinstance(error, GpuDropError):
         return 0
-    if isinstance(error, _WISHED):
+    if isinstance(error, _REQUESTED_ENDS):
         return 1
     return 2 if is_waited_for(error) else 3

@@ -62,18 +62,18 @@ def final_sidecar_from_bytes(body: bytes) -> FinalSidecar | None:
     return None
 
 
-def is_beside(path: str, key: str) -> bool:
+def may_be_sidecar_of(path: str, key: str) -> bool:
     """Returns whether sidecars whose keys begin with `path` may belong to the drop at `key`."""
     number = path.removeprefix(f"{key}.")
     return path in (drop_path(key), key) or (number != path and number.isdecimal())
 
 
-def may_tell_of(drop: str, output: str) -> bool:
+def may_vouch_for(drop: str, output: str) -> bool:
     """Returns whether a sidecar of `drop` proves that `output` is its run's: one writer may write both."""
     return output.startswith(drop_folder(drop)) and output != drop and not is_reserved(output)
 
 
-def writer_of(body: bytes) -> str:
+def run_id_of(body: bytes) -> str:
     """Returns the run that wrote a sidecar, status or final; "" for anything else, such as a user's file."""
     found = _read(body)
     return found.run_id if found else ""

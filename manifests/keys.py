@@ -64,10 +64,10 @@ def key_problem(key: str) -> str:
     return ""
 
 
-def output_folder(path: str | None, *, folder: str, may_climb: bool = False, where: str = "path") -> str:
+def output_folder(path: str | None, *, folder: str, allow_parent: bool = False, where: str = "path") -> str:
     """Returns the folder for outputs: `path` resolved from the drop's `folder`, or that folder itself.
 
-    "/…" starts at the bucket's root. `may_climb` (the operator's own triggers) permits ".."; it never leaves the
+    "/…" starts at the bucket's root. `allow_parent` (the operator's own triggers) permits ".."; it never leaves the
     bucket. The result is "" or ends in "/". Raises InvalidPath or UnusableKey.
     """
     if path is None or path in ("", "."):
@@ -78,7 +78,7 @@ def output_folder(path: str | None, *, folder: str, may_climb: bool = False, whe
             hint="Name a folder of the same bucket, relative to the manifest or from the root with a leading '/'.",
             where=where,
         )
-    if not may_climb and climbs(path):
+    if not allow_parent and has_parent_segment(path):
         raise InvalidPath(
             f"The output path {path[:200]!r} holds '..'.",
             hint="Name a folder below the manifest, or start with '/' to count from the bucket's root.",
@@ -93,7 +93,7 @@ def output_folder(path: str | None, *, folder: str, may_climb: bool = False, whe
     return joined
 
 
-def climbs(path: str) -> bool:
+def has_parent_segment(path: str) -> bool:
     """Returns whether `path` has a ".." segment, with either kind of slash."""
     return ".." in path.replace("\\", "/").split("/")
 
@@ -110,10 +110,10 @@ def bucket_name_problem(name: str) -> str:
     """Returns why no bucket can be called `name`, as a clause with the remedy; "" when one can."""
     if _NAME.fullmatch(name) and ".." not in name and not _ADDRESS.fullmatch(name):
         return ""
-    return f"no bucket can be called {name[:100]!r}: {remedy(name)}"
+    return f"no bucket can be called {name[:100]!r}: {suggestion(name)}"
 
 
-def remedy(name: str) -> str:
+def suggestion(name: str) -> str:
     """Returns what to write instead of `name`."""
     bare = name.strip().partition("://")[2] if "://" in name else name.strip()
     bucket, slash, folder = bare.partition("/")

@@ -1,7 +1,7 @@
 """Request bodies of the API and workers that this project replaces, translated to manifests.
 
-`modernise` accepts any of them, bare or in RunPod's {"input": …}, and leaves a current manifest unchanged. A legacy
-`path` starts at the bucket's root.
+`upgrade_fields` accepts any of them, bare or in RunPod's {"input": …}, and leaves a current manifest unchanged. A
+legacy `path` starts at the bucket's root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FORMAT_OF = {"plain_text": "txt", "formatted_text": "txt", "srt": "srt", "vtt":
 _Body = dict[str, Tree]
 
 
-def modernise(body: Mapping[str, Tree]) -> dict[str, Tree]:
+def upgrade_fields(body: Mapping[str, Tree]) -> dict[str, Tree]:
     """Renames the fields of `body` to current names. Raises ManifestError for a value that cannot be translated."""
     inner = unwrapped(body)
     if inner is not None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from manifests.defaults import Defaults, merge_defaults
 from manifests.errors import ManifestError, MissingField, UnknownField, UnknownOperation
-from manifests.legacy import modernise
+from manifests.legacy import upgrade_fields
 from manifests.models import MODELS, Manifest
 from manifests.syntax import parse_fields
 from manifests.text import did_you_mean, nearest
@@ -70,7 +70,7 @@ def read_sourced(
     """Reads a manifest as `read_manifest` does, with the origins of its fields."""
     fields = parse_fields(data, key)
     fields.pop("$schema", None)
-    return _build(modernise(fields), models, defaults, "")
+    return _build(upgrade_fields(fields), models, defaults, "")
 
 
 def from_template(

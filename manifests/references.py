@@ -71,7 +71,7 @@ def resolve_reference(text: str, *, bucket: str, folder: str, policy: ReferenceP
         return _data(text, where)
     if scheme:
         raise InvalidPath(
-            f"{_shown(text)} is not a kind of reference that can be read.",
+            f"{_quoted(text)} is not a kind of reference that can be read.",
             hint="Name a file relative to the manifest, s3://bucket/key or https://…",
             where=where,
         )
@@ -86,7 +86,7 @@ def _object(other: str, key: str, bucket: str, policy: ReferencePolicy, where: s
             where=where,
         )
     if not key or key.endswith("/"):
-        raise InvalidPath(f"{_shown(key)} is a folder, not a file.", hint="Name the file itself.", where=where)
+        raise InvalidPath(f"{_quoted(key)} is a folder, not a file.", hint="Name the file itself.", where=where)
     if key.partition("/")[0] in OWN_FOLDERS:
         raise InvalidPath(f"{without_secrets_in(key)!r} is gpudrop's own.", hint="Name a file of yours.", where=where)
     return ObjectRef(other, check_key(key, where=where))
@@ -95,7 +95,7 @@ def _object(other: str, key: str, bucket: str, policy: ReferencePolicy, where: s
 def _data(text: str, where: str) -> UrlRef:
     if "," not in text:
         raise InvalidPath(
-            f"{_shown(text)} holds no data.",
+            f"{_quoted(text)} holds no data.",
             hint="Write data:;base64,… for bytes, or ./data:… for a file of that name.",
             where=where,
         )
@@ -105,7 +105,7 @@ def _data(text: str, where: str) -> UrlRef:
 def _url(text: str, bucket: str, policy: ReferencePolicy, where: str) -> MediaRef:
     address = parse_web_address(text)
     if address is None:
-        raise InvalidPath(f"{_shown(text)} is no usable address.", hint="Check its spelling.", where=where)
+        raise InvalidPath(f"{_quoted(text)} is no usable address.", hint="Check its spelling.", where=where)
     own = _in_store(address, bucket, policy)
     if own:
         return _object(*own, bucket, policy, where)
@@ -149,7 +149,7 @@ def _raw_key(written: str) -> str:
     return unquote(re.split(r"[?#]", written, maxsplit=1)[0], errors="surrogateescape")
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(without_secrets_in(text))
 
 
@@ -183,12 +183,12 @@ class Reach:
         """Raises OutOfReach, naming the field `where`, for an object that the drop does not reach."""
         if isinstance(media, ObjectRef) and not self.covers(drop, media.bucket, media.key):
             name = media.key if media.bucket == drop.bucket else str(media)
-            raise self._refused(drop, f"{name!r} may not be named from {_place(drop)}", name, where)
+            raise self._refused(drop, f"{name!r} may not be named from {_position(drop)}", name, where)
 
     def check_output(self, drop: ObjectRef, key: str, where: str) -> None:
         """Raises OutOfReach when the drop does not reach `key`, that of an output or of the outputs' folder."""
         if not self.covers(drop, drop.bucket, key):
-            raise self._refused(drop, f"{key!r} may not be written from {_place(drop)}", key, where)
+            raise self._refused(drop, f"{key!r} may not be written from {_position(drop)}", key, where)
 
     def _within(self, drop: ObjectRef) -> list[str]:
         own = drop_folder(drop.key)
@@ -217,5 +217,5 @@ def _matched(folder: str, own: str) -> str | None:
     return "".join(f"{segment}/" for segment in there[: len(wanted)])
 
 
-def _place(drop: ObjectRef) -> str:
+def _position(drop: ObjectRef) -> str:
     return f"the folder {drop_folder(drop.key)!r}"

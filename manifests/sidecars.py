@@ -168,7 +168,7 @@ def with_callback(body: bytes, run_id: str, note: CallbackNote) -> bytes | None:
     told = {"state": note.state, "attempts": note.attempts, "last_error": note.last_error, "hint": note.hint}
     warning = f"{_ABOUT_CALLBACK}{note.last_error} {note.hint}".rstrip()
     lost = note.state in ("refused", "given_up")
-    return document_bytes({**_untold(fields, [warning] if lost else []), "callback": told})
+    return document_bytes({**_replace_callback(fields, [warning] if lost else []), "callback": told})
 
 
 def awaits_callback(body: bytes) -> bool:
@@ -180,10 +180,10 @@ def awaits_callback(body: bytes) -> bool:
 def without_callback(body: bytes) -> bytes:
     """Removes the callback's state, and warnings about it, from a final sidecar."""
     fields = document_fields(body)
-    return document_bytes(_untold(fields, [])) if "callback" in fields else body
+    return document_bytes(_replace_callback(fields, [])) if "callback" in fields else body
 
 
-def _untold(fields: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+def _replace_callback(fields: Mapping[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
     """Removes the callback's state from `fields` and replaces its warnings by `warnings`; all else stays in place."""
     given: Any = fields.get("warnings")
     others = cast("list[Any]", given) if isinstance(given, list) else []

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from manifests.error_classes import deciding
+from manifests.error_classes import decisive_error
 
 T = TypeVar("T")
 
@@ -19,16 +19,16 @@ async def task_group() -> AsyncGenerator[asyncio.TaskGroup]:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as errors:
-        decided = deciding(_leaves(errors))
+        decided = decisive_error(_leaves(errors))
         raise decided from decided.__cause__
 
 
-async def gathered(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Runs all of `works` to their end; returns the results in order, or raises the deciding error."""
     results = await asyncio.gather(*works, return_exceptions=True)
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors:
-        raise deciding(errors)
+        raise decisive_error(errors)
     return cast("list[T]", results)
 
 

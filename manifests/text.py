@@ -21,7 +21,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" (did you mean '{found}'?)" if found else ""
 
 
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 """Longest text, in bytes of UTF-8."""
 
 _SEQUENCE = re.compile(
@@ -38,12 +38,12 @@ _BREAKS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uf
 """Characters that XML, subtitles or UTF-8 cannot hold, or that control terminals."""
 
 
-def plain_text(text: str, most: int = MOST_BYTES) -> str:
+def plain_text(text: str, most: int = MAX_BYTES) -> str:
     """Returns `text` as one line without control characters, at most `most` bytes long."""
     text = text[: 4 * most]
     if not text.isprintable():
         text = _UNSEEN.sub("", _SEQUENCE.sub("", text))
-        text = "".join(each if each.isprintable() else _seen(each) for each in text)
+        text = "".join(each if each.isprintable() else _visible(each) for each in text)
     return _cut(" ".join(text.split()), most)
 
 
@@ -52,7 +52,7 @@ def storable(text: str) -> str:
     return text if text.isprintable() else _BREAKS.sub("", text)
 
 
-def _seen(character: str) -> str:
+def _visible(character: str) -> str:
     """Returns what stays of a non-printable character: spaces, and the joiners of scripts and emoji."""
     kind = unicodedata.category(character)
     if kind in ("Zs", "Zl", "Zp") or character in "\t\n\r\v\f\x85":
@@ -78,7 +78,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
     Bidirectional controls and lone surrogates count, too. Those in `keep` stay.
     """
-    return _ACTING.sub(lambda found: found[0] if found[0] in keep else _shown(found[0]), text)
+    return _ACTING.sub(lambda found: found[0] if found[0] in keep else _picture(found[0]), text)
 
 
 def printable_json(document: str) -> str:
@@ -86,7 +86,7 @@ def printable_json(document: str) -> str:
     return _ACTING.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", document)
 
 
-def _shown(character: str) -> str:
+def _picture(character: str) -> str:
     code = ord(character)
     if code < 0x20:
         return chr(_PICTURES + code)
@@ -98,21 +98,21 @@ r"""An address in any text. JSON may write a slash as "\/". Quotes and angles en
 _START = re.compile(r"([a-z][a-z0-9+.-]{0,20}:(?:\\?/){2})([^/?#\\]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _OBJECTS = ("s3", "file")
 """Schemes whose addresses have no query: "?" and "#" are characters of a key."""
-MOST = 200
+MAX_URL = 200
 
 
 def without_secrets_in(url: str) -> str:
     """Returns `url` without secrets, cut to about 200 characters, for messages and logs."""
-    text = _shown_cut(url, "")
-    return text if len(text) <= MOST else text[:MOST] + "…"
+    text = _redacted(url, "")
+    return text if len(text) <= MAX_URL else text[:MAX_URL] + "…"
 
 
 def without_queries(text: str) -> str:
     """Removes user, password, query and fragment from every address in `text`; "…" marks what was removed."""
-    return _ADDRESS.sub(lambda found: _shown_cut(found[0], "…"), text) if ":" in text else text
+    return _ADDRESS.sub(lambda found: _redacted(found[0], "…"), text) if ":" in text else text
 
 
-def _shown_cut(url: str, instead: str) -> str:
+def _redacted(url: str, instead: str) -> str:
     if url[:5].lower() == "data:":
         return "data:…"
     parts = _START.fullmatch(url)

@@ -33,7 +33,7 @@ def decode_document(data: bytes, key: str) -> str:
     except UnicodeDecodeError as e:
         before = data[: e.start].decode(encoding, "replace")
         name = encoding.removesuffix("-sig").upper()
-        fail(f"is not {name} text", key, place_after(before), hint="Save it as UTF-8.", cause=e)
+        fail(f"is not {name} text", key, position_after(before), hint="Save it as UTF-8.", cause=e)
 
 
 def number(text: str, key: str, at: tuple[int, int] | None = None) -> int | float:
@@ -51,7 +51,7 @@ def number(text: str, key: str, at: tuple[int, int] | None = None) -> int | floa
     return value
 
 
-def place_after(before: str) -> tuple[int, int]:
+def position_after(before: str) -> tuple[int, int]:
     """Returns line and column, both from 1, of the character after `before`."""
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
@@ -114,7 +114,7 @@ def parse_json(text: str, key: str) -> Tree:
             text, object_pairs_hook=unique, parse_int=literal, parse_float=literal, parse_constant=literal
         )
     except json.JSONDecodeError as e:
-        fail(f"is not JSON: {e.msg[:1].lower()}{e.msg[1:]}", key, place_after(text[: e.pos]), cause=e)
+        fail(f"is not JSON: {e.msg[:1].lower()}{e.msg[1:]}", key, position_after(text[: e.pos]), cause=e)
 
 
 def _check_depth(text: str, key: str) -> None:
@@ -154,11 +154,11 @@ def parse_yaml(text: str, key: str) -> Tree:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    fail("holds more than one document", key, _place(event), hint="Drop one file a manifest.")
+                    fail("holds more than one document", key, _position(event), hint="Drop one file a manifest.")
                 tree = _node(next(events), events, key)
         return tree
     except yaml.reader.ReaderError as e:
-        at = place_after(text[: max(0, text.find(chr(e.character)))])
+        at = position_after(text[: max(0, text.find(chr(e.character)))])
         fail(f"holds a character YAML forbids: {e.reason}", key, at, cause=e)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark
@@ -221,14 +221,14 @@ def _node(event: Any, events: _Events, key: str) -> Tree:
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         name = _name(event, key)
         if name in fields:
-            fail(f"gives {shorten(name)} twice", key, _place(event), hint="Keep one of them.")
+            fail(f"gives {shorten(name)} twice", key, _position(event), hint="Keep one of them.")
         fields[name] = _node(next(events), events, key)
     return fields
 
 
 def _refuse_extras(event: Any, key: str) -> None:
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        line, column = _place(event)
+        line, column = _position(event)
         raise ManifestAliases(
             f"{key}, line {line}, column {column}: anchors (&) and aliases (*) are not allowed.",
             hint="Write the value out, or quote a text that starts with & or *.",
@@ -236,13 +236,13 @@ def _refuse_extras(event: Any, key: str) -> None:
         )
     if getattr(event, "tag", None):
         hint = "Leave the tag out, or quote a text that starts with !."
-        fail(f"holds the tag {shorten(event.tag)}", key, _place(event), hint=hint)
+        fail(f"holds the tag {shorten(event.tag)}", key, _position(event), hint=hint)
 
 
 def _name(event: Any, key: str) -> str:
     _refuse_extras(event, key)
     if not isinstance(event, yaml.ScalarEvent):
-        fail("has a list or an object as the name of a field", key, _place(event))
+        fail("has a list or an object as the name of a field", key, _position(event))
     return str(event.value)
 
 
@@ -253,11 +253,11 @@ def _scalar(event: Any, key: str) -> Tree:
     if text in _WORDS:
         return _WORDS[text]
     if _NUMBER.fullmatch(text):
-        return number(text, key, _place(event))
+        return number(text, key, _position(event))
     if _NOT_FINITE.fullmatch(text):
-        fail(f"holds {text}, which is no finite number", key, _place(event))
+        fail(f"holds {text}, which is no finite number", key, _position(event))
     return text
 
 
-def _place(event: Any) -> tuple[int, int]:
+def _position(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1

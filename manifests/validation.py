@@ -82,7 +82,7 @@ def _follows(error: ErrorDetails, meant: set[tuple[int | str | None, ...]]) -> b
 
 def _problem(error: ErrorDetails, model: type[BaseModel], operation: str) -> _Problem:
     kind, loc, context = error["type"], error["loc"], error.get("ctx", {})
-    where = described_type(loc)
+    where = field_path(loc)
     given = f"(it is {shorten(error['input'])})"
     name = next((p for p in reversed(loc) if isinstance(p, str)), "")
     if kind == "extra_forbidden":
@@ -109,7 +109,7 @@ def _problem(error: ErrorDetails, model: type[BaseModel], operation: str) -> _Pr
     return _Problem(InvalidPath if is_path else ManifestError, where, f"{text} {given}", _hint(loc, model))
 
 
-def described_type(loc: Loc) -> str:
+def field_path(loc: Loc) -> str:
     """Formats ("images", 3, "duration") as images[3].duration."""
     text = "".join(f"[{p}]" if isinstance(p, int) else f".{escaped(p[:60])}" for p in loc)
     return text.removeprefix(".")
@@ -142,7 +142,7 @@ def _hint(loc: Loc, model: type[BaseModel]) -> str:
     names = [p for p in loc if isinstance(p, str)]
     owner = _fields(model, tuple(names[:-1])) if names else None
     field = owner.model_fields.get(names[-1]) if owner else None
-    return f"{described_type((names[-1],))}: {field.description}" if field and field.description else ""
+    return f"{field_path((names[-1],))}: {field.description}" if field and field.description else ""
 
 
 _PLAIN: dict[str, str] = {

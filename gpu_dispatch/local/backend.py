@@ -25,7 +25,7 @@ from gpu_dispatch.local.job import (
     health_of,
     silence_error,
 )
-from gpu_dispatch.local.limits import LOOK_S, JobLimits, JobUsage, excess, group_for, limits_of, usage
+from gpu_dispatch.local.limits import CHECK_INTERVAL_S, JobLimits, JobUsage, excess, group_for, limits_of, usage
 from gpu_dispatch.local.settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.protocol import CancelOrder, DoneReport, ProgressReport, RunOrder
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams
@@ -70,7 +70,7 @@ class LocalBackend:
         self._children: dict[str, WorkerProcess] = {}
         self._problem: dict[Capability, str] = {}
         self._serving: list[asyncio.Task[None]] = []
-        self._room: ScratchFolder | None = None
+        self._scratch: ScratchFolder | None = None
         self._groups = Delegation()
 
     def refusal(self, params: TaskParams) -> str:
@@ -78,17 +78,17 @@ class LocalBackend:
 
     async def start(self) -> None:
         parent = self._settings.work_parent or Path(tempfile.gettempdir())
-        self._room = await asyncio.to_thread(ScratchFolder, parent)
+        self._scratch = await asyncio.to_thread(ScratchFolder, parent)
         self._groups = await asyncio.to_thread(groups_here)
         for capability, count in self._settings.slots.items():
             self._queues[capability] = JobQueue()
-            self._serving += [asyncio.create_task(self._serve(capability, self._room.path)) for _ in range(count)]
+            self._serving += [asyncio.create_task(self._serve(capability, self._scratch.path)) for _ in range(count)]
             if count and not (capability == "whisper" and self._settings.gpu):
-                self._serving.append(asyncio.create_task(self._serve_express(capability, self._room.path)))
+                self._serving.append(asyncio.create_task(self._serve_express(capability, self._scratch.path)))
 
     async def submit(self, task: GpuTask) -> JobRef:
         capability = task.params.capability
-        if self._room is None or not self._settings.slots.get(capability):
+        if self._scratch is None or not self._settings.slots.get(capability):
             raise EngineUnavailable(
                 f"This machine takes no {capability} tasks now.",
                 hint=f"Give `local.{capability}_slots` at least 1 in config.yaml.",
@@ -98,7 +98,7 @@ class LocalBackend:
         self._queues[capability].put(job, short=task.short)
         return ref
 
-    async def again(self, job: JobRef) -> bool:
+    async def restart(self, job: JobRef) -> bool:
         """Returns False: what is known of a job ends with its process."""
         del job
         return False
@@ -137,17 +137,17 @@ class LocalBackend:
         for job in list(self._jobs.values()):
             if not job.status.final:
                 self._finish(job, JobStatus("lost"))
-        room, self._room = self._room, None
-        if room:
-            await asyncio.to_thread(room.close)
+        scratch, self._scratch = self._scratch, None
+        if scratch:
+            await asyncio.to_thread(scratch.close)
 
-    async def _serve(self, capability: Capability, room: Path) -> None:
+    async def _serve(self, capability: Capability, scratch: Path) -> None:
         """Serves one slot until cancelled. A defect costs the current job and the child, never the slot."""
         slot = _Slot()
         try:
             while True:
                 try:
-                    await self._turn(slot, capability, room)
+                    await self._serve_next(slot, capability, scratch)
                 except Exception as e:  # noqa: BLE001 - the supervisor of a slot
                     _LOG.exception("A slot for %s tasks on this machine failed; it is served anew.", capability)
                     slot.worn_out = True
@@ -158,14 +158,14 @@ class LocalBackend:
             if slot.child:
                 await slot.child.end()
 
-    async def _serve_express(self, capability: Capability, room: Path) -> None:
+    async def _serve_express(self, capability: Capability, scratch: Path) -> None:
         """Does short jobs that have waited, until cancelled. Each gets a new child: no memory is held in between."""
         queue, settings = self._queues[capability], self._settings
         while True:
             job = await queue.take_short(settings.express_after_s)
             child: WorkerProcess | None = None
             try:
-                child = await self._started(job, capability, room)
+                child = await self._started(job, capability, scratch)
                 if child and not job.status.final:
                     async with asyncio.timeout(settings.express_s):
                         await self._do(job, child)
@@ -184,7 +184,7 @@ class LocalBackend:
                 job.update(JobStatus("queued"))
                 queue.put(job, short=False)
 
-    async def _turn(self, slot: _Slot, capability: Capability, room: Path) -> None:
+    async def _serve_next(self, slot: _Slot, capability: Capability, scratch: Path) -> None:
         """Ends a worn-out child, takes a job and does it, in a child that is started when needed."""
         if slot.child and slot.worn_out:
             child, slot.child = slot.child, None
@@ -193,7 +193,7 @@ class LocalBackend:
         job = slot.job = await self._take(capability, self._settings.idle_s if slot.child else None)
         slot.worn_out = job is None
         if job and not job.status.final:
-            slot.child = slot.child or await self._started(job, capability, room)
+            slot.child = slot.child or await self._started(job, capability, scratch)
             if slot.child and not job.status.final:
                 slot.worn_out = not await self._do(job, slot.child)
 
@@ -204,13 +204,13 @@ class LocalBackend:
         except TimeoutError:
             return None
 
-    async def _started(self, job: LocalJob, capability: Capability, room: Path) -> WorkerProcess | None:
+    async def _started(self, job: LocalJob, capability: Capability, scratch: Path) -> WorkerProcess | None:
         """Starts a child. Returns None when that fails, and fails `job`."""
         try:
-            folder = room / uuid.uuid4().hex
+            folder = scratch / uuid.uuid4().hex
             environ = child_environment(self._environ, self._settings.threads_of(capability))
             command = child_command(self._settings, folder)
-            group = await asyncio.to_thread(group_for, self._settings, capability, self._groups, room)
+            group = await asyncio.to_thread(group_for, self._settings, capability, self._groups, scratch)
             child = await WorkerProcess.start(command, environ=environ, work_root=folder, group=group)
         except EngineUnavailable as e:
             self._problem[capability] = e.info.message
@@ -227,7 +227,7 @@ class LocalBackend:
         overdue = self._overdue_after(job, child)
         watch = asyncio.create_task(self._watch(job, child))
         try:
-            result = await self._converse(job, child)
+            result = await self._exchange(job, child)
             breach = child.breach
             if breach and not job.excess:
                 job.excess = excess(JobUsage(), await self._limits(job, child), breach)
@@ -243,7 +243,7 @@ class LocalBackend:
         self._finish(job, finished_status(job.status, result, delay_ms))
         return not breach and (result.error is None or result.error.code != WorkerError.code)
 
-    async def _converse(self, job: LocalJob, child: WorkerProcess) -> GpuResult | None:
+    async def _exchange(self, job: LocalJob, child: WorkerProcess) -> GpuResult | None:
         """Returns the worker's answer; None when it ended without one."""
         await child.send(RunOrder(job.ref.job_id, job.task))
         while (report := await child.next()) is not None:
@@ -260,7 +260,7 @@ class LocalBackend:
         """Ends a job that exceeds its limits, before other programs on the machine suffer."""
         limits = await self._limits(job, child)
         while job.excess is None:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             job.excess = excess(await asyncio.to_thread(usage, child.pid, child.work_root), limits, child.breach)
         _LOG.warning("%s (task %s)", job.excess.info.message, job.task.task_id)
         child.kill()

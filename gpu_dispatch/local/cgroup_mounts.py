@@ -20,7 +20,7 @@ class Mount:
     controllers: frozenset[str] = frozenset()
     """Those of control groups of version 1."""
 
-    def place_of(self, path: str) -> Path | None:
+    def path_of(self, path: str) -> Path | None:
         """Returns where the control group `path` is seen; None outside `root`: a container sees only some groups."""
         inside = os.path.relpath(path, self.root)
         return None if inside.startswith("..") else self.point / inside if inside != "." else self.point

@@ -62,7 +62,7 @@ class Cgroup:
         self.folders = folders
         self._locks = list(locks)
 
-    def entering(self, command: Sequence[str]) -> tuple[str, ...]:
+    def command_in_group(self, command: Sequence[str]) -> tuple[str, ...]:
         """Returns `command` such that it runs in the group from the start; it runs outside where it may not enter."""
         places = [str(folder / "cgroup.procs") for folder in dict.fromkeys(self.folders.values())]
         return ("/bin/sh", "-c", _JOIN, "gpudrop", *[*places, ""][:2], *command)
@@ -115,11 +115,11 @@ def groups_here() -> Delegation:
 
 def find(*, prepare: bool) -> Delegation:
     """Finds where groups may be made. `prepare` enables there what version 2 needs; without it nothing is changed."""
-    own, there = own_groups(), mounts()
+    own, mounted = own_groups(), mounts()
     try:
         if any(name in own for name in CONTROLLERS):
-            return _first_version(own, there)
-        return _second_version(own.get(""), there, prepare=prepare)
+            return _first_version(own, mounted)
+        return _second_version(own.get(""), mounted, prepare=prepare)
     except OSError as e:
         return Delegation(why=f"{e.filename or 'the control group'}: {e.strerror}")
 
@@ -131,7 +131,7 @@ def make(where: Delegation, *, memory: int, processes: int) -> Cgroup | None:
     locks: list[int] = []
     try:
         for folder in dict.fromkeys(folders.values()):
-            with _turn(folder.parent):
+            with _parent_lock(folder.parent):
                 folder.mkdir()
                 locks.append(_locked(folder))
         _limit(folders, memory, processes)
@@ -145,25 +145,25 @@ def make(where: Delegation, *, memory: int, processes: int) -> Cgroup | None:
 def sweep(where: Delegation) -> None:
     """Removes the groups whose makers are gone, and kills what runs in them."""
     for parent in dict.fromkeys((where.folders or {}).values()):
-        with _turn(parent) as alone:
+        with _parent_lock(parent) as alone:
             for folder in parent.glob(f"{_PREFIX}*") if alone else ():
                 with suppress(OSError):
                     Cgroup({"": folder}, [_locked(folder)]).remove()
 
 
-def _first_version(own: Mapping[str, str], there: Sequence[Mount]) -> Delegation:
+def _first_version(own: Mapping[str, str], mounted: Sequence[Mount]) -> Delegation:
     found = {
         name: folder
         for name in CONTROLLERS
-        if name in own and (folder := _folder(own[name], [m for m in there if name in m.controllers]))
+        if name in own and (folder := _folder(own[name], [m for m in mounted if name in m.controllers]))
     }
     usable = {name: folder for name, folder in found.items() if os.access(folder, os.W_OK)}
     return Delegation(1, usable) if usable else Delegation(why="no control group may be made here")
 
 
-def _second_version(path: str | None, there: Sequence[Mount], *, prepare: bool) -> Delegation:
-    own = _folder(path or "", [m for m in there if m.kind == "cgroup2"]) if path else None
-    parent = _left_to_us(own) if own else None
+def _second_version(path: str | None, mounted: Sequence[Mount], *, prepare: bool) -> Delegation:
+    own = _folder(path or "", [m for m in mounted if m.kind == "cgroup2"]) if path else None
+    parent = _delegated_parent(own) if own else None
     if own is None or parent is None:
         return Delegation(why="the control group is not left to this service (systemd: Delegate=yes)")
     wanted = [name for name in CONTROLLERS if name in (parent / "cgroup.controllers").read_text().split()]
@@ -182,7 +182,7 @@ def open_for_groups(parent: Path, controllers: Sequence[str]) -> None:
         return
     for left in reversed(range(_MOVES)):
         if (parent / "cgroup.type").exists():  # the machine's root has no type, and may hold processes beside groups
-            _make_way(parent)
+            _move_processes(parent)
         try:
             control.write_text(" ".join(f"+{name}" for name in sorted(missing)))
             return
@@ -191,7 +191,7 @@ def open_for_groups(parent: Path, controllers: Sequence[str]) -> None:
                 raise
 
 
-def _make_way(parent: Path) -> None:
+def _move_processes(parent: Path) -> None:
     leaf = parent / LEAF
     leaf.mkdir(exist_ok=True)
     for number in _numbers(parent / "cgroup.procs"):
@@ -199,7 +199,7 @@ def _make_way(parent: Path) -> None:
             (leaf / "cgroup.procs").write_text(str(number))
 
 
-def _left_to_us(own: Path) -> Path | None:
+def _delegated_parent(own: Path) -> Path | None:
     """Returns the group below which others may be made: a container's root, or one that systemd delegates; or None."""
     if own.name == LEAF:
         return own.parent
@@ -215,8 +215,8 @@ def _is_delegated(folder: Path) -> bool:
     return False
 
 
-def _folder(path: str, there: Sequence[Mount]) -> Path | None:
-    return next((place for mount in there if (place := mount.place_of(path))), None)
+def _folder(path: str, mounted: Sequence[Mount]) -> Path | None:
+    return next((place for mount in mounted if (place := mount.path_of(path))), None)
 
 
 def _limit(folders: Mapping[str, Path], memory: int, processes: int) -> None:
@@ -234,7 +234,7 @@ def _limit(folders: Mapping[str, Path], memory: int, processes: int) -> None:
 
 
 @contextmanager
-def _turn(parent: Path) -> Generator[bool]:
+def _parent_lock(parent: Path) -> Generator[bool]:
     """Locks `parent`, so that no new group is swept before it is locked. Yields whether the lock came in time."""
     handle = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -20,7 +20,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from gpu_dispatch.local.cgroups import Breach, Cgroup
-from gpu_dispatch.protocol import MAX_LINE, Order, ReadyReport, Report, order_line, report_from_line
+from gpu_dispatch.protocol import MAX_LINE, Order, ReadyReport, WorkerReport, order_line, report_from_line
 from manifests.errors import EngineUnavailable
 from manifests.text import plain_text
 
@@ -61,7 +61,7 @@ class WorkerProcess:
             loop = asyncio.get_running_loop()
             transport, protocol = await loop.subprocess_exec(
                 lambda: SubprocessStreamProtocol(MAX_LINE, loop),
-                *(group.entering(command) if group else command),
+                *(group.command_in_group(command) if group else command),
                 env=dict(environ),
                 cwd=work_root,
                 start_new_session=True,
@@ -113,7 +113,7 @@ class WorkerProcess:
             self._process.stdin.write(order_line(order))
             await self._process.stdin.drain()
 
-    async def next(self) -> Report | None:
+    async def next(self) -> WorkerReport | None:
         """Returns its next report; None when it has ended or sent an unreadable line."""
         assert self._process.stdout is not None
         try:
@@ -207,14 +207,14 @@ class ScratchFolder:
 
 def _sweep(parent: Path) -> None:
     """Removes the scratch folders that are not locked. One without a lock file is just being made."""
-    for room in parent.glob(f"{_PREFIX}*"):
+    for scratch in parent.glob(f"{_PREFIX}*"):
         try:
-            lock = os.open(room / _LOCK, os.O_RDWR)
+            lock = os.open(scratch / _LOCK, os.O_RDWR)
         except OSError:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:

@@ -13,7 +13,7 @@ from gpu_dispatch.local.settings import LocalSettings
 from gpu_dispatch.task import Capability
 from manifests.errors import ResourceExhausted
 
-LOOK_S = 0.3
+CHECK_INTERVAL_S = 0.3
 """Seconds between two measurements. Memory grows by 1 GB a second at most, and limits lie below the machine's total."""
 
 _PROC = Path("/proc")

@@ -39,7 +39,7 @@ async def read_beginning(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
     return bytes(beginning)
 
 
-async def read_said(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
+async def read_available(body: aiohttp.StreamReader, max_bytes: int) -> bytes:
     """Reads like `read_beginning`, but returns what arrived of a body that breaks off: the status stays valid."""
     said = bytearray()
     try:

@@ -49,7 +49,7 @@ TRANSFER = RetryPolicy(1.0, 15.0, attempts=5)
 """Transfer of a file or document by URL."""
 TRUSTED_TRANSFER = RetryPolicy(1.0, 15.0, attempts=14)
 """The same at a trusted host such as the store: a minute and more, because a result lost there has been paid for."""
-RUNPOD_QUESTION = RetryPolicy(0.5, 5.0, total_s=20.0)
+RUNPOD_READ = RetryPolicy(0.5, 5.0, total_s=20.0)
 """A call to RunPod that may be made twice without harm."""
 RUNPOD_RESTART = RetryPolicy(0.5, 5.0, attempts=3)
 """Return of a failed job to RunPod's queue."""
@@ -61,7 +61,7 @@ INBOX = RetryPolicy(0.2, 30.0)
 """Delivery of events to the inbox."""
 CALLBACK_RECORD = RetryPolicy(1.0, 1.0, total_s=30.0, jitter=False)
 """Record of a callback's outcome, within its lease."""
-CLUSTER_PLACE = RetryPolicy(0.2, 2.0)
+CLUSTER_SESSION = RetryPolicy(0.2, 2.0)
 """Return to a listener's place in the cluster after its session has ended."""
 READINESS = RetryPolicy(0.5, 15.0)
 """First contact with the store."""
@@ -98,7 +98,7 @@ class Failure:
     """Seconds until the next attempt."""
 
     @property
-    def known(self) -> GpuDropError:
+    def gpudrop_error(self) -> GpuDropError:
         """`error` as a GpuDropError, for calls that retry no other errors."""
         assert isinstance(self.error, GpuDropError)
         return self.error
@@ -119,7 +119,7 @@ class Retries:
         self._failures = self._lasting_failures = 0
         self._began = 0.0
 
-    def served(self) -> None:
+    def reset(self) -> None:
         """Resets the count: the call works, and the next failure is a first one."""
         self._failures = self._lasting_failures = 0
 
@@ -128,12 +128,12 @@ class Retries:
         work: Callable[[], Awaitable[T]],
         *,
         on: Callable[[Exception], bool],
-        told: Callable[[Failure], object] | None = None,
+        on_failure: Callable[[Failure], object] | None = None,
         wait: Callable[[Failure], Awaitable[object]] | None = None,
     ) -> T:
         """Returns the result of `work`, retried after errors for which `on` is true; raises the last or another error.
 
-        `told` is called with every failure before its wait. `wait` replaces the sleep and may end earlier.
+        `on_failure` is called with every failure before its wait. `wait` replaces the sleep and may end earlier.
         """
         started = time.monotonic()
         try:
@@ -163,8 +163,8 @@ class Retries:
             return failure.wait_s
 
         def tell(_: RetryCallState) -> None:
-            if told:
-                told(failure)
+            if on_failure:
+                on_failure(failure)
 
         async def sleep(seconds: float) -> None:
             await (wait(failure) if wait else asyncio.sleep(seconds))
@@ -183,13 +183,13 @@ class Retries:
     async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
         self._began = time.monotonic()
         result = await work()
-        self.served()
+        self.reset()
         return result
 
     def _next_wait_s(self, error: Exception, elapsed_s: float) -> float:
         policy = self._policy
         if policy.healthy_s is not None and time.monotonic() - self._began > policy.healthy_s:
-            self.served()
+            self.reset()
         if self._lasting and isinstance(error, GpuDropError) and not error.retryable:
             self._lasting_failures += 1
             return self._lasting.wait_s(self._lasting_failures, self._rng)

@@ -53,7 +53,7 @@ class ServerConnection(web.RequestHandler):
 
     def begin(self) -> None:
         """Marks the connection as busy: a header is complete."""
-        self._spare()
+        self._cancel_deadline()
         self.busy = True
 
     def finish(self) -> None:
@@ -65,23 +65,23 @@ class ServerConnection(web.RequestHandler):
             self._server.count("too_many_connections")
             self._abort()
         else:
-            self._watch()
+            self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if data and not self.busy and self._cutting is None:
-            self._watch()
+            self._start_deadline()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch()
+        self._start_deadline()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._spare()
+        self._cancel_deadline()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._spare()
+        self._cancel_deadline()
         super().connection_lost(exc)
 
     def handle_error(
@@ -102,16 +102,16 @@ class ServerConnection(web.RequestHandler):
         answer.force_close()
         return answer
 
-    def _watch(self) -> None:
-        self._spare()
-        self._cutting = asyncio.get_running_loop().call_later(self._limit_s, self._cut)
+    def _start_deadline(self) -> None:
+        self._cancel_deadline()
+        self._cutting = asyncio.get_running_loop().call_later(self._limit_s, self._on_deadline)
 
-    def _spare(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._cutting:
             self._cutting.cancel()
             self._cutting = None
 
-    def _cut(self) -> None:
+    def _on_deadline(self) -> None:
         self._cutting = None
         self._server.count("too_slow")
         self._abort()

@@ -51,15 +51,17 @@ class RunPodClient:
     Methods raise GpuDropError only.
     """
 
-    def __init__(self, settings: ClientSettings, *, key: Callable[[], str], gates: RateLimiter | None = None) -> None:
-        self.gates = gates or RateLimiter()
+    def __init__(
+        self, settings: ClientSettings, *, key: Callable[[], str], rate_limiter: RateLimiter | None = None
+    ) -> None:
+        self.rate_limiter = rate_limiter or RateLimiter()
         self._settings = settings
         self._key = key
         self._api = settings.api.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
         self._submitting = aiohttp.ClientTimeout(total=settings.submit_s, connect=settings.connect_s)
-        self._asking = aiohttp.ClientTimeout(total=settings.ask_s, connect=settings.connect_s)
+        self._asking = aiohttp.ClientTimeout(total=settings.call_timeout_s, connect=settings.connect_s)
 
     async def start(self) -> None:
         """Opens the session. Raises ConfigError when the certificates cannot be read."""
@@ -94,18 +96,18 @@ class RunPodClient:
 
     async def status(self, endpoint_id: str, job_id: str) -> JobResponse | None:
         """Returns the job's state; None when RunPod knows no such job."""
-        return await self._ask("GET", endpoint_id, "status", job_id)
+        return await self._job_call("GET", endpoint_id, "status", job_id)
 
     async def cancel(self, endpoint_id: str, job_id: str) -> JobResponse | None:
         """Cancels the job; returns None when RunPod knows no such job or it has ended."""
-        return await self._ask("POST", endpoint_id, "cancel", job_id, none=(400, 404, 409))
+        return await self._job_call("POST", endpoint_id, "cancel", job_id, none=(400, 404, 409))
 
     async def retry(self, endpoint_id: str, job_id: str) -> JobResponse | None:
         """Queues a failed job again; returns None when RunPod knows no such job or it has not failed."""
-        return await self._ask("POST", endpoint_id, "retry", job_id, none=(400, 404, 409, 422))
+        return await self._job_call("POST", endpoint_id, "retry", job_id, none=(400, 404, 409, 422))
 
     async def health(self, endpoint_id: str) -> EndpointResponse:
-        reply = await self._asked("GET", endpoint_id, "health", "health")
+        reply = await self._call_retryable("GET", endpoint_id, "health", "health")
         if reply.status == 404:
             raise unknown_endpoint(endpoint_id)
         answer = endpoint_response_from(reply.body) if reply.ok else None
@@ -115,16 +117,16 @@ class RunPodClient:
 
     async def purge(self, endpoint_id: str) -> None:
         """Removes every job that no worker has begun."""
-        reply = await self._asked("POST", endpoint_id, "purge", "purge-queue")
+        reply = await self._call_retryable("POST", endpoint_id, "purge", "purge-queue")
         if reply.status == 404:
             raise unknown_endpoint(endpoint_id)
         if not reply.ok:
             raise status_error(reply, endpoint_id)
 
-    async def _ask(
+    async def _job_call(
         self, method: str, endpoint_id: str, kind: Kind, job_id: str, none: tuple[int, ...] = (404,)
     ) -> JobResponse | None:
-        reply = await self._asked(method, endpoint_id, kind, f"{kind}/{quote(job_id, safe='')}")
+        reply = await self._call_retryable(method, endpoint_id, kind, f"{kind}/{quote(job_id, safe='')}")
         if reply.status in none:
             return None
         answer = await _answer(reply.body) if reply.ok else None
@@ -132,7 +134,7 @@ class RunPodClient:
             raise status_error(reply, endpoint_id)
         return answer
 
-    async def _asked(self, method: str, endpoint_id: str, kind: Kind, path: str) -> Reply:
+    async def _call_retryable(self, method: str, endpoint_id: str, kind: Kind, path: str) -> Reply:
         try:
             return await self._call(method, endpoint_id, kind, path)
         except RequestNotSent as e:
@@ -148,7 +150,7 @@ class RunPodClient:
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         timeout = self._asking if body is None else self._submitting
         url = URL(f"{self._api}/{quote(endpoint_id, safe='')}/{path}", encoded=True)
-        async with self.gates.passed(endpoint_id, kind, self._settings.patience_s):
+        async with self.rate_limiter.acquire(endpoint_id, kind, self._settings.max_wait_s):
             try:
                 async with session.request(
                     method,
@@ -163,7 +165,7 @@ class RunPodClient:
             except BROKEN as e:
                 raise not_sent(e, without_secrets_in(self._api)) or RequestBroken(why_broken(e)) from e
         if reply.status == 429:
-            self.gates.pause(endpoint_id, kind, reply.retry_after_s or _PAUSE_S)
+            self.rate_limiter.pause(endpoint_id, kind, reply.retry_after_s or _PAUSE_S)
         return reply
 
     def _ready(self) -> tuple[aiohttp.ClientSession, str]:

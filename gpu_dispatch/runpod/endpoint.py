@@ -83,11 +83,11 @@ class RunPodEndpoint:
         self._client = client
         self._hints = hints
         self._shared = shared or PollerServices()
-        self._board = JobCache(self._unhinted)
-        self._watcher = JobPoller(settings, client, self._shared, self._board.ended)
-        self._insisting = RetryingCalls(client, self._shared.rng, settings.insist_s)
+        self._cache = JobCache(self._unhinted)
+        self._watcher = JobPoller(settings, client, self._shared, self._cache.ended)
+        self._retrying = RetryingCalls(client, self._shared.rng, settings.retry_for_s)
         if settings.rate_per_s:
-            client.gates.at_most(settings.endpoint_id, settings.rate_per_s)
+            client.rate_limiter.set_submission_rate(settings.endpoint_id, settings.rate_per_s)
 
     @property
     def name(self) -> str:
@@ -124,42 +124,42 @@ class RunPodEndpoint:
                 self._hints.forget(hint)
         ref = JobRef(self.name, self._settings.endpoint_id, job_id, task.task_id)
         job = CachedJob(ref, task.params.operation, now(), hint, wake=wake)
-        job.hear(JobStatus("queued"), now())
+        job.update(JobStatus("queued"), now())
         self._watcher.schedule(job)
-        self._board.add(job)
+        self._cache.add(job)
         return ref
 
-    async def again(self, job: JobRef) -> bool:
+    async def restart(self, job: JobRef) -> bool:
         """Restarts a failed job; False where workers claim, as a new job is harmless there and easier to bill."""
-        if self.claims or not await self._insisting.run_again(job, self._useless):
+        if self.claims or not await self._retrying.run_again(job, self._has_no_payload):
             return False
         followed = self._followed(job)
-        followed.begin_again(now())
+        followed.restart(now())
         self._expect(followed)
         return True
 
     async def status(self, job: JobRef, *, wait_s: float = 0.0) -> JobStatus:
         """Raises EndpointUnavailable when RunPod gave no status within `wait_s`, or the endpoint is closed."""
         followed = self._followed(job)
-        if followed.settled:
-            return followed.settled
+        if followed.final_status:
+            return followed.final_status
         with self._shared.in_flight.one_more():
-            return await self._watcher.watched(followed, wait_s)
+            return await self._watcher.wait_for_change(followed, wait_s)
 
     async def cancel(self, job: JobRef) -> None:
-        """Raises EndpointUnavailable when RunPod does not accept the cancel within `insist_s`."""
+        """Raises EndpointUnavailable when RunPod does not accept the cancel within `retry_for_s`."""
         followed = self._followed(job)
         if followed.status and followed.status.final:
             return
-        followed.cancelled = await self._insisting.cancel(job) or followed.cancelled
-        followed.look_now()
+        followed.cancelled = await self._retrying.cancel(job) or followed.cancelled
+        followed.poll_now()
 
     async def health(self) -> tuple[Health, ...]:
         """Checks a problem twice: for some seconds after a submission it is normal that no worker is there."""
         try:
             line = await self._asked()
             if not line.ok:
-                await asyncio.sleep(self._settings.settle_s)
+                await asyncio.sleep(self._settings.health_recheck_s)
                 line = await self._asked()
         except GpuDropError as e:
             line = Health(self.name, False, e.info.message, e.info.hint, serves=e.retryable)
@@ -167,11 +167,11 @@ class RunPodEndpoint:
 
     async def close(self) -> None:
         self._watcher.close()
-        for job in self._board.all():
+        for job in self._cache.all():
             job.wake.set()
             self._unhinted(job)
 
-    def _useless(self, answer: JobResponse) -> bool:
+    def _has_no_payload(self, answer: JobResponse) -> bool:
         """Whether the job counts as completed at RunPod but has no payload."""
         result = job_status_of(answer, "", self._settings.dialect).result
         return answer.state == "completed" and not (result and result.payload)
@@ -180,16 +180,16 @@ class RunPodEndpoint:
         return health_text(self.name, await self._client.health(self._settings.endpoint_id))
 
     def _followed(self, ref: JobRef) -> CachedJob:
-        job = self._board.of(ref)
+        job = self._cache.of(ref)
         if job is None:
-            job = self._board.add(CachedJob(ref))
+            job = self._cache.add(CachedJob(ref))
             self._expect(job)
         return job
 
     def _expect(self, job: CachedJob) -> None:
         if self._hints:
-            self._hints.expect(job.hint or job.ref.job_id, job.wake)
+            self._hints.expect(job.webhook_name or job.ref.job_id, job.wake)
 
     def _unhinted(self, job: CachedJob) -> None:
         if self._hints:
-            self._hints.forget(job.hint, job.ref.job_id)
+            self._hints.forget(job.webhook_name, job.ref.job_id)

@@ -38,7 +38,7 @@ class Reply:
         return 200 <= self.status < 300
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         return reply_text(self.body, self.key)
 
 
@@ -103,7 +103,7 @@ def why_broken(e: Exception) -> str:
 
 def access_denied(reply: Reply, endpoint_id: str) -> EndpointDenied | None:
     """Returns the error of a response that a person has to resolve; None for any other."""
-    said = _said(reply.words)
+    said = _quoted(reply.text)
     if reply.status in (401, 403):
         hint = "Set GPUDROP_RUNPOD_API_KEY to a key that may use this endpoint."
         return EndpointDenied(f"RunPod refuses the key for endpoint {endpoint_id} ({reply.status}).{said}", hint=hint)
@@ -134,15 +134,15 @@ def submit_error(reply: Reply, endpoint_id: str) -> GpuDropError:
         return unknown_endpoint(endpoint_id)
     if reply.status in _REFUSED:
         hint = "The task is larger than RunPod takes, or not what it expects; trying again cannot help."
-        return TaskRefused(f"RunPod refuses the task ({reply.status}).{_said(reply.words)}", hint=hint)
+        return TaskRefused(f"RunPod refuses the task ({reply.status}).{_quoted(reply.text)}", hint=hint)
     if reply.ok:
-        return submit_unknown("its answer names no job", reply.words)
-    return submit_unknown(f"it answered {reply.status}", reply.words)
+        return submit_unknown("its answer names no job", reply.text)
+    return submit_unknown(f"it answered {reply.status}", reply.text)
 
 
-def submit_unknown(reason: str, words: str = "") -> SubmitUnknown:
+def submit_unknown(reason: str, text: str = "") -> SubmitUnknown:
     return SubmitUnknown(
-        f"RunPod was given a task, and whether it took it is unknown: {reason}.{_said(words)}",
+        f"RunPod was given a task, and whether it took it is unknown: {reason}.{_quoted(text)}",
         hint="A worker that takes it claims it first, so that it is done once.",
     )
 
@@ -153,10 +153,10 @@ def status_error(reply: Reply, endpoint_id: str) -> GpuDropError:
     if known:
         return known
     what = "cannot be understood" if reply.ok else f"is {reply.status}"
-    return EndpointUnavailable(f"RunPod's answer about endpoint {endpoint_id} {what}.{_said(reply.words)}", hint=_WAIT)
+    return EndpointUnavailable(f"RunPod's answer about endpoint {endpoint_id} {what}.{_quoted(reply.text)}", hint=_WAIT)
 
 
-def request_mistaken(endpoint_id: str, job_id: str) -> EndpointUnavailable:
+def wrong_job_response(endpoint_id: str, job_id: str) -> EndpointUnavailable:
     return EndpointUnavailable(
         f"RunPod was asked for the job {job_id} at endpoint {endpoint_id} and answered for another.", hint=_WAIT
     )
@@ -169,5 +169,5 @@ def unknown_endpoint(endpoint_id: str) -> EndpointDenied:
     )
 
 
-def _said(words: str) -> str:
-    return f" It says: {words}" if words else ""
+def _quoted(text: str) -> str:
+    return f" It says: {text}" if text else ""

@@ -22,7 +22,7 @@ _OVERDUE_STEP = 0.25
 class PollMoment:
     """What the interval to a job's next poll depends on."""
 
-    looks: int
+    polls: int
     """Polls that found nothing new, counted from 1."""
     in_flight: int = 1
     """Jobs polled now, at all endpoints."""
@@ -57,7 +57,7 @@ class PollInterval:
 
     def _alone(self, moment: PollMoment) -> float:
         if moment.running_s is None or not moment.expected_s:
-            return min(self.longest_s, self.first_s * self.growth ** min(moment.looks - 1, 64))
+            return min(self.longest_s, self.first_s * self.growth ** min(moment.polls - 1, 64))
         early = _EARLY * moment.expected_s - moment.running_s
         if early > 0:
             return min(self.longest_s, max(self.first_s, early))
@@ -109,75 +109,80 @@ class CachedJob:
     """Empty for a job that an earlier process sent."""
     submitted: float | None = None
     """None for a job that an earlier process sent."""
-    hint: str = ""
+    webhook_name: str = ""
     """Name in the job's webhook address."""
     status: JobStatus | None = None
-    told: float = float("-inf")
+    polled_at: float = float("-inf")
     """Time of the last status response."""
-    next_look: float = float("-inf")
+    next_poll_at: float = float("-inf")
     """Time of the next poll."""
-    looks: int = 0
+    polls: int = 0
     """Polls since the last change of state."""
     running_since: float | None = None
     cancelled: bool = False
     """RunPod has accepted a cancel."""
-    doubted: float | None = None
+    unconfirmed_since: float | None = None
     """When an unconfirmed end was first reported; None: there is none."""
-    stranger: str = ""
+    mistaken_for: str = ""
     """The other job or task of the last mistaken response."""
-    forgotten: bool = False
+    result_dropped: bool = False
     """The job is final and its result, which may be large, has been dropped."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Ends the current wait for the next poll."""
 
     @property
-    def settled(self) -> JobStatus | None:
+    def final_status(self) -> JobStatus | None:
         """The final status with its result; None when the job is not final or its result was dropped."""
-        return self.status if self.status and self.status.final and not self.forgotten else None
+        return self.status if self.status and self.status.final and not self.result_dropped else None
 
     @property
-    def unheard(self) -> bool:
+    def only_unconfirmed(self) -> bool:
         """Whether only an unconfirmed end is known."""
-        return self.status is None and self.doubted is not None
+        return self.status is None and self.unconfirmed_since is not None
 
-    def believes(self, sure: bool, now: float, confirm_s: float) -> bool:
+    def is_confirmed(self, confirmed: bool, now: float, confirm_s: float) -> bool:
         """Whether a response may be believed: a sure one, or one `confirm_s` after the end was first reported."""
-        if sure or (self.status and self.status.final):
-            self.doubted = None
+        if confirmed or (self.status and self.status.final):
+            self.unconfirmed_since = None
             return True
-        self.told = now
-        if self.doubted is None:
-            self.doubted = now
-        return now - self.doubted >= confirm_s
+        self.polled_at = now
+        if self.unconfirmed_since is None:
+            self.unconfirmed_since = now
+        return now - self.unconfirmed_since >= confirm_s
 
-    def hear(self, news: JobStatus, now: float) -> None:
-        """Merges `news` into the status and restarts the poll count when the state has changed."""
-        news = with_task_id(news, self.ref.job_id, self.ref.task_id)
-        self.doubted = None
-        if self.forgotten and self.status and news.state == self.status.state:
-            self.status, self.forgotten = news, False
+    def update(self, status: JobStatus, now: float) -> None:
+        """Merges `status` into the status and restarts the poll count when the state has changed."""
+        status = with_task_id(status, self.ref.job_id, self.ref.task_id)
+        self.unconfirmed_since = None
+        if self.result_dropped and self.status and status.state == self.status.state:
+            self.status, self.result_dropped = status, False
             return
         before = self.status
-        self.status = merged(before, news)
-        self.told = now
+        self.status = merged(before, status)
+        self.polled_at = now
         if before is None or before.state != self.status.state:
-            self.looks = 0
+            self.polls = 0
             self.running_since = now if self.status.state == "running" else None
-        self.looks += 1
+        self.polls += 1
 
-    def hinted(self) -> None:
+    def on_notice(self) -> None:
         """Handles a webhook notice: polls start again at the shortest interval, whatever such jobs usually take."""
         self.wake.clear()
-        self.looks, self.running_since = 0, None
+        self.polls, self.running_since = 0, None
 
-    def look_now(self) -> None:
-        self.told = self.next_look = float("-inf")
+    def poll_now(self) -> None:
+        self.polled_at = self.next_poll_at = float("-inf")
         self.wake.set()
 
-    def begin_again(self, now: float) -> None:
+    def restart(self, now: float) -> None:
         """Resets the job to queued after RunPod has restarted it."""
-        self.status, self.forgotten, self.cancelled, self.doubted = JobStatus("queued"), False, False, None
-        self.told, self.looks, self.running_since, self.next_look = now, 1, None, float("-inf")
+        self.status, self.result_dropped, self.cancelled, self.unconfirmed_since = (
+            JobStatus("queued"),
+            False,
+            False,
+            None,
+        )
+        self.polled_at, self.polls, self.running_since, self.next_poll_at = now, 1, None, float("-inf")
 
 
 class JobCache:
@@ -215,5 +220,5 @@ class JobCache:
 
 
 def _forget(job: CachedJob) -> None:
-    if job.status and job.status.final and not job.forgotten:
-        job.status, job.forgotten = replace(job.status, result=None), True
+    if job.status and job.status.final and not job.result_dropped:
+        job.status, job.result_dropped = replace(job.status, result=None), True

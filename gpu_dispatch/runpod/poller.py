@@ -13,7 +13,7 @@ from gpu_dispatch.backend import JobStatus
 from gpu_dispatch.backoff import Backoff, Deadline
 from gpu_dispatch.compression import packed
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.errors import request_mistaken
+from gpu_dispatch.runpod.errors import wrong_job_response
 from gpu_dispatch.runpod.job_cache import CachedJob, Durations, InFlightCounter, PollInterval, PollMoment
 from gpu_dispatch.runpod.responses import JobResponse, JobState, job_state_of
 from gpu_dispatch.runpod.settings import RunPodSettings
@@ -21,7 +21,7 @@ from manifests.errors import EndpointUnavailable
 
 _LOG = logging.getLogger("gpu_dispatch.runpod")
 
-AFTER_TROUBLE = Backoff(base_s=0.5, cap_s=5.0)
+POLL_BACKOFF = Backoff(base_s=0.5, cap_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class JobPoller:
         self._closed = False
 
     def close(self) -> None:
-        """Makes pending `watched` calls raise EndpointUnavailable as soon as their job's `wake` is set."""
+        """Makes pending `wait_for_change` calls raise EndpointUnavailable as soon as their job's `wake` is set."""
         self._closed = True
 
-    async def watched(self, job: CachedJob, wait_s: float) -> JobStatus:
+    async def wait_for_change(self, job: CachedJob, wait_s: float) -> JobStatus:
         """Returns the status now, or after the next change within `wait_s` seconds.
 
         Raises EndpointUnavailable when the last poll in that time failed.
@@ -62,65 +62,65 @@ class JobPoller:
         while True:
             due_s = self._due_s(job, wait_s)
             # With no status to return, the poll that confirms or refutes the end is awaited.
-            left_s = due_s if job.unheard else deadline.left(now())
+            left_s = due_s if job.only_unconfirmed else deadline.left(now())
             woken = due_s > 0 and await _woken(job.wake, min(due_s, left_s))
             self._check_open()
-            if job.settled:
-                return job.settled
+            if job.final_status:
+                return job.final_status
             if due_s > left_s and not woken:
                 return _known(job, problem)
             if job.wake.is_set():
-                job.hinted()
+                job.on_notice()
             try:
-                await self._look(job)
+                await self._poll(job)
                 problem, failures = None, 0
             except EndpointUnavailable as e:
                 problem, failures = e, failures + 1
-                job.next_look = now() + AFTER_TROUBLE.delay(failures, self._shared.rng)
+                job.next_poll_at = now() + POLL_BACKOFF.delay(failures, self._shared.rng)
             if problem is None and job.status and (job.status != before or job.status.final):
                 return job.status
-            if deadline.over(now()) and not (job.unheard and problem is None):
+            if deadline.over(now()) and not (job.only_unconfirmed and problem is None):
                 return _known(job, problem)
 
     def schedule(self, job: CachedJob) -> None:
         """Sets when `job` is polled next."""
         shared, at = self._shared, now()
         moment = PollMoment(
-            max(1, job.looks),
+            max(1, job.polls),
             shared.in_flight.size,
             None if job.running_since is None else at - job.running_since,
             shared.durations.expected(job.ref.endpoint, job.operation),
         )
-        job.next_look = at + shared.pace.jittered(moment, shared.rng)
+        job.next_poll_at = at + shared.pace.jittered(moment, shared.rng)
 
     def _schedule_second(self, job: CachedJob) -> None:
         """Sets when an unconfirmed end is polled again: soon, but within the common rate of all polls."""
         shared = self._shared
         gap_s = shared.pace.jittered(PollMoment(1, shared.in_flight.size), shared.rng)
-        job.next_look = max(now() + gap_s, (job.doubted or now()) + self._settings.confirm_s)
+        job.next_poll_at = max(now() + gap_s, (job.unconfirmed_since or now()) + self._settings.confirm_s)
 
     def _due_s(self, job: CachedJob, wait_s: float) -> float:
         """Seconds until the next poll. Without `wait_s` it is due at once, unless the last was a moment ago."""
-        if (job.status is None or job.forgotten) and not job.unheard:
+        if (job.status is None or job.result_dropped) and not job.only_unconfirmed:
             return 0.0
-        if wait_s > 0 or job.unheard:
-            return max(0.0, job.next_look - now())
-        return max(0.0, job.told + self._shared.pace.first_s - now())
+        if wait_s > 0 or job.only_unconfirmed:
+            return max(0.0, job.next_poll_at - now())
+        return max(0.0, job.polled_at + self._shared.pace.first_s - now())
 
-    async def _look(self, job: CachedJob) -> None:
+    async def _poll(self, job: CachedJob) -> None:
         """Polls `job` once. Raises EndpointUnavailable for a response about another job."""
         answer = await self._client.status(job.ref.endpoint, job.ref.job_id)
         reading = await self._read(job, answer)
-        if reading.stranger:
-            self._note(job, reading.stranger)
+        if reading.mistaken_for:
+            self._log_mistaken(job, reading.mistaken_for)
         if reading.status is None:
-            raise request_mistaken(job.ref.endpoint, job.ref.job_id)
-        if not job.believes(reading.sure, now(), self._settings.confirm_s):
+            raise wrong_job_response(job.ref.endpoint, job.ref.job_id)
+        if not job.is_confirmed(reading.confirmed, now(), self._settings.confirm_s):
             self._schedule_second(job)
             return
         if answer is not None:
             self._learn(job, answer, reading.status)
-        job.hear(reading.status, now())
+        job.update(reading.status, now())
         self.schedule(job)
         if job.status and job.status.final:
             self._ended(job)
@@ -132,18 +132,18 @@ class JobPoller:
             return await asyncio.to_thread(lambda: _packed(read())) if answer.state == "completed" else read()
         if self._fresh(job):
             return JobState(job.status or JobStatus("queued"))
-        return JobState(JobStatus("lost"), sure=False)
+        return JobState(JobStatus("lost"), confirmed=False)
 
-    def _note(self, job: CachedJob, stranger: str) -> None:
+    def _log_mistaken(self, job: CachedJob, mistaken_for: str) -> None:
         """Logs a response about another job or task, once for each in a row: a faulty provider is polled often."""
-        if stranger != job.stranger:
-            job.stranger = stranger
+        if mistaken_for != job.mistaken_for:
+            job.mistaken_for = mistaken_for
             asked = f"{job.ref.job_id} at {self._settings.name}"
-            _LOG.warning("RunPod was asked for the job %s and spoke of %s; it is not believed.", asked, stranger)
+            _LOG.warning("RunPod was asked for the job %s and spoke of %s; it is not believed.", asked, mistaken_for)
 
     def _fresh(self, job: CachedJob) -> bool:
         """Whether the job was sent so recently that RunPod's status service may not know it yet."""
-        return job.submitted is not None and now() - job.submitted < self._settings.fresh_s
+        return job.submitted is not None and now() - job.submitted < self._settings.visibility_grace_s
 
     def _learn(self, job: CachedJob, answer: JobResponse, news: JobStatus) -> None:
         if news.state == "completed" and answer.execution_ms and job.operation:

@@ -21,7 +21,7 @@ class RateLimit:
 
     calls: int
     """In any ten seconds."""
-    at_once: int
+    concurrency: int
     """Concurrent calls."""
 
     def bucket(self) -> TokenBucket:
@@ -81,7 +81,7 @@ class RateLimiter:
         self._buckets: dict[tuple[str, Kind], list[TokenBucket]] = {}
         self._under_way: dict[tuple[str, Kind], asyncio.Semaphore] = {}
 
-    def at_most(self, endpoint_id: str, per_s: float) -> None:
+    def set_submission_rate(self, endpoint_id: str, per_s: float) -> None:
         """Limits submissions to the endpoint to `per_s` jobs a second, replacing an earlier such limit."""
         self._of(endpoint_id, "run")[1:] = [TokenBucket(per_s)]
 
@@ -91,10 +91,10 @@ class RateLimiter:
             bucket.pause(until)
 
     @asynccontextmanager
-    async def passed(self, endpoint_id: str, kind: Kind, patience_s: float) -> AsyncGenerator[None]:
-        """Waits for the call's turn. Raises EndpointUnavailable when it would come later than in `patience_s`."""
+    async def acquire(self, endpoint_id: str, kind: Kind, max_wait_s: float) -> AsyncGenerator[None]:
+        """Waits for the call's turn. Raises EndpointUnavailable when it would come later than in `max_wait_s`."""
         clock = asyncio.get_running_loop().time
-        latest = clock() + patience_s
+        latest = clock() + max_wait_s
         for bucket in tuple(self._of(endpoint_id, kind)):
             while True:
                 if clock() + bucket.wait(clock()) > latest:
@@ -107,7 +107,7 @@ class RateLimiter:
             async with asyncio.timeout_at(latest):
                 await self._under_way[endpoint_id, kind].acquire()
         except TimeoutError as e:
-            raise _too_much(endpoint_id, kind, patience_s) from e
+            raise _too_much(endpoint_id, kind, max_wait_s) from e
         try:
             yield
         finally:
@@ -117,7 +117,7 @@ class RateLimiter:
         key = endpoint_id, kind
         if key not in self._buckets:
             self._buckets[key] = [self._limits[kind].bucket()]
-            self._under_way[key] = asyncio.Semaphore(self._limits[kind].at_once)
+            self._under_way[key] = asyncio.Semaphore(self._limits[kind].concurrency)
         return self._buckets[key]
 
 

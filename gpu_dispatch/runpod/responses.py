@@ -64,7 +64,7 @@ class JobResponse:
         """The job's state; None when the response names none. An unknown word counts as "running", never as an end."""
         return STATES.get(self.status.upper(), "running") if self.status else None
 
-    def about(self, job_id: str, *, certainly: bool = False) -> bool:
+    def is_about(self, job_id: str, *, certainly: bool = False) -> bool:
         """Whether the response names that job; one that names no job passes unless `certainly`."""
         return self.id == job_id or (not self.id and not certainly)
 
@@ -126,9 +126,9 @@ class JobState:
 
     status: JobStatus | None
     """None when the response is about another job."""
-    sure: bool = True
+    confirmed: bool = True
     """Whether it may be believed at once; otherwise a second response has to agree."""
-    stranger: str = ""
+    mistaken_for: str = ""
     """The other job or task that the response is about; another task's result is left out of `status`."""
 
 
@@ -139,20 +139,22 @@ def job_state_of(answer: JobResponse, job: JobRef, dialect: Dialect, *, cancelle
     tasks sends a payload. RunPod's status alone may be wrong: it has reported COMPLETED, then IN_PROGRESS.
     """
     status = job_status_of(answer, job.job_id, dialect, cancelled=cancelled)
-    if not answer.about(job.job_id, certainly=status.final and not dialect.names_tasks):
-        return JobState(None, stranger=f"job {answer.id[:_SHOWN]!r}")
+    if not answer.is_about(job.job_id, certainly=status.final and not dialect.names_tasks):
+        return JobState(None, mistaken_for=f"job {answer.id[:_SHOWN]!r}")
     result = status.result
     if not status.final:
         return JobState(status)
     if result is None or not dialect.names_tasks:
-        return JobState(status, sure=cancelled or (result is not None and result.payload is not None))
+        return JobState(status, confirmed=cancelled or (result is not None and result.payload is not None))
     named = "" if result.task_id == job.job_id else result.task_id
     if named and job.task_id in ("", named):
         return JobState(status)
     if named or result.payload:
         bare = replace(answer, output=None, error=None)
-        return JobState(job_status_of(bare, job.job_id, dialect), sure=False, stranger=f"task {named[:_SHOWN]!r}")
-    return JobState(status, sure=cancelled)
+        return JobState(
+            job_status_of(bare, job.job_id, dialect), confirmed=False, mistaken_for=f"task {named[:_SHOWN]!r}"
+        )
+    return JobState(status, confirmed=cancelled)
 
 
 def job_status_of(answer: JobResponse, job_id: str, dialect: Dialect, *, cancelled: bool = False) -> JobStatus:

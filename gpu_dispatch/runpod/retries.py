@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from gpu_dispatch.backend import JobRef
-from gpu_dispatch.net.retries import RUNPOD_QUESTION, RUNPOD_RESTART, Retries
+from gpu_dispatch.net.retries import RUNPOD_READ, RUNPOD_RESTART, Retries
 from gpu_dispatch.runpod.client import RunPodClient
-from gpu_dispatch.runpod.errors import request_mistaken
+from gpu_dispatch.runpod.errors import wrong_job_response
 from gpu_dispatch.runpod.responses import JobResponse
 from manifests.errors import EndpointUnavailable
 
@@ -20,21 +20,22 @@ class RetryingCalls:
     def __init__(self, client: RunPodClient, rng: random.Random, within_s: float) -> None:
         self._client = client
         self._rng = rng
-        self._policy = replace(RUNPOD_QUESTION, total_s=within_s)
+        self._policy = replace(RUNPOD_READ, total_s=within_s)
 
     async def cancel(self, job: JobRef) -> bool:
         """Cancels `job`; whether RunPod reports it as cancelled."""
-        answer = await self._insist(job, lambda: self._client.cancel(job.endpoint, job.job_id))
+        answer = await self._retried(job, lambda: self._client.cancel(job.endpoint, job.job_id))
         return answer is not None and answer.state == "cancelled"
 
-    async def run_again(self, job: JobRef, useless: Callable[[JobResponse], bool]) -> bool:
+    async def run_again(self, job: JobRef, has_no_payload: Callable[[JobResponse], bool]) -> bool:
         """Queues a failed job again; whether it is queued, running or has ended since.
 
         After a lost response the job's own status decides. A job that has not failed was restarted by an earlier call
-        whose response was lost. `useless` recognises a completed job without a payload, which RunPod does not restart.
+        whose response was lost. `has_no_payload` recognises a completed job without a payload, which RunPod does not
+        restart.
         """
         before = await self._status(job)
-        if before is None or before.state == "cancelled" or useless(before):
+        if before is None or before.state == "cancelled" or has_no_payload(before):
             return False
         if before.state not in ("failed", "timed_out"):
             return True
@@ -55,13 +56,13 @@ class RetryingCalls:
         return answer is not None and answer != before
 
     async def _status(self, job: JobRef) -> JobResponse | None:
-        return await self._insist(job, lambda: self._client.status(job.endpoint, job.job_id))
+        return await self._retried(job, lambda: self._client.status(job.endpoint, job.job_id))
 
-    async def _insist(self, job: JobRef, ask: Callable[[], Awaitable[JobResponse | None]]) -> JobResponse | None:
+    async def _retried(self, job: JobRef, ask: Callable[[], Awaitable[JobResponse | None]]) -> JobResponse | None:
         async def asked() -> JobResponse | None:
             answer = await ask()
-            if answer and not answer.about(job.job_id):
-                raise request_mistaken(job.endpoint, job.job_id)
+            if answer and not answer.is_about(job.job_id):
+                raise wrong_job_response(job.endpoint, job.job_id)
             return answer
 
         return await Retries(self._policy, rng=self._rng).call(asked, on=_is_unavailable)

@@ -21,9 +21,9 @@ class ClientSettings:
     connect_s: float = 10.0
     submit_s: float = 60.0
     """For a submission, from its first byte to the last byte of its response."""
-    ask_s: float = 30.0
+    call_timeout_s: float = 30.0
     """For every other call."""
-    patience_s: float = 30.0
+    max_wait_s: float = 30.0
     """The longest a call waits for its turn under RunPod's rate limits."""
     connections: int = 100
     answer_bytes: int = 64 * 2**20
@@ -46,11 +46,11 @@ class RunPodSettings:
     low_priority: bool = False
     rate_per_s: float | None = None
     """Jobs sent a second, at most."""
-    fresh_s: float = 60.0
+    visibility_grace_s: float = 60.0
     """A job that RunPod does not know is not "lost" before it is this old."""
     confirm_s: float = 3.0
     """An end without a result is believed once a second poll, at least this long after the first, agrees."""
-    settle_s: float = 5.0
+    health_recheck_s: float = 5.0
     """Wait between the two health checks that report a problem."""
-    insist_s: float = 20.0
+    retry_for_s: float = 20.0
     """How long a cancel, or a status call before a retry, is repeated while RunPod is unavailable."""

@@ -41,7 +41,7 @@ class WebhookHints:
         for name in names:
             self._waiting.pop(name, None)
 
-    def tell(self, name: str) -> bool:
+    def notify(self, name: str) -> bool:
         """Wakes the job that waits under `name`; False when none does."""
         wake = self._waiting.get(name)
         if wake:
@@ -113,11 +113,11 @@ class WebhookServer:
             return web.Response(status=404)
         if request.method != "POST":
             return web.Response(status=405, headers={"Allow": "POST"})
-        known = self._hints.tell(match["name"])
+        known = self._hints.notify(match["name"])
         edges = await _edges(request)
         if not known:
             for found in set(_IDS.findall(edges)):
-                self._hints.tell(found.decode())
+                self._hints.notify(found.decode())
         return web.Response()
 
 

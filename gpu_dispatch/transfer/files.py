@@ -73,7 +73,7 @@ def link_input(
     url: str, link: Path, *, name: str, root: Path | None, budget: TransferBudget, inputs: OpenInputs
 ) -> None:
     """Makes `link` lead to the file that `url` names, for reading only."""
-    path, base = _named(url, name, root)
+    path, base = _parse_file_url(url, name, root)
     try:
         handle = open_file(base, path)
     except PathEscapes as e:
@@ -114,7 +114,7 @@ def write_data(url: str, path: Path, *, name: str, budget: TransferBudget) -> No
 
 def place_output(path: Path, url: str, *, name: str, root: Path | None) -> None:
     """Moves `path` to where `url` points, atomically: a reader sees the old file or the new one."""
-    target, base = _named(url, name, root)
+    target, base = _parse_file_url(url, name, root)
     if target.name in ("", ".", ".."):
         raise InvalidPath(f"{target} names no file.", hint="Check the address.", where=name)
     try:
@@ -163,7 +163,7 @@ def _sync(name: str, folder: int) -> None:
         os.close(handle)
 
 
-def _named(url: str, name: str, root: Path | None) -> tuple[Path, Path]:
+def _parse_file_url(url: str, name: str, root: Path | None) -> tuple[Path, Path]:
     """Returns the path in `url` as it is written, and the resolved root that it has to lie below."""
     try:
         parts = urlsplit(url)

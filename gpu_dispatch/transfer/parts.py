@@ -51,7 +51,7 @@ async def put_in_parts(web: WebClient, path: Path, size: int, target: PartUrls, 
     etags = [""] * count
     fractions = [0.0] * count
 
-    def told(index: int, fraction: float) -> None:
+    def on_part_progress(index: int, fraction: float) -> None:
         fractions[index] = fraction
         moved(sum(fractions) / count)
 
@@ -64,7 +64,7 @@ async def put_in_parts(web: WebClient, path: Path, size: int, target: PartUrls, 
             offset=offset,
             size=min(target.part_bytes, size - offset),
             content_type="",
-            moved=partial(told, index),
+            moved=partial(on_part_progress, index),
         )
 
     await gather_transfers(partial(part, index) for index in range(count))

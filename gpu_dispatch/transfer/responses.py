@@ -6,7 +6,7 @@ import re
 
 import aiohttp
 
-from gpu_dispatch.net.bodies import compression_of, read_said
+from gpu_dispatch.net.bodies import compression_of, read_available
 from gpu_dispatch.net.tls import tls_failure
 from manifests.errors import InputDenied, InputEmpty, InputMissing, StoreDenied, TransferFailed
 from manifests.text import without_secrets_in
@@ -29,7 +29,7 @@ async def check_received(response: aiohttp.ClientResponse, url: str, name: str) 
         return
     if status in (200, 204):
         raise InputEmpty(f"{without_secrets_in(url)} is empty.", hint="Upload the file again.", where=name)
-    body = await read_said(response.content, _ERROR_BODY)
+    body = await read_available(response.content, _ERROR_BODY)
     if status in (404, 410) and _code(body) not in _PASSING:
         raise InputMissing(
             f"{without_secrets_in(url)} does not exist ({status}).", hint="Check the file's name.", where=name
@@ -63,7 +63,7 @@ async def check_stored(response: aiohttp.ClientResponse, url: str, name: str) ->
     status = response.status
     if 200 <= status < 300:
         return
-    body = await read_said(response.content, _ERROR_BODY)
+    body = await read_available(response.content, _ERROR_BODY)
     if status in (401, 403):
         expired = _expired(body)
         raise StoreDenied(

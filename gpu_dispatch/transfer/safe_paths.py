@@ -69,7 +69,7 @@ def stat_beneath(root: Path, path: Path) -> os.stat_result:
     """Returns the status of the target of `path`. Raises PathEscapes and OSError."""
     *folders, name = steps_to(root, path) or (".",)
     with folder_at(root, folders) as at:
-        return _look(name, at)
+        return _lstat(name, at)
 
 
 def open_file(root: Path, path: Path) -> int:
@@ -79,7 +79,7 @@ def open_file(root: Path, path: Path) -> int:
     """
     *folders, name = steps_to(root, path) or (".",)
     with folder_at(root, folders) as at:
-        if stat.S_ISREG(_look(name, at).st_mode):
+        if stat.S_ISREG(_lstat(name, at).st_mode):
             handle = os.open(name, _READ, dir_fd=at)
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 return handle
@@ -87,7 +87,7 @@ def open_file(root: Path, path: Path) -> int:
     raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
 
 
-def _look(name: str, at: int) -> os.stat_result:
+def _lstat(name: str, at: int) -> os.stat_result:
     status = os.stat(name, dir_fd=at, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
         # The link leads to itself, or was made after the links were resolved.

@@ -27,8 +27,8 @@ from gpu_dispatch.protocol import (
     Order,
     ProgressReport,
     ReadyReport,
-    Report,
     RunOrder,
+    WorkerReport,
     order_from_line,
     report_line,
 )
@@ -48,7 +48,7 @@ class OwnerChannel:
     def __init__(self, orders: BinaryIO, reports: BinaryIO) -> None:
         self._orders = orders
         self._reports = reports
-        self._outbox: SimpleQueue[Report] = SimpleQueue()
+        self._outbox: SimpleQueue[WorkerReport] = SimpleQueue()
 
     @classmethod
     def over_stdio(cls) -> OwnerChannel:
@@ -65,7 +65,7 @@ class OwnerChannel:
         threading.Thread(target=self._read, args=(deliver,), name="orders", daemon=True).start()
         threading.Thread(target=self._write, name="reports", daemon=True).start()
 
-    def send(self, report: Report) -> None:
+    def send(self, report: WorkerReport) -> None:
         """Queues a report, from any thread and without blocking; reports keep their order."""
         self._outbox.put(report)
 

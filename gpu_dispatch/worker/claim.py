@@ -29,10 +29,10 @@ from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, StoreDeni
 
 T = TypeVar("T")
 
-LOOK_S = 30.0
+CHECK_INTERVAL_S = 30.0
 """Interval between checks of a held claim."""
 
-MOST_BEGUN = 3
+MAX_BEGUN = 3
 """A job that so many workers have begun and none has finished kills its workers and is not begun again."""
 
 _NAME = "the claim"
@@ -40,7 +40,7 @@ _ROUNDS = 5
 """Attempts at a claim that changes meanwhile."""
 _TOTAL_S = 90.0
 _IDLE_S = 15.0
-_NOT_KEPT = frozenset({400, 501})
+_CONDITIONS_UNSUPPORTED = frozenset({400, 501})
 """Statuses of servers that do not support conditional writes."""
 
 
@@ -74,14 +74,14 @@ class HeldClaim:
         While the store is unavailable the work goes on. An object that is no valid claim is overwritten.
         """
         try:
-            seen = await self._address.look()
+            seen = await self._address.read()
             if seen.there and seen.holder is None:
                 await self._address.write(self._mine, {"If-Match": seen.etag})
-                seen = await self._address.look()
+                seen = await self._address.read()
         except (TransferFailed, StoreDenied):
             return
         if seen.holder is not None and seen.holder != self._mine:
-            raise _lost(seen.holder)
+            raise _claim_lost(seen.holder)
 
     async def watch(self, every_s: float) -> None:
         """Checks every `every_s` seconds until the claim is lost, and raises then."""
@@ -159,7 +159,7 @@ class _Address:
         data = claim_bytes(claim, self.key)
         return await self.web.ask("PUT", self.urls.put_url, name=_NAME, data=data, headers=condition)
 
-    async def look(self) -> _SeenClaim:
+    async def read(self) -> _SeenClaim:
         answer = await self.web.ask("GET", self.urls.get_url, name=_NAME, max_bytes=MAX_BYTES, whole=False)
         if answer.status == 404:
             return _SeenClaim(there=False)
@@ -173,32 +173,32 @@ async def _acquire(mine: Claim, address: _Address, earlier: Callable[[], Awaitab
 
     It reads before it writes: a store that ignores conditions would let a late job overwrite an earlier claim.
     """
-    seen = await address.look()
+    seen = await address.read()
     for _ in range(_ROUNDS):
         if seen.holder is None:
             condition = {"If-Match": seen.etag} if seen.there else {"If-None-Match": "*"}
         elif seen.holder.job_id != mine.job_id:
-            raise _lost(seen.holder)
+            raise _claim_lost(seen.holder)
         else:
             if not _same_run(mine, seen.holder) and (answer := await earlier()):
                 return HeldClaim(seen.holder, address, answer)
-            mine = _once_more(mine, seen.holder)
+            mine = _next_claim(mine, seen.holder)
             condition = {"If-Match": seen.etag}
         put = await address.write(mine, condition)
-        if put.status in _NOT_KEPT:
+        if put.status in _CONDITIONS_UNSUPPORTED:
             put = await address.write(mine, {})
         _check_writable(put)
-        seen = await address.look()
+        seen = await address.read()
         if seen.holder == mine:
             return HeldClaim(mine, address)
     raise TransferFailed("The claim of the task could not be settled.", hint="The store is busy; it is tried again.")
 
 
-def _once_more(mine: Claim, before: Claim) -> Claim:
+def _next_claim(mine: Claim, before: Claim) -> Claim:
     """Returns this worker's claim of a job begun before. Raises WorkerCrashed when too many workers have begun it."""
     if _same_run(mine, before):
         return mine
-    if before.begun >= MOST_BEGUN:
+    if before.begun >= MAX_BEGUN:
         raise WorkerCrashed(
             f"The job has ended {before.begun} workers in the middle of the task.",
             hint="It may need more memory than they have: see their log, use a smaller input or a larger GPU.",
@@ -234,7 +234,7 @@ def _refused(answer: HttpAnswer, done: str) -> GpuDropError:
     )
 
 
-def _lost(holder: Claim) -> GpuDropError:
+def _claim_lost(holder: Claim) -> GpuDropError:
     if holder.withdrawn:
         return RunCancelled("The task was withdrawn: this job may not do it any more.")
     return DuplicateJob(

@@ -52,12 +52,12 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(head, (ctypes.c_uint32 * 6)(*kept))
 
 
-_LAST_WORDS_S = 10
+_HARD_LIMIT_GRACE_S = 10
 _INTERRUPTED = 255
 """ffmpeg's exit code after SIGXCPU, which it catches; it prints no error."""
 
 
-def impose(pid: int, largest: int, timeout_s: float) -> None:
+def set_limits(pid: int, largest: int, timeout_s: float) -> None:
     """Limits file size and CPU time of the running process `pid` and of what it starts; Linux only.
 
     `largest` is in bytes of one file, 0 for no limit. The CPU time is `timeout_s` on every core: this ends a
@@ -68,7 +68,7 @@ def impose(pid: int, largest: int, timeout_s: float) -> None:
     import resource
 
     seconds = int(timeout_s * (os.cpu_count() or 1)) + 1
-    limits = {resource.RLIMIT_CPU: (seconds, seconds + _LAST_WORDS_S)}
+    limits = {resource.RLIMIT_CPU: (seconds, seconds + _HARD_LIMIT_GRACE_S)}
     if largest:
         limits[resource.RLIMIT_FSIZE] = (largest, largest)
     for kind, limit in limits.items():
@@ -76,7 +76,7 @@ def impose(pid: int, largest: int, timeout_s: float) -> None:
             resource.prlimit(pid, kind, limit)
 
 
-def exceeded(code: int, largest: int, name: str, *, silent: bool) -> GpuDropError | None:
+def limit_error(code: int, largest: int, name: str, *, silent: bool) -> GpuDropError | None:
     """Returns the error of a process that ended with `code` at one of these limits; None for another cause.
 
     `silent` says that the process printed no error.

@@ -21,7 +21,7 @@ class JobContext:
     """Holds the inputs under their names, and takes the outputs."""
     report: Callable[[Progress], None]
     """Callable from any thread at any rate; never blocks and never raises."""
-    most: int = 0
+    max_output_bytes: int = 0
     """Bytes that any output may have; 0: what its inputs allow."""
 
     def path(self, name: str) -> Path:
@@ -30,13 +30,13 @@ class JobContext:
             raise ValueError(f"{name!r} is no plain file name")
         return self.folder / name
 
-    def largest(self, *inputs: str) -> int:
+    def max_bytes(self, *inputs: str) -> int:
         """Returns how many bytes an output of these inputs may have."""
-        return largest_from(sum(self.path(name).stat().st_size for name in inputs), self.most)
+        return largest_from(sum(self.path(name).stat().st_size for name in inputs), self.max_output_bytes)
 
     def largest_clip(self, frames: int, width: int, height: int) -> int:
         """Returns how many bytes a video of `frames` frames may have."""
-        return largest_clip(frames, width, height, self.most)
+        return largest_clip(frames, width, height, self.max_output_bytes)
 
 
 Operation = Callable[[P, JobContext], Awaitable[Payload]]

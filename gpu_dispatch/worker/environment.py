@@ -16,7 +16,7 @@ from gpu_dispatch.task import Capability
 from gpu_dispatch.worker.operations import OperationSettings
 from manifests.errors import ConfigError
 
-Device = Literal["auto", "cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 ALL: frozenset[Capability] = frozenset(get_args(Capability))
 
@@ -40,7 +40,7 @@ class WorkerSettings:
     """The worker starts only where NVENC works."""
     stop_grace_s: float = 30.0
     """How long after a job's end its threads may run before the process ends itself."""
-    look_s: float = 30.0
+    check_interval_s: float = 30.0
     """Interval between checks of a claim."""
 
 
@@ -66,7 +66,7 @@ def settings_from(environ: Mapping[str, str]) -> WorkerSettings:
         warm_model=environ.get("GPUDROP_WARM_MODEL", "").strip() or None,
         require_nvenc=_flag("GPUDROP_REQUIRE_NVENC", environ),
         stop_grace_s=_seconds("GPUDROP_STOP_GRACE_S", environ, 30.0),
-        look_s=_seconds("GPUDROP_CLAIM_LOOK_S", environ, 30.0),
+        check_interval_s=_seconds("GPUDROP_CLAIM_LOOK_S", environ, 30.0),
     )
 
 
@@ -79,8 +79,8 @@ def _capabilities(text: str) -> frozenset[Capability]:
     return found or ALL
 
 
-def _device(word: str) -> Device:
-    known: tuple[Device, ...] = get_args(Device)
+def _device(word: str) -> DeviceChoice:
+    known: tuple[DeviceChoice, ...] = get_args(DeviceChoice)
     for device in known:
         if device == word.lower():
             return device

@@ -97,7 +97,7 @@ def _write_tone(path: Path) -> None:
         file.writeframes(samples.tobytes())
 
 
-async def _by_hand() -> int:
+async def _run_checks() -> int:
     settings = settings_from(os.environ)
     checks = checks_of(settings, Operations(settings.operations))
     for check in checks:
@@ -115,7 +115,7 @@ async def _by_hand() -> int:
 
 def main() -> NoReturn:
     try:
-        code = asyncio.run(_by_hand())
+        code = asyncio.run(_run_checks())
     except GpuDropError as e:
         sys.stderr.write(f"{e} {e.info.hint}\n")
         code = 1

@@ -29,13 +29,13 @@ from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.parts import gather_transfers
 from gpu_dispatch.transfer.transfer import Transfer
 from gpu_dispatch.worker.answer import leave_answer
-from gpu_dispatch.worker.claim import LOOK_S, HeldClaim, Identity, acquire_claim, while_held
+from gpu_dispatch.worker.claim import CHECK_INTERVAL_S, HeldClaim, Identity, acquire_claim, while_held
 from gpu_dispatch.worker.context import JobContext, Operation
 from manifests.errors import DuplicateJob, ErrorInfo, GpuDropError, RunCancelled, TaskTimedOut, WorkerError
 
 _LOG = logging.getLogger("gpu_dispatch.worker")
 
-Report = Callable[[Progress], None]
+JobReport = Callable[[Progress], None]
 
 # The range of each part of a job, in percent of the whole.
 DOWNLOAD = (0.0, 10.0)
@@ -43,14 +43,14 @@ OPERATE = (10.0, 90.0)
 UPLOAD = (90.0, 100.0)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NOT_OURS = frozenset({DuplicateJob.code, RunCancelled.code})
+_CLAIM_LOST = frozenset({DuplicateJob.code, RunCancelled.code})
 
 _STEP = 0.5
 """Percent; smaller progress within one stage is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class JobEnvironment:
     """What all jobs of one worker share."""
 
     operations: Operation[TaskParams]
@@ -61,12 +61,12 @@ class Workplace:
     identity: Identity | None = None
     """None: tasks are not claimed, as on the user's own machine."""
     limits: TransferLimits = field(default_factory=TransferLimits)
-    look_s: float = LOOK_S
+    check_interval_s: float = CHECK_INTERVAL_S
     """Interval between checks of the claim."""
 
 
 @dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobOutcome:
     """The outcome of a job."""
 
     result: GpuResult
@@ -80,16 +80,16 @@ async def run_job(
     operations: Operation[TaskParams],
     work_root: Path,
     file_root: Path | None,
-    report: Report,
+    report: JobReport,
     limits: TransferLimits | None = None,
     identity: Identity | None = None,
 ) -> GpuResult:
-    """Executes `task` as `finish_job` does and returns its result alone."""
-    place = Workplace(operations, work_root, file_root, identity, limits or TransferLimits())
-    return (await finish_job(task, place, report)).result
+    """Executes `task` as `execute_job` does and returns its result alone."""
+    environment = JobEnvironment(operations, work_root, file_root, identity, limits or TransferLimits())
+    return (await execute_job(task, environment, report)).result
 
 
-async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnded:
+async def execute_job(task: GpuTask, environment: JobEnvironment, report: JobReport) -> JobOutcome:
     """Executes `task` and returns its payload or its error; raises only cancellation, after cleaning up.
 
     `report` is called from any thread with the percent of the whole job, which never falls, and not after the return. A
@@ -98,11 +98,11 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnde
     """
     started = time.monotonic()
     meter = ProgressMeter(report)
-    errand = _JobExecution(task, place, meter)
+    execution = _JobExecution(task, environment, meter)
     payload: Payload | None = None
     error: ErrorInfo | None = None
     try:
-        payload = await _in_time(task, errand.run())
+        payload = await _in_time(task, execution.run())
     except GpuDropError as e:
         error = e.info
     except Exception as e:  # noqa: BLE001 - the outermost line of a job: its owner gets an answer whatever happens
@@ -110,9 +110,9 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnde
         error = _defect(e).info
     finally:
         meter.close()
-    if errand.answer:
+    if execution.answer:
         _LOG.info("The task %s was done before; its answer lies in the store.", task.task_id)
-        return JobEnded(errand.answer, stored=True)
+        return JobOutcome(execution.answer, stored=True)
     result = GpuResult(
         task_id=task.task_id,
         payload=payload,
@@ -120,8 +120,8 @@ async def finish_job(task: GpuTask, place: Workplace, report: Report) -> JobEnde
         execution_ms=round((time.monotonic() - started) * 1000),
         device=device_of(payload),
     )
-    ours = errand.began and (error is None or error.code not in _NOT_OURS)
-    return JobEnded(result, ours and await leave_answer(task, result, place.limits))
+    ours = execution.began and (error is None or error.code not in _CLAIM_LOST)
+    return JobOutcome(result, ours and await leave_answer(task, result, environment.limits))
 
 
 def device_of(payload: Payload | None) -> str:
@@ -134,13 +134,13 @@ def device_of(payload: Payload | None) -> str:
 class ProgressMeter:
     """Combines the progress of a job's parts into one percent that never falls. Thread-safe."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: JobReport) -> None:
         self._report = report
         self._lock = threading.Lock()
         self._last = Progress(0.0, "")
         self._open = True
 
-    def tell(self, part: tuple[float, float], progress: Progress) -> None:
+    def update(self, part: tuple[float, float], progress: Progress) -> None:
         """Reports progress whose percent counts within `part`."""
         start, end = part
         percent = start + (end - start) * min(100.0, max(0.0, progress.percent)) / 100.0
@@ -176,9 +176,9 @@ async def _in_time(task: GpuTask, work: Awaitable[Payload | None]) -> Payload | 
 class _JobExecution:
     """One execution of a job."""
 
-    def __init__(self, task: GpuTask, place: Workplace, meter: ProgressMeter) -> None:
+    def __init__(self, task: GpuTask, environment: JobEnvironment, meter: ProgressMeter) -> None:
         self._task = task
-        self._place = place
+        self._environment = environment
         self._meter = meter
         self.began = False
         """Whether the task was claimed, or needs no claim."""
@@ -187,30 +187,30 @@ class _JobExecution:
 
     async def run(self) -> Payload | None:
         """Executes the task; returns None when an earlier execution has left its answer."""
-        async with acquire_claim(self._task, self._place.identity, self._place.limits) as claim:
+        async with acquire_claim(self._task, self._environment.identity, self._environment.limits) as claim:
             self.answer = claim.answer if claim else None
             if self.answer:
                 return None
             self.began = True
-            return await while_held(claim, self._place.look_s, self._in_private_folder(claim))
+            return await while_held(claim, self._environment.check_interval_s, self._in_private_folder(claim))
 
     async def _in_private_folder(self, claim: HeldClaim | None) -> Payload:
-        task, place, meter = self._task, self._place, self._meter
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="job-", dir=place.work_root))
+        task, environment, meter = self._task, self._environment, self._meter
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="job-", dir=environment.work_root))
         try:
             async with Transfer(
-                file_root=place.file_root,
+                file_root=environment.file_root,
                 trusted_hosts=task.trusted_hosts,
                 max_input_bytes=task.max_input_bytes,
-                limits=place.limits,
+                limits=environment.limits,
             ) as transfer:
-                job = JobContext(folder, partial(meter.tell, OPERATE), task.max_output_bytes)
+                job = JobContext(folder, partial(meter.update, OPERATE), task.max_output_bytes)
                 await _download(task.inputs, job, transfer, meter)
-                payload = await place.operations(task.params, job)
+                payload = await environment.operations(task.params, job)
                 if claim is not None:
                     await claim.check()
                 await _upload(task.outputs, job, transfer, meter)
-                meter.tell(UPLOAD, Progress(100.0, "upload"))
+                meter.update(UPLOAD, Progress(100.0, "upload"))
                 return payload
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -239,7 +239,7 @@ def _share(meter: ProgressMeter, part: tuple[float, float], stage: str, count: i
 
     def moved(index: int, fraction: float) -> None:
         fractions[index] = fraction
-        meter.tell(part, Progress(100.0 * sum(fractions) / count, stage))
+        meter.update(part, Progress(100.0 * sum(fractions) / count, stage))
 
     return moved
 

@@ -16,11 +16,11 @@ from gpu_dispatch.wire import result_to_wire
 from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.environment import WorkerSettings
-from gpu_dispatch.worker.job import JobEnded, Workplace, finish_job
+from gpu_dispatch.worker.job import JobEnvironment, JobOutcome, execute_job
 from gpu_dispatch.worker.request import task_of
 from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunCancelled, TaskTimedOut, TransferFailed
 
-EVERY_S = 1.0
+POST_INTERVAL_S = 1.0
 """Interval between posts."""
 FLUSH_S = 5.0
 """How long the end of a job waits for a pending post."""
@@ -31,7 +31,7 @@ Send = Callable[[Progress], Awaitable[None]]
 
 @asynccontextmanager
 async def post_progress(
-    send: Send, *, every_s: float = EVERY_S, flush_s: float = FLUSH_S
+    send: Send, *, every_s: float = POST_INTERVAL_S, flush_s: float = FLUSH_S
 ) -> AsyncGenerator[Callable[[Progress], None]]:
     """Yields a thread-safe progress callback and posts the newest progress every `every_s` seconds.
 
@@ -87,7 +87,7 @@ INLINE_BYTES = 2_000_000
 QUEUE_BYTES = 20_000_000
 """The largest result that RunPod's queue carries."""
 
-_CUT_SHORT = frozenset({TaskTimedOut.code, RunCancelled.code, DuplicateJob.code})
+_INTERRUPTED = frozenset({TaskTimedOut.code, RunCancelled.code, DuplicateJob.code})
 
 Post = Callable[[Mapping[str, Any], Progress], Awaitable[None]]
 """Sends a job's progress and returns when it has arrived or failed. Raises nothing."""
@@ -123,28 +123,33 @@ class ServerlessJobs:
             task = await task_of(job.get("input"), TransferLimits())
             self._check_capability(task)
         except GpuDropError as e:
-            return wire(JobEnded(GpuResult(task_id="", error=e.info)))
+            return wire(JobOutcome(GpuResult(task_id="", error=e.info)))
         overdue = self._overdue_after(task.timeout_s + 2 * self._settings.stop_grace_s)
         try:
             ended = await self._finish(task, job)
         except asyncio.CancelledError:
-            if not await self._quiet():
+            if not await self._wait_idle():
                 _LOG.error("A cancelled job does not let go; the worker ends itself.")
                 self._end()
             raise
         finally:
             overdue.cancel()
-        if ended.result.error and ended.result.error.code in _CUT_SHORT and not await self._quiet():
+        if ended.result.error and ended.result.error.code in _INTERRUPTED and not await self._wait_idle():
             _LOG.error("A job that was cut short does not let go; the worker ends itself after this answer.")
             self._refresh()
         return await asyncio.to_thread(wire, ended)
 
-    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> JobEnded:
+    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> JobOutcome:
         settings = self._settings
         identity = Identity(str(job.get("id", "")), settings.endpoint_id, settings.worker)
-        place = Workplace(self._operations, settings.operations.work_root, identity=identity, look_s=settings.look_s)
+        place = JobEnvironment(
+            self._operations,
+            settings.operations.work_root,
+            identity=identity,
+            check_interval_s=settings.check_interval_s,
+        )
         async with post_progress(lambda progress: self._post(job, progress)) as offer:
-            return await finish_job(task, place, offer)
+            return await execute_job(task, place, offer)
 
     def _check_capability(self, task: GpuTask) -> None:
         if task.params.capability not in self._settings.capabilities:
@@ -166,7 +171,7 @@ class ServerlessJobs:
         timer.start()
         return timer
 
-    async def _quiet(self) -> bool:
+    async def _wait_idle(self) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.stop_grace_s):
                 await self._idle()
@@ -174,7 +179,7 @@ class ServerlessJobs:
         return False
 
 
-def wire(ended: JobEnded) -> dict[str, Any]:
+def wire(ended: JobOutcome) -> dict[str, Any]:
     """Returns the handler's output, as described in `gpu_dispatch.worker.__main__`."""
     body = _body(ended.result)
     size = len(json.dumps(body, ensure_ascii=False).encode())

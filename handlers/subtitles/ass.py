@@ -174,7 +174,7 @@ class _AssReader:
     start: int
     rows: list[list[tuple[str, int, int]]] = field(default_factory=lambda: [[]])
     length: int = 0
-    said: int = 0
+    characters: int = 0
     karaoke: bool = False
     drawing: bool = False
 
@@ -188,10 +188,10 @@ class _AssReader:
             self.start += self.length
             self.length = int(syllable[1]) * 10
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if not self.drawing:
-            self.said += len(text)
-            check_cue(self.said, self.line, MAX_CUE_SOURCE)
+            self.characters += len(text)
+            check_cue(self.characters, self.line, MAX_CUE_SOURCE)
             self.rows[-1].append((text, self.start, self.start + self.length))
 
     def break_line(self) -> None:
@@ -262,7 +262,7 @@ def _read(text: str, start: int, line: int) -> _AssReader:
         elif sign in ("N", "n"):
             reading.break_line()
         else:
-            reading.say(" " if sign == "h" else sign or said or "")
+            reading.add_text(" " if sign == "h" else sign or said or "")
     return reading
 
 

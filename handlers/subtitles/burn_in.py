@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from handlers.subtitles.ass import Event, Style, centiseconds, document, escape, escaped_words, karaoke, marked
-from handlers.subtitles.cues import Room, fit_words, pack, wrap
+from handlers.subtitles.cues import CueLimits, fit_words, pack, wrap
 from handlers.subtitles.model import Cue, TimedWord
 from handlers.subtitles.raw_cues import subtitles_unreadable
 from handlers.subtitles.text import cells, needs_space, right_to_left
@@ -17,7 +17,7 @@ _GOLD = "&H0000D7FF"
 _BOX = "&H003C14DC"
 _AUTHORED_LINES = 3
 """Lines of an authored cue that are kept, when each one fits."""
-_EVENT_CELLS = 50
+_EVENT_OVERHEAD = 50
 """Characters around the text of an event."""
 
 
@@ -33,7 +33,7 @@ class CaptionGeometry:
     shadow: int
     side: int
     vertical: int
-    room: Room
+    room: CueLimits
 
 
 def geometry(width: int, height: int, style: CaptionStyle) -> CaptionGeometry:
@@ -56,15 +56,17 @@ def geometry(width: int, height: int, style: CaptionStyle) -> CaptionGeometry:
         shadow=max(1, round(2 * unit)),
         side=round(side),
         vertical=round(vertical),
-        room=Room(cells=max(4, columns), words=None if style.style == "plain" else words),
+        room=CueLimits(cells=max(4, columns), words=None if style.style == "plain" else words),
     )
 
 
-def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int, *, most: int | None = None) -> str:
+def write_ass(
+    cues: Sequence[Cue], style: CaptionStyle, width: int, height: int, *, max_characters: int | None = None
+) -> str:
     """Writes an ASS document that shows `cues` in `style` on a picture of `width` x `height` pixels.
 
     Every cue's lines carry their words, as `make_cues` and `parse_subtitles` give them. Raises SubtitlesUnreadable when
-    the captions have more than `most` characters: a word that pops repeats its whole cue.
+    the captions have more than `max_characters` characters: a word that pops repeats its whole cue.
     """
     sizes = geometry(width, height, style)
     styles, draw = _STYLES[style.style]
@@ -75,16 +77,16 @@ def write_ass(cues: Sequence[Cue], style: CaptionStyle, width: int, height: int,
         clock = max(centiseconds(cue.end_ms), start + 1)
         drawn = list(draw(cue, start, clock))
         events += drawn
-        size += sum(len(event.text) + _EVENT_CELLS for event in drawn)
-        if most is not None and size > most:
+        size += sum(len(event.text) + _EVENT_OVERHEAD for event in drawn)
+        if max_characters is not None and size > max_characters:
             raise subtitles_unreadable(
-                f"in the style {style.style} they make captions of more than {most} characters", 1, "fewer"
+                f"in the style {style.style} they make captions of more than {max_characters} characters", 1, "fewer"
             )
     rtl = any(right_to_left(cue.text) for cue in cues)
     return document(width, height, [_sized(s, sizes) for s in styles], events, rtl=rtl)
 
 
-def refit(cue: Cue, room: Room) -> tuple[Cue, ...]:
+def refit(cue: Cue, room: CueLimits) -> tuple[Cue, ...]:
     """Returns `cue` as its author broke it where that fits into `room`, else split into consecutive cues."""
     fits = all(cells(line.text) <= room.cells for line in cue.lines)
     few = room.words is None or len(cue.words) <= room.words
@@ -130,20 +132,20 @@ def _fill(cue: Cue, start: int, end: int) -> Iterator[Event]:
 def _pop(cue: Cue, start: int, end: int) -> Iterator[Event]:
     grow = f"{{\\c{_GOLD}\\fscx112\\fscy112\\t(0,120,\\fscx104\\fscy104)}}"
     words = escaped_words(cue.lines)
-    for i, begin, until in _turns(cue, start, end):
+    for i, begin, until in _word_intervals(cue, start, end):
         yield Event(begin, until, "Pop", marked(words, i, grow, "{\\r}"))
 
 
 def _box(cue: Cue, start: int, end: int) -> Iterator[Event]:
     """Draws the box as the border of the active word on a layer below, where every other word is transparent."""
     words = escaped_words(cue.lines)
-    for i, begin, until in _turns(cue, start, end):
+    for i, begin, until in _word_intervals(cue, start, end):
         text = "{\\alpha&HFF&}" + marked(words, i, "{\\alpha&H00&}", "{\\alpha&HFF&}")
         yield Event(begin, until, "Box", text)
     yield Event(start, end, "Plain", escape(cue.text), layer=1)
 
 
-def _turns(cue: Cue, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _word_intervals(cue: Cue, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yields number, start and end of each word's turn; the turns fill the cue's time without gap or overlap."""
     begins = [start]
     for word in cue.words[1:]:

@@ -27,7 +27,7 @@ LEAST_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class CueLimits:
     """The limits of one cue."""
 
     cells: int = 42
@@ -36,7 +36,7 @@ class Room:
     words: int | None = None
 
 
-def make_cues(speech: Speech, room: Room = Room()) -> tuple[Cue, ...]:
+def make_cues(speech: Speech, room: CueLimits = CueLimits()) -> tuple[Cue, ...]:
     """Makes cues that end with sentences, segments and pauses, else where full, evenly filled: a `Segmenter`."""
     groups: list[tuple[TimedWord, ...]] = []
     for segment in speech.segments:
@@ -59,7 +59,7 @@ def fit_words(words: Sequence[TimedWord], width: int) -> tuple[TimedWord, ...]:
     return tuple(fitted)
 
 
-def pack(words: Sequence[TimedWord], room: Room, longest_ms: int | None = None) -> list[tuple[TimedWord, ...]]:
+def pack(words: Sequence[TimedWord], room: CueLimits, longest_ms: int | None = None) -> list[tuple[TimedWord, ...]]:
     """Makes as few groups as `room` and `longest_ms` permit, about equally full. A group has at least one word."""
     limit = room.words or room.cells * room.lines
     groups = _fill(words, room, limit, longest_ms)
@@ -67,7 +67,7 @@ def pack(words: Sequence[TimedWord], room: Room, longest_ms: int | None = None) 
     return even if len(even) == len(groups) else groups
 
 
-def wrap(words: Sequence[TimedWord], room: Room) -> tuple[CueLine, ...] | None:
+def wrap(words: Sequence[TimedWord], room: CueLimits) -> tuple[CueLine, ...] | None:
     """Breaks `words` into one line or two balanced ones, after punctuation where that costs little; None: no room.
 
     A lone word wider than the room has its own line.
@@ -117,10 +117,10 @@ def _leads(words: Sequence[TimedWord]) -> list[int]:
     return [len(word.text) - len(word.text.lstrip(" ")) for word in words]
 
 
-class _Filling:
+class _FitChecker:
     """Checks whether words from `begin` on fit, one after another: each is checked once, in constant time."""
 
-    def __init__(self, words: Sequence[TimedWord], room: Room) -> None:
+    def __init__(self, words: Sequence[TimedWord], room: CueLimits) -> None:
         self._room = room
         self._leads = _leads(words)
         self._before = [0, *accumulate(_widths(words))]
@@ -149,9 +149,11 @@ class _Filling:
         return self._before[end] - self._before[begin] - self._leads[begin]
 
 
-def _fill(words: Sequence[TimedWord], room: Room, limit: int, longest_ms: int | None) -> list[tuple[TimedWord, ...]]:
+def _fill(
+    words: Sequence[TimedWord], room: CueLimits, limit: int, longest_ms: int | None
+) -> list[tuple[TimedWord, ...]]:
     groups: list[tuple[TimedWord, ...]] = []
-    filling = _Filling(words, room)
+    filling = _FitChecker(words, room)
     begin = 0
     for i, word in enumerate(words):
         long = longest_ms is not None and word.end_ms - words[begin].start_ms > longest_ms
@@ -162,7 +164,7 @@ def _fill(words: Sequence[TimedWord], room: Room, limit: int, longest_ms: int | 
     return [*groups, tuple(words[begin:])] if words else groups
 
 
-def _timed(groups: Sequence[tuple[TimedWord, ...]], room: Room) -> list[Cue]:
+def _timed(groups: Sequence[tuple[TimedWord, ...]], room: CueLimits) -> list[Cue]:
     """Times the cues: each starts with its first word and ends when read, within its limits and the next one's gap."""
     starts: list[int] = []
     for group in groups:

@@ -54,7 +54,7 @@ def parse_subtitles(data: bytes, segmenter: Segmenter = make_cues) -> Subtitles:
     read, marks = _reader(head, text)
     for mark in marks:
         check_marks(text, mark, MAX_TAGS, f"signs {mark}")
-    return _settled(read(text.split("\n")))
+    return _arranged_cues(read(text.split("\n")))
 
 
 def _reader(head: str, text: str) -> tuple[Callable[[Sequence[str]], list[RawCue]], str]:
@@ -97,7 +97,7 @@ def _from_words(text: str, segmenter: Segmenter) -> Subtitles:
     return Subtitles(cues, transcript.language, speech.timed)
 
 
-def _settled(raw: Sequence[RawCue]) -> Subtitles:
+def _arranged_cues(raw: Sequence[RawCue]) -> Subtitles:
     """Puts cues in order, without overlap, each line with its words."""
     heard = sorted((_ended(cue) for cue in raw if cue.lines), key=lambda cue: cue.start_ms)
     if not heard:

@@ -80,7 +80,7 @@ def timing_of(line: str) -> tuple[int, int, str] | None:
     return (start, end, match[9] or "")
 
 
-def malformed_subtitles(line: str) -> bool:
+def is_malformed_timing(line: str) -> bool:
     """Returns whether `line` was meant as a timing line but is none."""
     return "-->" in line and _MALFORMED.match(line) is not None
 

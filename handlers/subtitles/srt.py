@@ -11,7 +11,7 @@ from handlers.subtitles.raw_cues import (
     RawCue,
     check_count,
     check_cue,
-    malformed_subtitles,
+    is_malformed_timing,
     subtitles_unreadable,
     timing_of,
 )
@@ -61,7 +61,7 @@ def read_srt(lines: Sequence[str]) -> list[RawCue]:
 
 def _timing(i: int, line: str) -> tuple[int, int, str] | None:
     timing = timing_of(line)
-    if timing is None and malformed_subtitles(line):
+    if timing is None and is_malformed_timing(line):
         raise subtitles_unreadable("its timing cannot be read", i + 1, "00:00:01,000 --> 00:00:02,500")
     return timing
 

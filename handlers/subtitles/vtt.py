@@ -14,7 +14,7 @@ from handlers.subtitles.raw_cues import (
     check_cue,
     check_words,
     clock_ms,
-    malformed_subtitles,
+    is_malformed_timing,
     subtitles_unreadable,
     timed_words,
     timing_of,
@@ -43,7 +43,7 @@ def read_vtt(lines: Sequence[str]) -> list[RawCue]:
     while i < len(lines):
         timing = timing_of(lines[i])
         if timing is None:
-            if malformed_subtitles(lines[i]):
+            if is_malformed_timing(lines[i]):
                 raise subtitles_unreadable("its timing cannot be read", i + 1, "00:00:01.000 --> 00:00:02.500")
             i += 1
             continue

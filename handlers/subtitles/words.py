@@ -30,7 +30,7 @@ def speech_of(transcript: Transcript) -> Speech:
     time spread over its text.
     """
     drafts = [_drafts(segment) for segment in transcript.segments]
-    words = iter(_lay([draft for segment in drafts for draft in segment]))
+    words = iter(_assign_times([draft for segment in drafts for draft in segment]))
     segments = (tuple(next(words) for _ in segment) for segment in drafts)
     return Speech(
         language=transcript.language,
@@ -77,7 +77,7 @@ def _drafts(segment: Segment) -> list[_Draft]:
     return [_Draft(w.text, w.start_ms, w.end_ms, 1.0) for w in spread(tokens(segment.text), start, end)]
 
 
-def _lay(drafts: list[_Draft]) -> list[TimedWord]:
+def _assign_times(drafts: list[_Draft]) -> list[TimedWord]:
     """Gives each draft its times; the drafts between two anchors share the time there."""
     anchors = _anchors([draft.start for draft in drafts])
     words: list[TimedWord] = []
@@ -85,11 +85,11 @@ def _lay(drafts: list[_Draft]) -> list[TimedWord]:
         head = drafts[: anchors[0]] if anchors else drafts
         limit = drafts[anchors[0]].start if anchors else None
         first = 0 if limit is None else max(0, limit - _guess(head))
-        words += _share(head, first, limit)
+        words += _fill_interval(head, first, limit)
     for i, j in pairwise([*anchors, len(drafts)]):
         limit = drafts[j].start if j < len(drafts) else None
-        words += _share(drafts[i:j], drafts[i].start or 0, limit)
-    return _forward(words)
+        words += _fill_interval(drafts[i:j], drafts[i].start or 0, limit)
+    return _push_forward(words)
 
 
 def _anchors(starts: list[int | None]) -> list[int]:
@@ -118,7 +118,7 @@ def _guess(drafts: list[_Draft]) -> int:
     return CELL_MS * sum(max(1, cells(draft.text.strip())) for draft in drafts)
 
 
-def _share(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWord]:
+def _fill_interval(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWord]:
     """Lays `drafts` from `start` to their last known end, never beyond `limit`."""
     ceiling = MAX_MS if limit is None else limit
     ends = [d.end for d in drafts if d.end is not None and start + len(drafts) <= d.end <= ceiling]
@@ -129,7 +129,7 @@ def _share(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWor
     return [TimedWord(w.text, w.start_ms, w.end_ms, d.probability) for w, d in zip(laid, drafts, strict=True)]
 
 
-def _forward(words: list[TimedWord]) -> list[TimedWord]:
+def _push_forward(words: list[TimedWord]) -> list[TimedWord]:
     """Moves later words forward where there are more words than milliseconds."""
     clock = 0
     settled: list[TimedWord] = []

@@ -93,7 +93,7 @@ def read_words_json(text: str) -> Transcript:
     segments = _read_segments(top.get("segments"))
     words = _read_words(top.get("words") or top.get("word_timestamps"))
     if words:
-        segments = _dealt(words, segments) or [_whole(words)]
+        segments = _assign_words(words, segments) or [_single_segment(words)]
     if not any(plain_line(segment.text) or segment.words for segment in segments):
         raise subtitles_unreadable("it holds no words", 1, _WORDS)
     language = top.get("language") or top.get("detected_language")
@@ -108,7 +108,7 @@ def read_words_json(text: str) -> Transcript:
     )
 
 
-def _dealt(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
+def _assign_words(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
     """Deals the words, with their spaces, to the segments whose texts they make up; [] when they do not agree."""
     dealt: list[Segment] = []
     i = 0
@@ -130,7 +130,7 @@ def _dealt(words: Sequence[Word], segments: Sequence[Segment]) -> list[Segment]:
     return dealt if i == len(words) else []
 
 
-def _whole(words: Sequence[Word]) -> Segment:
+def _single_segment(words: Sequence[Word]) -> Segment:
     spaced = [words[0]]
     for left, right in pairwise(words):
         spaced.append(replace(right, text=" " + right.text) if needs_space(left.text, right.text) else right)
@@ -156,7 +156,7 @@ def _read_segment(number: int, entry: dict[str, Any]) -> Segment:
     segment = Segment(number, _number(entry.get("start")), _number(entry.get("end")), text)
     if not words:
         return segment
-    return (_dealt(words, [segment]) or [replace(segment, words=_whole(words).words)])[0]
+    return (_assign_words(words, [segment]) or [replace(segment, words=_single_segment(words).words)])[0]
 
 
 def _read_words(data: Any) -> list[Word]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from listener.app.base import Base, build_base, defaults_folders, defaults_of, real_key_of, reference_policy
-from listener.app.intake import BuiltIntake, IntakeNeeds, Work, build_intake
-from listener.app.readiness import opened, require_folder, tell_when_ready
+from listener.app.intake import BuiltIntake, IntakeDependencies, Work, build_intake
+from listener.app.readiness import log_when_ready, require_folder, wait_until_open
 from listener.config.config import Config, FolderStoreConfig
 from listener.config.environment import Environment
 from listener.config.loader import follow_config
@@ -94,32 +94,32 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         stack.callback(_drop_unstarted, base.dispatch.work)
         triggers = _checked(triggers_of(config), base)
         book = TriggerBook(triggers)
-        wanted = asyncio.Event()
+        runs_waiting = asyncio.Event()
         executor = base.cluster.member if state.shared else "local"
         settings = EngineSettings(state.engine_url, executor_id=executor, adopts=state.shared)
         fence = Fence(base.store, base.runs)
         seal = SidecarSignature(environment.callback_secret)
-        adoption = Adoption(base.objects, base.runs, base.publisher, fence, clock=base.clock, seal=seal)
-        admission = Admission(wanted.set)
+        adoption = Adoption(base.objects, base.runs, base.publisher, fence, clock=base.clock, signature=seal)
+        admission = Admission(runs_waiting.set)
         waiters = InputWaiters(
             InputWaitLedger(base.database),
             base.store,
             base.object_waiters,
             member=base.cluster.member,
-            accepted=wanted.set,
+            accepted=runs_waiting.set,
             clock=base.clock,
         )
         workflows = _workflows(base, fence, adoption, admission)
-        engine = WorkflowEngine(settings, workflows, ended=wanted.set, released=waiters.released)
+        engine = WorkflowEngine(settings, workflows, ended=runs_waiting.set, released=waiters.released)
         stack.push_async_callback(base.publisher.end)
-        async with base.database.alone("start"):
+        async with base.database.lock("start"):
             await engine.start()
         stack.push_async_callback(engine.close)
-        intake = await build_intake(_intake_needs(base, book, wanted))
+        intake = await build_intake(_intake_needs(base, book, runs_waiting))
         scheduler = RunScheduler(
             base.runs,
             engine,
-            wanted,
+            runs_waiting,
             member=base.cluster.member,
             limit=config.concurrent_runs,
             parked=lambda: base.dispatch.parked.total + base.outages.waiting,
@@ -128,13 +128,13 @@ async def running(config: Config, environment: Environment, *, config_file: Path
         )
         recovery = Recovery(engine, base.runs, adoption, base.cluster, clock=base.clock)
         work = [*intake.work, *base.dispatch.work, scheduler.run(), recovery.run(), waiters.run(engine)]
-        work += _housekeeping(base, engine, intake, wanted)
+        work += _housekeeping(base, engine, intake, runs_waiting)
         if config_file is not None:
             work.append(follow_config(config_file, triggers, lambda changed: book.use(_checked(changed, base))))
         tasks = frozenset(asyncio.create_task(item) for item in work)
         stack.push_async_callback(_end, tasks)
-        await opened(intake.openings, tasks)
-        telling = tell_when_ready(base.store, sources=intake.sources, member=base.cluster.member)
+        await wait_until_open(intake.openings, tasks)
+        telling = log_when_ready(base.store, sources=intake.sources, member=base.cluster.member)
         stack.push_async_callback(_end, frozenset({asyncio.create_task(telling)}))
         yield App(base.store, base.runs, intake.inbox, tasks)
 
@@ -172,7 +172,7 @@ def _workflows(base: Base, fence: Fence, adoption: Adoption, admission: Admissio
                 clock=base.clock,
                 link_s=int(config.link_expiry),
                 spent=base.spent,
-                seal=SidecarSignature(base.environment.callback_secret),
+                signature=SidecarSignature(base.environment.callback_secret),
             ),
             adoption=adoption,
             outbox=base.outbox,
@@ -194,8 +194,8 @@ def _checked(triggers: tuple[Trigger, ...], base: Base) -> tuple[Trigger, ...]:
     return triggers
 
 
-def _intake_needs(base: Base, book: TriggerBook, wanted: asyncio.Event) -> IntakeNeeds:
-    return IntakeNeeds(
+def _intake_needs(base: Base, book: TriggerBook, runs_waiting: asyncio.Event) -> IntakeDependencies:
+    return IntakeDependencies(
         config=base.config,
         environment=base.environment,
         cluster=base.cluster,
@@ -206,19 +206,19 @@ def _intake_needs(base: Base, book: TriggerBook, wanted: asyncio.Event) -> Intak
         triggers=book,
         object_waiters=base.object_waiters,
         cancellations=base.cancellations,
-        wanted=wanted,
+        runs_waiting=runs_waiting,
         clock=base.clock,
     )
 
 
-def _housekeeping(base: Base, engine: WorkflowEngine, intake: BuiltIntake, wanted: asyncio.Event) -> list[Work]:
+def _housekeeping(base: Base, engine: WorkflowEngine, intake: BuiltIntake, runs_waiting: asyncio.Event) -> list[Work]:
     work: list[Work] = [
         watch_commands(
             base.runs,
             RedriveLedger(base.database),
             IntakeLedger(base.database),
             base.cancellations,
-            accepted=wanted.set,
+            accepted=runs_waiting.set,
             clock=base.clock,
         ),
         sweep_old_runs(engine, base.runs, base.callbacks, keep_s=base.config.keep_runs, clock=base.clock),

@@ -17,7 +17,7 @@ import structlog
 
 from handlers.img2vid import SplitLimits
 from handlers.registry import Registry, load_registry
-from listener.app.dispatch import BuiltDispatch, DispatchNeeds, build_dispatch, spending
+from listener.app.dispatch import BuiltDispatch, DispatchDependencies, build_dispatch, spending
 from listener.app.endpoints import build_endpoints
 from listener.clock import Clock
 from listener.cluster.base import Cluster, SingleListener
@@ -200,7 +200,7 @@ async def build_base(config: Config, environment: Environment, state: StateFolde
     callbacks = CallbackLedger(database)
     copies = secret_copies(config, environment, state, store)
     secret = InstallationSecret(SecretLedger(database, clock), operators, copies, clock())
-    needs = DispatchNeeds(
+    needs = DispatchDependencies(
         config,
         store,
         jobs,

@@ -45,7 +45,7 @@ _LEARNED_FROM = 500
 
 
 @dataclass(frozen=True, slots=True)
-class DispatchNeeds:
+class DispatchDependencies:
     """What dispatch is built from."""
 
     config: Config
@@ -76,7 +76,7 @@ class BuiltDispatch:
     """Coroutines to run, each in a task of its own."""
 
 
-async def build_dispatch(needs: DispatchNeeds, stack: AsyncExitStack) -> BuiltDispatch:
+async def build_dispatch(needs: DispatchDependencies, stack: AsyncExitStack) -> BuiltDispatch:
     """Builds dispatch and starts the endpoints; `stack` ends them."""
     config, store, jobs, outages, clock = needs.config, needs.store, needs.jobs, needs.outages, needs.clock
     rng = random.Random()  # noqa: S311 - jitter, and a share for each endpoint
@@ -119,7 +119,7 @@ async def _pool(built: BuiltEndpoints, rng: random.Random, stack: AsyncExitStack
     return pool
 
 
-def _guard(needs: DispatchNeeds) -> LinkGuard:
+def _guard(needs: DispatchDependencies) -> LinkGuard:
     remote = frozenset(each.spec.name for each in needs.endpoints.endpoints if each.dialect)
     return LinkGuard(needs.store, remote, trusted=needs.config.store.trust_workers, now=time.monotonic)
 

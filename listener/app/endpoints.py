@@ -53,31 +53,31 @@ def build_sandbox(
 
 def _caches(environ: Mapping[str, str]) -> Iterator[Path]:
     """Yields the caches of models: openai-whisper's, which cannot be moved, and the Hugging Face hub's."""
-    yield _place("~/.cache/whisper")
+    yield _expanded("~/.cache/whisper")
     yield _hub(environ)
     if elsewhere := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        yield _place(elsewhere)
+        yield _expanded(elsewhere)
 
 
 def _hub(environ: Mapping[str, str]) -> Path:
     shared = Path(environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return _place(environ.get("HF_HOME") or shared)
+    return _expanded(environ.get("HF_HOME") or shared)
 
 
 def _secrets(config: Config, environment: Environment, environ: Mapping[str, str]) -> Iterator[Path]:
     """Yields files of secrets: the usual ones, those in variables that no worker inherits, those of connections."""
-    yield from (Path("/run/secrets"), _place("~/.pgpass"), _hub(environ) / "token")
+    yield from (Path("/run/secrets"), _expanded("~/.pgpass"), _hub(environ) / "token")
     named = {**environ, **environment.variables}
     inherited = child_environment(named, threads=1)
     for name, value in named.items():
         if name.endswith("FILE") and name not in inherited and value:
-            yield _place(value)
+            yield _expanded(value)
     for source in config.sources:
         tls = getattr(source, "tls", None)
         yield from (each for each in (getattr(tls, "key_file", None), getattr(tls, "cert_file", None)) if each)
 
 
-def _place(path: str | Path) -> Path:
+def _expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own fails where there is no home
 
 

@@ -119,7 +119,7 @@ async def _look(
         return EndpointInspection(
             endpoint, None, Health(endpoint.name, False, "not on RunPod yet", "Run `gpudrop deploy --apply`.")
         )
-    settings = RunPodSettings(endpoint.name, id, dialects().get(endpoint.dialect), settle_s=settle_s)
+    settings = RunPodSettings(endpoint.name, id, dialects().get(endpoint.dialect), health_recheck_s=settle_s)
     (health,) = await Backend(settings, client).health()
     return inspection_text(endpoint, health, found)
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from listener.app.sources import SourceNeeds, build_source, sources_of
+from listener.app.sources import SourceDependencies, build_source, sources_of
 from listener.clock import Clock
 from listener.cluster.base import Cluster
 from listener.config.config import Config, FolderStoreConfig
@@ -35,7 +35,7 @@ Work = Coroutine[Any, Any, None]
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeNeeds:
+class IntakeDependencies:
     """What intake is built from."""
 
     config: Config
@@ -48,7 +48,7 @@ class IntakeNeeds:
     triggers: TriggerBook
     object_waiters: ObjectWaiters
     cancellations: Cancellations
-    wanted: asyncio.Event
+    runs_waiting: asyncio.Event
     """Set when a run waits to be started."""
     clock: Clock
 
@@ -67,12 +67,12 @@ class BuiltIntake:
     """Coroutines to run, each in a task of its own."""
 
 
-async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
+async def build_intake(needs: IntakeDependencies) -> BuiltIntake:
     """Builds intake. Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
     earlier = EarlierOutputs(needs.store, needs.objects)
     await earlier.begin()
     reconcile = _reconcile(needs, earlier)
-    for_sources = SourceNeeds(needs.config, needs.environment, needs.triggers, reconcile)
+    for_sources = SourceDependencies(needs.config, needs.environment, needs.triggers, reconcile)
     sources = [build_source(each, for_sources) for each in sources_of(needs.config)]
     ledger = InboxLedger(needs.database, needs.cluster.member)
     # Entries that an earlier process of this name held.
@@ -95,23 +95,23 @@ async def build_intake(needs: IntakeNeeds) -> BuiltIntake:
         ProcessorServices(
             store=needs.store,
             inbox=ledger,
-            settling=IntakeLedger(needs.database),
+            intake=IntakeLedger(needs.database),
             runs=needs.runs,
             triggers=needs.triggers,
             cancellations=needs.cancellations,
             source_status=source_status,
             backlog=backlog,
             clock=needs.clock,
-            accepted=needs.wanted.set,
+            accepted=needs.runs_waiting.set,
             max_lineage=needs.config.max_lineage,
         )
     )
-    work = [source_status.run(), inbox.run(), processor.run(), *_listening(needs.cluster, sources, inbox)]
+    work = [source_status.run(), inbox.run(), processor.run(), *_source_coroutines(needs.cluster, sources, inbox)]
     openings = [source.opening for source in sources if isinstance(source, OpenSource)]
     return BuiltIntake(inbox, ledger, [source.name for source in sources], openings, work)
 
 
-def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -> list[Work]:
+def _source_coroutines(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -> list[Work]:
     """Returns the sources' coroutines. Exclusive ones share one lead, so that a listing is beside them to fill gaps."""
     led = [source for source in sources if source.exclusive]
 
@@ -124,7 +124,7 @@ def _listening(cluster: Cluster, sources: Sequence[EventSource], inbox: Inbox) -
     return [*own, cluster.lead("sources", lead)] if led else own
 
 
-def _reconcile(needs: IntakeNeeds, earlier: EarlierOutputs) -> Reconcile:
+def _reconcile(needs: IntakeDependencies, earlier: EarlierOutputs) -> Reconcile:
     config = needs.config
     settings = ReconcileSettings(
         interval_s=config.reconcile.interval,

@@ -19,7 +19,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener")
 _OPENED_S = 30.0
 
 
-async def opened(openings: Sequence[Opening], tasks: Collection[asyncio.Task[None]]) -> None:
+async def wait_until_open(openings: Sequence[Opening], tasks: Collection[asyncio.Task[None]]) -> None:
     """Returns once every source that listens has its address. Raises why one has none, or why a task ended."""
     waiting = asyncio.gather(*(opening.wait() for opening in openings))
     try:
@@ -47,13 +47,13 @@ async def require_folder(root: Path) -> None:
         raise ConfigError(f"The folder {root} cannot be used: {problem}", hint=hint, where="store.root")
 
 
-async def tell_when_ready(store: Store, **told: object) -> None:
+async def log_when_ready(store: Store, **told: object) -> None:
     """Logs `ready` with the fields `told` once the store answers with the keys in force; until then, logs why not."""
 
     def not_ready(failure: Failure) -> None:
-        error = failure.known
+        error = failure.gpudrop_error
         about = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
         log.warning("not_ready", **about, retry_s=round(failure.wait_s, 2))
 
-    await Retries(READINESS).call(store.reach, on=is_known, told=not_ready)
+    await Retries(READINESS).call(store.ping, on=is_known, on_failure=not_ready)
     log.info("ready", buckets=list(store.buckets), **told)

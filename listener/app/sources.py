@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceNeeds:
+class SourceDependencies:
     """What sources are built from."""
 
     config: Config
@@ -51,7 +51,7 @@ def sources_of(config: Config) -> tuple[SourceSettings, ...]:
     return named
 
 
-def build_source(source: SourceSettings, needs: SourceNeeds) -> EventSource:
+def build_source(source: SourceSettings, needs: SourceDependencies) -> EventSource:
     """Builds one source. Raises ConfigError for what it lacks."""
     secrets = needs.environment.of_source(source.named)
     match source:
@@ -93,7 +93,7 @@ def listen_settings(source: MinioSourceConfig, store: S3StoreConfig) -> MinioLis
     )
 
 
-def _minio(source: MinioSourceConfig, needs: SourceNeeds) -> EventSource:
+def _minio(source: MinioSourceConfig, needs: SourceDependencies) -> EventSource:
     if not isinstance(needs.config.store, S3StoreConfig):
         raise ConfigError("A folder has no event stream.", hint="Use 'folder'.", where="sources")
     from listener.sources.minio.source import MinioListen

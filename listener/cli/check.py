@@ -137,7 +137,7 @@ async def _claims_line(store: Store, bucket: str) -> CheckLine:
     """Checks whether the store lets only one of two workers claim the same attempt."""
     subject = f"claims: {bucket}"
     try:
-        kept = await store.keeps_claims(bucket)
+        kept = await store.creates_atomically(bucket)
     except GpuDropError as e:
         return problem_line(subject, e)
     if kept:
@@ -150,7 +150,7 @@ async def _links_line(store: Store, bucket: str, *, trusted: bool) -> CheckLine:
     """Checks what a worker could do with its job's links beyond its job, by trying it as a hostile worker would."""
     subject = f"links: {bucket}"
     try:
-        found = await store.try_links(bucket)
+        found = await store.probe_links(bucket)
     except GpuDropError as e:
         return problem_line(subject, e)
     if found.safe:

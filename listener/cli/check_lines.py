@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gpu_dispatch.local.cgroups import Delegation
-from gpu_dispatch.local.limits import LOOK_S
+from gpu_dispatch.local.limits import CHECK_INTERVAL_S
 from listener.app.inspection import EndpointInspection, inspect_endpoint
 from listener.config.config import Config, FolderStoreConfig
 from listener.config.endpoints import RunPodEndpointConfig
@@ -48,7 +48,7 @@ def limits_line(where: Delegation) -> CheckLine:
             "limits", True, f"control groups (version {where.version}) hold each worker process to its memory"
         )
     why = where.why or "the controller memory is not there"
-    detail = f"workers' memory is looked at every {LOOK_S:g} s; no control group holds it: {why}"
+    detail = f"workers' memory is looked at every {CHECK_INTERVAL_S:g} s; no control group holds it: {why}"
     return CheckLine(
         "limits", None, detail, "With systemd, set Delegate=yes for the service. A job is ended all the same."
     )
@@ -87,7 +87,7 @@ async def secret_line(store: Store, environment: Environment) -> CheckLine:
     if environment.secret:
         return CheckLine(_SUBJECT, True, f"{VARIABLE} is set: jobs are known again if the ledger is lost")
     try:
-        standing = await StoreCopy(store, environment.keys.current).look()
+        standing = await StoreCopy(store, environment.keys.current).state()
     except GpuDropError as e:
         return problem_line(_SUBJECT, e)
     match standing:
@@ -124,8 +124,8 @@ async def endpoint_lines(
         hint = "Make one in RunPod's console under Settings, API keys, and set GPUDROP_RUNPOD_API_KEY."
         yield CheckLine("RunPod", False, f"there is no API key, so nothing can be sent to {names}", hint)
         return
-    for look in await inspect_endpoint(config, environment.runpod_key, settle_s=settle_s):
-        for line in _look_lines(look):
+    for inspection in await inspect_endpoint(config, environment.runpod_key, settle_s=settle_s):
+        for line in _inspection_lines(inspection):
             yield line
 
 
@@ -142,12 +142,12 @@ def _settings_lines(endpoint: RunPodEndpointConfig, config: Config) -> Iterator[
         yield CheckLine(subject, None, detail, "Raise `ttl`, or lower `timeout`.")
 
 
-def _look_lines(look: EndpointInspection) -> Iterator[CheckLine]:
-    subject = f"endpoint: {look.endpoint.name}"
-    id = f"{look.id}: " if look.id else ""
-    yield CheckLine(subject, look.health.ok, f"{id}{look.health.detail}", look.health.remedy)
-    if look.note:
-        yield CheckLine(subject, None, look.note)
+def _inspection_lines(inspection: EndpointInspection) -> Iterator[CheckLine]:
+    subject = f"endpoint: {inspection.endpoint.name}"
+    id = f"{inspection.id}: " if inspection.id else ""
+    yield CheckLine(subject, inspection.health.ok, f"{id}{inspection.health.detail}", inspection.health.remedy)
+    if inspection.note:
+        yield CheckLine(subject, None, inspection.note)
 
 
 async def _store_line(config: Config) -> CheckLine:

@@ -29,7 +29,7 @@ async def source_lines(config: Config, environment: Environment) -> AsyncGenerat
         yield problem_line("sources", e)
         return
     for source in sources:
-        if look := _look(source, config, environment):
+        if look := _probe(source, config, environment):
             subject = f"source: {source.named}"
             try:
                 yield await look(subject)
@@ -45,7 +45,7 @@ def listing_lines(config: Config) -> tuple[CheckLine, ...]:
     return (CheckLine("source: reconcile", None, f"not used: {detail}", "Add reconcile to `sources`."),)
 
 
-def _look(
+def _probe(
     source: SourceSettings, config: Config, environment: Environment
 ) -> Callable[[str], Coroutine[Any, Any, CheckLine]] | None:
     if isinstance(source, MinioSourceConfig) and isinstance(store := config.store, S3StoreConfig):

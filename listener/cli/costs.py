@@ -85,7 +85,7 @@ def _budgets_table(budgets: Sequence[BudgetLine]) -> Table:
     for budget in budgets:
         over = budget.cap is not None and budget.spent.usd >= budget.cap > 0
         cap = "no limit" if budget.cap is None else _usd(budget.cap)
-        spent = Text(_usd(budget.spent.settled), "red" if over else "")
+        spent = Text(_usd(budget.spent.paid), "red" if over else "")
         table.add_row(Text(budget.name), spent, _usd(budget.spent.reserved), cap)
     return table
 
@@ -104,7 +104,7 @@ def _document(by: By, days: int, costs: Sequence[CostRow], today: TodaysCosts, b
 
 
 def _budget(budget: BudgetLine) -> Any:
-    return {"spent_usd": budget.spent.settled, "reserved_usd": budget.spent.reserved, "cap_usd": budget.cap}
+    return {"spent_usd": budget.spent.paid, "reserved_usd": budget.spent.reserved, "cap_usd": budget.cap}
 
 
 def _without_empty_key(cost: CostRow) -> Any:

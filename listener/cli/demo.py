@@ -24,7 +24,7 @@ from manifests.names import sidecar_key
 
 SAMPLES = Path(__file__).parents[2] / "examples" / "samples"
 DEADLINE_S = 600.0
-_LOOK_S = 0.3
+_POLL_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ async def demonstrate(config: Config, environment: Environment, model: str) -> i
     async with running(config.model_copy(update={"defaults": defaults}), environment) as app:
         console.print(f"The listener watches {root}/. Dropping {len(DROPS)} samples …", style="bold")
         await asyncio.to_thread(_drop, root)
-        standings = await _watch(root, app, console)
-    _report(console, root, standings, time.monotonic() - began)
-    return 0 if all(standings[s.key].final == s.expects for s in DROPS) else 1
+        statuses = await _watch(root, app, console)
+    _report(console, root, statuses, time.monotonic() - began)
+    return 0 if all(statuses[s.key].final == s.expects for s in DROPS) else 1
 
 
 def _drop(root: Path) -> None:
@@ -97,14 +97,14 @@ async def _watch(root: Path, app: App, console: Console) -> dict[str, SampleStat
     told: dict[str, str] = {}
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
-            standings = await asyncio.to_thread(lambda: {s.key: _sample_status(root, s.key) for s in DROPS})
-            live.update(_table(standings))
+            statuses = await asyncio.to_thread(lambda: {s.key: _sample_status(root, s.key) for s in DROPS})
+            live.update(_table(statuses))
             if not console.is_terminal:
-                _tell_changes(console, standings, told)
-            ended = all(s.final for s in standings.values()) and not await app.runs.unfinished()
+                _print_changes(console, statuses, told)
+            ended = all(s.final for s in statuses.values()) and not await app.runs.unfinished()
             if ended or time.monotonic() > deadline:
-                return standings
-            await asyncio.sleep(_LOOK_S)
+                return statuses
+            await asyncio.sleep(_POLL_S)
 
 
 def _sample_status(root: Path, key: str) -> SampleStatus:
@@ -126,29 +126,29 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _table(standings: dict[str, SampleStatus]) -> Table:
+def _table(statuses: dict[str, SampleStatus]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for sample in DROPS:
-        sample_status = standings[sample.key]
+        sample_status = statuses[sample.key]
         colour = {"": "cyan", sample.expects: "green"}.get(sample_status.final, "red")
         table.add_row(sample.key, Text(sample_status.state, colour), sample_status.detail, Text(sample.about, "dim"))
     return table
 
 
-def _tell_changes(console: Console, standings: dict[str, SampleStatus], told: dict[str, str]) -> None:
+def _print_changes(console: Console, statuses: dict[str, SampleStatus], told: dict[str, str]) -> None:
     """Prints a line for each change of state, where nothing can be redrawn (a pipe, a log)."""
-    for key, sample_status in standings.items():
+    for key, sample_status in statuses.items():
         if told.get(key) != sample_status.state:
             told[key] = sample_status.state
             console.print(f"  {key}: {sample_status.state}")
 
 
-def _report(console: Console, root: Path, standings: dict[str, SampleStatus], seconds: float) -> None:
+def _report(console: Console, root: Path, statuses: dict[str, SampleStatus], seconds: float) -> None:
     table = Table(title=f"What appeared in {root}/ within {seconds:.0f} s", title_justify="left")
     for title in ("dropped", "sidecar", "what is there now"):
         table.add_column(title, overflow="fold")
     for sample in DROPS:
-        sample_status = standings[sample.key]
+        sample_status = statuses[sample.key]
         sidecar = sidecar_key(sample.key, "done" if sample_status.final == "done" else "error")
         table.add_row(sample.key, sidecar if sample_status.final else "none yet", _found(sample_status))
     console.print(table)

@@ -23,17 +23,18 @@ _TITLES = ("endpoint", "kind", "does", "order", "jobs", "workers", "$/s", "state
 
 async def show_endpoints(config: Config, environment: Environment, console: Console) -> int:
     """Prints a table; returns 1 when an endpoint is unhealthy."""
-    looks = {look.endpoint.name: look for look in await inspect_endpoint(config, environment.runpod_key)}
+    inspections = await inspect_endpoint(config, environment.runpod_key)
+    probes = {inspection.endpoint.name: inspection for inspection in inspections}
     jobs = await _open_jobs(config)
     table = Table(box=None, pad_edge=False)
     for title in _TITLES:
         table.add_column(title, overflow="fold")
     for endpoint in config.endpoints:
-        look = looks.get(endpoint.name)
-        state = _state(look, endpoint, config)
-        table.add_row(*_cells(endpoint, look, jobs.get(endpoint.name, 0), config), state)
+        inspection = probes.get(endpoint.name)
+        state = _state(inspection, endpoint, config)
+        table.add_row(*_cells(endpoint, inspection, jobs.get(endpoint.name, 0), config), state)
     console.print(table)
-    return 0 if all(look.health.ok for look in looks.values()) else 1
+    return 0 if all(inspection.health.ok for inspection in probes.values()) else 1
 
 
 async def purge_endpoint(
@@ -78,7 +79,10 @@ async def _open_jobs(config: Config) -> Mapping[str, int]:
 
 
 def _cells(
-    endpoint: LocalEndpointConfig | RunPodEndpointConfig, look: EndpointInspection | None, jobs: int, config: Config
+    endpoint: LocalEndpointConfig | RunPodEndpointConfig,
+    inspection: EndpointInspection | None,
+    jobs: int,
+    config: Config,
 ) -> tuple[str, ...]:
     most = "" if endpoint.concurrency is None else f" of {endpoint.concurrency}"
     ours = (endpoint.name, endpoint.kind, _does(endpoint, config), str(endpoint.order), f"{jobs}{most}")
@@ -86,7 +90,7 @@ def _cells(
         price = endpoint.price if endpoint.price is not None else config.known_prices.get(endpoint.gpu or "", 0.0)
         return (*ours, "", f"{price:.10g}")
     price = price_of(endpoint, config.known_prices)
-    return (*ours, _workers(look), "?" if price is None else f"{price:.10g}")
+    return (*ours, _workers(inspection), "?" if price is None else f"{price:.10g}")
 
 
 def _does(endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config) -> str:
@@ -96,24 +100,24 @@ def _does(endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config) 
     return ", ".join(capability for capability, count in slots.items() if count) or "nothing"
 
 
-def _workers(look: EndpointInspection | None) -> str:
+def _workers(inspection: EndpointInspection | None) -> str:
     """Returns the range of workers as "0-3", or "?" where it is unknown."""
-    if look is None or look.there is None:
+    if inspection is None or inspection.there is None:
         return "?"
-    return f"{look.there.settings.workers_min}-{look.there.settings.workers_max}"
+    return f"{inspection.there.settings.workers_min}-{inspection.there.settings.workers_max}"
 
 
 def _state(
-    look: EndpointInspection | None, endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config
+    inspection: EndpointInspection | None, endpoint: LocalEndpointConfig | RunPodEndpointConfig, config: Config
 ) -> Text:
-    if look is None:
+    if inspection is None:
         slots = f"slots: {config.local.whisper_slots} whisper, {config.local.nvenc_slots} nvenc"
         return Text("stopped (concurrency: 0)" if endpoint.concurrency == 0 else slots, "")
     if endpoint.concurrency == 0:
-        return Text(_joined("stopped (concurrency: 0)", look.health.detail), "yellow")
-    if not look.health.ok:
-        return Text(_joined(look.health.detail, look.health.remedy), "red")
-    return Text(_joined(look.health.detail, look.note), "green")
+        return Text(_joined("stopped (concurrency: 0)", inspection.health.detail), "yellow")
+    if not inspection.health.ok:
+        return Text(_joined(inspection.health.detail, inspection.health.remedy), "red")
+    return Text(_joined(inspection.health.detail, inspection.note), "green")
 
 
 def _joined(*sentences: str) -> str:

@@ -80,7 +80,7 @@ def main() -> None:
     try:
         app()
     except GpuDropError as e:
-        _tell(e)
+        _report_error(e)
         sys.exit(1)
 
 
@@ -207,7 +207,7 @@ def schema(
     typer.echo(files[name], nl=False)
 
 
-def _tell(error: GpuDropError) -> None:
+def _report_error(error: GpuDropError) -> None:
     typer.secho(printable(f"{error.info.code}: {error}", keep="\n"), fg="red", err=True)
     if error.info.hint:
         typer.echo(printable(error.info.hint, keep="\n"), err=True)

@@ -40,7 +40,7 @@ async def run_listener(config: Config, environment: Environment, *, config_file:
         failed = [task for task in app.tasks if task.done()]
         stopped.cancel()
         for task in failed:
-            _tell(task.exception())
+            _report_error(task.exception())
         log.info("stopping")
     return 1 if failed else 0
 
@@ -63,7 +63,7 @@ def _open_more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _tell(error: BaseException | None) -> None:
+def _report_error(error: BaseException | None) -> None:
     """Logs why a part failed, without a traceback where a user can fix it."""
     if isinstance(error, GpuDropError):
         log.error("part_failed", code=error.info.code, error=str(error), hint=error.info.hint)

@@ -48,8 +48,8 @@ async def show_status(config: Config, what: str, limit: int) -> None:
         rows = (await runs.matching(what) if what else await runs.recent(limit))[:limit]
         sources = [] if what else await SourceLedger(database).all()
         callbacks = CallbackLedger(database)
-        called = await callbacks.of([row.run_id for row in rows]) if what else {}
-        unheard = {} if what else await callbacks.counts()
+        by_run = await callbacks.of([row.run_id for row in rows]) if what else {}
+        undelivered = {} if what else await callbacks.counts()
         keys, waiting = await InboxLedger(database, "").waiting(), await runs.waiting()
         lacking = await InputWaitLedger(database).count()
     console = Terminal()
@@ -59,7 +59,7 @@ async def show_status(config: Config, what: str, limit: int) -> None:
         console.print(f"{keys} keys wait to be looked at, {waiting} runs wait to be started.", "")
     if lacking:
         console.print(f"{lacking} runs wait for their files.", "")
-    if text := _unheard(unheard):
+    if text := _undelivered(undelivered):
         console.print(text, "")
     if not rows:
         console.print(f"No run matches {what!r}." if what else "No runs yet.")
@@ -70,14 +70,14 @@ async def show_status(config: Config, what: str, limit: int) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
-    for run_id, row in called.items():
+    for run_id, row in by_run.items():
         print_line(f"{run_id}: {callback_line(row)}")
     for run in rows:
         if run.note and not run.ended:
             print_line(f"{run.key} waits for: {run.note}")
 
 
-def _unheard(counts: Mapping[str, int]) -> str:
+def _undelivered(counts: Mapping[str, int]) -> str:
     """Returns the undelivered callbacks in words; "" when all are delivered."""
     found = {"waiting": "wait to be heard", "refused": "were refused", "given_up": "were given up"}
     told = ", ".join(f"{counts[state]} {words}" for state, words in found.items() if counts.get(state))
@@ -147,7 +147,7 @@ def print_line(text: str) -> None:
     Terminal().print(text, soft_wrap=True)
 
 
-_LOOK_S = 0.25
+_POLL_S = 0.25
 _TAKEN_S = 10.0
 """Seconds that a listener may take to begin the attempt, beyond the attempt's own time."""
 
@@ -161,26 +161,26 @@ async def send_callback(config: Config, what: str) -> int:
             print_line(f"No run matches {what!r}; `gpudrop status` lists them.")
             return 1
         run = rows[0]
-        former = (await callbacks.of([run.run_id])).get(run.run_id)
-        if former is None:
+        before = (await callbacks.of([run.run_id])).get(run.run_id)
+        if before is None:
             print_line(_none(run))
             return 1
         now = time.time()
         await callbacks.resend(run.run_id, now=now, until=now + config.callbacks.keep_trying)
-        print_line(f"{run.key}: the callback to {former.host} is sent again.")
-        row = await _outcome(callbacks, former, config.callbacks.timeout + _TAKEN_S)
+        print_line(f"{run.key}: the callback to {before.host} is sent again.")
+        row = await _outcome(callbacks, before, config.callbacks.timeout + _TAKEN_S)
         print_line(callback_line(row) if row else "No listener has taken it up yet; it will when one runs.")
     return 0 if row and row.state == "delivered" else 1
 
 
-async def _outcome(callbacks: CallbackLedger, former: CallbackRow, within_s: float) -> CallbackRow | None:
+async def _outcome(callbacks: CallbackLedger, before: CallbackRow, within_s: float) -> CallbackRow | None:
     """Returns the callback's row after the next attempt; None without one within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        row = (await callbacks.of([former.run_id])).get(former.run_id)
-        if row and row.attempts > former.attempts and not row.holder:
+        row = (await callbacks.of([before.run_id])).get(before.run_id)
+        if row and row.attempts > before.attempts and not row.holder:
             return row
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_POLL_S)
     return None
 
 

@@ -33,27 +33,27 @@ class LockSessionEnded(StoreUnavailable):
 class LockSession:
     """Holds locks. Ends for good at the first doubt: `ended` is set, and every call then raises LockSessionEnded."""
 
-    def __init__(self, line: PostgresConnection, pace: Keepalive) -> None:
+    def __init__(self, connection: PostgresConnection, keepalive: Keepalive) -> None:
         self.ended = asyncio.Event()
         self.why = ""
-        self._line = line
-        self._pace = pace
+        self._connection = connection
+        self._keepalive = keepalive
         self._loop = asyncio.get_running_loop()
-        self._sure_until = line.asked_at + pace.lease_s
+        self._sure_until = connection.asked_at + keepalive.lease_s
         self._alarm = self._loop.call_at(self._sure_until, self._overdue)
-        self._asks: asyncio.Queue[_Ask] = asyncio.Queue()
+        self._queries: asyncio.Queue[_Query] = asyncio.Queue()
         self._asking = False
         self._held: set[AdvisoryLock] = set()
         self._uses: set[asyncio.Timeout] = set()
         self._unused = asyncio.Event()
         self._unused.set()
         # psycopg reads only during a query; a copy of the socket shows at once when the server hangs up in between.
-        self._socket = socket.socket(fileno=os.dup(line.connection.fileno()))
-        self._loop.add_reader(self._socket, self._heard)
-        self._talking = asyncio.create_task(self._talk())
+        self._socket = socket.socket(fileno=os.dup(connection.connection.fileno()))
+        self._loop.add_reader(self._socket, self._on_readable)
+        self._talking = asyncio.create_task(self._run_queries())
 
     @property
-    def sure(self) -> bool:
+    def certain(self) -> bool:
         return not self.ended.is_set() and self._loop.time() < self._sure_until
 
     async def try_lock(self, lock: AdvisoryLock) -> bool:
@@ -76,20 +76,20 @@ class LockSession:
     def unlock(self, lock: AdvisoryLock) -> None:
         """Releases a lock soon, before any later query. A lock that cannot be released ends with the session."""
         self._held.discard(lock)
-        self._asks.put_nowait(_Ask(_UNLOCK, (lock.space, lock.key), self._loop.create_future()))
+        self._queries.put_nowait(_Query(_UNLOCK, (lock.space, lock.key), self._loop.create_future()))
 
     async def ask(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         """Returns the first row of the result. A query may be executed although its caller is cancelled."""
-        if not self.sure:
+        if not self.certain:
             raise self._error()
-        ask = _Ask(sql, values, self._loop.create_future())
-        self._asks.put_nowait(ask)
+        ask = _Query(sql, values, self._loop.create_future())
+        self._queries.put_nowait(ask)
         return await ask.answer
 
     @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None]:
+    async def held(self) -> AsyncGenerator[None]:
         """Cancels its body when the session ends, and then raises LockSessionEnded."""
-        if not self.sure:
+        if not self.certain:
             raise self._error()
         timeout = asyncio.timeout(None)
         try:
@@ -111,7 +111,7 @@ class LockSession:
         """Waits for users of the locks while no other session can have them, then closes the connection."""
         self._end("closed")
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.server_s - self._pace.lease_s):
+            async with asyncio.timeout(self._keepalive.server_s - self._keepalive.lease_s):
                 await self._unused.wait()
         if self._asking:
             await asyncio.wait({self._talking}, timeout=_JOIN_S)
@@ -123,16 +123,16 @@ class LockSession:
         self._talking.cancel()
         await asyncio.wait({self._talking}, timeout=_JOIN_S)
         self._socket.close()
-        await self._line.connection.close()
+        await self._connection.connection.close()
 
-    async def _talk(self) -> None:
+    async def _run_queries(self) -> None:
         """Sends one query after the other, and a heartbeat where there is none."""
-        ask: _Ask | None = None
+        ask: _Query | None = None
         try:
             while not self.ended.is_set():
                 ask = await self._next()
                 if not ask.answer.cancelled():
-                    await self._put(ask)
+                    await self._execute(ask)
         except (psycopg.Error, OSError) as e:
             self._end(brief(e))
         finally:
@@ -141,23 +141,23 @@ class LockSession:
                 if not ask.answer.done():
                     ask.answer.set_exception(self._error())
                     ask.answer.exception()  # no warning where nobody reads it
-                ask = None if self._asks.empty() else self._asks.get_nowait()
+                ask = None if self._queries.empty() else self._queries.get_nowait()
 
-    async def _next(self) -> _Ask:
+    async def _next(self) -> _Query:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.beat_s):
-                return await self._asks.get()
+            async with asyncio.timeout(self._keepalive.heartbeat_s):
+                return await self._queries.get()
         return self._beat()
 
-    async def _put(self, ask: _Ask) -> None:
+    async def _execute(self, ask: _Query) -> None:
         asked_at = self._loop.time()
         self._asking = True
         try:
-            cursor = await self._line.connection.execute(ask.sql.encode(), ask.values)
+            cursor = await self._connection.connection.execute(ask.sql.encode(), ask.values)
             row = await cursor.fetchone() if cursor.description else None
         finally:
             self._asking = False
-        if ask.sql == _WHO and (row is None or row[0] != self._line.pid):
+        if ask.sql == _WHO and (row is None or row[0] != self._connection.pid):
             self._end("another session of the server answers, as behind a pooler")
             return
         self._renew(asked_at)
@@ -167,19 +167,19 @@ class LockSession:
     def _renew(self, asked_at: float) -> None:
         if not self.ended.is_set():
             self._alarm.cancel()
-            self._sure_until = asked_at + self._pace.lease_s
+            self._sure_until = asked_at + self._keepalive.lease_s
             self._alarm = self._loop.call_at(self._sure_until, self._overdue)
 
-    def _beat(self) -> _Ask:
-        return _Ask(_WHO, (), self._loop.create_future())
+    def _beat(self) -> _Query:
+        return _Query(_WHO, (), self._loop.create_future())
 
-    def _heard(self) -> None:
+    def _on_readable(self) -> None:
         """Sends a heartbeat when the server says something unasked, which mostly means that it hangs up."""
-        if not self._asking and self._asks.empty():
-            self._asks.put_nowait(self._beat())
+        if not self._asking and self._queries.empty():
+            self._queries.put_nowait(self._beat())
 
     def _overdue(self) -> None:
-        self._end(f"no answer within {self._pace.lease_s:g} s")
+        self._end(f"no answer within {self._keepalive.lease_s:g} s")
 
     def _end(self, why: str) -> None:
         if self.ended.is_set():
@@ -196,7 +196,7 @@ class LockSession:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class _Query:
     sql: str
     values: tuple[object, ...]
     answer: asyncio.Future[tuple[Any, ...] | None]

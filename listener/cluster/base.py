@@ -17,7 +17,7 @@ class Cluster(Protocol):
         ...
 
     @property
-    def sure(self) -> bool:
+    def certain(self) -> bool:
         """Whether this process is certainly `member` at this moment.
 
         A process that was stopped and continues reads False before any of its timers fires. It is also False while the
@@ -66,7 +66,7 @@ class SingleListener:
         return "m1"
 
     @property
-    def sure(self) -> bool:
+    def certain(self) -> bool:
         return True
 
     async def open(self) -> None: ...

@@ -26,7 +26,7 @@ _ENCODING = "UTF8"
 class Keepalive:
     """Times of a connection in seconds: beat_s < lease_s < server_s."""
 
-    beat_s: float = 2.0
+    heartbeat_s: float = 2.0
     """Between two heartbeats."""
     lease_s: float = 4.5
     """How long an answer counts, from the sending of its query."""
@@ -49,23 +49,23 @@ class PostgresConnection:
     """When the query that set the limits was sent, in seconds of the event loop."""
 
 
-async def connect(url: str, pace: Keepalive) -> PostgresConnection:
+async def connect(url: str, keepalive: Keepalive) -> PostgresConnection:
     """Connects to `url`, as libpq takes it. Raises StoreUnavailable, and ConfigError for an unsuitable server."""
     try:
-        async with asyncio.timeout(pace.connect_s):
+        async with asyncio.timeout(keepalive.connect_s):
             connection = await psycopg.AsyncConnection[Any].connect(
                 url, autocommit=True, prepare_threshold=None, application_name="gpudrop"
             )
     except psycopg.OperationalError as e:
         raise StoreUnavailable(f"PostgreSQL cannot be reached: {brief(e)}.", hint=HINT) from e
     except TimeoutError as e:
-        raise StoreUnavailable(f"PostgreSQL took no connection within {pace.connect_s:g} s.", hint=HINT) from e
+        raise StoreUnavailable(f"PostgreSQL took no connection within {keepalive.connect_s:g} s.", hint=HINT) from e
     except psycopg.Error:  # its text may quote the URL, password and all
         raise ConfigError(
             "This is no URL of PostgreSQL.", hint="postgresql://USER@HOST/DATABASE", where="state"
         ) from None
     try:
-        return await _prepare(connection, pace)
+        return await _prepare(connection, keepalive)
     except BaseException:
         await connection.close()
         raise
@@ -76,7 +76,7 @@ def brief(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Keepalive) -> PostgresConnection:
+async def _prepare(connection: psycopg.AsyncConnection[Any], keepalive: Keepalive) -> PostgresConnection:
     """Checks the server and sets the session's limits.
 
     TCP keepalives end a session in the middle of a query, where the server's limit of idle sessions does not apply.
@@ -89,20 +89,20 @@ async def _prepare(connection: psycopg.AsyncConnection[Any], pace: Keepalive) ->
             hint=f"Make one with: CREATE DATABASE gpudrop ENCODING '{_ENCODING}' TEMPLATE template0.",
             where="state",
         )
-    limit = f"{pace.server_s * 1000:.0f}"
+    limit = f"{keepalive.server_s * 1000:.0f}"
     settings = {
         "idle_session_timeout": limit,
         "idle_in_transaction_session_timeout": limit,
-        "statement_timeout": f"{pace.lease_s * 1000:.0f}",
+        "statement_timeout": f"{keepalive.lease_s * 1000:.0f}",
         "tcp_user_timeout": limit,
-        "tcp_keepalives_idle": f"{max(1, math.ceil(pace.server_s) - 2)}",
+        "tcp_keepalives_idle": f"{max(1, math.ceil(keepalive.server_s) - 2)}",
         "tcp_keepalives_interval": "1",
         "tcp_keepalives_count": "3",
     }
     calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     asked_at = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(pace.lease_s):
+        async with asyncio.timeout(keepalive.lease_s):
             cursor = await connection.execute(f"SELECT pg_backend_pid(), {calls}".encode())
             row = await cursor.fetchone()
     except (psycopg.Error, OSError, TimeoutError) as e:

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from gpu_dispatch.net.retries import CLUSTER_PLACE, Retries, is_known
+from gpu_dispatch.net.retries import CLUSTER_SESSION, Retries, is_known
 from listener.cluster.advisory_locks import AdvisoryLock, LockSession, LockSessionEnded
 from listener.cluster.connection import HINT, Keepalive, connect
 from manifests.errors import ConfigError, StoreUnavailable
@@ -50,11 +50,11 @@ class _Membership(Enum):
 class PostgresCluster:
     """The cluster on one database. `url` is postgresql://…, also with a driver's name as SQLAlchemy takes it."""
 
-    def __init__(self, url: str, rng: random.Random, pace: Keepalive | None = None) -> None:
+    def __init__(self, url: str, rng: random.Random, keepalive: Keepalive | None = None) -> None:
         self.lost = asyncio.Event()
         self._url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
         self._rng = rng
-        self._pace = pace or Keepalive()
+        self._keepalive = keepalive or Keepalive()
         self._mark = uuid.uuid4().hex
         self._place = 0
         self._open_session: LockSession | None = None
@@ -67,11 +67,11 @@ class PostgresCluster:
         return f"m{self._place}"
 
     @property
-    def sure(self) -> bool:
-        return self._open_session is not None and self._open_session.sure and not self.lost.is_set()
+    def certain(self) -> bool:
+        return self._open_session is not None and self._open_session.certain and not self.lost.is_set()
 
     async def open(self) -> None:
-        session = LockSession(await connect(self._url, self._pace), self._pace)
+        session = LockSession(await connect(self._url, self._keepalive), self._keepalive)
         try:
             await _make_table(session)
             place = await self._first_free(session)
@@ -82,7 +82,7 @@ class PostgresCluster:
             raise
         self._place = place
         self._open_session = session
-        self._keeping = asyncio.create_task(self._keep())
+        self._keeping = asyncio.create_task(self._maintain())
         log.info("place_taken", member=self.member)
 
     async def close(self) -> None:
@@ -100,19 +100,19 @@ class PostgresCluster:
                 if await session.try_lock(lock):
                     log.info("leads", role=name, member=self.member)
                     try:
-                        async with session.kept():
+                        async with session.held():
                             return await work()
                     finally:
                         session.unlock(lock)
             except LockSessionEnded as e:
                 log.debug("leads_not", role=name, error=str(e))
-            await asyncio.sleep(self._pace.retry_s * self._rng.uniform(0.6, 1.0))
+            await asyncio.sleep(self._keepalive.retry_s * self._rng.uniform(0.6, 1.0))
 
     @asynccontextmanager
     async def orphans(self, among: Collection[str]) -> AsyncGenerator[tuple[str, ...]]:
         session = self._session
         alone: list[int] = []
-        async with session.kept():
+        async with session.held():
             try:
                 for place in sorted(_places(among) - {self._place}):
                     if await session.try_lock(AdvisoryLock(_PLACE, place)):
@@ -141,7 +141,7 @@ class PostgresCluster:
 
     async def _prove_locks(self, place: int) -> None:
         """Checks that another session cannot get a lock that this one holds. Raises ConfigError where it can."""
-        other = LockSession(await connect(self._url, self._pace), self._pace)
+        other = LockSession(await connect(self._url, self._keepalive), self._keepalive)
         try:
             granted = await other.try_lock(AdvisoryLock(_PLACE, place))
         finally:
@@ -153,14 +153,14 @@ class PostgresCluster:
                 where="state",
             )
 
-    async def _keep(self) -> None:
+    async def _maintain(self) -> None:
         """Takes the same place again whenever the session ends, until another process has taken it."""
         while not self.lost.is_set():
             session = self._session
             await session.ended.wait()
             log.warning("place_unsure", member=self.member, error=session.why)
             await session.close()
-            back = await self._back()
+            back = await self._rejoin()
             if back is None:
                 log.error("place_lost", member=self.member, hint="Another listener took it; this one has to restart.")
                 self.lost.set()
@@ -168,16 +168,18 @@ class PostgresCluster:
                 log.info("place_kept", member=self.member)
                 self._open_session = back
 
-    async def _back(self) -> LockSession | None:
+    async def _rejoin(self) -> LockSession | None:
         """Returns a new session that holds our place; None when another process has taken it."""
-        retries = Retries(CLUSTER_PLACE, rng=self._rng)
+        retries = Retries(CLUSTER_SESSION, rng=self._rng)
         return await retries.call(
-            self._come_back, on=is_known, told=lambda failure: log.debug("not_back_yet", error=str(failure.error))
+            self._try_rejoin,
+            on=is_known,
+            on_failure=lambda failure: log.debug("not_back_yet", error=str(failure.error)),
         )
 
-    async def _come_back(self) -> LockSession | None:
-        """Makes one attempt of `_back`. Raises GpuDropError while the place's owner is unknown."""
-        session = LockSession(await connect(self._url, self._pace), self._pace)
+    async def _try_rejoin(self) -> LockSession | None:
+        """Makes one attempt of `_rejoin`. Raises GpuDropError while the place's owner is unknown."""
+        session = LockSession(await connect(self._url, self._keepalive), self._keepalive)
         membership = _Membership.UNCLEAR
         try:
             membership = await self._membership(session)

@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from listener.config.config import Config, FolderStoreConfig
-from listener.ledger.errors import at_the_start, sqlite_error
+from listener.ledger.errors import as_startup_error, sqlite_error
 from listener.ledger.files import DATABASES, FILES, LOCK, SECRET, check_private, writers
 from manifests.errors import ConfigError, StateError
 
@@ -277,7 +277,7 @@ def _without_secrets(ledger: Path, before: Path) -> None:
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpudrop_secrets'").fetchone():
                 db.execute("DELETE FROM gpudrop_secrets")
     except sqlite3.Error as e:
-        raise at_the_start(sqlite_error(e, f"The earlier ledger {before}")) from e
+        raise as_startup_error(sqlite_error(e, f"The earlier ledger {before}")) from e
 
 
 def _sync(folder: Path) -> None:

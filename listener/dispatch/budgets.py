@@ -38,7 +38,7 @@ class Budgets:
             return at_most_s
         return min(at_most_s, self.per_job / spec.usd_per_s)
 
-    def too_dear(self, estimate_usd: float, spec: EndpointSpec) -> BudgetExceeded | None:
+    def too_expensive(self, estimate_usd: float, spec: EndpointSpec) -> BudgetExceeded | None:
         """Returns why a job is not even begun at `spec`; None: it may be."""
         if self.per_job is None or estimate_usd <= self.per_job:
             return None

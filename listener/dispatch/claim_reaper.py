@@ -93,7 +93,7 @@ async def sweep_claims(store: Store, jobs: JobLedger, *, link_s: float, clock: C
     `link_s`: how long links work."""
     while True:
         try:
-            await jobs.give_up(clock() - link_s)
+            await jobs.abandon(clock() - link_s)
             await jobs.forget(clock() - KEEP_S)
             # However old: after a long downtime of ours they are all that is left of paid work.
             wanted = frozenset(row.task_id for row in await jobs.open_rows())

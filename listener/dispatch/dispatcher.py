@@ -104,7 +104,7 @@ class Dispatcher:
         if placement.row.endpoint == failed.backend:
             job = await self._submitter.record(placement.row, backend, failed)
             try:
-                if await backend.again(failed):
+                if await backend.restart(failed):
                     return job
             except EndpointUnavailable:
                 return job

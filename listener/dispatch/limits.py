@@ -63,7 +63,7 @@ class Deadlines:
             return min(LONGEST_QUEUE_S, most_s)
         return min(max(doubled(_QUEUES * spec.max_queue_s, attempt), SHORTEST_QUEUE_S), LONGEST_QUEUE_S, most_s)
 
-    def life_s(self, queue_s: float, work_s: float | None = None) -> float:
+    def link_lifetime_s(self, queue_s: float, work_s: float | None = None) -> float:
         """Returns how long the links work of a job that may wait for `queue_s` and work for `work_s`."""
         return queue_s + (self.work_s if work_s is None else work_s) + SPARE_S
 

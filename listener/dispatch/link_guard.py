@@ -11,7 +11,7 @@ import structlog
 
 from gpu_dispatch.signatures import attempt_key
 from listener.ledger.jobs import JobLedger
-from listener.ledger.secrets import FORMER_S, SecretSpec
+from listener.ledger.secrets import REPLACED_VALID_S, SecretSpec
 from listener.stores.base import LinkReport, Store
 from manifests.errors import GpuDropError, LinksUnsafe
 
@@ -38,7 +38,7 @@ class LinkBlock:
     hint: str = ""
 
 
-_NOBODY = LinkBlock()
+_NO_BLOCK = LinkBlock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ class LinkGuard:
     async def blocked(self, bucket: str) -> LinkBlock:
         """Returns the endpoints that no run of `bucket` may use now. Tests the links first when that is due."""
         if not self._remote:
-            return _NOBODY
+            return _NO_BLOCK
         tried = self._tried.get(bucket)
         if tried is None or self._now() > tried.again:
             async with self._one_at_a_time:
                 if self._tried.get(bucket) is tried:
                     await self._try(bucket, tried)
         report = self._tried[bucket].report
-        return _NOBODY if report.safe else LinkBlock(self._remote, report.detail, report.remedy)
+        return _NO_BLOCK if report.safe else LinkBlock(self._remote, report.detail, report.remedy)
 
     async def watch(self) -> None:
         """Tests the links of the configured buckets before anybody needs them, until cancelled."""
@@ -87,7 +87,7 @@ class LinkGuard:
 
     async def _try(self, bucket: str, before: _LinkCheck | None) -> None:
         try:
-            report = await self._store.try_links(bucket)
+            report = await self._store.probe_links(bucket)
         except GpuDropError as e:
             detail = f"whether links open more than a job's objects is not known: {e}"
             self._tried[bucket] = _LinkCheck(LinkReport(None, False, detail, e.info.hint), self._now() + SOON_S)
@@ -136,17 +136,17 @@ class AttemptKeys:
 
     async def of(self, task_id: str, attempt: int) -> bytes:
         """Returns an attempt's key, from the secret in force when its first job was sent. Raises StoreUnavailable."""
-        newest, *former = await self._secrets()
-        if former and self._clock() <= newest.created + FORMER_S:
+        newest, *replaced = await self._secrets()
+        if replaced and self._clock() <= newest.created + REPLACED_VALID_S:
             sent = await self._first(task_id, attempt)
             if sent is not None and sent < newest.created:
-                newest = next((each for each in former if each.created <= sent), former[-1])
+                newest = next((each for each in replaced if each.created <= sent), replaced[-1])
         return attempt_key(newest.value, task_id, attempt)
 
     async def is_older(self, task_id: str, attempt: int) -> bool:
         """Whether the attempt's first job was sent before there were keys: its workers sign nothing."""
         oldest = (await self._secrets())[-1]
-        if self._clock() > oldest.created + FORMER_S:
+        if self._clock() > oldest.created + REPLACED_VALID_S:
             return False
         sent = await self._first(task_id, attempt)
         return sent is not None and sent < oldest.created

@@ -28,7 +28,7 @@ class ParkedTasks:
         self._cancellations = cancellations
         self._observer = observer
         self._counts = Counter[str]()
-        self._turns = PlaceTurns()
+        self._turns = SlotTurns()
 
     @property
     def total(self) -> int:
@@ -92,7 +92,7 @@ class Turn:
     given_up: bool = False
 
 
-class PlaceTurns:
+class SlotTurns:
     """Lets one task at a time ask until it has a slot or stops waiting; then it is the next one's turn. Belongs to one
     event loop."""
 
@@ -134,7 +134,7 @@ class PlaceTurns:
 class Waiter:
     """A task that waits for one set of endpoints at a time, or for none. `path` says of which folder it is."""
 
-    def __init__(self, turns: PlaceTurns, path: Path) -> None:
+    def __init__(self, turns: SlotTurns, path: Path) -> None:
         self._turns = turns
         self._path = path
         self._turn: Turn | None = None

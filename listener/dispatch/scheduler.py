@@ -42,7 +42,7 @@ class _PlacementSearch:
 
     passed: frozenset[str] = frozenset()
     full: frozenset[str] = frozenset()
-    too_dear: dict[str, BudgetExceeded] = field(default_factory=dict[str, BudgetExceeded])
+    too_expensive: dict[str, BudgetExceeded] = field(default_factory=dict[str, BudgetExceeded])
     used_up: QuotaRefusal | None = None
     blocked: LinkBlock = field(default_factory=LinkBlock)
     reasons: list[str] = field(default_factory=list[str])
@@ -117,8 +117,8 @@ class Scheduler:
                         self._parked.resumed(request)
                     return placement
                 able = self._pool.able(request.task.params)
-                if search.too_dear and able <= search.too_dear.keys() | never:
-                    raise next(iter(search.too_dear.values()))
+                if search.too_expensive and able <= search.too_expensive.keys() | never:
+                    raise next(iter(search.too_expensive.values()))
                 waited = True
                 await self._wait(request, search, waiter, able - never)
 
@@ -149,8 +149,8 @@ class Scheduler:
                 return None
             placement = self._intended(request, attempt, number, found)
             search.passed |= {found.name}
-            if too_dear := self._costs.budgets.too_dear(placement.row.estimate_usd, found):
-                search.too_dear[found.name] = too_dear
+            if too_expensive := self._costs.budgets.too_expensive(placement.row.estimate_usd, found):
+                search.too_expensive[found.name] = too_expensive
                 continue
             refusal = await self._ledger.reserve(placement.row, self._costs.budgets.limits(request, found))
             if refusal is None:
@@ -161,8 +161,8 @@ class Scheduler:
         """Notes why the ledger gave no slot."""
         if refusal.reason == "concurrency":
             search.full |= {row.endpoint}
-        elif too_dear := never_enough(row, refusal):
-            search.too_dear[row.endpoint] = too_dear
+        elif too_expensive := never_enough(row, refusal):
+            search.too_expensive[row.endpoint] = too_expensive
         else:
             search.used_up = refusal
             search.passed |= self._priced
@@ -219,7 +219,7 @@ class Scheduler:
             waiter.leave()
             await self._parked.sleep(request, reasons, _FULL_S)
             return
-        mine = waiter.turn(able - blocked - frozenset(search.too_dear))
+        mine = waiter.turn(able - blocked - frozenset(search.too_expensive))
         if mine.is_set():
             await self._parked.sleep(request, reasons, _FULL_S, self._pool.freed)
         else:
@@ -230,7 +230,7 @@ class Scheduler:
 def _reasons(search: _PlacementSearch, blocked: frozenset[str]) -> list[str]:
     """Says why no endpoint takes the task now; unsafe links keep it from those in `blocked`."""
     reasons = [*search.reasons, *(f"{name}: all its places are taken" for name in sorted(search.full))]
-    reasons += [f"{name}: {error}" for name, error in search.too_dear.items()]
+    reasons += [f"{name}: {error}" for name, error in search.too_expensive.items()]
     return reasons + [f"{name}: {search.blocked.why}" for name in sorted(blocked)]
 
 

@@ -75,7 +75,7 @@ class Submitter:
 
     async def withdraw(self, placement: Placement) -> None:
         """Removes the row of a task that was certainly not sent, or not taken."""
-        await self._outages.retry(self._ledger.drop, placement.row.entry)
+        await self._outages.retry(self._ledger.delete, placement.row.entry)
 
     async def abandon(self, row: JobRow, usd: float = 0.0) -> None:
         """Ends the row of a task that may have been taken: if it was, its claim shows it once it begins."""
@@ -83,7 +83,7 @@ class Submitter:
 
     async def _submit(self, request: JobRequest, attempt: int, placement: Placement) -> SubmittedJob:
         name = placement.row.endpoint
-        self._pool.trying(name)
+        self._pool.submitting(name)
         try:
             job = await self._send(request, attempt, placement)
         except SubmitUnknown as e:
@@ -95,7 +95,7 @@ class Submitter:
             if isinstance(e, EndpointUnavailable | EndpointDenied):
                 self._pool.refused(name, e)
             raise
-        self._pool.took(name)
+        self._pool.accepted(name)
         return await self.record(placement.row, placement.backend, job)
 
     async def _send(self, request: JobRequest, attempt: int, placement: Placement) -> JobRef:
@@ -105,7 +105,7 @@ class Submitter:
             attempt,
             timeout_s=placement.timeout_s,
             claims=placement.backend.claims,
-            lives_s=self._deadlines.life_s(queue_s, placement.timeout_s),
+            lifetime_s=self._deadlines.link_lifetime_s(queue_s, placement.timeout_s),
         )
         return await placement.backend.submit(task)
 
@@ -159,14 +159,14 @@ class JobRecovery:
             certain = not backend.durable or self._pool.resubmits(row.endpoint)
         for each in rows:
             await self._submitter.abandon(each, 0.0 if certain else each.estimate_usd)
-        raise _nobody_knows(row.endpoint, certain=certain)
+        raise _submit_unknown(row.endpoint, certain=certain)
 
     async def _adopt(self, rows: Sequence[JobRow], claim: Claim) -> SubmittedJob | None:
         """Returns the job that a claim names, if one of the attempt's endpoints may have it, and no other task."""
         mine = [row for row in rows if row.job_id == claim.job_id]
         there = [row for row in rows if claim.endpoint_id in ("", row.endpoint_id)]
         row = next(iter(mine or [row for row in there if not row.job_id] or there), None)
-        if row is None or await self._outages.retry(self._ledger.is_anothers, claim.job_id, row.task_id):
+        if row is None or await self._outages.retry(self._ledger.belongs_to_other_task, claim.job_id, row.task_id):
             log.warning("claim_not_believed", task=claim.task_id, job=claim.job_id, endpoint=claim.endpoint_id)
             return None
         backend = self._backend(row)
@@ -178,10 +178,10 @@ class JobRecovery:
         return SubmittedJob(row, backend, JobRef(backend.name, row.endpoint_id, row.job_id, row.task_id))
 
     def _backend(self, row: JobRow) -> GpuBackend:
-        return self._pool.asked(row.endpoint, row.endpoint_id, row.dialect)
+        return self._pool.backend_for(row.endpoint, row.endpoint_id, row.dialect)
 
 
-def _nobody_knows(endpoint: str, *, certain: bool) -> SubmitUnknown:
+def _submit_unknown(endpoint: str, *, certain: bool) -> SubmitUnknown:
     """`certain`: that no job of the attempt will do any work."""
     if certain:
         return SubmitUnknown(

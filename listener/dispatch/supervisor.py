@@ -80,7 +80,7 @@ class AttemptSupervisor:
                 if found := await self._result_of_any(attempt):
                     return found
                 for job in attempt.open:
-                    if second := await self._watchdog.look(attempt, job):
+                    if second := await self._watchdog.check(attempt, job):
                         self._tracker.track(attempt, second)
         finally:
             ended.cancel()

@@ -96,12 +96,12 @@ class TaskBuilder:
     """Bytes of any output; 0: what its inputs allow."""
 
     async def task(
-        self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool, lives_s: float = inf
+        self, request: JobRequest, attempt: int, *, timeout_s: float, claims: bool, lifetime_s: float = inf
     ) -> GpuTask:
-        """Returns a worker's task. `claims`: its workers support claims and leave an answer. `lives_s`: how long its
+        """Returns a worker's task. `claims`: its workers support claims and leave an answer. `lifetime_s`: how long its
         links work."""
         links = await self.store.links(
-            _objects(request, attempt, claims=claims), lives_s=int(min(lives_s, self.link_s))
+            _objects(request, attempt, claims=claims), lifetime_s=int(min(lifetime_s, self.link_s))
         )
         task = await self._with_files(request, links, timeout_s)
         if not claims:
@@ -115,7 +115,7 @@ class TaskBuilder:
             secret=await self.claims.secret(request, attempt),
             outputs=await self.uploads.prepare(request, task.outputs, links),
         )
-        if _roughly(task) < LARGE:
+        if _approx_chars(task) < LARGE:
             return task
         return replace(task, stored_at=await self.claims.store_task(request, attempt, task_to_wire(task), links))
 
@@ -159,7 +159,7 @@ def _objects(request: JobRequest, attempt: int, *, claims: bool) -> JobObjects:
     return JobObjects(tuple(reads), tuple(writes))
 
 
-def _roughly(task: GpuTask) -> int:
+def _approx_chars(task: GpuTask) -> int:
     """Returns about how many characters `task` has."""
     size = sum(len(each.url) + len(each.name) + 100 for each in (*task.inputs, *task.outputs))
     size += sum(len(url) for output in task.outputs if output.in_parts for url in output.in_parts.parts)

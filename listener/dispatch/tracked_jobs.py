@@ -154,7 +154,7 @@ class JobTracker:
                 submitted.job,
                 on_status=lambda status: self._changed(attempt, job, status),
                 rng=self._rng,
-                on_look=lambda told: self._asked(job, told),
+                on_poll=lambda told: self._asked(job, told),
             )
         )
         attempt.jobs[job.id] = job

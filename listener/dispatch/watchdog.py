@@ -18,7 +18,7 @@ from manifests.errors import GpuDropError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.dispatch")
 
-LOOK_S = 10.0
+CHECK_INTERVAL_S = 10.0
 _LEAST_S = 0.5
 
 DUE_S = 60.0
@@ -53,9 +53,9 @@ class JobWatchdog:
         """Returns the seconds until the next check is needed."""
         specs = [job.spec for job in jobs if job.running is None]
         limits = [limit for spec in specs if spec for limit in (spec.max_queue_s, spec.hedge_after_s) if limit]
-        return max(_LEAST_S, min([LOOK_S, *limits]))
+        return max(_LEAST_S, min([CHECK_INTERVAL_S, *limits]))
 
-    async def look(self, attempt: ActiveAttempt, job: TrackedJob) -> SubmittedJob | None:
+    async def check(self, attempt: ActiveAttempt, job: TrackedJob) -> SubmittedJob | None:
         """Checks a job; returns a second one for the attempt, if one was sent or found. Raises TaskTimedOut and
         QueuedTooLong when nothing is to be expected of this job."""
         now = self._tracker.now()
@@ -63,7 +63,7 @@ class JobWatchdog:
             await self._tracker.ask_store(attempt, job)
         queue_s, age_s = self._deadlines.queue_s(job.spec, attempt.number), now - job.since
         heard = now - job.tracked > DUE_S
-        if age_s > self._deadlines.life_s(queue_s) and heard:
+        if age_s > self._deadlines.link_lifetime_s(queue_s) and heard:
             await self._too_late(attempt, job, age_s)
         elif job.running is None:
             if age_s > queue_s and heard:
@@ -91,7 +91,7 @@ class JobWatchdog:
         if job.holds_claim or not job.submitted.backend.durable:
             return None
         used = frozenset(each.spec.name for each in attempt.jobs.values() if each.spec)
-        if job.spec and self._pool.serves(job.spec.name) and _is_patient(job.spec, attempt.number, age_s):
+        if job.spec and self._pool.serves(job.spec.name) and _may_stay_queued(job.spec, attempt.number, age_s):
             due = job.spec.hedge_after_s is not None and age_s > job.spec.hedge_after_s
             return await self._second(attempt, job, used) if due and len(attempt.jobs) == 1 else None
         if not await self._scheduler.has_room(attempt.request, used):
@@ -129,7 +129,7 @@ class JobWatchdog:
             await self._tracker.take_answer(attempt, job)
 
 
-def _is_patient(spec: EndpointSpec, attempt: int, age_s: float) -> bool:
+def _may_stay_queued(spec: EndpointSpec, attempt: int, age_s: float) -> bool:
     """Whether a job may stay queued: longer with each attempt, because where all endpoints are busy, moving on costs
     the position in every queue."""
     return spec.max_queue_s is None or age_s < doubled(spec.max_queue_s, attempt)

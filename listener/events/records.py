@@ -179,19 +179,19 @@ def read_record(
     if kind is None:
         return IgnoredRecord("other_event", ascii(name[:120]))
     s3 = item_at(record, "s3")
-    told = item_at(s3, "bucket")
-    bucket = bucket_of(item_at(told, "name"))
+    bucket_field = item_at(s3, "bucket")
+    bucket = bucket_of(item_at(bucket_field, "name"))
     if isinstance(bucket, IgnoredRecord):
         return bucket
-    spelling = spelling_of(item_at(record, "eventSource"), item_at(told, "arn"), channel)
+    spelling = spelling_of(item_at(record, "eventSource"), item_at(bucket_field, "arn"), channel)
     repeated = named.removeprefix(f"{bucket}/") if named.startswith(f"{bucket}/") else ""
-    told_of = item_at(s3, "object")
-    keys = keys_of(item_at(told_of, "key"), spelling, named=repeated)
+    object_field = item_at(s3, "object")
+    keys = keys_of(item_at(object_field, "key"), spelling, named=repeated)
     if isinstance(keys, IgnoredRecord):
         return keys
     if kind is not ObjectCreated:
         return [kind(bucket, key, source) for key in keys]
-    moment, etag = moment_of(item_at(told_of, "sequencer")), item_at(told_of, "eTag")
+    moment, etag = moment_of(item_at(object_field, "sequencer")), item_at(object_field, "eTag")
     etag = etag.strip('"')[:_MAX_ETAG] if isinstance(etag, str) and etag.isprintable() else ""
     return [ObjectCreated(bucket, key, source, moment, etag) for key in keys]
 

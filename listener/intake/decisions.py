@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from listener.ledger.inbox import InboxEvent
-from listener.ledger.intake import KnownObjects
+from listener.ledger.intake import KnownObject
 from listener.ledger.objects import UNSEEN, SeenVersion, fingerprint
 from listener.run_request import RunRequest, run_id_of
 from listener.stores.base import ObjectMeta
@@ -19,14 +19,14 @@ from listener.triggers.triggers import CancelRequest, IgnoredEvent, SkipEvent, T
 SECOND_NS = 1_000_000_000
 
 
-def is_same(told: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> bool:
+def is_same(event: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> bool:
     """Returns whether `meta`, the present answer of HEAD, is the version of `seen`."""
     if seen.fingerprint != fingerprint(meta):
         return False
     if meta.version_id is not None:
         return seen.version == meta.version
     # An event of a later write in that second: another version, whether it wrote the same bytes or HEAD is newer still.
-    return not (seen.exact and _moment(told, meta) > seen.moment)
+    return not (seen.exact and _moment(event, meta) > seen.moment)
 
 
 def may_return(meta: ObjectMeta, seen: SeenVersion) -> bool:
@@ -34,25 +34,25 @@ def may_return(meta: ObjectMeta, seen: SeenVersion) -> bool:
     return seen.fingerprint != fingerprint(meta) or meta.version_id is None
 
 
-def seen_now(told: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> SeenVersion:
+def seen_now(event: InboxEvent, meta: ObjectMeta, seen: SeenVersion) -> SeenVersion:
     """Returns what is known of the version of `meta` after it has been examined.
 
     Its moment is exact when the latest reported write has the same ETag. Otherwise the version is a later one, since
     the present object is at least as new as every reported write.
     """
-    moment = _moment(told, meta)
+    moment = _moment(event, meta)
     known = SeenVersion(fingerprint(meta), seen.version, seen.moment, seen.exact)
-    if not is_same(told, meta, seen):
+    if not is_same(event, meta, seen):
         known = replace(known, version="", exact=False)
     if moment <= known.moment:
         return known
-    return replace(known, moment=moment, exact=told.etag == meta.etag)
+    return replace(known, moment=moment, exact=event.etag == meta.etag)
 
 
-def _moment(told: InboxEvent, meta: ObjectMeta) -> int:
+def _moment(event: InboxEvent, meta: ObjectMeta) -> int:
     """Returns the event's moment; 0 where it lies in another second, or its sequencer counts something else."""
     second = int(meta.last_modified.timestamp())
-    return told.moment if told.moment // SECOND_NS == second else 0
+    return event.moment if event.moment // SECOND_NS == second else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,53 +109,53 @@ LATE_NS = 3600 * SECOND_NS
 PHANTOM = NoDecision("phantom: there is no such object")
 
 
-def needs_examination(told: InboxEvent, known: KnownObjects) -> bool:
+def needs_examination(event: InboxEvent, known: KnownObject) -> bool:
     """Returns whether the store must be asked. The removal of an unknown key costs no request."""
-    return told.created or known != KnownObjects()
+    return event.created or known != KnownObject()
 
 
 def decide(
-    told: InboxEvent, meta: ObjectMeta | None, known: KnownObjects, triggers: TriggerBook, *, max_lineage: int
+    event: InboxEvent, meta: ObjectMeta | None, known: KnownObject, triggers: TriggerBook, *, max_lineage: int
 ) -> Outcome:
     """Decides by `meta`, HEAD's answer (None: no object), not by the kind of event: their order is uncertain."""
     if meta is None:
-        return _gone(told, known)
-    found = triggers.match(told.bucket, told.key)
+        return _gone(event, known)
+    found = triggers.match(event.bucket, event.key)
     if isinstance(found, IgnoredEvent):
         return NoDecision(found.reason)
     if isinstance(found, CancelRequest):
         return CancelDecision(found.target)
-    seen = seen_now(told, meta, known.seen)
-    if is_same(told, meta, known.seen):
+    seen = seen_now(event, meta, known.seen)
+    if is_same(event, meta, known.seen):
         return NoDecision(SAME_AGAIN) if seen == known.seen else TakenInDecision(meta, SAME_AGAIN, seen)
     return _drop(meta, seen, known, found.trigger, max_lineage)
 
 
-def request_of(told: InboxEvent, run: RunDecision) -> RunRequest:
+def request_of(event: InboxEvent, run: RunDecision) -> RunRequest:
     """Returns the run of the version that HEAD reports; its id is the same in every listener and after a restart."""
     return RunRequest(
-        run_id=run_id_of(told.bucket, told.key, run.meta.version),
-        bucket=told.bucket,
-        key=told.key,
+        run_id=run_id_of(event.bucket, event.key, run.meta.version),
+        bucket=event.bucket,
+        key=event.key,
         version=run.meta.version,
         trigger=run.trigger,
-        received=told.received,
+        received=event.received,
         object_time=run.meta.last_modified.timestamp(),
-        source=told.source,
+        source=event.source,
         lineage=run.lineage,
     )
 
 
-def _gone(told: InboxEvent, known: KnownObjects) -> GoneDecision | NoDecision:
+def _gone(event: InboxEvent, known: KnownObject) -> GoneDecision | NoDecision:
     moment = known.seen.moment
-    kept = SeenVersion(moment=moment) if told.received * SECOND_NS < moment + LATE_NS else UNSEEN
-    if known == KnownObjects(kept):
-        return PHANTOM if told.created else NoDecision("removed, and never known")
+    kept = SeenVersion(moment=moment) if event.received * SECOND_NS < moment + LATE_NS else UNSEEN
+    if known == KnownObject(kept):
+        return PHANTOM if event.created else NoDecision("removed, and never known")
     return GoneDecision(tuple(run.run_id for run in known.unfinished), kept)
 
 
 def _drop(
-    meta: ObjectMeta, seen: SeenVersion, known: KnownObjects, trigger: Trigger, max_lineage: int
+    meta: ObjectMeta, seen: SeenVersion, known: KnownObject, trigger: Trigger, max_lineage: int
 ) -> RunDecision | TakenInDecision:
     verdict = guard_loop(
         known.written,
@@ -173,10 +173,10 @@ def _drop(
     return RunDecision(trigger, meta, verdict.lineage, started, returns=may_return(meta, known.seen))
 
 
-def latest(told: Sequence[InboxEvent]) -> list[InboxEvent]:
+def latest(events: Sequence[InboxEvent]) -> list[InboxEvent]:
     """Returns one event for each key: `created` when any of its events is, with the latest moment of them."""
     by_key: dict[tuple[str, str], InboxEvent] = {}
-    for each in told:
+    for each in events:
         at = (each.bucket, each.key)
         before = by_key.get(at, each)
         last = each if each.created else before

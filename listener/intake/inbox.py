@@ -34,9 +34,9 @@ class Backlog:
     def __init__(self) -> None:
         self._items: FairQueue[InboxEntry] = FairQueue()
         self._changed = asyncio.Event()
-        self.others = True
+        self.unclaimed = True
         """Whether entries may wait for a claim: some were not held, or reported again while a listener held them."""
-        self.doubt = False
+        self.uncertain = False
         """Whether the ledger may hold more entries for this listener: it was unavailable, and its answers were lost."""
 
     def __len__(self) -> int:
@@ -52,26 +52,26 @@ class Backlog:
         few = ROOM // KEPT_FREE
         return frozenset(share for share, n in shares.items() if self._items.within(share_path(share)[:2]) + n <= few)
 
-    def put(self, items: Iterable[InboxEntry], *, others: bool) -> None:
-        self._push(items)
-        self.others = self.others or others
+    def put(self, entries: Iterable[InboxEntry], *, unclaimed: bool) -> None:
+        self._push(entries)
+        self.unclaimed = self.unclaimed or unclaimed
         self._changed.set()
 
-    def doubted(self) -> None:
-        self.doubt = True
+    def mark_uncertain(self) -> None:
+        self.uncertain = True
         self._changed.set()
 
-    def regain(self, held: Iterable[InboxEntry]) -> None:
+    def restore(self, held: Iterable[InboxEntry]) -> None:
         """Adds what is missing of `held`, all that this listener holds. One that is being recorded may come twice."""
-        here = {(item.told.bucket, item.told.key) for item in self._items}
-        self._push(item for item in held if (item.told.bucket, item.told.key) not in here)
+        here = {(entry.event.bucket, entry.event.key) for entry in self._items}
+        self._push(entry for entry in held if (entry.event.bucket, entry.event.key) not in here)
 
     def take(self, limit: int) -> list[InboxEntry]:
         return [self._items.pop() for _ in range(min(limit, len(self._items)))]
 
-    def _push(self, items: Iterable[InboxEntry]) -> None:
-        for item in items:
-            self._items.push(share_path(share_of(item.told.bucket, item.told.key)), item)
+    def _push(self, entries: Iterable[InboxEntry]) -> None:
+        for entry in entries:
+            self._items.push(share_path(share_of(entry.event.bucket, entry.event.key)), entry)
 
     async def wait(self, at_most_s: float) -> None:
         """Returns when something is put, or after `at_most_s` seconds."""
@@ -125,7 +125,7 @@ class DurableInbox:
     """
 
     def __init__(self, parts: InboxServices) -> None:
-        self._p = parts
+        self._services = parts
         self._waiting: FairQueue[tuple[InboxEvent, _Delivery]] = FairQueue()
         self._wake = asyncio.Event()
 
@@ -135,24 +135,24 @@ class DurableInbox:
             found += self._interesting(events[i : i + _READ_AT_ONCE])
             if len(events) > _READ_AT_ONCE:
                 await asyncio.sleep(0)
-        told = latest(found)
-        if not told:
+        newest = latest(found)
+        if not newest:
             return
-        delivery = _Delivery(asyncio.get_running_loop().create_future(), len(told))
-        for each in told:
+        delivery = _Delivery(asyncio.get_running_loop().create_future(), len(newest))
+        for each in newest:
             self._waiting.push(share_path(share_of(each.bucket, each.key)), (each, delivery))
         self._wake.set()
         await delivery.recorded
 
     def gap(self, source: str, reason: str) -> None:
         log.debug("gap", source=source, reason=reason)
-        self._p.gap(f"{source}: {reason}")
+        self._services.gap(f"{source}: {reason}")
 
     def report(self, source: str, condition: Condition) -> None:
-        self._p.source_status.report(source, condition)
+        self._services.source_status.report(source, condition)
 
     def count(self, source: str, what: str, n: int = 1) -> None:
-        self._p.source_status.count(source, what, n)
+        self._services.source_status.count(source, what, n)
 
     async def run(self) -> None:
         """Writes what is delivered, until cancelled."""
@@ -163,13 +163,13 @@ class DurableInbox:
                 await self._record(batch)
 
     def _interesting(self, events: Sequence[ObjectEvent]) -> Iterator[InboxEvent]:
-        now = self._p.clock()
+        now = self._services.clock()
         for event in events:
             created = isinstance(event, ObjectCreated)
             if created:
-                self._p.object_waiters.tell(event.bucket, event.key)
+                self._services.object_waiters.report(event.bucket, event.key)
             if reason := self._no_drop(event, created):
-                self._p.source_status.count(event.source, reason)
+                self._services.source_status.count(event.source, reason)
                 level = log.warning if key_problem(event.key) else log.debug
                 level("event_ignored", source=event.source, bucket=event.bucket, key=event.key, reason=reason)
             else:
@@ -181,10 +181,10 @@ class DurableInbox:
 
         A removed object is matched with no trigger: the one that started its run may have been replaced.
         """
-        if self._p.buckets and event.bucket not in self._p.buckets:
+        if self._services.buckets and event.bucket not in self._services.buckets:
             return "a bucket of no concern"
         if created:
-            found = self._p.triggers.match(event.bucket, event.key)
+            found = self._services.triggers.match(event.bucket, event.key)
             return found.reason if isinstance(found, IgnoredEvent) else ""
         if problem := key_problem(event.key):
             return f"the key {problem}"
@@ -200,18 +200,18 @@ class DurableInbox:
         return batch
 
     async def _record(self, batch: Sequence[tuple[InboxEvent, _Delivery]]) -> None:
-        told = latest([each for each, _ in batch])
-        backlog = self._p.backlog
-        hold = backlog.shares_with_room((each.bucket, each.key) for each in told)
+        newest = latest([each for each, _ in batch])
+        backlog = self._services.backlog
+        hold = backlog.shares_with_room((each.bucket, each.key) for each in newest)
         try:
-            fresh = await self._p.ledger.add(told, hold=hold)
+            fresh = await self._services.ledger.add(newest, hold=hold)
         except StoreUnavailable as e:
-            backlog.doubted()
+            backlog.mark_uncertain()
             for _, delivery in batch:
                 if not delivery.recorded.done():
                     delivery.recorded.set_exception(StoreUnavailable(str(e), hint=e.info.hint))
             return
-        backlog.put(fresh, others=len(fresh) < len(told))
+        backlog.put(fresh, unclaimed=len(fresh) < len(newest))
         for _, delivery in batch:
             delivery.left -= 1
             if not delivery.left and not delivery.recorded.done():

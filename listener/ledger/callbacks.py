@@ -127,7 +127,7 @@ class CallbackLedger:
         """Records that the run's sidecar has `state`, and ends the lease."""
         await self._change(row, {"noted": state, "holder": "", "lease_until": 0.0})
 
-    async def put_off(self, row: CallbackRow, due: float) -> None:
+    async def postpone(self, row: CallbackRow, due: float) -> None:
         """Ends the lease and sets when the callback is due, in epoch seconds."""
         await self._change(row, {"due": due, "holder": "", "lease_until": 0.0})
 

@@ -50,7 +50,7 @@ class TodaysCosts:
     @property
     def all(self) -> Spending:
         each = self.triggers.values()
-        return Spending(sum((s.settled for s in each), 0.0), sum((s.reserved for s in each), 0.0))
+        return Spending(sum((s.paid for s in each), 0.0), sum((s.reserved for s in each), 0.0))
 
 
 class CostLedger:

@@ -13,10 +13,10 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from listener.ledger.errors import at_the_start, database_error
+from listener.ledger.errors import as_startup_error, database_error
 from listener.ledger.fair_thread import FairThread
 from listener.ledger.files import make_file
-from listener.ledger.schema import bring_forward
+from listener.ledger.schema import migrate
 from manifests.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Database:
         try:
             await self.call(self._open)
         except StoreUnavailable as e:
-            raise (at_the_start(e) if self._file else e) from e
+            raise (as_startup_error(e) if self._file else e) from e
 
     async def close(self) -> None:
         await self.call(lambda: self._engine.dispose() if self._engine else None)
@@ -72,7 +72,7 @@ class Database:
         return self._opened().begin()
 
     @asynccontextmanager
-    async def alone(self, what: str) -> AsyncGenerator[None]:
+    async def lock(self, what: str) -> AsyncGenerator[None]:
         """Holds the PostgreSQL lock named `what`, waiting until no other process has it. Does nothing on SQLite.
 
         Polls every 0.2 s: a statement that waits on the server would hold up CREATE INDEX CONCURRENTLY there.
@@ -121,7 +121,7 @@ class Database:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _tune_sqlite)
         try:
-            bring_forward(engine)
+            migrate(engine)
         except BaseException:
             engine.dispose()
             raise

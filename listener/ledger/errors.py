@@ -25,7 +25,7 @@ _SQLITE: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_LOCKED: ("another program keeps it locked", "End that program."),
 }
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_MAY_NOT = "42501"
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def database_error(error: DBAPIError, name: str) -> GpuDropError | None:
@@ -36,7 +36,7 @@ def database_error(error: DBAPIError, name: str) -> GpuDropError | None:
     cause = error.orig
     if isinstance(cause, sqlite3.Error) and _primary(cause) in _SQLITE:
         return sqlite_error(cause, name)
-    if isinstance(cause, psycopg.Error) and cause.sqlstate == _MAY_NOT:
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == _INSUFFICIENT_PRIVILEGE:
         return StateError(
             f"{name} refuses: {_first_line(cause)}.",
             hint="Grant the role CREATE on the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.",
@@ -57,7 +57,7 @@ def sqlite_error(error: sqlite3.Error, name: str) -> GpuDropError:
     return kind(f"{name} cannot be used: {reason} ({error}).", hint=hint, where="state")
 
 
-def at_the_start(error: GpuDropError) -> GpuDropError:
+def as_startup_error(error: GpuDropError) -> GpuDropError:
     """Turns a retryable error into a StateError: nothing runs yet that could wait, so the start ends."""
     return StateError(str(error), hint=error.info.hint, where="state") if error.retryable else error
 

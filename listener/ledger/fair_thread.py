@@ -51,7 +51,7 @@ class FairThread:
 
         def call() -> None:
             if future.set_running_or_notify_cancel():
-                _carry_out(work, future)
+                _execute(work, future)
 
         with self._lock:
             self._thread.submit(self._next)
@@ -78,7 +78,7 @@ class FairThread:
         return self._few.pop()
 
 
-def _carry_out(work: Callable[[], T], future: Future[T]) -> None:
+def _execute(work: Callable[[], T], future: Future[T]) -> None:
     try:
         result = work()
     except BaseException as e:  # noqa: BLE001 - raised to whoever awaits the future

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from listener.ledger.errors import at_the_start, sqlite_error
+from listener.ledger.errors import as_startup_error, sqlite_error
 from manifests.errors import StateError
 
 DATABASES = ("engine.sqlite", "ledger.sqlite")
@@ -62,13 +62,13 @@ def make_private_file(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         for each in (path.with_name(path.name + end) for end in _BESIDE):
-            _tighten(each)
+            _make_private(each)
 
 
 def read_private(path: Path, most_bytes: int) -> bytes | None:
     """Reads a file after making it private; None if it is missing or too long. Raises StateError and OSError."""
     try:
-        _tighten(path)
+        _make_private(path)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
@@ -94,7 +94,7 @@ def check_private(folder: Path) -> None:
     Root does not count as another user: a volume mounted for this program often belongs to root and is writable for
     root's group.
     """
-    for step, status in _way(folder):
+    for step, status in _path_steps(folder):
         foreign = status.st_uid not in (0, os.geteuid())
         if foreign:
             owner = _user(status.st_uid)
@@ -112,7 +112,7 @@ def check_private(folder: Path) -> None:
             )
 
 
-def _way(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _path_steps(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yields every existing folder and link on the way to `folder`, itself last."""
     left = list(reversed(folder.absolute().parts))
     here, links = Path(left.pop()), 0
@@ -185,7 +185,7 @@ def _user(uid: int) -> str:
         return f"user {uid}"
 
 
-def _tighten(path: Path) -> None:
+def _make_private(path: Path) -> None:
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -242,4 +242,4 @@ def prepare_sqlite(url: str, name: str) -> None:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute(f"PRAGMA user_version={version}")
     except sqlite3.Error as e:
-        raise at_the_start(sqlite_error(e, f"{name} {path}")) from e
+        raise as_startup_error(sqlite_error(e, f"{name} {path}")) from e

@@ -115,7 +115,7 @@ class InboxEvent:
 class InboxEntry:
     """A key in the inbox that one listener holds."""
 
-    told: InboxEvent
+    event: InboxEvent
     generation: int
     """Grows by one with every event about the key; an entry of an older generation is examined again."""
     attempts: int
@@ -124,7 +124,7 @@ class InboxEntry:
     @property
     def at(self) -> tuple[str, str]:
         """Bucket and key."""
-        return self.told.bucket, self.told.key
+        return self.event.bucket, self.event.key
 
 
 MAX_PAUSE_S = 600.0
@@ -143,18 +143,18 @@ class InboxLedger:
         self._member = member
         self._turns = Turns()
 
-    async def add(self, told: Sequence[InboxEvent], *, hold: bool | Container[str]) -> list[InboxEntry]:
+    async def add(self, events: Sequence[InboxEvent], *, hold: bool | Container[str]) -> list[InboxEntry]:
         """Records events about distinct keys; returns the new entries that this listener now holds.
 
         `hold` is True for all, or names the shares to hold; other entries wait for a claim. A key that is there
         already gets a new generation, so that it is examined again.
         """
-        shares = {(each.bucket, each.key): share_of(each.bucket, each.key) for each in told}
+        shares = {(each.bucket, each.key): share_of(each.bucket, each.key) for each in events}
         mine = {at for at, share in shares.items() if (hold if isinstance(hold, bool) else share in hold)}
         # Every write to these rows is in order of the key: listeners would deadlock otherwise.
         rows = [
             _row(each, shares[each.bucket, each.key], self._member if (each.bucket, each.key) in mine else "")
-            for each in sorted(told, key=lambda each: (each.bucket, each.key))
+            for each in sorted(events, key=lambda each: (each.bucket, each.key))
         ]
 
         def work() -> list[InboxEntry]:
@@ -171,7 +171,7 @@ class InboxLedger:
                 query = insert.on_conflict_do_update(index_elements=["bucket", "key"], set_=again)
                 query = query.returning(inbox_table.c.bucket, inbox_table.c.key, inbox_table.c.generation)
                 fresh = {(row[0], row[1]) for row in db.execute(query, rows) if row[2] == 1} & mine
-            return [InboxEntry(each, 1, 0) for each in told if (each.bucket, each.key) in fresh]
+            return [InboxEntry(each, 1, 0) for each in events if (each.bucket, each.key) in fresh]
 
         return await self._database.call(work, many=True)
 
@@ -191,10 +191,10 @@ class InboxLedger:
                 def take(share: str, count: int) -> int:
                     first = sa.select(inbox_table).where(_FREE, _DUE, inbox_table.c.share == share)
                     first = first.order_by(inbox_table.c.received).limit(count).with_for_update(skip_locked=True)
-                    items = [_item(row) for row in db.execute(first, times).mappings()]
+                    items = [_entry(row) for row in db.execute(first, times).mappings()]
                     if items:
                         # One statement a key: for a list of pairs SQLite reads all rows.
-                        db.execute(mine, [{"b": item.told.bucket, "k": item.told.key} for item in items])
+                        db.execute(mine, [{"b": item.event.bucket, "k": item.event.key} for item in items])
                         found.extend(items)
                     return len(items)
 
@@ -210,14 +210,15 @@ class InboxLedger:
             with self._database.begin() as db:
                 query = sa.select(inbox_table).where(inbox_table.c.member == self._member)
                 found = db.execute(query.order_by(inbox_table.c.received)).mappings()
-                return [_item(row) for row in found]
+                return [_entry(row) for row in found]
 
         return await self._database.call(work, many=True)
 
     async def postpone(self, items: Sequence[InboxEntry], not_before: float) -> None:
         """Gives entries back after a failed examination, due at `not_before` (epoch seconds)."""
         rows = [
-            {"b": i.told.bucket, "k": i.told.key, "a": i.attempts + 1} for i in sorted(items, key=lambda item: item.at)
+            {"b": i.event.bucket, "k": i.event.key, "a": i.attempts + 1}
+            for i in sorted(items, key=lambda item: item.at)
         ]
         query = sa.update(inbox_table).where(*AT)
 
@@ -258,25 +259,25 @@ class InboxLedger:
         return await self._database.call(work)
 
 
-def _row(told: InboxEvent, share: str, member: str) -> dict[str, Any]:
+def _row(event: InboxEvent, share: str, member: str) -> dict[str, Any]:
     return {
-        "bucket": told.bucket,
-        "key": told.key,
-        "created": told.created,
-        "source": told.source,
-        "received": told.received,
+        "bucket": event.bucket,
+        "key": event.key,
+        "created": event.created,
+        "source": event.source,
+        "received": event.received,
         "generation": 1,
         "attempts": 0,
         "not_before": 0.0,
         "member": member,
-        "moment": told.moment,
-        "etag": told.etag,
+        "moment": event.moment,
+        "etag": event.etag,
         "share": share,
     }
 
 
-def _item(row: sa.RowMapping) -> InboxEntry:
-    told = InboxEvent(
+def _entry(row: sa.RowMapping) -> InboxEntry:
+    event = InboxEvent(
         row["bucket"], row["key"], row["created"], row["source"], row["received"], row["moment"], row["etag"]
     )
-    return InboxEntry(told, row["generation"], row["attempts"])
+    return InboxEntry(event, row["generation"], row["attempts"])

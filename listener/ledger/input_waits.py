@@ -78,7 +78,7 @@ class InputWaitLedger:
 
         await self._database.call(work, many=True)
 
-    async def told(self, objects: Sequence[tuple[str, str]]) -> int:
+    async def objects_arrived(self, objects: Sequence[tuple[str, str]]) -> int:
         """Makes the runs due that wait for one of these objects (bucket, key); returns their number."""
         # One statement a run: for a list of pairs, or of ids beside a state, SQLite reads all rows.
         hurry = sa.update(runs_table).where(*_WAITS, _c.run_id == sa.bindparam("id"), _c.due != 0.0).values(due=0.0)
@@ -124,7 +124,7 @@ class InputWaitLedger:
 
         return await self._database.call(work, many=True)
 
-    async def looked(self, start: Mapping[str, Any], later: Mapping[str, float]) -> None:
+    async def record_examined(self, start: Mapping[str, Any], later: Mapping[str, float]) -> None:
         """Records the result of an examination: `start` maps runs to accept to their requests, `later` others to due.
 
         Accepted runs start from the top. A run of `later` that was made due meanwhile stays due at once.

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from listener.ledger.database import Database, in_chunks
 from listener.ledger.inbox import AT, InboxEntry, inbox_table
 from listener.ledger.objects import UNSEEN, SeenVersion, outputs_table, seen_table
-from listener.ledger.ownership import release_names, with_names
+from listener.ledger.ownership import assign_sidecar_names, release_names
 from listener.ledger.run_rows import ENDED, RunRow, runs_table
 from listener.triggers.triggers import WrittenKeys
 
 
 @dataclass(frozen=True, slots=True)
-class KnownObjects:
+class KnownObject:
     """What the ledger knows of one key."""
 
     seen: SeenVersion = UNSEEN
@@ -32,16 +32,16 @@ class KnownObjects:
 class IntakeDecision:
     """What intake decided about one inbox entry."""
 
-    item: InboxEntry
+    entry: InboxEntry
     seen: SeenVersion | None = None
     """The version to record as taken in; one without a fingerprint: the object is gone."""
     run: RunRow | None = None
     """The run to record; if it is new, it supersedes the key's unfinished runs."""
-    again: RunRow | None = None
+    rerun: RunRow | None = None
     """The run to record if `run` is on record already."""
     cancel: tuple[str, ...] = ()
     """Ids of runs to cancel."""
-    before: SeenVersion | None = None
+    known: SeenVersion | None = None
     """The version on record when the decision was made; None: the decision does not depend on it."""
 
 
@@ -61,10 +61,10 @@ class IntakeLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def known(self, bucket: str, keys: Sequence[str]) -> dict[str, KnownObjects]:
+    async def known(self, bucket: str, keys: Sequence[str]) -> dict[str, KnownObject]:
         """Returns what is known of each key; keys of which nothing is known are absent."""
 
-        def work() -> dict[str, KnownObjects]:
+        def work() -> dict[str, KnownObject]:
             seen: dict[str, SeenVersion] = {}
             written: dict[str, WrittenKeys] = {}
             unfinished: dict[str, list[RunRow]] = {}
@@ -77,11 +77,11 @@ class IntakeLedger:
                     for row in db.execute(active).mappings():
                         unfinished.setdefault(row["key"], []).append(RunRow(**row))
             there = seen.keys() | written.keys() | unfinished.keys()
-            return {k: KnownObjects(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
+            return {k: KnownObject(seen.get(k, UNSEEN), written.get(k), tuple(unfinished.get(k, ()))) for k in there}
 
         return await self._database.call(work, many=True)
 
-    async def settle(self, settlements: Sequence[IntakeDecision], *, reason: str) -> IntakeResult:
+    async def commit(self, decisions: Sequence[IntakeDecision], *, reason: str) -> IntakeResult:
         """Commits the decisions in one transaction. `reason` is recorded for the runs in their `cancel`.
 
         An entry that was reported again meanwhile is not removed: it waits for a claim again.
@@ -89,50 +89,50 @@ class IntakeLedger:
 
         def work() -> IntakeResult:
             with self._database.begin() as db:
-                stale = _stale(db, settlements)
-                fit = [s for s in settlements if s.item.at not in stale]
-                self._take_in(db, fit)
+                stale = _stale(db, decisions)
+                fit = [s for s in decisions if s.entry.at not in stale]
+                self._record_seen(db, fit)
                 started = self._record(db, fit)
                 superseded = _supersede(db, started)
                 _end(db, [run_id for s in fit for run_id in s.cancel], reason)
-                _remove(db, [s.item for s in fit])
+                _remove(db, [s.entry for s in fit])
                 _put_back(db, stale)
             return IntakeResult(tuple(started), superseded, frozenset(stale))
 
         return await self._database.call(work, many=True)
 
-    async def drive_again(self, run: RunRow) -> bool:
+    async def add_redrive(self, run: RunRow) -> bool:
         """Records a redriven run; returns whether it is new."""
 
         def work() -> bool:
             with self._database.begin() as db:
-                return bool(self._insert(db, with_names(self._database, db, [run])))
+                return bool(self._insert(db, assign_sidecar_names(self._database, db, [run])))
 
         return await self._database.call(work)
 
-    def _take_in(self, db: sa.Connection, settlements: Sequence[IntakeDecision]) -> None:
-        known = [s for s in settlements if s.seen and s.seen != UNSEEN]
-        rows = [{**_place(s.item), **asdict(s.seen), "listed": ""} for s in known if s.seen]
+    def _record_seen(self, db: sa.Connection, decisions: Sequence[IntakeDecision]) -> None:
+        known = [s for s in decisions if s.seen and s.seen != UNSEEN]
+        rows = [{**_key_columns(s.entry), **asdict(s.seen), "listed": ""} for s in known if s.seen]
         self._database.upsert(db, seen_table, rows)
-        gone = [s for s in settlements if s.seen and not s.seen.fingerprint]
-        for told in (s.item.told for s in gone):
+        gone = [s for s in decisions if s.seen and not s.seen.fingerprint]
+        for event in (s.entry.event for s in gone):
             for table in (seen_table, outputs_table):
                 # A key that is claimed and not written yet has no version, and stays the run's.
-                there = sa.and_(table.c.bucket == told.bucket, table.c.key == told.key)
+                there = sa.and_(table.c.bucket == event.bucket, table.c.key == event.key)
                 db.execute(sa.delete(table).where(there, table.c.fingerprint != ""))
-            release_names(db, told.bucket, [told.key])
-        for told in (s.item.told for s in gone if s.seen == UNSEEN):
-            there = sa.and_(seen_table.c.bucket == told.bucket, seen_table.c.key == told.key)
+            release_names(db, event.bucket, [event.key])
+        for event in (s.entry.event for s in gone if s.seen == UNSEEN):
+            there = sa.and_(seen_table.c.bucket == event.bucket, seen_table.c.key == event.key)
             db.execute(sa.delete(seen_table).where(there))
 
-    def _record(self, db: sa.Connection, settlements: Sequence[IntakeDecision]) -> list[RunRow]:
-        runs = [s.run for s in settlements if s.run]
+    def _record(self, db: sa.Connection, decisions: Sequence[IntakeDecision]) -> list[RunRow]:
+        runs = [s.run for s in decisions if s.run]
         if not runs:
             return []
-        started = self._insert(db, with_names(self._database, db, runs))
+        started = self._insert(db, assign_sidecar_names(self._database, db, runs))
         ids = {run.run_id for run in started}
-        others = [s.again for s in settlements if s.run and s.run.run_id not in ids and s.again]
-        return started + self._insert(db, with_names(self._database, db, others)) if others else started
+        others = [s.rerun for s in decisions if s.run and s.run.run_id not in ids and s.rerun]
+        return started + self._insert(db, assign_sidecar_names(self._database, db, others)) if others else started
 
     def _insert(self, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
         """Inserts `rows` and returns those that are new."""
@@ -142,12 +142,12 @@ class IntakeLedger:
         return [row for row in rows if row.run_id in new]
 
 
-def _stale(db: sa.Connection, settlements: Sequence[IntakeDecision]) -> set[tuple[str, str]]:
+def _stale(db: sa.Connection, decisions: Sequence[IntakeDecision]) -> set[tuple[str, str]]:
     """Returns keys of which another version was recorded since the decision, as by a listener that was thought gone.
 
     Locks the keys' rows in the inbox, so that no other listener commits decisions about them meanwhile.
     """
-    judged = {s.item.at: s.before for s in settlements if s.before is not None}
+    judged = {s.entry.at: s.known for s in decisions if s.known is not None}
     found: dict[tuple[str, str], SeenVersion] = {}
     for bucket in {at[0] for at in judged}:
         for chunk in in_chunks(sorted(key for of, key in judged if of == bucket)):
@@ -177,7 +177,9 @@ def _end(db: sa.Connection, run_ids: Sequence[str], reason: str) -> None:
 
 
 def _remove(db: sa.Connection, items: Sequence[InboxEntry]) -> None:
-    done = [{"b": i.told.bucket, "k": i.told.key, "g": i.generation} for i in sorted(items, key=lambda item: item.at)]
+    done = [
+        {"b": i.event.bucket, "k": i.event.key, "g": i.generation} for i in sorted(items, key=lambda entry: entry.at)
+    ]
     if not done:
         return
     untold = inbox_table.c.generation == sa.bindparam("g")
@@ -195,8 +197,8 @@ def _seen(row: sa.Row[Any]) -> SeenVersion:
     return SeenVersion(row.fingerprint, row.version, row.moment, row.exact)
 
 
-def _place(item: InboxEntry) -> dict[str, str]:
-    return {"bucket": item.told.bucket, "key": item.told.key}
+def _key_columns(entry: InboxEntry) -> dict[str, str]:
+    return {"bucket": entry.event.bucket, "key": entry.event.key}
 
 
 def _of(table: sa.Table, bucket: str, keys: Sequence[str]) -> sa.Select[Any]:

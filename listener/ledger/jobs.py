@@ -47,7 +47,7 @@ class JobLedger:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
-        self._together = GroupCommit(database, lambda db: UsageCounter(database, db))
+        self._group_commit = GroupCommit(database, lambda db: UsageCounter(database, db))
 
     async def reserve(self, row: JobRow, limits: QuotaLimits) -> QuotaRefusal | None:
         """Records the intent to send a job, unless that would exceed a limit.
@@ -57,9 +57,11 @@ class JobLedger:
         has gone further stays as it is and is not refused. A cancelled call deletes what it may have recorded.
         """
         try:
-            return await self._together.write(lambda usage_counter: usage_counter.reserve(row, limits, self._clock()))
+            return await self._group_commit.write(
+                lambda usage_counter: usage_counter.reserve(row, limits, self._clock())
+            )
         except asyncio.CancelledError:
-            self._together.post(lambda usage_counter: usage_counter.take_back(row.entry, meant=True))
+            self._group_commit.post(lambda usage_counter: usage_counter.release(row.entry, intended_only=True))
             raise
 
     async def sent(self, entry: str, *, endpoint_id: str, job_id: str) -> None:
@@ -71,9 +73,9 @@ class JobLedger:
         """Records that the job was sent and it is unknown whether it was taken; its money stays reserved."""
         await self._update(_UNKNOWN, entry, {"state": "unknown"})
 
-    async def drop(self, entry: str) -> None:
+    async def delete(self, entry: str) -> None:
         """Deletes a job that was certainly not taken; one that has ended stays."""
-        await self._together.write(lambda usage_counter: usage_counter.take_back(entry))
+        await self._group_commit.write(lambda usage_counter: usage_counter.release(entry))
 
     async def ended(
         self, entry: str, *, outcome: str, delay_ms: int = 0, execution_ms: int = 0, usd: float = 0.0
@@ -89,9 +91,9 @@ class JobLedger:
             if not _end(usage_counter, row) and execution_ms > 0:
                 _correct(usage_counter, row)
 
-        await self._together.write(work)
+        await self._group_commit.write(work)
 
-    async def give_up(self, before: float) -> int:
+    async def abandon(self, before: float) -> int:
         """Ends open jobs intended before `before` (epoch seconds) whose run has ended or is gone; returns their number.
 
         A job that may have been sent is assumed to have cost what was reserved for it.
@@ -101,7 +103,7 @@ class JobLedger:
         query = sa.select(_c.entry, _c.state, _c.estimate_usd).where(left)
 
         def work(usage_counter: UsageCounter) -> int:
-            usage_counter.writing()
+            usage_counter.lock()
             now = self._clock()
             found = usage_counter.db.execute(query).all()
             for entry, state, estimate in found:
@@ -109,7 +111,7 @@ class JobLedger:
                 _end(usage_counter, _Ending(entry, "abandoned", 0, 0, usd, now, int(now // DAY_S)))
             return len(found)
 
-        return await self._together.write(work)
+        return await self._group_commit.write(work)
 
     async def of_attempt(self, task_id: str, attempt: int) -> list[JobRow]:
         """Returns every job of an attempt, in the order in which they were intended."""
@@ -127,7 +129,7 @@ class JobLedger:
 
         return await self._database.call(work)
 
-    async def is_anothers(self, job_id: str, task_id: str) -> bool:
+    async def belongs_to_other_task(self, job_id: str, task_id: str) -> bool:
         """Returns whether an open job of this id was sent for another task."""
         query = sa.select(sa.literal(1)).where(_IS_OPEN, _c.job_id == job_id, _c.task_id != task_id).limit(1)
 
@@ -139,7 +141,7 @@ class JobLedger:
 
     async def open_jobs(self) -> Mapping[str, int]:
         """Counts open jobs by endpoint, over all listeners; an endpoint without any is absent."""
-        return await self._together.write(lambda usage_counter: usage_counter.open_jobs())
+        return await self._group_commit.write(lambda usage_counter: usage_counter.open_jobs())
 
     async def open_rows(self) -> list[JobRow]:
         """Returns every open job, oldest first."""
@@ -173,10 +175,10 @@ class JobLedger:
 
     async def _update(self, query: sa.Update, entry: str, values: Mapping[str, str | float]) -> None:
         def work(usage_counter: UsageCounter) -> None:
-            usage_counter.writing()
+            usage_counter.lock()
             usage_counter.db.execute(query, {**values, "this": entry})
 
-        await self._together.write(work)
+        await self._group_commit.write(work)
 
     async def _rows(self, query: sa.Select[tuple[object, ...]]) -> list[JobRow]:
         def work() -> list[JobRow]:
@@ -199,12 +201,12 @@ class _Ending:
 
 def _end(usage_counter: UsageCounter, ending: _Ending) -> bool:
     """Records the end of an open job; returns whether it was open."""
-    usage_counter.writing()
+    usage_counter.lock()
     found = usage_counter.db.execute(_END, {**asdict(ending), "state": "ended"}).first()
     if found is None:
         return False
     endpoint, trigger, estimate = found
-    usage_counter.closed(endpoint, trigger, estimate, ending.usd, ending.day)
+    usage_counter.count_end(endpoint, trigger, estimate, ending.usd, ending.day)
     return True
 
 

@@ -93,7 +93,7 @@ class ObjectLedger:
 
         return await self._database.call(work)
 
-    async def saw(self, bucket: str, meta: ObjectMeta) -> None:
+    async def record_listed(self, bucket: str, meta: ObjectMeta) -> None:
         """Records the fingerprint that listings give for the version on record."""
         row = {"bucket": bucket, "key": meta.key, "fingerprint": "", "listed": fingerprint(meta)}
         insert = self._database.insert(seen_table).values(row)
@@ -138,7 +138,7 @@ class ObjectLedger:
 
         await self._database.call(work)
 
-    async def wrote(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str) -> None:
+    async def record_written(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str) -> None:
         """Records the versions that the run wrote under keys it had claimed."""
         rows = [(m.key, fingerprint(m)) for m in metas]
 
@@ -157,7 +157,7 @@ class ObjectLedger:
 
         await self._database.call(work)
 
-    async def found(
+    async def record_outputs(
         self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str, lineage: int = 0
     ) -> None:
         """Records the outputs that an ended run's final sidecar names, and deletes its other claims.
@@ -202,7 +202,7 @@ class ObjectLedger:
 
         return await self._database.call(work)
 
-    async def disclaim(self, bucket: str, run_id: str) -> None:
+    async def release_claims(self, bucket: str, run_id: str) -> None:
         """Deletes the ended run's claims on keys that it has not written."""
 
         def work() -> None:

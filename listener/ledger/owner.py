@@ -27,7 +27,7 @@ async def require_owner(database: Database, state: StateFolder, now: StoreIdenti
     if recorded is None or recorded == now:
         return
     if not is_same(now, recorded, shared=state.shared):
-        raise _anothers(state.folder, now, recorded)
+        raise _wrong_store(state.folder, now, recorded)
     if not state.shared:
         await rebind(database, now)
 
@@ -41,10 +41,10 @@ def check_owner(folder: Path, now: StoreIdentity) -> None:
         return
     recorded = identity_from(row[0]) if row and isinstance(row[0], bytes) else None
     if recorded and not is_same(now, recorded, shared=False):
-        raise _anothers(folder, now, recorded)
+        raise _wrong_store(folder, now, recorded)
 
 
-def _anothers(folder: Path | None, now: StoreIdentity, recorded: StoreIdentity) -> StateError:
+def _wrong_store(folder: Path | None, now: StoreIdentity, recorded: StoreIdentity) -> StateError:
     return StateError(
         f"The state in {folder or 'PostgreSQL'} belongs to {recorded}; this configuration is for {now}.",
         hint="Give each configuration a `state` of its own. If the store was moved, run `gpudrop rebind` once.",

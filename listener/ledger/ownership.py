@@ -25,7 +25,7 @@ class KeyClaim:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedKeys:
+class OwnedKey:
     """A key that belongs to another drop: an output of its run, or the drop itself."""
 
     key: str
@@ -43,16 +43,16 @@ class OutputOwners:
         self._database = database
 
     async def claim(
-        self, bucket: str, keys: Iterable[str], claim: KeyClaim, *, free: Sequence[ClaimedKeys] = ()
-    ) -> tuple[ClaimedKeys, ...]:
+        self, bucket: str, keys: Iterable[str], claim: KeyClaim, *, free: Sequence[OwnedKey] = ()
+    ) -> tuple[OwnedKey, ...]:
         """Claims all of `keys` for the run, or none; returns those that belong to other drops.
 
-        To be called before the first write: what appears under the keys until `wrote` is then the run's. `free` are
-        owners that the caller found to be gone; their unchanged rows are deleted first.
+        To be called before the first write: what appears under the keys until `record_written` is then the run's.
+        `free` are owners that the caller found to be gone; their unchanged rows are deleted first.
         """
         wanted = sorted(dict.fromkeys(keys))
 
-        def work() -> tuple[ClaimedKeys, ...]:
+        def work() -> tuple[OwnedKey, ...]:
             with self._database.begin() as db:
                 for each in free:
                     db.execute(sa.delete(outputs_table).where(_is(bucket, each)))
@@ -82,26 +82,25 @@ def _own(db: sa.Connection, bucket: str, keys: Sequence[str], owner: str) -> set
     return {row[0] for row in db.execute(query)}
 
 
-def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedKeys]:
+def _owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[OwnedKey]:
     """Returns those of `keys` that are outputs of runs, with the state of each run."""
     c = outputs_table.c
     of_run = sa.outerjoin(outputs_table, runs_table, c.run_id == runs_table.c.run_id)
     query = sa.select(c.key, c.owner, c.run_id, runs_table.c.state, runs_table.c.cancel).select_from(of_run)
     rows = db.execute(query.where(c.bucket == bucket, c.key.in_(keys)).order_by(c.key))
     return [
-        ClaimedKeys(row.key, row.owner, row.run_id, open=row.state in UNFINISHED, ending=bool(row.cancel))
-        for row in rows
+        OwnedKey(row.key, row.owner, row.run_id, open=row.state in UNFINISHED, ending=bool(row.cancel)) for row in rows
     ]
 
 
-def _drops(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[ClaimedKeys]:
+def _drops(db: sa.Connection, bucket: str, keys: Sequence[str]) -> list[OwnedKey]:
     """Returns those of `keys` that are drops: versions of them started runs."""
     c = seen_table.c
     query = sa.select(c.key).where(c.bucket == bucket, c.key.in_(keys), c.fingerprint != "", c.version != "")
-    return [ClaimedKeys(row[0], row[0]) for row in db.execute(query.order_by(c.key))]
+    return [OwnedKey(row[0], row[0]) for row in db.execute(query.order_by(c.key))]
 
 
-def _is(bucket: str, owned: ClaimedKeys) -> sa.ColumnElement[bool]:
+def _is(bucket: str, owned: OwnedKey) -> sa.ColumnElement[bool]:
     c = outputs_table.c
     return sa.and_(c.bucket == bucket, c.key == owned.key, c.run_id == owned.run_id, c.owner == owned.owner)
 
@@ -118,7 +117,7 @@ sidecars_table = sa.Table(
 )
 
 
-def with_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
+def assign_sidecar_names(database: Database, db: sa.Connection, rows: Sequence[RunRow]) -> list[RunRow]:
     """Returns `rows` with the name of the sidecars in each request, and records the names as their drops'.
 
     To be called in a transaction. Writes in order of the key, like every write that several listeners make.
@@ -147,7 +146,7 @@ def _names(
     """Returns sidecar names by key. Most drops get their best name; one statement inserts all of those."""
     found = _sidecars_owned(db, bucket, keys)
     best = {key: next(sidecar_names(key)) for key in keys if key not in found}
-    taken = _unrecorded(db, bucket, best, together)
+    taken = _taken_by_namesakes(db, bucket, best, together)
     rows = [{"bucket": bucket, "name": name, "key": key} for key, name in best.items() if key not in taken]
     if rows:
         insert = database.insert(sidecars_table).on_conflict_do_nothing()
@@ -165,7 +164,7 @@ def _sidecars_owned(db: sa.Connection, bucket: str, keys: Sequence[str]) -> dict
     return {row.key: row.name for row in db.execute(query)}
 
 
-def _unrecorded(db: sa.Connection, bucket: str, best: Mapping[str, str], together: Collection[str]) -> set[str]:
+def _taken_by_namesakes(db: sa.Connection, bucket: str, best: Mapping[str, str], together: Collection[str]) -> set[str]:
     """Returns keys whose best name a namesake uses that was taken in before names were recorded."""
     of = {other for key in best for other in namesakes(key)}.difference(together)
     there: set[str] = set()
@@ -188,13 +187,13 @@ def _take(database: Database, db: sa.Connection, bucket: str, key: str, name: st
         owner = db.execute(sa.select(sidecars_table.c.key).where(same).with_for_update()).scalar_one_or_none()
     if owner == key:
         return True
-    if _lives(db, bucket, owner):
+    if _drop_exists(db, bucket, owner):
         return False
     db.execute(sa.update(sidecars_table).where(same).values(key=key))
     return True
 
 
-def _lives(db: sa.Connection, bucket: str, key: str) -> bool:
+def _drop_exists(db: sa.Connection, bucket: str, key: str) -> bool:
     """Returns whether the drop is on record as present, or one of its runs has not ended."""
     for table, of_it in ((seen_table, seen_table.c.fingerprint != ""), (runs_table, runs_table.c.state.not_in(ENDED))):
         query = sa.select(sa.literal(1)).where(table.c.bucket == bucket, table.c.key == key, of_it).limit(1)

@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from listener.ledger.database import Database
 from listener.ledger.job_rows import DAY_S, OPEN, JobRow, jobs_table
 
-SOON_S = 2.0
+FULL_RETRY_S = 2.0
 """Seconds until a full endpoint is asked again."""
 
-SETTLING_S = 60.0
+RESERVED_RETRY_S = 60.0
 """Seconds until reserved money is asked for again: jobs end, and most cost less than their estimate."""
 
-_DUST = 1e-9
+_ROUNDING_USD = 1e-9
 """US dollars by which sums of the same prices in another order may differ."""
 
 RESERVED = (jobs_table.c.endpoint, jobs_table.c.trigger, jobs_table.c.estimate_usd)
@@ -34,7 +34,7 @@ _TAKE_BACK = (
 _TAKE_BACK_MEANT = _TAKE_BACK.where(jobs_table.c.state == "intended")
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(7236828)")
-_PATIENCE = sa.text(
+_LOCK_TIMEOUTS = sa.text(
     "SELECT set_config('lock_timeout', '10s', true), set_config('idle_in_transaction_session_timeout', '10s', true)"
 )
 
@@ -66,14 +66,14 @@ class QuotaRefusal:
 class Spending:
     """A day's spending, in US dollars."""
 
-    settled: float = 0.0
+    paid: float = 0.0
     """Paid: the cost of jobs that ended."""
     reserved: float = 0.0
     """The estimates of open jobs."""
 
     @property
     def usd(self) -> float:
-        return self.settled + self.reserved
+        return self.paid + self.reserved
 
 
 def quota_refusal(
@@ -81,14 +81,14 @@ def quota_refusal(
 ) -> QuotaRefusal | None:
     """Returns why one more job must wait, or None. A job that costs nothing waits for no budget."""
     if limits.concurrency is not None and open_jobs >= limits.concurrency:
-        return QuotaRefusal("concurrency", now + SOON_S, open_jobs, limits.concurrency)
+        return QuotaRefusal("concurrency", now + FULL_RETRY_S, open_jobs, limits.concurrency)
     if estimate_usd <= 0.0:
         return None
-    if limits.trigger_day_usd is not None and trigger.usd + estimate_usd > limits.trigger_day_usd + _DUST:
-        until = _again(estimate_usd, trigger, limits.trigger_day_usd, now)
+    if limits.trigger_day_usd is not None and trigger.usd + estimate_usd > limits.trigger_day_usd + _ROUNDING_USD:
+        until = _retry_at(estimate_usd, trigger, limits.trigger_day_usd, now)
         return QuotaRefusal("trigger_budget", until, trigger.usd, limits.trigger_day_usd)
-    if limits.day_usd is not None and day.usd + estimate_usd > limits.day_usd + _DUST:
-        return QuotaRefusal("day_budget", _again(estimate_usd, day, limits.day_usd, now), day.usd, limits.day_usd)
+    if limits.day_usd is not None and day.usd + estimate_usd > limits.day_usd + _ROUNDING_USD:
+        return QuotaRefusal("day_budget", _retry_at(estimate_usd, day, limits.day_usd, now), day.usd, limits.day_usd)
     return None
 
 
@@ -96,10 +96,10 @@ def next_day(now: float) -> float:
     return (now // DAY_S + 1) * DAY_S
 
 
-def _again(estimate_usd: float, spending: Spending, limit: float, now: float) -> float:
-    if spending.settled + estimate_usd > limit + _DUST:
+def _retry_at(estimate_usd: float, spending: Spending, limit: float, now: float) -> float:
+    if spending.paid + estimate_usd > limit + _ROUNDING_USD:
         return next_day(now)
-    return min(next_day(now), now + SETTLING_S)
+    return min(next_day(now), now + RESERVED_RETRY_S)
 
 
 class UsageCounter:
@@ -114,14 +114,14 @@ class UsageCounter:
         self._settled: dict[str, float] = {}
         self._day = -1
 
-    def writing(self) -> None:
+    def lock(self) -> None:
         """Locks out other listeners until the commit; to be called before the first write.
 
         On PostgreSQL the server ends a transaction that is idle for 10 s, and a wait for the lock fails after 10 s.
         """
         if self._alone:
             return
-        self.db.execute(_PATIENCE)
+        self.db.execute(_LOCK_TIMEOUTS)
         self.db.execute(_LOCK)
         self._alone = True
         self.forget()
@@ -137,15 +137,15 @@ class UsageCounter:
     def spending(self, now: float) -> Mapping[str, Spending]:
         """Returns the spending by trigger on the day of `now` (epoch seconds)."""
         self._open()
-        settled, reserved = self._ended(int(now // DAY_S)), self._reserved
-        triggers = sorted(settled.keys() | reserved.keys())
-        return {name: Spending(settled.get(name, 0.0), reserved.get(name, 0.0)) for name in triggers}
+        paid, reserved = self._ended(int(now // DAY_S)), self._reserved
+        triggers = sorted(paid.keys() | reserved.keys())
+        return {name: Spending(paid.get(name, 0.0), reserved.get(name, 0.0)) for name in triggers}
 
     def reserve(self, row: JobRow, limits: QuotaLimits, now: float) -> QuotaRefusal | None:
         """Inserts `row` as intended unless a limit refuses it; replaces an entry that is only intended."""
-        self.writing()
-        self.take_back(row.entry, meant=True)
-        if (refused := self._refusal(row, limits, now)) and not self._there(row.entry):
+        self.lock()
+        self.release(row.entry, intended_only=True)
+        if (refused := self._refusal(row, limits, now)) and not self._exists(row.entry):
             return refused
         insert = self._database.insert(jobs_table).on_conflict_do_nothing().returning(jobs_table.c.entry)
         if self.db.execute(insert, [{**asdict(row), "state": "intended", "day": 0}]).first() and self._jobs is not None:
@@ -153,13 +153,15 @@ class UsageCounter:
             self._reserved[row.trigger] = self._reserved.get(row.trigger, 0.0) + row.estimate_usd
         return None
 
-    def take_back(self, entry: str, *, meant: bool = False) -> None:
-        """Deletes an open job, with `meant` only an intended one, and frees what was reserved for it."""
-        self.writing()
-        for endpoint, trigger, estimate in self.db.execute(_TAKE_BACK_MEANT if meant else _TAKE_BACK, {"this": entry}):
-            self.closed(endpoint, trigger, estimate, 0.0, day=0)
+    def release(self, entry: str, *, intended_only: bool = False) -> None:
+        """Deletes an open job, with `intended_only` only an intended one, and frees what was reserved for it."""
+        self.lock()
+        for endpoint, trigger, estimate in self.db.execute(
+            _TAKE_BACK_MEANT if intended_only else _TAKE_BACK, {"this": entry}
+        ):
+            self.count_end(endpoint, trigger, estimate, 0.0, day=0)
 
-    def closed(self, endpoint: str, trigger: str, estimate_usd: float, usd: float, day: int) -> None:
+    def count_end(self, endpoint: str, trigger: str, estimate_usd: float, usd: float, day: int) -> None:
         """Updates counts and sums for a job that ended or was deleted."""
         if self._jobs is not None:
             self._jobs[endpoint] -= 1
@@ -171,12 +173,12 @@ class UsageCounter:
         if limits == QuotaLimits(None, None, None):
             return None
         spending = self.spending(now)
-        day = Spending(sum(s.settled for s in spending.values()), sum(s.reserved for s in spending.values()))
+        day = Spending(sum(s.paid for s in spending.values()), sum(s.reserved for s in spending.values()))
         trigger = spending.get(row.trigger, Spending())
         jobs = self._open().get(row.endpoint, 0)
         return quota_refusal(row.estimate_usd, limits, open_jobs=jobs, trigger=trigger, day=day, now=now)
 
-    def _there(self, entry: str) -> bool:
+    def _exists(self, entry: str) -> bool:
         return self.db.execute(sa.select(sa.literal(1)).where(jobs_table.c.entry == entry)).first() is not None
 
     def _open(self) -> dict[str, int]:

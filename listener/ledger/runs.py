@@ -39,7 +39,7 @@ _MOVE = (
 class RunLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._together: GroupCommit = GroupCommit(database, lambda db: db)
+        self._group_commit: GroupCommit = GroupCommit(database, lambda db: db)
         self._turns = Turns()
 
     async def add(self, row: RunRow) -> bool:
@@ -143,12 +143,12 @@ class RunLedger:
         taken the run over from the one that claimed it.
         """
         moved = {"id": run_id, "now": state, "at": at, "code": error_code, "what": operation, "who": member}
-        await self._together.write(lambda db: db.execute(_MOVE, moved))
+        await self._group_commit.write(lambda db: db.execute(_MOVE, moved))
 
     async def note(self, run_id: str, text: str) -> None:
         """Records in words what an unfinished run waits for; "": nothing."""
         noted = sa.update(runs_table).where(runs_table.c.run_id == run_id, _UNFINISHED).values(note=text)
-        await self._together.write(lambda db: db.execute(noted))
+        await self._group_commit.write(lambda db: db.execute(noted))
 
     async def find(self, run_id: str) -> RunRow | None:
         rows = await self._rows(sa.select(runs_table).where(runs_table.c.run_id == run_id))

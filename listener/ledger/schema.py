@@ -22,7 +22,7 @@ migrations_table = sa.Table(
 """The migrations applied to this database; `applied` is in epoch seconds. The table is older than every other."""
 
 
-def bring_forward(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Applies missing migrations, each in a transaction that excludes other processes. Raises StateError.
 
     Reads without a lock first, so that a role that may not create tables can use a complete schema.
@@ -30,7 +30,7 @@ def bring_forward(engine: sa.Engine, migrations: Sequence[Migration] = MIGRATION
     with engine.connect() as db:
         missing = len(_missing(db, migrations))
     for _ in range(missing):
-        with _alone(engine) as db:
+        with _exclusive(engine) as db:
             # Another process may have applied it meanwhile.
             for migration in _missing(db, migrations)[:1]:
                 _apply(db, migration)
@@ -65,7 +65,7 @@ def _apply(db: sa.Connection, migration: Migration) -> None:
 
 
 @contextmanager
-def _alone(engine: sa.Engine) -> Generator[sa.Connection]:
+def _exclusive(engine: sa.Engine) -> Generator[sa.Connection]:
     """Opens a transaction that excludes every other one of these on the same database."""
     if engine.dialect.name == "postgresql":
         with engine.begin() as db:

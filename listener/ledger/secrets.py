@@ -12,7 +12,7 @@ from listener.ledger.database import Database, tables
 
 SECRET_BYTES = 32
 
-FORMER_S = 8 * 86_400.0
+REPLACED_VALID_S = 8 * 86_400.0
 """How long a replaced secret stays valid: no store signs a link for longer than a week."""
 
 secrets_table = sa.Table(
@@ -35,7 +35,7 @@ class SecretSpec:
     """Epoch seconds; what was sent before then does not use it."""
 
 
-def drawn(now_s: float) -> SecretSpec:
+def new_secret(now_s: float) -> SecretSpec:
     """Makes a random secret. `now_s`: epoch seconds."""
     return SecretSpec(os.urandom(SECRET_BYTES), now_s)
 
@@ -47,7 +47,7 @@ class SecretLedger:
         self._database = database
         self._clock = clock
 
-    async def known(self, name: str) -> tuple[SecretSpec, ...]:
+    async def all(self, name: str) -> tuple[SecretSpec, ...]:
         """Returns the secret in force, then those replaced within FORMER_S, newest first; empty if there is none."""
 
         def work() -> tuple[SecretSpec, ...]:
@@ -56,12 +56,12 @@ class SecretLedger:
 
         return await self._database.call(work)
 
-    async def secret(self, name: str, proposed: SecretSpec) -> tuple[SecretSpec, ...]:
+    async def get_or_create(self, name: str, proposed: SecretSpec) -> tuple[SecretSpec, ...]:
         """Returns the same as `known`, after putting `proposed` in force if there never was a secret."""
 
         def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
-                return self._read(db, name) or self._begun(db, name, proposed)
+                return self._read(db, name) or self._insert_first(db, name, proposed)
 
         return await self._database.call(work)
 
@@ -70,10 +70,10 @@ class SecretLedger:
 
         def work() -> tuple[SecretSpec, ...]:
             with self._database.begin() as db:
-                known = self._read(db, name) or self._begun(db, name, new)
+                known = self._read(db, name) or self._insert_first(db, name, new)
                 if known[0].value == new.value:
                     return known
-                former = {"name": f"{_former(name)}{new.created!r}", "secret": known[0].value}
+                former = {"name": f"{_replaced_prefix(name)}{new.created!r}", "secret": known[0].value}
                 db.execute(sa.insert(secrets_table), {**former, "created": known[0].created})
                 changed = sa.update(secrets_table).where(_c.name == name, _c.secret == known[0].value)
                 db.execute(changed.values(secret=new.value, created=new.created))
@@ -81,25 +81,25 @@ class SecretLedger:
 
         return await self._database.call(work)
 
-    def _begun(self, db: sa.Connection, name: str, secret: SecretSpec) -> tuple[SecretSpec, ...]:
+    def _insert_first(self, db: sa.Connection, name: str, secret: SecretSpec) -> tuple[SecretSpec, ...]:
         """Inserts the first secret, or reads the one that another listener has inserted at the same time."""
         row = {"name": name, "secret": secret.value, "created": secret.created}
         db.execute(self._database.insert(secrets_table).on_conflict_do_nothing().values(row))
         return self._read(db, name)
 
     def _read(self, db: sa.Connection, name: str) -> tuple[SecretSpec, ...]:
-        mine = sa.or_(_c.name == name, _c.name.startswith(_former(name), autoescape=True))
+        mine = sa.or_(_c.name == name, _c.name.startswith(_replaced_prefix(name), autoescape=True))
         rows = {
             row.name: SecretSpec(bytes(row.secret), row.created)
             for row in db.execute(sa.select(secrets_table).where(mine))
         }
         if name not in rows:
             return ()
-        counts = [former for former in rows if former != name and _until(former) > self._clock() - FORMER_S]
+        counts = [former for former in rows if former != name and _until(former) > self._clock() - REPLACED_VALID_S]
         return (rows[name], *(rows[former] for former in sorted(counts, key=_until, reverse=True)))
 
 
-def _former(name: str) -> str:
+def _replaced_prefix(name: str) -> str:
     """Returns what the names of replaced secrets' rows begin with; the time of the replacement follows."""
     return f"{name} until "
 

@@ -23,7 +23,7 @@ from gpu_dispatch.net.bodies import BodyTooLong, read_whole
 from gpu_dispatch.net.failures import BROKEN
 from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import ca_context, tls_failure
-from listener.notifications.rules import RuleEntry, RulesChange, spelled_out
+from listener.notifications.rules import RuleEntry, RulesChange, expand_events
 from listener.stores.s3.clients import S3Settings, bucket_address
 from listener.stores.s3.errors import error_from_code
 from listener.triggers.filters import overlap
@@ -81,8 +81,8 @@ def rules_refused(
     if code != "InvalidArgument":
         return request_refused(status, body, action=WRITE, bucket=bucket, endpoint=endpoint)
     if b"ARN does not exist" in body:
-        return _unknown_place(change, known, bucket)
-    if crossing := _crossing(change):
+        return _unknown_target(change, known, bucket)
+    if crossing := _overlapping(change):
         names = ", ".join(sorted({each.id or each.arn for each in crossing}))
         return ConfigError(
             f"Rules of others in bucket {bucket!r} tell of the same keys and events: {names}.",
@@ -104,7 +104,7 @@ def not_kept(change: RulesChange, server: str, bucket: str) -> GpuDropError:
     )
 
 
-def _unknown_place(change: RulesChange, known: Sequence[str] | None, bucket: str) -> ConfigError:
+def _unknown_target(change: RulesChange, known: Sequence[str] | None, bucket: str) -> ConfigError:
     used = dict.fromkeys(each.arn for each in change.after.entries if each.arn)
     lost = [arn for arn in used if known is None or arn not in known]
     there = "It can send to: " + (", ".join(known) or "nothing") + "." if known is not None else ""
@@ -115,12 +115,12 @@ def _unknown_place(change: RulesChange, known: Sequence[str] | None, bucket: str
     )
 
 
-def _crossing(change: RulesChange) -> list[RuleEntry]:
+def _overlapping(change: RulesChange) -> list[RuleEntry]:
     new = (*change.added, *(new for _, new in change.changed))
     return [
         each
         for each in change.after.foreign
-        if any(overlap(each.filter, n.filter) and spelled_out(each.events) & spelled_out(n.events) for n in new)
+        if any(overlap(each.filter, n.filter) and expand_events(each.events) & expand_events(n.events) for n in new)
     ]
 
 

@@ -18,7 +18,7 @@ from listener.notifications.client import notification_client
 from listener.notifications.render import RulesRenderer
 from listener.notifications.rules import EVENT_BRIDGE, RuleEntry, RulesChange, merge_rules, without_ours
 from listener.notifications.servers import NotificationServer
-from listener.notifications.sync import CurrentRules, ResolvedTarget, RulesKeeper, TargetResolver
+from listener.notifications.sync import CurrentRules, ResolvedTarget, RulesSync, TargetResolver
 from listener.notifications.targets import (
     NOTHING_TO_SET_UP,
     KnownServer,
@@ -49,42 +49,42 @@ class Request:
 
 async def show_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
     """Prints the rules on the server and those that config.yaml wants; returns 1 when these cannot be determined."""
-    async with _at_work(config, environment, replace(request, dry_run=True), console) as work:
+    async with _command_context(config, environment, replace(request, dry_run=True), console) as work:
         bad = 0
         for bucket in work.buckets:
-            reading = await work.read(bucket)
-            work.teller.document(reading.document)
-            bad += not await _show_wanted(work, bucket, reading)
+            current = await work.read(bucket)
+            work.renderer.document(current.document)
+            bad += not await _show_wanted(work, bucket, current)
         return 1 if bad else 0
 
 
 async def apply_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
     """Changes our rules to those that config.yaml wants. Raises GpuDropError; earlier buckets stay changed."""
-    async with _at_work(config, environment, request, console) as work:
+    async with _command_context(config, environment, request, console) as work:
         for bucket in work.buckets:
-            reading = await work.read(bucket)
-            settled = await work.settled(reading.server)
-            if not settled:
-                _leave_alone(work, reading)
+            current = await work.read(bucket)
+            resolved_targets = await work.resolved_targets(current.server)
+            if not resolved_targets:
+                _leave_alone(work, current)
                 continue
-            change = work.wanted(bucket, reading, settled)
-            await _carry_out(work, bucket, change)
-            _notes(work, bucket, settled, change)
+            change = work.wanted(bucket, current, resolved_targets)
+            await _apply_change(work, bucket, change)
+            _notes(work, bucket, resolved_targets, change)
         return 0
 
 
 async def remove_events(config: Config, environment: Environment, request: Request, console: Console) -> int:
     """Removes our rules, whatever their target, and EventBridge's entry when it is named as target."""
-    async with _at_work(config, environment, request, console) as work:
+    async with _command_context(config, environment, request, console) as work:
         bridge = any(each.lower() == "eventbridge" for each in request.targets)
         for bucket in work.buckets:
-            reading = await work.read(bucket)
-            await _carry_out(work, bucket, without_ours(reading.document, event_bridge=bridge))
+            current = await work.read(bucket)
+            await _apply_change(work, bucket, without_ours(current.document, event_bridge=bridge))
         return 0
 
 
 @dataclass(slots=True)
-class _Work:
+class _CommandContext:
     """What one command works with."""
 
     buckets: Sequence[str]
@@ -92,20 +92,20 @@ class _Work:
     triggers: Sequence[Trigger]
     sources: Sequence[SourceSettings]
     environment: Environment
-    settler: TargetResolver
-    keeper: RulesKeeper
-    teller: RulesRenderer
+    resolver: TargetResolver
+    sync: RulesSync
+    renderer: RulesRenderer
     dry_run: bool
     endpoint: str
     _settled: tuple[ResolvedTarget, ...] | None = None
 
     async def read(self, bucket: str) -> CurrentRules:
-        reading = await self.keeper.read(bucket)
-        name = reading.server.value if reading.server is not NotificationServer.OTHER else ""
-        self.teller.bucket(bucket, f"{self.endpoint}{f' ({name})' if name else ''}")
-        return reading
+        current = await self.sync.read(bucket)
+        name = current.server.value if current.server is not NotificationServer.OTHER else ""
+        self.renderer.bucket(bucket, f"{self.endpoint}{f' ({name})' if name else ''}")
+        return current
 
-    async def settled(self, server: NotificationServer) -> tuple[ResolvedTarget, ...]:
+    async def resolved_targets(self, server: NotificationServer) -> tuple[ResolvedTarget, ...]:
         """Returns the targets of the rules, the same for every bucket; () when the sources need none."""
         if self._settled is None:
             chosen = named_targets(self.targets, self.sources)
@@ -113,35 +113,35 @@ class _Work:
                 if not needs_target(self.sources):
                     return ()
                 chosen = (choose_target(self.sources, await self._known(server), self.environment.of_source),)
-            self._settled = tuple([await self.settler.settle(each, server) for each in chosen])
+            self._settled = tuple([await self.resolver.resolve(each, server) for each in chosen])
         return self._settled
 
     async def _known(self, server: NotificationServer) -> KnownServer:
         if server not in (NotificationServer.MINIO, NotificationServer.RUSTFS):
             return KnownServer(server)
-        there = [await self.keeper.read(bucket) for bucket in self.buckets]
+        there = [await self.sync.read(bucket) for bucket in self.buckets]
         recorded = frozenset(rule.arn for each in there for rule in each.document.ours)
-        return KnownServer(server, await self.keeper.destinations(), recorded)
+        return KnownServer(server, await self.sync.destinations(), recorded)
 
-    def wanted(self, bucket: str, reading: CurrentRules, settled: Sequence[ResolvedTarget]) -> RulesChange:
-        targets = [each.target for each in settled]
+    def wanted(self, bucket: str, current: CurrentRules, resolved_targets: Sequence[ResolvedTarget]) -> RulesChange:
+        targets = [each.target for each in resolved_targets]
         if len([each for each in targets if each.amazon]) > 1:
             raise ConfigError(
                 "Amazon S3 does not send the same events to two places.",
                 hint="Use one SNS topic that several queues subscribe to, or EventBridge.",
                 where="--target",
             )
-        room = max(1, min(MAX_RULES, _AMAZON_RULES - len(reading.document.foreign)))
+        room = max(1, min(MAX_RULES, _AMAZON_RULES - len(current.document.foreign)))
         wanted: list[RuleEntry] = []
         for target in targets:
             wanted += rules_of(self.triggers, bucket, target, most=room)
-        return merge_rules(reading.document, wanted)
+        return merge_rules(current.document, wanted)
 
 
 @asynccontextmanager
-async def _at_work(
+async def _command_context(
     config: Config, environment: Environment, request: Request, console: Console
-) -> AsyncGenerator[_Work]:
+) -> AsyncGenerator[_CommandContext]:
     store = _store(config.store)
     if not store.named_buckets and not request.bucket:
         raise ConfigError("Rules are made for each bucket.", hint="Name one with --bucket.", where="--bucket")
@@ -154,15 +154,15 @@ async def _at_work(
     settings: S3Settings = replace(s3_settings(store, environment), timeout_s=_TIMEOUT_S)
     sources = sources_of(config)
     async with notification_client(settings) as api:
-        yield _Work(
+        yield _CommandContext(
             buckets=(request.bucket,) if request.bucket else store.buckets,
             targets=request.targets,
             triggers=triggers_of(config),
             sources=sources,
             environment=environment,
-            settler=TargetResolver(settings, sources, environment.of_source, write=not request.dry_run),
-            keeper=RulesKeeper(api, settings.endpoint),
-            teller=RulesRenderer(console),
+            resolver=TargetResolver(settings, sources, environment.of_source, write=not request.dry_run),
+            sync=RulesSync(api, settings.endpoint),
+            renderer=RulesRenderer(console),
             dry_run=request.dry_run,
             endpoint=settings.endpoint,
         )
@@ -178,51 +178,51 @@ def _store(store: FolderStoreConfig | S3StoreConfig) -> S3StoreConfig:
     )
 
 
-async def _show_wanted(work: _Work, bucket: str, reading: CurrentRules) -> bool:
+async def _show_wanted(work: _CommandContext, bucket: str, current: CurrentRules) -> bool:
     try:
-        settled = await work.settled(reading.server)
-        if not settled:
-            _leave_alone(work, reading)
+        resolved_targets = await work.resolved_targets(current.server)
+        if not resolved_targets:
+            _leave_alone(work, current)
             return True
-        change = work.wanted(bucket, reading, settled)
+        change = work.wanted(bucket, current, resolved_targets)
     except GpuDropError as e:
-        work.teller.say(f"  {e}\n{e.info.hint}".rstrip(), mark="-")
+        work.renderer.say(f"  {e}\n{e.info.hint}".rstrip(), mark="-")
         return False
-    work.teller.say(f"  config.yaml wants, for {', '.join(str(each.target) for each in settled)}:")
+    work.renderer.say(f"  config.yaml wants, for {', '.join(str(each.target) for each in resolved_targets)}:")
     if change:
-        work.teller.change(change)
+        work.renderer.change(change)
     else:
-        work.teller.say("  what is there")
-    _notes(work, bucket, settled, change)
+        work.renderer.say("  what is there")
+    _notes(work, bucket, resolved_targets, change)
     return True
 
 
-def _leave_alone(work: _Work, reading: CurrentRules) -> None:
-    work.teller.say(f"  {NOTHING_TO_SET_UP}")
-    if ours := len(reading.document.ours):
-        work.teller.say(
+def _leave_alone(work: _CommandContext, current: CurrentRules) -> None:
+    work.renderer.say(f"  {NOTHING_TO_SET_UP}")
+    if ours := len(current.document.ours):
+        work.renderer.say(
             f"  {ours} of gpudrop's rules are there and not needed; `gpudrop events remove` takes them away."
         )
 
 
-async def _carry_out(work: _Work, bucket: str, change: RulesChange) -> None:
+async def _apply_change(work: _CommandContext, bucket: str, change: RulesChange) -> None:
     if not change:
-        work.teller.say("  nothing to change")
+        work.renderer.say("  nothing to change")
         return
-    work.teller.change(change)
+    work.renderer.change(change)
     if work.dry_run:
-        work.teller.say("  nothing was written (--dry-run)")
+        work.renderer.say("  nothing was written (--dry-run)")
         return
-    await work.keeper.write(bucket, change)
-    work.teller.say("  done")
+    await work.sync.write(bucket, change)
+    work.renderer.say("  done")
 
 
-def _notes(work: _Work, bucket: str, settled: Sequence[ResolvedTarget], change: RulesChange) -> None:
-    for each in settled:
+def _notes(work: _CommandContext, bucket: str, resolved_targets: Sequence[ResolvedTarget], change: RulesChange) -> None:
+    for each in resolved_targets:
         if note := each.note(bucket):
-            work.teller.say(note, mark="~")
+            work.renderer.say(note, mark="~")
     if any(each.kind == EVENT_BRIDGE for each in change.added):
-        work.teller.say(
+        work.renderer.say(
             "  EventBridge needs a rule of its own that passes events on: source aws.s3, detail-type Object Created and"
             f" Object Deleted, bucket {bucket}, to the queue that is read."
         )

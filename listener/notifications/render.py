@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from listener.notifications.rules import EVENT_BRIDGE, NotificationDocument, RuleEntry, RulesChange
-from listener.notifications.targets import plain_target
+from listener.notifications.targets import decoded_filter
 
 _STYLES = {"+": "green", "-": "red", "~": "yellow", "f": "dim"}
 
@@ -49,7 +49,7 @@ def rules_difference(change: RulesChange) -> Iterator[str]:
 def entry_line(entry: RuleEntry) -> str:
     if entry.kind == EVENT_BRIDGE:
         return "EventBridge  every event of the bucket"
-    keys = plain_target(entry)
+    keys = decoded_filter(entry)
     parts = (entry.id or "(no Id)", f"{keys.prefix}*{keys.suffix}", event_names(entry.events), f"-> {entry.arn}")
     return "  ".join(parts)
 

@@ -16,7 +16,7 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 QUEUE, TOPIC, FUNCTION, EVENT_BRIDGE = (
     f"{what}Configuration" for what in ("Queue", "Topic", "CloudFunction", "EventBridge")
 )
-_PLACES = {QUEUE: "Queue", TOPIC: "Topic", FUNCTION: "CloudFunction"}
+_TARGET_TAGS = {QUEUE: "Queue", TOPIC: "Topic", FUNCTION: "CloudFunction"}
 _ALL = {
     "s3:ObjectCreated:*": ("Put", "Post", "Copy", "CompleteMultipartUpload"),
     "s3:ObjectRemoved:*": ("Delete", "DeleteMarkerCreated"),
@@ -43,11 +43,11 @@ class RuleEntry:
 
     def means(self, other: RuleEntry) -> bool:
         """Returns whether both send the same events of the same keys to the same target, wildcards expanded."""
-        return (self.kind, self.arn, self.filter, spelled_out(self.events)) == (
+        return (self.kind, self.arn, self.filter, expand_events(self.events)) == (
             other.kind,
             other.arn,
             other.filter,
-            spelled_out(other.events),
+            expand_events(other.events),
         )
 
 
@@ -67,7 +67,7 @@ class NotificationDocument:
         return tuple(each for each in self.entries if not each.ours)
 
 
-def spelled_out(events: tuple[str, ...]) -> frozenset[str]:
+def expand_events(events: tuple[str, ...]) -> frozenset[str]:
     """Expands wildcards in `events` as Amazon does."""
     return frozenset(
         name
@@ -80,7 +80,7 @@ def rule(kind: str, arn: str, rule_id: str, events: tuple[str, ...], key_filter:
     """Builds a rule of ours; `kind` is QUEUE or TOPIC."""
     root = Xml.Element(kind)
     Xml.SubElement(root, "Id").text = rule_id
-    Xml.SubElement(root, _PLACES[kind]).text = arn
+    Xml.SubElement(root, _TARGET_TAGS[kind]).text = arn
     for event in events:
         Xml.SubElement(root, "Event").text = event
     values = [(n, v) for n, v in (("prefix", key_filter.prefix), ("suffix", key_filter.suffix)) if v]
@@ -128,7 +128,7 @@ def _entry(element: Xml.Element) -> RuleEntry:
         kind=element.tag,
         xml=Xml.tostring(element, "unicode"),
         id=element.findtext("Id") or "",
-        arn=element.findtext(_PLACES.get(element.tag, "Queue")) or "",
+        arn=element.findtext(_TARGET_TAGS.get(element.tag, "Queue")) or "",
         events=tuple(each.text or "" for each in element.iterfind("Event")),
         filter=Filter(found.get("prefix", ""), found.get("suffix", "")),
     )
@@ -183,7 +183,7 @@ def without_ours(current: NotificationDocument, *, event_bridge: bool = False) -
     )
 
 
-def arrived(change: RulesChange, found: NotificationDocument) -> bool:
+def is_applied(change: RulesChange, found: NotificationDocument) -> bool:
     """Returns whether `found` means what was written; servers may order and spell it differently."""
     left = list(found.entries)
     for entry in change.after.entries:

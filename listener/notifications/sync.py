@@ -25,12 +25,12 @@ from listener.notifications.rules import (
     TOPIC,
     NotificationDocument,
     RulesChange,
-    arrived,
+    is_applied,
     notification_document_bytes,
     read_notification_document,
 )
 from listener.notifications.servers import NotificationServer, recognise_server, why_no_rules
-from listener.notifications.targets import Chosen, NotificationTarget, PushUrl, topic_name
+from listener.notifications.targets import ChosenTarget, NotificationTarget, PushUrl, topic_name
 from listener.sources.sqs.queue import on_thread
 from listener.stores.s3.clients import S3Settings
 from manifests.errors import ConfigError, StoreUnavailable
@@ -74,7 +74,7 @@ class TargetResolver:
         self._secrets = secrets
         self._write = write
 
-    async def settle(self, chosen: Chosen, server: NotificationServer) -> ResolvedTarget:
+    async def resolve(self, chosen: ChosenTarget, server: NotificationServer) -> ResolvedTarget:
         match chosen:
             case NotificationTarget():
                 return ResolvedTarget(chosen)
@@ -151,8 +151,8 @@ async def _within(call: Callable[[], T]) -> T:
         raise StoreUnavailable(f"No answer within {_DEADLINE_S:.0f} s.", hint="Run the command again.") from e
 
 
-_LOOKS = 4
-_LOOK_S = 1.0
+_CHECKS = 4
+_CHECK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class CurrentRules:
     document: NotificationDocument
 
 
-class RulesKeeper:
+class RulesSync:
     """Reads and writes buckets' rules; `endpoint` is named in errors. Every error is a GpuDropError."""
 
     def __init__(self, api: NotificationClient, endpoint: str) -> None:
@@ -201,7 +201,7 @@ class RulesKeeper:
         else:
             answer = await self._api.put(bucket, notification_document_bytes(change.after.entries))
             await self._check(answer, bucket, change, now.server)
-        await self._see(bucket, change, now.server)
+        await self._verify(bucket, change, now.server)
 
     async def _write_single(self, bucket: str, change: RulesChange) -> None:
         """Sends only new rules and deletes single ones: Ceph RGW adds what is sent; an empty PUT removes all."""
@@ -222,12 +222,12 @@ class RulesKeeper:
         known = await self._api.destinations() if server is NotificationServer.MINIO else None
         raise rules_refused(answer.status, answer.body, change, known, bucket=bucket, endpoint=self._endpoint)
 
-    async def _see(self, bucket: str, change: RulesChange, server: NotificationServer) -> None:
+    async def _verify(self, bucket: str, change: RulesChange, server: NotificationServer) -> None:
         """Checks that the server shows the change, which Amazon does only after a moment."""
-        for look in range(_LOOKS):
-            if arrived(change, (await self.read(bucket)).document):
+        for look in range(_CHECKS):
+            if is_applied(change, (await self.read(bucket)).document):
                 return
             if server is not NotificationServer.AMAZON:
                 break
-            await asyncio.sleep(_LOOK_S * look)
+            await asyncio.sleep(_CHECK_S * look)
         raise not_kept(change, server.value, bucket)

@@ -90,7 +90,7 @@ def rules_of(
     )
 
 
-def plain_target(entry: RuleEntry) -> Filter:
+def decoded_filter(entry: RuleEntry) -> Filter:
     """Returns the entry's filter with decoded keys, because Amazon keeps it encoded."""
     if not NotificationTarget(entry.kind, entry.arn).amazon:
         return entry.filter
@@ -138,12 +138,12 @@ class KnownServer:
     recorded: frozenset[str] = frozenset()
     """ARNs in our rules."""
 
-    def leads_here(self, arn: str) -> bool:
+    def is_ours(self, arn: str) -> bool:
         """Returns whether the target is ours: our rules use it, or its ID is the one that `server_variables` sets."""
         return arn in self.recorded or arn.split(":")[4:5] == [ID]
 
 
-Chosen = NotificationTarget | PushUrl | SqsSourceConfig
+ChosenTarget = NotificationTarget | PushUrl | SqsSourceConfig
 """A target, or a queue whose ARN is requested later."""
 
 
@@ -159,7 +159,7 @@ def needs_target(sources: Sequence[SourceSettings]) -> bool:
 
 def choose_target(
     sources: Sequence[SourceSettings], known: KnownServer, secrets: Callable[[str], SourceSecrets]
-) -> Chosen:
+) -> ChosenTarget:
     """Returns the one target that fits the sources. Raises ConfigError with a hint when none or several do."""
     if known.server in (NotificationServer.MINIO, NotificationServer.RUSTFS):
         return _of_minio(sources, known, secrets)
@@ -172,7 +172,7 @@ def choose_target(
         )
     queues = [each for each in sources if isinstance(each, SqsSourceConfig)]
     topics = [arn for each in sources if isinstance(each, WebhookSourceConfig) for arn in each.sns_topics]
-    found: list[Chosen] = [*queues, *(parse_target(arn) for arn in dict.fromkeys(topics))]
+    found: list[ChosenTarget] = [*queues, *(parse_target(arn) for arn in dict.fromkeys(topics))]
     if len(found) == 1:
         return found[0]
     names = [each.queue_url if isinstance(each, SqsSourceConfig) else str(each) for each in found]
@@ -195,7 +195,7 @@ def _of_minio(
             where="--target",
         )
     fitting = [arn for arn in known.destinations if arn.rpartition(":")[2] in {each.kind for each in wanted}]
-    ours = [arn for arn in fitting if known.leads_here(arn)]
+    ours = [arn for arn in fitting if known.is_ours(arn)]
     if len(ours) == 1:
         found = parse_target(ours[0])
         if isinstance(found, NotificationTarget):

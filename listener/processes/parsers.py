@@ -70,7 +70,7 @@ class DocumentParsers:
             await self._pool.close()
 
     @asynccontextmanager
-    async def place(self, size: int | None, turn: Path) -> AsyncGenerator[None]:
+    async def slot(self, size: int | None, turn: Path) -> AsyncGenerator[None]:
         """Holds room for documents of `size` bytes (None: unknown), so that memory never holds hundreds of them.
 
         `turn` is the path at which the caller waits for its turn.

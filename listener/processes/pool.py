@@ -37,7 +37,7 @@ not worth the half second of a core that a process takes to start.
 AT_ONCE = 2
 """Processes at a time: each takes some hundred megabytes and a core."""
 
-LIMIT_S = 600.0
+ATTEMPT_S = 600.0
 """Seconds for one attempt. The transcript of a day takes a twentieth of it on a busy machine."""
 
 PAUSES_S = (1.0, 10.0)
@@ -68,7 +68,7 @@ class ProcessPool:
         environ: Mapping[str, str],
         *,
         parent: Path | None = None,
-        limit_s: float = LIMIT_S,
+        limit_s: float = ATTEMPT_S,
         limits: CallLimits | None = None,
         threads: Executor | None = None,
         work: str = "handles a large result",
@@ -88,23 +88,23 @@ class ProcessPool:
         self._parent = parent or Path(tempfile.gettempdir())
         self._limit_s = limit_s
         self._free = asyncio.Semaphore(AT_ONCE)
-        self._room: ScratchFolder | None = None
+        self._scratch: ScratchFolder | None = None
 
     async def open(self) -> None:
-        self._room = await asyncio.to_thread(ScratchFolder, self._parent)
+        self._scratch = await asyncio.to_thread(ScratchFolder, self._parent)
 
     async def close(self) -> None:
-        room, self._room = self._room, None
+        room, self._scratch = self._scratch, None
         if room:
             await asyncio.to_thread(room.close)
 
     @asynccontextmanager
     async def folder(self) -> AsyncGenerator[Path]:
         """Yields a private folder; it is removed afterwards, or by the next listener when this one is killed."""
-        if self._room is None:
+        if self._scratch is None:
             raise RuntimeError("the pool is not open")
         try:
-            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._room.path))
+            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch.path))
         except OSError as e:
             raise self._failed(f"has no folder: {e}") from e
         try:
@@ -119,25 +119,25 @@ class ProcessPool:
         ends early or hangs at every attempt.
         """
         try:
-            return await self._apart(function, (function, args, kwargs))
+            return await self._run_in_process(function, (function, args, kwargs))
         except _NotPortable as e:
             log.info("runs_in_a_thread", function=function.__name__, why=str(e)[-_LAST_WORDS:])
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
 
-    async def _apart(self, function: Callable[..., T], call: object) -> T:
+    async def _run_in_process(self, function: Callable[..., T], call: object) -> T:
         why = ""
         async with self._free:
             for pause_s in (0.0, *self._pauses_s):
                 await asyncio.sleep(pause_s)
                 async with self.folder() as folder:
-                    why = await self._tried(folder, call)
+                    why = await self._attempt(folder, call)
                     if not why:
                         return await asyncio.to_thread(_result, folder)
                 log.warning("process_failed", function=function.__name__, why=why)
         raise self._failed(why)
 
-    async def _tried(self, folder: Path, call: object) -> str:
+    async def _attempt(self, folder: Path, call: object) -> str:
         """Runs one process to its end; returns why there is no outcome in `folder`, "" when there is one."""
         try:
             await asyncio.to_thread(_write_call, folder, call)

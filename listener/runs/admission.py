@@ -29,44 +29,44 @@ class Admission:
         self._freed = freed
         self._now = now
         self._told: dict[str, str] = {}
-        self._begun: dict[str, float] = {}
-        self.crowded = False
+        self._starting: dict[str, float] = {}
+        self.full = False
         """Whether no slot is free: a run without its inputs then leaves the engine and starts over later."""
 
-    def is_crowded(self) -> bool:
-        return self.crowded
+    def is_full(self) -> bool:
+        return self.full
 
     @property
     def room(self) -> int:
         """How many more runs may start now."""
         since = self._now() - HOT_S
-        self._begun = {run_id: at for run_id, at in self._begun.items() if at > since}
-        return AT_ONCE - len(self._begun)
+        self._starting = {run_id: at for run_id, at in self._starting.items() if at > since}
+        return AT_ONCE - len(self._starting)
 
     def bounds(self, limit: int, idle: Mapping[str, int]) -> tuple[Bound, ...]:
         """Returns what each share holds of `limit` slots, without its tasks in `idle`, and of the starting slots."""
         held = Counter(self._told.values())
         held.subtract(idle)
-        begun = Counter(self._told[run_id] for run_id in self._begun if run_id in self._told)
-        return Bound(held, limit), Bound(begun, AT_ONCE, kept=1)
+        starting = Counter(self._told[run_id] for run_id in self._starting if run_id in self._told)
+        return Bound(held, limit), Bound(starting, AT_ONCE, reserved=1)
 
-    def begun(self, run_id: str, share: str) -> None:
-        self.told(run_id, share)
-        self._begun[run_id] = self._now()
+    def starting(self, run_id: str, share: str) -> None:
+        self.executing(run_id, share)
+        self._starting[run_id] = self._now()
 
-    def told(self, run_id: str, share: str) -> None:
+    def executing(self, run_id: str, share: str) -> None:
         """Counts the run as executing until `ended`."""
         self._told[run_id] = share
 
-    def waits(self, run_id: str) -> None:
+    def started(self, run_id: str) -> None:
         """Ends the run's start: it waits for something now."""
-        if self._begun.pop(run_id, None) is not None:
+        if self._starting.pop(run_id, None) is not None:
             self._freed()
 
     def ended(self, run_id: str) -> None:
         """Frees the run's slots."""
         self._told.pop(run_id, None)
-        self._begun.pop(run_id, None)
+        self._starting.pop(run_id, None)
         self._freed()
 
 
@@ -89,33 +89,33 @@ class FileRoom:
         """Returns the room that a run with so many files needs: 0 up to MANY, at most what one folder gets."""
         return min(files, self._of_one) if files > MANY else 0
 
-    def try_take(self, share: int, turn: Path) -> bool:
+    def try_acquire(self, share: int, turn: Path) -> bool:
         """Takes `share` if there is room and no other run waits for it; returns whether it did. `turn` is the run's
         path in the fair queue."""
         folder = self._folder(turn)
-        if folder.try_take(share):
-            if self._all.try_take(share):
+        if folder.try_acquire(share):
+            if self._all.try_acquire(share):
                 return True
-            folder.free(share)
+            folder.release(share)
         self._tidy(turn)
         return False
 
-    async def take(self, share: int, turn: Path) -> None:
+    async def acquire(self, share: int, turn: Path) -> None:
         """Waits for the run's turn and takes `share`; takes nothing when cancelled."""
         folder = self._folder(turn)
         try:
-            await folder.take(share, turn)
+            await folder.acquire(share, turn)
             try:
-                await self._all.take(share, turn)
+                await self._all.acquire(share, turn)
             except BaseException:
-                folder.free(share)
+                folder.release(share)
                 raise
         finally:
             self._tidy(turn)
 
-    def free(self, share: int, turn: Path) -> None:
-        self._all.free(share)
-        self._folder(turn).free(share)
+    def release(self, share: int, turn: Path) -> None:
+        self._all.release(share)
+        self._folder(turn).release(share)
         self._tidy(turn)
 
     def _folder(self, turn: Path) -> _Room:
@@ -148,14 +148,14 @@ class _Room:
     def _is_waited_for(self) -> bool:
         return self._next is not None or bool(self._others)
 
-    def try_take(self, share: int) -> bool:
+    def try_acquire(self, share: int) -> bool:
         if self._is_waited_for or self._taken + share > self._most:
             return False
         self._taken += share
         return True
 
-    async def take(self, share: int, path: Path) -> None:
-        if self.try_take(share):
+    async def acquire(self, share: int, path: Path) -> None:
+        if self.try_acquire(share):
             return
         waiting = _Waiting(share, asyncio.get_running_loop().create_future())
         self._others.push(path, waiting)
@@ -164,12 +164,12 @@ class _Room:
             await waiting.turn
         except asyncio.CancelledError:
             if waiting.turn.done() and not waiting.turn.cancelled():
-                self.free(share)
+                self.release(share)
             else:
                 self._give()
             raise
 
-    def free(self, share: int) -> None:
+    def release(self, share: int) -> None:
         self._taken -= share
         self._give()
 

@@ -28,7 +28,7 @@ from listener.runs.fence import Fence
 from listener.runs.status import StatusPublisher
 from listener.stores.base import ObjectMeta
 from manifests.documents import document_bytes, document_fields
-from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, may_tell_of
+from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, may_vouch_for
 from manifests.names import Sidecar
 from manifests.sidecars import without_callback
 from manifests.task_groups import task_group
@@ -45,21 +45,21 @@ class SidecarSignature:
     secret: str = field(default="", repr=False)
     """Empty: nothing is signed, callbacks neither, and every sidecar counts as valid."""
 
-    def put(self, body: bytes) -> bytes:
+    def sign(self, body: bytes) -> bytes:
         """Returns the final sidecar `body` with its signature."""
         return document_bytes({**document_fields(body), _FIELD: self._of(body)}) if self.secret else body
 
-    def holds(self, body: bytes) -> bool:
+    def is_valid(self, body: bytes) -> bool:
         """Whether `body` is what was signed, whatever it says of its callback since."""
         if not self.secret:
             return True
         told = document_fields(body).get(_FIELD)
         return isinstance(told, str) and hmac.compare_digest(told.encode("utf-8", "replace"), self._of(body).encode())
 
-    def opened(self, body: bytes) -> bytes | None:
+    def verified(self, body: bytes) -> bytes | None:
         """Returns `body` in the spelling that was signed; None if the signature does not match. Other readers may
         understand another spelling differently."""
-        if not self.holds(body):
+        if not self.is_valid(body):
             return None
         return document_bytes(document_fields(body)) if self.secret else body
 
@@ -74,7 +74,7 @@ UNSEALED = SidecarSignature()
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.runs")
 
-LOOKS_AT_ONCE = 8
+READ_BATCH = 8
 """Outputs of an adopted run whose metadata is read at once."""
 
 _FINAL: tuple[Sidecar, ...] = ("done", "error")
@@ -91,14 +91,14 @@ class Adoption:
         fence: Fence,
         *,
         clock: Callable[[], float],
-        seal: SidecarSignature = UNSEALED,
+        signature: SidecarSignature = UNSEALED,
     ) -> None:
         self._objects = objects
         self._runs = runs
         self._publisher = publisher
         self._fence = fence
         self._clock = clock
-        self._seal = seal
+        self._signature = signature
 
     async def begin(self, run: RunRequest) -> bytes | None:
         """Returns the final sidecar that an earlier execution of `run` left, and records the run's end; None if there
@@ -137,8 +137,8 @@ class Adoption:
         skipped."""
         for kind in _FINAL:
             if body := await self._fence.own_sidecar(run, kind):
-                if (opened := await asyncio.to_thread(self._seal.opened, body)) is not None:
-                    return opened
+                if (verified := await asyncio.to_thread(self._signature.verified, body)) is not None:
+                    return verified
                 log.warning("sidecar_not_sealed", run_id=run.run_id, key=run.key, kind=kind)
         return None
 
@@ -154,11 +154,11 @@ class Adoption:
     async def _adopt(self, run: RunRequest, ending: FinalSidecar) -> None:
         await self._publisher.close(run.run_id)
         metas = await self._there(run, ending.outputs)
-        told = [meta for meta in metas if may_tell_of(run.key, meta.key) or meta.run_id == run.run_id]
+        told = [meta for meta in metas if may_vouch_for(run.key, meta.key) or meta.run_id == run.run_id]
         # Records only keys that the run had claimed, wherever they lie.
-        await self._objects.wrote(run.bucket, metas, run.run_id)
-        await self._objects.found(run.bucket, told, run.run_id, owner=run.key, lineage=run.lineage)
-        await self._fence.take_back(run, "status")
+        await self._objects.record_written(run.bucket, metas, run.run_id)
+        await self._objects.record_outputs(run.bucket, told, run.run_id, owner=run.key, lineage=run.lineage)
+        await self._fence.remove_own(run, "status")
         state = state_after(ending.error_code)
         await self._runs.update(run.run_id, state=state, at=self._clock(), error_code=ending.error_code)
         log.info("run_found_ended", run_id=run.run_id, key=run.key, state=state)
@@ -168,10 +168,10 @@ class Adoption:
         left = iter(dict.fromkeys(keys))
         found: list[ObjectMeta] = []
 
-        async def look() -> None:
-            found.extend([meta for key in left if (meta := await self._fence.there(run, key))])
+        async def read() -> None:
+            found.extend([meta for key in left if (meta := await self._fence.head(run, key))])
 
         async with task_group() as group:
-            for _ in range(LOOKS_AT_ONCE):
-                group.create_task(look())
+            for _ in range(READ_BATCH):
+                group.create_task(read())
         return found

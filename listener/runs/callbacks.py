@@ -20,7 +20,7 @@ import aiohttp
 from yarl import URL
 
 from gpu_dispatch.backoff import Backoff
-from gpu_dispatch.net.bodies import read_said
+from gpu_dispatch.net.bodies import read_available
 from gpu_dispatch.net.failures import BROKEN, connection_failure, retry_after
 from gpu_dispatch.net.guarded import GuardedClient
 from gpu_dispatch.net.tls import tls_failure
@@ -101,7 +101,7 @@ _WEBHOOK = (
 class CallbackOutcome:
     """How one attempt ended."""
 
-    kind: Literal["heard", "failed", "refused"]
+    kind: Literal["delivered", "failed", "refused"]
     """heard: delivered; failed: a later attempt may succeed; refused: none can."""
     error: str = ""
     hint: str = ""
@@ -109,18 +109,18 @@ class CallbackOutcome:
     """What the receiver asked for; 0: nothing."""
 
 
-HEARD = CallbackOutcome("heard")
+DELIVERED = CallbackOutcome("delivered")
 
 
 def callback_outcome(status: int, headers: Mapping[str, str], text: str, now: float) -> CallbackOutcome:
     """Classifies an answer. `text` is the beginning of its body; `now` is in epoch seconds. n8n's waiting workflows
     answer 409 both when they do not wait yet (call again) and when they were resumed already."""
     if status == 409 and _FINISHED in text:
-        return HEARD
+        return DELIVERED
     if 200 <= status < 300:
         if _is_page(headers.get("Content-Type", ""), text):
             return CallbackOutcome("failed", f"It answered {status} with an HTML page.", _WEBHOOK)
-        return HEARD
+        return DELIVERED
     if 300 <= status < 400:
         hint = "Name the receiver's final address: redirects are not followed."
         return CallbackOutcome("refused", f"It leads elsewhere ({status}).", hint)
@@ -137,7 +137,7 @@ def callback_state_after(
 ) -> CallbackRow:
     """Returns `row` after an attempt that ended with `outcome`."""
     told = replace(row, updated=now, last_error=outcome.error, hint=outcome.hint)
-    if outcome.kind == "heard":
+    if outcome.kind == "delivered":
         return replace(told, state="delivered")
     if outcome.kind == "refused":
         return replace(told, state="refused")
@@ -220,7 +220,7 @@ class CallbackClient:
             GuardedClient(trusted, timeout=timeout) as http,
             http.answer("POST", url, "callback_url", headers=headers, body=lambda: _pieces(body)) as response,
         ):
-            text = (await read_said(response.content, _ANSWER_BYTES)).decode("utf-8", "replace")
+            text = (await read_available(response.content, _ANSWER_BYTES)).decode("utf-8", "replace")
             return callback_outcome(response.status, response.headers, text, time.time())
 
     def _headers(self, url: URL, body: bytes, run_id: str, attempt: int) -> dict[str, str]:

@@ -10,19 +10,19 @@ import structlog
 from listener.ledger.intake import IntakeLedger
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.runs import RunLedger
-from listener.run_request import redriven
+from listener.run_request import redriven_row
 from listener.signals import Cancellations
 from manifests.errors import StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.control")
 
-LOOK_S = 2.0
+POLL_S = 2.0
 
 
 async def watch_commands(
     runs: RunLedger,
     redrives: RedriveLedger,
-    settling: IntakeLedger,
+    intake: IntakeLedger,
     cancellations: Cancellations,
     *,
     accepted: Callable[[], None],
@@ -33,28 +33,28 @@ async def watch_commands(
     while True:
         try:
             await _end_some(runs, cancellations)
-            if await _redrive_some(runs, redrives, settling, clock()):
+            if await _redrive_some(runs, redrives, intake, clock()):
                 accepted()
         except StoreUnavailable as e:
             log.error("commands_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
 
 
 async def _end_some(runs: RunLedger, cancellations: Cancellations) -> None:
     requested = await runs.ends_requested()
     for run_id, reason in requested.items():
         cancellations.request(run_id, reason)
-    cancellations.keep(requested.keys())
+    cancellations.retain(requested.keys())
 
 
-async def _redrive_some(runs: RunLedger, redrives: RedriveLedger, settling: IntakeLedger, now: float) -> bool:
+async def _redrive_some(runs: RunLedger, redrives: RedriveLedger, intake: IntakeLedger, now: float) -> bool:
     """Creates the requested runs; returns whether there is a new one."""
     new = False
     for number, run_id in await redrives.requested():
         row = await runs.find(run_id)
         if row is not None:
-            again = redriven(row, number, now)
-            new = await settling.drive_again(again) or new
+            again = redriven_row(row, number, now)
+            new = await intake.add_redrive(again) or new
             log.info("run_redriven", run_id=run_id, key=row.key, again=again.run_id)
         await redrives.answered(number)
     return new

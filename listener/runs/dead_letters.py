@@ -14,7 +14,11 @@ from manifests.text import without_queries
 
 
 def dead_letter(
-    run: RunRequest, asked: ResolvedManifest | None, error: ErrorInfo, attempts: Sequence[AttemptRecord], now: datetime
+    run: RunRequest,
+    manifest: ResolvedManifest | None,
+    error: ErrorInfo,
+    attempts: Sequence[AttemptRecord],
+    now: datetime,
 ) -> DeadLetter:
     return DeadLetter(
         run_id=run.run_id,
@@ -29,8 +33,8 @@ def dead_letter(
         },
         error=error,
         failed=now,
-        operation=asked.operation if asked else None,
-        manifest=without_queries(asked.text) if asked and asked.text else None,
+        operation=manifest.operation if manifest else None,
+        manifest=without_queries(manifest.text) if manifest and manifest.text else None,
         attempts=[_note(a) for a in attempts],
     )
 

@@ -64,13 +64,13 @@ class WorkflowEngine:
         released: Callable[[str, Released], None] | None = None,
     ) -> None:
         """`ended` is called whenever a run's workflow has ended; `released` with the id of a run that leaves the engine
-        before its end: it is to be dropped here and recorded elsewhere, and then `let_go`."""
+        before its end: it is to be dropped here and recorded elsewhere, and then `forget_released`."""
         self._settings = settings
         self._ended = ended
         self._workflows = workflows
         self._workflow_tasks = WorkflowTasks()
         self._released = released
-        self._told: set[str] = set()
+        self._running: set[str] = set()
         self._leaving: set[str] = set()
         self._run_workflow: Callable[[Any], Any] | None = None
 
@@ -119,11 +119,11 @@ class WorkflowEngine:
     @property
     def running(self) -> int:
         """Runs whose workflow executes in this process, or is about to."""
-        return len(self._told)
+        return len(self._running)
 
     def is_running(self, run_id: str) -> bool:
         """Whether the run is one of `running`."""
-        return run_id in self._told
+        return run_id in self._running
 
     async def submit(self, run_id: str, request: Any) -> None:
         """Records the run and starts it; does nothing for a run that is known already or is being released. Raises
@@ -132,13 +132,16 @@ class WorkflowEngine:
             raise RuntimeError("the engine is not started")
         if run_id in self._leaving:
             return
-        with _asked_to("record a run", hint="Check disk space, and that its database answers."), SetWorkflowID(run_id):
+        with (
+            _translated_errors("record a run", hint="Check disk space, and that its database answers."),
+            SetWorkflowID(run_id),
+        ):
             handle: Any = await DBOS.start_workflow_async(self._run_workflow, request)
         # A run that was known already has no task: it executes already, or has ended.
         task: asyncio.Future[Any] | None = getattr(handle, "task", None)
         if task is not None and not task.done():
-            self._told.add(run_id)
-            task.add_done_callback(lambda _: self._told.discard(run_id))
+            self._running.add(run_id)
+            task.add_done_callback(lambda _: self._running.discard(run_id))
 
     async def executors(self) -> set[str]:
         """Returns the executors with unfinished work. Raises StoreUnavailable."""
@@ -153,19 +156,19 @@ class WorkflowEngine:
     async def fates(self, run_ids: Sequence[str]) -> dict[str, Fate]:
         """Returns the fates of runs; those of unknown ones are missing. Raises StoreUnavailable."""
         found: list[WorkflowStatus] = []
-        with _asked_to("list its runs"):
+        with _translated_errors("list its runs"):
             for some in in_chunks(run_ids):
                 found += await DBOS.list_workflows_async(workflow_ids=some, load_input=False, load_output=False)
         leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
         return {**{w.workflow_id: _fate(w) for w in found}, **leaving}
 
-    def let_go(self, run_ids: Sequence[str]) -> None:
+    def forget_released(self, run_ids: Sequence[str]) -> None:
         """Ends the release of runs: they are recorded elsewhere now."""
         self._leaving.difference_update(run_ids)
 
     async def drop(self, run_ids: Sequence[str]) -> None:
         """Deletes runs and their jobs, ended or not: submitted again, they start over. Raises StoreUnavailable."""
-        with _asked_to("forget runs"):
+        with _translated_errors("forget runs"):
             for some in in_chunks(run_ids):
                 await DBOS.delete_workflows_async(some, delete_children=True)
 
@@ -174,14 +177,14 @@ class WorkflowEngine:
         resumes where it was, in this process or another one that adopts. Raises StoreUnavailable."""
         unfinished = await self._unfinished()
         found = [w.workflow_id for w in unfinished if w.executor_id == executor_id and not _is_outdated(w)]
-        with _asked_to("take over runs"):
+        with _translated_errors("take over runs"):
             for some in in_chunks(found):
                 await DBOS.resume_workflows_async(some, queue_name=_ADOPTED)
         return len(found)
 
     async def _unfinished(self) -> list[WorkflowStatus]:
         """Returns workflows that execute, and outdated ones that wait to be adopted: no process takes those."""
-        with _asked_to("list its runs"):
+        with _translated_errors("list its runs"):
             found = await DBOS.list_workflows_async(status=["PENDING", "ENQUEUED"], load_input=False, load_output=False)
         return [w for w in found if w.status == "PENDING" or _is_outdated(w)]
 
@@ -189,7 +192,7 @@ class WorkflowEngine:
         """Deletes some runs that ended before `before` (epoch seconds), jobs included; returns how many. Raises
         StoreUnavailable."""
         moment = datetime.fromtimestamp(before, UTC).isoformat()
-        with _asked_to("delete old runs"):
+        with _translated_errors("delete old runs"):
             found = await DBOS.list_workflows_async(
                 name=_RUN, status=_ENDED, completed_before=moment, limit=_BATCH, load_input=False, load_output=False
             )
@@ -200,7 +203,7 @@ class WorkflowEngine:
     async def close(self) -> None:
         """Stops within a few seconds. Unfinished runs stay recorded as such and resume at the next start. Workflows are
         cancelled first: without the threads that end here they would fail, and count as ended."""
-        await self._workflow_tasks.let_go(_JOIN_S)
+        await self._workflow_tasks.cancel_all(_JOIN_S)
         silence()
         # DBOS made its own threads the loop's and ends them, so the loop gets others. What was given to DBOS's threads
         # has to begin first: DBOS cancels what has not.
@@ -210,7 +213,7 @@ class WorkflowEngine:
         await asyncio.wait({begun}, timeout=_JOIN_S)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
-    def _leave(self, run_id: str, why: Released) -> None:
+    def _release(self, run_id: str, why: Released) -> None:
         """Releases the run once the workflow's end is recorded: nothing of it may be written after it was dropped. A
         workflow that another process has taken over ends as it does there, and is not this listener's to drop."""
 
@@ -233,28 +236,28 @@ class WorkflowEngine:
 
         @DBOS.workflow(name="job", max_recovery_attempts=MAX_RECOVERIES)
         async def job(request: Any) -> Any:
-            with self._workflow_tasks.one_more():
+            with self._workflow_tasks.track():
                 return await inside(request)
 
         @DBOS.workflow(name=_RUN, max_recovery_attempts=MAX_RECOVERIES)
         async def run(request: Any) -> None:
             run_id = str(DBOS.workflow_id)
-            with self._workflow_tasks.one_more():
-                self._told.add(run_id)
+            with self._workflow_tasks.track():
+                self._running.add(run_id)
                 try:
                     await workflows.run(request, DurableSteps(JobWorkflows(job, inside)))
                 except Released as why:
-                    self._leave(run_id, why)
+                    self._release(run_id, why)
                     raise
                 finally:
-                    self._told.discard(run_id)
+                    self._running.discard(run_id)
                     self._ended()
 
         self._run_workflow = run
 
 
 @contextmanager
-def _asked_to(do: str, *, hint: str = "Check its database.") -> Generator[None]:
+def _translated_errors(do: str, *, hint: str = "Check its database.") -> Generator[None]:
     """Turns the engine's errors inside into StoreUnavailable, with what it cannot `do`."""
     try:
         yield

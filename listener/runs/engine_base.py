@@ -52,7 +52,7 @@ class RunEngine(Protocol):
         """Returns the fates of runs; those of unknown ones are missing."""
         ...
 
-    def let_go(self, run_ids: Sequence[str]) -> None:
+    def forget_released(self, run_ids: Sequence[str]) -> None:
         """Ends the release of runs: they are recorded elsewhere now."""
         ...
 

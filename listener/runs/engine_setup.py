@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy.exc import DBAPIError
 
-from listener.ledger.errors import at_the_start, database_error
+from listener.ledger.errors import as_startup_error, database_error
 from listener.runs.steps import Released
 from manifests.errors import GpuDropError, StateError
 
@@ -24,12 +24,12 @@ class WorkflowTasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._told: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     @contextmanager
-    def one_more(self) -> Generator[None]:
-        """Tracks the current task, which executes a workflow inside. Raises CancelledError after `let_go`."""
+    def track(self) -> Generator[None]:
+        """Tracks the current task, which executes a workflow inside. Raises CancelledError after `cancel_all`."""
         if self._closing:
             raise asyncio.CancelledError
         task = asyncio.current_task()
@@ -38,16 +38,16 @@ class WorkflowTasks:
             return
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._told.add(task)
+        self._running.add(task)
         try:
             yield
         finally:
-            self._told.discard(task)
+            self._running.discard(task)
 
-    async def let_go(self, timeout_s: float) -> None:
+    async def cancel_all(self, timeout_s: float) -> None:
         """Cancels every executing workflow; one that has ended is recorded first. Waits at most `timeout_s`."""
         self._closing = True
-        for task in self._told:
+        for task in self._running:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
@@ -58,7 +58,7 @@ def start_error(error: Exception, url: str) -> GpuDropError:
     file = url.removeprefix("sqlite:///") if url.startswith("sqlite:") else ""
     name = f"The engine's database {file}".rstrip()
     known = database_error(error, name) if isinstance(error, DBAPIError) else None
-    return at_the_start(known or StateError(f"{name} cannot be used: {error}.", where="state"))
+    return as_startup_error(known or StateError(f"{name} cannot be used: {error}.", where="state"))
 
 
 def refuse_pickle() -> None:
@@ -103,10 +103,10 @@ def quieten() -> None:
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.ERROR)
-    logger.addFilter(_is_news)
+    logger.addFilter(_is_loggable)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_loggable(record: logging.LogRecord) -> bool:
     """Whether a record is to be logged: a `Released` is no failure."""
     return not (record.exc_info and isinstance(record.exc_info[1], Released))
 

@@ -13,7 +13,7 @@ from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.stores.base import ObjectMeta, Store
 from manifests.errors import InputTooLarge, ObjectDenied, RunSuperseded, StoreUnavailable, UnusableKey
-from manifests.final_sidecars import writer_of
+from manifests.final_sidecars import run_id_of
 from manifests.names import Sidecar
 from manifests.sidecars import MAX_BYTES
 
@@ -46,7 +46,7 @@ class Fence:
             expected = now.etag if now else None
         raise StoreUnavailable(f"{key!r} changes all the time.", hint="See who else writes there.", where=key)
 
-    async def there(self, run: RunRequest, key: str) -> ObjectMeta | None:
+    async def head(self, run: RunRequest, key: str) -> ObjectMeta | None:
         """Returns the metadata of `key`; None also for what can never be read: no run has left it."""
         try:
             return await self._store.head(run.bucket, key)
@@ -56,7 +56,7 @@ class Fence:
     async def own_sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
         """Returns the sidecar of this kind, if `run` wrote it."""
         body = await self.sidecar(run, kind)
-        return body if body and await asyncio.to_thread(writer_of, body) == run.run_id else None
+        return body if body and await asyncio.to_thread(run_id_of, body) == run.run_id else None
 
     async def sidecar(self, run: RunRequest, kind: Sidecar) -> bytes | None:
         """Returns the sidecar of this kind, whoever wrote it; b"" for one that is too large, or may not be read. None:
@@ -68,7 +68,7 @@ class Fence:
         except UnusableKey:
             return None
 
-    async def take_back(self, run: RunRequest, kind: Sidecar) -> None:
+    async def remove_own(self, run: RunRequest, kind: Sidecar) -> None:
         """Removes the sidecar of this kind if `run` wrote it; leaves any other run's."""
         if await self.own_sidecar(run, kind) is not None:
             await self._store.delete(run.bucket, run.sidecar(kind))

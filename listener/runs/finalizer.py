@@ -75,7 +75,7 @@ class RunFinalizer:
         clock: Callable[[], float],
         link_s: int,
         spent: Callable[[str], Awaitable[float | None]],
-        seal: SidecarSignature = UNSEALED,
+        signature: SidecarSignature = UNSEALED,
     ) -> None:
         """`link_s`: seconds that links in done sidecars work. `spent`: a run's US dollars; None: it has no price.
         `seal` signs final sidecars."""
@@ -87,7 +87,7 @@ class RunFinalizer:
         self._clock = clock
         self._link_s = link_s
         self._spent = spent
-        self._seal = seal
+        self._signature = signature
 
     async def write(
         self, run: RunRequest, plan: Plan, results: Sequence[GpuResult], outputs: MadeOutputs, jobs: Sequence[JobRef]
@@ -104,7 +104,7 @@ class RunFinalizer:
                 metas.append(meta)
         finally:
             # Also after an interruption: a superseded run removes what it has written.
-            await self._objects.wrote(run.bucket, metas, run.run_id)
+            await self._objects.record_written(run.bucket, metas, run.run_id)
         times = {
             "jobId": jobs[0].job_id if jobs else results[0].task_id,
             "delayTime": max(r.delay_ms for r in results),
@@ -118,7 +118,7 @@ class RunFinalizer:
             jobs=tuple(JobNote(job.job_id, job.backend) for job in jobs),
         )
 
-    async def done(self, run: RunRequest, asked: ResolvedManifest, summary: RunSummary) -> bytes:
+    async def done(self, run: RunRequest, manifest: ResolvedManifest, summary: RunSummary) -> bytes:
         """Writes the done sidecar and returns its bytes. Raises RunSuperseded."""
         now = _when(self._clock())
         notes = [
@@ -130,7 +130,7 @@ class RunFinalizer:
         document = DoneSidecar(
             run_id=run.run_id,
             key=run.key,
-            operation=asked.operation,
+            operation=manifest.operation,
             message=summary.message,
             started=_when(run.received),
             ended=now,
@@ -140,16 +140,16 @@ class RunFinalizer:
             jobs=summary.jobs,
             links_expire=now + timedelta(seconds=self._link_s) if self._store.links_expire else None,
             cost_usd=await self._spent(run.run_id),
-            metadata=asked.metadata,
+            metadata=manifest.metadata,
             version=run.version,
         )
-        body = await asyncio.to_thread(lambda: self._seal.put(done_bytes(document)))
+        body = await asyncio.to_thread(lambda: self._signature.sign(done_bytes(document)))
         await self._close(run, "done", body, "done")
         log.info("run_done", run_id=run.run_id, key=run.key, files=len(summary.files))
         return body
 
     async def failed(
-        self, run: RunRequest, asked: ResolvedManifest | None, error: ErrorInfo, attempts: Sequence[AttemptRecord]
+        self, run: RunRequest, manifest: ResolvedManifest | None, error: ErrorInfo, attempts: Sequence[AttemptRecord]
     ) -> bytes | None:
         """Writes the error sidecar and returns its bytes; before it a dead letter, where the run failed for good.
 
@@ -163,12 +163,12 @@ class RunFinalizer:
         if state == "superseded" or (row is not None and row.cancel == "superseded"):
             await self._give_way(run)
             return None
-        await self._settle(run)
+        await self._release_claims(run)
         now = _when(self._clock())
         letter = None
         if state == "failed":
             letter = dlq_key(run.run_id, now)
-            data = dead_letter_bytes(dead_letter(run, asked, error, attempts, now))
+            data = dead_letter_bytes(dead_letter(run, manifest, error, attempts, now))
             await self._store.put(run.bucket, letter, data, content_type=CONTENT_TYPE, run_id=run.run_id)
         document = ErrorSidecar(
             run_id=run.run_id,
@@ -176,14 +176,14 @@ class RunFinalizer:
             error=error,
             started=_when(run.received),
             ended=now,
-            operation=asked.operation if asked else None,
+            operation=manifest.operation if manifest else None,
             attempts=max([a.number for a in attempts], default=1),
             dead_letter=letter,
             cost_usd=await self._spent(run.run_id),
-            metadata=asked.metadata if asked else {},
+            metadata=manifest.metadata if manifest else {},
             version=run.version,
         )
-        body = await asyncio.to_thread(lambda: self._seal.put(failed_bytes(document)))
+        body = await asyncio.to_thread(lambda: self._signature.sign(failed_bytes(document)))
         try:
             await self._close(run, "error", body, state, error.code)
         except RunSuperseded:
@@ -204,7 +204,7 @@ class RunFinalizer:
         """Records the end of a run whose final sidecar could not be written: `gpudrop status` still shows it."""
         await self._publisher.close(run.run_id)
         try:
-            await self._fence.take_back(run, "status")
+            await self._fence.remove_own(run, "status")
         except GpuDropError as e:
             log.info("status_left", run_id=run.run_id, code=e.info.code, error=str(e))
         await self._runs.update(run.run_id, state="failed", at=self._clock(), error_code=error.code)
@@ -225,12 +225,12 @@ class RunFinalizer:
         """Ends a run that a newer one replaces: removes all that it wrote, and nothing of the newer one's."""
         await self._publisher.close(run.run_id)
         for kind in ("status", "done", "error"):
-            await self._fence.take_back(run, kind)
+            await self._fence.remove_own(run, kind)
         for key, print_ in await self._objects.written_by(run.bucket, run.run_id):
-            now = await self._fence.there(run, key)
+            now = await self._fence.head(run, key)
             if now is not None and (fingerprint(now) == print_ or now.run_id == run.run_id):
                 await self._store.delete(run.bucket, key)
-        await self._settle(run)
+        await self._release_claims(run)
         await self._runs.update(run.run_id, state="superseded", at=self._clock(), error_code=RunSuperseded.code)
         log.info("run_gave_way", run_id=run.run_id, key=run.key)
 
@@ -258,13 +258,13 @@ class RunFinalizer:
             )
         return meta
 
-    async def _settle(self, run: RunRequest) -> None:
+    async def _release_claims(self, run: RunRequest) -> None:
         """Gives up the run's claim on keys that it never wrote: what is written there later is a user's."""
         keys = await self._objects.claimed(run.bucket, run.run_id)
-        metas = [await self._fence.there(run, key) for key in keys]
+        metas = [await self._fence.head(run, key) for key in keys]
         mine = [m for m in metas if m and m.last_modified.timestamp() >= run.received - _SKEW_S]
-        await self._objects.wrote(run.bucket, mine, run.run_id)
-        await self._objects.disclaim(run.bucket, run.run_id)
+        await self._objects.record_written(run.bucket, mine, run.run_id)
+        await self._objects.release_claims(run.bucket, run.run_id)
 
     def _resolved(self, bucket: str, fields: Mapping[str, Value]) -> dict[str, Any]:
         return {name: self._json(bucket, value) for name, value in fields.items()}

@@ -16,7 +16,7 @@ from manifests.references import WHOLE_BUCKET, MediaRef, ObjectRef, Reach
 SETTLE_S = 2.0
 """A file changed less than so many seconds ago may still be growing."""
 
-Look = ObjectMeta | StoreDenied | None
+InputRead = ObjectMeta | StoreDenied | None
 """What was read of one input; None: nothing is there, or it is not read."""
 
 
@@ -84,9 +84,9 @@ class InputGrowth:
 class InputSearch:
     """One run's search: what the last read found lacking, and since when. `now` is a monotonic clock."""
 
-    def __init__(self, asking: InputTerms, growth: InputGrowth | None, now: Callable[[], float]) -> None:
+    def __init__(self, terms: InputTerms, growth: InputGrowth | None, now: Callable[[], float]) -> None:
         """Without `growth` objects are complete when they are there."""
-        self._asking = asking
+        self._terms = terms
         self._growth = growth
         self._now = now
         self._since: dict[str, float] = {}
@@ -98,7 +98,7 @@ class InputSearch:
     def over(self) -> bool:
         return not (self.missing or self.growing or self.refused)
 
-    def note(self, wanted: Sequence[WantedInput], looks: Sequence[Look]) -> None:
+    def note(self, wanted: Sequence[WantedInput], looks: Sequence[InputRead]) -> None:
         pairs = [(w, look) for w, look in zip(wanted, looks, strict=True) if isinstance(w.media, ObjectRef)]
         self.missing = [w for w, look in pairs if look is None]
         self.refused = [(w, look) for w, look in pairs if isinstance(look, StoreDenied)]
@@ -125,7 +125,7 @@ class InputSearch:
         if self.missing and late:
             raise missing(self.missing)
         for wanted, error in self.refused:
-            if self._for_s(wanted) >= self._asking.refused_s:
+            if self._for_s(wanted) >= self._terms.refused_s:
                 raise object_refused(error, wanted.reference.role)
         slow = [w for w in self.growing if late and self._for_s(w) >= 2 * SETTLE_S]
         if slow:

@@ -26,20 +26,20 @@ from listener.runs.steps import Released
 from listener.signals import ObjectWaiters
 from listener.stores.base import Store
 from manifests.errors import GpuDropError, StoreUnavailable
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.waiting")
 
-LOOK_S = 1.0
+POLL_S = 1.0
 """Seconds between two queries for runs that are due."""
 FIRST_S = 1.0
 """Seconds from a run's release to its first check: an event may have come in between."""
 LEAST_S = 2.0
 MOST_S = 10.0
 """Between two checks of one run lies half its age, but at least LEAST_S and at most MOST_S seconds."""
-LOOKS_PER_S = 50.0
+EXAMINATIONS_PER_S = 50.0
 """Runs checked per second, besides those that events name: a store with thousands of them is not flooded."""
-TOLD_AT_ONCE = 100
+NOTIFIED_BATCH = 100
 """Runs named by events that are checked at once."""
 _GAP_S = 0.1
 _PARALLEL = 16
@@ -68,7 +68,7 @@ class InputWaiters:
         self._accepted = accepted
         self._clock = clock
         self._leaving: deque[tuple[str, InputsAwaited]] = deque()
-        self._looks = LOOKS_PER_S
+        self._examinations = EXAMINATIONS_PER_S
         self._growing: dict[str, dict[tuple[str, str], str]] = {}
         """Versions last seen of files that were still being written, by run and object."""
 
@@ -89,12 +89,12 @@ class InputWaiters:
                 if not tidied:
                     await self._waits.tidy()
                     tidied = True
-                self._looks = min(LOOKS_PER_S, self._looks + LOOKS_PER_S * (now() - last))
+                self._examinations = min(EXAMINATIONS_PER_S, self._examinations + EXAMINATIONS_PER_S * (now() - last))
                 last = now()
                 await self._begin(engine)
-                told = self._object_waiters.fetch()
-                hurried = await self._waits.told(told) if told else 0
-                await self._look(int(self._looks) + min(hurried, TOLD_AT_ONCE))
+                told = self._object_waiters.drain()
+                hurried = await self._waits.objects_arrived(told) if told else 0
+                await self._examine(int(self._examinations) + min(hurried, NOTIFIED_BATCH))
             except StoreUnavailable as e:
                 log.error("waiting_runs_not_looked_at", code=e.info.code, error=str(e), hint=e.info.hint)
                 await asyncio.sleep(_RETRY_S)
@@ -103,7 +103,7 @@ class InputWaiters:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(LOOK_S - _GAP_S):
+            async with asyncio.timeout(POLL_S - _GAP_S):
                 await self._object_waiters.any.wait()
         except TimeoutError:
             pass
@@ -119,26 +119,26 @@ class InputWaiters:
         waits = [InputWait(run_id, tuple(sorted(why.missing | why.growing)), why.note, due) for run_id, why in leaving]
         await engine.drop(run_ids)
         await self._waits.begin(waits, self._member)
-        engine.let_go(run_ids)
+        engine.forget_released(run_ids)
         for _ in leaving:
             self._leaving.popleft()
         log.debug("runs_wait_for_inputs", runs=len(leaving))
 
-    async def _look(self, limit: int) -> None:
+    async def _examine(self, limit: int) -> None:
         if limit <= 0:
             return
         found = await self._waits.due(limit, self._clock())
         if not found:
             return
-        self._looks = max(0.0, self._looks - len(found))
+        self._examinations = max(0.0, self._examinations - len(found))
         again: dict[str, float] = {}
         for i in range(0, len(found), _PARALLEL):
             some = found[i : i + _PARALLEL]
-            for each, pause_s in zip(some, await gathered(self._pause_s(each) for each in some), strict=True):
+            for each, pause_s in zip(some, await gather_all(self._pause_s(each) for each in some), strict=True):
                 if pause_s is not None:
                     again[each.row.run_id] = self._clock() + pause_s
         start = {row.run_id: self._waited(row) for row in (each.row for each in found) if row.run_id not in again}
-        await self._waits.looked(start, again)
+        await self._waits.record_examined(start, again)
         for run_id in start:
             self._growing.pop(run_id, None)
         if start:

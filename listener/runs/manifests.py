@@ -100,21 +100,21 @@ class ManifestReader:
                 models=self._models,
                 defaults=await self._folder_defaults(run),
             )
-            return _asked(sourced, None, self._operators(run))
+            return _resolved(sourced, None, self._operators(run))
         data = await self._own_document(run)
         if len(data) < LARGE:
-            return await self._understood(data, run, await self._folder_defaults(run))
+            return await self._resolve(data, run, await self._folder_defaults(run))
         # Not kept in memory while it waits for its turn: it is read again then.
         size, data = len(data), b""
         defaults = await self._folder_defaults(run)
-        async with self._parsers.place(size, turn_of(run.bucket, run.key)):
-            return await self._understood(await self._own_document(run), run, defaults)
+        async with self._parsers.slot(size, turn_of(run.bucket, run.key)):
+            return await self._resolve(await self._own_document(run), run, defaults)
 
-    async def _understood(self, data: bytes, run: RunRequest, defaults: Sequence[Defaults]) -> ResolvedManifest:
+    async def _resolve(self, data: bytes, run: RunRequest, defaults: Sequence[Defaults]) -> ResolvedManifest:
         sourced = await self._parsers.run(
             len(data), read_sourced, data, run.key, models=self._models, defaults=defaults
         )
-        return _asked(sourced, decode_document(data, run.key), self._operators(run))
+        return _resolved(sourced, decode_document(data, run.key), self._operators(run))
 
     async def callback_url(self, run: RunRequest) -> str | None:
         """Returns the callback URL of a drop that was refused before it was resolved; None: it has none, or the drop is
@@ -124,7 +124,7 @@ class ManifestReader:
             if template is not None:
                 manifest = filled_template(template, run.key)
             else:
-                async with self._parsers.place(None, turn_of(run.bucket, run.key)):
+                async with self._parsers.slot(None, turn_of(run.bucket, run.key)):
                     manifest = await self._fields(caller_fields, run.key, self._own_document(run))
         except (RunCancelled, RunSuperseded):
             return None
@@ -132,7 +132,9 @@ class ManifestReader:
         keys = self._keys(run)
         if len(keys) <= MAX_LEVELS + 1:
             keys = [key for key in keys if self._may_address(run, key)]
-            defaults += [await self._fields(default_caller_fields, key, self._beside(run, key)) for key in keys]
+            defaults += [
+                await self._fields(default_caller_fields, key, self._folder_document(run, key)) for key in keys
+            ]
         return callback_url_of(manifest, defaults)
 
     async def _fields(
@@ -155,7 +157,7 @@ class ManifestReader:
                 where=run.key,
             )
         for key in keys:
-            data = await self._beside(run, key)
+            data = await self._folder_document(run, key)
             if data is not None:
                 together += len(data)
                 if together > MAX_TOGETHER:
@@ -185,7 +187,7 @@ class ManifestReader:
     def _may_address(self, run: RunRequest, key: str) -> bool:
         return self._folders.may_address(run.bucket, key)
 
-    async def _beside(self, run: RunRequest, key: str) -> bytes | None:
+    async def _folder_document(self, run: RunRequest, key: str) -> bytes | None:
         """Returns a document of defaults. Raises ObjectDenied when it is refused and the drop is not."""
         drop = ObjectRef(run.bucket, run.key)
         return await self._refusals.outlasted(partial(self._defaults_at, run.bucket, key), drop, REFUSED_S)
@@ -248,7 +250,7 @@ def _source(trigger: Trigger) -> str:
     return f"config.yaml: triggers.{trigger.name}"
 
 
-def _asked(sourced: SourcedManifest, text: str | None, of_operator: frozenset[str]) -> ResolvedManifest:
+def _resolved(sourced: SourcedManifest, text: str | None, of_operator: frozenset[str]) -> ResolvedManifest:
     fields = sourced.manifest.model_dump(mode="json")
     operators = tuple(sorted(name for name, source in sourced.origins.items() if source in of_operator))
     return ResolvedManifest(operation=str(fields["operation"]), fields=fields, text=text, operators=operators)

@@ -37,7 +37,7 @@ class MemoryEngine:
 
     def __init__(
         self,
-        story: Workflows,
+        workflows: Workflows,
         records: Records | None = None,
         *,
         executor: str = "local",
@@ -47,7 +47,7 @@ class MemoryEngine:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.records: Records = {} if records is None else records
-        self._story = story
+        self._story = workflows
         self._executor = executor
         self._ended = ended
         self._released = released
@@ -60,7 +60,7 @@ class MemoryEngine:
         """Resumes what an earlier engine of this name left unfinished."""
         for run_id, known in self.records.items():
             if known.executor == self._executor and known.fate == "going on" and known.version == _VERSION:
-                self._tell(run_id, known)
+                self._start(run_id, known)
 
     @property
     def executor(self) -> str:
@@ -77,7 +77,7 @@ class MemoryEngine:
         if run_id in self.records or run_id in self._leaving:
             return
         self.records[run_id] = RecordedRun(request, self._executor)
-        self._tell(run_id, self.records[run_id])
+        self._start(run_id, self.records[run_id])
 
     async def executors(self) -> set[str]:
         return {known.executor for known in self.records.values() if known.fate == "going on"}
@@ -89,7 +89,7 @@ class MemoryEngine:
         leaving: dict[str, Fate] = dict.fromkeys(self._leaving.intersection(run_ids), "going on")
         return {**{run_id: self.records[run_id].fate for run_id in run_ids if run_id in self.records}, **leaving}
 
-    def let_go(self, run_ids: Sequence[str]) -> None:
+    def forget_released(self, run_ids: Sequence[str]) -> None:
         self._leaving.difference_update(run_ids)
 
     async def drop(self, run_ids: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ class MemoryEngine:
         found = [each for each in self._unfinished(executor_id) if each[1].version == _VERSION]
         for run_id, known in found:
             known.executor = self._executor
-            self._tell(run_id, known)
+            self._start(run_id, known)
         return len(found)
 
     async def forget(self, before: float) -> int:
@@ -122,14 +122,14 @@ class MemoryEngine:
             if known.executor == executor_id and known.fate == "going on"
         ]
 
-    def _tell(self, run_id: str, known: RecordedRun) -> None:
+    def _start(self, run_id: str, known: RecordedRun) -> None:
         if run_id not in self._tasks:
-            task = asyncio.create_task(self._told(run_id, known), name=f"run {run_id}")
+            task = asyncio.create_task(self._execute(run_id, known), name=f"run {run_id}")
             # Marks the exception as retrieved: `fates` reports it.
             task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._tasks[run_id] = task
 
-    async def _told(self, run_id: str, known: RecordedRun) -> None:
+    async def _execute(self, run_id: str, known: RecordedRun) -> None:
         steps = MemorySteps(known.steps, self._story.job, sleep=self._sleep, clock=self._clock)
         fate: Fate = "broken"
         why: Released | None = None

@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 
 from listener.runs.steps import Steps, adapter_of, recorded_value
 from manifests.errors import ErrorInfo, GpuDropError
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 T = TypeVar("T")
-JobStory = Callable[[Any, Steps], Awaitable[Any]]
+JobWorkflow = Callable[[Any, Steps], Awaitable[Any]]
 Sleep = Callable[[float], Awaitable[None]]
 
 _ERROR: TypeAdapter[ErrorInfo] = TypeAdapter(ErrorInfo)
@@ -39,7 +39,7 @@ class StepRecord:
 
 
 @dataclass(slots=True)
-class _Place:
+class _Cursor:
     """How far an execution has come in its record."""
 
     record: StepRecord
@@ -53,12 +53,12 @@ class MemorySteps:
     def __init__(
         self,
         record: StepRecord | None = None,
-        job: JobStory | None = None,
+        job: JobWorkflow | None = None,
         *,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._place = _Place(StepRecord() if record is None else record)
+        self._place = _Cursor(StepRecord() if record is None else record)
         self._job = job
         self._sleep = sleep
         self._clock = clock
@@ -101,7 +101,7 @@ class MemorySteps:
         told = (
             self._child(job, request, record.children.setdefault(i, StepRecord())) for i, request in enumerate(requests)
         )
-        return await gathered(told)
+        return await gather_all(told)
 
     def _inside(self) -> MemorySteps:
         """Returns the steps of an only child, which are recorded among this workflow's own."""
@@ -109,7 +109,7 @@ class MemorySteps:
         steps._place = self._place
         return steps
 
-    async def _child(self, job: JobStory, request: Any, record: StepRecord) -> Any:
+    async def _child(self, job: JobWorkflow, request: Any, record: StepRecord) -> Any:
         if record.answer is None:
             answer = await job(request, MemorySteps(record, sleep=self._sleep, clock=self._clock))
             record.answer = json.dumps(answer)

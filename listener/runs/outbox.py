@@ -83,7 +83,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.callbacks")
 AT_ONCE = 32
 PER_HOST = 4
 """Callbacks to one host at once: a receiver that hangs holds up no more than these."""
-LOOK_S = 2.0
+POLL_S = 2.0
 _NOTE_S = 10.0
 _NOTE_WITHIN_S = 7 * 86400.0
 """Seconds after the run's end; a sidecar that could not be written by then is left as it is."""
@@ -144,7 +144,7 @@ class Outbox:
                 except StoreUnavailable as e:
                     log.error("callbacks_not_read", code=e.info.code, error=str(e), hint=e.info.hint)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(POLL_S):
                         await self._wanted.wait()
 
     async def _begin_some(self, deliveries: asyncio.TaskGroup) -> None:
@@ -203,7 +203,7 @@ class Outbox:
     async def _note(self, row: CallbackRow) -> None:
         """Writes the callback's state into the run's sidecar, and gives the lease back. Raises StoreUnavailable."""
         if row.noted == row.state:
-            await self._ledger.put_off(row, row.due)
+            await self._ledger.postpone(row, row.due)
             return
         try:
             await self._notes.write(row)
@@ -212,7 +212,7 @@ class Outbox:
             now = self._clock()
             if now - row.created < _NOTE_WITHIN_S:
                 later = row.due if row.state == "waiting" else now + self._rng.uniform(_NOTE_S / 2, _NOTE_S)
-                await self._ledger.put_off(row, later)
+                await self._ledger.postpone(row, later)
                 return
         await self._ledger.noted(row, row.state)
 

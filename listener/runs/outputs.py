@@ -12,7 +12,7 @@ from typing import Any
 from gpu_dispatch.compression import packed_bytes, unpacked
 from gpu_dispatch.task import GpuResult
 from handlers.base import ANY, Finished, Handler, Plan, Planning, Value
-from listener.ledger.ownership import ClaimedKeys, KeyClaim, OutputOwners
+from listener.ledger.ownership import KeyClaim, OutputOwners, OwnedKey
 from listener.processes.pool import WORTH_A_PROCESS, ProcessPool
 from listener.run_request import RunRequest
 from listener.stores.base import Store
@@ -51,14 +51,14 @@ class OutputKeys:
             waiting(f"the end of {taken.owner}, which writes {taken.key} too")
             await asyncio.sleep(_FREED_S)
 
-    async def _claim(self, run: RunRequest, keys: Sequence[str]) -> ClaimedKeys | None:
+    async def _claim(self, run: RunRequest, keys: Sequence[str]) -> OwnedKey | None:
         """Claims `keys` for the run; returns the first that is another drop's instead, and then claims none. A drop
         owns what its runs wrote as long as both are in the store. Raises InvalidPath for a reserved name."""
         for key in keys:
             if is_reserved(key):
                 raise InvalidPath(f"The output {key!r} would have a name that gpudrop keeps for itself.", hint=_HINT)
         claim = KeyClaim(run.run_id, run.key, run.lineage)
-        free: list[ClaimedKeys] = []
+        free: list[OwnedKey] = []
         while taken := await self._owners.claim(run.bucket, keys, claim, free=free):
             for each in taken:
                 if each in free:
@@ -68,7 +68,7 @@ class OutputKeys:
                 free.append(each)
         return None
 
-    async def _held(self, bucket: str, owned: ClaimedKeys) -> ClaimedKeys | None:
+    async def _held(self, bucket: str, owned: OwnedKey) -> OwnedKey | None:
         """Returns who owns the key; None: nobody now. The run of a drop that is gone counts as ending: it will be asked
         to."""
         there = await self._store.head(bucket, owned.owner) is not None
@@ -79,7 +79,7 @@ class OutputKeys:
         return owned if there else None
 
 
-def _taken(owned: ClaimedKeys) -> OutputTaken:
+def _taken(owned: OwnedKey) -> OutputTaken:
     what = "is a drop itself" if owned.key == owned.owner else f"belongs to another drop, {owned.owner!r}"
     return OutputTaken(
         f"The output {owned.key!r} {what}.",

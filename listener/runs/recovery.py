@@ -50,12 +50,12 @@ class Recovery:
         """Compares at once and then every minute, until cancelled."""
         while True:
             try:
-                await self._look()
+                await self._compare()
             except GpuDropError as e:
                 log.error("runs_not_compared", code=e.info.code, error=str(e), hint=e.info.hint)
             await asyncio.sleep(EVERY_S)
 
-    async def _look(self) -> None:
+    async def _compare(self) -> None:
         doubtful = await self._doubtful()
         if not doubtful:
             return
@@ -81,7 +81,7 @@ class Recovery:
                 case "over":
                     await self._close(row)
                 case fate:
-                    await self._tell_again(row, fate)
+                    await self._restart(row, fate)
 
     async def _close(self, row: RunRow) -> None:
         """Records the end of a run whose workflow has ended, as its final sidecar says; nothing is done again."""
@@ -91,7 +91,7 @@ class Recovery:
             await self._runs.update(row.run_id, state=state, at=self._clock(), error_code=error_code)
         log.warning("run_closed_again", run_id=row.run_id, key=row.key)
 
-    async def _tell_again(self, row: RunRow, fate: Fate | None) -> None:
+    async def _restart(self, row: RunRow, fate: Fate | None) -> None:
         # Claimed before the engine forgets it: interrupted in between, it is found here again.
         for claimed in await self._runs.reclaim([row.run_id], self._cluster.member):
             if fate is not None:
@@ -113,24 +113,24 @@ async def take_over(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox:
     are examined by whichever listener claims them first."""
     while True:
         try:
-            await _look(cluster, engine, runs, inbox)
-            await _calm(cluster, LOOK_S)
+            await _compare(cluster, engine, runs, inbox)
+            await _wait_stable(cluster, LOOK_S)
         except StoreUnavailable as e:
             log.warning("no_takeover", error=str(e), hint=e.info.hint)
-            await _calm(cluster, GRACE_S)
+            await _wait_stable(cluster, GRACE_S)
 
 
-async def _calm(cluster: Cluster, for_s: float) -> None:
+async def _wait_stable(cluster: Cluster, for_s: float) -> None:
     """Returns after `for_s` during which the database was there, or GRACE_S after it came back."""
     now = asyncio.get_running_loop().time
     until = now() + for_s
     while now() < until:
         await asyncio.sleep(_WATCH_S)
-        if not cluster.sure:
+        if not cluster.certain:
             until = now() + GRACE_S
 
 
-async def _look(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
+async def _compare(cluster: Cluster, engine: RunEngine, runs: RunLedger, inbox: InboxLedger) -> None:
     busy = await engine.executors() | await runs.members() | await inbox.holders()
     others = busy - {cluster.member, ""}
     if not others:

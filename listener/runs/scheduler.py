@@ -14,7 +14,7 @@ from listener.ledger.runs import RunLedger
 from listener.runs.admission import Admission
 from listener.runs.engine_base import RunEngine
 from manifests.errors import StoreUnavailable
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.starting")
 
@@ -33,7 +33,7 @@ _GAP_MOST_S = 0.25
 that becomes free would keep the ledger busy while thousands wait; a claim may have waited for the ledger itself, hence
 the upper bound."""
 
-_LOOK_S = 5.0
+_POLL_S = 5.0
 _RETRY_S = 2.0
 
 
@@ -111,7 +111,7 @@ class RunScheduler:
         running = self._engine.running
         admission = self._admission
         room = min(self._limit - max(0, running - self._parked()), _MOST - running, _AT_ONCE, admission.room)
-        admission.crowded = room <= 0
+        admission.full = room <= 0
         if room <= 0:
             return False
         bounds = admission.bounds(self._limit, self._idle())
@@ -121,16 +121,16 @@ class RunScheduler:
         self._next_claim = now() + gap_s(now() - began)
         if rows:
             log.debug("runs_begun", keys=[row.key for row in rows])
-        admission.crowded = len(rows) == room
+        admission.full = len(rows) == room
         await self._submit(rows)
         return len(rows) == room
 
     async def _submit(self, rows: Sequence[RunRow]) -> None:
         for i in range(0, len(rows), _AT_ONCE):
-            await gathered(self._begin(row) for row in rows[i : i + _AT_ONCE])
+            await gather_all(self._begin(row) for row in rows[i : i + _AT_ONCE])
 
     async def _begin(self, row: RunRow) -> None:
-        self._admission.begun(row.run_id, row.share)
+        self._admission.starting(row.run_id, row.share)
         try:
             await self._engine.submit(row.run_id, row.request)
         finally:
@@ -139,7 +139,7 @@ class RunScheduler:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_LOOK_S):
+            async with asyncio.timeout(_POLL_S):
                 await self._wanted.wait()
         except TimeoutError:
             pass

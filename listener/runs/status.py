@@ -200,7 +200,7 @@ class RunStatusWriter:
         finally:
             # Also after a failure: a request that was given up may have been carried out.
             if self._ended or not await self._ledger.may_write(self._run.run_id):
-                await self._fence.take_back(self._run, "status")
+                await self._fence.remove_own(self._run, "status")
 
 
 class StatusPublisher:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 _JOB: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 _OUTCOME: TypeAdapter[JobOutcome] = adapter_of(JobOutcome)
 
-KEPT_S = 86400.0
+MIN_RETRY_S = 86400.0
 """Seconds that writing a finished run waits for the store, at least: its work is paid for."""
 
 
@@ -45,32 +45,32 @@ class RunWorkflow:
     """One execution of one run's workflow."""
 
     def __init__(self, c: RunServices, run: RunRequest, steps: Steps, status: RunStatusWriter) -> None:
-        self._c = c
+        self._services = c
         self._run = run
         self._steps = steps
         self._status = status
         self._preparation = Preparation(c, run, status)
-        self._asked: ResolvedManifest | None = None
+        self._resolved: ResolvedManifest | None = None
         self._callback_url: str | None = None
         self._attempts: tuple[AttemptRecord, ...] = ()
         self._outputs: MadeOutputs | None = None
         self._summary: RunSummary | None = None
         self._final: bytes | None = None
 
-    async def tell(self) -> None:
+    async def execute(self) -> None:
         prepared = await self._once("prepare", Prepared, self._preparation.prepare)
         if prepared.ended:
             self._callback_url = prepared.callback_url
             return
-        asked = self._asked = prepared.asked
-        self._callback_url = asked.callback_url if asked else prepared.callback_url
-        if asked is None or prepared.plan is None:
+        manifest = self._resolved = prepared.asked
+        self._callback_url = manifest.callback_url if manifest else prepared.callback_url
+        if manifest is None or prepared.plan is None:
             raise GpuDropError.from_info(prepared.error or DEFECT)
-        handler, planning = self._preparation.planning(asked, prepared.found)
-        results = await self._dispatch(prepared.plan, asked)
+        handler, planning = self._preparation.planning(manifest, prepared.found)
+        results = await self._dispatch(prepared.plan, manifest)
         finish = FinishCall(handler, planning, prepared.plan, results)
         async with AsyncExitStack() as kept:
-            await self._once("finish", bool, lambda: self._finish(asked, finish, kept), at_least_s=KEPT_S)
+            await self._once("finish", bool, lambda: self._finish(manifest, finish, kept), at_least_s=MIN_RETRY_S)
 
     async def fail(self, error: ErrorInfo) -> None:
         again = self._steps.resumed
@@ -79,35 +79,35 @@ class RunWorkflow:
             nonlocal again
             if not (again and error.code != RunSuperseded.code and await self._is_over()):
                 again = True
-                asked = self._asked or self._preparation.asked
-                self._final = await self._c.finalizer.failed(self._run, asked, error, self._attempts)
+                manifest = self._resolved or self._preparation.asked
+                self._final = await self._services.finalizer.failed(self._run, manifest, error, self._attempts)
             return True
 
-        await self._once("failed", bool, close, at_least_s=KEPT_S)
+        await self._once("failed", bool, close, at_least_s=MIN_RETRY_S)
 
     async def call_back(self) -> None:
         if url := self._callback_url:
-            await self._once("callback", bool, lambda: self._call_back(url), at_least_s=KEPT_S)
+            await self._once("callback", bool, lambda: self._call_back(url), at_least_s=MIN_RETRY_S)
 
     async def clear(self) -> None:
         """Removes the jobs' answers, after the last step: until then the run may have to start over, and needs them."""
-        await self._c.runner.forget(self._run.bucket, self._attempts)
+        await self._services.runner.forget(self._run.bucket, self._attempts)
 
     def leave_room(self) -> None:
         self._preparation.leave_room()
 
     async def _call_back(self, url: str) -> bool:
         """Records the callback with the run's own final sidecar: a newer run's may lie in its place by now."""
-        body = self._final or await self._c.adoption.final_sidecar(self._run)
+        body = self._final or await self._services.adoption.final_sidecar(self._run)
         if body is None:
             return False
-        await self._c.outbox.add(self._run.run_id, url, await asyncio.to_thread(without_callback, body))
+        await self._services.outbox.add(self._run.run_id, url, await asyncio.to_thread(without_callback, body))
         return True
 
-    async def _dispatch(self, plan: Plan, asked: ResolvedManifest) -> tuple[GpuResult, ...]:
-        self._status.move("queued", operation=asked.operation)
-        self._c.admission.waits(self._run.run_id)
-        requests = job_requests(self._run, asked.operation, plan)
+    async def _dispatch(self, plan: Plan, manifest: ResolvedManifest) -> tuple[GpuResult, ...]:
+        self._status.move("queued", operation=manifest.operation)
+        self._services.admission.started(self._run.run_id)
+        requests = job_requests(self._run, manifest.operation, plan)
         answers = await self._steps.children([_JOB.dump_python(r, mode="json") for r in requests])
         outcomes = [_outcome(answer) for answer in answers]
         self._attempts = tuple(a for outcome in outcomes for a in outcome.attempts)
@@ -117,36 +117,38 @@ class RunWorkflow:
             raise GpuDropError.from_info(min(errors, key=lambda error: error.code == RunCancelled.code))
         return tuple(o.result for o in outcomes if o.result)
 
-    async def _finish(self, asked: ResolvedManifest, finish: FinishCall, kept: AsyncExitStack) -> bool:
+    async def _finish(self, manifest: ResolvedManifest, finish: FinishCall, kept: AsyncExitStack) -> bool:
         """Writes the outputs, then the final sidecar; nothing if the run ended before a crash. The outputs are made
         once, and stay as long as `kept`, however often the store has to be tried."""
         if (self._steps.resumed or self._summary is not None) and await self._is_over():
             return True
-        self._c.cancellations.check(self._run.run_id)
+        self._services.cancellations.check(self._run.run_id)
         if self._summary is None:
             self._status.move("writing")
             if self._outputs is None:
-                self._outputs = await kept.enter_async_context(made_outputs(finish, self._c.pool))
+                self._outputs = await kept.enter_async_context(made_outputs(finish, self._services.pool))
             keys = [output.key for output in self._outputs.files]
-            await self._preparation.claim(asked, keys, finish.planning.folder)
+            await self._preparation.claim(manifest, keys, finish.planning.folder)
             jobs = [attempt.job for attempt in self._attempts if attempt.job and not attempt.error]
-            self._summary = await self._c.finalizer.write(self._run, finish.plan, finish.results, self._outputs, jobs)
+            self._summary = await self._services.finalizer.write(
+                self._run, finish.plan, finish.results, self._outputs, jobs
+            )
         # A superseded run leaves no sidecar: it would be taken for the newer run's.
-        self._c.cancellations.check(self._run.run_id)
-        self._final = await self._c.finalizer.done(self._run, asked, self._summary)
+        self._services.cancellations.check(self._run.run_id)
+        self._final = await self._services.finalizer.done(self._run, manifest, self._summary)
         return True
 
     async def _is_over(self) -> bool:
         """Whether the run's end was written before, in an earlier execution or by a try whose record failed. What the
         run left may have been fetched and removed since: it is neither missed nor written again."""
-        adoption = self._c.adoption
+        adoption = self._services.adoption
         return await adoption.ended(self._run) or await adoption.is_recorded(self._run)
 
     async def _once(self, name: str, kind: type[T], work: Callable[[], Awaitable[T]], *, at_least_s: float = 0.0) -> T:
         """Executes a recorded step. While the store or the ledger is away it is tried again, for as long as an event
         may be old, and at least for `at_least_s`."""
         give_up_s = max(self._run.trigger.max_event_age_s, at_least_s)
-        return await self._steps.once(name, kind, lambda: self._c.outages.within(give_up_s, work))
+        return await self._steps.once(name, kind, lambda: self._services.outages.within(give_up_s, work))
 
 
 def _outcome(answer: Any) -> JobOutcome:
@@ -161,34 +163,34 @@ _REQUEST: TypeAdapter[RunRequest] = TypeAdapter(RunRequest)
 class RunWorkflows:
     """Executes the workflows of runs and jobs for the engine."""
 
-    def __init__(self, collaborators: RunServices) -> None:
-        self._c = collaborators
+    def __init__(self, services: RunServices) -> None:
+        self._services = services
 
     async def run(self, request: Any, steps: Steps) -> None:
         run = _REQUEST.validate_python(request)
-        self._c.admission.told(run.run_id, share_of(run.bucket, run.key))
+        self._services.admission.executing(run.run_id, share_of(run.bucket, run.key))
         try:
             with in_turn(turn_of(run.bucket, run.key)):
-                async with self._c.publisher.open(run) as status:
-                    with report_waits(lambda reason: self._c.publisher.held(run.run_id, reason)):
-                        await self._tell(RunWorkflow(self._c, run, steps, status), run)
+                async with self._services.publisher.open(run) as status:
+                    with report_waits(lambda reason: self._services.publisher.held(run.run_id, reason)):
+                        await self._execute(RunWorkflow(self._services, run, steps, status), run)
         finally:
-            self._c.admission.ended(run.run_id)
+            self._services.admission.ended(run.run_id)
 
-    async def _tell(self, workflow: RunWorkflow, run: RunRequest) -> None:
+    async def _execute(self, workflow: RunWorkflow, run: RunRequest) -> None:
         try:
-            await self._end(workflow, await self._problem(workflow, run))
+            await self._end(workflow, await self._outcome_error(workflow, run))
         except GpuDropError as e:
             log.error("run_end_not_written", run_id=run.run_id, key=run.key, error=str(e), hint=e.info.hint)
-            await self._c.outages.retry(self._c.finalizer.give_up, run, e.info)
+            await self._services.outages.retry(self._services.finalizer.give_up, run, e.info)
         finally:
             workflow.leave_room()
-            self._c.cancellations.forget(run.run_id)
+            self._services.cancellations.forget(run.run_id)
 
-    async def _problem(self, workflow: RunWorkflow, run: RunRequest) -> ErrorInfo | None:
+    async def _outcome_error(self, workflow: RunWorkflow, run: RunRequest) -> ErrorInfo | None:
         """Executes the workflow; returns what went wrong, if anything."""
         try:
-            await workflow.tell()
+            await workflow.execute()
         except Released:
             raise
         except GpuDropError as e:
@@ -208,6 +210,6 @@ class RunWorkflows:
     async def job(self, request: Any, steps: Steps) -> Any:
         job = _JOB.validate_python(request)
         turn = in_turn(turn_of(job.bucket, job.key))
-        with turn, report_waits(lambda reason: self._c.publisher.held(job.run_id, reason)):
-            outcome = await self._c.runner.run(job, steps)
+        with turn, report_waits(lambda reason: self._services.publisher.held(job.run_id, reason)):
+            outcome = await self._services.runner.run(job, steps)
         return _OUTCOME.dump_python(outcome, mode="json")

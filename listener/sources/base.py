@@ -78,20 +78,20 @@ class Opening:
     """Whether a source that clients connect to listens yet. The first outcome stays."""
 
     def __init__(self) -> None:
-        self._told = asyncio.Event()
+        self._decided = asyncio.Event()
         self._error: GpuDropError | None = None
 
     def succeeded(self) -> None:
-        self._told.set()
+        self._decided.set()
 
     def failed(self, error: GpuDropError) -> None:
-        if not self._told.is_set():
+        if not self._decided.is_set():
             self._error = error
-            self._told.set()
+            self._decided.set()
 
     async def wait(self) -> None:
         """Returns once the source listens. Raises the error that prevents it."""
-        await self._told.wait()
+        await self._decided.wait()
         if self._error:
             raise self._error
 
@@ -105,7 +105,7 @@ class OpenSource(Protocol):
 
 
 _SLOW_S = 5.0
-MOST_UNDER_WAY = 20_000
+MAX_IN_FLIGHT = 20_000
 """Events whose delivery has begun; further ones wait at their origin."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
@@ -114,21 +114,21 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources")
 class Deliveries:
     """Concurrent deliveries, as tasks of `group`, for a source that need not know when its events are recorded."""
 
-    def __init__(self, inbox: Inbox, source: str, group: asyncio.TaskGroup, *, most: int = MOST_UNDER_WAY) -> None:
+    def __init__(self, inbox: Inbox, source: str, group: asyncio.TaskGroup, *, most: int = MAX_IN_FLIGHT) -> None:
         self._inbox = inbox
         self._source = source
         self._group = group
         self._most = most
         self._events = 0
-        self._fewer = asyncio.Event()
+        self._room = asyncio.Event()
 
     async def begin(self, events: Sequence[ObjectEvent]) -> None:
         """Starts a delivery; waits first while more than `most` events would be under way."""
         if not events:
             return
         while self._events and self._events + len(events) > self._most:
-            self._fewer.clear()
-            await self._fewer.wait()
+            self._room.clear()
+            await self._room.wait()
         self._events += len(events)
         self._group.create_task(self._deliver(events))
 
@@ -137,7 +137,7 @@ class Deliveries:
             await deliver(self._inbox, events, source=self._source)
         finally:
             self._events -= len(events)
-            self._fewer.set()
+            self._room.set()
 
 
 async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -> bool:
@@ -151,23 +151,23 @@ async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
-        await _insist(inbox, events, source)
+        await _accept_with_retries(inbox, events, source)
     except GpuDropError:
         for event in events:
             try:
-                await _insist(inbox, [event], source)
+                await _accept_with_retries(inbox, [event], source)
             except GpuDropError as e:
                 told = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
                 log.error("event_refused", source=source, bucket=event.bucket, key=event.key, **told)
     return loop.time() - started <= _SLOW_S
 
 
-async def _insist(inbox: Inbox, events: Sequence[ObjectEvent], source: str) -> None:
+async def _accept_with_retries(inbox: Inbox, events: Sequence[ObjectEvent], source: str) -> None:
     def told(failure: Failure) -> None:
         about = {"events": len(events), "error": str(failure.error), "retry_s": round(failure.wait_s, 2)}
         log.warning("events_not_accepted", source=source, **about)
 
-    await Retries(INBOX).call(partial(inbox.accept, events), on=_is_away, told=told)
+    await Retries(INBOX).call(partial(inbox.accept, events), on=_is_away, on_failure=told)
 
 
 def _is_away(error: Exception) -> bool:

@@ -17,7 +17,14 @@ from watchfiles import Change, watch
 from gpu_dispatch.net.retries import FOLDER_WATCH, Failure, Retries
 from listener.events.event import ObjectCreated, ObjectEvent, ObjectRemoved
 from listener.sources.base import Condition, Deliveries, Inbox
-from listener.sources.folder_tree import PART, FileStability, examine_folder, examine_key, in_turns, told
+from listener.sources.folder_tree import (
+    PART,
+    FileStability,
+    changed_keys,
+    examine_keys,
+    examine_with_new_folders,
+    in_turns,
+)
 from manifests.errors import SourceUnavailable
 from manifests.task_groups import task_group
 
@@ -114,12 +121,12 @@ class FolderWatch:
 
     async def run(self, inbox: Inbox) -> None:
         def told(failure: Failure) -> None:
-            inbox.report(self.name, Condition.problem(failure.known))
+            inbox.report(self.name, Condition.problem(failure.gpudrop_error))
             why, wait_s = str(failure.error.__cause__), round(failure.wait_s, 2)
             log.error("folder_not_watched", root=str(self._root), error=why, retry_s=wait_s)
 
         watched = partial(self._watched, inbox)
-        await Retries(FOLDER_WATCH).call(watched, on=lambda e: isinstance(e, SourceUnavailable), told=told)
+        await Retries(FOLDER_WATCH).call(watched, on=lambda e: isinstance(e, SourceUnavailable), on_failure=told)
 
     async def _watched(self, inbox: Inbox) -> None:
         """Runs one watch to its end. Raises SourceUnavailable."""
@@ -144,12 +151,12 @@ class FolderWatch:
 
     async def _follow(self, inbox: Inbox) -> None:
         async with task_group() as group:
-            ended = await self._tell(inbox, Deliveries(inbox, self.name, group))
+            ended = await self._deliver_changes(inbox, Deliveries(inbox, self.name, group))
         raise ended
 
-    async def _tell(self, inbox: Inbox, deliveries: Deliveries) -> OSError | RuntimeError:
+    async def _deliver_changes(self, inbox: Inbox, deliveries: Deliveries) -> OSError | RuntimeError:
         """Delivers changes until the watch ends; returns the error that ended it."""
-        settling = FileStability()
+        stability = FileStability()
         try:
             async with aclosing(folder_changes(self._root, polling=self._polling)) as found:
                 async for changed in found:
@@ -159,38 +166,38 @@ class FolderWatch:
                         inbox.report(self.name, Condition(True, f"watching {self._root}"))
                         inbox.gap(self.name, f"watching {self._bucket} has begun")
                     if changed:
-                        await self._look_at(changed, settling, deliveries)
-                    await self._finish(settling, deliveries)
+                        await self._examine_changes(changed, stability, deliveries)
+                    await self._finish(stability, deliveries)
         except (OSError, RuntimeError) as e:
             return e
         return OSError("the watch ended")
 
-    async def _look_at(self, changed: Changes, settling: FileStability, deliveries: Deliveries) -> None:
-        """Notes new and changed files in `settling`, and delivers removals."""
-        told_of = await asyncio.to_thread(told, self._root, self._bucket, changed)
+    async def _examine_changes(self, changed: Changes, stability: FileStability, deliveries: Deliveries) -> None:
+        """Notes new and changed files in `stability`, and delivers removals."""
+        told_of = await asyncio.to_thread(changed_keys, self._root, self._bucket, changed)
         # Polling reports the files of a new folder by itself.
         added = frozenset[str]() if self._polling else told_of.added
         for keys in told_of.parts:
-            looks = await asyncio.to_thread(examine_folder, self._root, keys, added)
+            looks = await asyncio.to_thread(examine_with_new_folders, self._root, keys, added)
             now = asyncio.get_running_loop().time()
             removed: list[ObjectEvent] = []
             for seen in looks:
                 if seen.stamp is not None:
-                    settling.seen(seen.key, seen.stamp, now)
+                    stability.seen(seen.key, seen.stamp, now)
                 elif seen.kind == "nothing":
-                    settling.gone(seen.key)
+                    stability.gone(seen.key)
                     removed.append(ObjectRemoved(self._bucket, seen.key, self.name))
             await deliveries.begin(removed)
             if len(told_of.parts) > 1:
                 # A file that is stable by now need not wait for the rest of thousands.
-                await self._finish(settling, deliveries)
+                await self._finish(stability, deliveries)
 
-    async def _finish(self, settling: FileStability, deliveries: Deliveries) -> None:
+    async def _finish(self, stability: FileStability, deliveries: Deliveries) -> None:
         """Delivers the files that are stable."""
         loop = asyncio.get_running_loop()
-        due = settling.due(loop.time())
+        due = stability.due(loop.time())
         parts = await asyncio.to_thread(in_turns, self._bucket, due) if len(due) > PART else [due] if due else []
         for keys in parts:
-            looks = await asyncio.to_thread(examine_key, self._root, keys)
-            finished = settling.finished({seen.key: seen.stamp for seen in looks}, loop.time())
+            looks = await asyncio.to_thread(examine_keys, self._root, keys)
+            finished = stability.finished({seen.key: seen.stamp for seen in looks}, loop.time())
             await deliveries.begin([ObjectCreated(self._bucket, key, self.name) for key in finished])

@@ -18,7 +18,7 @@ from listener.stores.base import ObjectMeta
 from listener.stores.folder_files import FolderWalk, is_ignored
 from manifests.keys import key_problem
 
-SETTLE_S = 0.4
+STABLE_S = 0.4
 """Seconds for which a file must stay unchanged."""
 
 GROWING_SETTLE_S = 2.0
@@ -56,7 +56,7 @@ class FileStability:
         if before is not None and before.stamp == stamp:
             return
         slow = before is not None or stamp.size == 0
-        self._watched[key] = _Watched(stamp, now, GROWING_SETTLE_S if slow else SETTLE_S)
+        self._watched[key] = _Watched(stamp, now, GROWING_SETTLE_S if slow else STABLE_S)
 
     def gone(self, key: str) -> None:
         self._watched.pop(key, None)
@@ -97,7 +97,7 @@ class FileSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ChangedKeys:
     """Keys that changed."""
 
     parts: tuple[tuple[str, ...], ...]
@@ -105,11 +105,11 @@ class Told:
     added: frozenset[str]
 
 
-def told(root: Path, bucket: str, changed: Iterable[tuple[Change, str]]) -> Told:
+def changed_keys(root: Path, bucket: str, changed: Iterable[tuple[Change, str]]) -> ChangedKeys:
     """Returns the keys that the watch reported. For use on a thread: thousands of paths take long."""
     changes = [(change, key) for change, path in changed if (key := key_of(root, path))]
     keys = sorted({key for _, key in changes})
-    return Told(in_turns(bucket, keys), frozenset(key for change, key in changes if change is Change.added))
+    return ChangedKeys(in_turns(bucket, keys), frozenset(key for change, key in changes if change is Change.added))
 
 
 def in_turns(bucket: str, keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -129,7 +129,7 @@ def key_of(root: Path, path: str) -> str | None:
     return None if key == path or is_ignored(key) or key_problem(key) else key
 
 
-def examine_key(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
+def examine_keys(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
     """Examines `keys`, in their order. Several keys of one folder cost one call each, relative to that folder."""
     every = list(keys)
     folders: dict[str, list[str]] = {}
@@ -138,11 +138,11 @@ def examine_key(root: Path, keys: Iterable[str]) -> list[FileSnapshot]:
         folders.setdefault(folder, []).append(name)
     found: dict[str, FileSnapshot] = {}
     for folder, names in folders.items():
-        found.update(_look_in(root, folder, names) if len(names) > 1 else {})
-    return [found.get(key) or _look(root, key) for key in every]
+        found.update(_examine_in(root, folder, names) if len(names) > 1 else {})
+    return [found.get(key) or _examine(root, key) for key in every]
 
 
-def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[str, FileSnapshot]]:
+def _examine_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[str, FileSnapshot]]:
     """Yields what can be determined without following a link."""
     try:
         with folder_at(root, steps_to(root, root / folder)) as at:
@@ -160,9 +160,9 @@ def _look_in(root: Path, folder: str, names: Iterable[str]) -> Iterator[tuple[st
         return
 
 
-def examine_folder(root: Path, keys: Iterable[str], added: Set[str]) -> list[FileSnapshot]:
+def examine_with_new_folders(root: Path, keys: Iterable[str], added: Set[str]) -> list[FileSnapshot]:
     """Examines `keys` and the files in every `added` folder: the watch reports a moved-in folder without its files."""
-    looks = examine_key(root, keys)
+    looks = examine_keys(root, keys)
     inner = [seen for one in looks if one.kind == "folder" and one.key in added for seen in _below(root, one.key)]
     return looks + inner
 
@@ -171,13 +171,13 @@ def _below(root: Path, key: str) -> Iterator[FileSnapshot]:
     try:
         for item in FolderWalk(root).objects(key + "/"):
             if isinstance(item, ObjectMeta):
-                yield _look(root, item.key)
+                yield _examine(root, item.key)
     except OSError:
         # The folder vanished or may not be read.
         return
 
 
-def _look(root: Path, key: str) -> FileSnapshot:
+def _examine(root: Path, key: str) -> FileSnapshot:
     try:
         status = stat_beneath(root, root / key)
     except OSError:

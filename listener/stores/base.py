@@ -46,7 +46,7 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
-class OddKey:
+class UnlistableKey:
     """A listed key that cannot be used, and why."""
 
     key: str
@@ -152,7 +152,7 @@ class Store(Protocol):
         """Deletes the object; a missing one is no error."""
         ...
 
-    def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+    def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | UnlistableKey]:
         """Yields every object whose key starts with `prefix`, in no order; unusable keys do not end the listing."""
         ...
 
@@ -162,14 +162,14 @@ class Store(Protocol):
         """Returns a URL signed with the listener's own keys, for users; workers get `links`. `expires_s`: seconds."""
         ...
 
-    async def links(self, objects: JobObjects, *, lives_s: int) -> JobLinks:
-        """Returns the links of one job, valid for `lives_s` seconds or as long as the store allows.
+    async def links(self, objects: JobObjects, *, lifetime_s: int) -> JobLinks:
+        """Returns the links of one job, valid for `lifetime_s` seconds or as long as the store allows.
 
         Raises StoreUnavailable, and StoreDenied if the store refuses temporary keys that are required.
         """
         ...
 
-    async def try_links(self, bucket: str) -> LinkReport:
+    async def probe_links(self, bucket: str) -> LinkReport:
         """Tries what a hostile worker could do with a job's links; writes objects below .gpudrop/ and deletes them."""
         ...
 
@@ -196,7 +196,7 @@ class Store(Protocol):
         """Whether URLs from `sign` expire."""
         ...
 
-    async def reach(self) -> None:
+    async def ping(self) -> None:
         """Lists a little of each bucket with the current keys. Raises StoreUnavailable and StoreDenied."""
         ...
 
@@ -204,7 +204,7 @@ class Store(Protocol):
         """Returns the problem of each bucket that cannot be used, by bucket."""
         ...
 
-    async def keeps_claims(self, bucket: str) -> bool:
+    async def creates_atomically(self, bucket: str) -> bool:
         """Returns whether exactly one of several concurrent `create` calls for a key succeeds."""
         ...
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey
 from listener.stores.folder_files import FolderWalk, path_of, real_key
 from listener.stores.folder_objects import FolderObjects
 from manifests.errors import GpuDropError, ObjectDenied
@@ -111,7 +111,7 @@ class FolderStore:
         """Deletes a link itself, not its target. Folders stay."""
         await self._run(bucket, f"delete {key!r}", lambda: self._objects.delete(key))
 
-    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | UnlistableKey]:
         found = FolderWalk(self._root).objects(prefix)
         while page := await self._run(bucket, "list", lambda: list(islice(found, PAGE))):
             for item in page:
@@ -123,11 +123,11 @@ class FolderStore:
         del expires_s, content_type
         return await self._run(bucket, f"sign {key!r}", lambda: self._objects.signed(method, key))
 
-    async def links(self, objects: JobObjects, *, lives_s: int) -> FolderLinks:
-        del objects, lives_s
+    async def links(self, objects: JobObjects, *, lifetime_s: int) -> FolderLinks:
+        del objects, lifetime_s
         return FolderLinks(self)
 
-    async def try_links(self, bucket: str) -> LinkReport:
+    async def probe_links(self, bucket: str) -> LinkReport:
         """Reports safe: a `file:` URL gives access to nothing that its user may not read anyway."""
         del bucket
         return LinkReport(True, False, "links are paths of this machine: they give no rights")
@@ -143,12 +143,12 @@ class FolderStore:
         """Returns the key of the file that `key` leads to. Raises ObjectDenied for a link that leads out."""
         return await self._run(self._bucket, f"look up {key!r}", lambda: real_key(self._root, key))
 
-    async def keeps_claims(self, bucket: str) -> bool:
+    async def creates_atomically(self, bucket: str) -> bool:
         del bucket
         return True
 
-    async def reach(self) -> None:
-        await self._run(self._bucket, "list", self._objects.look)
+    async def ping(self) -> None:
+        await self._run(self._bucket, "list", self._objects.probe)
 
     async def check(self) -> Mapping[str, str]:
         """Checks the folder, and removes this program's unfinished files that are older than a day."""
@@ -171,7 +171,7 @@ class FolderStore:
             )
 
         def told() -> _T:
-            with self._objects.told(doing):
+            with self._objects.translated_errors(doing):
                 return work()
 
         return await asyncio.to_thread(told)

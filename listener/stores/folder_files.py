@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gpu_dispatch.transfer.safe_paths import PRIVATE, STAGING, PathEscapes, folder_at, stat_beneath, steps_to
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from manifests.errors import GpuDropError, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
 from manifests.keys import check_key, key_problem
 
@@ -51,7 +51,7 @@ def file_meta_of(key: str, status: os.stat_result) -> ObjectMeta:
     )
 
 
-_Found = ObjectMeta | OddKey | tuple[str, ...]
+_Found = ObjectMeta | UnlistableKey | tuple[str, ...]
 """An object, a key that cannot be used, or the steps to a folder."""
 
 
@@ -61,7 +61,7 @@ class FolderWalk:
 
     root: Path
 
-    def objects(self, prefix: str) -> Iterator[ObjectMeta | OddKey]:
+    def objects(self, prefix: str) -> Iterator[ObjectMeta | UnlistableKey]:
         """Yields every file whose key starts with `prefix`. Raises FileNotFoundError for a missing root."""
         folder = prefix.rpartition("/")[0]
         if prefix and (key_problem(prefix) or is_ignored(folder)):
@@ -73,7 +73,7 @@ class FolderWalk:
         pending = [self._entries(start, f"{folder}/" if folder else "", prefix)]
         while pending:
             for key, found in pending[-1]:
-                if isinstance(found, ObjectMeta | OddKey):
+                if isinstance(found, ObjectMeta | UnlistableKey):
                     yield found
                     continue
                 try:
@@ -81,7 +81,7 @@ class FolderWalk:
                 except (FileNotFoundError, NotADirectoryError):
                     continue
                 except OSError as e:
-                    yield OddKey(key + "/", f"is a folder that cannot be read ({e.strerror})")
+                    yield UnlistableKey(key + "/", f"is a folder that cannot be read ({e.strerror})")
                     continue
                 break
             else:
@@ -95,17 +95,17 @@ class FolderWalk:
                 key = folder + entry.name
                 if is_ignored(entry.name) or not (key.startswith(prefix) or prefix.startswith(key + "/")):
                     continue
-                if (look := self._look(key, entry, steps)) is not None:
+                if (look := self._examine(key, entry, steps)) is not None:
                     found.append((key, look))
         found.sort(key=lambda item: item[0])
         return iter(found)
 
-    def _look(self, key: str, entry: os.DirEntry[str], steps: Sequence[str]) -> _Found | None:
+    def _examine(self, key: str, entry: os.DirEntry[str], steps: Sequence[str]) -> _Found | None:
         """Returns an object, an unusable key, the steps to a folder, or None for what is neither."""
         if not _is_text(key):
-            return OddKey(_shown(key), "is not UTF-8")
+            return UnlistableKey(_printable(key), "is not UTF-8")
         if problem := key_problem(key):
-            return OddKey(key, problem)
+            return UnlistableKey(key, problem)
         try:
             if entry.is_dir(follow_symlinks=False):
                 return (*steps, entry.name)
@@ -115,16 +115,16 @@ class FolderWalk:
         except FileNotFoundError:
             return None
         except OSError as e:
-            return OddKey(key, f"cannot be looked at ({e.strerror})")
+            return UnlistableKey(key, f"cannot be looked at ({e.strerror})")
         return file_meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
-    def _look_at_link(self, key: str, path: Path) -> ObjectMeta | OddKey | None:
+    def _look_at_link(self, key: str, path: Path) -> ObjectMeta | UnlistableKey | None:
         try:
             status = stat_beneath(self.root, path)
         except PathEscapes:
-            return OddKey(key, "is a link that leads out of the folder")
+            return UnlistableKey(key, "is a link that leads out of the folder")
         if stat.S_ISDIR(status.st_mode):
-            return OddKey(key, "is a link to a folder; only files are followed")
+            return UnlistableKey(key, "is a link to a folder; only files are followed")
         return file_meta_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
 
@@ -144,7 +144,7 @@ def _is_text(key: str) -> bool:
     return True
 
 
-def _shown(key: str) -> str:
+def _printable(key: str) -> str:
     return os.fsencode(key).decode("utf-8", "backslashreplace")
 
 
@@ -250,10 +250,10 @@ def remove_stale(root: Path) -> None:
     """Removes staged files older than STALE_S, which a crash has left."""
     oldest = time.time() - STALE_S
     with staging(root) as at, os.scandir(at) as entries:
-        for left in entries:
+        for staged in entries:
             with suppress(*GONE, IsADirectoryError):
-                if left.stat(follow_symlinks=False).st_mtime < oldest:
-                    os.unlink(left.name, dir_fd=at)
+                if staged.stat(follow_symlinks=False).st_mtime < oldest:
+                    os.unlink(staged.name, dir_fd=at)
 
 
 def os_error_translated(error: OSError, doing: str, root: Path) -> GpuDropError:

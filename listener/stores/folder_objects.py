@@ -31,7 +31,7 @@ from manifests.names import is_reserved
 class FolderObjects:
     """Reads and writes the objects below `root`, which is resolved. Blocks: for use in a thread.
 
-    Methods raise OSError, which `told` translates.
+    Methods raise OSError, which `translated_errors` translates.
     """
 
     def __init__(self, root: Path) -> None:
@@ -72,13 +72,13 @@ class FolderObjects:
         return StoredObject(file_meta_of(key, status), data)
 
     def write(self, key: str, data: bytes) -> ObjectMeta:
-        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
+        with self._open_parent(key) as (folder, name), new_file(self._root, data) as new:
             os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
             os.fsync(folder)
         return file_meta_of(key, new.status)
 
     def create(self, key: str, data: bytes) -> bool:
-        with self._place_of(key) as (folder, name), new_file(self._root, data) as new:
+        with self._open_parent(key) as (folder, name), new_file(self._root, data) as new:
             try:
                 os.link(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
@@ -87,7 +87,7 @@ class FolderObjects:
         return True
 
     def replace(self, key: str, data: bytes, expected: str | None) -> str | None:
-        with self._place_of(key) as (folder, name), new_file(self._root, data) as new, self._one_writer:
+        with self._open_parent(key) as (folder, name), new_file(self._root, data) as new, self._one_writer:
             if self._etag(key) != expected:
                 return None
             os.rename(new.name, name, src_dir_fd=new.at, dst_dir_fd=folder)
@@ -103,7 +103,7 @@ class FolderObjects:
         return now.etag if now else None
 
     @contextmanager
-    def _place_of(self, key: str) -> Generator[tuple[int, str]]:
+    def _open_parent(self, key: str) -> Generator[tuple[int, str]]:
         """Opens the folder of `key`, made where it is missing; gives its descriptor and the file's name."""
         path = self._writable(key)
         self._require_root()
@@ -134,14 +134,14 @@ class FolderObjects:
         return path.as_uri()
 
     def check(self) -> None:
-        self.look()
+        self.probe()
         with new_file(self._root, b""):
             pass
         if not os.access(self._root, os.W_OK | os.X_OK):  # the staging folder alone may be writable
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         remove_stale(self._root)
 
-    def look(self) -> None:
+    def probe(self) -> None:
         self._require_root()
         with os.scandir(self._root) as entries:
             next(entries, None)
@@ -167,7 +167,7 @@ class FolderObjects:
             )
 
     @contextmanager
-    def told(self, doing: str) -> Generator[None]:
+    def translated_errors(self, doing: str) -> Generator[None]:
         """Translates the operating system's errors into the project's."""
         try:
             yield

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey
 from manifests.errors import InputTooLarge, ObjectDenied, UnusableKey
 from manifests.keys import check_key
 
@@ -115,7 +115,7 @@ class MemoryStore:
         await asyncio.sleep(0)
         self._bucket(bucket).pop(check_key(key), None)
 
-    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | UnlistableKey]:
         """Yields the objects present at the start, in the order of keys."""
         for _, found in sorted(self._bucket(bucket).items()):
             await asyncio.sleep(0)
@@ -129,11 +129,11 @@ class MemoryStore:
         await self.check_writable(bucket, key)
         return self.public_url(bucket, key)
 
-    async def links(self, objects: JobObjects, *, lives_s: int) -> MemoryLinks:
-        del objects, lives_s
+    async def links(self, objects: JobObjects, *, lifetime_s: int) -> MemoryLinks:
+        del objects, lifetime_s
         return MemoryLinks(self)
 
-    async def try_links(self, bucket: str) -> LinkReport:
+    async def probe_links(self, bucket: str) -> LinkReport:
         del bucket
         return LinkReport(True, False, "links lead into this process's memory: nobody else can use them")
 
@@ -151,11 +151,11 @@ class MemoryStore:
         """Writes as a worker does, by a URL of this store."""
         await self.put(*_place_of(url), data, content_type="")
 
-    async def keeps_claims(self, bucket: str) -> bool:
+    async def creates_atomically(self, bucket: str) -> bool:
         del bucket
         return True
 
-    async def reach(self) -> None:
+    async def ping(self) -> None:
         return
 
     async def check(self) -> Mapping[str, str]:

@@ -37,18 +37,18 @@ def filters_of(triggers: Sequence[Trigger], bucket: str, *, most: int = MAX_RULE
     """
     wanted = [found for trigger in triggers for found in _starting(trigger, bucket)]
     wanted += [Filter(prefix, CANCEL_SUFFIX) for prefix in prefixes(triggers, bucket)]
-    found = apart(common([each]) for each in wanted)
-    return found if len(found) <= most else (common(found),)
+    found = disjoint(common_filter([each]) for each in wanted)
+    return found if len(found) <= most else (common_filter(found),)
 
 
-def apart(filters: Iterable[Filter]) -> tuple[Filter, ...]:
+def disjoint(filters: Iterable[Filter]) -> tuple[Filter, ...]:
     """Returns filters that pass all that `filters` pass, and of which no two overlap as servers see it."""
     kept: list[Filter] = []
     for each in sorted(set(filters), key=_breadth):
         joined = each
         while (other := next((k for k in kept if overlap(k, joined)), None)) is not None:
             kept.remove(other)
-            joined = common([other, joined])
+            joined = common_filter([other, joined])
         kept.append(joined)
     return tuple(sorted(kept, key=_breadth))
 
@@ -64,21 +64,21 @@ def _starting(trigger: Trigger, bucket: str) -> Iterator[Filter]:
     if trigger.buckets and bucket not in trigger.buckets:
         return
     for pattern in trigger.patterns or ("*",):
-        starts = shortest(_narrower(literal_prefixes((pattern,)), trigger.prefix))
-        ends = list(_narrower(_turned(literal_suffixes((pattern,))), trigger.suffix[::-1]))
+        starts = shortest(_intersected_prefixes(literal_prefixes((pattern,)), trigger.prefix))
+        ends = list(_intersected_prefixes(_reversed(literal_suffixes((pattern,))), trigger.suffix[::-1]))
         if trigger.manifest is None:
-            ends = [found for suffix in _turned(MANIFEST_SUFFIXES) for found in _narrower(ends, suffix)]
-        suffixes = _turned(shortest(ends))
+            ends = [found for suffix in _reversed(MANIFEST_SUFFIXES) for found in _intersected_prefixes(ends, suffix)]
+        suffixes = _reversed(shortest(ends))
         if len(starts) * len(suffixes) > _MAX_PAIRS:
             suffixes = ("",)
         yield from (Filter(start, suffix) for start in starts for suffix in suffixes)
 
 
-def _turned(texts: Iterable[str]) -> tuple[str, ...]:
+def _reversed(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(text[::-1] for text in texts)
 
 
-def _narrower(beginnings: Iterable[str], other: str) -> Iterator[str]:
+def _intersected_prefixes(beginnings: Iterable[str], other: str) -> Iterator[str]:
     """Yields, for each prefix of `beginnings`, the longer one of it and `other`, where that begins with the shorter."""
     for each in beginnings:
         if each.startswith(other):
@@ -91,7 +91,7 @@ def _breadth(each: Filter) -> tuple[int, int, str, str]:
     return len(each.prefix), len(each.suffix), each.prefix, each.suffix
 
 
-def common(filters: Sequence[Filter]) -> Filter:
+def common_filter(filters: Sequence[Filter]) -> Filter:
     """Returns the narrowest filter acceptable to a server that passes all that `filters` pass."""
     prefix = _usable_prefix(_shared(each.prefix for each in filters))
     suffix = _usable_suffix(_shared(each.suffix[::-1] for each in filters)[::-1])

@@ -85,12 +85,12 @@ class TriggerBook:
 
     def use(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = tuple(triggers)
-        for told in self._watching:
-            told()
+        for listener in self._watching:
+            listener()
 
-    def watch(self, told: Callable[[], None]) -> None:
-        """Calls `told` whenever other triggers come into force."""
-        self._watching.append(told)
+    def watch(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` whenever other triggers come into force."""
+        self._watching.append(listener)
 
     def match(self, bucket: str, key: str) -> Match | CancelRequest | IgnoredEvent:
         return match_event(self._triggers, bucket, key)

@@ -49,7 +49,7 @@ async def test_a_receiver_that_has_been_told_is_heard_to_the_end(more: int) -> N
     async with saying("409 Conflict", said, b'has finished already."}', more=more) as host:
         client = CallbackClient(CallbackSettings(private_hosts=frozenset({host}), timeout_s=5.0))
         outcome = await client.post(f"http://{host}/", b"{}", run_id="r", attempt=1)
-    assert outcome.kind == "heard", outcome
+    assert outcome.kind == "delivered", outcome
 
 
 async def test_a_store_that_is_not_ready_is_not_taken_for_one_without_the_file(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ Queued = tuple[Bench, JobRequest, Any]
 @pytest.fixture
 async def queued(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Queued:
     """A job of an earlier life that waits for a worker at endpoint "one", and is looked at often."""
-    monkeypatch.setattr("listener.dispatch.watchdog.LOOK_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.watchdog.CHECK_INTERVAL_S", 0.1)
     bench = await opened()
     request = bench.request()
     return bench, request, await sent_before(bench, request)
@@ -103,7 +103,7 @@ async def test_a_second_job_of_unknown_fate_that_begins_is_followed(opened: Open
 
 async def test_a_second_job_waits_for_no_place_and_goes_to_no_endpoint_twice(opened: Opened) -> None:
     bench = await opened(hedge_after_s=0.1)
-    places = bench.pool._places  # pyright: ignore[reportPrivateUsage]
+    places = bench.pool._endpoints  # pyright: ignore[reportPrivateUsage]
     places["two"] = replace(places["two"], spec=replace(places["two"].spec, concurrency=1))
     other = bench.request("other")
     row = replace(await bench.row(other, state="sent", job_id="x"), entry="elsewhere", endpoint="two", task_id="o")
@@ -136,7 +136,7 @@ async def test_a_job_at_an_endpoint_that_nobody_can_ask_is_not_done_twice(opened
     taken = await bench.take("one")
     if answered:
         assert await bench.work("one", taken, told=False) == ""
-    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._endpoints["one"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(request)
     assert await open_rows(bench) == []
     assert not bench.at["two"].jobs
@@ -152,7 +152,7 @@ async def test_a_job_that_runs_at_an_endpoint_not_configured_any_more_is_followe
     request = bench.request(model="base")
     job = await sent_before(bench, request)
     await bench.take("one")
-    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._endpoints["one"]  # pyright: ignore[reportPrivateUsage]
     running = asyncio.create_task(bench.tried(request))
     await asyncio.sleep(2.0)
     bench.at["one"].report("worker-one", job.id, {"output": TOLD})
@@ -166,7 +166,7 @@ async def test_a_job_still_queued_at_an_endpoint_not_configured_any_more_goes_el
     bench = await opened("whisper-hub")
     request = bench.request(model="base")
     job = await sent_before(bench, request)
-    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._endpoints["one"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "queued_too_long" and not tried.counts
     assert job.status == "CANCELLED"
@@ -180,7 +180,7 @@ async def test_of_a_job_that_nothing_tells_of_no_second_one_is_sent(opened: Open
     bench = await opened("whisper-hub", keyed=False)
     request = bench.request(model="base")
     job = await sent_before(bench, request)
-    del bench.pool._places["one"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._endpoints["one"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(request)
     assert tried.error and tried.error.code == "job_lost" and not tried.error.retryable
     assert job.id in tried.error.message and "console" in tried.error.hint
@@ -191,7 +191,7 @@ async def test_a_name_that_stands_for_another_endpoint_now_does_not_hide_the_job
     request = bench.request(model="base")
     job = await sent_before(bench, request)
     await bench.take("one")
-    places = bench.pool._places  # pyright: ignore[reportPrivateUsage]
+    places = bench.pool._endpoints  # pyright: ignore[reportPrivateUsage]
     places["one"] = places.pop("two")
     running = asyncio.create_task(bench.tried(request))
     await asyncio.sleep(1.0)
@@ -205,7 +205,7 @@ async def test_a_job_keeps_its_place_in_the_queue_of_an_endpoint_that_is_called_
 ) -> None:
     bench, request, job = queued
     pool = bench.pool
-    places, standings = pool._places, pool._standings  # pyright: ignore[reportPrivateUsage]
+    places, standings = pool._endpoints, pool._breakers  # pyright: ignore[reportPrivateUsage]
     place = places.pop("one")
     places["uno"] = replace(place, spec=replace(place.spec, name="uno"))
     standings["uno"] = standings.pop("one")
@@ -221,7 +221,7 @@ async def test_a_job_in_the_queue_of_an_endpoint_whose_name_stands_for_another_n
     queued: Queued,
 ) -> None:
     bench, request, job = queued
-    places = bench.pool._places  # pyright: ignore[reportPrivateUsage]
+    places = bench.pool._endpoints  # pyright: ignore[reportPrivateUsage]
     two = places.pop("two")
     places["one"] = replace(two, spec=replace(two.spec, name="one"))
     tried = await bench.tried(request)
@@ -246,13 +246,13 @@ async def test_a_second_job_cut_off_leaves_no_open_row(opened: Opened) -> None:
 async def test_what_is_too_dear_at_one_endpoint_waits_for_a_cheaper_one(opened: Opened) -> None:
     bench = await opened(usd_per_s=1.0, per_job=0.001)
     pool = bench.pool
-    pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
+    pool._breakers["two"] = pool._breakers["two"].health_reported("dead", "away")  # pyright: ignore[reportPrivateUsage]
     request = bench.request()
     request = replace(request, task=replace(request.task, inputs=(replace(request.task.inputs[0], size=None),)))
     running = asyncio.create_task(bench.tried(request))
     await asyncio.sleep(0.5)
     assert not running.done()
-    pool._standings["two"] = pool._standings["two"].told("well")  # pyright: ignore[reportPrivateUsage]
+    pool._breakers["two"] = pool._breakers["two"].health_reported("well")  # pyright: ignore[reportPrivateUsage]
     assert await bench.work("two", await bench.take("two")) == ""
     assert (await running).result
 
@@ -261,7 +261,7 @@ async def test_what_waits_for_one_endpoint_keeps_nobody_from_another(opened: Ope
     """What is too dear here was there first: whoever can pay does not wait behind it when a place is free again."""
     bench = await opened(usd_per_s=1.0, concurrency=1, per_job=20.0)
     pool = bench.pool
-    pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
+    pool._breakers["two"] = pool._breakers["two"].health_reported("dead", "away")  # pyright: ignore[reportPrivateUsage]
     first, dear, cheap = (bench.request(run_id) for run_id in ("first", "dear", "cheap"))
     dear = replace(dear, task=replace(dear.task, inputs=(replace(dear.task.inputs[0], size=None),)))
     running: list[asyncio.Task[AttemptResult]] = []
@@ -283,12 +283,12 @@ async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened
     bench = await opened()
     pool = bench.pool
     bench.provider.faults.on("run", Fault(400), endpoint="one")
-    pool._standings["two"] = pool._standings["two"].told("dead", "away")  # pyright: ignore[reportPrivateUsage]
+    pool._breakers["two"] = pool._breakers["two"].health_reported("dead", "away")  # pyright: ignore[reportPrivateUsage]
     running = asyncio.create_task(bench.tried(bench.request()))
     async with asyncio.timeout(HANG_S):
         while not bench.parked.total:
             await asyncio.sleep(0.05)
-    pool._standings["two"] = pool._standings["two"].told("well")  # pyright: ignore[reportPrivateUsage]
+    pool._breakers["two"] = pool._breakers["two"].health_reported("well")  # pyright: ignore[reportPrivateUsage]
     assert await bench.work("two", await bench.take("two")) == ""
     assert (await running).result
     assert len(bench.provider.of("run")) == 2
@@ -297,7 +297,7 @@ async def test_what_one_endpoint_refuses_waits_for_another_that_can_do_it(opened
 async def test_one_task_beside_many_of_another_folder_is_soon_next(opened: Opened) -> None:
     """One has its turn already when it comes, and one of them is before it."""
     bench = await opened(concurrency=1)
-    del bench.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._endpoints["two"]  # pyright: ignore[reportPrivateUsage]
     keys = [f"flood/{i}" for i in range(5)] + ["other/1"]
     trying = list[asyncio.Task[AttemptResult]]()
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
@@ -316,7 +316,7 @@ async def test_one_task_beside_many_of_another_folder_is_soon_next(opened: Opene
 
 async def test_what_is_too_dear_everywhere_fails_at_once(opened: Opened) -> None:
     bench = await opened(usd_per_s=1.0, per_job=1e-9)
-    del bench.pool._places["two"]  # pyright: ignore[reportPrivateUsage]
+    del bench.pool._endpoints["two"]  # pyright: ignore[reportPrivateUsage]
     tried = await bench.tried(bench.request())
     assert tried.error and tried.error.code == "budget_exceeded"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.worker.job import JobEnded
+from gpu_dispatch.worker.job import JobOutcome
 from gpu_dispatch.worker.serverless import wire
 from listener.clock import Clock
 from listener.ledger.intake import IntakeLedger
@@ -27,7 +27,7 @@ from support.runpod.faults import Fault, empty, failing, hang, html, reset, rese
 
 pytestmark = pytest.mark.minio
 
-HASTY = {"ask_s": 0.3, "submit_s": 0.3}
+HASTY = {"call_timeout_s": 0.3, "submit_s": 0.3}
 
 CANCELS = {
     "429": too_many(),
@@ -51,7 +51,7 @@ async def outcomes(bench: Bench) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("fault", CANCELS.values(), ids=CANCELS.keys())
 async def test_a_job_ends_though_its_cancel_is_answered_with(opened: Opened, fault: Fault) -> None:
     """Again and again: then its claim, taken from it, ends it. The user is told what was asked for: it is cancelled."""
-    bench = await opened(client=HASTY, insist_s=0.5)
+    bench = await opened(client=HASTY, retry_for_s=0.5)
     request = bench.request(model="patient")
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
@@ -80,7 +80,7 @@ async def test_a_cancel_is_repeated_until_it_is_taken(opened: Opened) -> None:
 
 
 async def test_of_a_job_that_nothing_ends_the_user_is_told(opened: Opened) -> None:
-    bench = await opened("whisper-hub", insist_s=0.2)
+    bench = await opened("whisper-hub", retry_for_s=0.2)
     request = bench.request(model="base")
     running = asyncio.create_task(bench.tried(request))
     job = await bench.take("one")
@@ -160,7 +160,7 @@ async def test_a_program_that_ends_leaves_its_jobs_as_they_are(opened: Opened, b
 async def test_a_clock_that_jumps_ends_no_job_and_costs_nothing(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
-    monkeypatch.setattr("listener.dispatch.watchdog.LOOK_S", 0.1)
+    monkeypatch.setattr("listener.dispatch.watchdog.CHECK_INTERVAL_S", 0.1)
     bench = await opened(usd_per_s=1.0, max_queue_s=600.0)
     jumped, heard = 0.0, asyncio.Event()
 
@@ -272,7 +272,7 @@ async def test_a_part_that_another_listener_tells_ends_when_one_has_failed_for_g
     assert outcome.error and outcome.error.code == "cancelled" and "Another job" in outcome.error.message
     assert await working == "cancelled"
     for _ in range(4):
-        there.cancellations.keep((await runs.ends_requested()).keys())
+        there.cancellations.retain((await runs.ends_requested()).keys())
     assert there.cancellations.reason("run") == "incomplete", (
         "a part that waits for its next attempt must hear of it, too"
     )
@@ -293,7 +293,7 @@ async def test_an_attempt_that_the_store_did_not_serve_is_over_once_the_store_ta
     job = await bench.take("one")
     await bench.claim(request, job.id)
     refused = GpuResult(request.task_id, error=StoreDenied("The links may not be used.").info)
-    body = wire(JobEnded(refused))
+    body = wire(JobOutcome(refused))
     bench.at["one"].report("worker-one", job.id, {"output": {"result": body["result"]}, "error": body["error"]})
     tried = await running
     assert tried.error and tried.error.code == "store_denied" and tried.unserved

@@ -24,8 +24,8 @@ Silence = Callable[[Bench, Job], None]
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu_dispatch.backend.LOOK_S", 0.3)
-    monkeypatch.setattr("listener.dispatch.watchdog.LOOK_S", 0.1)
+    monkeypatch.setattr("gpu_dispatch.backend.POLL_S", 0.3)
+    monkeypatch.setattr("listener.dispatch.watchdog.CHECK_INTERVAL_S", 0.1)
     monkeypatch.setattr("listener.dispatch.watchdog.DUE_S", 0.3)
 
 

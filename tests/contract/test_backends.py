@@ -141,7 +141,7 @@ async def test_a_failed_task_may_be_sent_again_and_is_another_job(odd_place: Pla
     task = odd_place.odd("break")
     first = await odd_place.backend.submit(task)
     assert (await odd_place.until(first, final=True)).state == "failed"
-    assert await odd_place.backend.again(first) is False
+    assert await odd_place.backend.restart(first) is False
     second = await odd_place.backend.submit(task)
     assert second.job_id != first.job_id
     assert (await odd_place.until(second, final=True)).state == "failed"

@@ -15,9 +15,9 @@ from gpu_dispatch.claims import Claim, claim_bytes, claim_from_bytes, withdrawal
 from gpu_dispatch.task import AddAudioParams, ClaimUrls, GpuTask, TaskParams, Videos
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
-from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, acquire_claim
+from gpu_dispatch.worker.claim import MAX_BEGUN, Identity, acquire_claim
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.job import Workplace, finish_job
+from gpu_dispatch.worker.job import JobEnvironment, execute_job
 from listener.stores.s3.store import S3Store
 from manifests.errors import DuplicateJob, GpuDropError, RunCancelled, WorkerCrashed
 from support.deadlines import HANG_S
@@ -88,7 +88,7 @@ async def claim(task: GpuTask, identity: Identity) -> str:
 
 
 async def test_the_store_says_whether_it_keeps_claims(place: Place) -> None:
-    assert await place.store.keeps_claims(place.bucket) is KEEPS[place.name]
+    assert await place.store.creates_atomically(place.bucket) is KEEPS[place.name]
     assert [each async for each in place.store.list(place.bucket, ".gpudrop/claim-check")] == []
 
 
@@ -142,9 +142,9 @@ async def test_the_same_job_on_another_worker_takes_over_and_the_first_finds_out
 async def test_a_job_that_ends_one_worker_after_the_other_is_not_begun_for_ever(place: Place) -> None:
     task = await place.task()
     ends = [await claim(task, who("poison", f"w{n}")) for n in range(5)]
-    assert ends == ["mine"] * MOST_BEGUN + ["worker_crashed"] * (5 - MOST_BEGUN)
+    assert ends == ["mine"] * MAX_BEGUN + ["worker_crashed"] * (5 - MAX_BEGUN)
     holder = await place.holder(task)
-    assert holder and holder.begun == MOST_BEGUN
+    assert holder and holder.begun == MAX_BEGUN
     with pytest.raises(WorkerCrashed) as crashed:
         async with acquire_claim(task, who("poison", "w9"), TransferLimits()):
             pass
@@ -174,7 +174,7 @@ async def test_work_ends_when_its_claim_is_withdrawn_and_leaves_no_answer(place:
         return Videos((), "copy")
 
     working = asyncio.create_task(
-        finish_job(task, Workplace(endless, tmp_path, identity=who("job"), look_s=0.05), lambda _: None)
+        execute_job(task, JobEnvironment(endless, tmp_path, identity=who("job"), check_interval_s=0.05), lambda _: None)
     )
     async with asyncio.timeout(HANG_S):
         await began.wait()
@@ -193,7 +193,7 @@ async def test_nothing_leaves_a_worker_that_lost_its_claim_between_two_looks(pla
         await place.put(task, Claim(task.task_id, "other", "ep", "w9", 1.0))
         return Videos((), "copy")
 
-    done = await finish_job(task, Workplace(robbed, tmp_path, identity=who("job")), lambda _: None)
+    done = await execute_job(task, JobEnvironment(robbed, tmp_path, identity=who("job")), lambda _: None)
     assert done.result.error and (done.result.error.code, done.result.error.where) == ("duplicate_job", "other")
     assert not done.stored and await place.lies(task, "answer") is None
 
@@ -207,7 +207,7 @@ async def test_the_answer_lies_in_the_store_good_or_bad(place: Place, tmp_path: 
 
     for operation, code in ((good, None), (bad, "worker_error")):
         task = await place.task()
-        done = await finish_job(task, Workplace(operation, tmp_path, identity=who("job")), lambda _: None)
+        done = await execute_job(task, JobEnvironment(operation, tmp_path, identity=who("job")), lambda _: None)
         assert done.stored and await place.lies(task, "answer") == result_bytes(done.result)
         assert (done.result.error.code if done.result.error else None) == code
 

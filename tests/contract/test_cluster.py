@@ -98,7 +98,7 @@ class TestEveryCluster:
         role = Role()
         async with leading(cluster, role):
             await role.begun.wait()
-            assert (cluster.member, cluster.sure, cluster.lost.is_set()) == ("m1", True, False)
+            assert (cluster.member, cluster.certain, cluster.lost.is_set()) == ("m1", True, False)
         assert role.ended.is_set()
 
     async def test_it_is_not_its_own_orphan(self, cluster: Cluster) -> None:
@@ -191,7 +191,7 @@ class TestTrouble:
     async def test_a_session_ended_by_the_server_is_noticed_at_once_and_replaced(
         self, postgres_url: str, opened: Opener
     ) -> None:
-        beats_rarely = Keepalive(beat_s=300, lease_s=600, server_s=900, retry_s=0.4)
+        beats_rarely = Keepalive(heartbeat_s=300, lease_s=600, server_s=900, retry_s=0.4)
         cluster = await opened(postgres_url, beats_rarely)
         role = Role()
         async with leading(cluster, role):
@@ -200,7 +200,7 @@ class TestTrouble:
                 (session,) = sessions_of(postgres_url, 1)
                 os.kill(session, signal.SIGTERM)
                 await role.ended.wait()
-                await eventually(lambda: cluster.sure)
+                await eventually(lambda: cluster.certain)
         assert (cluster.member, cluster.lost.is_set()) == ("m1", False)
 
     async def test_a_silent_server_ends_the_work_before_another_begins_it(
@@ -215,11 +215,11 @@ class TestTrouble:
                 os.kill(session, signal.SIGSTOP)  # its locks stay, and it answers nothing
                 try:
                     await one.ended.wait()
-                    assert not first.sure
+                    assert not first.certain
                     assert not two.begun.is_set()
                 finally:
                     os.kill(session, signal.SIGCONT)
-                await eventually(lambda: first.sure)
+                await eventually(lambda: first.certain)
         assert (first.member, first.lost.is_set()) == ("m1", False)
 
     async def test_a_place_taken_over_meanwhile_is_lost(self, postgres_url: str, opened: Opener) -> None:
@@ -230,7 +230,7 @@ class TestTrouble:
             other = await opened(postgres_url)
             proxy.mode = "silent"
             proxy.reset_all()
-            await eventually(lambda: not cluster.sure)
+            await eventually(lambda: not cluster.certain)
             await eventually(lambda: not sessions_of(postgres_url, 1))
             async with other.orphans(["m1"]) as found:
                 assert found == ("m1",)
@@ -238,7 +238,7 @@ class TestTrouble:
             proxy.mode = "pass"
             proxy.reset_all()
             await asyncio.wait_for(cluster.lost.wait(), HANG_S)
-            assert not cluster.sure
+            assert not cluster.certain
 
     async def test_orphans_are_let_go_when_that_cannot_be_kept_up(self, postgres_url: str, opened: Opener) -> None:
         cluster = await opened(postgres_url)
@@ -248,7 +248,7 @@ class TestTrouble:
                 (session,) = sessions_of(postgres_url, 1)
                 os.kill(session, signal.SIGTERM)
                 await asyncio.get_running_loop().create_future()
-        await eventually(lambda: cluster.sure)
+        await eventually(lambda: cluster.certain)
         async with cluster.orphans(["m2"]) as found:
             assert found == ("m2",)
 

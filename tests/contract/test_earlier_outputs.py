@@ -20,7 +20,7 @@ from listener.sources.reconcile.earlier_outputs import EarlierOutputs
 from listener.stores.folder import FolderStore
 from listener.stores.s3.clients import S3Settings
 from listener.stores.s3.store import S3Store
-from manifests.final_sidecars import is_beside
+from manifests.final_sidecars import may_be_sidecar_of
 from support.held_store import RunRecords, run_records
 
 DONE = {"run_id": "r1", "key": "talk.mp3", "code": 200, "outputs": [{"key": "talk.mp4"}]}
@@ -35,7 +35,7 @@ async def records(tmp_path: Path) -> AsyncIterator[RunRecords]:
 async def take_in(records: RunRecords, bucket: str, key: str) -> None:
     """As an event does that comes before the first listing."""
     (item,) = await InboxLedger(records.database, "m1").add([InboxEvent(bucket, key, True, "test", 1.0)], hold=True)
-    await IntakeLedger(records.database).settle([IntakeDecision(item, SeenVersion("e@1", "v1"))], reason="cancelled")
+    await IntakeLedger(records.database).commit([IntakeDecision(item, SeenVersion("e@1", "v1"))], reason="cancelled")
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -151,4 +151,4 @@ async def test_a_sidecar_that_names_what_no_store_holds_stops_no_listing(
     ],
 )
 def test_a_sidecar_lies_beside_its_drop(path: str, key: str, is_its: bool) -> None:
-    assert is_beside(path, key) == is_its
+    assert may_be_sidecar_of(path, key) == is_its

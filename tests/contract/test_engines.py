@@ -102,7 +102,7 @@ async def test_speech_becomes_words_with_times_and_progress(bench: Bench, speech
 
 async def test_short_blocks_give_the_same_words(bench: Bench, store: ModelStore, speech: Speech) -> None:
     """Long recordings are read block by block; blocks of 6 s show on 10 s what blocks of minutes show on hours."""
-    blockwise = Transcriber(store, FFmpeg(find_ffmpeg()), block_s=6.0)
+    blockwise = Transcriber(store, FFmpeg(find_ffmpeg()), chunk_s=6.0)
     bench = Bench(bench.engine, blockwise, bench.folder)
     try:
         transcript = await bench.hear(speech.file)

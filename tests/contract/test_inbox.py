@@ -16,7 +16,7 @@ from listener.intake.inbox import AT_ONCE, ROOM, Backlog, DurableInbox, InboxSer
 from listener.intake.source_status import SourceStatusRecorder
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxEntry, InboxEvent, InboxLedger
-from listener.ledger.intake import IntakeDecision, IntakeLedger, KnownObjects
+from listener.ledger.intake import IntakeDecision, IntakeLedger, KnownObject
 from listener.ledger.objects import UNSEEN, ObjectLedger, SeenVersion
 from listener.ledger.ownership import KeyClaim, OutputOwners
 from listener.ledger.run_rows import RunRow
@@ -46,15 +46,15 @@ async def held(ledger: InboxLedger, *keys: str) -> list[InboxEntry]:
 
 
 async def settle(database: Database, items: Sequence[InboxEntry]) -> frozenset[str]:
-    settlements = [IntakeDecision(item, SAW, run(item.told.key)) for item in items]
-    started = (await IntakeLedger(database).settle(settlements, reason="cancelled")).started
+    settlements = [IntakeDecision(item, SAW, run(item.event.key)) for item in items]
+    started = (await IntakeLedger(database).commit(settlements, reason="cancelled")).started
     return frozenset(row.run_id for row in started)
 
 
 async def test_a_key_is_in_one_pair_of_hands(database: Database) -> None:
     one, two = InboxLedger(database, "m1"), InboxLedger(database, "m2")
     items = await held(one, "a", "b")
-    assert [item.told.key for item in items] == ["a", "b"]
+    assert [item.event.key for item in items] == ["a", "b"]
     assert await held(two, "a") == []
     assert await two.claim(10, 100.0) == []
 
@@ -65,8 +65,8 @@ async def test_what_nobody_holds_is_claimed_once_and_oldest_first(database: Data
     assert await one.add(keys, hold=False) == []
     first = await one.claim(2, 100.0)
     rest = await two.claim(10, 100.0)
-    assert [item.told.key for item in first] == ["k0", "k1"]
-    assert [item.told.key for item in rest] == ["k2", "k3", "k4", "k5"]
+    assert [item.event.key for item in first] == ["k0", "k1"]
+    assert [item.event.key for item in rest] == ["k2", "k3", "k4", "k5"]
     assert await one.claim(10, 100.0) == []
 
 
@@ -77,7 +77,7 @@ async def test_what_was_settled_is_done_with(database: Database) -> None:
     await ledger.release(["m1"])
     assert await ledger.claim(10, 100.0) == []
     known = await IntakeLedger(database).known("bucket", ["a", "b", "c"])
-    assert known == {k: KnownObjects(SAW, None, (run(k),)) for k in ("a", "b")}
+    assert known == {k: KnownObject(SAW, None, (run(k),)) for k in ("a", "b")}
 
 
 async def test_what_is_told_again_during_the_look_is_looked_at_again(database: Database) -> None:
@@ -86,7 +86,7 @@ async def test_what_is_told_again_during_the_look_is_looked_at_again(database: D
     assert await held(ledger, "a") == []
     assert await settle(database, items) == {"run-a"}
     again = await ledger.claim(10, 100.0)
-    assert [item.told.key for item in again] == ["a"]
+    assert [item.event.key for item in again] == ["a"]
     assert await settle(database, again) == frozenset()
     assert await ledger.claim(10, 100.0) == []
 
@@ -96,7 +96,7 @@ async def test_a_removal_told_beside_a_creation_does_not_hide_it(database: Datab
     await ledger.add([told("a", created=False)], hold=False)
     await ledger.add([told("a")], hold=False)
     await ledger.add([told("a", created=False)], hold=False)
-    assert [item.told.created for item in await ledger.claim(10, 100.0)] == [True]
+    assert [item.event.created for item in await ledger.claim(10, 100.0)] == [True]
 
 
 async def test_a_failed_look_waits_and_counts(database: Database) -> None:
@@ -112,14 +112,14 @@ async def test_a_key_does_not_wait_for_a_clock_that_was_set_back(database: Datab
     ledger = InboxLedger(database, "m1")
     await ledger.postpone(await held(ledger, "a"), not_before=10_300.0)
     assert await ledger.claim(10, 10_200.0) == []
-    assert [item.told.key for item in await ledger.claim(10, 6_400.0)] == ["a"]
+    assert [item.event.key for item in await ledger.claim(10, 6_400.0)] == ["a"]
 
 
 async def test_a_key_told_again_does_not_wait_for_its_next_attempt(database: Database) -> None:
     ledger = InboxLedger(database, "m1")
     await ledger.postpone(await held(ledger, "a"), not_before=50.0)
     assert await held(ledger, "a") == []
-    assert [item.told.key for item in await ledger.claim(10, 1.0)] == ["a"]
+    assert [item.event.key for item in await ledger.claim(10, 1.0)] == ["a"]
 
 
 async def test_what_a_gone_listener_held_is_anybodys(database: Database) -> None:
@@ -127,17 +127,17 @@ async def test_what_a_gone_listener_held_is_anybodys(database: Database) -> None
     await held(one, "a")
     assert await two.holders() == {"m1"}
     await two.release(["m1"])
-    assert [item.told.key for item in await two.claim(10, 100.0)] == ["a"]
+    assert [item.event.key for item in await two.claim(10, 100.0)] == ["a"]
     assert await two.holders() == {"m2"}
 
 
 async def test_a_newer_run_supersedes_and_a_removal_cancels(database: Database) -> None:
     runs, settling = RunLedger(database), IntakeLedger(database)
     [item] = await held(InboxLedger(database, "m1"), "a")
-    await settling.settle([IntakeDecision(item, SAW, run("a", "r1"))], reason="cancelled")
-    settled = await settling.settle([IntakeDecision(item, SeenVersion("e2@2"), run("a", "r2"))], reason="cancelled")
+    await settling.commit([IntakeDecision(item, SAW, run("a", "r1"))], reason="cancelled")
+    settled = await settling.commit([IntakeDecision(item, SeenVersion("e2@2"), run("a", "r2"))], reason="cancelled")
     assert ([row.run_id for row in settled.started], settled.superseded) == (["r2"], ("r1",))
-    await settling.settle([IntakeDecision(item, UNSEEN, cancel=("r2",))], reason="cancelled")
+    await settling.commit([IntakeDecision(item, UNSEEN, cancel=("r2",))], reason="cancelled")
     assert await runs.ends_requested() == {"r1": "superseded", "r2": "cancelled"}
     assert (await settling.known("bucket", ["a"]))["a"].seen == UNSEEN
 
@@ -146,11 +146,11 @@ async def test_a_removal_leaves_what_a_run_is_about_to_write_its_own(database: D
     """Somebody deletes an old output while a run makes the new one, which must start nothing."""
     objects, settling = ObjectLedger(database), IntakeLedger(database)
     await OutputOwners(database).claim("bucket", ["new.mp4", "old.mp4"], KeyClaim("r1", "a.job.json", 0))
-    await objects.wrote("bucket", [ObjectMeta("old.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
+    await objects.record_written("bucket", [ObjectMeta("old.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
     items = await held(InboxLedger(database, "m1"), "new.mp4", "old.mp4")
-    await settling.settle([IntakeDecision(item, UNSEEN) for item in items], reason="cancelled")
+    await settling.commit([IntakeDecision(item, UNSEEN) for item in items], reason="cancelled")
     assert await settling.known("bucket", ["new.mp4", "old.mp4"]) == {
-        "new.mp4": KnownObjects(written=WrittenKeys("r1", 0, ""))
+        "new.mp4": KnownObject(written=WrittenKeys("r1", 0, ""))
     }
 
 
@@ -172,10 +172,10 @@ async def test_shares_take_turns_at_being_claimed(database: Database) -> None:
     ledger, runs = InboxLedger(database, "m1"), RunLedger(database)
     flood = [told(f"flood/{i % 7}/{i}", received=1.0) for i in range(50)]
     await ledger.add([*flood, *(told(f"other/{i}", received=2.0) for i in range(6))], hold=False)
-    keys = [item.told.key for _ in range(3) for item in await ledger.claim(4, 100.0)]
+    keys = [item.event.key for _ in range(3) for item in await ledger.claim(4, 100.0)]
     assert sum(key.startswith("other/") for key in keys) == 6
     for item in await held(ledger, *(f"flood/{i % 7}/x{i}" for i in range(50)), *(f"other/x{i}" for i in range(6))):
-        await runs.add(replace(run(item.told.key), share=share_of("bucket", item.told.key)))
+        await runs.add(replace(run(item.event.key), share=share_of("bucket", item.event.key)))
     rows = [row.key for _ in range(4) for row in await runs.claim("m1", 1)] + [
         row.key for row in await runs.claim("m1", 8, bounds=[Bound({"bucket/flood/1": 9}, 100)])
     ]
@@ -202,7 +202,7 @@ async def test_a_full_backlog_takes_what_comes_from_folders_that_hold_little(dat
         await inbox.accept([ObjectCreated("bucket", "other/one.job.json", "test")])
         writing.cancel()
     assert len(backlog) == ROOM + 1
-    assert "other/one.job.json" in [item.told.key for item in backlog.take(2)]
+    assert "other/one.job.json" in [item.event.key for item in backlog.take(2)]
 
 
 def durable(database: Database, backlog: Backlog, buckets: frozenset[str] = frozenset()) -> DurableInbox:
@@ -223,7 +223,7 @@ async def test_many_deliveries_at_once_are_all_recorded(database: Database) -> N
         keys = [f"k{i:04}.job.json" for i in range(1000)]
         await asyncio.gather(*(inbox.accept([ObjectCreated("bucket", key, "test")] * 2) for key in keys))
         writing.cancel()
-    assert sorted(item.told.key for item in backlog.take(2000)) == keys
+    assert sorted(item.event.key for item in backlog.take(2000)) == keys
 
 
 async def test_a_delivery_of_thousands_holds_up_no_other_folders(database: Database) -> None:
@@ -239,7 +239,7 @@ async def test_a_delivery_of_thousands_holds_up_no_other_folders(database: Datab
             await asyncio.sleep(0)
         await inbox.accept(others[1:])
         assert not whole.done() and await waiting() <= 4 * AT_ONCE
-        assert {item.told.key for item in await InboxLedger(database, "m1").held()} >= {each.key for each in others}
+        assert {item.event.key for item in await InboxLedger(database, "m1").held()} >= {each.key for each in others}
         await whole
         writing.cancel()
     assert await waiting() == len(flood) + 2
@@ -255,7 +255,7 @@ async def test_what_can_start_nothing_is_not_recorded(database: Database) -> Non
         # Its trigger may have gone since it started a run.
         await inbox.accept([ObjectRemoved("bucket", "a.png", "test")])
         writing.cancel()
-    assert [item.told.key for item in backlog.take(9)] == ["a.png"]
+    assert [item.event.key for item in backlog.take(9)] == ["a.png"]
 
 
 async def test_a_delivery_that_cannot_be_recorded_is_refused_and_the_next_one_is_not(tmp_path: Path) -> None:

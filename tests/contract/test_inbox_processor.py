@@ -47,7 +47,7 @@ class Intake:
             ProcessorServices(
                 store=self.store,
                 inbox=self.inbox,
-                settling=IntakeLedger(database),
+                intake=IntakeLedger(database),
                 runs=self.runs,
                 triggers=TriggerBook([MANIFESTS]),
                 cancellations=Cancellations(),

@@ -16,7 +16,7 @@ from listener.clock import Clock
 from listener.runs import inputs
 from listener.runs.defaults import Refusals
 from listener.runs.input_search import SETTLE_S, InputsAwaited, InputTerms
-from listener.runs.inputs import GROWTH_PATIENCE_S, FoundInputs, InputFinder
+from listener.runs.inputs import GROWTH_PATIENCE_S, FoundInput, InputFinder
 from listener.runs.manifests import DocumentFetcher
 from listener.signals import ObjectWaiters
 from listener.stores.base import Store
@@ -132,7 +132,7 @@ async def test_a_store_that_goes_away_during_a_look_is_told_as_that(store: S3Sto
 async def test_content_that_alone_is_refused_is_told_as_refused(store: S3Store, proxy: StoreProxy) -> None:
     bucket = store.buckets[0]
     text = Reference("subtitles", "secret.mp3", read=True)
-    found = FoundInputs("subtitles", ObjectRef(bucket, "secret.mp3"), 2)
+    found = FoundInput("subtitles", ObjectRef(bucket, "secret.mp3"), 2)
     with proxy.refusing(DENIED, secret), pytest.raises(ObjectDenied):
         async with asyncio.timeout(HANG_S):
             await finder(store).load([text], [found], asking(store, 1.0))
@@ -193,7 +193,7 @@ async def test_while_places_are_few_what_is_missing_is_waited_for_elsewhere_at_o
     many = [Reference(f"image {i}", f"{i}.jpg") for i in range(9000)]
     with pytest.raises(InputsAwaited) as left:
         await finder(folder_store).find(many, asking(folder_store, 60.0), waiting=Told(), crowded=lambda: True)
-    assert len(left.value.missing) == inputs.LOOKS_AT_ONCE
+    assert len(left.value.missing) == inputs.READ_BATCH
 
 
 async def test_a_file_of_the_future_is_whole_once_it_stays_as_it_is(folder_store: FolderStore) -> None:

@@ -35,26 +35,26 @@ async def test_a_run_waits_in_nobodys_hands_until_it_is_due(database: Database) 
     assert await found(waits, 9.0) == set()
     (due,) = await waits.due(9, 10.0)
     assert set(due.objects) == {("b", "x/one.mp3"), ("b", "all.mp3")}
-    await waits.looked({}, {"x/one": 20.0})
+    await waits.record_examined({}, {"x/one": 20.0})
     assert (await found(waits, 19.0), await waits.count()) == (set(), 1)
-    await waits.looked({"x/one": {"waited": 1.0}}, {})
+    await waits.record_examined({"x/one": {"waited": 1.0}}, {})
     (claimed,) = await runs.claim("m2", 9)
     assert (claimed.run_id, claimed.request) == ("x/one", {"waited": 1.0})
-    assert await waits.told([("b", "all.mp3")]) == 0
+    assert await waits.objects_arrived([("b", "all.mp3")]) == 0
 
 
 async def test_an_object_wakes_those_that_wait_for_it(database: Database) -> None:
     waits = await waiting(database, "x/one", "x/two", due=100.0)
-    assert await waits.told([("b", "x/two.mp3"), ("b", "other"), ("c", "x/one.mp3")]) == 1
+    assert await waits.objects_arrived([("b", "x/two.mp3"), ("b", "other"), ("c", "x/one.mp3")]) == 1
     assert await found(waits, 0.0) == {"x/two"}
-    assert await waits.told([("b", "all.mp3")]) == 2
+    assert await waits.objects_arrived([("b", "all.mp3")]) == 2
 
 
 async def test_what_is_told_during_a_look_is_looked_at_again(database: Database) -> None:
     waits = await waiting(database, "x/one")
     assert await found(waits, 10.0) == {"x/one"}
-    await waits.told([("b", "x/one.mp3")])
-    await waits.looked({}, {"x/one": 20.0})
+    await waits.objects_arrived([("b", "x/one.mp3")])
+    await waits.record_examined({}, {"x/one": 20.0})
     assert await found(waits, 11.0) == {"x/one"}
 
 
@@ -104,4 +104,4 @@ async def test_what_nobody_waits_for_any_more_is_forgotten(database: Database) -
     waits, runs = await waiting(database, "x/one", "x/two"), RunLedger(database)
     await runs.update("x/one", state="done", at=2.0)
     await waits.tidy()
-    assert await waits.told([("b", "all.mp3")]) == 1
+    assert await waits.objects_arrived([("b", "all.mp3")]) == 1

@@ -86,7 +86,7 @@ async def test_the_first_end_told_is_the_one_kept(jobs: JobLedger) -> None:
     await jobs.ended("a", outcome="lost", usd=9.0)
     await jobs.sent("a", endpoint_id="x", job_id="y")
     await jobs.unknown("a")
-    await jobs.drop("a")
+    await jobs.delete("a")
     assert await only(jobs, "a") == ended
 
 
@@ -117,7 +117,7 @@ async def test_jobs_of_runs_that_have_ended_are_given_up_in_the_end(
     await jobs.reserve(job("unheard", intended=NOON), ANYTHING)
     await jobs.ended("new", outcome="taken_back")
     await jobs.reserve(job("new-2", run_id="run-new", intended=NOON + 100), ANYTHING)
-    assert await jobs.give_up(NOON + 50) == 3
+    assert await jobs.abandon(NOON + 50) == 3
     assert [row.entry for row in await jobs.open_rows()] == ["going", "new-2"]
     assert await jobs.spent_by_run("run-gone") == 1.0
     assert await jobs.spent_by_run("run-unheard") == 0.0
@@ -139,8 +139,8 @@ async def test_a_dropped_job_was_never_meant(jobs: JobLedger) -> None:
     limits = QuotaLimits(1, 1.0, 1.0)
     await jobs.reserve(job("a"), limits)
     assert await jobs.reserve(job("b"), limits)
-    await jobs.drop("a")
-    await jobs.drop("never heard of")
+    await jobs.delete("a")
+    await jobs.delete("never heard of")
     assert await jobs.of_attempt("run-a-j0", 1) == []
     assert await jobs.reserve(job("b"), limits) is None
 
@@ -225,7 +225,7 @@ async def test_what_is_freed_is_there_for_the_next_that_asks_even_in_one_transac
         jobs.reserve(job("c"), tight),
         jobs.ended("a", outcome="done", usd=0.25),
         jobs.reserve(job("d", estimate_usd=0.75), tight),
-        jobs.drop("b"),
+        jobs.delete("b"),
         jobs.reserve(job("e"), tight),
         jobs.reserve(job("f", estimate_usd=0.01), QuotaLimits(None, None, 2.0)),
     )
@@ -337,7 +337,7 @@ async def test_a_reservation_nobody_waited_for_is_given_back(database: Database,
     await asyncio.wait([asking[0], asking[2]])
     going_on.set()
     assert await asyncio.gather(asking[1], asking[3]) == [None, None]
-    await jobs.drop("3")
+    await jobs.delete("3")
     assert [row.entry for row in await JobLedger(other, slow_clock).open_rows()] == ["1"]
 
 

@@ -52,9 +52,9 @@ def head_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     servers.stop(server)
 
 
-async def job_links(store: S3Store, lives_s: int = 900) -> JobLinks:
+async def job_links(store: S3Store, lifetime_s: int = 900) -> JobLinks:
     bucket = store.buckets[0]
-    return await store.links(JobObjects(reads=((bucket, "in"),), writes=((bucket, "out"),)), lives_s=lives_s)
+    return await store.links(JobObjects(reads=((bucket, "in"),), writes=((bucket, "out"),)), lifetime_s=lifetime_s)
 
 
 async def test_a_link_opens_nothing_but_its_object(s3_store: S3Store) -> None:
@@ -96,7 +96,7 @@ async def test_what_is_written_has_the_type_it_was_asked_for_with(s3_store: S3St
 async def test_links_reach_every_key(s3_store: S3Store) -> None:
     bucket = s3_store.buckets[0]
     names = tuple((bucket, f"odd/{key}") for key in ODD_KEYS)
-    links = await s3_store.links(JobObjects(names, names), lives_s=900)
+    links = await s3_store.links(JobObjects(names, names), lifetime_s=900)
     for number, (_, key) in enumerate(names):
         body = str(number).encode()
         assert ask("PUT", await links.sign("PUT", bucket, key), body).status == 200, key
@@ -109,7 +109,7 @@ async def test_links_reach_the_longest_keys(s3_store: S3Store, letter: str) -> N
     """A policy holds such a key, too: one that it did not hold would keep its run, and a place, waiting for a week."""
     bucket = s3_store.buckets[0]
     key = "/".join([letter * (250 // len(letter.encode()))] * 4)
-    links = await s3_store.links(JobObjects(((bucket, key),), ((bucket, key),)), lives_s=900)
+    links = await s3_store.links(JobObjects(((bucket, key),), ((bucket, key),)), lifetime_s=900)
     assert ask("PUT", await links.sign("PUT", bucket, key), b"long").status == 200
     assert ask("GET", await links.sign("GET", bucket, key)).data == b"long"
 
@@ -121,7 +121,7 @@ async def test_jobs_of_many_objects_hold_up_nobody(s3_store: S3Store) -> None:
         JobObjects(reads=tuple((bucket, f"{job}/{'x' * 100}-{n}.png") for n in range(1000)))
         for job in range(2 * (os.cpu_count() or 1) + 8)
     ]
-    waiting = {asyncio.create_task(s3_store.links(objects, lives_s=900)) for objects in large}
+    waiting = {asyncio.create_task(s3_store.links(objects, lifetime_s=900)) for objects in large}
     done, _ = await asyncio.wait(waiting, timeout=0.3)
     free = asyncio.create_task(asyncio.to_thread(len, ""))
     small = asyncio.create_task(job_links(s3_store))
@@ -142,9 +142,9 @@ async def test_keys_are_asked_for_once_an_attempt_and_never_outlived(minio_serve
         first, again = await job_links(store), await job_links(store)
         one, two = await first.sign("PUT", minio_bucket, "out"), await again.sign("PUT", minio_bucket, "out")
         assert credential(one) == credential(two)
-        other = await store.links(JobObjects(writes=((minio_bucket, "other"),)), lives_s=900)
+        other = await store.links(JobObjects(writes=((minio_bucket, "other"),)), lifetime_s=900)
         assert credential(await other.sign("PUT", minio_bucket, "other")) != credential(one)
-        long = await job_links(store, lives_s=10**6)
+        long = await job_links(store, lifetime_s=10**6)
         expires = await long.sign("GET", minio_bucket, "in")
         assert 900 < int(parameter(expires, "X-Amz-Expires")) <= store.longest_link_s <= 1800
 
@@ -162,11 +162,11 @@ async def test_minio_is_safe_with_temporary_keys_and_not_without(server: str, re
     found = request.getfixturevalue(server)
     new_bucket(found, bucket := f"probe-{server[:4]}")
     async with store_of(found, bucket) as store:
-        report = await store.try_links(bucket)
+        report = await store.probe_links(bucket)
         assert (report.safe, report.narrowed) == (True, True) and "temporary keys" in report.detail
         assert [item async for item in store.list(bucket)] == []
     async with store_of(found, bucket, sts=StsSettings(mode="off")) as store:
-        report = await store.try_links(bucket)
+        report = await store.probe_links(bucket)
         assert (report.safe, report.narrowed) == (False, False)
         assert deny_copies([bucket]) in report.remedy
 
@@ -176,7 +176,7 @@ async def test_stores_that_refuse_copies_are_safe_as_they_are(server: str, reque
     found = request.getfixturevalue(server)
     new_bucket(found, bucket := f"probe-{server[:4]}")
     async with store_of(found, bucket) as store:
-        report = await store.try_links(bucket)
+        report = await store.probe_links(bucket)
         assert (report.safe, report.narrowed) == (True, False), report
         links = await job_links(store)
         put = await links.sign("PUT", bucket, "out", content_type="video/mp4")
@@ -185,13 +185,13 @@ async def test_stores_that_refuse_copies_are_safe_as_they_are(server: str, reque
 
 
 async def test_a_folder_is_safe(folder_store: FolderStore) -> None:
-    assert (await folder_store.try_links("drop")).safe
+    assert (await folder_store.probe_links("drop")).safe
 
 
 async def test_a_user_with_the_least_rights_gets_temporary_keys(minio_server: Any, minio_bucket: str) -> None:
     keys = await asyncio.to_thread(Users(minio_server).user, listener_policy(minio_bucket))
     async with store_of(minio_server, minio_bucket, keys=lambda: keys) as store:
-        report = await store.try_links(minio_bucket)
+        report = await store.probe_links(minio_bucket)
         assert (report.safe, report.narrowed) == (True, True)
         links = await job_links(store)
         assert ask("PUT", await links.sign("PUT", minio_bucket, "out"), b"x").status == 200
@@ -201,7 +201,7 @@ async def test_a_user_with_the_least_rights_gets_temporary_keys(minio_server: An
 async def test_a_service_account_gets_none_and_is_told_why(minio_server: Any, minio_bucket: str) -> None:
     keys = await asyncio.to_thread(Users(minio_server).service_account)
     async with store_of(minio_server, minio_bucket, keys=lambda: keys) as store:
-        report = await store.try_links(minio_bucket)
+        report = await store.probe_links(minio_bucket)
         assert (report.safe, report.narrowed) == (False, False) and "service account" in report.detail
     required = StsSettings(mode="required")
     async with store_of(minio_server, minio_bucket, keys=lambda: keys, sts=required) as store:
@@ -215,7 +215,7 @@ async def test_the_policy_that_is_told_helps(minio_server: Any, minio_bucket: st
     policy["Statement"] += json.loads(deny_copies([minio_bucket]))["Statement"]
     keys = await asyncio.to_thread(Users(minio_server).user, policy)
     async with store_of(minio_server, minio_bucket, keys=lambda: keys, sts=StsSettings(mode="off")) as store:
-        report = await store.try_links(minio_bucket)
+        report = await store.probe_links(minio_bucket)
         assert (report.safe, report.narrowed) == (True, False)
 
 
@@ -288,8 +288,8 @@ async def test_what_a_probe_that_was_cut_off_left_is_removed_by_the_next(
 ) -> None:
     bucket, left = s3_store.buckets[0], f"{FOLDER}cut-off/canary"
     await s3_store.put(bucket, left, b"left", content_type="text/plain")
-    assert (await s3_store.try_links(bucket)).safe
+    assert (await s3_store.probe_links(bucket)).safe
     assert await s3_store.head(bucket, left), "another listener may be at work there"
     monkeypatch.setattr("listener.stores.s3.link_probe.STALE_S", -60.0)
-    assert (await s3_store.try_links(bucket)).safe
+    assert (await s3_store.probe_links(bucket)).safe
     assert [item async for item in s3_store.list(bucket, FOLDER)] == []

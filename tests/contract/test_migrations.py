@@ -20,7 +20,7 @@ from listener.ledger.migrations import MIGRATIONS, Migration, add_column, both
 from listener.ledger.redrives import RedriveLedger
 from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
-from listener.ledger.schema import bring_forward, migrations_table
+from listener.ledger.schema import migrate, migrations_table
 from manifests.errors import StateError
 from support.earlier_states import EARLIER, defaults_of, fill, make_earlier, rows, schema_of
 from support.servers import create_database
@@ -134,7 +134,7 @@ def test_a_number_column_comes_with_its_default(url: str, engine: sa.Engine) -> 
     opened(url)
     fill_runs(url)
     more = Migration(len(MIGRATIONS) + 1, "tries", add_column("gpudrop_runs", "tries", "INTEGER NOT NULL DEFAULT 3"))
-    bring_forward(engine, (*MIGRATIONS, more))
+    migrate(engine, (*MIGRATIONS, more))
     assert [row["tries"] for row in rows(engine)["gpudrop_runs"]] == [3]
 
 
@@ -144,7 +144,7 @@ def test_a_migration_is_made_whole_or_not_at_all(url: str, engine: sa.Engine) ->
         len(MIGRATIONS) + 1, "broken", (both("CREATE TABLE half (a INTEGER)", "INSERT INTO nowhere VALUES (1)"),)
     )
     with pytest.raises(SQLAlchemyError):
-        bring_forward(engine, (*MIGRATIONS, broken))
+        migrate(engine, (*MIGRATIONS, broken))
     assert not sa.inspect(engine).has_table("half")
     opened(url)
 
@@ -152,7 +152,7 @@ def test_a_migration_is_made_whole_or_not_at_all(url: str, engine: sa.Engine) ->
 def test_a_newer_database_is_refused_and_left_alone(url: str, engine: sa.Engine) -> None:
     opened(url)
     newer = Migration(len(MIGRATIONS) + 1, "what comes later", (both("CREATE TABLE later (a INTEGER)"),))
-    bring_forward(engine, (*MIGRATIONS, newer))
+    migrate(engine, (*MIGRATIONS, newer))
     with pytest.raises(StateError) as refused:
         opened(url)
     assert refused.value.info.code == "state_unusable"
@@ -162,7 +162,7 @@ def test_a_newer_database_is_refused_and_left_alone(url: str, engine: sa.Engine)
 
 def test_another_migration_of_the_same_number_is_refused(url: str, engine: sa.Engine) -> None:
     other = replace(MIGRATIONS[-1], name="another", steps=(both("CREATE TABLE elsewhere (a INTEGER)"),))
-    bring_forward(engine, (*MIGRATIONS[:-1], other))
+    migrate(engine, (*MIGRATIONS[:-1], other))
     with pytest.raises(StateError, match="another"):
         opened(url)
 

@@ -37,9 +37,9 @@ def film(tmp_path: Path) -> Path:
     return path
 
 
-async def begun(store: S3Store, size: int = 4 * PART, *, bucket: str = "", lives_s: int = 600) -> UploadInParts:
+async def begun(store: S3Store, size: int = 4 * PART, *, bucket: str = "", lifetime_s: int = 600) -> UploadInParts:
     place = (bucket or store.buckets[0], KEY)
-    links = await store.links(JobObjects(writes=(place,)), lives_s=lives_s)
+    links = await store.links(JobObjects(writes=(place,)), lifetime_s=lifetime_s)
     return await links.sign_parts(*place, size_hint=size, part_bytes=PART, content_type="video/mp4")
 
 
@@ -116,7 +116,7 @@ async def test_a_file_beyond_what_parts_can_hold_is_refused(s3_store: S3Store) -
 
 
 async def test_a_folder_needs_no_parts(folder_store: FolderStore) -> None:
-    links = await folder_store.links(JobObjects(writes=(("drop", "a"),)), lives_s=1)
+    links = await folder_store.links(JobObjects(writes=(("drop", "a"),)), lifetime_s=1)
     assert await links.sign_parts("drop", "a", size_hint=1, part_bytes=1) is None
     await folder_store.abort_parts("drop", "a", "none")
 
@@ -178,7 +178,7 @@ async def test_success_with_an_error_inside_is_a_failure(film: Path, body: str, 
 
 
 async def test_an_address_that_has_expired_is_told_without_its_signature(s3_store: S3Store, film: Path) -> None:
-    started = await begun(s3_store, lives_s=1)
+    started = await begun(s3_store, lifetime_s=1)
     await asyncio.sleep(1.5)
     with pytest.raises(StoreDenied, match="expired") as refused:
         await upload(film, started.urls, s3_store.trusted_hosts)

@@ -19,7 +19,7 @@ from listener.config.environment import read_environment
 from listener.events.records import EVENT_NAMES
 from listener.notifications.client import notification_client
 from listener.notifications.rules import QUEUE, merge_rules, rule
-from listener.notifications.sync import RulesKeeper
+from listener.notifications.sync import RulesSync
 from listener.triggers.filters import Filter
 from manifests.errors import StoreDenied, StoreUnavailable
 from support.notifications import Rules, configuration, environment_of, events
@@ -246,7 +246,7 @@ async def test_the_listen_stream_needs_no_rules(server: Any, bucket: str) -> Non
 async def test_rules_changed_meanwhile_are_not_overwritten(server: Any, bucket: str) -> None:
     settings, rules = settings_for(server, bucket), Rules(server, bucket)
     async with notification_client(settings) as api:
-        keeper = RulesKeeper(api, settings.endpoint)
+        keeper = RulesSync(api, settings.endpoint)
         seen = await keeper.read(bucket)
         put_foreign(admin_client(server), bucket)
         there = rules.wire()

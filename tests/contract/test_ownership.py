@@ -14,7 +14,7 @@ from listener.ledger.database import Database
 from listener.ledger.inbox import InboxEvent, InboxLedger
 from listener.ledger.intake import IntakeDecision, IntakeLedger, IntakeResult
 from listener.ledger.objects import UNSEEN, ObjectLedger, SeenVersion
-from listener.ledger.ownership import ClaimedKeys, KeyClaim, OutputOwners, sidecars_table
+from listener.ledger.ownership import KeyClaim, OutputOwners, OwnedKey, sidecars_table
 from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
 from listener.stores.base import ObjectMeta
@@ -32,7 +32,7 @@ async def settle(database: Database, *settled: tuple[str, SeenVersion, RunRow | 
     ledger = InboxLedger(database, "m1")
     items = await ledger.add([InboxEvent("bucket", key, True, "test", 1.0) for key, _, _ in settled], hold=True)
     settlements = [IntakeDecision(item, seen, row) for item, (_, seen, row) in zip(items, settled, strict=True)]
-    return await IntakeLedger(database).settle(settlements, reason="cancelled")
+    return await IntakeLedger(database).commit(settlements, reason="cancelled")
 
 
 async def dropped(database: Database, *keys: str) -> dict[str, str]:
@@ -54,7 +54,7 @@ async def test_keys_are_claimed_all_or_none(database: Database) -> None:
     await RunLedger(database).add(run("one.mp3", "r1"))
     assert await owners.claim("bucket", KEYS[:1], ONE) == ()
     taken = await owners.claim("bucket", KEYS, TWO)
-    assert taken == (ClaimedKeys(KEYS[0], "one.mp3", "r1", open=True),)
+    assert taken == (OwnedKey(KEYS[0], "one.mp3", "r1", open=True),)
     assert await ObjectLedger(database).written("bucket", KEYS[1]) is None
     assert await owners.claim("other", KEYS, TWO) == ()
 
@@ -73,7 +73,7 @@ async def test_an_owner_is_known_when_its_run_is_forgotten(database: Database) -
     await runs.add(run("one.mp3", "r1", state="done"))
     await owners.claim("bucket", KEYS, ONE)
     await runs.forget(9.0)
-    assert await owners.claim("bucket", KEYS[1:], TWO) == (ClaimedKeys(KEYS[1], "one.mp3", "r1"),)
+    assert await owners.claim("bucket", KEYS[1:], TWO) == (OwnedKey(KEYS[1], "one.mp3", "r1"),)
 
 
 async def test_what_was_found_free_is_free_only_of_that_run(database: Database) -> None:
@@ -89,15 +89,17 @@ async def test_what_was_found_free_is_free_only_of_that_run(database: Database) 
 async def test_a_drop_is_nobodys_output(database: Database) -> None:
     owners = OutputOwners(database)
     await dropped(database, "two.mp3")
-    assert await owners.claim("bucket", ["two.mp3"], ONE) == (ClaimedKeys("two.mp3", "two.mp3"),)
-    assert await owners.claim("bucket", ["two.mp3"], TWO) == (ClaimedKeys("two.mp3", "two.mp3"),)
+    assert await owners.claim("bucket", ["two.mp3"], ONE) == (OwnedKey("two.mp3", "two.mp3"),)
+    assert await owners.claim("bucket", ["two.mp3"], TWO) == (OwnedKey("two.mp3", "two.mp3"),)
 
 
 async def test_an_output_that_is_a_drop_itself_stays_its_runs(database: Database) -> None:
     """A run whose outputs start runs is run again."""
     owners = OutputOwners(database)
     await owners.claim("bucket", ["clip.mp4"], ONE)
-    await ObjectLedger(database).wrote("bucket", [ObjectMeta("clip.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1")
+    await ObjectLedger(database).record_written(
+        "bucket", [ObjectMeta("clip.mp4", 1, "e", datetime.fromtimestamp(1, UTC))], "r1"
+    )
     await dropped(database, "clip.mp4")
     assert await owners.claim("bucket", ["clip.mp4"], replace(ONE, run_id="r1 again")) == ()
 
@@ -134,7 +136,7 @@ async def test_a_name_is_kept_for_every_version_and_every_run(database: Database
     await ended(database, "w.job.yaml")
     again = await settle(database, ("w.job.yaml", SeenVersion("e@2", "v2"), run("w.job.yaml", "r2")))
     assert [row.request["sidecars"] for row in again.started] == ["w.job.yaml"]
-    assert await IntakeLedger(database).drive_again(run("w.job.yaml", "r3"))
+    assert await IntakeLedger(database).add_redrive(run("w.job.yaml", "r3"))
     driven = await RunLedger(database).find("r3")
     assert driven
     assert driven.request["sidecars"] == "w.job.yaml"

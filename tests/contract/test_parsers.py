@@ -81,7 +81,7 @@ async def test_large_documents_lie_in_memory_a_few_at_a_time(parsers: DocumentPa
 
     async def held(i: int) -> None:
         nonlocal inside, most
-        async with parsers.place(LARGE, ("b", str(i % 7))):
+        async with parsers.slot(LARGE, ("b", str(i % 7))):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0.001)
@@ -96,13 +96,13 @@ async def test_places_for_documents_are_never_all_of_one_folder(parsers: Documen
     let_go, inside = asyncio.Event(), list[str]()
 
     async def held(folder: str) -> None:
-        async with parsers.place(size, ("b", folder)):
+        async with parsers.slot(size, ("b", folder)):
             inside.append(folder)
             await let_go.wait()
 
     flood = [asyncio.create_task(held("flood")) for _ in range(100)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(HANG_S), parsers.place(size, ("b", "other")):
+    async with asyncio.timeout(HANG_S), parsers.slot(size, ("b", "other")):
         assert set(inside) == {"flood"}
     let_go.set()
     await asyncio.gather(*flood)

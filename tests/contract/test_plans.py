@@ -60,10 +60,10 @@ async def test_claims_looks_and_wakes_read_by_index(database: Database) -> None:
     claimed = await runs.claim("m1", SHARES)
     assert len(claimed) == SHARES
     await waits.begin([InputWait(row.run_id, (("b", row.run_id), ("b", "all")), "", 9.0) for row in claimed], "m1")
-    assert await waits.told([("b", "r0"), ("b", "r1"), ("c", "all")]) == 2
-    assert await waits.told([("b", "all"), ("b", "other")]) == 1
+    assert await waits.objects_arrived([("b", "r0"), ("b", "r1"), ("c", "all")]) == 2
+    assert await waits.objects_arrived([("b", "all"), ("b", "other")]) == 1
     due = await waits.due(9, 2.0)
     assert len(due) == SHARES
-    await waits.looked({due[0].row.run_id: {}}, {due[1].row.run_id: 9.0})
+    await waits.record_examined({due[0].row.run_id: {}}, {due[1].row.run_id: 9.0})
     assert plans.statements >= 15
     assert plans.scans == []

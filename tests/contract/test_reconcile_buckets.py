@@ -29,7 +29,7 @@ class Nothing:
     async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
         return metas
 
-    async def saw(self, bucket: str, meta: ObjectMeta) -> None: ...
+    async def record_listed(self, bucket: str, meta: ObjectMeta) -> None: ...
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
         return ()

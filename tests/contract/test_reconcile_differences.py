@@ -14,7 +14,7 @@ import pytest
 from listener.ledger.database import Database
 from listener.ledger.objects import ObjectLedger
 from listener.sources.reconcile.source import Reconcile, ReconcileSettings
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from listener.stores.folder import FolderStore
 from support.deadlines import HANG_S
 from support.sources import Recorder, running
@@ -30,7 +30,7 @@ class Disagreeing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | UnlistableKey]:
         self.listings += 1
         async for item in self._store.list(bucket, prefix):
             if isinstance(item, ObjectMeta):
@@ -50,7 +50,7 @@ class TakingIn(Recorder):
     async def accept(self, events: Any) -> None:
         for event in events:
             if meta := await self._store.head(event.bucket, event.key):
-                await self._ledger.saw(event.bucket, meta)
+                await self._ledger.record_listed(event.bucket, meta)
             else:
                 await self._ledger.forget(event.bucket, event.key)
         await super().accept(events)

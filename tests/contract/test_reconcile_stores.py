@@ -59,7 +59,7 @@ class TakingIn(Recorder):
     async def accept(self, events: Any) -> None:
         for event in events:
             if meta := await self._store.head(event.bucket, event.key):
-                await self._ledger.saw(event.bucket, meta)
+                await self._ledger.record_listed(event.bucket, meta)
             else:
                 await self._ledger.forget(event.bucket, event.key)
         await super().accept(events)

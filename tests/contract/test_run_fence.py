@@ -21,7 +21,7 @@ from listener.ledger.objects import SeenVersion
 from listener.ledger.ownership import KeyClaim, OutputOwners
 from listener.ledger.run_rows import RunRow
 from listener.run_request import RunRequest
-from listener.runs.adoption import LOOKS_AT_ONCE, Adoption
+from listener.runs.adoption import READ_BATCH, Adoption
 from listener.runs.fence import Fence
 from listener.runs.finalizer import RunFinalizer
 from listener.runs.manifests import ResolvedManifest
@@ -229,7 +229,7 @@ async def test_a_cancelled_run_that_is_replaced_leaves_no_error(desk: Desk) -> N
 async def supersede(desk: Desk, old: RunRequest) -> None:
     row = RunRow("new", old.bucket, old.key, "t", "accepted", 2.0, 2.0, {})
     item = InboxEntry(InboxEvent(old.bucket, old.key, True, "test", 2.0), 1, 0)
-    await IntakeLedger(desk.records.database).settle([IntakeDecision(item, SeenVersion("f"), row)], reason="cancelled")
+    await IntakeLedger(desk.records.database).commit([IntakeDecision(item, SeenVersion("f"), row)], reason="cancelled")
 
 
 @pytest.mark.parametrize(("document", "state", "code"), [(done, "done", ""), (failed, "failed", "input_missing")])
@@ -269,7 +269,7 @@ async def test_outputs_of_an_adopted_end_are_known(desk: Desk) -> None:
 
 async def test_outputs_of_an_adopted_end_are_looked_at_together(desk: Desk) -> None:
     run = await desk.run("r")
-    keys = [f"out/{i}.srt" for i in range(LOOKS_AT_ONCE + 1)]
+    keys = [f"out/{i}.srt" for i in range(READ_BATCH + 1)]
     await desk.put(DONE, done(run, *keys))
     *held, last = [desk.store.hold("head", key) for key in keys]
     adopting = asyncio.create_task(desk.adoption.begin(run))
@@ -283,7 +283,7 @@ async def test_outputs_of_an_adopted_end_are_looked_at_together(desk: Desk) -> N
 
 async def test_the_first_look_that_fails_ends_the_others(desk: Desk) -> None:
     run = await desk.run("r")
-    keys = [f"out/{i}.srt" for i in range(LOOKS_AT_ONCE)]
+    keys = [f"out/{i}.srt" for i in range(READ_BATCH)]
     await desk.put(DONE, done(run, *keys))
     first, *held = [desk.store.hold("head", key) for key in keys]
     adopting = asyncio.create_task(desk.adoption.begin(run))

@@ -145,7 +145,7 @@ async def test_a_cancel_is_insisted_on(there: Provider, idle: Endpoint, fault: f
 
 async def test_a_cancel_that_nobody_takes_is_given_up_aloud(there: Provider, idle: Endpoint) -> None:
     there.faults.on("cancel", faults.failing(500), times=None)
-    async with endpoint_of(there.url, settings(insist_s=0.1)) as endpoint:
+    async with endpoint_of(there.url, settings(retry_for_s=0.1)) as endpoint:
         job = await endpoint.submit(task())
         with pytest.raises(EndpointUnavailable):
             await endpoint.cancel(job)
@@ -195,7 +195,7 @@ async def test_a_failed_job_runs_again_under_its_id(there: Provider, answer: str
     async with endpoint_of(there.url) as endpoint:
         job = await endpoint.submit(task())
         assert (await ended(endpoint, job)).state == "failed"
-        assert await asyncio.wait_for(endpoint.again(job), HANG_S)
+        assert await asyncio.wait_for(endpoint.restart(job), HANG_S)
         final = await ended(endpoint, job)
     assert final.state == "completed" and final.result and final.result.task_id == "t1"
     assert len(place.jobs) == 1 and place.paid == 2
@@ -204,10 +204,10 @@ async def test_a_failed_job_runs_again_under_its_id(there: Provider, answer: str
 async def test_only_a_failed_job_of_workers_that_claim_nothing_runs_again(there: Provider, idle: Endpoint) -> None:
     async with endpoint_of(there.url) as endpoint:
         job = await endpoint.submit(task())
-        assert await endpoint.again(job), "it is in the queue already"
-        assert not await endpoint.again(JobRef("hub", EP, "no-such-job"))
+        assert await endpoint.restart(job), "it is in the queue already"
+        assert not await endpoint.restart(JobRef("hub", EP, "no-such-job"))
     async with endpoint_of(there.url, settings("gpudrop")) as ours:
-        assert not await ours.again(job)
+        assert not await ours.restart(job)
     assert there.of("retry") == []
 
 

@@ -51,7 +51,7 @@ async def test_1_a_result_that_expired_is_lost_whatever_the_endpoint_is_called_b
 async def test_1_a_404_for_a_job_just_sent_is_not_yet_an_end(there: Provider, quick: Endpoint) -> None:
     missing = faults.Fault(404, '{"error": "job not found"}')
     there.faults.on("status", missing, times=4)
-    async with endpoint_of(there.url, settings(fresh_s=HANG_S)) as endpoint:
+    async with endpoint_of(there.url, settings(visibility_grace_s=HANG_S)) as endpoint:
         job = await endpoint.submit(task())
         assert (await ended(endpoint, job)).state == "completed"
     assert there.faults.met == ["status"] * 4
@@ -209,7 +209,7 @@ async def test_a_hint_is_no_second_look(there: Provider, idle: Endpoint) -> None
         idle.cancel(idle.job())
         name = there.calls[0].body["webhook"].rpartition("/")[2]
         for looks in range(1, 5):
-            assert hints.tell(name)
+            assert hints.notify(name)
             assert (await endpoint.status(ref, wait_s=0.2)).state == "queued"
             assert len(there.of("status")) == looks
 
@@ -284,7 +284,7 @@ async def test_11_unknown_keys_limits_and_missing_jobs_are_errors_in_words(there
         (line,) = await endpoint.health()
         assert not line.ok and "rpa_wrong" not in line.detail + line.remedy
         job = JobRef("hub", EP, "j1")
-        for call in (endpoint.submit(task()), endpoint.status(job), endpoint.cancel(job), endpoint.again(job)):
+        for call in (endpoint.submit(task()), endpoint.status(job), endpoint.cancel(job), endpoint.restart(job)):
             with pytest.raises(Exception, match="refuses the key") as raised:
                 await call
             assert "rpa_wrong" not in str(raised.value)

@@ -131,7 +131,7 @@ async def test_jobs_that_have_ended_are_not_waited_for(there: Provider) -> None:
         job = await endpoint.submit(task())
         webhook = there.endpoints[EP].job().webhook or ""
         await asyncio.wait_for(ended(endpoint, job), HANG_S)
-        assert not hints.tell(webhook.rpartition("/")[2]) and not hints.tell(job.job_id)
+        assert not hints.notify(webhook.rpartition("/")[2]) and not hints.notify(job.job_id)
 
 
 async def test_half_a_header_does_not_stay_open() -> None:

@@ -19,7 +19,7 @@ from listener.dispatch.link_guard import AttemptKeys
 from listener.installation_secret import NAME, InstallationSecret, operators_secret
 from listener.ledger.database import Database
 from listener.ledger.jobs import JobLedger
-from listener.ledger.secrets import FORMER_S, SECRET_BYTES, SecretLedger, SecretSpec, drawn
+from listener.ledger.secrets import REPLACED_VALID_S, SECRET_BYTES, SecretLedger, SecretSpec, new_secret
 from listener.secret_copies import KEY, Copy, FileCopy, StoreCopy
 from listener.stores.s3.clients import S3Settings
 from listener.stores.s3.store import S3Store
@@ -75,9 +75,11 @@ async def installed(url: str, *copies: Copy, operators: bytes | None = None, at:
 async def test_all_listeners_have_the_same_secret_for_ever(ledger_url: str) -> None:
     async with opened(ledger_url, 4) as databases:
         ledgers = [SecretLedger(database, float) for database in databases]
-        assert await ledgers[0].known("attempts") == ()
-        found = await asyncio.gather(*(ledger.secret("attempts", drawn(1.0)) for ledger in ledgers for _ in range(5)))
-        (other,) = await ledgers[0].secret("other", drawn(1.0))
+        assert await ledgers[0].all("attempts") == ()
+        found = await asyncio.gather(
+            *(ledger.get_or_create("attempts", new_secret(1.0)) for ledger in ledgers for _ in range(5))
+        )
+        (other,) = await ledgers[0].get_or_create("other", new_secret(1.0))
     ((secret,),) = set(found)
     assert len(secret.value) == SECRET_BYTES
     assert other.value != secret.value
@@ -87,8 +89,8 @@ async def test_all_listeners_have_the_same_secret_for_ever(ledger_url: str) -> N
 async def test_an_attempt_keeps_the_key_that_its_first_job_was_sent_with(database: Database) -> None:
     clock = Clock()
     secrets, jobs = SecretLedger(database, clock), JobLedger(database, clock)
-    await secrets.secret(NAME, drawn(1000.0))
-    keys = AttemptKeys(lambda: secrets.known(NAME), jobs, clock)
+    await secrets.get_or_create(NAME, new_secret(1000.0))
+    keys = AttemptKeys(lambda: secrets.all(NAME), jobs, clock)
     before = await keys.of("t", 1)
     await jobs.reserve(job("t-1-1", task_id="t", intended=1001.0), ANYTHING)
     clock.now_s = 1002.0
@@ -99,8 +101,8 @@ async def test_an_attempt_keeps_the_key_that_its_first_job_was_sent_with(databas
     assert await keys.of("t", 1) == before
     assert await keys.of("t", 2) != before
     assert not await keys.is_older("t", 1)
-    clock.now_s += FORMER_S + 1
-    assert await secrets.known(NAME) == changed[:1]
+    clock.now_s += REPLACED_VALID_S + 1
+    assert await secrets.all(NAME) == changed[:1]
     assert await keys.of("t", 1) != before
 
 
@@ -183,14 +185,14 @@ async def test_keys_that_are_replaced_seal_it_anew_and_temporary_ones_seal_none(
     url = f"sqlite:///{tmp_path}/ledger.sqlite"
     secret = await installed(url, StoreCopy(s3_store, lambda: FIRST))
     rotated = StoreCopy(s3_store, lambda: SECOND)
-    assert await rotated.look() == "foreign"
+    assert await rotated.state() == "foreign"
     assert await installed(url, rotated) == secret
     assert await installed(f"sqlite:///{tmp_path}/lost.sqlite", rotated) == secret
     await s3_store.delete(s3_store.buckets[0], KEY)
     role = StoreCopy(s3_store, lambda: ROLE)
-    await role.keep(secret)
+    await role.ensure(secret)
     assert await role.read() is None
-    assert await role.look() == "temporary keys"
+    assert await role.state() == "temporary keys"
     assert await s3_store.head(s3_store.buckets[0], KEY) is None
 
 
@@ -241,7 +243,7 @@ async def test_nothing_is_drawn_while_the_store_may_have_a_copy(
         ledger = SecretLedger(database, lambda: 9.0)
         with pytest.raises(StoreUnavailable):
             await InstallationSecret(ledger, None, (StoreCopy(away, lambda: FIRST),), 9.0).all()
-        assert await ledger.known(NAME) == ()
+        assert await ledger.all(NAME) == ()
         found = await InstallationSecret(ledger, None, (StoreCopy(s3_store, lambda: FIRST),), 9.0).all()
     await away.close()
     assert found == (secret,)

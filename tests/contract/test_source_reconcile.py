@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from listener.sources.folder import FolderWatch, FolderWatchSettings
 from listener.sources.reconcile.removals import PAGE
 from listener.sources.reconcile.source import Reconcile, ReconcileSettings
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from listener.stores.folder import FolderStore
 from listener.stores.s3.store import S3Store
 from manifests.errors import StoreUnavailable
@@ -37,7 +37,7 @@ class Everything:
         self.asked.append(len(metas))
         return metas
 
-    async def saw(self, bucket: str, meta: ObjectMeta) -> None:
+    async def record_listed(self, bucket: str, meta: ObjectMeta) -> None:
         raise AssertionError("nothing here is known by another name")
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
@@ -50,7 +50,7 @@ class Everything:
 class Listed:
     """The listing half of a store: `items` as they are given, after `failures` listings that break halfway."""
 
-    def __init__(self, items: Iterable[ObjectMeta | OddKey] = (), *, failures: int = 0) -> None:
+    def __init__(self, items: Iterable[ObjectMeta | UnlistableKey] = (), *, failures: int = 0) -> None:
         self.buckets = ("drop",)
         self.prefixes: list[str] = []
         self.held = asyncio.Event()
@@ -58,7 +58,7 @@ class Listed:
         self._items = items
         self._failures = failures
 
-    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+    async def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | UnlistableKey]:
         self.prefixes.append(prefix)
         await self.held.wait()
         for i, item in enumerate(self._items):

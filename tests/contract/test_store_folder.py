@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from listener.stores.folder import FolderStore
 from listener.stores.folder_files import is_ignored
 from manifests.errors import ObjectDenied, StoreDenied, UnusableKey
@@ -17,7 +17,7 @@ from manifests.errors import ObjectDenied, StoreDenied, UnusableKey
 NAMES = ("a b", "it's", "p|q", "a+b", "100%20", "h#h", "q?&=", "[x]*", "😀", "c:d", "\\back", '<>"`')
 
 
-async def everything(store: FolderStore, prefix: str = "") -> dict[str, ObjectMeta | OddKey]:
+async def everything(store: FolderStore, prefix: str = "") -> dict[str, ObjectMeta | UnlistableKey]:
     return {item.key: item async for item in store.list("drop", prefix)}
 
 
@@ -73,7 +73,9 @@ async def test_links_are_followed_inside_and_refused_outside(folder_store: Folde
     (root / "dangling").symlink_to("gone")
     found = await everything(folder_store)
     assert {key for key, item in found.items() if isinstance(item, ObjectMeta)} == {"real.mp3", "inside.mp3"}
-    assert {"escape.mp3", "dots.mp3", "folder"} <= {key for key, item in found.items() if isinstance(item, OddKey)}
+    assert {"escape.mp3", "dots.mp3", "folder"} <= {
+        key for key, item in found.items() if isinstance(item, UnlistableKey)
+    }
     assert await folder_store.read("drop", "inside.mp3", max_bytes=9) == b"real"
     assert await folder_store.head("drop", "dangling") is None
     for key in ("escape.mp3", "dots.mp3", "folder/secret.mp3"):
@@ -117,8 +119,8 @@ async def test_no_odd_name_ends_a_listing(folder_store: FolderStore) -> None:
     found = await everything(folder_store)
     assert {key: type(item) for key, item in found.items()} == {
         "a.mp3": ObjectMeta,
-        "new\nline": OddKey,
-        "latin\\xe9": OddKey,
+        "new\nline": UnlistableKey,
+        "latin\\xe9": UnlistableKey,
         "z.mp3": ObjectMeta,
     }
     assert await folder_store.head("drop", "pipe") is None

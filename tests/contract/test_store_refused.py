@@ -37,7 +37,7 @@ CALLS: dict[str, Call] = {
     "replace": lambda s, b: s.replace(b, KEY, b"x", content_type=TYPE, expected="9dd4e461268c8034f5c8564e155c67a6"),
     "delete": lambda s, b: s.delete(b, KEY),
     "list": listed,
-    "reach": lambda s, _: s.reach(),
+    "reach": lambda s, _: s.ping(),
 }
 CUTS: tuple[Way, ...] = ("away", "cut_request", "cut_answer", "lost_answer")
 

@@ -18,7 +18,7 @@ from minio.versioningconfig import VersioningConfig
 from yarl import URL
 
 from listener.config.credentials import AccessKeys
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from listener.stores.s3.clients import S3Settings
 from listener.stores.s3.metadata import RUN_METADATA
 from listener.stores.s3.store import S3Store
@@ -36,7 +36,7 @@ def boto(minio_server: Any) -> Any:
     return boto3.client("s3", endpoint_url=minio_server.endpoint, region_name="us-east-1", **keys)
 
 
-async def everything(store: S3Store, prefix: str = "") -> list[ObjectMeta | OddKey]:
+async def everything(store: S3Store, prefix: str = "") -> list[ObjectMeta | UnlistableKey]:
     return [item async for item in store.list(store.buckets[0], prefix)]
 
 
@@ -57,8 +57,8 @@ async def test_no_odd_key_ends_a_listing_and_nothing_else_is_missed(
         await asyncio.to_thread(boto.put_object, Bucket=minio_bucket, Key=key, Body=b"1")
     found = await everything(s3_store)
     assert sorted(item.key for item in found if isinstance(item, ObjectMeta)) == sorted(usable)
-    assert sorted(item.key for item in found if isinstance(item, OddKey)) == sorted(odd)
-    assert all("control character" in item.problem for item in found if isinstance(item, OddKey))
+    assert sorted(item.key for item in found if isinstance(item, UnlistableKey)) == sorted(odd)
+    assert all("control character" in item.problem for item in found if isinstance(item, UnlistableKey))
     for item in (item for item in found if isinstance(item, ObjectMeta) and item.key in ("a/first", "z/last")):
         assert await s3_store.head(minio_bucket, item.key) == item
     assert {item.key for item in await everything(s3_store, "m/005")} == {

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from listener.stores.base import ObjectMeta, OddKey, Store
+from listener.stores.base import ObjectMeta, Store, UnlistableKey
 from listener.stores.memory import MemoryStore
 from manifests.errors import InputTooLarge, StoreDenied, UnusableKey
 from support.deadlines import HANG_S
@@ -33,7 +33,7 @@ async def put(store: Store, key: str, data: bytes = b"x", **options: Any) -> Obj
     return await store.write(store.buckets[0], key, data, content_type="text/plain", **options)
 
 
-async def listed(found: AsyncIterator[ObjectMeta | OddKey]) -> dict[str, ObjectMeta | OddKey]:
+async def listed(found: AsyncIterator[ObjectMeta | UnlistableKey]) -> dict[str, ObjectMeta | UnlistableKey]:
     items = [item async for item in found]
     by_key = {item.key: item for item in items}
     assert len(by_key) == len(items), "a key came twice"

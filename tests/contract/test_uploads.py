@@ -34,7 +34,7 @@ def request(bucket: str, size: int | None) -> JobRequest:
 
 
 async def links_of(store: S3Store) -> JobLinks:
-    return await store.links(JobObjects(writes=((store.buckets[0], "films/out.mp4"),)), lives_s=600)
+    return await store.links(JobObjects(writes=((store.buckets[0], "films/out.mp4"),)), lifetime_s=600)
 
 
 def left_open(server: object, bucket: str) -> list[str]:

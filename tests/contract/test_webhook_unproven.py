@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.sources.webhook.bodies import BodyRefused, UnprovenBodies, UnprovenBody
+from listener.sources.webhook.bodies import BodyRefused, UnauthenticatedBodies, UnauthenticatedBody
 from listener.sources.webhook.settings import PostSecrets
 from support.deadlines import HANG_S
 from support.webhook import Receiving, cut, message, receiving
@@ -93,18 +93,18 @@ async def test_a_body_that_is_held_back_ends() -> None:
 
 
 async def test_a_body_whose_time_is_up_gives_way_at_that_very_moment() -> None:
-    bodies = UnprovenBodies(max_bodies=9, max_bytes=10, timeout_s=0.05)
+    bodies = UnauthenticatedBodies(max_bodies=9, max_bytes=10, timeout_s=0.05)
     loop = asyncio.get_running_loop()
     grown: asyncio.Future[None] = loop.create_future()
 
-    def grow(body: UnprovenBody) -> None:
+    def grow(body: UnauthenticatedBody) -> None:
         try:
             grown.set_result(bodies.grow(body, 11))
         except RuntimeError as e:
             grown.set_exception(e)
 
     with pytest.raises(BodyRefused):
-        async with bodies.one_more() as body:
+        async with bodies.admit() as body:
             loop.call_at((body.scope.when() or 0.0) + 0.001, grow, body)
             time.sleep(0.2)  # Both moments are over before the loop looks at the clock again.
             await asyncio.sleep(HANG_S)

@@ -26,7 +26,7 @@ from gpu_dispatch.runpod.poller import PollerServices
 from gpu_dispatch.task import TranscribeParams
 from gpu_dispatch.wire import task_from_wire
 from gpu_dispatch.worker.claim import Identity
-from gpu_dispatch.worker.job import Workplace, finish_job
+from gpu_dispatch.worker.job import JobEnvironment, execute_job
 from gpu_dispatch.worker.serverless import wire
 from handlers.base import PlannedTask, TaskFile
 from listener.clock import Clock
@@ -51,7 +51,7 @@ from listener.dispatch.watchdog import JobWatchdog
 from listener.ledger.database import Database
 from listener.ledger.job_rows import JobRow
 from listener.ledger.jobs import JobLedger
-from listener.ledger.secrets import SecretLedger, drawn
+from listener.ledger.secrets import SecretLedger, new_secret
 from listener.outages import OutageRetry
 from listener.processes.pool import ProcessPool
 from listener.signals import Cancellations
@@ -188,8 +188,9 @@ class Bench:
 
     async def work(self, name: str, job: Job, *, told: bool = True) -> str:
         """Does what a worker does with `job`; the error's code, or "". Not `told`: its answer never arrives."""
-        place = Workplace(odd, self.folder, identity=Identity(job.id, name, f"worker-{name}"), look_s=0.3)
-        ended = await finish_job(task_from_wire(job.input["task"]), place, lambda _: None)
+        identity = Identity(job.id, name, f"worker-{name}")
+        place = JobEnvironment(odd, self.folder, identity=identity, check_interval_s=0.3)
+        ended = await execute_job(task_from_wire(job.input["task"]), place, lambda _: None)
         if told:
             body: dict[str, Any] = wire(ended)
             error = {"error": body["error"]} if "error" in body else {}
@@ -219,7 +220,7 @@ Opened = Callable[..., Awaitable[Bench]]
 @pytest.fixture
 async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
     """`keyed`: whether endpoints that are not configured any more can be asked; `client`: what differs in the client's
-    settings; `insist_s`: how long a cancel is tried; `wall`: this machine's clock; `per_job`: what a job may cost;
+    settings; `retry_for_s`: how long a cancel is tried; `wall`: this machine's clock; `per_job`: what a job may cost;
     `one`: what differs in the spec of endpoint "one".
     """
     async with AsyncExitStack() as stack:
@@ -230,7 +231,7 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             resubmits: bool = False,
             keyed: bool = True,
             client: Mapping[str, Any] | None = None,
-            insist_s: float = 5.0,
+            retry_for_s: float = 5.0,
             wall: Callable[[], float] = time.time,
             per_job: float | None = None,
             **one: Any,
@@ -246,15 +247,15 @@ async def opened(s3_store: S3Store, tmp_path: Path) -> AsyncIterator[Opened]:
             await processes.open()
             stack.push_async_callback(processes.close)
             ledger, secrets = JobLedger(database, time.time), SecretLedger(database, time.time)
-            await secrets.secret("attempts", drawn(time.time()))
-            keys = AttemptKeys(lambda: secrets.known("attempts"), ledger, time.time)
+            await secrets.get_or_create("attempts", new_secret(time.time()))
+            keys = AttemptKeys(lambda: secrets.all("attempts"), ledger, time.time)
             rng = random.Random(1)
             outages = OutageRetry(rng)
             endpoints = [
                 PooledEndpoint(
                     replace(EndpointSpec(name, frozenset({"whisper"}), order=order), **(one if order == 0 else {})),
                     RunPodEndpoint(
-                        settings(dialect, name=name, endpoint_id=name, insist_s=insist_s),
+                        settings(dialect, name=name, endpoint_id=name, retry_for_s=retry_for_s),
                         session,
                         shared=PollerServices(QUICK),
                     ),

@@ -105,7 +105,7 @@ class Intake(Recorder):
             return True
         meta = await self._bench.store.head(event.bucket, event.key)
         if meta and self._listings:
-            await self._bench.ledger.saw(event.bucket, meta)
+            await self._bench.ledger.record_listed(event.bucket, meta)
         return meta is not None
 
     def _list(self, reason: str) -> None:

@@ -20,10 +20,10 @@ from listener.cluster.connection import Keepalive
 from listener.cluster.postgres import PostgresCluster
 from manifests.errors import StoreUnavailable
 
-BRISK = Keepalive(beat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
+BRISK = Keepalive(heartbeat_s=0.3, lease_s=1.0, server_s=1.6, retry_s=0.4)
 """As the real one, faster: for what a silence brings about. A busy machine is silent for a second, too."""
 
-CALM = Keepalive(beat_s=0.3, lease_s=60.0, server_s=90.0, retry_s=0.4, connect_s=60.0)
+CALM = Keepalive(heartbeat_s=0.3, lease_s=60.0, server_s=90.0, retry_s=0.4, connect_s=60.0)
 """For what must happen although nobody is silent: a busy machine does not end a session."""
 
 
@@ -68,7 +68,7 @@ class Program:
         try:
             while True:
                 now = time.monotonic()
-                self._note("tick", now, sure=self._cluster.sure)
+                self._note("tick", now, sure=self._cluster.certain)
                 await asyncio.sleep(0.02)
         finally:
             self._note("end")
@@ -81,7 +81,7 @@ class Program:
                     since = time.monotonic()
                     await asyncio.sleep(random.uniform(0, 0.05))
                     now = time.monotonic()
-                    if self._cluster.sure:
+                    if self._cluster.certain:
                         self._note("held", now, since=since, found=found)
             await asyncio.sleep(random.uniform(0, 0.1))
 

@@ -36,7 +36,7 @@ class Ledger:
     async def unknown(self, bucket: str, metas: Sequence[ObjectMeta]) -> Sequence[ObjectMeta]:
         return () if self._known else metas
 
-    async def saw(self, bucket: str, meta: ObjectMeta) -> None: ...
+    async def record_listed(self, bucket: str, meta: ObjectMeta) -> None: ...
 
     async def unfinished(self, bucket: str) -> Sequence[str]:
         return ()

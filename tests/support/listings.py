@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from listener.config.credentials import AccessKeys
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from listener.stores.s3.clients import S3Settings
 from listener.stores.s3.store import S3Store
 from support.deadlines import HANG_S
@@ -70,4 +70,4 @@ async def listed(store: S3Store, prefix: str = "") -> tuple[list[str], list[str]
     """Usable and odd keys, as often and in the order they come."""
     items = [item async for item in store.list(store.buckets[0], prefix)]
     usable = [item.key for item in items if isinstance(item, ObjectMeta)]
-    return usable, [item.key for item in items if isinstance(item, OddKey)]
+    return usable, [item.key for item in items if isinstance(item, UnlistableKey)]

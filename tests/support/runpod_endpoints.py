@@ -38,7 +38,15 @@ def task(name: str = "t1", **changes: Any) -> GpuTask:
 
 
 def settings(dialect: str = "whisper-hub", **changes: Any) -> RunPodSettings:
-    quick = RunPodSettings("hub", EP, dialects().get(dialect), fresh_s=0.0, confirm_s=0.01, settle_s=0.0, insist_s=5.0)
+    quick = RunPodSettings(
+        "hub",
+        EP,
+        dialects().get(dialect),
+        visibility_grace_s=0.0,
+        confirm_s=0.01,
+        health_recheck_s=0.0,
+        retry_for_s=5.0,
+    )
     return replace(quick, **changes)
 
 

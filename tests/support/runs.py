@@ -327,8 +327,10 @@ async def opened(
         registry=registry,
         finder=InputFinder(there, DocumentFetcher(frozenset()), arrivals, ReferencePolicy(), clock=clock, grows=grows),
         runner=JobRunner(attempts, attempts, ends, runs, patience),
-        finalizer=RunFinalizer(there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, seal=seal),
-        adoption=Adoption(objects, runs, board, fence, clock=clock, seal=seal),
+        finalizer=RunFinalizer(
+            there, objects, runs, board, fence, clock=clock, link_s=3600, spent=_spent, signature=seal
+        ),
+        adoption=Adoption(objects, runs, board, fence, clock=clock, signature=seal),
         outbox=Outbox(callbacks, notes, settings, member="m1", clock=clock, rng=rng),
         publisher=board,
         outputs=OutputKeys(there, OutputOwners(database)),

@@ -12,10 +12,10 @@ from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, Transc
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
 from manifests.options import RecognitionOptions
 
-USUAL = TranscribeParams(audio="")
+DEFAULTS = TranscribeParams(audio="")
 """The parameters with every option at its default: no worker refuses a default."""
 
-HEARING: frozenset[Capability] = frozenset({"whisper"})
+CAPABILITIES: frozenset[Capability] = frozenset({"whisper"})
 """The capabilities of these workers."""
 
 MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "turbo"})
@@ -36,8 +36,8 @@ def language_code(params: TranscribeParams) -> str | None:
     return None if params.language is None else known_language_code(params.language, model_name(params))
 
 
-def unsupported(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> list[str]:
-    """Returns what workers of `engine` cannot do of `params`; options outside `heeded` must have their defaults."""
+def unsupported(params: TranscribeParams, *, engine: str, supported: Set[str]) -> list[str]:
+    """Returns what workers of `engine` cannot do of `params`; options outside `supported` must have their defaults."""
     reasons: list[str] = []
     if params.engine not in (None, engine):
         reasons.append(f"run {params.engine}")
@@ -45,8 +45,8 @@ def unsupported(params: TranscribeParams, *, engine: str, heeded: Set[str]) -> l
         reasons.append(f"load the model {params.model!r}")
     elif params.language is not None and language_code(params) is None:
         reasons.append(f"recognise {params.language!r} with the model {params.model!r}")
-    fixed = (name for name in RecognitionOptions.model_fields if name not in heeded | _OF_EVERY_WORKER)
-    return reasons + [f"take another {name}" for name in fixed if getattr(params, name) != getattr(USUAL, name)]
+    fixed = (name for name in RecognitionOptions.model_fields if name not in supported | _OF_EVERY_WORKER)
+    return reasons + [f"take another {name}" for name in fixed if getattr(params, name) != getattr(DEFAULTS, name)]
 
 
 def transcription(dialect: str, refusal: Callable[[TaskParams], str], task: GpuTask) -> TranscribeParams:

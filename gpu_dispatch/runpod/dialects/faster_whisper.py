@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gpu_dispatch.runpod.dialects.common import (
-    HEARING,
+    CAPABILITIES,
     audio_url,
     language_code,
     model_name,
@@ -26,9 +26,9 @@ from manifests.errors import TransferFailed
 NAME = "worker-faster_whisper"
 ENGINE = "faster-whisper"
 
-ONE_TRY = 2.0
+NO_FALLBACK_INCREMENT = 2.0
 """A temperature increment that leaves one temperature: the worker always counts up to 1."""
-_HEEDED = frozenset(
+_SUPPORTED = frozenset(
     {
         *("translate", "temperature", "beam_size", "best_of", "patience", "length_penalty", "initial_prompt"),
         *("condition_on_previous_text", "compression_ratio_threshold", "logprob_threshold", "no_speech_threshold"),
@@ -37,7 +37,7 @@ _HEEDED = frozenset(
 )
 """Options that the worker takes; any other is refused unless it has its default."""
 
-NEVER = 1e9
+UNREACHABLE_RATIO = 1e9
 """A compression ratio that no text reaches, for a threshold that is off: the worker refuses null."""
 
 _CUE = re.compile(r"([\d:]+[,.]\d+) --> ([\d:]+[,.]\d+)\n(.*?)(?=\n\n|\Z)", re.DOTALL)
@@ -51,14 +51,14 @@ class FasterWhisperDialect:
     """
 
     name = NAME
-    capabilities = HEARING
+    capabilities = CAPABILITIES
     claims = False
     names_tasks = False
 
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):
             return f"{NAME} workers only transcribe"
-        reasons = unsupported(params, engine=ENGINE, heeded=_HEEDED)
+        reasons = unsupported(params, engine=ENGINE, supported=_SUPPORTED)
         if _increment(params.temperature) is None:
             reasons.append("try temperatures other than in equal steps up to 1")
         if params.logprob_threshold is None:
@@ -70,7 +70,7 @@ class FasterWhisperDialect:
         params = transcription(NAME, self.refusal, task)
         url = audio_url(NAME, task, params.audio, frozenset({"http", "https", "data"}))
         ratio, silence = params.compression_ratio_threshold, params.no_speech_threshold
-        asked: dict[str, Any] = {
+        body: dict[str, Any] = {
             **({"audio_base64": _base64(url)} if url[:5].lower() == "data:" else {"audio": url}),
             "model": model_name(params),
             "transcription": "plain_text",
@@ -87,13 +87,13 @@ class FasterWhisperDialect:
             "length_penalty": 1.0 if params.length_penalty is None else params.length_penalty,
             "initial_prompt": params.initial_prompt,
             "condition_on_previous_text": params.condition_on_previous_text,
-            "compression_ratio_threshold": NEVER if ratio is None else ratio,
+            "compression_ratio_threshold": UNREACHABLE_RATIO if ratio is None else ratio,
             "logprob_threshold": params.logprob_threshold,
             "no_speech_threshold": 1.0 if silence is None else silence,
             "enable_vad": params.vad,
             "word_timestamps": params.word_timestamps,
         }
-        return {name: value for name, value in asked.items() if value is not None}
+        return {name: value for name, value in body.items() if value is not None}
 
     def progress(self, output: Any) -> Progress | None:
         """Returns None: these workers report no progress."""
@@ -124,7 +124,7 @@ def _increment(temperatures: Sequence[float]) -> float | None:
     """
     first = temperatures[0]
     if len(temperatures) == 1:
-        return ONE_TRY
+        return NO_FALLBACK_INCREMENT
     step = temperatures[1] - first
     if step <= 0 or math.ceil((1.0 + 1e-6 - first) / step) != len(temperatures):
         return None

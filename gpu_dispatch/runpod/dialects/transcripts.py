@@ -96,26 +96,26 @@ def place(segments: Sequence[Segment], words: Sequence[Word]) -> list[Segment]:
     A segment is extended to the end of its last word. `segments` are in order, at least one, none of them blank.
     """
     held: list[list[Word]] = [[] for _ in segments]
-    untold = [_letters(segment.text) for segment in segments]
+    unmatched = [_letters(segment.text) for segment in segments]
     at = 0
     for word in words:
         letters = _letters(word.text)
-        while at + 1 < len(segments) and _goes_on(word, letters, segments[at : at + 2], untold[at : at + 2]):
+        while at + 1 < len(segments) and _belongs_to_next(word, letters, segments[at : at + 2], unmatched[at : at + 2]):
             at += 1
         held[at].append(word)
-        untold[at] = untold[at].removeprefix(letters)
+        unmatched[at] = unmatched[at].removeprefix(letters)
     return [
         replace(segment, words=tuple(own), end=max([segment.end, *(w.end for w in own)]))
         for segment, own in zip(segments, held, strict=True)
     ]
 
 
-def _goes_on(word: Word, letters: str, segments: Sequence[Segment], untold: Sequence[str]) -> bool:
-    """Whether `word` belongs to the second of two `segments`; `untold` are their letters not yet matched by words."""
+def _belongs_to_next(word: Word, letters: str, segments: Sequence[Segment], unmatched: Sequence[str]) -> bool:
+    """Whether `word` belongs to the second of two `segments`; `unmatched` are their letters without words."""
     middle = (word.start + word.end) / 2
     here, there = (max(s.start - middle, middle - s.end, 0.0) for s in segments)
     if letters and abs(here - there) <= BOUNDARY_S:
-        for rest, goes_on in zip(untold, (False, True), strict=True):
+        for rest, goes_on in zip(unmatched, (False, True), strict=True):
             if rest.startswith(letters):
                 return goes_on
     return there < here

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 from gpu_dispatch.runpod.dialects.common import (
-    HEARING,
-    USUAL,
+    CAPABILITIES,
+    DEFAULTS,
     audio_url,
     language_code,
     model_name,
@@ -24,7 +24,7 @@ NAME = "whisper-hub"
 ENGINE = "openai-whisper"
 MAX_BEAM = 10
 
-_HEEDED = frozenset(
+_SUPPORTED = frozenset(
     {
         "temperature",
         "beam_size",
@@ -43,27 +43,27 @@ class WhisperHubDialect:
     """
 
     name = NAME
-    capabilities = HEARING
+    capabilities = CAPABILITIES
     claims = False
     names_tasks = False
 
     def refusal(self, params: TaskParams) -> str:
         if not isinstance(params, TranscribeParams):
             return f"{NAME} workers only transcribe"
-        reasons = unsupported(params, engine=ENGINE, heeded=_HEEDED)
+        reasons = unsupported(params, engine=ENGINE, supported=_SUPPORTED)
         if params.translate:
             reasons.append("translate")
         if params.initial_prompt:
             reasons.append("take a prompt")
         if params.beam_size > MAX_BEAM:
             reasons.append(f"search with more than {MAX_BEAM} beams")
-        if len(params.temperature) > 1 and params.temperature != USUAL.temperature:
+        if len(params.temperature) > 1 and params.temperature != DEFAULTS.temperature:
             reasons.append("try several temperatures")
         return f"{NAME} workers cannot {', or '.join(reasons)}" if reasons else ""
 
     def request(self, task: GpuTask) -> Any:
         params = transcription(NAME, self.refusal, task)
-        asked: dict[str, Any] = {
+        body: dict[str, Any] = {
             "audio": _named(audio_url(NAME, task, params.audio)),
             "model": model_name(params),
             "temperature": params.temperature[0],
@@ -71,8 +71,8 @@ class WhisperHubDialect:
             "word_timestamps": params.word_timestamps,
         }
         if code := language_code(params):
-            asked["language"] = code
-        return asked
+            body["language"] = code
+        return body
 
     def progress(self, output: Any) -> Progress | None:
         """Returns None: these workers report no progress."""

@@ -88,7 +88,7 @@ def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(result)
 
 
-BLOCK_S = 300.0
+CHUNK_S = 300.0
 """The longest chunk. An engine's spectrogram takes 0.12 GB for it and 14 GB for ten hours, by its arrays' sizes."""
 
 SEARCH_S = 30.0
@@ -126,18 +126,18 @@ class Chunk:
         return [total / SAMPLE_RATE for total in accumulate(s.end - s.start for s in self.spans)]
 
 
-def plan_chunks(pcm: Pcm, spans: Sequence[Span], limit_s: float = BLOCK_S) -> tuple[Chunk, ...]:
+def plan_chunks(pcm: Pcm, spans: Sequence[Span], limit_s: float = CHUNK_S) -> tuple[Chunk, ...]:
     """Groups `spans` into chunks of at most `limit_s` seconds."""
     limit = int(limit_s * SAMPLE_RATE)
-    blocks: list[list[Span]] = []
+    chunks: list[list[Span]] = []
     size = 0
     for span in _cut(pcm, spans, limit):
-        if not blocks or size + span.end - span.start > limit:
-            blocks.append([])
+        if not chunks or size + span.end - span.start > limit:
+            chunks.append([])
             size = 0
-        blocks[-1].append(span)
+        chunks[-1].append(span)
         size += span.end - span.start
-    return tuple(Chunk(tuple(block)) for block in blocks)
+    return tuple(Chunk(tuple(block)) for block in chunks)
 
 
 def _cut(pcm: Pcm, spans: Sequence[Span], limit: int) -> Iterator[Span]:

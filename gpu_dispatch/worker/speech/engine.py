@@ -50,7 +50,7 @@ class RecognitionRequest:
     language: str
     prompt: str | None
     """The text before the block, or the user's own prompt."""
-    heard: Callable[[float], None]
+    on_progress: Callable[[float], None]
     """Called every few seconds of sound with the seconds of the block that are done. Raises to make the engine stop."""
 
 

@@ -111,7 +111,7 @@ class FasterRecognizer:
             segments, _ = self._model.transcribe(audio, **self._options(request))
             for segment in segments:
                 found.append(segment_of(segment, getattr))
-                request.heard(float(segment.end))
+                request.on_progress(float(segment.end))
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         return found

@@ -90,7 +90,7 @@ class OpenAIRecognizer:
         self._model = model
         self._whisper = _vendor("whisper")
         self._torch = _vendor("torch")
-        self._windows = _Windows(model.encoder.forward, self._torch.equal)
+        self._windows = _EncoderCache(model.encoder.forward, self._torch.equal)
         model.encoder.forward = self._windows.encode
         self.device: Device = device
         codes: dict[str, str] = self._whisper.tokenizer.LANGUAGES
@@ -114,7 +114,7 @@ class OpenAIRecognizer:
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         # Makes sampling at temperatures above 0 give the same words for the same sound.
         self._torch.manual_seed(0)
-        self._windows.listen(request.heard)
+        self._windows.listen(request.on_progress)
         try:
             answer = self._model.transcribe(audio, **self._options(request))
         except (RuntimeError, ValueError) as e:
@@ -140,7 +140,7 @@ class OpenAIRecognizer:
         }
 
 
-class _Windows:
+class _EncoderCache:
     """Wraps the encoder's forward pass, caches its last result and reports progress.
 
     Whisper encodes a window again for the language, for every temperature and for the word times: a third of the time
@@ -151,20 +151,20 @@ class _Windows:
         self._forward = forward
         self._equal = equal
         self._last: tuple[Any, Any] | None = None
-        self._heard: Callable[[float], None] | None = None
+        self._on_progress: Callable[[float], None] | None = None
         self._count = 0
 
-    def listen(self, heard: Callable[[float], None] | None) -> None:
-        self._heard = heard
+    def listen(self, on_progress: Callable[[float], None] | None) -> None:
+        self._on_progress = on_progress
         self._count = 0
-        if heard is None:
+        if on_progress is None:
             self._last = None
 
     def encode(self, mel: Any) -> Any:
         if self._last is not None and self._last[0].shape == mel.shape and self._equal(self._last[0], mel):
             return self._last[1]
-        if self._heard is not None:
-            self._heard(self._count * WINDOW_S)
+        if self._on_progress is not None:
+            self._on_progress(self._count * WINDOW_S)
         self._count += 1
         encoded = self._forward(mel)
         self._last = (mel, encoded)

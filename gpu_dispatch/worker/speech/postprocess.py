@@ -27,7 +27,7 @@ def postprocess(segments: Iterable[Segment], duration: float, *, repetition: flo
     kept = list(segments)
     if repetition is not None:
         kept = without_repeats([without_loop(s, repetition) for s in kept], repetition)
-    timed = forward([s for s in kept if s.text.strip()], duration)
+    timed = monotonic([s for s in kept if s.text.strip()], duration)
     return tuple(replace(s, id=i) for i, s in enumerate(timed))
 
 
@@ -63,7 +63,7 @@ def without_repeats(segments: Sequence[Segment], threshold: float) -> list[Segme
     return result
 
 
-def forward(segments: Iterable[Segment], duration: float) -> list[Segment]:
+def monotonic(segments: Iterable[Segment], duration: float) -> list[Segment]:
     """Clamps times so that no word or segment starts before the previous one ends."""
     result: list[Segment] = []
     now = 0.0

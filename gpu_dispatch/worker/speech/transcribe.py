@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm, decode_audio
-from gpu_dispatch.worker.speech.chunks import BLOCK_S, Chunk, audible_spans, plan_chunks, speech_spans
+from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, plan_chunks, speech_spans
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     UNDETERMINED,
@@ -49,14 +49,14 @@ class Transcriber:
         *,
         engines: Sequence[SpeechEngine] = ENGINES,
         device: Device | Literal["auto"] = "auto",
-        block_s: float = BLOCK_S,
+        chunk_s: float = CHUNK_S,
     ) -> None:
-        """`block_s` is how many seconds of speech are recognised at once; it bounds the memory."""
+        """`chunk_s` is how many seconds of speech are recognised at once; it bounds the memory."""
         self._store = store
         self._ffmpeg = ffmpeg
         self._engines = engines
         self._device = device
-        self._block_s = block_s
+        self._block_s = chunk_s
         self._warm = WarmModel()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
         self._stops: set[Event] = set()
@@ -73,7 +73,7 @@ class Transcriber:
         stop = Event()
         self._stops.add(stop)
         try:
-            return await self._run(self._listen, params, choice, pcm, progress, stop)
+            return await self._run(self._transcribe, params, choice, pcm, progress, stop)
         finally:
             stop.set()
             self._stops.discard(stop)
@@ -92,10 +92,10 @@ class Transcriber:
     async def _run(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
-    def _listen(
+    def _transcribe(
         self, params: TranscribeParams, choice: EngineChoice, pcm: Pcm, progress: _Reporter, stop: Event
     ) -> Transcript:
-        blocks = plan_chunks(
+        chunks = plan_chunks(
             pcm, speech_spans(pcm, lambda: _continue(stop)) if params.vad else audible_spans(pcm), self._block_s
         )
         duration = round(len(pcm) / SAMPLE_RATE, 3)
@@ -103,12 +103,12 @@ class Transcriber:
         segments: tuple[Segment, ...] = ()
         device: Device = "cpu"
         _continue(stop)
-        if blocks:  # a recording without speech needs no model and no GPU
+        if chunks:  # a recording without speech needs no model and no GPU
             device = self._pick_device(choice.engine)
             recognizer = self._warm.get(choice, self._store, device)
-            language, probability = _language(params, recognizer, pcm, blocks[0])
+            language, probability = _language(params, recognizer, pcm, chunks[0])
             reading = _Transcription(recognizer, params, language, pcm, duration, progress, stop)
-            segments = postprocess(reading.read(blocks), duration, repetition=params.compression_ratio_threshold)
+            segments = postprocess(reading.read(chunks), duration, repetition=params.compression_ratio_threshold)
         progress(100.0, "transcribe")
         return Transcript(
             language=language,
@@ -141,10 +141,10 @@ class _Transcription:
     progress: _Reporter
     stop: Event
 
-    def read(self, blocks: Sequence[Chunk]) -> list[Segment]:
+    def read(self, chunks: Sequence[Chunk]) -> list[Segment]:
         found: list[Segment] = []
         prompt = self.params.initial_prompt
-        for block in blocks:
+        for block in chunks:
             segments = self._read_block(block, prompt)
             found += [block.place(s) for s in segments]
             text = "".join(s.text for s in segments)
@@ -152,12 +152,12 @@ class _Transcription:
         return found
 
     def _read_block(self, block: Chunk, prompt: str | None) -> list[Segment]:
-        def heard(seconds: float) -> None:
+        def on_progress(seconds: float) -> None:
             _continue(self.stop)
             self.progress(100.0 * block.moment(seconds) / self.duration, "transcribe")
 
-        heard(0.0)
-        request = RecognitionRequest(self.params, self.language, prompt, heard)
+        on_progress(0.0)
+        request = RecognitionRequest(self.params, self.language, prompt, on_progress)
         return self.recognizer.recognise(block.samples(self.pcm), request)
 
 

@@ -80,7 +80,7 @@ class ReplaceAudio:
             name=params.video,
             doing="putting sound and video together",
             on_tick=reporter(job, cut.length),
-            largest=job.largest(params.video, params.audio),
+            largest=job.max_bytes(params.video, params.audio),
         )
 
 

@@ -112,7 +112,7 @@ class BurnOrMux:
                 [
                     *untrusted_input(job.path(params.video), *decoder_threads(track)),
                     *("-map", "0:V:0", *encode_args(track, encoder, params, drawn)),
-                    *_rest(params, job, media),
+                    *_output_args(params, job, media),
                 ],
                 name=params.video,
                 doing="burning the captions in",
@@ -120,7 +120,7 @@ class BurnOrMux:
                 on_stderr=glyphs,
                 cwd=job.folder,
                 env=env,
-                largest=job.largest(params.video),
+                largest=job.max_bytes(params.video),
             )
             return done.frames
 
@@ -151,12 +151,12 @@ class BurnOrMux:
                     *("-map", "0:V:0", *video),
                     *("-map", "1:s:0", "-c:s", "mov_text", "-disposition:s:0", "0"),
                     *("-metadata:s:s:0", f"language={iso639_2(params.language)}"),
-                    *_rest(params, job, media),
+                    *_output_args(params, job, media),
                 ],
                 name=params.video,
                 doing="adding the subtitle track",
                 on_tick=reporter(job, media.duration),
-                largest=job.largest(params.video),
+                largest=job.max_bytes(params.video),
             )
             return done.frames
 
@@ -174,7 +174,7 @@ def nearest_layout(layouts: Sequence[CaptionLayout], track: VideoTrack) -> Capti
     return min(layouts, key=lambda layout: abs(math.log((layout.width / layout.height) / (width / height))))
 
 
-def _rest(params: CaptionParams, job: JobContext, media: Media) -> list[str]:
+def _output_args(params: CaptionParams, job: JobContext, media: Media) -> list[str]:
     return [*audio_args(media.audio), *FASTSTART, str(job.path(params.output).absolute())]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg, telling_line
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, error_line
 from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack
 from manifests.errors import EncodeFailed, TaskTimedOut
 from manifests.options import VideoEncoding
@@ -77,7 +77,7 @@ class Encoder:
             return EncoderChoice("libx264", f"a test frame took longer than {PROBE_TIMEOUT_S:.0f} seconds")
         if ended.code == 0:
             return EncoderChoice("h264_nvenc")
-        return EncoderChoice("libx264", telling_line(ended.stderr) or "a test frame could not be encoded")
+        return EncoderChoice("libx264", error_line(ended.stderr) or "a test frame could not be encoded")
 
 
 def video_args(name: EncoderName, encoding: VideoEncoding, *, fps: float, threads: int = 0) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
-from gpu_dispatch.worker.confinement import exceeded
+from gpu_dispatch.worker.confinement import limit_error
 from gpu_dispatch.worker.video.process import Exit, Feed, OutputLineSplitter, run_process
 from manifests.errors import ConfigError, EncodeFailed, EngineUnavailable, GpuDropError, MediaUnreadable
 
@@ -33,7 +33,7 @@ def ffmpeg_failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropEr
 
     `stderr` was written with `-loglevel level+…`; `doing` completes "ffmpeg failed while …".
     """
-    line = telling_line(stderr)
+    line = error_line(stderr)
     if any(_DISK_FULL.search(text) for text in stderr):
         return EncodeFailed("The worker's disk is full.", hint="Give the worker more disk.", where=name, retryable=True)
     if any(_UNREADABLE.search(text) for text in stderr):
@@ -53,7 +53,7 @@ def media_unreadable(name: str, line: str = "") -> MediaUnreadable:
     )
 
 
-def telling_line(stderr: Sequence[str]) -> str:
+def error_line(stderr: Sequence[str]) -> str:
     """Returns the first line that names a cause, without ffmpeg's memory addresses; "" when there is none."""
     lines = [text for raw in stderr if (text := _error_text(raw))]
     causes = [line for line in lines if not _CONSEQUENCE.match(line)]
@@ -174,7 +174,7 @@ class FFmpeg:
             largest=largest,
         )
         if ended.code != 0:
-            raise exceeded(ended.code, largest, name, silent=not telling_line(ended.stderr)) or ffmpeg_failure(
+            raise limit_error(ended.code, largest, name, silent=not error_line(ended.stderr)) or ffmpeg_failure(
                 ended.stderr, name=name, doing=doing
             )
         return progress.last

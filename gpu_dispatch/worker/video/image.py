@@ -63,7 +63,7 @@ def load_rgb(path: Path, *, enough: tuple[int, int] | None = None) -> Rgb:
             most = MAX_HEAVY_PIXELS if image.format in HEAVY else MAX_PIXELS
             if width * height > most:
                 raise _too_large(name, f"is {width}x{height}, more than {most // 10**6} million pixels")
-            with _turn(width * height):
+            with _large_picture_lock(width * height):
                 if enough and image.format in ("JPEG", "MPO"):
                     image.draft(None, (max(enough), max(enough)))
                 image.load()
@@ -84,7 +84,7 @@ def _available() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _turn(pixels: int) -> AbstractContextManager[object]:
+def _large_picture_lock(pixels: int) -> AbstractContextManager[object]:
     return _ONE_LARGE if pixels >= LARGE_PIXELS else nullcontext()
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from gpu_dispatch.worker.video.ffmpeg import MAX_FRAME_PIXELS, FFmpeg, media_unreadable, telling_line, untrusted_input
+from gpu_dispatch.worker.video.ffmpeg import MAX_FRAME_PIXELS, FFmpeg, error_line, media_unreadable, untrusted_input
 from manifests.errors import InputTooLarge, NoAudio, NoVideo
 
 PROBE_TIMEOUT_S = 60.0
@@ -128,7 +128,7 @@ async def probe_media(ffmpeg: FFmpeg, path: Path) -> Media:
     )
     media = parse_report(report, path.name)
     if media is None or not (media.video or media.audio):
-        raise media_unreadable(path.name, _OWN_NAME.sub("", telling_line(answer.stderr)))
+        raise media_unreadable(path.name, _OWN_NAME.sub("", error_line(answer.stderr)))
     return media
 
 

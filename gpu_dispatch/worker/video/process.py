@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpu_dispatch.transfer.files import inherited
-from gpu_dispatch.worker.confinement import impose
+from gpu_dispatch.worker.confinement import set_limits
 from manifests.errors import EngineUnavailable, TaskTimedOut
 
 TAIL_LINES = 200
@@ -68,7 +68,7 @@ async def run_process(
     """
     process, write_end = await _start(argv, cwd, env, feeding=feed is not None)
     assert process.stdout and process.stderr
-    impose(process.pid, largest, timeout_s)
+    set_limits(process.pid, largest, timeout_s)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def keep(line: str) -> None:

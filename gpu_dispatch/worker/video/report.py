@@ -16,7 +16,7 @@ _TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VideoReport:
     """The video tools of this machine."""
 
     ffmpeg: str = ""
@@ -34,7 +34,7 @@ class Report:
     """Why video operations cannot work; "" when they can."""
 
 
-async def make_report(preferred: str | None) -> Report:
+async def make_report(preferred: str | None) -> VideoReport:
     """Examines this machine; an unusable ffmpeg is reported as a `problem`, not raised."""
     try:
         ffmpeg = FFmpeg(find_ffmpeg(preferred))
@@ -43,9 +43,9 @@ async def make_report(preferred: str | None) -> Report:
         libx264 = any(line.split()[1:2] == ["libx264"] for line in await _lines(ffmpeg, "-encoders"))
         choice = await Encoder(ffmpeg).choose()
     except GpuDropError as e:
-        return Report(problem=f"{e.info.message} {e.info.hint}".strip())
+        return VideoReport(problem=f"{e.info.message} {e.info.hint}".strip())
     lacks = " and ".join(name for name, there in (("libass", libass), ("libx264", libx264)) if not there)
-    return Report(
+    return VideoReport(
         ffmpeg=ffmpeg.path,
         version=version,
         libass=libass,

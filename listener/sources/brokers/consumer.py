@@ -86,13 +86,13 @@ class BrokerSource:
 
         def lost(failure: Failure) -> None:
             _heed_cancel()
-            error = failure.known
+            error = failure.gpudrop_error
             inbox.report(self._name, Condition.problem(error))
             told = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
             tell = log.warning if error.retryable else log.error
             tell("broker_lost", source=self._name, retry_s=round(failure.wait_s, 2), **told)
 
-        await retries.call(partial(self._listen, inbox, retries.served), on=is_known, told=lost)
+        await retries.call(partial(self._listen, inbox, retries.reset), on=is_known, on_failure=lost)
 
     async def _listen(self, inbox: Inbox, served: Callable[[], None]) -> None:
         """Listens on one connection, and raises the error that ended it."""

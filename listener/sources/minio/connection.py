@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from gpu_dispatch.net.bodies import read_said
+from gpu_dispatch.net.bodies import read_available
 from listener import clock_skew
 from listener.sources.minio import errors
 from manifests.errors import GpuDropError, ServerMisbehaves, StoreUnavailable
@@ -125,7 +125,7 @@ async def _check(response: aiohttp.ClientResponse, request: ListenRequest, until
     if response.status != 200:
         try:
             async with asyncio.timeout_at(until):
-                body = await read_said(response.content, _MAX_REFUSAL_BYTES)
+                body = await read_available(response.content, _MAX_REFUSAL_BYTES)
         except TimeoutError:
             body = b""
         ahead_s = clock_skew.between_headers(request.headers.get("x-amz-date"), response.headers.get("Date"))

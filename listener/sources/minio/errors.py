@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpu_dispatch.net.tls import tls_failure
 from listener import clock_skew
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied, StoreUnavailable
-from manifests.keys import remedy
+from manifests.keys import suggestion
 
 _TAG = r"<{0}>\s*([^<]{{1,500}}?)\s*</{0}>"
 _CODE = re.compile(_TAG.format("Code"))
@@ -32,7 +32,7 @@ class NoStream(ServerMisbehaves):
     """The server does not know this kind of request."""
 
 
-def other_plan_may_do(error: GpuDropError) -> bool:
+def per_bucket_may_work(error: GpuDropError) -> bool:
     """Whether a server that gave this error may still stream the events of each bucket separately."""
     return isinstance(error, StreamDenied | NoStream)
 
@@ -78,7 +78,7 @@ def listen_refused(
     if told.code == "InvalidBucketName":
         return ConfigError(
             f"{endpoint} knows no bucket called {bucket!r} ({said}).",
-            hint=f"Correct store.buckets in config.yaml: {remedy(bucket)}.",
+            hint=f"Correct store.buckets in config.yaml: {suggestion(bucket)}.",
             where=bucket,
         )
     if told.code in clock_skew.CODES:

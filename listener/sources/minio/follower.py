@@ -60,7 +60,7 @@ class StreamConditions:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.minio")
 
-_KEYS_LOOK_S = 1.0
+_KEYS_POLL_S = 1.0
 """Seconds between two checks for other keys after a refusal."""
 _MAX_LINE_BYTES = 4 * 2**20
 
@@ -72,23 +72,23 @@ class StreamFollower:
     """Follows one stream and delivers its events."""
 
     def __init__(
-        self, stream: ListenStream, caller: ListenClient, inbox: Inbox, conditions: StreamConditions, ended: Ended
+        self, stream: ListenStream, client: ListenClient, inbox: Inbox, conditions: StreamConditions, ended: Ended
     ) -> None:
         self._stream = stream
-        self._caller = caller
+        self._client = client
         self._inbox = inbox
         self._conditions = conditions
         self._ended = ended
-        self._name = caller.settings.name
-        self._wanted = frozenset(caller.settings.buckets)
+        self._name = client.settings.name
+        self._wanted = frozenset(client.settings.buckets)
         self._used: AccessKeys | None = None
 
     async def follow(self) -> None:
         """Returns when the stream is not wanted any more."""
-        probes = replace(STREAM_REFUSED, longest_s=self._caller.settings.probe_s)
+        probes = replace(STREAM_REFUSED, longest_s=self._client.settings.probe_s)
         try:
             await Retries(STREAM, lasting=probes).call(
-                self._listen, on=self._is_wanted_after, told=self._failed, wait=self._wait
+                self._listen, on=self._is_wanted_after, on_failure=self._failed, wait=self._wait
             )
         except GpuDropError as e:
             log.info("other_plan", source=self._name, stream=str(self._stream), why=str(e))
@@ -97,7 +97,7 @@ class StreamFollower:
         return isinstance(error, GpuDropError) and not self._ended(self._stream, error)
 
     def _failed(self, failure: Failure) -> None:
-        error, wait_s = failure.known, round(failure.wait_s, 2)
+        error, wait_s = failure.gpudrop_error, round(failure.wait_s, 2)
         self._conditions.failed(self._stream, error)
         told = {"source": self._name, "stream": str(self._stream), "error": str(error)}
         if error.retryable:
@@ -111,8 +111,8 @@ class StreamFollower:
         splitter = LineSplitter(_MAX_LINE_BYTES)
         established = False
         self._used = None
-        self._used = await self._caller.current_keys()
-        async with aclosing(self._caller.listen(self._stream, self._used)) as stream:
+        self._used = await self._client.current_keys()
+        async with aclosing(self._client.listen(self._stream, self._used)) as stream:
             async for chunk in stream:
                 if not established:
                     established = True
@@ -157,12 +157,12 @@ class StreamFollower:
         until = loop.time() + failure.wait_s
         looking = self._used is None or isinstance(failure.error, StoreDenied)
         while (left := until - loop.time()) > 0:
-            await asyncio.sleep(min(left, _KEYS_LOOK_S) if looking else left)
+            await asyncio.sleep(min(left, _KEYS_POLL_S) if looking else left)
             if looking and await self._has_other_keys():
                 return
 
     async def _has_other_keys(self) -> bool:
         try:
-            return await self._caller.current_keys() != self._used
+            return await self._client.current_keys() != self._used
         except GpuDropError:
             return False

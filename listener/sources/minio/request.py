@@ -17,14 +17,14 @@ from minio.signer import sign_v4_s3
 from listener.config.credentials import AccessKeys, Keys
 from listener.events.records import EVENT_NAMES
 from listener.sources.minio.connection import ListenRequest, stream_chunks
-from listener.triggers.filters import EVERYTHING, Filter, common
+from listener.triggers.filters import EVERYTHING, Filter, common_filter
 from manifests.errors import GpuDropError, StoreUnavailable
 
 Filters = Callable[[str], Sequence[Filter]]
 """Returns the filters of a bucket: keys that pass any are of interest; without filters none is."""
 
 
-def anything(bucket: str) -> Sequence[Filter]:
+def no_filter(bucket: str) -> Sequence[Filter]:
     del bucket
     return EVERYTHING
 
@@ -50,8 +50,8 @@ def plan_streams(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -
         return (ListenStream(""),)
     wanted = {bucket: found for bucket in dict.fromkeys(buckets) if (found := filters(bucket))}
     if by_bucket or len(wanted) < 2:
-        return tuple(ListenStream(bucket, common(found)) for bucket, found in wanted.items())
-    return (ListenStream("", common([each for found in wanted.values() for each in found])),)
+        return tuple(ListenStream(bucket, common_filter(found)) for bucket, found in wanted.items())
+    return (ListenStream("", common_filter([each for found in wanted.values() for each in found])),)
 
 
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()

@@ -18,14 +18,14 @@ from gpu_dispatch.net.sessions import http_session
 from gpu_dispatch.net.tls import ca_context
 from listener.config.credentials import AccessKeys, Keys
 from listener.sources.base import Condition, Inbox
-from listener.sources.minio.errors import other_plan_may_do
+from listener.sources.minio.errors import per_bucket_may_work
 from listener.sources.minio.follower import StreamConditions, StreamFollower
 from listener.sources.minio.request import (
     Filters,
     ListenClient,
     ListenStream,
     MinioListenSettings,
-    anything,
+    no_filter,
     plan_streams,
 )
 from manifests.errors import GpuDropError
@@ -54,7 +54,7 @@ class MinioListen:
         settings: MinioListenSettings,
         keys: Keys,
         *,
-        filters: Filters = anything,
+        filters: Filters = no_filter,
         session_factory: Callable[[ssl.SSLContext | None], aiohttp.ClientSession] = new_session,
         now: Callable[[], datetime] = now_utc,
     ) -> None:
@@ -64,7 +64,7 @@ class MinioListen:
         self._session_factory = session_factory
         self._now = now
         self._by_bucket = False
-        self._look_again = asyncio.Event()
+        self._replan = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class MinioListen:
 
     def replan(self) -> None:
         """Calls `filters` again soon. Only for the loop's own thread."""
-        self._look_again.set()
+        self._replan.set()
 
     async def run(self, inbox: Inbox) -> None:
         """Raises ConfigError when `ca_file` cannot be read; every later failure is reported and retried."""
@@ -80,23 +80,23 @@ class MinioListen:
         tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
         self._by_bucket = False
         async with self._session_factory(tls) as session, task_group() as group:
-            caller = ListenClient(settings, self._keys, self._now, session)
+            client = ListenClient(settings, self._keys, self._now, session)
             conditions = StreamConditions(inbox, self.name)
             following: dict[ListenStream, asyncio.Task[None]] = {}
             while True:
-                self._look_again.clear()
+                self._replan.clear()
                 wanted = plan_streams(settings.buckets, self._filters, by_bucket=self._by_bucket)
                 conditions.use(wanted)
                 for stream in following.keys() - set(wanted):
                     following.pop(stream).cancel()
                 for stream in set(wanted) - following.keys():
-                    follower = StreamFollower(stream, caller, inbox, conditions, self._ended)
+                    follower = StreamFollower(stream, client, inbox, conditions, self._ended)
                     following[stream] = group.create_task(follower.follow())
-                await self._look_again.wait()
+                await self._replan.wait()
 
     def _ended(self, stream: ListenStream, error: GpuDropError) -> bool:
-        self._look_again.set()
-        if stream.bucket or not self._settings.buckets or not other_plan_may_do(error):
+        self._replan.set()
+        if stream.bucket or not self._settings.buckets or not per_bucket_may_work(error):
             return False
         self._by_bucket = True
         return True
@@ -116,34 +116,32 @@ async def probe_stream(
     try:
         tls = await asyncio.to_thread(ca_context, settings.ca_file, where="store.ca_file")
         async with session_factory(tls) as session:
-            caller = ListenClient(settings, keys, now, session)
-            return await _heard(caller)
+            client = ListenClient(settings, keys, now, session)
+            return await _probe_streams(client)
     except GpuDropError as e:
         return Condition.problem(e)
 
 
-async def _heard(caller: ListenClient) -> Condition:
-    keys = await caller.current_keys()
-    buckets = caller.settings.buckets
-    streams = plan_streams(buckets, anything, by_bucket=False)
-    problem = await _first_trouble(caller, streams, keys)
-    if problem and len(buckets) > 1 and other_plan_may_do(problem):
-        streams = plan_streams(buckets, anything, by_bucket=True)
-        problem = await _first_trouble(caller, streams, keys)
+async def _probe_streams(client: ListenClient) -> Condition:
+    keys = await client.current_keys()
+    buckets = client.settings.buckets
+    streams = plan_streams(buckets, no_filter, by_bucket=False)
+    problem = await _first_error(client, streams, keys)
+    if problem and len(buckets) > 1 and per_bucket_may_work(problem):
+        streams = plan_streams(buckets, no_filter, by_bucket=True)
+        problem = await _first_error(client, streams, keys)
     return Condition.problem(problem) if problem else Condition(True, f"events arrive: {', '.join(map(str, streams))}")
 
 
-async def _first_trouble(
-    caller: ListenClient, streams: Sequence[ListenStream], keys: AccessKeys
-) -> GpuDropError | None:
-    found = await asyncio.gather(*(_problem(caller, stream, keys) for stream in streams))
+async def _first_error(client: ListenClient, streams: Sequence[ListenStream], keys: AccessKeys) -> GpuDropError | None:
+    found = await asyncio.gather(*(_problem(client, stream, keys) for stream in streams))
     return next((error for error in found if error), None)
 
 
-async def _problem(caller: ListenClient, stream: ListenStream, keys: AccessKeys) -> GpuDropError | None:
+async def _problem(client: ListenClient, stream: ListenStream, keys: AccessKeys) -> GpuDropError | None:
     """Returns None at the first byte, which is a keep-alive when there is no event, else the error."""
     try:
-        async with aclosing(caller.listen(stream, keys)) as sent:
+        async with aclosing(client.listen(stream, keys)) as sent:
             await anext(sent)
     except GpuDropError as e:
         return e

@@ -19,10 +19,10 @@ import structlog
 from listener.run_request import run_id_of
 from listener.stores.base import ObjectMeta, Store
 from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
-from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, is_beside, may_tell_of
+from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, may_be_sidecar_of, may_vouch_for
 from manifests.names import sidecar_parts
 from manifests.sidecars import MAX_BYTES
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
 
@@ -37,7 +37,7 @@ class WrittenOutputs(Protocol):
         """Returns whether no object of the bucket was ever taken in."""
         ...
 
-    async def found(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str) -> None:
+    async def record_outputs(self, bucket: str, metas: Iterable[ObjectMeta], run_id: str, *, owner: str) -> None:
         """Records outputs that an ended run of the drop `owner` left."""
         ...
 
@@ -84,12 +84,12 @@ class EarlierOutputs:
             log.info("earlier_outputs_found", bucket=bucket, runs=found)
 
     async def _learn(self, bucket: str, keys: Sequence[str]) -> int:
-        endings = await gathered(self._ending(bucket, key) for key in keys)
+        endings = await gather_all(self._ending(bucket, key) for key in keys)
         known = [ending for ending in endings if ending and ending.outputs]
         for ending in known:
-            metas = await gathered(self._head(bucket, key) for key in _told(bucket, ending))
-            left = [meta for meta in metas if meta and _is_left(ending, meta)]
-            await self._outputs.found(bucket, left, ending.run_id, owner=ending.key)
+            metas = await gather_all(self._head(bucket, key) for key in _candidates(bucket, ending))
+            left = [meta for meta in metas if meta and _is_owned(ending, meta)]
+            await self._outputs.record_outputs(bucket, left, ending.run_id, owner=ending.key)
         return len(known)
 
     async def _ending(self, bucket: str, key: str) -> FinalSidecar | None:
@@ -100,7 +100,7 @@ class EarlierOutputs:
                 return None
         ending = await asyncio.to_thread(final_sidecar_from_bytes, body) if body else None
         parts = sidecar_parts(key)
-        return ending if ending and parts and is_beside(parts[0], ending.key) else None
+        return ending if ending and parts and may_be_sidecar_of(parts[0], ending.key) else None
 
     async def _head(self, bucket: str, key: str) -> ObjectMeta | None:
         """Returns the object's metadata; None when it is missing, denied or its key unusable."""
@@ -111,14 +111,14 @@ class EarlierOutputs:
                 return None
 
 
-def _told(bucket: str, ending: FinalSidecar) -> Iterable[str]:
+def _candidates(bucket: str, ending: FinalSidecar) -> Iterable[str]:
     """Returns outputs worth a HEAD: all when the run id is that of the drop's version, else those below its folder."""
     is_run = ending.run_id == run_id_of(bucket, ending.key, ending.version)
-    return [key for key in ending.outputs if is_run or may_tell_of(ending.key, key)]
+    return [key for key in ending.outputs if is_run or may_vouch_for(ending.key, key)]
 
 
-def _is_left(ending: FinalSidecar, meta: ObjectMeta) -> bool:
-    return may_tell_of(ending.key, meta.key) or meta.run_id == ending.run_id
+def _is_owned(ending: FinalSidecar, meta: ObjectMeta) -> bool:
+    return may_vouch_for(ending.key, meta.key) or meta.run_id == ending.run_id
 
 
 def _is_done(item: ObjectMeta, oldest: datetime | None) -> bool:

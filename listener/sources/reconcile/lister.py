@@ -19,10 +19,10 @@ from listener.events.event import ObjectCreated, ObjectRemoved
 from listener.sources.base import Condition, Inbox, deliver
 from listener.sources.reconcile.earlier_outputs import EarlierOutputs
 from listener.sources.reconcile.removals import MissingObjects, StaleSidecars
-from listener.stores.base import ObjectMeta, OddKey, Store
+from listener.stores.base import ObjectMeta, Store, UnlistableKey
 from manifests.errors import GpuDropError
 from manifests.names import SIDECAR_SUFFIXES
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class BucketListed:
     """The figures of a finished listing."""
 
     objects: int
-    odd: int
+    unusable: int
     """Unusable keys."""
     took_s: float
     """Seconds that the store needed."""
@@ -69,10 +69,10 @@ class BucketConditions:
                 else told
             )
         objects = sum(listed.objects for listed in self._listed.values())
-        odd = sum(listed.odd for listed in self._listed.values())
+        unusable = sum(listed.unusable for listed in self._listed.values())
         took_s = sum(listed.took_s for listed in self._listed.values())
         text = f"{_many(objects, 'object')} in {_many(len(self._listed), 'bucket')} listed in {took_s:.1f} s"
-        return Condition(True, f"{text}, {_many(odd, 'key')} unusable" if odd else text)
+        return Condition(True, f"{text}, {_many(unusable, 'key')} unusable" if unusable else text)
 
 
 def _many(n: int, what: str) -> str:
@@ -93,7 +93,7 @@ class UnusableKeys:
         self._source = source
         self._named: set[tuple[str, str]] = set()
 
-    def tell(self, bucket: str, item: OddKey, inbox: Inbox) -> None:
+    def report(self, bucket: str, item: UnlistableKey, inbox: Inbox) -> None:
         at = (bucket, item.key)
         if at in self._named or len(self._named) >= MAX_NAMED:
             return
@@ -106,7 +106,7 @@ class UnusableKeys:
 
 MAX_REMEMBERED = 10_000
 """Objects per bucket; new ones beyond it are compared a listing later."""
-LOOKS_AT_ONCE = 16
+MAX_HEADS = 16
 
 
 class KnownVersions(Protocol):
@@ -116,7 +116,7 @@ class KnownVersions(Protocol):
         """Returns those of `metas` whose version is new. Raises StoreUnavailable when that cannot be read now."""
         ...
 
-    async def saw(self, bucket: str, meta: ObjectMeta) -> None:
+    async def record_listed(self, bucket: str, meta: ObjectMeta) -> None:
         """Records a version as known. Raises StoreUnavailable when that cannot be recorded now."""
         ...
 
@@ -135,24 +135,24 @@ class UnlistableVersions:
         """Notes that a listing of `bucket` begins."""
         self._before[bucket] = self._now.pop(bucket, set())
 
-    async def news(self, bucket: str, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
+    async def new_versions(self, bucket: str, metas: Sequence[ObjectMeta]) -> list[ObjectMeta]:
         """Returns those of `metas`, all unknown to the ledger, that are new. Raises StoreUnavailable."""
         before = self._before.get(bucket, set())
-        gate = asyncio.Semaphore(LOOKS_AT_ONCE)
+        gate = asyncio.Semaphore(MAX_HEADS)
 
         async def settled(meta: ObjectMeta) -> bool:
             if _mark(meta) not in before:
                 return False
             async with gate:
-                return await self._settled(bucket, meta)
+                return await self._is_known_by_head(bucket, meta)
 
-        found = await gathered(map(settled, metas))
-        news = [meta for meta, old in zip(metas, found, strict=True) if not old]
+        found = await gather_all(map(settled, metas))
+        new = [meta for meta, old in zip(metas, found, strict=True) if not old]
         told = self._now.setdefault(bucket, set())
-        told.update(_mark(meta) for meta in news[: MAX_REMEMBERED - len(told)])
-        return news
+        told.update(_mark(meta) for meta in new[: MAX_REMEMBERED - len(told)])
+        return new
 
-    async def _settled(self, bucket: str, listed: ObjectMeta) -> bool:
+    async def _is_known_by_head(self, bucket: str, listed: ObjectMeta) -> bool:
         """Returns whether the ledger knows the object's version as HEAD shows it; records the listed one then."""
         try:
             now = await self._store.head(bucket, listed.key)
@@ -164,7 +164,7 @@ class UnlistableVersions:
             self._warned.add(bucket)
             ours = {"listed": listed.version, "head": now.version}
             log.info("listing_differs_from_head", bucket=bucket, key=listed.key, **ours)
-        await self._known.saw(bucket, listed)
+        await self._known.record_listed(bucket, listed)
         return True
 
 
@@ -194,8 +194,8 @@ class ListingResult:
     """The outcome of a listing."""
 
     objects: int = 0
-    odd: int = 0
-    news: int = 0
+    unusable: int = 0
+    new: int = 0
     gone: int = 0
     unsettled: bool = False
     """Objects were skipped because they may still be written."""
@@ -207,7 +207,7 @@ class ListingResult:
 
     @property
     def listed(self) -> BucketListed:
-        return BucketListed(self.objects, self.odd, self.ended - self.began - self.telling_s)
+        return BucketListed(self.objects, self.unusable, self.ended - self.began - self.telling_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +219,8 @@ class Lister:
     known: KnownVersions
     interesting: Callable[[str, str], bool]
     """Whether a bucket's key could start or end a run; others are never looked up in the ledger."""
-    odd_keys: UnusableKeys
-    differences: UnlistableVersions
+    unusable_keys: UnusableKeys
+    unlistable: UnlistableVersions
     missing: MissingObjects
     sidecars: StaleSidecars | None
     earlier: EarlierOutputs | None
@@ -229,58 +229,58 @@ class Lister:
 
     async def list(self, wanted: ListingFilter, inbox: Inbox) -> ListingResult:
         """Lists one bucket and delivers what is new and what is gone. Raises the errors of the store and the ledger."""
-        passed = ListingResult(began=self.clock())
+        result = ListingResult(began=self.clock())
         if self.earlier:
             await self.earlier.learn(wanted.bucket, wanted.prefixes, wanted.oldest)
-        self.differences.begin(wanted.bucket)
+        self.unlistable.begin(wanted.bucket)
         await self.missing.begin(wanted.bucket)
         batch: list[ObjectMeta] = []
         for prefix in wanted.prefixes:
             async for item in self.store.list(wanted.bucket, prefix):
-                if isinstance(item, OddKey):
-                    passed.odd += 1
-                    self.odd_keys.tell(wanted.bucket, item, inbox)
+                if isinstance(item, UnlistableKey):
+                    result.unusable += 1
+                    self.unusable_keys.report(wanted.bucket, item, inbox)
                     continue
-                passed.objects += 1
-                self.missing.met(wanted.bucket, item.key)
+                result.objects += 1
+                self.missing.mark_seen(wanted.bucket, item.key)
                 if self.sidecars and item.key.endswith(SIDECAR_SUFFIXES):
-                    await self._timed(self.sidecars.met(wanted.bucket, item), passed)
-                if self._concerns(item, wanted, passed):
+                    await self._timed(self.sidecars.mark_seen(wanted.bucket, item), result)
+                if self._concerns(item, wanted, result):
                     batch.append(item)
                 if len(batch) >= BATCH:
-                    await self._tell(wanted.bucket, batch, passed, inbox)
+                    await self._tell(wanted.bucket, batch, result, inbox)
                     batch = []
-        await self._tell(wanted.bucket, batch, passed, inbox)
+        await self._tell(wanted.bucket, batch, result, inbox)
         if self.sidecars:
-            await self._timed(self.sidecars.listed(wanted.bucket), passed)
-        passed.ended = self.clock()
+            await self._timed(self.sidecars.listed(wanted.bucket), result)
+        result.ended = self.clock()
         gone = self.missing.gone(wanted.bucket, wanted.prefixes)
         await deliver(inbox, [ObjectRemoved(wanted.bucket, key, self.source) for key in gone], source=self.source)
-        passed.gone = len(gone)
-        return passed
+        result.gone = len(gone)
+        return result
 
-    async def _timed(self, work: Awaitable[None], passed: ListingResult) -> None:
+    async def _timed(self, work: Awaitable[None], result: ListingResult) -> None:
         """Awaits `work`, and leaves its time out of the store's."""
         began = self.clock()
         await work
-        passed.telling_s += self.clock() - began
+        result.telling_s += self.clock() - began
 
-    def _concerns(self, meta: ObjectMeta, wanted: ListingFilter, passed: ListingResult) -> bool:
+    def _concerns(self, meta: ObjectMeta, wanted: ListingFilter, result: ListingResult) -> bool:
         if wanted.oldest is not None and meta.last_modified < wanted.oldest:
             return False
         if not self.interesting(wanted.bucket, meta.key):
             return False
         if wanted.youngest is not None and wanted.youngest < meta.last_modified < wanted.youngest + _FUTURE:
-            passed.unsettled = True
+            result.unsettled = True
             return False
         return True
 
-    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], passed: ListingResult, inbox: Inbox) -> None:
+    async def _tell(self, bucket: str, batch: Sequence[ObjectMeta], result: ListingResult, inbox: Inbox) -> None:
         if not batch:
             return
         began = self.clock()
         unknown = await self.known.unknown(bucket, batch)
-        news = await self.differences.news(bucket, unknown) if unknown else []
-        await deliver(inbox, [ObjectCreated(bucket, meta.key, self.source) for meta in news], source=self.source)
-        passed.news += len(news)
-        passed.telling_s += self.clock() - began
+        new = await self.unlistable.new_versions(bucket, unknown) if unknown else []
+        await deliver(inbox, [ObjectCreated(bucket, meta.key, self.source) for meta in new], source=self.source)
+        result.new += len(new)
+        result.telling_s += self.clock() - began

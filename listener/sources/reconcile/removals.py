@@ -22,10 +22,10 @@ import structlog
 from listener.ledger.run_rows import RunRow
 from listener.stores.base import ObjectMeta, Store
 from manifests.errors import GpuDropError, InputTooLarge
-from manifests.final_sidecars import writer_of
+from manifests.final_sidecars import run_id_of
 from manifests.names import Sidecar, sidecar_parts
 from manifests.sidecars import MAX_BYTES
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 PAGE = 2000
 """Keys ever taken in that one listing looks for."""
@@ -61,7 +61,7 @@ class MissingObjects:
         self._looked_for[bucket] = {*page, *await self._expected.unfinished(bucket)}
         self._met.discard(bucket)
 
-    def met(self, bucket: str, key: str) -> None:
+    def mark_seen(self, bucket: str, key: str) -> None:
         self._looked_for[bucket].discard(key)
         self._met.add(bucket)
 
@@ -113,7 +113,7 @@ class StaleSidecars:
         self._writers: dict[tuple[str, str], tuple[str, str]] = {}
         """ETag and run id of a status sidecar, by bucket and key."""
 
-    async def met(self, bucket: str, meta: ObjectMeta) -> None:
+    async def mark_seen(self, bucket: str, meta: ObjectMeta) -> None:
         parts = sidecar_parts(meta.key)
         if parts is None:
             return
@@ -148,7 +148,7 @@ class StaleSidecars:
                 except GpuDropError as e:
                     log.info("sidecar_not_swept", bucket=bucket, key=key, code=e.info.code, error=str(e))
 
-        await gathered(quietly(meta.key, partial(self._learn, bucket, meta)) for meta in statuses)
+        await gather_all(quietly(meta.key, partial(self._learn, bucket, meta)) for meta in statuses)
         try:
             writers = {meta.key: self._writers.get((bucket, meta.key), ("", ""))[1] for meta in statuses}
             rows = await self._runs.rows([run_id for run_id in writers.values() if run_id])
@@ -158,7 +158,7 @@ class StaleSidecars:
         closed = [key for key, run_id in writers.items() if run_id and not (run_id in rows and not rows[run_id].ended)]
         works = [(key, partial(self._status, bucket, key, writers[key], rows.get(writers[key]))) for key in closed]
         works += [(path, partial(self._finals, bucket, path)) for path in both]
-        await gathered(quietly(key, work) for key, work in works)
+        await gather_all(quietly(key, work) for key, work in works)
 
     async def _learn(self, bucket: str, meta: ObjectMeta) -> None:
         at = (bucket, meta.key)
@@ -205,4 +205,4 @@ class StaleSidecars:
             body = await self._store.read(bucket, key, max_bytes=MAX_BYTES[kind])
         except InputTooLarge:
             return ""
-        return await asyncio.to_thread(writer_of, body) if body else ""
+        return await asyncio.to_thread(run_id_of, body) if body else ""

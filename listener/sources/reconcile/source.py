@@ -32,9 +32,9 @@ from listener.sources.reconcile.removals import ExpectedObjects, MissingObjects,
 from listener.stores.base import Store
 from manifests.task_groups import task_group
 
-GENTLE = 10
+PAUSE_FACTOR = 10
 """A pause is at least this many times as long as the listing before it took."""
-YOUNG_AGAIN = 5
+UNSETTLED_FACTOR = 5
 """Listings that skipped objects as too young are repeated after this many times `settle_s`."""
 JITTER = 0.1
 """Pauses vary by this fraction, so that buckets and listeners do not list in step."""
@@ -45,8 +45,8 @@ def pause_s(listing_s: float, interval_s: float, *, settle_s: float, unsettled: 
 
     `listing_s` is how long the store was busy; `unsettled`: objects were skipped because they may still be written.
     """
-    wanted = min(interval_s, settle_s * YOUNG_AGAIN) if unsettled else interval_s
-    return max(wanted * rng.uniform(1 - JITTER, 1 + JITTER), listing_s * GENTLE)
+    wanted = min(interval_s, settle_s * UNSETTLED_FACTOR) if unsettled else interval_s
+    return max(wanted * rng.uniform(1 - JITTER, 1 + JITTER), listing_s * PAUSE_FACTOR)
 
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.reconcile")
@@ -80,7 +80,7 @@ def _everything(bucket: str) -> Sequence[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
+class _RunState:
     """The state of one `run`."""
 
     inbox: Inbox
@@ -129,8 +129,8 @@ class Reconcile:
             store=store,
             known=known,
             interesting=interesting,
-            odd_keys=UnusableKeys(self.name),
-            differences=UnlistableVersions(store, known),
+            unusable_keys=UnusableKeys(self.name),
+            unlistable=UnlistableVersions(store, known),
             missing=MissingObjects(known),
             sidecars=sidecars,
             earlier=earlier,
@@ -150,13 +150,13 @@ class Reconcile:
     async def run(self, inbox: Inbox) -> None:
         self._wanted = {}
         async with task_group() as group:
-            await self._follow_buckets(_Round(inbox, group))
+            await self._follow_buckets(_RunState(inbox, group))
 
-    async def _follow_buckets(self, round_: _Round) -> None:
+    async def _follow_buckets(self, round_: _RunState) -> None:
         conditions = round_.conditions
 
         def told(failure: Failure) -> None:
-            error = failure.known
+            error = failure.gpudrop_error
             log.error("buckets_unknown", code=error.info.code, error=str(error), hint=error.info.hint)
             round_.inbox.report(self.name, conditions.failed("", error))
 
@@ -165,13 +165,13 @@ class Reconcile:
             return await self._buckets() if self._buckets else self._store.buckets
 
         while True:
-            wait = partial(_set_or_late, self._look_for_buckets)
-            found = await Retries(LISTING).call(names, on=is_known, told=told, wait=wait)
+            wait = partial(_wait_retry, self._look_for_buckets)
+            found = await Retries(LISTING).call(names, on=is_known, on_failure=told, wait=wait)
             conditions.gone("")
-            self._take_up(found, round_)
-            await _set_or_later(self._look_for_buckets, self._settings.interval_s if self._buckets else None)
+            self._update_buckets(found, round_)
+            await _wait_event(self._look_for_buckets, self._settings.interval_s if self._buckets else None)
 
-    def _take_up(self, names: Sequence[str], round_: _Round) -> None:
+    def _update_buckets(self, names: Sequence[str], round_: _RunState) -> None:
         for bucket in self._wanted.keys() - set(names):
             round_.tasks.pop(bucket).cancel()
             del self._wanted[bucket]
@@ -182,11 +182,11 @@ class Reconcile:
                 self._wanted[bucket] = asyncio.Event()
                 round_.tasks[bucket] = round_.group.create_task(self._repeat(bucket, round_))
 
-    async def _repeat(self, bucket: str, round_: _Round) -> None:
+    async def _repeat(self, bucket: str, round_: _RunState) -> None:
         wanted = self._wanted[bucket]
 
         def told(failure: Failure) -> None:
-            error = failure.known
+            error = failure.gpudrop_error
             about = {"bucket": bucket, "code": error.info.code, "error": str(error), "hint": error.info.hint}
             log.error("listing_failed", **about, retry_s=round(failure.wait_s, 2))
             round_.inbox.report(self.name, round_.conditions.failed(bucket, error))
@@ -197,32 +197,32 @@ class Reconcile:
                 return await self._list(bucket, round_)
 
         while True:
-            wait = partial(_set_or_late, wanted)
-            passed = await Retries(LISTING).call(listed, on=is_known, told=told, wait=wait)
-            round_.inbox.report(self.name, round_.conditions.listed(bucket, passed.listed))
-            if passed.news or passed.gone:
-                log.info("listing_found", bucket=bucket, objects=passed.news, gone=passed.gone)
-            await _set_or_later(wanted, self._pause_s(passed))
+            wait = partial(_wait_retry, wanted)
+            result = await Retries(LISTING).call(listed, on=is_known, on_failure=told, wait=wait)
+            round_.inbox.report(self.name, round_.conditions.listed(bucket, result.listed))
+            if result.new or result.gone:
+                log.info("listing_found", bucket=bucket, objects=result.new, gone=result.gone)
+            await _wait_event(wanted, self._pause_s(result))
 
-    async def _list(self, bucket: str, round_: _Round) -> ListingResult:
+    async def _list(self, bucket: str, round_: _RunState) -> ListingResult:
         settle_s = self._settings.settle_s
         youngest = self._now() - timedelta(seconds=settle_s) if settle_s else None
         return await self._lister.list(
             ListingFilter(bucket, self._prefixes(bucket), self._oldest, youngest), round_.inbox
         )
 
-    def _pause_s(self, passed: ListingResult) -> float:
+    def _pause_s(self, result: ListingResult) -> float:
         settings = self._settings
         return pause_s(
-            passed.listed.took_s,
+            result.listed.took_s,
             settings.interval_s,
             settle_s=settings.settle_s,
-            unsettled=passed.unsettled,
+            unsettled=result.unsettled,
             rng=self._rng,
         )
 
 
-async def _set_or_later(event: asyncio.Event, at_most_s: float | None) -> None:
+async def _wait_event(event: asyncio.Event, at_most_s: float | None) -> None:
     try:
         async with asyncio.timeout(at_most_s):
             await event.wait()
@@ -230,5 +230,5 @@ async def _set_or_later(event: asyncio.Event, at_most_s: float | None) -> None:
         return
 
 
-async def _set_or_late(event: asyncio.Event, failure: Failure) -> None:
-    await _set_or_later(event, failure.wait_s)
+async def _wait_retry(event: asyncio.Event, failure: Failure) -> None:
+    await _wait_event(event, failure.wait_s)

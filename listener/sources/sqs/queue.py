@@ -66,7 +66,7 @@ class UndeletedMessage:
 
     message: SqsMessage
     code: str
-    ours: bool
+    sender_fault: bool
     """The request is at fault, so a retry would change nothing."""
 
 
@@ -115,7 +115,7 @@ class SqsQueue:
         entries = [{"Id": str(i), "ReceiptHandle": each.receipt} for i, each in enumerate(messages)]
         call = self._client.delete_message_batch
         answer = self._translated("delete from", lambda: call(QueueUrl=self._url, Entries=entries))
-        return _unsettled(messages, answer)
+        return _failed_messages(messages, answer)
 
     def hide(self, messages: Sequence[SqsMessage], seconds: int) -> list[UndeletedMessage]:
         """Hides up to BATCH messages for `seconds` from now; 0 shows them at once. Returns those where it failed."""
@@ -125,7 +125,7 @@ class SqsQueue:
         ]
         call = self._client.change_message_visibility_batch
         answer = self._translated("hide messages of", lambda: call(QueueUrl=self._url, Entries=entries))
-        return _unsettled(messages, answer)
+        return _failed_messages(messages, answer)
 
     def release(self, messages: Sequence[SqsMessage]) -> None:
         """Makes messages receivable at once; one request, failures per message are ignored."""
@@ -179,7 +179,7 @@ def _client(settings: SqsSettings) -> _SqsClient:
     )
 
 
-def _unsettled(messages: Sequence[SqsMessage], answer: Mapping[str, Any]) -> list[UndeletedMessage]:
+def _failed_messages(messages: Sequence[SqsMessage], answer: Mapping[str, Any]) -> list[UndeletedMessage]:
     failed = cast("list[dict[str, Any]]", answer.get("Failed") or [])
     return [
         UndeletedMessage(messages[int(each["Id"])], str(each.get("Code", "")), bool(each.get("SenderFault")))
@@ -187,11 +187,11 @@ def _unsettled(messages: Sequence[SqsMessage], answer: Mapping[str, Any]) -> lis
     ]
 
 
-async def on_thread(call: Callable[[], T], *, unwanted: Callable[[T], object] | None = None) -> T:
+async def on_thread(call: Callable[[], T], *, on_cancelled: Callable[[T], object] | None = None) -> T:
     """Runs a blocking call on a daemon thread. A cancellation returns at once, and the call goes on.
 
-    The result of a cancelled call is passed to `unwanted` on a thread, whose errors are dropped. asyncio's own pool is
-    not used because closing the loop would wait for it, as long as a server holds a request.
+    The result of a cancelled call is passed to `on_cancelled` on a thread, whose errors are dropped. asyncio's own pool
+    is not used because closing the loop would wait for it, as long as a server holds a request.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -209,7 +209,7 @@ async def on_thread(call: Callable[[], T], *, unwanted: Callable[[T], object] | 
             error = e
             _to_loop(loop, lambda: settle(lambda: future.set_exception(error), _nothing), _nothing)
         else:
-            drop = _dropping(result, unwanted)
+            drop = _dropping(result, on_cancelled)
             _to_loop(loop, lambda: settle(lambda: future.set_result(result), drop), drop)
 
     threading.Thread(target=work, name="sqs", daemon=True).start()
@@ -223,11 +223,11 @@ def _to_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None], othe
         otherwise()  # the loop was closed meanwhile
 
 
-def _dropping(result: T, unwanted: Callable[[T], object] | None) -> Callable[[], object]:
+def _dropping(result: T, on_cancelled: Callable[[T], object] | None) -> Callable[[], object]:
     def drop() -> None:
         try:
-            if unwanted:
-                unwanted(result)
+            if on_cancelled:
+                on_cancelled(result)
         except Exception:  # noqa: BLE001, S110 - nobody is left to tell
             pass
 

@@ -81,7 +81,7 @@ class SqsReceiver:
             group.create_task(self._keep_hidden())
             group.create_task(self._wait_and_take())
             for _ in range(self._settings.receivers - 1):
-                group.create_task(self._help())
+                group.create_task(self._receive_when_busy())
 
     async def close(self) -> None:
         """Releases messages that are not recorded, within 1 s; others return after their visibility timeout."""
@@ -103,7 +103,7 @@ class SqsReceiver:
         def told(failure: Failure) -> None:
             nonlocal wait_s
             wait_s = 0
-            self._inbox.report(self._name, Condition.problem(failure.known))
+            self._inbox.report(self._name, Condition.problem(failure.gpudrop_error))
             about = {"error": str(failure.error), "retry_s": round(failure.wait_s, 2)}
             log.warning("queue_unavailable", source=self._name, **about)
 
@@ -111,7 +111,7 @@ class SqsReceiver:
             await self._round(wait_s)
 
         while True:
-            await Retries(QUEUE).call(next_round, on=_is_away, told=told)
+            await Retries(QUEUE).call(next_round, on=_is_away, on_failure=told)
             wait_s = self._settings.wait_s
 
     async def _round(self, wait_s: int) -> None:
@@ -135,7 +135,7 @@ class SqsReceiver:
             self._inbox.gap(self._name, f"connected to {self._settings.queue_url}")
             log.info("queue_connected", source=self._name, queue=self._settings.queue_url)
 
-    async def _help(self) -> None:
+    async def _receive_when_busy(self) -> None:
         while True:
             await self._busy.wait()
             try:
@@ -149,7 +149,7 @@ class SqsReceiver:
 
     async def _receive(self, wait_s: int) -> list[SqsMessage]:
         # Messages that arrive after a cancellation must not stay hidden from other receivers.
-        messages = await on_thread(lambda: self._queue.receive(wait_s), unwanted=self._queue.release)
+        messages = await on_thread(lambda: self._queue.receive(wait_s), on_cancelled=self._queue.release)
         self._held.hidden(messages, asyncio.get_running_loop().time())
         return messages
 
@@ -184,7 +184,7 @@ class SqsReceiver:
                 raise
             for each in failed:
                 log.warning("message_not_deleted", source=self._name, message=each.message.id, code=each.code)
-            left = [each.message for each in failed if not each.ours]
+            left = [each.message for each in failed if not each.sender_fault]
             self._count("not_deleted", len(failed) - len(left))
             if left:
                 raise SourceUnavailable(f"{self._settings.queue_url} did not delete {len(left)} messages.")

@@ -35,17 +35,17 @@ class SqsSource:
 
     async def run(self, inbox: Inbox) -> None:
         def told(failure: Failure) -> None:
-            error = failure.known
+            error = failure.gpudrop_error
             inbox.report(self.name, Condition.problem(error))
             about = {"code": error.info.code, "error": str(error), "hint": error.info.hint}
             log.error("queue_unusable", source=self.name, retry_s=round(failure.wait_s, 2), **about)
 
         probes = replace(QUEUE_REFUSED, longest_s=self._settings.probe_s)
-        await Retries(QUEUE, lasting=probes).call(partial(self._attend, inbox), on=is_known, told=told)
+        await Retries(QUEUE, lasting=probes).call(partial(self._run_session, inbox), on=is_known, on_failure=told)
 
-    async def _attend(self, inbox: Inbox) -> None:
+    async def _run_session(self, inbox: Inbox) -> None:
         """Receives with one new client, which sees renewed keys, until an error that does not pass by itself."""
-        queue = await on_thread(lambda: SqsQueue(self._settings), unwanted=SqsQueue.close)
+        queue = await on_thread(lambda: SqsQueue(self._settings), on_cancelled=SqsQueue.close)
         session = SqsReceiver(self._name, queue, self._settings, inbox)
         try:
             await session.run()

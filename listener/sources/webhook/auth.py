@@ -16,7 +16,7 @@ class AuthDecision(Enum):
     """What a post's headers and path prove."""
 
     OPEN = "open"
-    SHUT = "shut"
+    DENIED = "shut"
     BODY_DECIDES = "body decides"
     """A signature over the body, or inside it, has to be verified."""
 
@@ -51,7 +51,7 @@ class Authenticator:
             return AuthDecision.OPEN
         if (shown.signature and self.secrets.hmac_secrets) or shown.sns_topic in self.sns_topics:
             return AuthDecision.BODY_DECIDES
-        return AuthDecision.SHUT
+        return AuthDecision.DENIED
 
     def signed(self, signature: str, body: bytes) -> bool:
         """Returns whether `signature` was made over `body` with one of the HMAC secrets."""
@@ -83,12 +83,12 @@ def build_authenticator(settings: WebhookSettings, secrets: PostSecrets) -> Auth
     return Authenticator(secrets, settings.sns_topics, anybody)
 
 
-def path_secret(path: str, asked: str) -> str | None:
+def path_secret(path: str, request_path: str) -> str | None:
     """Returns SEGMENT where `asked` is `path`/SEGMENT, "" where it is `path` itself, else None."""
-    root, asked = path.rstrip("/"), asked.rstrip("/")
-    if asked == root:
+    root, request_path = path.rstrip("/"), request_path.rstrip("/")
+    if request_path == root:
         return ""
-    parent, _, last = asked.rpartition("/")
+    parent, _, last = request_path.rpartition("/")
     return last if parent == root else None
 
 

@@ -23,11 +23,11 @@ class BodyRefused(Exception):
 
 
 async def read_body(
-    request: web.BaseRequest, *, max_bytes: int, timeout_s: float, grown: Callable[[int], None] = lambda _: None
+    request: web.BaseRequest, *, max_bytes: int, timeout_s: float, on_growth: Callable[[int], None] = lambda _: None
 ) -> bytes:
     """Reads the whole body as it was sent. Raises BodyRefused; keeps no more than `max_bytes` of one that is too long.
 
-    `grown` is called with the size of each piece.
+    `on_growth` is called with the size of each piece.
     """
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
@@ -41,7 +41,7 @@ async def read_body(
         async with asyncio.timeout(timeout_s):
             async for piece in pieces(request.content, max_bytes):
                 body += piece
-                grown(len(piece))
+                on_growth(len(piece))
     except BodyTooLong as e:
         raise BodyRefused(413, "too_large") from e
     except TimeoutError as e:
@@ -62,7 +62,7 @@ LATER = {"Retry-After": "5"}
 
 
 @dataclass(eq=False, slots=True)
-class UnprovenBody:
+class UnauthenticatedBody:
     """One body that is being read and verified."""
 
     scope: asyncio.Timeout
@@ -77,7 +77,7 @@ class UnprovenBody:
         self.scope.reschedule(asyncio.get_running_loop().time())
 
 
-class UnprovenBodies:
+class UnauthenticatedBodies:
     """Holds at most `max_bodies` bodies of `max_bytes` in total, each for `timeout_s` seconds.
 
     Beyond that the oldest is evicted: a store's body arrives in milliseconds, so strangers who hold bodies back do not
@@ -88,7 +88,7 @@ class UnprovenBodies:
         self._max_bodies = max_bodies
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._bodies: dict[UnprovenBody, None] = {}
+        self._bodies: dict[UnauthenticatedBody, None] = {}
 
     @property
     def size(self) -> int:
@@ -96,12 +96,12 @@ class UnprovenBodies:
         return sum(body.size for body in self._bodies)
 
     @asynccontextmanager
-    async def one_more(self) -> AsyncGenerator[UnprovenBody]:
+    async def admit(self) -> AsyncGenerator[UnauthenticatedBody]:
         """Counts a body while it is read and verified. Raises BodyRefused when it takes too long or is evicted."""
         body = None
         try:
             async with asyncio.timeout(self._timeout_s) as scope:
-                body = UnprovenBody(scope)
+                body = UnauthenticatedBody(scope)
                 self._bodies[body] = None
                 if len(self._bodies) > self._max_bodies:
                     self._evict_oldest()
@@ -114,7 +114,7 @@ class UnprovenBodies:
             if body:
                 self._bodies.pop(body, None)
 
-    def grow(self, body: UnprovenBody, size: int) -> None:
+    def grow(self, body: UnauthenticatedBody, size: int) -> None:
         """Adds `size` bytes to a body, and evicts the oldest while there are too many bytes."""
         body.size += size
         while self.size > self._max_bytes and self._bodies:

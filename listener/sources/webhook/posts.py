@@ -11,7 +11,7 @@ from listener.events.envelopes import decode_message
 from listener.events.event import MessageChannel, ObjectEvent, SnsConfirmation
 from listener.sources.base import Inbox
 from listener.sources.webhook.auth import AuthDecision, Authenticator, Credentials, path_secret
-from listener.sources.webhook.bodies import LATER, BodyRefused, UnprovenBodies, read_body
+from listener.sources.webhook.bodies import LATER, BodyRefused, UnauthenticatedBodies, read_body
 from listener.sources.webhook.settings import WebhookSettings
 from listener.sources.webhook.sns import SnsClient
 from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable, StoreUnavailable
@@ -36,7 +36,7 @@ class PostHandler:
         self._authenticator = authenticator
         self._sns = sns
         self._inbox = inbox
-        self._unproven = UnprovenBodies(
+        self._unproven = UnauthenticatedBodies(
             max_bodies=settings.max_unproven,
             max_bytes=max(settings.unproven_bytes, settings.max_body_bytes),
             timeout_s=settings.body_timeout_s + settings.sns_timeout_s,
@@ -49,7 +49,7 @@ class PostHandler:
             return web.Response(status=status)
         except BodyRefused as e:
             self._inbox.count(self._settings.name, e.reason)
-            self._tell(e, request.remote or "")
+            self._log_refusal(e, request.remote or "")
             return web.Response(status=e.status, headers=e.headers)
 
     async def _admitted(self, request: web.BaseRequest) -> bytes:
@@ -66,7 +66,7 @@ class PostHandler:
             sns_topic=request.headers.get("x-amz-sns-topic-arn", ""),
         )
         decision = self._authenticator.decide(shown)
-        if decision is AuthDecision.SHUT:
+        if decision is AuthDecision.DENIED:
             raise BodyRefused(401, "wrong_token", _CHALLENGE)
         self._check_topic(shown.sns_topic)
         if decision is AuthDecision.BODY_DECIDES:
@@ -77,12 +77,12 @@ class PostHandler:
 
     async def _proven_body(self, request: web.BaseRequest, shown: Credentials) -> bytes:
         settings = self._settings
-        async with self._unproven.one_more() as one:
+        async with self._unproven.admit() as one:
             body = await read_body(
                 request,
                 max_bytes=settings.max_body_bytes,
                 timeout_s=settings.body_timeout_s,
-                grown=lambda size: self._unproven.grow(one, size),
+                on_growth=lambda size: self._unproven.grow(one, size),
             )
             if not await self._proven(shown, body):
                 raise BodyRefused(401, "wrong_signature", _CHALLENGE)
@@ -118,21 +118,23 @@ class PostHandler:
         if topic and topic not in self._settings.sns_topics:
             raise BodyRefused(403, "sns_topic_not_listed")
 
-    async def _confirm(self, asked: SnsConfirmation) -> None:
+    async def _confirm(self, confirmation: SnsConfirmation) -> None:
         name = self._settings.name
-        if asked.kind == "unsubscribe":
+        if confirmation.kind == "unsubscribe":
             self._inbox.count(name, "sns_unsubscribed")
-            log.warning("sns_unsubscribed", source=name, topic=asked.topic_arn, hint="Subscribe this address again.")
+            log.warning(
+                "sns_unsubscribed", source=name, topic=confirmation.topic_arn, hint="Subscribe this address again."
+            )
             return
         try:
-            await self._sns.confirm(asked)
+            await self._sns.confirm(confirmation)
         except SourceUnavailable as e:
-            log.warning("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e))
+            log.warning("sns_not_confirmed", source=name, topic=confirmation.topic_arn, error=str(e))
             raise BodyRefused(503, "sns_unreachable", LATER) from e
         except SourceDenied as e:
-            log.error("sns_not_confirmed", source=name, topic=asked.topic_arn, error=str(e), hint=e.info.hint)
+            log.error("sns_not_confirmed", source=name, topic=confirmation.topic_arn, error=str(e), hint=e.info.hint)
             raise BodyRefused(403, "sns_not_confirmed") from e
-        log.info("sns_confirmed", source=name, topic=asked.topic_arn)
+        log.info("sns_confirmed", source=name, topic=confirmation.topic_arn)
 
     async def _accept(self, events: tuple[ObjectEvent, ...]) -> None:
         """Returns once the inbox has recorded the events or refused them for good. Raises BodyRefused.
@@ -148,7 +150,7 @@ class PostHandler:
             self._inbox.gap(self._settings.name, "events could not be recorded when they were posted")
             raise BodyRefused(503, "not_recorded", LATER) from e
 
-    def _tell(self, refused: BodyRefused, remote: str) -> None:
+    def _log_refusal(self, refused: BodyRefused, remote: str) -> None:
         """Logs a refusal, at most once a minute for each cause, because strangers can cause many."""
         now = asyncio.get_running_loop().time()
         if now - self._told.get(refused.reason, -_QUIET_S) >= _QUIET_S:

@@ -121,19 +121,21 @@ class SnsClient:
         self._kept: OrderedDict[str, _CachedCertificate] = OrderedDict()
         self._fetching = asyncio.Lock()
 
-    async def confirm(self, asked: SnsConfirmation) -> None:
+    async def confirm(self, confirmation: SnsConfirmation) -> None:
         """Confirms a subscription.
 
         Raises SourceDenied when the address is not Amazon's, is for something else, or refuses; SourceUnavailable when
         it cannot be reached now.
         """
-        if not may_call(asked.subscribe_url, self._hosts) or not confirms(asked.subscribe_url, asked.topic_arn):
+        if not may_call(confirmation.subscribe_url, self._hosts) or not confirms(
+            confirmation.subscribe_url, confirmation.topic_arn
+        ):
             raise SourceDenied(
-                f"The subscription of {asked.topic_arn} is not confirmed: its address is not Amazon SNS's.",
+                f"The subscription of {confirmation.topic_arn} is not confirmed: its address is not Amazon SNS's.",
                 hint="Whoever posts this is not Amazon, or `sns_hosts` lacks your own SNS server's host:port.",
                 where="sns_topics",
             )
-        await self._get(asked.subscribe_url)
+        await self._get(confirmation.subscribe_url)
 
     async def signed(self, body: bytes) -> bool:
         """Returns whether Amazon SNS signed `body`. Raises SourceUnavailable when its certificate cannot be fetched."""

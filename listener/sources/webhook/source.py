@@ -43,7 +43,7 @@ class WebhookReceiver:
         self.port = 0
         self.opening = Opening()
         self._settings = settings
-        self._gate = build_authenticator(settings, secrets)
+        self._authenticator = build_authenticator(settings, secrets)
 
     async def run(self, inbox: Inbox) -> None:
         """Raises ConfigError when the certificate cannot be read; every later failure is reported and retried."""
@@ -52,16 +52,16 @@ class WebhookReceiver:
         async with http_session(compressed=True) as session:
             now = asyncio.get_running_loop().time
             sns = SnsClient(session, self._settings.sns_hosts, now, self._settings.sns_timeout_s)
-            posts = PostHandler(self._settings, self._gate, sns, inbox)
+            posts = PostHandler(self._settings, self._authenticator, sns, inbox)
             serving = partial(self._serve, posts, inbox, certificate)
-            await Retries(WEBHOOK_ADDRESS).call(serving, on=is_known, told=partial(self._failed, inbox))
+            await Retries(WEBHOOK_ADDRESS).call(serving, on=is_known, on_failure=partial(self._failed, inbox))
 
     async def _serve(self, posts: PostHandler, inbox: Inbox, certificate: ServerCertificate | None) -> None:
         async with self._listening(posts, inbox, certificate and certificate.context):
             await self._renewing(inbox, certificate)
 
     def _failed(self, inbox: Inbox, failure: Failure) -> None:
-        error = failure.known
+        error = failure.gpudrop_error
         self.opening.failed(error)
         inbox.report(self.name, Condition.problem(error))
         told = {"error": str(error), "hint": error.info.hint, "retry_s": round(failure.wait_s, 2)}

@@ -54,7 +54,7 @@ class StsSettings:
         return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-NO_ROLE = StsSettings()
+DEFAULT_STS = StsSettings()
 """The default: MinIO's STS, if the store has it."""
 
 
@@ -81,7 +81,7 @@ class S3Settings:
     """A PEM file of authorities trusted beside the system's."""
     timeout_s: float = 60.0
     """Bounds one operation, retries included."""
-    sts: StsSettings = NO_ROLE
+    sts: StsSettings = DEFAULT_STS
 
     @property
     def seen_endpoint(self) -> str:
@@ -146,7 +146,7 @@ def listing_client(settings: S3Settings) -> Minio:
     parts = urlsplit(settings.endpoint)
     client = Minio(
         parts.netloc,
-        credentials=_Lent(settings.keys),
+        credentials=_KeysProvider(settings.keys),
         secure=parts.scheme == "https",
         region=settings.region,
         http_client=connections(settings),
@@ -211,7 +211,7 @@ def _credentials(keys: Keys) -> Callable[[], S3Credential]:
     return provide
 
 
-class _Lent(Provider):
+class _KeysProvider(Provider):
     """Gives minio's client the current keys before every request."""
 
     def __init__(self, keys: Keys) -> None:

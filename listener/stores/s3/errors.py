@@ -14,7 +14,7 @@ from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from gpu_dispatch.net.tls import tls_failure
 from listener import clock_skew
 from manifests.errors import GpuDropError, InputTooLarge, ObjectDenied, StoreDenied, StoreUnavailable, UnusableKey
-from manifests.keys import remedy
+from manifests.keys import suggestion
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
@@ -109,7 +109,7 @@ def error_from_code(
     if code == "NoSuchBucket":
         return no_such_bucket(bucket, endpoint)
     if code == "InvalidBucketName":
-        hint = f"Correct store.buckets in config.yaml: {remedy(bucket)}."
+        hint = f"Correct store.buckets in config.yaml: {suggestion(bucket)}."
         return StoreDenied(f"{head}no bucket can have this name.", hint=hint, where=bucket)
     if code in _OBJECT:
         kind, reason, hint = _OBJECT[code]

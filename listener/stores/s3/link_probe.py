@@ -69,7 +69,7 @@ class LinkProbe:
         try:
             objects = JobObjects(reads=((bucket, output),), writes=((bucket, output),))
             links = await self._maker.links(objects, _LIVES_S, inside=True)
-            seen = await self._tried(links, bucket, canary, output)
+            seen = await self._probe(links, bucket, canary, output)
         finally:
             for key in (canary, output):
                 await self._store.delete(bucket, key)
@@ -85,7 +85,7 @@ class LinkProbe:
         except GpuDropError as e:
             log.info("link_checks_left", bucket=bucket, code=e.info.code, error=str(e))
 
-    async def _tried(self, links: S3JobLinks, bucket: str, canary: str, output: str) -> ProbeAnswers:
+    async def _probe(self, links: S3JobLinks, bucket: str, canary: str, output: str) -> ProbeAnswers:
         source = {"x-amz-copy-source": f"/{bucket}/{canary}"}
         put, get = await links.sign("PUT", bucket, output), await links.sign("GET", bucket, output)
         plain = await self._ask("PUT", put)
@@ -127,7 +127,9 @@ def probe_verdict(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: s
             f"{head}, and a worker can read every object that these may read: the store copies for whoever has a link"
         )
         return LinkReport(False, narrowed, detail, _remedy(bucket))
-    if seen.plain // 100 != 2 or not all(_said(status) for status in (seen.copy, seen.part_copy, seen.elsewhere)):
+    if seen.plain // 100 != 2 or not all(
+        _is_definite(status) for status in (seen.copy, seen.part_copy, seen.elsewhere)
+    ):
         told = f"write {seen.plain}, copy {seen.copy}, part {seen.part_copy}, other object {seen.elsewhere}"
         return LinkReport(
             None, narrowed, f"{head}; whether they open more than a job's objects is not known ({told})", _UNKNOWN
@@ -136,7 +138,7 @@ def probe_verdict(seen: ProbeAnswers, bucket: str, *, narrowed: bool, absence: s
                       if seen.copy // 100 == 4 else f"{head}; the wish to copy another object was ignored")  # fmt: skip
 
 
-def _said(status: int) -> bool:
+def _is_definite(status: int) -> bool:
     """Returns whether the status is a definite success or refusal."""
     return status // 100 in (2, 4) and status not in (408, 429)
 

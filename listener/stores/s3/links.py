@@ -36,9 +36,9 @@ THREADS = 4
 
 KEPT = 4096
 """Temporary keys kept for reuse."""
-AGAIN_S = 600.0
+REFUSED_RETRY_S = 600.0
 """Seconds until a store that refused temporary keys is asked again."""
-SOON_S = 60.0
+PASSING_RETRY_S = 60.0
 """The same after a passing problem."""
 
 
@@ -48,7 +48,7 @@ class S3JobLinks:
 
     signers: Mapping[Right, Signer]
     """By the right that each signs."""
-    lives_s: float
+    lifetime_s: float
     narrowed: bool
     """Whether the keys give access to these rights only."""
     parts: PartSigner
@@ -59,7 +59,7 @@ class S3JobLinks:
         await asyncio.sleep(0)
         signed_type = content_type if method == "PUT" else ""
         return self._signer(method, bucket, key).url(
-            method, bucket, check_key(key), self.lives_s, content_type=signed_type
+            method, bucket, check_key(key), self.lifetime_s, content_type=signed_type
         )
 
     async def sign_parts(
@@ -69,7 +69,7 @@ class S3JobLinks:
         signer = self._signer("PUT", bucket, key)
 
         def sign(method: str, query: Mapping[str, str]) -> str:
-            return signer.url(method, bucket, key, self.lives_s, query=query)
+            return signer.url(method, bucket, key, self.lifetime_s, query=query)
 
         return await self.parts.begin(bucket, key, content_type, size_hint, part_bytes, sign)
 
@@ -83,7 +83,7 @@ class S3JobLinks:
 
 
 @dataclass(slots=True)
-class _Known:
+class _StsState:
     """What is known of the store's STS."""
 
     works: bool = False
@@ -112,7 +112,7 @@ class LinkMaker:
         amazon = sts.of_amazon
         self._kind = PolicyKind(sts.partition, tells_missing=bool(sts.role_arn), decrypts=amazon, ascii_only=amazon)
         self._now = now
-        self._known = _Known()
+        self._known = _StsState()
         self._threads = ThreadPoolExecutor(THREADS, "links")
 
     @property
@@ -127,30 +127,32 @@ class LinkMaker:
             return "store.sts.mode is off"
         return self._known.absent.why if self._known.absent else ""
 
-    async def links(self, objects: JobObjects, lives_s: float, *, inside: bool = False) -> S3JobLinks:
+    async def links(self, objects: JobObjects, lifetime_s: float, *, inside: bool = False) -> S3JobLinks:
         """Makes the links of one job. `inside`: for the listener itself, at the store's own endpoint."""
-        rights, lives_s = rights_of(objects), min(lives_s, self.longest_s)
+        rights, lifetime_s = rights_of(objects), min(lifetime_s, self.longest_s)
         keys, settings = await self._in_thread(self._settings.keys), self._settings
         if inside:
             settings = replace(settings, public_endpoint=None)
         temporary: dict[Right, TemporaryKeys] = {}
         for group in await self._in_thread(groups_of, rights, self._kind):
             # One at a time, so that a job of thousands of objects does not hold up others.
-            given = await self._in_thread(self._given, keys, group, lives_s)
+            given = await self._in_thread(self._keys_for_group, keys, group, lifetime_s)
             if given is None:
                 own = Signer(settings, keys, now=self._now)
-                return S3JobLinks(dict.fromkeys(rights, own), lives_s, False, self._parts)
+                return S3JobLinks(dict.fromkeys(rights, own), lifetime_s, False, self._parts)
             temporary |= given
         signers = {right: Signer(settings, each.keys, each.until, self._now) for right, each in temporary.items()}
-        return S3JobLinks(signers, lives_s, True, self._parts)
+        return S3JobLinks(signers, lifetime_s, True, self._parts)
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `work` on a thread of its own pool, because the default pool is small."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
-    def _given(self, keys: AccessKeys, group: tuple[Right, ...], lives_s: float) -> dict[Right, TemporaryKeys] | None:
+    def _keys_for_group(
+        self, keys: AccessKeys, group: tuple[Right, ...], lifetime_s: float
+    ) -> dict[Right, TemporaryKeys] | None:
         """Returns temporary keys for each right; None if the store gives none and none are required."""
-        asked = self._asked(keys, session_policy_of(group, self._kind), lives_s)
+        asked = self._request_keys(keys, session_policy_of(group, self._kind), lifetime_s)
         if isinstance(asked, TemporaryKeys):
             return dict.fromkeys(group, asked)
         if isinstance(asked, StsAbsent):
@@ -163,21 +165,23 @@ class LinkMaker:
                 hint="Use a shorter key, or store.sts.mode: off.",
                 where=group[0][2],
             )
-        first = self._given(keys, group[: len(group) // 2], lives_s)
-        second = self._given(keys, group[len(group) // 2 :], lives_s)
+        first = self._keys_for_group(keys, group[: len(group) // 2], lifetime_s)
+        second = self._keys_for_group(keys, group[len(group) // 2 :], lifetime_s)
         return None if first is None or second is None else first | second
 
-    def _asked(self, keys: AccessKeys, policy: str, lives_s: float) -> TemporaryKeys | StsAbsent | PolicyTooLarge:
+    def _request_keys(
+        self, keys: AccessKeys, policy: str, lifetime_s: float
+    ) -> TemporaryKeys | StsAbsent | PolicyTooLarge:
         known, now_s = self._known, self._now()
         if self._sts.mode == "off":
             return StsAbsent("store.sts.mode is off")
         with known.lock:
             kept = known.given.get((keys.access_key, policy))
-            if kept and kept.until - now_s >= lives_s:
+            if kept and kept.until - now_s >= lifetime_s:
                 return kept
             if known.absent and time.monotonic() < known.ask_again:
                 return known.absent
-        answer = self._client.assume(keys, policy, lives_s + SPARE_S)
+        answer = self._client.assume(keys, policy, lifetime_s + SPARE_S)
         with known.lock:
             if isinstance(answer, TemporaryKeys):
                 known.works, known.absent = True, None
@@ -199,4 +203,4 @@ class LinkMaker:
                 "no_temporary_keys", reason=absent.why, consequence="links of jobs are signed with the listener's keys"
             )
         self._known.absent = absent
-        self._known.ask_again = time.monotonic() + (SOON_S if absent.passing else AGAIN_S)
+        self._known.ask_again = time.monotonic() + (PASSING_RETRY_S if absent.retryable else REFUSED_RETRY_S)

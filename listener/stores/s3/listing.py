@@ -25,11 +25,11 @@ from obstore.store import S3Store as Bucket
 from urllib3.exceptions import HTTPError
 
 from listener import clock_skew
-from listener.stores.base import ObjectMeta, OddKey
+from listener.stores.base import ObjectMeta, UnlistableKey
 from listener.stores.s3.errors import error_from_code, s3_error
 from manifests.errors import GpuDropError, ServerMisbehaves
 from manifests.keys import key_problem
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 if TYPE_CHECKING:
     from obstore import ListStream
@@ -39,12 +39,12 @@ REPLACED = "\ufffd"
 """What servers send for characters that XML cannot hold: a key that contains it may be another one."""
 
 
-def holds(key: str) -> bool:
+def obstore_can_list(key: str) -> bool:
     """Returns whether obstore sends `key`, or the start of one, unchanged; "" it does."""
     return not key or (not key_problem(key) and REPLACED not in key)
 
 
-def before(prefix: str) -> str | None:
+def offset_before(prefix: str) -> str | None:
     """Returns an offset before every key that starts with `prefix` and after most others before those.
 
     None if there is none or none is needed, because a folder is listed from its start.
@@ -52,7 +52,7 @@ def before(prefix: str) -> str | None:
     if not prefix or prefix.endswith("/"):
         return None
     text = f"{prefix[:-1]}{chr(max(ord(prefix[-1]) - 1, 0))}~"
-    return text if holds(text) else None
+    return text if obstore_can_list(text) else None
 
 
 def is_past(key: str, folder: str, name: str) -> bool:
@@ -98,7 +98,7 @@ def object_meta_of(found: VendorMeta, key: str) -> ObjectMeta:
 class _Page:
     """One page of minio's client."""
 
-    items: Sequence[ObjectMeta | OddKey]
+    items: Sequence[ObjectMeta | UnlistableKey]
     last: str
     """The key after which the listing continues."""
     ordinary: bool
@@ -116,18 +116,18 @@ class BucketListing:
     timeout_s: float
     """Bounds one page of PAGE keys."""
 
-    async def objects(self, prefix: str) -> AsyncGenerator[ObjectMeta | OddKey]:
+    async def objects(self, prefix: str) -> AsyncGenerator[ObjectMeta | UnlistableKey]:
         """Yields every object whose key starts with `prefix`, without folder markers.
 
         Raises StoreUnavailable, StoreDenied, and ServerMisbehaves for a listing that cannot be read.
         """
         last: str | None = None
-        calm = 1
+        needed = 1
         while True:
             fast = 0
-            if holds(prefix):
+            if obstore_can_list(prefix):
                 try:
-                    async with aclosing(self._fast(prefix, last)) as pages:
+                    async with aclosing(self._obstore_pages(prefix, last)) as pages:
                         async for metas in pages:
                             last, fast = metas[-1].key, fast + 1
                             for meta in metas:
@@ -136,24 +136,29 @@ class BucketListing:
                     return
                 except _Unreliable:
                     pass
-            calm = 1 if fast >= WORTH_IT or last is None else min(calm * 2, MAX_CALM)
-            quiet = 0
-            async with aclosing(self._exactly(prefix, last)) as pages:
+            needed = 1 if fast >= WORTH_IT or last is None else min(needed * 2, MAX_CALM)
+            ordinary_pages = 0
+            async with aclosing(self._minio_pages(prefix, last)) as pages:
                 async for page in pages:
                     for item in page.items:
                         yield item
                     last = page.last
-                    quiet = quiet + 1 if page.ordinary else 0
-                    if quiet >= calm and holds(prefix) and holds(last) and not last.endswith("/"):
+                    ordinary_pages = ordinary_pages + 1 if page.ordinary else 0
+                    if (
+                        ordinary_pages >= needed
+                        and obstore_can_list(prefix)
+                        and obstore_can_list(last)
+                        and not last.endswith("/")
+                    ):
                         break
                 else:
                     return
 
-    async def _fast(self, prefix: str, after: str | None) -> AsyncGenerator[list[ObjectMeta]]:
+    async def _obstore_pages(self, prefix: str, after: str | None) -> AsyncGenerator[list[ObjectMeta]]:
         """Yields obstore's pages after `after`, none empty. They hold other keys, too: obstore lists whole folders."""
         folder, _, name = prefix.rpartition("/")
         stream: ListStream[Sequence[VendorMeta]] = obstore.list(  # pyright: ignore[reportUnknownMemberType]
-            self.client, folder or None, offset=after or before(prefix), chunk_size=PAGE
+            self.client, folder or None, offset=after or offset_before(prefix), chunk_size=PAGE
         )
         while (page := await self._next(stream)) is not None:
             metas = await self._without_markers([object_meta_of(found, found["path"]) for found in page])
@@ -164,7 +169,7 @@ class BucketListing:
 
     async def _next(self, stream: ListStream[Sequence[VendorMeta]]) -> Sequence[VendorMeta] | None:
         asked = asyncio.ensure_future(anext(stream))
-        asked.add_done_callback(_hear)
+        asked.add_done_callback(_retrieve_exception)
         try:
             async with asyncio.timeout(self.timeout_s):
                 # A cancelled request would be dropped outside obstore's threads, and its client with it.
@@ -174,7 +179,7 @@ class BucketListing:
         except InvalidPathError as e:
             raise _Unreliable from e
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise self._told(e) from e
+            raise self._translated(e) from e
         if any(REPLACED in found["path"] for found in page):
             raise _Unreliable
         return page
@@ -194,7 +199,7 @@ class BucketListing:
             async with gate:
                 return await self._exists(key)
 
-        return await gathered(map(exists, keys))
+        return await gather_all(map(exists, keys))
 
     async def _exists(self, key: str) -> bool:
         try:
@@ -203,24 +208,26 @@ class BucketListing:
         except FileNotFoundError:
             return False
         except (BaseError, TimeoutError) as e:
-            raise self._told(e) from e
+            raise self._translated(e) from e
         return True
 
-    async def _exactly(self, prefix: str, after: str | None) -> AsyncGenerator[_Page]:
+    async def _minio_pages(self, prefix: str, after: str | None) -> AsyncGenerator[_Page]:
         found = self.exact.list_objects(self.bucket, prefix=prefix, recursive=True, start_after=after)
         while page := await self._take(found):
             metas: list[ObjectMeta] = []
-            odd: list[OddKey] = []
+            odd: list[UnlistableKey] = []
             for each in page:
                 key = each.object_name or ""
                 if problem := key_problem(key):
-                    odd.append(OddKey(key, problem))
+                    odd.append(UnlistableKey(key, problem))
                 elif not key.endswith("/"):
                     metas.append(self._meta_of(each, key))
             doubtful = [meta.key for meta in metas if REPLACED in meta.key]
             empty = len(page) - sum(1 for meta in metas if meta.size)
             lost = {k for k, there in zip(doubtful, await self._exist(doubtful), strict=True) if not there}
-            odd += [OddKey(key, "holds characters that the server's listing cannot tell") for key in sorted(lost)]
+            odd += [
+                UnlistableKey(key, "holds characters that the server's listing cannot tell") for key in sorted(lost)
+            ]
             kept = [meta for meta in metas if meta.key not in lost]
             ordinary = not odd and not doubtful and empty <= MAX_EMPTY
             yield _Page([*kept, *odd], page[-1].object_name or "", ordinary)
@@ -235,7 +242,7 @@ class BucketListing:
                 return []
             raise _refused(e, "list", self.bucket, self.endpoint) from e
         except (MinioException, HTTPError, TimeoutError) as e:
-            raise self._told(e) from e
+            raise self._translated(e) from e
         except (ParseError, ValueError) as e:
             raise self._unreadable(str(e)) from e
 
@@ -256,7 +263,7 @@ class BucketListing:
             where=self.bucket,
         )
 
-    def _told(self, error: Exception) -> GpuDropError:
+    def _translated(self, error: Exception) -> GpuDropError:
         return s3_error(error, doing="list", bucket=self.bucket, endpoint=self.endpoint)
 
 
@@ -279,7 +286,7 @@ def _refused(error: S3Error, doing: str, bucket: str, endpoint: str) -> GpuDropE
     return error_from_code(code, status, text, doing=doing, bucket=bucket, endpoint=endpoint, ahead_s=ahead_s)
 
 
-def _hear(asked: asyncio.Future[Any]) -> None:
+def _retrieve_exception(asked: asyncio.Future[Any]) -> None:
     """Retrieves the exception of a request whose caller may be gone, so that asyncio does not log it."""
     if not asked.cancelled():
         asked.exception()

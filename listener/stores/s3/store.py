@@ -15,7 +15,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from listener import clock_skew
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, OddKey, StoredObject
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey
 from listener.stores.s3.clients import (
     CredentialSource,
     S3Settings,
@@ -42,7 +42,7 @@ from listener.stores.s3.metadata import RUN_METADATA, attributes_of, etag_of, is
 from listener.stores.s3.presign import PartSigner, Signer
 from manifests.errors import GpuDropError
 from manifests.keys import check_key
-from manifests.task_groups import gathered
+from manifests.task_groups import gather_all
 
 if TYPE_CHECKING:
     from obstore import PutResult
@@ -100,16 +100,16 @@ class S3Store:
             except (BaseError, FileNotFoundError) as e:
                 if not has_no_reason(e):
                     raise
-            await self._within(lambda: obstore.get_async(client, path))
+            await self._with_retry(lambda: obstore.get_async(client, path))
             return await self._head(client, path)
         except FileNotFoundError as e:
             check_bucket(e, bucket, self._settings.endpoint)
             return None
         except (BaseError, TimeoutError) as e:
-            raise await self._told(e, f"look up {key!r}", bucket) from e
+            raise await self._translated(e, f"look up {key!r}", bucket) from e
 
     async def _head(self, client: Bucket, path: str) -> ObjectMeta:
-        found = await self._within(lambda: obstore.get_async(client, path, options={"head": True}))
+        found = await self._with_retry(lambda: obstore.get_async(client, path, options={"head": True}))
         return replace(object_meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
@@ -129,12 +129,12 @@ class S3Store:
             return StoredObject(object_meta_of(result.meta, key), bytes(await result.bytes_async()))
 
         try:
-            return await self._within(whole)
+            return await self._with_retry(whole)
         except FileNotFoundError as e:
             check_bucket(e, bucket, self._settings.endpoint)
             return None
         except (BaseError, TimeoutError) as e:
-            raise await self._told(e, f"read {key!r}", bucket) from e
+            raise await self._translated(e, f"read {key!r}", bucket) from e
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:
         result = await self._put(bucket, key, data, content_type, run_id)
@@ -156,14 +156,14 @@ class S3Store:
         attributes = attributes_of(content_type)
         try:
             client, path = self._client(bucket), check_key(key)
-            await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
+            await self._with_retry(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
         except AlreadyExistsError as e:
             # 409: another write was under way and may have failed.
             if is_conflict(e) and await self.head(bucket, key) is None:
-                raise await self._told(e, f"write {key!r}", bucket) from e
+                raise await self._translated(e, f"write {key!r}", bucket) from e
             return False
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise await self._told(e, f"write {key!r}", bucket) from e
+            raise await self._translated(e, f"write {key!r}", bucket) from e
         return True
 
     async def replace(
@@ -173,9 +173,9 @@ class S3Store:
         attributes = attributes_of(content_type, run_id)
         try:
             client, path = self._client(bucket), check_key(key)
-            return await self._within(lambda: self._conditions.put_if(client, path, data, attributes, expected))
+            return await self._with_retry(lambda: self._conditions.put_if(client, path, data, attributes, expected))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise await self._told(e, f"write {key!r}", bucket) from e
+            raise await self._translated(e, f"write {key!r}", bucket) from e
 
     async def check_writable(self, bucket: str, key: str) -> None:
         del bucket
@@ -186,13 +186,13 @@ class S3Store:
             return
         try:
             client, path = self._client(bucket), check_key(key)
-            await self._within(lambda: obstore.delete_async(client, path))
+            await self._with_retry(lambda: obstore.delete_async(client, path))
         except FileNotFoundError as e:
             check_bucket(e, bucket, self._settings.endpoint)
         except (BaseError, TimeoutError) as e:
-            raise await self._told(e, f"delete {key!r}", bucket) from e
+            raise await self._translated(e, f"delete {key!r}", bucket) from e
 
-    def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | OddKey]:
+    def list(self, bucket: str, prefix: str = "") -> AsyncIterator[ObjectMeta | UnlistableKey]:
         return self._listing(bucket).objects(prefix)
 
     async def sign(
@@ -204,10 +204,10 @@ class S3Store:
         signer = Signer(self._settings, await asyncio.to_thread(self._keys))
         return signer.url(method, bucket, check_key(key), expires_s)
 
-    async def links(self, objects: JobObjects, *, lives_s: int) -> S3JobLinks:
-        return await self._links.links(objects, lives_s)
+    async def links(self, objects: JobObjects, *, lifetime_s: int) -> S3JobLinks:
+        return await self._links.links(objects, lifetime_s)
 
-    async def try_links(self, bucket: str) -> LinkReport:
+    async def probe_links(self, bucket: str) -> LinkReport:
         return await LinkProbe(self, self._links, self._parts, self._http).report(bucket)
 
     async def abort_parts(self, bucket: str, key: str, upload_id: str) -> None:
@@ -216,9 +216,9 @@ class S3Store:
     def public_url(self, bucket: str, key: str) -> str:
         return object_address(self._settings, bucket, key)
 
-    async def reach(self) -> None:
+    async def ping(self) -> None:
         for bucket in self.buckets:
-            await self._look(bucket)
+            await self._probe(bucket)
         if not self.buckets:
             await self.find_buckets()
 
@@ -228,16 +228,16 @@ class S3Store:
             buckets = await self.find_buckets()
         except GpuDropError as e:
             return {"*": f"{e} {e.info.hint}".strip()}
-        found = await gathered(self._problem(bucket) for bucket in buckets)
+        found = await gather_all(self._problem(bucket) for bucket in buckets)
         return {bucket: problem for bucket, problem in zip(buckets, found, strict=True) if problem}
 
-    async def keeps_claims(self, bucket: str) -> bool:
+    async def creates_atomically(self, bucket: str) -> bool:
         """Returns whether the second of two conditional writes is refused; an object appears and is deleted."""
         key = f"{CLAIM_PROBE}{uuid.uuid4().hex}"
         try:
-            return await self._within(lambda: refuses_second(self._client(bucket), key))
+            return await self._with_retry(lambda: refuses_second(self._client(bucket), key))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise await self._told(e, "write", bucket) from e
+            raise await self._translated(e, "write", bucket) from e
         finally:
             # MinIO closes a connection on which it has refused a write; a HEAD finds that out and is retried.
             await self.head(bucket, key)
@@ -248,15 +248,15 @@ class S3Store:
 
     async def _problem(self, bucket: str) -> str:
         try:
-            await self._look(bucket)
-            if await self._within(lambda: leaves_probe(self._client(bucket))):
+            await self._probe(bucket)
+            if await self._with_retry(lambda: leaves_probe(self._client(bucket))):
                 await self.delete(bucket, PROBE_KEY)
         except (GpuDropError, BaseError, FileNotFoundError, TimeoutError) as e:
-            told = e if isinstance(e, GpuDropError) else await self._told(e, "write", bucket)
+            told = e if isinstance(e, GpuDropError) else await self._translated(e, "write", bucket)
             return f"{told} {told.info.hint}".strip()
         return ""
 
-    async def _look(self, bucket: str) -> None:
+    async def _probe(self, bucket: str) -> None:
         async with aclosing(self._listing(bucket).objects("")) as found:
             await anext(found, None)
 
@@ -274,11 +274,11 @@ class S3Store:
         attributes = attributes_of(content_type, run_id)
         try:
             client, path = self._client(bucket), check_key(key)
-            return await self._within(lambda: obstore.put_async(client, path, data, attributes=attributes))
+            return await self._with_retry(lambda: obstore.put_async(client, path, data, attributes=attributes))
         except (BaseError, FileNotFoundError, TimeoutError) as e:
-            raise await self._told(e, f"write {key!r}", bucket) from e
+            raise await self._translated(e, f"write {key!r}", bucket) from e
 
-    async def _within(self, work: Callable[[], Awaitable[_T]]) -> _T:
+    async def _with_retry(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Runs `work` within the timeout, and once more if its keys were refused and others are in force now."""
         before = self._keys.last
         async with asyncio.timeout(self._settings.timeout_s):
@@ -289,7 +289,7 @@ class S3Store:
                     raise
                 return await work()
 
-    async def _told(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
+    async def _translated(self, error: Exception, doing: str, bucket: str) -> GpuDropError:
         endpoint = self._settings.endpoint
         ahead_s = None
         if s3_error_code(error) in clock_skew.CODES and clock_skew.in_refusal(str(error)) is None:

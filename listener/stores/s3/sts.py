@@ -41,7 +41,7 @@ class StsAbsent:
     """The store gives no temporary keys, or none to these keys."""
 
     why: str
-    passing: bool = False
+    retryable: bool = False
     """Whether it may give some soon."""
 
 
@@ -60,13 +60,13 @@ class StsClient:
         self._http = connections(settings)
         self._now = now
 
-    def assume(self, keys: AccessKeys, policy: str, lives_s: float) -> TemporaryKeys | StsAbsent | PolicyTooLarge:
-        """Requests keys of `keys`' user restricted to `policy`, for `lives_s` seconds or the longest life of keys.
+    def assume(self, keys: AccessKeys, policy: str, lifetime_s: float) -> TemporaryKeys | StsAbsent | PolicyTooLarge:
+        """Requests keys of `keys`' user restricted to `policy`, for `lifetime_s` seconds or the longest life of keys.
 
         Raises StoreUnavailable if the server cannot be reached.
         """
         longest_s = self._sts.longest_s
-        for_s = int(min(max(lives_s, SHORTEST_S), longest_s))
+        for_s = int(min(max(lifetime_s, SHORTEST_S), longest_s))
         began = self._now()
         try:
             answer = self._http.request(
@@ -118,12 +118,12 @@ class StsClient:
         told = " ".join(part for part in (str(status), code, message.rstrip(".")) if part)
         if message.startswith("Access Denied") and "minio" in server.lower():
             told = f"{told}: a service account, and keys that are temporary themselves, are given none"
-        return StsAbsent(told, passing=status in _PASSING)
+        return StsAbsent(told, retryable=status in _PASSING)
 
 
 def sts_refused(absent: StsAbsent, sts: StsSettings) -> GpuDropError:
     """Returns the error for links that must not be made without temporary keys."""
-    if absent.passing:
+    if absent.retryable:
         return StoreUnavailable(
             f"Could not get temporary keys for a job: {absent.why}.", hint="It is tried again later."
         )

@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gpu_dispatch.endpoints import (
+    FAILURE_THRESHOLD,
     LATER_S,
-    PATIENCE,
     CircuitBreaker,
     EndpointSpec,
     EndpointState,
@@ -126,7 +126,7 @@ def test_a_full_endpoint_is_passed_over_and_soon_asked_again() -> None:
 
 
 def test_one_that_is_slow_is_better_than_nobody_but_not_than_one_of_a_later_order() -> None:
-    slow = {"first": CircuitBreaker().told("slow", "its workers are throttled").state(0)}
+    slow = {"first": CircuitBreaker().health_reported("slow", "its workers are throttled").state(0)}
     first, second = spec("first"), spec("second", order=1)
     assert chosen([first, second], slow) == second
     assert chosen([first], slow) == first
@@ -134,7 +134,7 @@ def test_one_that_is_slow_is_better_than_nobody_but_not_than_one_of_a_later_orde
 
 
 def test_one_without_workers_gets_nothing_and_says_why() -> None:
-    found = chosen([spec("a")], {"a": CircuitBreaker().told("dead", "It may start no workers.").state(0)})
+    found = chosen([spec("a")], {"a": CircuitBreaker().health_reported("dead", "It may start no workers.").state(0)})
     assert found == NoEndpoint(("a: It may start no workers.",), LATER_S)
 
 
@@ -157,31 +157,31 @@ def test_a_pause_ends_when_it_was_said_to() -> None:
 
 def test_a_few_refusals_are_borne_then_pauses_double() -> None:
     breaker, now, pauses = CircuitBreaker(), NOW, list[float]()
-    for _ in range(PATIENCE + 9):
+    for _ in range(FAILURE_THRESHOLD + 9):
         breaker = breaker.refused("it answered 503", now)
         pauses.append(max(0.0, breaker.not_before - now))
         now = max(now, breaker.not_before)
-    assert pauses[: PATIENCE + 2] == [0.0] * (PATIENCE - 1) + [5.0, 10.0, 20.0]
+    assert pauses[: FAILURE_THRESHOLD + 2] == [0.0] * (FAILURE_THRESHOLD - 1) + [5.0, 10.0, 20.0]
     assert pauses[-1] == pauses[-2] == 300.0
     assert breaker.state(0).why == "it answered 503"
-    assert breaker.taken().state(3) == EndpointState(3)
+    assert breaker.accepted().state(3) == EndpointState(3)
 
 
 def test_after_a_pause_one_task_tries_and_the_others_wait_for_its_outcome() -> None:
     breaker = CircuitBreaker()
-    for _ in range(PATIENCE):
+    for _ in range(FAILURE_THRESHOLD):
         breaker = breaker.refused("away", NOW)
     back = breaker.not_before
     assert chosen([spec("a")], {"a": breaker.state(0)}, now=back) == spec("a")
-    trying = breaker.trying(back)
+    trying = breaker.probing(back)
     assert isinstance(chosen([spec("a")], {"a": trying.state(1)}, now=back), NoEndpoint)
-    assert chosen([spec("a")], {"a": trying.taken().state(1)}, now=back) == spec("a")
+    assert chosen([spec("a")], {"a": trying.accepted().state(1)}, now=back) == spec("a")
     again = trying.refused("away", back + 1.0)
     assert again.not_before - (back + 1.0) > back - NOW
-    assert CircuitBreaker().trying(NOW) == CircuitBreaker()
+    assert CircuitBreaker().probing(NOW) == CircuitBreaker()
 
 
-@pytest.mark.parametrize("failures", [1, PATIENCE, PATIENCE + 1])
+@pytest.mark.parametrize("failures", [1, FAILURE_THRESHOLD, FAILURE_THRESHOLD + 1])
 def test_an_endpoint_is_left_alone_for_as_long_as_it_asked(failures: int) -> None:
     breaker = CircuitBreaker()
     for _ in range(failures):
@@ -194,18 +194,20 @@ def test_an_endpoint_that_answers_well_again_is_used_again(events: list[str]) ->
     breaker = CircuitBreaker()
     for i, event in enumerate(events):
         if event == "taken":
-            breaker = breaker.taken()
+            breaker = breaker.accepted()
         elif event == "refused":
             breaker = breaker.refused("away", NOW + i)
         elif event == "trying":
-            breaker = breaker.trying(NOW + i)
+            breaker = breaker.probing(NOW + i)
         elif event == "slow" or event == "dead" or event == "well":
-            breaker = breaker.told(event, event)
+            breaker = breaker.health_reported(event, event)
     assume(events)
-    assert breaker.told("well").taken().state(1) == EndpointState(1)
+    assert breaker.health_reported("well").accepted().state(1) == EndpointState(1)
     # Whatever happened, it is tried again within minutes once it is said to be well.
-    assert chosen([spec("a")], {"a": breaker.told("well").state(0)}, now=NOW + len(events) + 301.0) == spec("a")
+    assert chosen([spec("a")], {"a": breaker.health_reported("well").state(0)}, now=NOW + len(events) + 301.0) == spec(
+        "a"
+    )
 
 
 def test_health_is_not_forgotten_because_a_queue_took_a_task() -> None:
-    assert not CircuitBreaker().told("dead", "no workers").taken().state(0).ok
+    assert not CircuitBreaker().health_reported("dead", "no workers").accepted().state(0).ok

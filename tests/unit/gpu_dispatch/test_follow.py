@@ -74,7 +74,7 @@ async def test_passing_trouble_is_waited_out_and_lasting_trouble_raised(place: P
             on_status=lambda _: None,
             rng=random.Random(1),
             policy=quick,
-            on_look=told.append,
+            on_poll=told.append,
         )
 
     assert (await followed(StoreUnavailable("off"), StoreUnavailable("off"))).state == "completed"

@@ -10,7 +10,7 @@ from handlers.addaudio import AddAudioHandler
 from handlers.base import Input, Planning
 from handlers.caption import CaptionHandler
 from handlers.files import task_file
-from handlers.img2vid import Img2VidHandler, SplitLimits, shares
+from handlers.img2vid import Img2VidHandler, SplitLimits, split_images
 from handlers.registry import load_registry
 from handlers.transcribe import TranscribeHandler
 from manifests.models import AddAudio, Caption, Image, Img2Vid, Transcribe
@@ -29,7 +29,7 @@ def planned(durations, *, sizes=None):
 
 @given(FRAMES, LIMITS)
 def test_every_image_goes_to_one_job_and_the_jobs_are_even(frames, limits):
-    parts = shares(frames, limits)
+    parts = split_images(frames, limits)
     assert sorted(i for part in parts for i in part) == list(range(len(frames)))
     assert all(part == sorted(part) and part for part in parts)
     loads = [sum(frames[i] for i in part) for part in parts]
@@ -38,7 +38,7 @@ def test_every_image_goes_to_one_job_and_the_jobs_are_even(frames, limits):
 
 @given(FRAMES, LIMITS)
 def test_there_are_as_many_jobs_as_the_limits_say(frames, limits):
-    parts = shares(frames, limits)
+    parts = split_images(frames, limits)
     assert len(parts) <= limits.max_jobs
     if len(frames) <= limits.images_per_job:
         assert len(parts) == 1
@@ -49,12 +49,14 @@ def test_there_are_as_many_jobs_as_the_limits_say(frames, limits):
 @given(FRAMES, LIMITS)
 def test_the_same_list_is_always_shared_out_in_the_same_way(frames, limits):
     """A run that is taken up again plans once more, and must find the jobs that it has sent."""
-    assert shares(frames, limits) == shares(list(frames), SplitLimits(limits.images_per_job, limits.max_jobs))
+    assert split_images(frames, limits) == split_images(
+        list(frames), SplitLimits(limits.images_per_job, limits.max_jobs)
+    )
 
 
 def test_long_clips_count_for_what_they_are():
     """One long clip weighs as much as ten short ones; by number, each job would have been given six."""
-    parts = shares([240, *[24] * 10], SplitLimits(images_per_job=6, max_jobs=2))
+    parts = split_images([240, *[24] * 10], SplitLimits(images_per_job=6, max_jobs=2))
     assert parts == [[0], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]
 
 

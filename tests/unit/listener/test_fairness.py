@@ -73,7 +73,7 @@ def test_one_folder_leaves_room_for_its_neighbours() -> None:
 def test_few_places_are_all_for_whoever_comes() -> None:
     assert pick({"b/x": 9}, [Bound({}, 3)], 3, Turns()) == {"b/x": 3}
     assert not pick({"b/x": 9}, [Bound({"b/x": 3}, 3)], 3, Turns())
-    assert pick({"b/x": 9}, [Bound({}, 6, kept=1)], 6, Turns()) == {"b/x": 5}
+    assert pick({"b/x": 9}, [Bound({}, 6, reserved=1)], 6, Turns()) == {"b/x": 5}
 
 
 def test_a_single_place_goes_round() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from manifests.error_classes import deciding, is_waited_for
+from manifests.error_classes import decisive_error, is_waited_for
 from manifests.errors import (
     GpuDropError,
     InputMissing,
@@ -18,7 +18,7 @@ from manifests.errors import (
     StoreUnavailable,
     UnusableKey,
 )
-from manifests.task_groups import gathered, task_group
+from manifests.task_groups import gather_all, task_group
 
 FINAL = (InputMissing, InputTooLarge, ObjectDenied, OutputMissing, RunCancelled, UnusableKey)
 
@@ -40,10 +40,10 @@ def test_one_object_is_refused_under_the_code_of_a_refusal() -> None:
 
 def test_a_defect_stays_one_and_the_store_comes_before_what_it_may_have_caused() -> None:
     final, away, ended, defect = InputMissing("f"), StoreUnavailable("a"), RunCancelled("c"), KeyError("d")
-    assert deciding([final, away]) is away
-    assert deciding([away, final, ended]) is ended
-    assert deciding([ended, away, defect]) is defect
-    assert deciding([final]) is final
+    assert decisive_error([final, away]) is away
+    assert decisive_error([away, final, ended]) is ended
+    assert decisive_error([ended, away, defect]) is defect
+    assert decisive_error([final]) is final
 
 
 async def failing(error: BaseException, after_s: float = 0.0) -> None:
@@ -80,7 +80,7 @@ async def test_all_that_was_begun_comes_to_its_end_before_an_error_is_raised() -
         ended.append(1)
         return 1
 
-    assert await gathered([working(), working()]) == [1, 1]
+    assert await gather_all([working(), working()]) == [1, 1]
     with pytest.raises(StoreUnavailable):
-        await gathered([failing(InputMissing("f")), failing(StoreUnavailable("a"), 0.01), working()])
+        await gather_all([failing(InputMissing("f")), failing(StoreUnavailable("a"), 0.01), working()])
     assert len(ended) == 3

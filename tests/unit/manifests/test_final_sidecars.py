@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, writer_of
+from manifests.final_sidecars import FinalSidecar, final_sidecar_from_bytes, run_id_of
 from manifests.sidecars import awaits_callback
 
 DONE: dict[str, Any] = {"run_id": "r1", "key": "a/talk.mp3", "code": 200, "outputs": [{"key": "a/talk.srt", "size": 1}]}
@@ -26,11 +26,11 @@ def test_text_that_no_database_takes_is_none_of_ours(field: str, text: str) -> N
     body = json.dumps({**DONE, field: text}).encode()
     assert final_sidecar_from_bytes(body) is None
     if field != "code":
-        assert writer_of(body) == ""
+        assert run_id_of(body) == ""
 
 
 @pytest.mark.parametrize("more", [b"[],", b"{},", b"1,", b'"",', b'{"a":1},'])
 def test_a_sidecar_of_very_many_values_is_none_of_ours(more: bytes) -> None:
     """Made into objects, it would take a gigabyte, and all of the interpreter's time for seconds."""
     body = b'{"run_id":"r1","key":"a","code":200,"callback":{"state":"waiting"},"x":[' + more * 4_000_000 + b"0]}"
-    assert (writer_of(body), final_sidecar_from_bytes(body), awaits_callback(body)) == ("", None, False)
+    assert (run_id_of(body), final_sidecar_from_bytes(body), awaits_callback(body)) == ("", None, False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from manifests.errors import ManifestError
-from manifests.legacy import modernise
+from manifests.legacy import upgrade_fields
 from manifests.models import AddAudio, Caption, Image, Img2Vid, Manifest, Transcribe
 from manifests.reader import read_manifest
 
@@ -137,15 +137,15 @@ def test_audio_in_the_body(data: str) -> None:
     ],
 )
 def test_manifests_of_today_pass_unchanged(body: dict[str, Any]) -> None:
-    assert modernise(body) == body
+    assert upgrade_fields(body) == body
 
 
 @pytest.mark.parametrize("body", [body for body, _ in BODIES])
 def test_nothing_given_is_changed_in_place_and_twice_is_once(body: dict[str, Any]) -> None:
     before = json.dumps(body)
-    once = modernise(body)
+    once = upgrade_fields(body)
     assert json.dumps(body) == before
-    assert modernise(once) == once
+    assert upgrade_fields(once) == once
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from manifests.errors import GpuDropError
 from manifests.hosts import is_private_host
-from manifests.keys import climbs, key_problem, output_folder
+from manifests.keys import has_parent_segment, key_problem, output_folder
 from manifests.references import ObjectRef, ReferencePolicy, UrlRef, resolve_reference
 
 POLICY = ReferencePolicy(
@@ -204,7 +204,7 @@ def test_every_usable_key_is_named_by_its_store_address(key: str) -> None:
 )
 def test_output_folder(path: str | None, folder: str, expected: str) -> None:
     assert output_folder(path, folder=folder) == expected
-    assert output_folder(path, folder=folder, may_climb=True) == expected
+    assert output_folder(path, folder=folder, allow_parent=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -220,19 +220,19 @@ def test_output_folder_refused(path: str, code: str) -> None:
 
 
 def test_an_operators_path_climbs_but_stays_in_the_bucket() -> None:
-    assert output_folder("../transcriptions/", folder="c/audios/", may_climb=True) == "c/transcriptions/"
-    assert output_folder("..", folder="c/audios/", may_climb=True) == "c/"
-    assert output_folder("../..", folder="c/audios/", may_climb=True) == ""
+    assert output_folder("../transcriptions/", folder="c/audios/", allow_parent=True) == "c/transcriptions/"
+    assert output_folder("..", folder="c/audios/", allow_parent=True) == "c/"
+    assert output_folder("../..", folder="c/audios/", allow_parent=True) == ""
     with pytest.raises(GpuDropError) as caught:
-        output_folder("../../..", folder="c/audios/", may_climb=True)
+        output_folder("../../..", folder="c/audios/", allow_parent=True)
     assert caught.value.info.code == "invalid_path"
 
 
 @given(_texts, st.booleans(), st.sampled_from(["", "a/", "a/b/"]))
 def test_no_output_leaves_the_bucket(path: str, may_climb: bool, folder: str) -> None:
     try:
-        found = output_folder(path, folder=folder, may_climb=may_climb)
+        found = output_folder(path, folder=folder, allow_parent=may_climb)
     except GpuDropError:
         return
     assert found == "" or (found.endswith("/") and key_problem(found) == "")
-    assert found.startswith(folder) or path.startswith("/") or (may_climb and climbs(path))
+    assert found.startswith(folder) or path.startswith("/") or (may_climb and has_parent_segment(path))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.text import MOST_BYTES, plain_text, storable
+from manifests.text import MAX_BYTES, plain_text, storable
 
 _ODD = st.text(st.characters() | st.sampled_from("\x1b\x9b[]0;m\x07\x9c\u202e\u2066\ufeff\u2028\n\r\t"))
 
@@ -35,12 +35,12 @@ def test_no_text_keeps_anything_that_a_terminal_obeys(text: str) -> None:
     shown = plain_text(text)
     assert not any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in shown)
     assert not any(each in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff" for each in shown)
-    assert len(shown.encode()) <= MOST_BYTES
+    assert len(shown.encode()) <= MAX_BYTES
 
 
 def test_a_long_text_is_cut_between_characters() -> None:
     for text in ("x" * 10_000_000, "é" * 5000, "\x1b[1m" * 5000 + "é" * 9000):
-        assert len(plain_text(text).encode()) <= MOST_BYTES
+        assert len(plain_text(text).encode()) <= MAX_BYTES
     assert plain_text("é" * 5000).endswith("é…")
 
 

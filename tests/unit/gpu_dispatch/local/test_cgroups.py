@@ -56,7 +56,7 @@ async def test_what_happens_between_two_looks_is_held_too(
 ) -> None:
     """The watchdog does not look at all here, and what takes too much has ended before it could: a program that the
     worker has started, or the worker itself."""
-    monkeypatch.setattr("gpu_dispatch.local.backend.LOOK_S", 3600.0)
+    monkeypatch.setattr("gpu_dispatch.local.backend.CHECK_INTERVAL_S", 3600.0)
     async with local_place(tmp_path, media, "odd", None, memory=400 * 2**20, processes=1) as place:
         status = await place.result(place.odd(f"burst-{burst}"))
         assert status.result and status.result.error
@@ -143,7 +143,7 @@ def test_processes_make_way_for_groups_of_version_2(unified: Path) -> None:
                 assert (unified / LEAF / "cgroup.procs").read_text().split() == [str(process.pid)]
             group = make(Delegation(2, {"pids": unified}), memory=0, processes=0)
             assert group
-            inside = group.entering(["cat"])
+            inside = group.command_in_group(["cat"])
             with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as joined:
                 assert joined.stdin and joined.stdout
                 joined.stdin.write(b"there\n")
@@ -192,5 +192,5 @@ def test_a_group_is_found_where_its_part_of_the_tree_is_mounted(
     (tmp_path / "cgroup").write_text(f"{cgroup}\n")
     (tmp_path / "mountinfo").write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n{mountinfo}\n")
     there = [m for m in mounts(tmp_path) if controller in m.controllers or (not controller and m.kind == "cgroup2")]
-    found = [place for mount in there if (place := mount.place_of(own_groups(tmp_path)[controller]))]
+    found = [place for mount in there if (place := mount.path_of(own_groups(tmp_path)[controller]))]
     assert found == ([Path(folder)] if folder else [])

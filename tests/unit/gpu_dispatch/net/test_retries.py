@@ -35,7 +35,7 @@ def away(count: int) -> list[Exception]:
 
 async def test_what_passes_is_tried_again_and_every_failure_told_once() -> None:
     told: list[Failure] = []
-    assert await Retries(QUICK).call(failing(*away(3)), on=is_known, told=told.append) == "served"
+    assert await Retries(QUICK).call(failing(*away(3)), on=is_known, on_failure=told.append) == "served"
     assert [str(failure.error) for failure in told] == ["away 0", "away 1", "away 2"]
     assert all(failure.wait_s <= bound for failure, bound in zip(told, (0.001, 0.002, 0.004), strict=True))
 
@@ -44,7 +44,9 @@ async def test_other_errors_are_raised_as_they_are_and_nothing_is_told() -> None
     missing, told = InputMissing("no"), list[Failure]()
     for errors in ([missing], [StoreUnavailable("away"), missing]):
         with pytest.raises(InputMissing) as e:
-            await Retries(QUICK).call(failing(*errors), on=lambda e: isinstance(e, StoreUnavailable), told=told.append)
+            await Retries(QUICK).call(
+                failing(*errors), on=lambda e: isinstance(e, StoreUnavailable), on_failure=told.append
+            )
         assert e.value is missing
     assert len(told) == 1
 
@@ -61,7 +63,9 @@ async def test_the_last_attempt_begins_when_the_time_is_over() -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     with pytest.raises(StoreUnavailable, match="away 1"):
-        await Retries(policy).call(failing(*away(9)), on=is_known, told=lambda failure: waits.append(failure.wait_s))
+        await Retries(policy).call(
+            failing(*away(9)), on=is_known, on_failure=lambda failure: waits.append(failure.wait_s)
+        )
     assert len(waits) == 1 and waits[0] <= 0.05 <= loop.time() - began
 
 
@@ -81,7 +85,7 @@ async def test_what_does_not_pass_has_a_policy_of_its_own_and_begins_anew_after_
     probes = RetryPolicy(0.003, 0.006, jitter=False)
     retries = Retries(RetryPolicy(0.001, 0.002, jitter=False), lasting=probes)
     errors = [ConfigError("a"), ConfigError("b"), ConfigError("c"), StoreUnavailable("d"), ConfigError("e")]
-    await retries.call(failing(*errors), on=is_known, told=lambda failure: told.append(failure.wait_s))
+    await retries.call(failing(*errors), on=is_known, on_failure=lambda failure: told.append(failure.wait_s))
     assert told == [0.003, 0.006, 0.006, 0.001, 0.003]
 
 
@@ -92,11 +96,11 @@ async def test_one_that_was_served_begins_anew() -> None:
 
     async def session() -> None:
         if len(errors) == 2:
-            retries.served()
+            retries.reset()
         if errors:
             raise errors.pop()
 
-    await retries.call(session, on=is_known, told=lambda failure: told.append(failure.wait_s))
+    await retries.call(session, on=is_known, on_failure=lambda failure: told.append(failure.wait_s))
     assert told == [0.001, 0.002, 0.001, 0.002]
 
 
@@ -111,7 +115,7 @@ async def test_one_that_held_for_a_while_begins_anew() -> None:
             raise errors.pop()
 
     policy = RetryPolicy(0.001, 1.0, jitter=False, healthy_s=0.05)
-    await Retries(policy).call(session, on=is_known, told=lambda failure: told.append(failure.wait_s))
+    await Retries(policy).call(session, on=is_known, on_failure=lambda failure: told.append(failure.wait_s))
     assert told[-1] == 0.001
 
 

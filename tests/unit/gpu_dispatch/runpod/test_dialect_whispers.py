@@ -512,7 +512,7 @@ def test_no_option_is_lost_on_the_way_to_a_worker_of_others(dialect):
 def test_an_option_that_a_dialect_does_not_name_is_refused():
     params = TranscribeParams(audio="a").model_copy(update=OTHERWISE)
     refused = {
-        reason.removeprefix("take another ") for reason in unsupported(params, engine="whisper", heeded=frozenset())
+        reason.removeprefix("take another ") for reason in unsupported(params, engine="whisper", supported=frozenset())
     }
     assert refused == OTHERWISE.keys() - {"model", "engine", "language"}
 

@@ -240,7 +240,7 @@ async def test_without_a_usable_key_nothing_is_sent(there: Provider, key: str) -
 async def test_12_whatever_a_gateway_answers_to_a_question_it_may_be_asked_again(
     there: Provider, op: str, fault: Fault
 ) -> None:
-    async with client_of(there.url, ask_s=0.5) as client:
+    async with client_of(there.url, call_timeout_s=0.5) as client:
         job_id = await client.run(EP, BODY)
         ask = {"status": client.status, "cancel": client.cancel, "health": lambda ep, _: client.health(ep)}[op]
         # A repeated GET on a connection that was reset is the library's own doing.
@@ -277,7 +277,7 @@ async def test_a_purge_takes_back_what_waits(there: Provider) -> None:
 
 async def test_after_a_429_nothing_is_sent_for_as_long_as_it_says(there: Provider) -> None:
     there.faults.on("run", faults.too_many("60"))
-    async with client_of(there.url, patience_s=5.0) as client:
+    async with client_of(there.url, max_wait_s=5.0) as client:
         await failure(client.run(EP, BODY))
         error = await failure(client.run(EP, BODY))
         assert type(error) is EndpointUnavailable and "limits" in error.info.message
@@ -304,7 +304,7 @@ async def test_no_more_calls_are_under_way_than_the_provider_allows() -> None:
 
     async def call() -> None:
         nonlocal under_way, most
-        async with gates.passed(EP, "cancel", HANG_S):
+        async with gates.acquire(EP, "cancel", HANG_S):
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0.01)
@@ -316,17 +316,17 @@ async def test_no_more_calls_are_under_way_than_the_provider_allows() -> None:
 
 async def test_a_call_that_would_wait_too_long_for_its_turn_is_not_made() -> None:
     gates = RateLimiter({"cancel": RateLimit(1000, 1)})
-    async with gates.passed(EP, "cancel", HANG_S):
+    async with gates.acquire(EP, "cancel", HANG_S):
         with pytest.raises(EndpointUnavailable):
-            async with gates.passed(EP, "cancel", 0.05):
+            async with gates.acquire(EP, "cancel", 0.05):
                 pass
-    async with gates.passed(EP, "cancel", 0.05):
+    async with gates.acquire(EP, "cancel", 0.05):
         pass
 
 
 async def test_an_endpoints_own_rate_is_kept_on_top_of_the_documented_one(there: Provider) -> None:
-    async with client_of(there.url, patience_s=0.1) as client:
-        client.gates.at_most(EP, 0.01)
+    async with client_of(there.url, max_wait_s=0.1) as client:
+        client.rate_limiter.set_submission_rate(EP, 0.01)
         await client.run(EP, BODY)
         error = await failure(client.run(EP, BODY))
         assert type(error) is EndpointUnavailable

@@ -9,7 +9,7 @@ from gpu_dispatch.runpod.job_cache import Durations, InFlightCounter, PollInterv
 PACE = PollInterval()
 moments = st.builds(
     PollMoment,
-    looks=st.integers(1, 100_000),
+    polls=st.integers(1, 100_000),
     in_flight=st.integers(1, 5000),
     running_s=st.none() | st.floats(0.0, 1e6),
     expected_s=st.none() | st.floats(0.0, 1e6),

@@ -18,9 +18,9 @@ from gpu_dispatch.task import AddAudioParams, ClaimUrls, GpuResult, GpuTask, Tas
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.wire import result_from_wire, result_to_wire
 from gpu_dispatch.worker.answer import result_bytes
-from gpu_dispatch.worker.claim import MOST_BEGUN, Identity, acquire_claim
+from gpu_dispatch.worker.claim import MAX_BEGUN, Identity, acquire_claim
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.job import JobEnded, Workplace, finish_job
+from gpu_dispatch.worker.job import JobEnvironment, JobOutcome, execute_job
 from manifests.errors import DuplicateJob, EncodeFailed
 
 THREE = RetryPolicy(0.02, 0.02, attempts=3)
@@ -95,15 +95,15 @@ async def keeper() -> AsyncIterator[Keeper]:
     await runner.cleanup()
 
 
-async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> JobEnded:
+async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> JobOutcome:
     async def operation(_: TaskParams, job: JobContext) -> Videos:
         done.append("worked")
         return Videos((), "copy")
 
-    return await finish_job(task, Workplace(operation, folder, identity=identity, limits=QUICK), lambda _: None)
+    return await execute_job(task, JobEnvironment(operation, folder, identity=identity, limits=QUICK), lambda _: None)
 
 
-def code(ended: JobEnded) -> str:
+def code(ended: JobOutcome) -> str:
     return ended.result.error.code if ended.result.error else ""
 
 
@@ -248,8 +248,8 @@ async def test_cancelled_work_leaves_no_answer(keeper: Keeper, tmp_path: Path) -
         await asyncio.sleep(1000)
         return Videos((), "copy")
 
-    place = Workplace(endless, tmp_path, identity=MINE, limits=QUICK)
-    working = asyncio.create_task(finish_job(keeper.task(), place, lambda _: None))
+    place = JobEnvironment(endless, tmp_path, identity=MINE, limits=QUICK)
+    working = asyncio.create_task(execute_job(keeper.task(), place, lambda _: None))
     await began.wait()
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -277,8 +277,8 @@ async def test_a_job_that_failed_is_answered_alike(keeper: Keeper, tmp_path: Pat
     async def failing(_: TaskParams, job: JobContext) -> Videos:
         raise EncodeFailed("The encoder gave up.")
 
-    place = Workplace(failing, tmp_path, identity=MINE, limits=QUICK)
-    first = await finish_job(keeper.task(), place, lambda _: None)
+    place = JobEnvironment(failing, tmp_path, identity=MINE, limits=QUICK)
+    first = await execute_job(keeper.task(), place, lambda _: None)
     done: list[str] = []
     assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == []
 
@@ -286,7 +286,7 @@ async def test_a_job_that_failed_is_answered_alike(keeper: Keeper, tmp_path: Pat
 async def test_the_answer_counts_also_where_too_many_workers_have_begun(keeper: Keeper, tmp_path: Path) -> None:
     done: list[str] = []
     first = await work(keeper.task(), tmp_path, done)
-    worn = replace(OTHERS, job_id=MINE.job_id, begun=MOST_BEGUN)
+    worn = replace(OTHERS, job_id=MINE.job_id, begun=MAX_BEGUN)
     keeper.objects["/claim"] = claim_bytes(worn)
     assert await work(keeper.task(), tmp_path, done, AGAIN) == first and done == ["worked"]
 

@@ -185,7 +185,7 @@ def test_a_thousand_small_moves_are_told_in_few_steps() -> None:
     told: list[Progress] = []
     meter = ProgressMeter(told.append)
     for i in range(10_001):
-        meter.tell((10, 90), Progress(i / 100, "encode"))
+        meter.update((10, 90), Progress(i / 100, "encode"))
     assert len(told) <= 161
     assert told[-1] == Progress(90.0, "encode")
 

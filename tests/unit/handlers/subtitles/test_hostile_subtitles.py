@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_dispatch.task import CaptionParams
 from handlers import caption
-from handlers.subtitles.cues import Room, pack, wrap
+from handlers.subtitles.cues import CueLimits, pack, wrap
 from handlers.subtitles.model import TimedWord
 from handlers.subtitles.parser import parse_subtitles
 from handlers.subtitles.raw_cues import MAX_CUE_CHARACTERS, MAX_WORDS
@@ -63,7 +63,7 @@ def test_captions_that_repeat_their_words_too_often_are_refused(monkeypatch: pyt
 )
 def test_groups_of_words_are_as_large_as_they_fit(drawn: list[tuple[str, bool]], data: st.DataObject) -> None:
     words = [TimedWord(" " * spaced + text, 100 * i, 100 * i + 100) for i, (text, spaced) in enumerate(drawn)]
-    room = Room(cells=data.draw(st.integers(4, 20)), lines=data.draw(st.integers(1, 2)))
+    room = CueLimits(cells=data.draw(st.integers(4, 20)), lines=data.draw(st.integers(1, 2)))
     groups = pack(words, room)
     assert [word for group in groups for word in group] == words
     assert all(wrap(group, room) is not None for group in groups)

@@ -42,8 +42,8 @@ def test_a_job_waits_for_a_multiple_of_its_endpoints_patience(
 ) -> None:
     deadlines = Deadlines(HOUR, longest_link_s(HOUR))
     assert deadlines.queue_s(spec(max_queue_s), attempt) == queue_s
-    assert deadlines.life_s(queue_s) == queue_s + HOUR + SPARE_S <= longest_link_s(HOUR)
-    assert deadlines.life_s(queue_s, 60.0) == queue_s + 60.0 + SPARE_S
+    assert deadlines.link_lifetime_s(queue_s) == queue_s + HOUR + SPARE_S <= longest_link_s(HOUR)
+    assert deadlines.link_lifetime_s(queue_s, 60.0) == queue_s + 60.0 + SPARE_S
 
 
 @pytest.mark.parametrize("link_s", [2 * HOUR, HOUR, 10.0])
@@ -51,7 +51,7 @@ def test_the_time_for_the_work_is_kept_where_links_are_short(link_s: float) -> N
     deadlines = Deadlines(HOUR, link_s)
     for which in (None, spec(None), spec(900.0)):
         queue_s = deadlines.queue_s(which, 1)
-        assert queue_s >= 0.0 and (deadlines.life_s(queue_s) <= link_s or queue_s == 0.0)
+        assert queue_s >= 0.0 and (deadlines.link_lifetime_s(queue_s) <= link_s or queue_s == 0.0)
 
 
 @pytest.mark.parametrize("waits_s", [0.0, QUARTER_DAY, 7 * 86_400.0])

@@ -34,8 +34,8 @@ def test_a_job_works_no_longer_than_its_budget_lasts() -> None:
 
 def test_a_job_dearer_than_its_budget_is_told_with_both_sums() -> None:
     budgets = Budgets(per_job=0.5)
-    assert budgets.too_dear(0.5, DEAR) is None
-    error = budgets.too_dear(0.6, DEAR)
+    assert budgets.too_expensive(0.5, DEAR) is None
+    error = budgets.too_expensive(0.6, DEAR)
     assert error and error.info.code == "budget_exceeded" and not error.retryable
     assert "$0.60" in str(error) and "$0.50" in str(error) and "dear" in str(error)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from listener.dispatch.parked_tasks import PlaceTurns, Turn
+from listener.dispatch.parked_tasks import SlotTurns, Turn
 
 GPU, CPU = frozenset({"gpu"}), frozenset({"cpu", "other"})
 
 
-def joined(turns: PlaceTurns, *folders: str) -> list[Turn]:
+def joined(turns: SlotTurns, *folders: str) -> list[Turn]:
     return [turns.join(GPU, ("b", folder)) for folder in folders]
 
 
@@ -16,7 +16,7 @@ def next_of(turns: list[Turn]) -> list[int]:
 
 
 def test_folders_take_turns() -> None:
-    turns = PlaceTurns()
+    turns = SlotTurns()
     waiting = joined(turns, "flood", "flood", "flood", "flood", "other")
     order: list[int] = []
     while now := next_of(waiting):
@@ -27,7 +27,7 @@ def test_folders_take_turns() -> None:
 
 
 def test_who_gives_up_while_it_waits_is_passed_over() -> None:
-    turns = PlaceTurns()
+    turns = SlotTurns()
     waiting = joined(turns, "a", "b", "c")
     turns.leave(waiting[1])
     turns.leave(waiting[0])
@@ -36,7 +36,7 @@ def test_who_gives_up_while_it_waits_is_passed_over() -> None:
 
 
 def test_those_who_wait_for_other_endpoints_do_not_wait_for_each_other() -> None:
-    turns = PlaceTurns()
+    turns = SlotTurns()
     here, there = turns.join(GPU, ("b", "a")), turns.join(CPU, ("b", "a"))
     assert here.mine.is_set() and there.mine.is_set()
     turns.leave(here)

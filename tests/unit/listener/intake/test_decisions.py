@@ -19,7 +19,7 @@ from listener.intake.decisions import (
     needs_examination,
 )
 from listener.ledger.inbox import InboxEvent
-from listener.ledger.intake import KnownObjects
+from listener.ledger.intake import KnownObject
 from listener.ledger.objects import SeenVersion, fingerprint
 from listener.ledger.run_rows import RunRow
 from listener.stores.base import ObjectMeta
@@ -33,7 +33,7 @@ PLAIN = TriggerBook([MANIFESTS])
 CHAINED = TriggerBook([replace(MANIFESTS, chain=True)])
 
 
-UNKNOWN = KnownObjects()
+UNKNOWN = KnownObject()
 
 
 SEEN = SeenVersion(fingerprint(META))
@@ -41,7 +41,7 @@ STARTED = replace(SEEN, version=META.version)
 
 
 def decided(
-    meta: ObjectMeta | None, known: KnownObjects = UNKNOWN, told: InboxEvent = TOLD, book: TriggerBook = PLAIN
+    meta: ObjectMeta | None, known: KnownObject = UNKNOWN, told: InboxEvent = TOLD, book: TriggerBook = PLAIN
 ) -> Outcome:
     return decide(told, meta, known, book, max_lineage=4)
 
@@ -51,24 +51,24 @@ def test_a_new_object_starts_a_run() -> None:
 
 
 def test_a_version_taken_in_before_starts_nothing() -> None:
-    assert decided(META, KnownObjects(seen=SeenVersion(fingerprint(META)))) == NoDecision("the same version again")
+    assert decided(META, KnownObject(seen=SeenVersion(fingerprint(META)))) == NoDecision("the same version again")
 
 
 def test_an_overwrite_starts_a_run_although_another_one_is_not_over() -> None:
-    assert decided(META, KnownObjects(seen=SeenVersion("e0@1"), unfinished=(ACTIVE,))) == RunDecision(
+    assert decided(META, KnownObject(seen=SeenVersion("e0@1"), unfinished=(ACTIVE,))) == RunDecision(
         MANIFESTS, META, 0, STARTED
     )
 
 
 def test_versions_that_look_alike_are_told_apart_by_their_id() -> None:
     versioned = replace(META, version_id="v2")
-    assert decided(versioned, KnownObjects(seen=SeenVersion(fingerprint(versioned)))) == RunDecision(
+    assert decided(versioned, KnownObject(seen=SeenVersion(fingerprint(versioned)))) == RunDecision(
         MANIFESTS, versioned, 0, replace(SEEN, version="v2"), returns=False
     )
 
 
 def test_an_output_starts_nothing_unless_its_trigger_chains() -> None:
-    known = KnownObjects(written=WrittenKeys("r0", 1, fingerprint(META)))
+    known = KnownObject(written=WrittenKeys("r0", 1, fingerprint(META)))
     assert decided(META, known) == TakenInDecision(META, "an output of a run", SEEN)
     outcome = decided(META, known, book=CHAINED)
     assert isinstance(outcome, RunDecision)
@@ -76,7 +76,7 @@ def test_an_output_starts_nothing_unless_its_trigger_chains() -> None:
 
 
 def test_what_is_gone_ends_its_runs_whatever_was_told() -> None:
-    known = KnownObjects(seen=SeenVersion("e0@1"), unfinished=(ACTIVE,))
+    known = KnownObject(seen=SeenVersion("e0@1"), unfinished=(ACTIVE,))
     for created in (True, False):
         assert decided(None, known, replace(TOLD, created=created)) == GoneDecision(("r1",))
 
@@ -97,9 +97,9 @@ def test_a_key_no_trigger_takes_any_more_starts_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("created", "known", "asked"),
-    [(True, KnownObjects(), True), (False, KnownObjects(), False), (False, KnownObjects(seen=SeenVersion("x")), True)],
+    [(True, KnownObject(), True), (False, KnownObject(), False), (False, KnownObject(seen=SeenVersion("x")), True)],
 )
-def test_the_store_is_asked_only_when_something_may_come_of_it(created: bool, known: KnownObjects, asked: bool) -> None:
+def test_the_store_is_asked_only_when_something_may_come_of_it(created: bool, known: KnownObject, asked: bool) -> None:
     assert needs_examination(replace(TOLD, created=created), known) is asked
 
 

@@ -21,10 +21,10 @@ from listener.intake.decisions import (
     request_of,
 )
 from listener.ledger.inbox import InboxEvent
-from listener.ledger.intake import KnownObjects
+from listener.ledger.intake import KnownObject
 from listener.ledger.objects import UNSEEN, SeenVersion, fingerprint
 from listener.ledger.run_rows import RunRow
-from listener.run_request import returned, run_row
+from listener.run_request import run_row, with_new_version_id
 from listener.stores.base import ObjectMeta
 from listener.triggers.triggers import MANIFESTS, TriggerBook
 
@@ -106,14 +106,14 @@ class World:
     def look(self, events: list[InboxEvent]) -> None:
         (told,) = latest(events)
         unfinished = tuple(RunRow(r, "b", KEY, "manifests", "running", 1.0, 1.0, request={}) for r in sorted(self.open))
-        known = KnownObjects(self.seen, unfinished=unfinished)
+        known = KnownObject(self.seen, unfinished=unfinished)
         meta = self.meta() if needs_examination(told, known) else None
         match decide(told, meta, known, BOOK, max_lineage=4):
             case RunDecision() as run:
                 request = request_of(told, run)
                 row = run_row(request, 1.0)
                 if row.run_id in self.runs and run.returns:
-                    row = run_row(returned(request, run.seen), 1.0)
+                    row = run_row(with_new_version_id(request, run.seen), 1.0)
                 assert row.run_id not in self.runs
                 self.runs[row.run_id] = run.meta.etag
                 self.open = {row.run_id}

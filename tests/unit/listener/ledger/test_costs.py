@@ -19,7 +19,7 @@ from listener.config.state import state_of
 from listener.ledger.database import Database
 from listener.ledger.job_rows import DAY_S
 from listener.ledger.jobs import JobLedger
-from listener.ledger.quotas import SOON_S, QuotaLimits, Spending, next_day, quota_refusal
+from listener.ledger.quotas import FULL_RETRY_S, QuotaLimits, Spending, next_day, quota_refusal
 from support.jobs import ANYTHING, job
 
 usd = st.floats(0, 1000)
@@ -49,7 +49,7 @@ def test_a_place_is_given_while_there_is_one_whatever_it_costs(jobs: int, places
     limits = QuotaLimits(places, None, None)
     refused = quota_refusal(estimate, limits, open_jobs=jobs, trigger=Spending(), day=Spending(), now=5.0)
     assert (refused is None) == (places is None or jobs < places)
-    assert refused is None or (refused.reason, refused.until) == ("concurrency", 5.0 + SOON_S)
+    assert refused is None or (refused.reason, refused.until) == ("concurrency", 5.0 + FULL_RETRY_S)
 
 
 def test_money_that_is_only_reserved_is_asked_for_again_before_the_day_is_over() -> None:
@@ -60,9 +60,9 @@ def test_money_that_is_only_reserved_is_asked_for_again_before_the_day_is_over()
         assert refused
         return refused.until
 
-    assert until(Spending(settled=0.5, reserved=1.0)) == noon + 60.0
-    assert until(Spending(settled=1.5, reserved=0.0)) == DAY_S
-    assert until(Spending(settled=0.5, reserved=1.0), DAY_S - 10.0) == DAY_S
+    assert until(Spending(paid=0.5, reserved=1.0)) == noon + 60.0
+    assert until(Spending(paid=1.5, reserved=0.0)) == DAY_S
+    assert until(Spending(paid=0.5, reserved=1.0), DAY_S - 10.0) == DAY_S
 
 
 @given(st.lists(st.floats(0.01, 5.0), max_size=40))

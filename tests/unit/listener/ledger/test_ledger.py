@@ -40,7 +40,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 async def test_what_was_taken_in_is_known_by_version(database: Database) -> None:
     objects = ObjectLedger(database)
-    await objects.saw("bucket", meta("a"))
+    await objects.record_listed("bucket", meta("a"))
     assert await objects.unknown("bucket", [meta("a"), meta("b")]) == [meta("b")]
     assert await objects.unknown("other", [meta("a")]) == [meta("a")]
     assert await objects.unknown("bucket", [meta("a", seconds=0.4)]) == []
@@ -53,8 +53,8 @@ async def test_what_was_taken_in_is_known_by_version(database: Database) -> None
 async def test_what_ought_to_be_there_is_told_a_few_at_a_time(database: Database) -> None:
     objects, runs = ObjectLedger(database), RunLedger(database)
     for key in ("b", "c", "a", "é"):
-        await objects.saw("bucket", meta(key))
-    await objects.saw("other", meta("d"))
+        await objects.record_listed("bucket", meta(key))
+    await objects.record_listed("other", meta("d"))
     assert await objects.taken_in("bucket", after="", limit=2) == ["a", "b"]
     assert await objects.taken_in("bucket", after="b", limit=9) == ["c", "é"]
     for i, state in enumerate(get_args(RunState)):
@@ -71,10 +71,10 @@ async def test_outputs_are_known_from_intent_to_version(database: Database) -> N
     written = await objects.written("bucket", "x")
     assert written
     assert (written.run_id, written.lineage, written.version) == ("run", 2, "")
-    await objects.wrote("bucket", [meta("x")], "run")
+    await objects.record_written("bucket", [meta("x")], "run")
     assert await objects.unknown("bucket", [meta("x")]) == []
     assert await objects.claimed("bucket", "run") == ["y"]
-    await objects.disclaim("bucket", "run")
+    await objects.release_claims("bucket", "run")
     assert await objects.written("bucket", "y") is None
     assert await objects.written("bucket", "x")
 

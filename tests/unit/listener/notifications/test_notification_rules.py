@@ -16,15 +16,15 @@ from listener.notifications.rules import (
     QUEUE,
     NotificationDocument,
     RuleEntry,
-    arrived,
     event_bridge,
+    is_applied,
     merge_rules,
     notification_document_bytes,
     read_notification_document,
     rule,
     without_ours,
 )
-from listener.notifications.targets import NotificationTarget, parse_target, plain_target, rules_of
+from listener.notifications.targets import NotificationTarget, decoded_filter, parse_target, rules_of
 from listener.triggers.filters import Filter, filters_of, overlap
 from listener.triggers.globs import literal_suffixes, matches_any
 from listener.triggers.triggers import MANIFESTS, IgnoredEvent, Trigger, match_event
@@ -145,7 +145,7 @@ def test_events_are_asked_for_in_the_words_of_the_server() -> None:
     assert amazon.events == ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
     assert minio.filter.prefix == "a b/é+"
     assert amazon.filter.prefix == "a+b/%C3%A9%2B"
-    assert plain_target(amazon).prefix == "a b/é+"
+    assert decoded_filter(amazon).prefix == "a b/é+"
     assert rules_of([trigger("*")], "drop", NotificationTarget(EVENT_BRIDGE)) == (event_bridge(),)
     assert rules_of([], "drop", NotificationTarget(EVENT_BRIDGE)) == ()
 
@@ -196,7 +196,7 @@ def test_merging_touches_nobody_elses_rules_and_is_done_once(
 
     written = read_notification_document(notification_document_bytes(change.after.entries))
     assert [each.xml for each in written.foreign] == [each.xml for each in before.foreign]
-    assert arrived(change, written)
+    assert is_applied(change, written)
     assert not merge_rules(written, wanted)
     assert bool(change) == bool(list(rules_difference(change)))
 
@@ -232,10 +232,10 @@ def test_event_bridge_is_taken_away_only_when_it_is_named() -> None:
 def test_rules_that_did_not_arrive_are_noticed() -> None:
     mine = rule(QUEUE, MINIO.arn, "gpudrop-1", EVENT_NAMES, Filter("in/"))
     change = merge_rules(document(["<QueueConfiguration><Id>a</Id></QueueConfiguration>"], []), [mine])
-    assert arrived(change, NotificationDocument(change.after.entries[::-1]))
+    assert is_applied(change, NotificationDocument(change.after.entries[::-1]))
     for lost in range(2):
-        assert not arrived(change, NotificationDocument(change.after.entries[lost : lost + 1]))
-    assert not arrived(change, NotificationDocument((*change.after.entries, mine)))
+        assert not is_applied(change, NotificationDocument(change.after.entries[lost : lost + 1]))
+    assert not is_applied(change, NotificationDocument((*change.after.entries, mine)))
 
 
 @pytest.mark.parametrize("answer", [b"<html", b"not xml", b"<a></b>"])

@@ -10,7 +10,13 @@ import pytest
 
 from gpu_dispatch.net.failures import retry_after
 from listener.ledger.callbacks import CallbackRow
-from listener.runs.callbacks import HEARD, RETRY_AFTER_MAX_S, CallbackOutcome, callback_outcome, callback_state_after
+from listener.runs.callbacks import (
+    DELIVERED,
+    RETRY_AFTER_MAX_S,
+    CallbackOutcome,
+    callback_outcome,
+    callback_state_after,
+)
 from manifests.callback_urls import callback_url_of, caller_fields
 from manifests.documents import document_bytes
 from manifests.sidecars import CallbackNote, awaits_callback, with_callback, without_callback
@@ -23,13 +29,14 @@ HTML = "text/html; charset=utf-8"
 @pytest.mark.parametrize(
     ("status", "content_type", "text", "kind"),
     [
-        (200, "application/json", '{"ok": true}', "heard"), (204, "", "", "heard"), (202, "text/plain", "ok", "heard"),
-        (200, HTML, "", "heard"), (200, HTML, "ok", "heard"), (200, HTML, "<!DOCTYPE html><html>", "failed"),
+        (200, "application/json", '{"ok": true}', "delivered"), (204, "", "", "delivered"),
+        (202, "text/plain", "ok", "delivered"),
+        (200, HTML, "", "delivered"), (200, HTML, "ok", "delivered"), (200, HTML, "<!DOCTYPE html><html>", "failed"),
         (200, HTML, "\ufeff\n<!-- n8n --><html>", "failed"),
         (200, "application/xhtml+xml", "<?xml ?><html/>", "failed"),
         (200, "", "<!doctype HTML>", "failed"), (200, "text/plain", "<!-- a --> <!-- b --><HTML lang=en>", "failed"),
-        (200, "text/xml", "<Response/>", "heard"), (200, "text/plain", "<htmlish>", "heard"),
-        (409, "", "The execution is running already.", "failed"), (409, "", "… has finished already", "heard"),
+        (200, "text/xml", "<Response/>", "delivered"), (200, "text/plain", "<htmlish>", "delivered"),
+        (409, "", "The execution is running already.", "failed"), (409, "", "… has finished already", "delivered"),
         (301, "", "", "refused"), (302, HTML, "<html>", "refused"), (404, "", "", "failed"), (405, "", "", "refused"),
         (410, "", "", "refused"), (413, "", "", "refused"), (401, "", "", "failed"), (429, "", "", "failed"),
         (500, "", "", "failed"), (503, "", "", "failed"),
@@ -38,12 +45,12 @@ HTML = "text/html; charset=utf-8"
 def test_answers(status: int, content_type: str, text: str, kind: str) -> None:
     outcome = callback_outcome(status, {"Content-Type": content_type}, text, NOW)
     assert outcome.kind == kind
-    assert (kind == "heard") == (outcome.error == outcome.hint == "")
+    assert (kind == "delivered") == (outcome.error == outcome.hint == "")
 
 
 def test_no_page_takes_long_to_be_recognised() -> None:
-    assert callback_outcome(200, {}, "<!---->" * 600 + "x", NOW) == HEARD
-    assert callback_outcome(200, {}, "<!--" * 1000, NOW) == HEARD
+    assert callback_outcome(200, {}, "<!---->" * 600 + "x", NOW) == DELIVERED
+    assert callback_outcome(200, {}, "<!--" * 1000, NOW) == DELIVERED
 
 
 @pytest.mark.parametrize(
@@ -62,7 +69,7 @@ def test_retry_after(value: str, seconds: float) -> None:
 def test_what_follows() -> None:
     rng = random.Random(1)
     failed = CallbackOutcome("failed", "No.", "Wait.", retry_after_s=90.0)
-    assert callback_state_after(ROW, HEARD, NOW, None, rng).state == "delivered"
+    assert callback_state_after(ROW, DELIVERED, NOW, None, rng).state == "delivered"
     assert callback_state_after(ROW, CallbackOutcome("refused", "Never."), NOW, None, rng).state == "refused"
     waiting = callback_state_after(ROW, failed, NOW, None, rng)
     assert (waiting.state, waiting.last_error, waiting.hint, waiting.due) == ("waiting", "No.", "Wait.", NOW + 90.0)
@@ -73,7 +80,7 @@ def test_what_follows() -> None:
     assert callback_state_after(ROW, failed, ROW.until, None, rng).state == "given_up"
     # The last attempt is made when the time is up, not before it.
     assert callback_state_after(ROW, failed, ROW.until - 10.0, None, rng).due == ROW.until
-    assert callback_state_after(replace(waiting, attempts=2), HEARD, NOW, None, rng).last_error == ""
+    assert callback_state_after(replace(waiting, attempts=2), DELIVERED, NOW, None, rng).last_error == ""
 
 
 def test_waits_grow_and_are_spread() -> None:

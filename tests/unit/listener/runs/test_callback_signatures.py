@@ -74,36 +74,36 @@ def test_a_secret_that_is_none(secret: str) -> None:
 
 def test_a_seal_holds_whatever_the_sidecar_tells_of_its_callback() -> None:
     seal = SidecarSignature("secret")
-    sealed = seal.put(BODY)
-    assert seal.holds(sealed)
+    sealed = seal.sign(BODY)
+    assert seal.is_valid(sealed)
     for state in ("waiting", "given_up", "delivered"):
         noted = with_callback(sealed, "run-1", CallbackNote(state, 2, "It answered 503.", "Again."))
         assert noted is not None
-        assert seal.holds(noted)
+        assert seal.is_valid(noted)
         assert without_callback(noted) == sealed
 
 
 @pytest.mark.parametrize("change", [{"code": 201}, {"metadata": {}}, {"extra": 1}, {"seal": "x"}, {"seal": None}])
 def test_a_seal_is_broken_by_everything_else(change: dict[str, object]) -> None:
     seal = SidecarSignature("secret")
-    forged = json.dumps({**json.loads(seal.put(BODY)), **change}).encode()
-    assert not seal.holds(forged)
-    assert not seal.holds(BODY)
-    assert not SidecarSignature("another").holds(seal.put(BODY))
-    assert SidecarSignature().holds(forged)
+    forged = json.dumps({**json.loads(seal.sign(BODY)), **change}).encode()
+    assert not seal.is_valid(forged)
+    assert not seal.is_valid(BODY)
+    assert not SidecarSignature("another").is_valid(seal.sign(BODY))
+    assert SidecarSignature().is_valid(forged)
 
 
 def test_what_is_signed_is_what_was_sealed_letter_by_letter() -> None:
     """JSON has many spellings of one document, and readers that take the first of two fields with one name."""
     seal = SidecarSignature("secret")
-    sealed = seal.put(BODY)
+    sealed = seal.sign(BODY)
     for spelling in (
         json.dumps(json.loads(sealed)).encode(),
         sealed.replace(b'"code"', b'"code": 666, "code"', 1),
         sealed.replace(b'"message"', b'"message": "forged", "message"', 1) + b" ",
     ):
         assert spelling != sealed
-        assert seal.opened(spelling) in (None, sealed)
-    assert seal.opened(sealed) == sealed
-    assert seal.opened(BODY) is None
-    assert SidecarSignature().opened(BODY) == BODY
+        assert seal.verified(spelling) in (None, sealed)
+    assert seal.verified(sealed) == sealed
+    assert seal.verified(BODY) is None
+    assert SidecarSignature().verified(BODY) == BODY

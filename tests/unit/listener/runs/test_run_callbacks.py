@@ -103,11 +103,11 @@ async def test_what_the_sidecar_tells_already_is_not_written_again(
     bench.moment.now += 700.0
     working = asyncio.ensure_future(bench.parts.outbox.run())
 
-    async def again() -> bool:
+    async def restart() -> bool:
         row = (await bench.callbacks.of([run.run_id]))[run.run_id]
         return row.attempts >= 2 and row.holder == ""
 
-    await bench.eventually(again)
+    await bench.eventually(restart)
     working.cancel()
     await asyncio.wait({working})
     assert await bench.done(run) == told
@@ -149,7 +149,7 @@ async def test_an_answer_that_breaks_off_or_cannot_be_unpacked_has_been_heard(he
         port = server.sockets[0].getsockname()[1]
         client = CallbackClient(CallbackSettings(private_hosts=HERE))
         outcome = await client.post(f"http://127.0.0.1:{port}/", b"{}", run_id="r", attempt=1)
-    assert outcome == CallbackOutcome("heard")
+    assert outcome == CallbackOutcome("delivered")
 
 
 async def test_the_same_run_calls_back_once(bench: RunBench, run: RunRequest, receiver: Receiver) -> None:
@@ -223,11 +223,11 @@ async def too_large(bench: RunBench, run: RunRequest) -> None:
 async def always_another(bench: RunBench, run: RunRequest) -> None:
     key = run.sidecar("done")
 
-    async def again() -> None:
+    async def restart() -> None:
         await bench.put(key, await bench.done(run))
-        bench.store.before["replace", key] = again
+        bench.store.before["replace", key] = restart
 
-    bench.store.before["replace", key] = again
+    bench.store.before["replace", key] = restart
 
 
 @pytest.mark.parametrize("spoil", [another_run, removed, nonsense, too_large, always_another])

@@ -17,7 +17,7 @@ from listener.fairness import turn_of
 from listener.ledger.ownership import KeyClaim, OutputOwners
 from listener.runs.admission import FileRoom
 from listener.runs.input_search import SETTLE_S, InputGrowth, InputsAwaited, InputSearch, InputTerms, WantedInput
-from listener.runs.inputs import LOOKS_AT_ONCE, FoundInputs, InputFinder
+from listener.runs.inputs import READ_BATCH, FoundInput, InputFinder
 from listener.runs.manifests import DocumentFetcher
 from listener.signals import ObjectWaiters
 from listener.stores.base import ObjectMeta
@@ -46,7 +46,7 @@ def asking(*, wait_s: float = 600.0, reach: Reach = WHOLE_BUCKET, operators: tup
     return InputTerms(ObjectRef(BUCKET, "in/talk.job.json"), "in/", NOW, wait_s, reach, operators)
 
 
-async def find(bench: RunBench, *references: Reference, **options: Any) -> tuple[FoundInputs, ...]:
+async def find(bench: RunBench, *references: Reference, **options: Any) -> tuple[FoundInput, ...]:
     told: list[tuple[str, ...]] = options.pop("told", [])
     crowded: bool = options.pop("crowded", False)
     finder: InputFinder = options.pop("finder", bench.parts.finder)
@@ -62,9 +62,9 @@ async def test_what_is_there_is_found_with_its_size(bench: RunBench) -> None:
     await bench.put("in/a.srt", b"words")
     url = Reference("video", "https://example.com/v.mp4")
     assert await find(bench, AUDIO, WORDS, url) == (
-        FoundInputs("audio", at("in/a.mp3"), 5),
-        FoundInputs("srt", at("in/a.srt"), 5),
-        FoundInputs("video", UrlRef("https://example.com/v.mp4"), None),
+        FoundInput("audio", at("in/a.mp3"), 5),
+        FoundInput("srt", at("in/a.srt"), 5),
+        FoundInput("video", UrlRef("https://example.com/v.mp4"), None),
     )
 
 
@@ -128,13 +128,13 @@ async def test_many_that_are_missing_are_named_in_part(bench: RunBench) -> None:
 
 
 async def test_while_one_is_missing_the_rest_is_not_looked_at(bench: RunBench) -> None:
-    references = [Reference(f"images[{i}].image", f"{i}.jpg") for i in range(LOOKS_AT_ONCE + 1)]
-    for i in range(1, LOOKS_AT_ONCE + 1):
+    references = [Reference(f"images[{i}].image", f"{i}.jpg") for i in range(READ_BATCH + 1)]
+    for i in range(1, READ_BATCH + 1):
         await bench.put(f"in/{i}.jpg")
     with pytest.raises(InputsAwaited) as e:
         await find(bench, *references, crowded=True)
     assert e.value.missing == {(BUCKET, "in/0.jpg")}
-    assert ("head", f"in/{LOOKS_AT_ONCE}.jpg") not in bench.store.calls
+    assert ("head", f"in/{READ_BATCH}.jpg") not in bench.store.calls
 
 
 async def test_whoever_waits_is_woken_by_an_event(bench: RunBench) -> None:
@@ -142,8 +142,8 @@ async def test_whoever_waits_is_woken_by_an_event(bench: RunBench) -> None:
     search = asyncio.ensure_future(find(bench, AUDIO, told=told))
     await bench.until(lambda: told)
     await bench.put("in/a.mp3")
-    bench.arrivals.tell(BUCKET, "in/a.mp3")
-    assert await search == (FoundInputs("audio", at("in/a.mp3"), 5),)
+    bench.arrivals.report(BUCKET, "in/a.mp3")
+    assert await search == (FoundInput("audio", at("in/a.mp3"), 5),)
     assert told == [("in/a.mp3",)]
 
 
@@ -157,7 +157,7 @@ async def test_a_refusal_is_told_in_words_and_outlasted(bench: RunBench) -> None
     assert told == [("in/a.mp3 (refused: It may not be read.)",)]
     search.cancel()
     await asyncio.wait({search})
-    assert await find(bench, AUDIO) == (FoundInputs("audio", at("in/a.mp3"), 5),)
+    assert await find(bench, AUDIO) == (FoundInput("audio", at("in/a.mp3"), 5),)
 
 
 async def test_links_are_followed_only_where_the_drop_reaches(bench: RunBench) -> None:
@@ -194,19 +194,19 @@ async def test_only_what_is_to_be_read_is_read(bench: RunBench) -> None:
     found = await find(bench, WORDS)
     (loaded,) = (await bench.parts.finder.load([WORDS], found, asking())).values()
     assert loaded.content == b"words"
-    audio = FoundInputs("audio", at("in/a.mp3"), 5)
+    audio = FoundInput("audio", at("in/a.mp3"), 5)
     assert (await bench.parts.finder.load([AUDIO], [audio], asking()))["audio"].content is None
 
 
 @pytest.mark.parametrize("way", ["removed", "refused", "a private address"])
 async def test_what_cannot_be_read_after_all_ends_the_plan(bench: RunBench, way: str) -> None:
     await bench.put("in/talk.job.json")
-    found = FoundInputs("srt", at("in/a.srt"), 5)
+    found = FoundInput("srt", at("in/a.srt"), 5)
     expected: dict[str, type[GpuDropError]] = {"removed": InputMissing, "refused": ObjectDenied}
     if way == "refused":
         bench.store.problem("get", "in/a.srt", DENIED, times=99)
     if way == "a private address":
-        found = FoundInputs("srt", UrlRef("http://127.0.0.1:1/a.srt"), None)
+        found = FoundInput("srt", UrlRef("http://127.0.0.1:1/a.srt"), None)
     with pytest.raises(expected.get(way, GpuDropError)):
         await bench.parts.finder.load([WORDS], [found], asking(wait_s=0.0))
 
@@ -261,7 +261,7 @@ async def test_a_growing_file_is_looked_at_again(tmp_path: Path) -> None:
         search.cancel()
         await asyncio.wait({search})
         bench.moment.now += 60.0
-        assert await find(bench, AUDIO) == (FoundInputs("audio", at("in/a.mp3"), 5),)
+        assert await find(bench, AUDIO) == (FoundInput("audio", at("in/a.mp3"), 5),)
 
 
 # What a run does with it.
@@ -305,7 +305,7 @@ async def test_a_key_that_is_about_to_be_free_is_waited_for(bench: RunBench) -> 
         return bool(status and "the end of in/one.job.json" in str(status["waiting_for"]))
 
     await bench.eventually(waits)
-    await bench.objects.disclaim(BUCKET, first.run_id)
+    await bench.objects.release_claims(BUCKET, first.run_id)
     await telling
     await bench.done(second)
 
@@ -317,7 +317,7 @@ async def test_a_long_list_waits_for_its_room(tmp_path: Path) -> None:
         await bench.put("in/a.jpg")
         run = await bench.drop("in/slides", {"images": [{"image": "a.jpg", "duration": 1}] * 1001})
         turn = turn_of(BUCKET, "in/other.job.json")
-        assert room.try_take(750, turn)
+        assert room.try_acquire(750, turn)
         telling = asyncio.ensure_future(bench.tell(run))
 
         async def waits() -> bool:
@@ -325,12 +325,12 @@ async def test_a_long_list_waits_for_its_room(tmp_path: Path) -> None:
             return bool(status and "room for a list of 1,001 files" in str(status["waiting_for"]))
 
         await bench.eventually(waits)
-        room.free(750, turn)
+        room.release(750, turn)
         await telling
         await bench.done(run)
         # The run has given its part back, to whoever asks next.
         await bench.tell(await bench.drop("in/other", {"images": [{"image": "a.jpg", "duration": 1}] * 1001}))
-        assert room.try_take(750, turn)
+        assert room.try_acquire(750, turn)
 
 
 @pytest.mark.parametrize(

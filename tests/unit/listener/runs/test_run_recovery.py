@@ -178,11 +178,11 @@ async def test_a_run_begins_unless_its_version_has_ended(
 async def test_a_callback_is_made_only_of_what_is_proven_to_be_the_runs_own(bench: RunBench) -> None:
     run = await run_of(bench, "talk")
     seal = SidecarSignature("whsec_" + "c2VjcmV0IG9mIHRoZXNlIHRlc3RzIGFsb25l")
-    sealed = Adoption(bench.objects, bench.runs, bench.parts.publisher, bench.fence, clock=bench.moment, seal=seal)
+    sealed = Adoption(bench.objects, bench.runs, bench.parts.publisher, bench.fence, clock=bench.moment, signature=seal)
     assert await sealed.final_sidecar(run) is None
     await told_by(bench, run)
     assert await sealed.final_sidecar(run) is None
-    await bench.put(run.sidecar("done"), seal.put(await bench.get(run.sidecar("done")) or b""))
+    await bench.put(run.sidecar("done"), seal.sign(await bench.get(run.sidecar("done")) or b""))
     assert await sealed.final_sidecar(run)
 
 

@@ -133,11 +133,11 @@ async def test_what_changes_all_the_time_is_not_written(bench: RunBench) -> None
     run = await bench.drop("in/talk", {"audio": "a.mp3"})
     await bench.put("out/a", b"1")
 
-    async def again() -> None:
+    async def restart() -> None:
         await bench.put("out/a", b"2")
-        bench.store.before["replace", "out/a"] = again
+        bench.store.before["replace", "out/a"] = restart
 
-    bench.store.before["replace", "out/a"] = again
+    bench.store.before["replace", "out/a"] = restart
     with pytest.raises(StoreUnavailable, match="changes all the time"):
         await bench.fence.write(run, "out/a", b"mine", content_type="x/y")
     assert await bench.get("out/a") == b"2"
@@ -149,4 +149,4 @@ async def test_what_may_not_be_read_is_no_sidecar(bench: RunBench, error: GpuDro
     bench.store.problem("get", run.sidecar("done"), error)
     assert await bench.fence.sidecar(run, "done") == sidecar
     bench.store.problem("head", "out/a", error)
-    assert await bench.fence.there(run, "out/a") is None
+    assert await bench.fence.head(run, "out/a") is None

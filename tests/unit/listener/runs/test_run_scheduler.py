@@ -83,7 +83,7 @@ async def test_as_many_are_told_as_there_is_room_for(bench: RunBench) -> None:
     async with working(starter.run()):
         await bench.until(lambda: len(story.begun) == 2)
         assert story.begun == [one.key, two.key]
-        await bench.until(lambda: bench.parts.admission.is_crowded())
+        await bench.until(lambda: bench.parts.admission.is_full())
         story.end(one.key)
         await bench.until(lambda: len(story.begun) == 3)
         assert (story.begun[2], engine.is_running(one.run_id), engine.is_running(three.run_id)) == (
@@ -110,7 +110,7 @@ async def test_no_more_are_begun_side_by_side_than_go_on_well(bench: RunBench) -
     starter, engine, _ = scheduler(bench, story, limit=100)
     async with working(starter.run()):
         await bench.until(lambda: len(story.begun) == 6)
-        await bench.until(lambda: bench.parts.admission.is_crowded())
+        await bench.until(lambda: bench.parts.admission.is_full())
         assert (bench.parts.admission.room, len(story.begun)) == (0, 6)
     await engine.close()
 
@@ -174,7 +174,7 @@ async def test_a_ledger_that_is_away_ends_nothing(bench: RunBench) -> None:
 @asynccontextmanager
 async def waiting(bench: RunBench, *names: str, **changes: Any) -> AsyncIterator[list[RunRequest]]:
     """Runs that have left the engine because their inputs are not there, with all that brings them back."""
-    bench.parts.admission.crowded = True
+    bench.parts.admission.full = True
     runs = [await bench.drop(f"in/{name}", {"audio": f"{name}.mp3"}, member="", **changes) for name in names]
     wanted = asyncio.Event()
     waits = InputWaitLedger(bench.database)
@@ -211,7 +211,7 @@ async def test_an_event_brings_a_waiting_run_back(bench: RunBench) -> None:
         row = await bench.runs.find(run.run_id)
         assert row and (row.state, row.member, row.note) == ("waiting", "", "in/talk.mp3")
         await bench.put("in/talk.mp3")
-        bench.arrivals.tell(BUCKET, "in/talk.mp3")
+        bench.arrivals.report(BUCKET, "in/talk.mp3")
         assert await ended(bench, run) == "done"
     assert bench.attempts.made == [(0, 1)]
 
@@ -245,9 +245,9 @@ async def test_a_store_that_is_away_says_nothing_of_an_input(bench: RunBench) ->
 
 def test_a_place_is_known_to_be_free_once(bench_freed: tuple[Admission, list[int]]) -> None:
     admission, freed = bench_freed
-    admission.begun("r", "share")
-    admission.waits("r")
-    admission.waits("r")
+    admission.starting("r", "share")
+    admission.started("r")
+    admission.started("r")
     assert len(freed) == 1
     admission.ended("r")
     assert len(freed) == 2

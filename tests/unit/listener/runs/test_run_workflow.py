@@ -224,7 +224,7 @@ async def test_a_run_that_is_replaced_leaves_nothing(bench: RunBench, at: str) -
 
 
 async def test_a_run_whose_input_stays_missing_leaves_and_keeps_its_status(bench: RunBench) -> None:
-    bench.parts.admission.crowded = True
+    bench.parts.admission.full = True
     run = await bench.drop("in/talk", TALK)
     with pytest.raises(InputsAwaited) as left:
         await bench.tell(run)
@@ -287,7 +287,7 @@ async def test_the_place_of_a_run_is_free_whatever_comes_of_it(bench: RunBench) 
     for name, manifest in (("good", TALK), ("bad", {"no": 1})):
         run = await bench.drop(f"in/{name}", manifest)
         await bench.put("in/a.mp3")
-        told.begun(run.run_id, "share")
+        told.starting(run.run_id, "share")
         await bench.tell(run)
     assert sum(told.bounds(9, {})[0].held.values()) == 0
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from listener.sources.minio.request import ListenStream, MinioListenSettings, anything, listen_url, plan_streams
-from listener.triggers.filters import MAX_BYTES, Filter, common
+from listener.sources.minio.request import ListenStream, MinioListenSettings, listen_url, no_filter, plan_streams
+from listener.triggers.filters import MAX_BYTES, Filter, common_filter
 
 
 def filters_by(wanted: Mapping[str, Sequence[Filter]]) -> object:
@@ -41,7 +41,7 @@ def test_as_few_streams_as_the_server_allows(
 
 
 def test_without_triggers_to_ask_everything_is_wanted() -> None:
-    assert plan_streams(("a", "b"), anything, by_bucket=True) == (ListenStream("a"), ListenStream("b"))
+    assert plan_streams(("a", "b"), no_filter, by_bucket=True) == (ListenStream("a"), ListenStream("b"))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_without_triggers_to_ask_everything_is_wanted() -> None:
     ],
 )
 def test_a_stream_is_as_narrow_as_the_server_takes(filters: list[Filter], narrowest: Filter) -> None:
-    assert common(filters) == narrowest
+    assert common_filter(filters) == narrowest
 
 
 TEXT = st.text("ab./\\*?", max_size=6)
@@ -73,7 +73,7 @@ TEXT = st.text("ab./\\*?", max_size=6)
 @given(st.lists(st.builds(Filter, TEXT, TEXT), min_size=1, max_size=4), st.data())
 @example([Filter("ab", "ba")], None)
 def test_no_key_of_interest_is_kept_back(filters: list[Filter], data: st.DataObject | None) -> None:
-    found = common(filters)
+    found = common_filter(filters)
     for each in filters:
         overlapped = [each.prefix + each.suffix[n:] for n in range(len(each.suffix) + 1)]
         keys = [key for key in overlapped if key.startswith(each.prefix) and key.endswith(each.suffix)]

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.sources.reconcile.source import GENTLE, JITTER, pause_s
+from listener.sources.reconcile.source import JITTER, PAUSE_FACTOR, pause_s
 
 seconds = st.floats(0, 10_000)
 
@@ -15,10 +15,10 @@ def test_pauses_are_long_beside_listings(
     listing_s: float, interval_s: float, settle_s: float, unsettled: bool, seed: int
 ) -> None:
     pause = pause_s(listing_s, interval_s, settle_s=settle_s, unsettled=unsettled, rng=random.Random(seed))
-    assert pause >= listing_s * GENTLE
+    assert pause >= listing_s * PAUSE_FACTOR
     if not unsettled:
         assert pause >= interval_s * (1 - JITTER)
-    assert pause <= max(interval_s * (1 + JITTER), listing_s * GENTLE)
+    assert pause <= max(interval_s * (1 + JITTER), listing_s * PAUSE_FACTOR)
 
 
 def test_unsettled_objects_are_looked_at_again_sooner() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from listener.events.event import ObjectCreated, ObjectEvent
 from listener.sources.base import deliver
-from listener.sources.folder_tree import GROWING_SETTLE_S, SETTLE_S, FileStability, FileStamp
+from listener.sources.folder_tree import GROWING_SETTLE_S, STABLE_S, FileStability, FileStamp
 from listener.sources.minio.connection import LineSplitter
 from listener.sources.minio.errors import listen_refused
 from manifests.errors import StoreDenied, StoreUnavailable
@@ -41,9 +41,9 @@ def test_a_file_is_finished_once_it_stays_as_it_is() -> None:
     settling, stamp = FileStability(), FileStamp(5, 1)
     settling.seen("a", stamp, 0.0)
     settling.seen("a", stamp, 0.3)
-    assert settling.due(SETTLE_S - 0.01) == []
-    assert settling.due(SETTLE_S) == ["a"]
-    assert settling.finished({"a": stamp}, SETTLE_S) == ["a"]
+    assert settling.due(STABLE_S - 0.01) == []
+    assert settling.due(STABLE_S) == ["a"]
+    assert settling.finished({"a": stamp}, STABLE_S) == ["a"]
     assert len(settling) == 0
 
 

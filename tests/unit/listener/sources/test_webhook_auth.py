@@ -57,14 +57,14 @@ def test_one_right_proof_opens(shown: Credentials) -> None:
     ],
 )
 def test_nothing_or_a_wrong_proof_is_shut_out_before_the_body(shown: Credentials) -> None:
-    assert GATE.decide(shown) is AuthDecision.SHUT
+    assert GATE.decide(shown) is AuthDecision.DENIED
 
 
 @given(st.text(), st.text())
 def test_nothing_guessed_opens(authorization: str, in_path: str) -> None:
     authenticator = build_authenticator(WebhookSettings(), PostSecrets(tokens=("t" * 40,), path_secrets=("p" * 40,)))
     shown = Credentials(authorization=f"Bearer {authorization}", path_secret=in_path)
-    assert authenticator.decide(shown) is AuthDecision.SHUT
+    assert authenticator.decide(shown) is AuthDecision.DENIED
 
 
 def test_a_signature_is_judged_by_the_body() -> None:
@@ -79,7 +79,7 @@ def test_a_signature_is_judged_by_the_body() -> None:
 
 def test_a_signature_means_nothing_where_no_secret_makes_one() -> None:
     authenticator = build_authenticator(WebhookSettings(), PostSecrets.of(token="one"))
-    assert authenticator.decide(Credentials(signature=signature(""))) is AuthDecision.SHUT
+    assert authenticator.decide(Credentials(signature=signature(""))) is AuthDecision.DENIED
     assert not authenticator.signed(signature(""), BODY)
 
 
@@ -135,7 +135,7 @@ def test_an_open_receiver_with_a_secret_is_a_contradiction() -> None:
 def test_a_secret_beside_client_certificates_is_asked_for_too() -> None:
     settings = WebhookSettings(tls=ServerTls(Path("cert"), Path("key"), Path("ca")))
     assert build_authenticator(settings, PostSecrets()).decide(Credentials()) is AuthDecision.OPEN
-    assert build_authenticator(settings, PostSecrets.of(token="one")).decide(Credentials()) is AuthDecision.SHUT
+    assert build_authenticator(settings, PostSecrets.of(token="one")).decide(Credentials()) is AuthDecision.DENIED
 
 
 @pytest.mark.parametrize("text", ["a/b", "ü", "a b", "a%20b", "a?b"])

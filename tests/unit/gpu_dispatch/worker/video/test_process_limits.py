@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from gpu_dispatch.worker.confinement import exceeded
-from gpu_dispatch.worker.video.ffmpeg import FFmpeg, telling_line
+from gpu_dispatch.worker.confinement import limit_error
+from gpu_dispatch.worker.video.ffmpeg import FFmpeg, error_line
 from gpu_dispatch.worker.video.process import run_process
 from manifests.errors import ResourceExhausted, TaskTimedOut
 
@@ -39,11 +39,11 @@ def test_a_program_that_met_a_limit_is_told_from_one_that_failed(ffmpeg: FFmpeg)
     endless = ["-hide_banner", "-loglevel", "level+warning", "-f", "lavfi", "-i", "testsrc2=size=1920x1080"]
     command = [ffmpeg.path, *endless, "-f", "null", "-"]
     ended = subprocess.run(command, preexec_fn=_one_second, capture_output=True, text=True, check=False)
-    silent = not telling_line(ended.stderr.splitlines())
-    assert isinstance(exceeded(ended.returncode, 0, "a.mp4", silent=silent), TaskTimedOut)
-    assert isinstance(exceeded(-25, 100, "a.mp4", silent=True), ResourceExhausted)
+    silent = not error_line(ended.stderr.splitlines())
+    assert isinstance(limit_error(ended.returncode, 0, "a.mp4", silent=silent), TaskTimedOut)
+    assert isinstance(limit_error(-25, 100, "a.mp4", silent=True), ResourceExhausted)
     for code in (-9, 1, 255):
-        assert exceeded(code, 100, "a.mp4", silent=False) is None
+        assert limit_error(code, 100, "a.mp4", silent=False) is None
 
 
 def _one_second() -> None:
