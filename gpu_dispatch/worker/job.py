@@ -66,7 +66,7 @@ class JobEnvironment:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOutcome:
+class ExecutionOutcome:
     """The outcome of a job."""
 
     result: GpuResult
@@ -89,7 +89,7 @@ async def run_job(
     return (await execute_job(task, environment, report)).result
 
 
-async def execute_job(task: GpuTask, environment: JobEnvironment, report: JobReport) -> JobOutcome:
+async def execute_job(task: GpuTask, environment: JobEnvironment, report: JobReport) -> ExecutionOutcome:
     """Executes `task` and returns its payload or its error; raises only cancellation, after cleaning up.
 
     `report` is called from any thread with the percent of the whole job, which never falls, and not after the return. A
@@ -112,7 +112,7 @@ async def execute_job(task: GpuTask, environment: JobEnvironment, report: JobRep
         meter.close()
     if execution.answer:
         _LOG.info("The task %s was done before; its answer lies in the store.", task.task_id)
-        return JobOutcome(execution.answer, stored=True)
+        return ExecutionOutcome(execution.answer, stored=True)
     result = GpuResult(
         task_id=task.task_id,
         payload=payload,
@@ -121,7 +121,7 @@ async def execute_job(task: GpuTask, environment: JobEnvironment, report: JobRep
         device=device_of(payload),
     )
     ours = execution.began and (error is None or error.code not in _CLAIM_LOST)
-    return JobOutcome(result, ours and await leave_answer(task, result, environment.limits))
+    return ExecutionOutcome(result, ours and await leave_answer(task, result, environment.limits))
 
 
 def device_of(payload: Payload | None) -> str:

@@ -16,7 +16,7 @@ from gpu_dispatch.wire import result_to_wire
 from gpu_dispatch.worker.claim import Identity
 from gpu_dispatch.worker.context import Operation
 from gpu_dispatch.worker.environment import WorkerSettings
-from gpu_dispatch.worker.job import JobEnvironment, JobOutcome, execute_job
+from gpu_dispatch.worker.job import ExecutionOutcome, JobEnvironment, execute_job
 from gpu_dispatch.worker.request import task_of
 from manifests.errors import DuplicateJob, EngineUnavailable, GpuDropError, RunCancelled, TaskTimedOut, TransferFailed
 
@@ -123,7 +123,7 @@ class ServerlessJobs:
             task = await task_of(job.get("input"), TransferLimits())
             self._check_capability(task)
         except GpuDropError as e:
-            return wire(JobOutcome(GpuResult(task_id="", error=e.info)))
+            return wire(ExecutionOutcome(GpuResult(task_id="", error=e.info)))
         overdue = self._overdue_after(task.timeout_s + 2 * self._settings.stop_grace_s)
         try:
             ended = await self._finish(task, job)
@@ -139,7 +139,7 @@ class ServerlessJobs:
             self._refresh()
         return await asyncio.to_thread(wire, ended)
 
-    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> JobOutcome:
+    async def _finish(self, task: GpuTask, job: Mapping[str, Any]) -> ExecutionOutcome:
         settings = self._settings
         identity = Identity(str(job.get("id", "")), settings.endpoint_id, settings.worker)
         place = JobEnvironment(
@@ -179,7 +179,7 @@ class ServerlessJobs:
         return False
 
 
-def wire(ended: JobOutcome) -> dict[str, Any]:
+def wire(ended: ExecutionOutcome) -> dict[str, Any]:
     """Returns the handler's output, as described in `gpu_dispatch.worker.__main__`."""
     body = _body(ended.result)
     size = len(json.dumps(body, ensure_ascii=False).encode())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.worker.job import JobOutcome
+from gpu_dispatch.worker.job import ExecutionOutcome
 from gpu_dispatch.worker.serverless import wire
 from listener.clock import Clock
 from listener.ledger.intake import IntakeLedger
@@ -293,7 +293,7 @@ async def test_an_attempt_that_the_store_did_not_serve_is_over_once_the_store_ta
     job = await bench.take("one")
     await bench.claim(request, job.id)
     refused = GpuResult(request.task_id, error=StoreDenied("The links may not be used.").info)
-    body = wire(JobOutcome(refused))
+    body = wire(ExecutionOutcome(refused))
     bench.at["one"].report("worker-one", job.id, {"output": {"result": body["result"]}, "error": body["error"]})
     tried = await running
     assert tried.error and tried.error.code == "store_denied" and tried.unserved

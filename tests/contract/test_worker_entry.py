@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gpu_dispatch.task import Clip, GpuResult, GpuTask, Img2VidParams, TaskInput, TranscribeParams, Videos
 from gpu_dispatch.wire import result_from_wire, task_to_wire
-from gpu_dispatch.worker.job import JobOutcome
+from gpu_dispatch.worker.job import ExecutionOutcome
 from gpu_dispatch.worker.serverless import INLINE_BYTES, QUEUE_BYTES, wire
 from support.deadlines import HANG_S
 from support.media import Media
@@ -254,12 +254,12 @@ def large(size: int) -> GpuResult:
 
 
 def test_a_large_result_that_is_stored_is_not_sent_as_well() -> None:
-    assert wire(JobOutcome(large(INLINE_BYTES), stored=True)) == {"answer": "stored"}
-    assert "result" in wire(JobOutcome(large(INLINE_BYTES), stored=False))
-    assert "result" in wire(JobOutcome(large(1000), stored=True))
+    assert wire(ExecutionOutcome(large(INLINE_BYTES), stored=True)) == {"answer": "stored"}
+    assert "result" in wire(ExecutionOutcome(large(INLINE_BYTES), stored=False))
+    assert "result" in wire(ExecutionOutcome(large(1000), stored=True))
 
 
 def test_a_result_nothing_can_carry_is_an_error_that_may_be_tried_again() -> None:
-    body = wire(JobOutcome(large(QUEUE_BYTES), stored=False))
+    body = wire(ExecutionOutcome(large(QUEUE_BYTES), stored=False))
     error = result_from_wire(body["result"]).error
     assert error and error.code == "transfer_failed" and error.retryable

@@ -14,7 +14,7 @@ from typing import Any
 from minio import Minio
 
 from gpu_dispatch.task import GpuResult
-from gpu_dispatch.worker.job import JobOutcome
+from gpu_dispatch.worker.job import ExecutionOutcome
 from gpu_dispatch.worker.serverless import wire
 from listener.stores.base import ObjectMeta
 from listener.stores.folder_files import file_meta_of
@@ -88,7 +88,7 @@ def work(endpoint: Endpoint, job: Job) -> None:
         job.started = asyncio.get_running_loop().time()
         job.executions.append(Execution(_GONE, job.started))
     result = GpuResult(job.input["task"]["task_id"], payload=transcript("of then"))
-    endpoint.report(_GONE, job.id, {"output": wire(JobOutcome(result))})
+    endpoint.report(_GONE, job.id, {"output": wire(ExecutionOutcome(result))})
 
 
 def states_of(install: Installation) -> dict[str, list[str]]:

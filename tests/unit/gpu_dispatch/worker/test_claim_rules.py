@@ -20,7 +20,7 @@ from gpu_dispatch.wire import result_from_wire, result_to_wire
 from gpu_dispatch.worker.answer import result_bytes
 from gpu_dispatch.worker.claim import MAX_BEGUN, Identity, acquire_claim
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.job import JobEnvironment, JobOutcome, execute_job
+from gpu_dispatch.worker.job import ExecutionOutcome, JobEnvironment, execute_job
 from manifests.errors import DuplicateJob, EncodeFailed
 
 THREE = RetryPolicy(0.02, 0.02, attempts=3)
@@ -95,7 +95,7 @@ async def keeper() -> AsyncIterator[Keeper]:
     await runner.cleanup()
 
 
-async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> JobOutcome:
+async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity = MINE) -> ExecutionOutcome:
     async def operation(_: TaskParams, job: JobContext) -> Videos:
         done.append("worked")
         return Videos((), "copy")
@@ -103,7 +103,7 @@ async def work(task: GpuTask, folder: Path, done: list[str], identity: Identity 
     return await execute_job(task, JobEnvironment(operation, folder, identity=identity, limits=QUICK), lambda _: None)
 
 
-def code(ended: JobOutcome) -> str:
+def code(ended: ExecutionOutcome) -> str:
     return ended.result.error.code if ended.result.error else ""
 
 
