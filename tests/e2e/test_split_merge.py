@@ -97,9 +97,10 @@ def test_a_part_whose_worker_dies_is_done_again_alone(folder_install: Installati
     durations[2] = 60.0
     install.start(triggers=[], **SPLIT)
     key = drop(install, durations, width=640, height=360)
+    victim = install.until(lambda: encoder(install, "video_3.mp4"))
+    victim.suspend()
     install.until(lambda: all((root / "clips" / f"video_{n}.mp4").is_file() for n in others))
     before = written(root, *others)
-    victim = install.until(lambda: encoder(install, "video_3.mp4"))
     worker = victim.parent()
     assert worker and "gpu_dispatch.worker.child" in worker.cmdline()
     worker.kill()
