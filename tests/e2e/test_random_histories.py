@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -161,10 +162,17 @@ async def test_every_drop_ends_as_it_should(
 
 
 def told(problems: list[str], drops: list[Drop], player: Player) -> str:
-    """What is wrong, and the acts of the drops it is wrong with."""
+    """What is wrong, the acts of the drops it is wrong with, and what the listeners logged of them."""
     lines = [f"GPUDROP_SEED={SEED} GPUDROP_DROPS={DROPS}: {len(problems)} of {len(drops)}", *problems[:60]]
     for drop in drops:
-        if any(problem.startswith(f"{drop.name}:") for problem in problems):
+        if any(re.search(rf"\b{re.escape(drop.name)}\b", problem) for problem in problems):
             acts = [f"{act.at:.2f} {'put' if act.data is not None else 'delete'} {act.key}" for act in drop.acts]
-            lines.append(f"{drop.name}: {'; '.join(acts)}")
+            lines += [f"{drop.name}: {'; '.join(acts)}", *logged_of(drop, player.listener)]
     return "\n".join([*lines, f"logs: {player.listener.folder}"])
+
+
+def logged_of(drop: Drop, listener: Listener) -> list[str]:
+    """The log's lines on the drop's runs and jobs, in order; by then the logs themselves are gone."""
+    lines = [line for log in listener.logs for line in log.read_text("utf-8", "replace").splitlines()]
+    ids = {found for line in lines if drop.key in line for found in re.findall(r'"run_id": "(\w+)"', line)}
+    return [line[:400] for line in lines if drop.key in line or any(each in line for each in ids)][-80:]
