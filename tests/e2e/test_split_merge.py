@@ -123,8 +123,10 @@ def test_a_part_that_cannot_be_done_ends_the_run_and_says_which_image_it_was(fol
     assert error["code"] == "image_unreadable"
     assert error["retryable"] is False
     letter = json.loads((root_of(install) / error["dead_letter"]).read_bytes())
-    codes = sorted(attempt["error"]["code"] for attempt in letter["attempts"])
-    assert codes == ["cancelled", "cancelled", "image_unreadable"], "a permanent error is not tried again"
+    # Where its worker began late, another part may have been done before.
+    codes = [attempt["error"]["code"] for attempt in letter["attempts"] if attempt["error"]]
+    assert codes.count("image_unreadable") == 1, "a permanent error is not tried again"
+    assert len(letter["attempts"]) == 3 and set(codes) <= {"cancelled", "image_unreadable"}
     assert [child for child in install.children() if "ffmpeg" in name_of(child)] == []
 
 
