@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from handlers.addaudio import AddAudioHandler
 from handlers.base import Handler
 from handlers.caption import CaptionHandler
 from handlers.img2vid import DEFAULT_SPLIT, Img2VidHandler, SplitLimits
 from handlers.transcribe import TranscribeHandler
-from manifests.entry_points import EntryPoint, installed
+from manifests.entry_points import EntryPoint, PartKind, installed
 from manifests.errors import ConfigError, ErrorInfo, UnknownOperation
 from manifests.models import Manifest
 
@@ -67,7 +67,7 @@ def load_registry(
     problems: list[ErrorInfo] = []
     for point in sorted(find(), key=lambda point: (point.name, point.value)):
         try:
-            handler = _load(point)
+            handler = _KIND.load(point)
         except ConfigError as error:
             problems.append(error.info)
             continue
@@ -83,27 +83,6 @@ def load_registry(
     return Registry(handlers, tuple(problems))
 
 
-def _load(point: EntryPoint) -> AnyHandler:
-    try:
-        found: Any = point.load()
-        handler: Any = found() if isinstance(found, type) else found
-        problem = _problem(handler)
-    except Exception as error:
-        # Third-party code runs here and may raise anything.
-        raise _broken(point, f"{type(error).__name__}: {error}") from error
-    if problem:
-        raise _broken(point, problem)
-    return cast(AnyHandler, handler)
-
-
-def _broken(point: EntryPoint, problem: str) -> ConfigError:
-    return ConfigError(
-        f"The handler {point.name!r} ({point.value}) cannot be used: {problem}.",
-        hint="Update or uninstall the package it comes from.",
-        where=f"{GROUP}: {point.name}",
-    )
-
-
 def _problem(handler: Any) -> str:
     """Returns why `handler` is not a handler; "" when it is one."""
     operation: Any = getattr(handler, "operation", None)
@@ -117,3 +96,6 @@ def _problem(handler: Any) -> str:
         return f"its model's operation is not {operation!r} by default"
     missing = [name for name in _FUNCTIONS if not callable(getattr(handler, name, None))]
     return f"it lacks {', '.join(missing)}" if missing else ""
+
+
+_KIND: PartKind[AnyHandler] = PartKind(GROUP, "handler", _problem, is_made=True)

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from listener.config.environment import SourceSecrets
 from listener.config.fields import Name, Section
-from manifests.entry_points import EntryPoint, installed
-from manifests.errors import ConfigError
+from manifests.entry_points import EntryPoint, PartKind, PartRegistry
 
 if TYPE_CHECKING:
     from listener.sources.base import EventSource
 
 GROUP = "gpudrop.sources"
-_INSTALLED = partial(installed, GROUP)
 
 
 class SourceSettings(Section, frozen=True):
@@ -70,65 +68,22 @@ class SourceKind(Generic[S]):
     """None: no store publishes there."""
 
 
-class SourceKinds:
-    """The kinds that `find` gives, each loaded when it is first asked for."""
+SourceKinds = PartRegistry[SourceKind[Any]]
 
-    def __init__(self, find: Callable[[], Iterable[EntryPoint]] = _INSTALLED) -> None:
-        self._find = find
-        self._loaded: dict[str, SourceKind[Any]] = {}
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name there is; nothing is loaded."""
-        return tuple(dict.fromkeys(point.name for point in self._find()))
+def _problem(found: Any) -> str:
+    return "" if isinstance(found, SourceKind) else "it is no SourceKind"
 
-    def find(self, name: str) -> SourceKind[Any] | None:
-        """None: there is no such kind. Raises ConfigError for one that cannot be used."""
-        if name not in self._loaded:
-            points = [point for point in self._find() if point.name == name]
-            if not points:
-                return None
-            if len(points) > 1:
-                raise ConfigError(
-                    f"Two packages bring the source {name!r}: {points[0].value} and {points[1].value}.",
-                    hint="Uninstall one of them.",
-                    where=f"{GROUP}: {name}",
-                )
-            self._loaded[name] = _load(points[0])
-        return self._loaded[name]
 
-    def get(self, name: str) -> SourceKind[Any]:
-        """Raises ConfigError, also where there is no such kind."""
-        if kind := self.find(name):
-            return kind
-        raise ConfigError(
-            f"There is no source {name!r}.", hint=f"Packages add {', '.join(self.names)}.", where="sources"
-        )
+_KIND: PartKind[SourceKind[Any]] = PartKind(GROUP, "source", _problem)
+
+
+def source_registry(find: Callable[[], Iterable[EntryPoint]] | None = None) -> SourceKinds:
+    """Returns a registry of the kinds that `find` lists; None: those of all packages."""
+    return PartRegistry(_KIND, find=find)
 
 
 @cache
 def source_kinds() -> SourceKinds:
-    """Those of the installed packages."""
-    return SourceKinds()
-
-
-def _load(point: EntryPoint) -> SourceKind[Any]:
-    try:
-        kind: Any = point.load()
-    except Exception as error:
-        # Code of others runs here and may raise anything.
-        raise _broken(point, f"{type(error).__name__}: {error}") from error
-    if not isinstance(kind, SourceKind):
-        raise _broken(point, "it is no SourceKind")
-    found = cast(SourceKind[Any], kind)
-    if found.name != point.name:
-        raise _broken(point, f"it calls itself {found.name!r}")
-    return found
-
-
-def _broken(point: EntryPoint, problem: str) -> ConfigError:
-    return ConfigError(
-        f"The source {point.name!r} ({point.value}) cannot be used: {problem}.",
-        hint="Update or uninstall the package it comes from.",
-        where=f"{GROUP}: {point.name}",
-    )
+    """Returns the registry of the kinds of the installed packages."""
+    return source_registry()

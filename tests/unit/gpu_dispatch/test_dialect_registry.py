@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from gpu_dispatch.runpod.dialects.gpudrop import NAME as OURS
 from gpu_dispatch.runpod.dialects.gpudrop import GpudropDialect
-from gpu_dispatch.runpod.dialects.registry import Dialects, dialects
+from gpu_dispatch.runpod.dialects.registry import dialect_registry, dialects
 from listener.config.endpoints import RunPodEndpointConfig
 from manifests.errors import ConfigError
 
@@ -43,13 +43,13 @@ def test_gpudrops_own_and_those_of_published_workers_are_there() -> None:
 
 
 def test_a_package_adds_one() -> None:
-    known = Dialects(lambda: [Point("other", Other)])
+    known = dialect_registry(lambda: [Point("other", Other)])
     assert known.names == (OURS, "other") and isinstance(known.get("other"), Other)
     assert known.get("other") is known.get("other")
 
 
 def test_gpudrops_own_is_nobody_elses() -> None:
-    assert type(Dialects(lambda: [Point(OURS, Other)]).get(OURS)) is GpudropDialect
+    assert type(dialect_registry(lambda: [Point(OURS, Other)]).get(OURS)) is GpudropDialect
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_gpudrops_own_is_nobody_elses() -> None:
 )
 def test_one_that_cannot_be_used_says_why(points: list[Point], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        Dialects(lambda: points).get(points[0].name if points else "other")
+        dialect_registry(lambda: points).get(points[0].name if points else "other")
 
 
 def test_the_configuration_names_those_there_are() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from listener.config.environment import SourceSecrets
 from listener.config.loader import parse_config
-from listener.config.source_kinds import SourceKind, SourceKinds, SourceSettings, source_kinds
+from listener.config.source_kinds import SourceKind, SourceSettings, source_kinds, source_registry
 from listener.config.sources import CORE
 from listener.sources.base import EventSource, Inbox
 from manifests.errors import ConfigError
@@ -71,7 +71,7 @@ def test_none_has_the_name_of_one_of_the_core() -> None:
 
 
 async def test_a_package_adds_one() -> None:
-    kind = SourceKinds(lambda: [Point("pigeon", PIGEON)]).get("pigeon")
+    kind = source_registry(lambda: [Point("pigeon", PIGEON)]).get("pigeon")
     settings = kind.settings.model_validate({"kind": "pigeon", "loft": "roof"})
     assert (settings.named, kind.build(settings, SourceSecrets()).name) == ("pigeon", "roof")
     assert await kind.check(settings, SourceSecrets()) == "roof is open"
@@ -89,11 +89,11 @@ async def test_a_package_adds_one() -> None:
 )
 def test_one_that_cannot_be_used_says_why(points: list[Point], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        SourceKinds(lambda: points).get(points[0].name if points else "pigeon")
+        source_registry(lambda: points).get(points[0].name if points else "pigeon")
 
 
 def test_names_are_known_without_loading() -> None:
-    kinds = SourceKinds(lambda: [Point("pigeon", ImportError("loaded"))])
+    kinds = source_registry(lambda: [Point("pigeon", ImportError("loaded"))])
     assert kinds.names == ("pigeon",) and kinds.find("dove") is None
 
 
