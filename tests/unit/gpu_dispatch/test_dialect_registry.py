@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,24 +15,13 @@ from gpu_dispatch.runpod.dialects.gpudrop import GpudropDialect
 from gpu_dispatch.runpod.dialects.registry import dialect_registry, dialects
 from listener.config.endpoints import RunPodEndpointConfig
 from manifests.errors import ConfigError
+from support.entry_points import Point
 
 PUBLISHED = ("whisper-hub", "worker-faster_whisper")
 
 
 class Other(GpudropDialect):
     name = "other"
-
-
-@dataclass
-class Point:
-    name: str
-    made: Any
-    value: str = "package:thing"
-
-    def load(self) -> Any:
-        if isinstance(self.made, Exception):
-            raise self.made
-        return self.made
 
 
 def test_gpudrops_own_and_those_of_published_workers_are_there() -> None:

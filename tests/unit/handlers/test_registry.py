@@ -1,5 +1,4 @@
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
@@ -7,23 +6,7 @@ from handlers.base import Finished, Plan
 from handlers.registry import load_registry
 from manifests.errors import ConfigError, UnknownOperation
 from manifests.models import MODELS, Manifest
-
-
-@dataclass
-class Point:
-    """An entry point that gives `found`, or raises it."""
-
-    name: str
-    found: Any
-
-    @property
-    def value(self):
-        return f"package:{self.name}"
-
-    def load(self):
-        if isinstance(self.found, BaseException):
-            raise self.found
-        return self.found
+from support.entry_points import Point
 
 
 class Shout(Manifest, frozen=True):
@@ -89,7 +72,7 @@ def test_a_package_adds_an_operation(found):
     ],
 )
 def test_a_broken_package_is_told_by_name_and_the_others_go_on(found, told):
-    registry = load_registry(lambda: (Point("bad", found), Point("shout", ShoutHandler)))
+    registry = load_registry(lambda: (Point("bad", found, "package:bad"), Point("shout", ShoutHandler)))
     (problem,) = registry.problems
     assert "'bad' (package:bad)" in problem.message and told in problem.message
     assert {"shout", "transcribe"} <= set(registry.handlers)
@@ -97,4 +80,4 @@ def test_a_broken_package_is_told_by_name_and_the_others_go_on(found, told):
 
 def test_two_handlers_for_one_operation_are_refused():
     with pytest.raises(ConfigError, match="'transcribe': gpudrop and package:greedy"):
-        load_registry(lambda: (Point("greedy", Claimant),))
+        load_registry(lambda: (Point("greedy", Claimant, "package:greedy"),))

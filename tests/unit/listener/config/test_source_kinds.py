@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import yaml
@@ -15,8 +16,11 @@ from listener.config.environment import SourceSecrets
 from listener.config.loader import parse_config
 from listener.config.source_kinds import SourceKind, SourceSettings, source_kinds, source_registry
 from listener.config.sources import CORE
+from listener.events.event import ObjectCreated
 from listener.sources.base import EventSource, Inbox
 from manifests.errors import ConfigError
+from support.entry_points import Point
+from support.sources import Recorder, running
 
 BROKERS = ("amqp", "kafka", "mqtt", "nats", "redis")
 STORE = {"kind": "s3", "endpoint": "http://127.0.0.1:9000", "buckets": ["drop"]}
@@ -35,7 +39,8 @@ class Pigeons:
         self.name = name
 
     async def run(self, inbox: Inbox) -> None:
-        raise NotImplementedError
+        await inbox.accept([ObjectCreated("drop", "letter.mp3", self.name)])
+        await asyncio.Event().wait()
 
 
 def build(settings: PigeonSettings, _: SourceSecrets) -> EventSource:
@@ -47,18 +52,6 @@ async def check(settings: PigeonSettings, _: SourceSecrets) -> str:
 
 
 PIGEON = SourceKind("pigeon", PigeonSettings, build, check)
-
-
-@dataclass
-class Point:
-    name: str
-    made: Any
-    value: str = "package:thing"
-
-    def load(self) -> Any:
-        if isinstance(self.made, Exception):
-            raise self.made
-        return self.made
 
 
 def test_every_broker_is_one() -> None:
@@ -73,8 +66,11 @@ def test_none_has_the_name_of_one_of_the_core() -> None:
 async def test_a_package_adds_one() -> None:
     kind = source_registry(lambda: [Point("pigeon", PIGEON)]).get("pigeon")
     settings = kind.settings.model_validate({"kind": "pigeon", "loft": "roof"})
-    assert (settings.named, kind.build(settings, SourceSecrets()).name) == ("pigeon", "roof")
+    source, inbox = kind.build(settings, SourceSecrets()), Recorder()
+    assert (settings.named, source.name) == ("pigeon", "roof")
     assert await kind.check(settings, SourceSecrets()) == "roof is open"
+    async with running(inbox, source):
+        await inbox.until(lambda: inbox.created["letter.mp3"])
 
 
 @pytest.mark.parametrize(
