@@ -14,7 +14,7 @@ import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
 
 _KINDS = ("amqp", "kafka", "mqtt", "nats", "redis")
-_WITH_BROKERS = ("test_sources.py", "test_brokers*.py", *(f"test_source_{kind}.py" for kind in _KINDS))
+WITH_BROKERS = ("test_sources.py", "test_brokers*.py", *(f"test_source_{kind}.py" for kind in _KINDS))
 _BROKERS = "brokers"
 _FOLDERS = ("e2e", "contract", "unit")
 
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(path: Path) -> str:
-    return _BROKERS if any(path.match(pattern) for pattern in _WITH_BROKERS) else path.stem
+    return _BROKERS if any(path.match(pattern) for pattern in WITH_BROKERS) else path.stem
 
 
 def _rank(path: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-_FULL = (
+FULL = (
     "e2e/*.py",
     "contract/test_attempts_corners.py",
     "contract/test_attempts_ends.py",
@@ -27,7 +27,7 @@ _FULL = (
     "contract/test_worker_entry.py",
 )
 """Below tests/. All that takes more than some ten seconds of a core, or shows what a shorter test shows in part."""
-_QUICK = ("e2e/test_samples.py",)
+QUICK = ("e2e/test_samples.py",)
 """One pass of each operation, from the drop to the outputs."""
 
 _LEFT = pytest.StashKey[int]()
@@ -70,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def is_full(path: Path) -> bool:
     """`path` is that of a test's file below tests/."""
-    return _matches(path, _FULL) and not _matches(path, _QUICK)
+    return _matches(path, FULL) and not _matches(path, QUICK)
 
 
 def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
