@@ -29,3 +29,12 @@ async def database(ledger_url: str) -> AsyncIterator[Database]:
     await database.open()
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def closed_database(tmp_path: Path) -> Database:
+    """One that nobody can ask any more: each call raises StoreUnavailable."""
+    database = Database(f"sqlite:///{tmp_path / 'closed.sqlite'}")
+    await database.open()
+    await database.close()
+    return database

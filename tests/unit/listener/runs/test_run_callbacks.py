@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from listener.defects import DEFECT
 from listener.ledger.callbacks import CallbackLedger, CallbackRow
@@ -249,22 +249,18 @@ async def test_an_error_sidecar_tells_as_well(bench: RunBench, run: RunRequest) 
     assert (await bench.failed(run))["callback"]["state"] == "delivered"
 
 
-@pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[CallbackLedger]:
-    database = Database(f"sqlite:///{tmp_path / 'callbacks.sqlite'}")
-    await database.open()
-    await database.close()
-    yield CallbackLedger(database)
-
-
-async def test_a_ledger_that_is_away_ends_nothing(bench: RunBench, ledger: CallbackLedger) -> None:
-    notes = CallbackNotes(bench.store, bench.runs)
+async def test_a_ledger_that_is_away_ends_nothing(
+    bench: RunBench, closed_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.runs.outbox.POLL_S", 0.01)
+    ledger, notes = CallbackLedger(closed_database), CallbackNotes(bench.store, bench.runs)
     outbox = Outbox(ledger, notes, CallbackSettings(), member="m1", clock=bench.parts.clock, rng=random.Random(1))
-    working = asyncio.ensure_future(outbox.run())
-    with pytest.raises(StoreUnavailable):
-        await outbox.add("r", "http://h/", b"{}")
-    done, _ = await asyncio.wait({working}, timeout=0.1)
-    assert not done
+    with capture_logs() as logs:
+        working = asyncio.ensure_future(outbox.run())
+        with pytest.raises(StoreUnavailable):
+            await outbox.add("r", "http://h/", b"{}")
+        await bench.until(lambda: [entry["event"] for entry in logs].count("callbacks_not_read") > 1)
+    assert not working.done()
     working.cancel()
     await asyncio.wait({working})
 

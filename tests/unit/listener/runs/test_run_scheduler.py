@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from listener.fairness import share_of
+from listener.ledger.database import Database
 from listener.ledger.input_waits import InputWaitLedger
-from listener.ledger.run_rows import RunRow
 from listener.ledger.runs import RunLedger
 from listener.run_request import RunRequest
 from listener.runs.admission import Admission
@@ -153,19 +154,16 @@ async def test_a_run_that_the_engine_knows_takes_no_place(bench: RunBench) -> No
     await engine.close()
 
 
-class Away(RunLedger):
-    """Cannot be used."""
-
-    async def claimed(self, member: str) -> list[RunRow]:
-        raise StoreUnavailable(f"{member} may not ask.", hint="Wait.")
-
-
-async def test_a_ledger_that_is_away_ends_nothing(bench: RunBench) -> None:
+async def test_a_ledger_that_is_away_ends_nothing(
+    bench: RunBench, closed_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.runs.scheduler._RETRY_S", 0.0)
     await drops(bench, "one")
-    starter, engine, _ = scheduler(bench, Held(bench.parts.admission), runs=Away(bench.database))
-    async with working(starter.run()) as (task,):
-        done, _ = await asyncio.wait({task}, timeout=0.1)
-        assert not done and engine.running == 0
+    starter, engine, _ = scheduler(bench, Held(bench.parts.admission), runs=RunLedger(closed_database))
+    with capture_logs() as logs:
+        async with working(starter.run()) as (task,):
+            await bench.until(lambda: [entry["event"] for entry in logs].count("runs_not_started") > 1)
+            assert not task.done() and engine.running == 0
 
 
 # Runs that wait for their inputs are told nowhere meanwhile.

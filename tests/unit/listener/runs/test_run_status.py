@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,12 +139,9 @@ async def test_once_its_last_word_is_due_the_ledger_alone_tells_what_it_waits_fo
 
 
 async def test_a_ledger_that_is_away_then_is_no_reason_to_stop(
-    bench: RunBench, run: RunRequest, tmp_path: Path
+    bench: RunBench, run: RunRequest, closed_database: Database
 ) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'other.sqlite'}")
-    await database.open()
-    await database.close()
-    notes = StatusPublisher(bench.store, RunLedger(database), bench.parts.clock, nothing_spent)
+    notes = StatusPublisher(bench.store, RunLedger(closed_database), bench.parts.clock, nothing_spent)
     before = asyncio.all_tasks()
     notes.held(run.run_id, "The store is away.")
     (note,) = asyncio.all_tasks() - before
