@@ -19,6 +19,7 @@ from listener.runs.jobs import job_requests
 from listener.runs.status import RunStatusWriter, StatusPublisher
 from listener.runs.steps import Released
 from manifests.errors import StoreUnavailable
+from support.deadlines import HANG_S
 from support.runs import RunBench
 
 AWAY = StoreUnavailable("It is away.", hint="Wait.")
@@ -189,7 +190,7 @@ async def test_a_write_that_lands_after_the_end_is_taken_back(bench: RunBench, r
     bench.store.before["write", run.sidecar("status")] = slow
     async with bench.parts.publisher.open(run) as status:
         status.move("accepted")
-        await began.wait()
+        await asyncio.wait_for(began.wait(), HANG_S)
         closing = asyncio.ensure_future(bench.parts.publisher.close(run.run_id))
         await asyncio.sleep(0)
         go_on.set()
@@ -207,7 +208,7 @@ async def test_when_the_program_ends_no_write_goes_on(bench: RunBench, run: RunR
     bench.store.before["write", run.sidecar("status")] = never
     async with bench.parts.publisher.open(run) as status:
         status.move("accepted")
-        await began.wait()
+        await asyncio.wait_for(began.wait(), HANG_S)
         await bench.parts.publisher.end()
     assert await bench.document(run, "status") is None
 

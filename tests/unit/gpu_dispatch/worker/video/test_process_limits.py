@@ -13,10 +13,11 @@ from gpu_dispatch.worker.confinement import limit_error
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, error_line
 from gpu_dispatch.worker.video.process import run_process
 from manifests.errors import ResourceExhausted, TaskTimedOut
+from support.deadlines import HANG_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have none of this")
 
-LIMITS = "sleep 0.3; setsid cat /proc/self/limits"
+LIMITS = "while [ $(ulimit -f) = unlimited ]; do sleep 0.02; done; setsid cat /proc/self/limits"
 
 
 async def test_what_a_program_starts_and_lets_go_has_its_limits() -> None:
@@ -38,7 +39,7 @@ async def test_what_a_program_starts_and_lets_go_has_its_limits() -> None:
 def test_a_program_that_met_a_limit_is_told_from_one_that_failed(ffmpeg: FFmpeg) -> None:
     endless = ["-hide_banner", "-loglevel", "level+warning", "-f", "lavfi", "-i", "testsrc2=size=1920x1080"]
     command = [ffmpeg.path, *endless, "-f", "null", "-"]
-    ended = subprocess.run(command, preexec_fn=_one_second, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, preexec_fn=_one_second, capture_output=True, text=True, timeout=HANG_S)
     silent = not error_line(ended.stderr.splitlines())
     assert isinstance(limit_error(ended.returncode, 0, "a.mp4", silent=silent), TaskTimedOut)
     assert isinstance(limit_error(-25, 100, "a.mp4", silent=True), ResourceExhausted)
