@@ -82,11 +82,6 @@ def ended(key: str, run_id: str, *outputs: str, version: str = "v1") -> bytes:
     return json.dumps({**told, "outputs": [{"key": output} for output in outputs]}).encode()
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
-def store(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{request.param}_store")
-
-
 async def test_a_sidecar_makes_nothing_its_drops_that_lies_elsewhere(store: Any, records: RunRecords) -> None:
     """A dropper of "mine/" writes what it likes there; what it says of others is not believed."""
     bucket = store.buckets[0]

@@ -23,11 +23,6 @@ LATE_S = 5.0
 """What used to take two minutes."""
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
-def store(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{request.param}_store")
-
-
 @pytest.fixture
 async def parsers() -> AsyncIterator[DocumentParsers]:
     parsers = DocumentParsers()

@@ -25,17 +25,10 @@ from listener.ledger.runs import RunLedger
 from manifests.errors import StoreUnavailable
 from support.deadlines import HANG_S
 from support.jobs import ANYTHING, job
+from support.runs import Moment
 
 DAY = 86400.0
 NOON = 20_000 * DAY + DAY / 2
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -48,12 +41,12 @@ async def other(ledger_url: str, database: Database) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Moment:
+    return Moment(NOON)
 
 
 @pytest.fixture
-def jobs(database: Database, clock: Clock) -> JobLedger:
+def jobs(database: Database, clock: Moment) -> JobLedger:
     return JobLedger(database, clock)
 
 
@@ -62,7 +55,7 @@ async def only(jobs: JobLedger, entry: str) -> JobRow:
     return row
 
 
-async def test_a_job_is_on_record_from_intent_to_end(jobs: JobLedger, clock: Clock) -> None:
+async def test_a_job_is_on_record_from_intent_to_end(jobs: JobLedger, clock: Moment) -> None:
     meant = job("a", intended=NOON)
     assert await jobs.reserve(meant, ANYTHING) is None
     assert await only(jobs, "a") == meant
@@ -105,7 +98,7 @@ async def test_a_job_thought_lost_that_had_gone_on_costs_what_it_did(jobs: JobLe
 
 
 async def test_jobs_of_runs_that_have_ended_are_given_up_in_the_end(
-    jobs: JobLedger, database: Database, clock: Clock
+    jobs: JobLedger, database: Database, clock: Moment
 ) -> None:
     runs = RunLedger(database)
     states: dict[str, RunState] = {"going": "running", "gone": "failed", "over": "cancelled", "new": "failed"}
@@ -181,7 +174,7 @@ async def test_a_budget_counts_what_is_paid_and_what_is_reserved(jobs: JobLedger
     assert await jobs.reserve(job("g", trigger="talks", estimate_usd=0.0), limits) is None
 
 
-async def test_money_that_is_spent_comes_back_with_the_next_day(jobs: JobLedger, clock: Clock) -> None:
+async def test_money_that_is_spent_comes_back_with_the_next_day(jobs: JobLedger, clock: Moment) -> None:
     limits = QuotaLimits(None, None, 2.0)
     await jobs.reserve(job("a"), limits)
     await jobs.ended("a", outcome="done", usd=1.5)
@@ -234,7 +227,7 @@ async def test_what_is_freed_is_there_for_the_next_that_asks_even_in_one_transac
 
 
 async def test_two_listeners_together_pass_no_limit(
-    jobs: JobLedger, database: Database, other: Database, clock: Clock
+    jobs: JobLedger, database: Database, other: Database, clock: Moment
 ) -> None:
     theirs = JobLedger(other, clock)
 
@@ -253,7 +246,7 @@ async def test_two_listeners_together_pass_no_limit(
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_jobs_that_keep_to_their_estimates_never_pass_a_budget(
-    jobs: JobLedger, other: Database, clock: Clock, seed: int
+    jobs: JobLedger, other: Database, clock: Moment, seed: int
 ) -> None:
     rng = random.Random(seed)
     ledgers = [jobs, JobLedger(other, clock)]
@@ -276,7 +269,7 @@ async def test_jobs_that_keep_to_their_estimates_never_pass_a_budget(
 
 
 async def test_an_answer_is_given_only_when_the_other_listener_sees_it(
-    jobs: JobLedger, other: Database, clock: Clock
+    jobs: JobLedger, other: Database, clock: Moment
 ) -> None:
     theirs = JobLedger(other, clock)
     for entry in map(str, range(20)):
@@ -287,7 +280,7 @@ async def test_an_answer_is_given_only_when_the_other_listener_sees_it(
 
 
 async def test_calls_that_come_at_once_share_a_few_transactions(
-    postgres_url: str, postgres_ledger: str, clock: Clock
+    postgres_url: str, postgres_ledger: str, clock: Moment
 ) -> None:
     database = Database(postgres_ledger)
     await database.open()
@@ -381,7 +374,7 @@ def renamed_table(url: str) -> Generator[None]:
 
 
 async def test_a_listener_that_freezes_while_it_reserves_does_not_stop_the_others(
-    postgres_ledger: str, clock: Clock
+    postgres_ledger: str, clock: Moment
 ) -> None:
     frozen, database = Database(postgres_ledger), Database(postgres_ledger)
     await frozen.open()
@@ -414,7 +407,7 @@ def stop_in_the_middle(database: Database) -> Callable[[], None]:
     return wake_up
 
 
-async def test_costs_are_summed_up_by_whatever_is_asked(jobs: JobLedger, database: Database, clock: Clock) -> None:
+async def test_costs_are_summed_up_by_whatever_is_asked(jobs: JobLedger, database: Database, clock: Moment) -> None:
     for number, (trigger, endpoint, usd) in enumerate([("songs", "fast", 0.5), ("talks", "slow", 0.25)] * 2):
         clock.now = NOON + number // 2 * DAY
         await jobs.reserve(job(f"{number}", trigger=trigger, endpoint=endpoint), ANYTHING)
@@ -438,7 +431,7 @@ async def test_costs_are_summed_up_by_whatever_is_asked(jobs: JobLedger, databas
     assert (today.open_jobs, today.all) == (1, Spending(0.75, 1.0))
 
 
-async def test_what_was_done_last_comes_oldest_first(jobs: JobLedger, clock: Clock) -> None:
+async def test_what_was_done_last_comes_oldest_first(jobs: JobLedger, clock: Moment) -> None:
     for number in range(6):
         clock.now += 1
         await jobs.reserve(job(f"{number}"), ANYTHING)
@@ -446,7 +439,7 @@ async def test_what_was_done_last_comes_oldest_first(jobs: JobLedger, clock: Clo
     assert [row.entry for row in await jobs.done_lately(3)] == ["2", "3", "5"]
 
 
-async def test_old_jobs_are_forgotten_and_their_money_with_them(jobs: JobLedger, clock: Clock) -> None:
+async def test_old_jobs_are_forgotten_and_their_money_with_them(jobs: JobLedger, clock: Moment) -> None:
     await jobs.reserve(job("old", intended=NOON), ANYTHING)
     await jobs.reserve(job("left open", intended=NOON), ANYTHING)
     await jobs.ended("old", outcome="done", usd=1.0)

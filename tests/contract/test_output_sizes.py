@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -20,11 +19,6 @@ from manifests.errors import ResourceExhausted
 from manifests.references import ObjectRef, UrlRef
 
 MOST = 1000
-
-
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
-def store(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{request.param}_store")
 
 
 def sizes_of(store: Store, *limits: int) -> OutputSizes:

@@ -23,11 +23,6 @@ TRIGGERS = {
 }
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
-def store(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{request.param}_store")
-
-
 @pytest.fixture(params=list(KEYS))
 def run_of(request: pytest.FixtureRequest, store: Store) -> Callable[[ObjectMeta], RunRequest]:
     """The run of one version of a drop of each kind."""

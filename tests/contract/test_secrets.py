@@ -26,6 +26,7 @@ from listener.stores.s3.store import S3Store
 from manifests.errors import ConfigError, StateError, StoreUnavailable
 from support.deadlines import HANG_S
 from support.jobs import ANYTHING, job
+from support.runs import Moment
 from support.servers import create_database
 from support.stores import settings_for
 from support.webhook import free_port
@@ -33,14 +34,6 @@ from support.webhook import free_port
 FIRST = AccessKeys("user", "the first secret key")
 SECOND = AccessKeys("user", "the second secret key")
 ROLE = AccessKeys("role", "of an hour", "token")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @asynccontextmanager
@@ -87,13 +80,13 @@ async def test_all_listeners_have_the_same_secret_for_ever(ledger_url: str) -> N
 
 
 async def test_an_attempt_keeps_the_key_that_its_first_job_was_sent_with(database: Database) -> None:
-    clock = Clock()
+    clock = Moment(1000.0)
     secrets, jobs = SecretLedger(database, clock), JobLedger(database, clock)
     await secrets.get_or_create(NAME, new_secret(1000.0))
     keys = AttemptKeys(lambda: secrets.all(NAME), jobs, clock)
     before = await keys.of("t", 1)
     await jobs.reserve(job("t-1-1", task_id="t", intended=1001.0), ANYTHING)
-    clock.now_s = 1002.0
+    clock.now = 1002.0
     operators = SecretSpec(b"o" * SECRET_BYTES, 1002.0)
     changed = await secrets.change(NAME, operators)
     assert [each.created for each in changed] == [1002.0, 1000.0]
@@ -101,7 +94,7 @@ async def test_an_attempt_keeps_the_key_that_its_first_job_was_sent_with(databas
     assert await keys.of("t", 1) == before
     assert await keys.of("t", 2) != before
     assert not await keys.is_older("t", 1)
-    clock.now_s += REPLACED_VALID_S + 1
+    clock.now += REPLACED_VALID_S + 1
     assert await secrets.all(NAME) == changed[:1]
     assert await keys.of("t", 1) != before
 
@@ -251,9 +244,9 @@ async def test_nothing_is_drawn_while_the_store_may_have_a_copy(
 
 async def test_a_secret_is_as_old_as_the_listener_that_draws_it(database: Database) -> None:
     """The first job's row stands before anybody asks for its key."""
-    jobs, clock = JobLedger(database, float), Clock()
+    jobs, clock = JobLedger(database, float), Moment(1000.0)
     installation = InstallationSecret(SecretLedger(database, clock), None, (), clock())
-    clock.now_s += 60
+    clock.now += 60
     await jobs.reserve(job("t-1-1", task_id="t", intended=clock() - 1), ANYTHING)
     assert not await AttemptKeys(installation.all, jobs, clock).is_older("t", 1)
 

@@ -149,3 +149,9 @@ async def folder_store(tmp_path: Path) -> AsyncIterator[FolderStore]:
     store = FolderStore(root)
     yield store
     await store.close()
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.minio)])
+def store(request: pytest.FixtureRequest) -> Any:
+    """A store of each kind that an installation may choose."""
+    return request.getfixturevalue(f"{request.param}_store")
