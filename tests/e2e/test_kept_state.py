@@ -5,7 +5,9 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from minio import Minio
 
 from support.installation import SAMPLES, Installation
 from support.kept_state.documents import KEPT, KeptState, read_state
+from support.kept_state.holds import Hold
 from support.kept_state.places import at_provider, in_bucket, in_folder, jobs_of, states_of, work
-from support.kept_state.record import ENDPOINT
+from support.kept_state.record import ENDPOINT, holds
 from support.receiver import Receiver
 from support.runpod.cloud import Cloud, cloud
 
@@ -115,3 +118,9 @@ def test_a_state_on_s3_with_jobs_at_the_provider(
         assert all(job.taken == 1 for job in jobs if job.id not in known)
     finally:
         install.close()
+
+
+@pytest.mark.parametrize("hold", holds(), ids=lambda hold: hold.key)
+def test_what_a_recording_of_this_version_holds_is_there(hold: Hold) -> None:
+    module, _, name = hold.place.partition(":")
+    assert iscoroutinefunction(resolve_name(f"{module}:{name.replace(':', '.')}"))

@@ -139,7 +139,7 @@ def record_folder(folder: Path, code: Path, receiver: Receiver) -> KeptState:
     recording.start()
     _end_some(recording, CAPTIONS, film(30))
     install.stop()
-    recording.start(*_holds())
+    recording.start(*holds())
     _stop_some(recording, CAPTIONS, {**CAPTIONS, "video": "late.mp4"}, receiver)
     between = recording.drop("between", film(5))
     recording.at(between, "running")
@@ -184,7 +184,7 @@ def record_s3(folder: Path, code: Path, receiver: Receiver) -> KeptState:
             spent = recording.drop("spent", speech("says-worker_crashed"))
             recording.ended(spent, "failed")
             install.stop()
-            recording.start(*_holds())
+            recording.start(*holds())
             _stop_some(recording, speech("quick"), {**speech("quick"), "audio": "late.ogg"}, receiver)
             recording.reached(recording.drop("between", speech("says-worker_crashed")))
             running = recording.drop("running", speech("wait-600"))
@@ -201,8 +201,8 @@ def record_s3(folder: Path, code: Path, receiver: Receiver) -> KeptState:
         servers.stop(server)
 
 
-def _holds() -> tuple[Hold, ...]:
-    attempts = "listener.dispatch.attempts:Attempts:carry_out"
+def holds() -> tuple[Hold, ...]:
+    attempts = "listener.dispatch.attempts:Attempts:execute"
     return (
         Hold("preparing.job.json", "before", "listener.runs.manifests:ManifestReader:read"),
         Hold("several.job.json", "before", attempts, index=1),
