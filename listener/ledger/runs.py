@@ -202,11 +202,14 @@ class RunLedger:
         return await self._rows(sa.select(runs_table).where(runs_table.c.bucket == bucket, below, _UNFINISHED))
 
     async def matching(self, text: str) -> list[RunRow]:
-        """Returns up to 100 runs, newest first. `text`: the start of an id, a key, or a key's last path segments."""
+        """Returns up to 100 runs, newest first. `text`: the start of an id, a key (also after its bucket), or a key's
+        last path segments.
+        """
         found = sa.or_(
             runs_table.c.run_id.startswith(text, autoescape=True),
             runs_table.c.key == text,
             runs_table.c.key.endswith("/" + text, autoescape=True),
+            runs_table.c.bucket + "/" + runs_table.c.key == text,
         )
         return await self._rows(sa.select(runs_table).where(found).order_by(runs_table.c.accepted.desc()).limit(100))
 

@@ -99,6 +99,7 @@ async def test_runs_are_found_by_id_key_and_file_name(database: Database) -> Non
     assert [r.run_id for r in await runs.matching("abc")] == ["abc1"]
     assert [r.run_id for r in await runs.matching("b.job.json")] == ["abd2", "abc1"]
     assert [r.run_id for r in await runs.matching("a/b.job.json")] == ["abc1"]
+    assert [r.run_id for r in await runs.matching("bucket/a/b.job.json")] == ["abc1"], "as `gpudrop status` prints it"
     assert [r.run_id for r in await runs.matching("%")] == []
     assert [r.run_id for r in await runs.recent(2)] == ["x_y%", "abd2"]
 
