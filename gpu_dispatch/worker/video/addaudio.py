@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from gpu_dispatch.worker.video.filters import decoder_threads
 from gpu_dispatch.worker.video.output import describe, encode_args, reporter
 from gpu_dispatch.worker.video.probe import AudioTrack, Timeline, VideoTrack, audio_length, probe_media, video_timeline
 from manifests.errors import EncodeFailed, InvalidDuration
+
+_LOG = logging.getLogger("gpu_dispatch.worker")
 
 _SAME_S = 0.001
 
@@ -59,6 +62,8 @@ class ReplaceAudio:
                 # Some files hold frames without times, which cannot be copied to MP4.
                 if e.retryable:
                     raise
+            except ValueError as e:
+                _LOG.warning("The end of %s cannot be set in a copy (%s); it is encoded.", params.output, e)
 
         async def attempt(encoder: EncoderName) -> int:
             return (await self._run(params, job, cut, track, encode_args(track, encoder, params))).frames

@@ -30,13 +30,16 @@ class _Box:
 def end_video_at(path: Path, seconds: float) -> None:
     """Ends the video track of the MP4 file `path` at `seconds`; a track that ends earlier is unchanged.
 
-    Raises ValueError when ffmpeg's mp4 muxer did not write the file.
+    Raises ValueError when the file's index is none that ffmpeg's mp4 muxer writes; the file is unchanged then.
     """
     with path.open("r+b") as file:
         offset, size = _find_index(file)
         file.seek(offset)
         index = bytearray(file.read(size))
-        _shorten(index, seconds)
+        try:
+            _shorten(index, seconds)
+        except (LookupError, struct.error) as e:
+            raise ValueError("a broken MP4 index") from e
         file.seek(offset)
         file.write(index)
 
@@ -75,7 +78,7 @@ def _shorten_track(index: bytearray, track: _Box, length: int) -> int:
     handler = media[b"hdlr"]
     if bytes(index[handler.start + 8 : handler.start + 12]) != b"vide" or b"edts" not in inside:
         return now
-    edits = next(box for box in _children(index, inside[b"edts"].start, inside[b"edts"].end) if box.kind == b"elst")
+    edits = {box.kind: box for box in _children(index, inside[b"edts"].start, inside[b"edts"].end)}[b"elst"]
     before = 0
     for at, entry_wide in _edits(index, edits):
         lasts = _get(index, at, entry_wide)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from video_oracle import frame_times, gray_frames, packets, samples, top_boxes
 from gpu_dispatch.task import AddAudioParams
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.addaudio import ReplaceAudio
+from gpu_dispatch.worker.video.editlist import end_video_at
 from gpu_dispatch.worker.video.encoder import Encoder
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import InvalidDuration, NoAudio, NoVideo
@@ -145,3 +147,47 @@ async def test_what_is_missing_is_named(bundled: FFmpeg, job: JobContext, make: 
     put(job, video, audio)
     with pytest.raises(InvalidDuration):
         await add(AddAudioParams(video="video", audio="audio", output="out.mp4", offset=-4.0), job)
+
+
+async def test_a_file_whose_end_cannot_be_set_is_encoded(
+    bundled: FFmpeg, job: JobContext, make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index is larger than one that is edited in memory."""
+    monkeypatch.setattr("gpu_dispatch.worker.video.editlist.MAX_INDEX_BYTES", 100)
+    put(job, make("v.mp4", *VIDEO), make("a.mp3", *tone(1.5)))
+    add = ReplaceAudio(bundled, Encoder(bundled))
+    made = await add(AddAudioParams(video="video", audio="audio", output="out.mp4"), job)
+    assert made.encoder != "copy" and made.files[0].frames == 36
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    inside = b"".join(content)
+    return struct.pack(">I4s", len(inside) + 8, kind) + inside
+
+
+MOVIE, TRACK = box(b"mvhd", struct.pack(">5I", 0, 0, 0, 1000, 9000)), box(b"tkhd", struct.pack(">6I", *[0] * 5, 9000))
+MEDIA = box(b"mdia", box(b"hdlr", b"\0" * 8 + b"vide"))
+EDITS = box(b"edts", box(b"elst", struct.pack(">5I", 0, 1, 9000, 0, 0)))
+EDITED = box(b"moov", MOVIE, box(b"trak", TRACK, MEDIA, EDITS))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        b"", b"\0" * 6, box(b"mdat", b"x"), box(b"moov"), box(b"moov", b"\0\0\0\4mvhd"), box(b"moov", box(b"mvhd")),
+        box(b"moov", box(b"mvhd", b"\0" * 14)), box(b"moov", MOVIE, box(b"trak")),
+        box(b"moov", MOVIE, box(b"trak", TRACK)), box(b"moov", MOVIE, box(b"trak", TRACK, box(b"mdia"))),
+        box(b"moov", MOVIE, box(b"trak", TRACK, MEDIA, box(b"edts"))),
+        box(b"moov", MOVIE, box(b"trak", TRACK, MEDIA, box(b"edts", box(b"elst")))),
+        box(b"moov", MOVIE, box(b"trak", TRACK, MEDIA, box(b"edts", box(b"elst", struct.pack(">3I", 0, 9, 9000))))),
+    ],
+)  # fmt: skip
+def test_an_index_that_is_not_ffmpegs_is_refused_and_stays(tmp_path: Path, index: bytes) -> None:
+    path = tmp_path / "odd.mp4"
+    path.write_bytes(index)
+    with pytest.raises(ValueError, match="index"):
+        end_video_at(path, 1.0)
+    assert path.read_bytes() == index
+    path.write_bytes(EDITED)
+    end_video_at(path, 1.0)
+    assert path.read_bytes() == EDITED.replace(struct.pack(">I", 9000), struct.pack(">I", 1000))
