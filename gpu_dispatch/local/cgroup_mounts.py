@@ -49,9 +49,9 @@ def own_groups(own: Path = _OWN) -> dict[str, str]:
     return found
 
 
-def lies_in_memory(folder: Path) -> bool:
-    """Returns whether files in `folder` take memory instead of disk."""
-    inner = [mount for mount in mounts() if folder.resolve().is_relative_to(mount.point)]
+def lies_in_memory(folder: Path, own: Path = _OWN) -> bool:
+    """Returns whether files in `folder` take memory instead of disk. Of several mounts at one place the last counts."""
+    inner = [mount for mount in reversed(mounts(own)) if folder.resolve().is_relative_to(mount.point)]
     return bool(inner) and max(inner, key=lambda mount: len(mount.point.parts)).kind in _IN_MEMORY
 
 

@@ -71,14 +71,14 @@ class HeldClaim:
     async def check(self) -> None:
         """Raises RunCancelled or DuplicateJob when another claim has replaced this one.
 
-        While the store is unavailable the work goes on. An object that is no valid claim is overwritten.
+        While the store or the way to it fails the work goes on. An object that is no valid claim is overwritten.
         """
         try:
             seen = await self._address.read()
             if seen.there and seen.holder is None:
                 await self._address.write(self._mine, {"If-Match": seen.etag})
                 seen = await self._address.read()
-        except (TransferFailed, StoreDenied):
+        except GpuDropError:
             return
         if seen.holder is not None and seen.holder != self._mine:
             raise _claim_lost(seen.holder)

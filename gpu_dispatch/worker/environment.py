@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from gpu_dispatch.task import Capability
+from gpu_dispatch.worker.claim import CHECK_INTERVAL_S
 from gpu_dispatch.worker.operations import OperationSettings
 from manifests.errors import ConfigError
 
@@ -40,7 +41,7 @@ class WorkerSettings:
     """The worker starts only where NVENC works."""
     stop_grace_s: float = 30.0
     """How long after a job's end its threads may run before the process ends itself."""
-    check_interval_s: float = 30.0
+    check_interval_s: float = CHECK_INTERVAL_S
     """Interval between checks of a claim."""
 
 
@@ -66,7 +67,7 @@ def settings_from(environ: Mapping[str, str]) -> WorkerSettings:
         warm_model=environ.get("GPUDROP_WARM_MODEL", "").strip() or None,
         require_nvenc=_flag("GPUDROP_REQUIRE_NVENC", environ),
         stop_grace_s=_seconds("GPUDROP_STOP_GRACE_S", environ, 30.0),
-        check_interval_s=_seconds("GPUDROP_CLAIM_LOOK_S", environ, 30.0),
+        check_interval_s=_seconds("GPUDROP_CLAIM_LOOK_S", environ, CHECK_INTERVAL_S),
     )
 
 

@@ -105,6 +105,13 @@ def test_a_folder_in_memory_is_told_from_others() -> None:
     assert lies_in_memory(Path("/dev/shm")) and not lies_in_memory(Path("/proc/self"))
 
 
+@pytest.mark.parametrize("kinds", [("tmpfs", "ext4"), ("ext4", "tmpfs")])
+def test_of_several_file_systems_at_one_place_the_last_counts(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    lines = [f"{number} 1 0:{number} / {tmp_path} rw - {kind} none rw" for number, kind in enumerate(kinds)]
+    (tmp_path / "mountinfo").write_text("\n".join(["9 1 0:9 / / rw - overlay none rw", *lines]))
+    assert lies_in_memory(tmp_path, tmp_path) is (kinds[-1] == "tmpfs")
+
+
 @pytest.fixture
 def unified() -> Iterator[Path]:
     """A group of version 2 with a controller to hand on, as systemd or a container's engine leaves one to a service."""

@@ -234,6 +234,14 @@ async def test_a_store_that_is_away_for_a_while_does_not_end_the_work(keeper: Ke
         await mine.check()
 
 
+async def test_a_way_to_the_store_that_leads_elsewhere_does_not_end_the_work(keeper: Keeper) -> None:
+    async with acquire_claim(keeper.task(), MINE, QUICK) as mine:
+        assert mine
+        for elsewhere in ("http://192.168.0.1:9/login", "ftp://127.0.0.1/"):
+            keeper.problem = lambda _, to=elsewhere: web.Response(status=302, headers={"Location": to})
+            await mine.check()
+
+
 async def test_an_answer_that_cannot_be_stored_does_not_fail_the_job(keeper: Keeper, tmp_path: Path) -> None:
     keeper.problem = lambda r: web.Response(status=403) if r.path == "/answer" else None
     ended = await work(keeper.task(), tmp_path, [])
