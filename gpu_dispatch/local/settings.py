@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gpu_dispatch.cores import usable_cores
 from gpu_dispatch.local.sandbox import Sandbox, sandboxed
 from gpu_dispatch.task import Capability
 
@@ -76,7 +77,7 @@ class LocalSettings:
 
     def threads_of(self, capability: Capability) -> int:
         """Returns the threads of one child. Speech and video share the cores: a fair split would leave some idle."""
-        return self.threads or max(1, _cores() // max(1, self.slots[capability]))
+        return self.threads or max(1, usable_cores() // max(1, self.slots[capability]))
 
 
 def child_command(settings: LocalSettings, work_root: Path) -> tuple[str, ...]:
@@ -103,8 +104,3 @@ def child_environment(environ: Mapping[str, str], threads: int) -> dict[str, str
     path = os.pathsep.join(filter(None, (package_root, kept.get("PYTHONPATH", ""))))
     computing = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     return {**computing, **kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
-
-
-def _cores() -> int:
-    """Returns the number of cores this process may use; a container's share is often less than the machine's."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -8,6 +8,7 @@ from typing import Any
 from gpu_dispatch.runpod.dialects.errors import failure_error
 from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript, known_language_code
 from gpu_dispatch.runpod.dialects.values import lenient_fields
+from gpu_dispatch.speech_names import SAME_MODELS
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
 from manifests.options import RecognitionOptions
@@ -24,11 +25,9 @@ MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "
 _OF_EVERY_WORKER = frozenset({"model", "engine", "language"})
 """Options that every worker takes and whose values are checked one by one."""
 
-_SAME_MODEL = {"large": "large-v3", "large-v3-turbo": "turbo"}
-
 
 def model_name(params: TranscribeParams) -> str:
-    return _SAME_MODEL.get(params.model, params.model)
+    return next((names[0] for names in SAME_MODELS if params.model in names), params.model)
 
 
 def language_code(params: TranscribeParams) -> str | None:

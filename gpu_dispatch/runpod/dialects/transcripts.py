@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpu_dispatch.runpod.dialects.values import lenient_fields, lenient_items, lenient_number, lenient_text
+from gpu_dispatch.speech_names import UNDETERMINED, language_candidates
 from gpu_dispatch.task import Segment, Transcript, Word
 
 _CODES = (
@@ -19,15 +20,12 @@ CODES = frozenset(_CODES.split())
 _YUE_MODELS = frozenset({"large-v3", "turbo"})
 """Older models were trained without Cantonese."""
 
-_OTHER_NAMES = {"cmn": "zh", "fil": "tl", "iw": "he", "jv": "jw", "nb": "no", "zh-hk": "yue"}
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 
 def known_language_code(tag: str, model: str) -> str | None:
     """Returns Whisper's code for a tag such as "pt", "pt-BR" or "EN"; None where `model` lacks the language."""
-    tag = tag.lower()
-    primary = tag.split("-")[0]
-    for code in (_OTHER_NAMES.get(tag, primary), _OTHER_NAMES.get(primary, primary)):
+    for code in language_candidates(tag):
         if code in CODES and (code != "yue" or model in _YUE_MODELS):
             return code
     return None
@@ -38,7 +36,6 @@ def spaced(language: str) -> bool:
     return language not in _UNSPACED
 
 
-UNDETERMINED = "und"
 BOUNDARY_S = 0.5
 """Seconds; a word whose distances to two segments differ by no more goes to the segment whose text has it."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_dispatch.speech_names import language_candidates
 from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.models import ModelStore
 from manifests.errors import (
@@ -142,24 +143,9 @@ def load_failure(error: Exception, damaged: ModelUnavailable, *, engine: str, de
     return damaged if translated.info.code == WorkerError.code else translated
 
 
-UNDETERMINED = "und"
-"""ISO 639 code for a recording without speech."""
-
-_OTHER_NAMES = {
-    "cmn": "zh",
-    "fil": "tl",
-    "iw": "he",
-    "jv": "jw",
-    "nb": "no",
-    "zh-hk": "yue",
-}
-
-
 def whisper_code(tag: str, known: Set[str], *, model: str) -> str:
     """Returns Whisper's code for a tag such as "pt-BR" or "EN". Raises LanguageUnsupported when `model` lacks it."""
-    tag = tag.lower()
-    primary = tag.split("-")[0]
-    for code in (_OTHER_NAMES.get(tag, primary), primary, _OTHER_NAMES.get(primary, primary)):
+    for code in language_candidates(tag):
         if code in known:
             return code
     if known == {"en"}:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpu_dispatch.speech_names import SAME_MODELS
 from manifests.errors import ModelUnavailable
 
 _SIZES_IN_ENGLISH_TOO = ("tiny", "base", "small", "medium")
@@ -23,12 +24,10 @@ _DISTILLED_OF = ("small.en", "medium.en", "large-v2", "large-v3", "large-v3.5")
 DISTILLED = frozenset(f"distil-{teacher}" for teacher in _DISTILLED_OF)
 """Published for faster-whisper only."""
 
-_SAME = (("turbo", "large-v3-turbo"), ("large", "large-v3"))
-
 
 def model_names(model: str) -> tuple[str, ...]:
     """Returns all names of one model, `model` first: "turbo" is also "large-v3-turbo"."""
-    for names in _SAME:
+    for names in SAME_MODELS:
         if model in names:
             return (model, *(name for name in names if name != model))
     return (model,)

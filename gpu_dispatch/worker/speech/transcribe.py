@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Literal, TypeVar
 
+from gpu_dispatch.speech_names import UNDETERMINED
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm, decode_audio
 from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, plan_chunks, speech_spans
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
-    UNDETERMINED,
     Device,
     RecognitionRequest,
     Recognizer,

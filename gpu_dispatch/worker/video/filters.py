@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from gpu_dispatch.cores import usable_cores
 from gpu_dispatch.worker.video.probe import VideoTrack
 
 _HDR = frozenset({"smpte2084", "arib-std-b67"})
@@ -48,7 +47,7 @@ def keep_times(track: VideoTrack) -> list[str]:
 def frame_threads(track: VideoTrack) -> int:
     """Returns the threads of a decoder or an encoder, each of which holds frames in memory; 0: no limit."""
     threads = _FRAMES_IN_PIXELS // (track.width * track.height)
-    return 0 if threads >= (os.cpu_count() or 1) * 2 else max(2, threads)
+    return 0 if threads >= usable_cores() * 2 else max(2, threads)
 
 
 def decoder_threads(track: VideoTrack) -> list[str]:

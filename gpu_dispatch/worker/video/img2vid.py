@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from gpu_dispatch.cores import usable_cores
 from gpu_dispatch.task import Clip, Img2VidParams, Progress, VideoFile, Videos
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.video.encoder import BT709_TAGS, FASTSTART, Encoder, EncoderName, video_args
@@ -23,11 +23,6 @@ MAX_PARALLEL = 6
 
 REPORT_EVERY = 8
 """Frames."""
-
-
-def usable_cores() -> int:
-    """Returns the cores this process may run on, which a container can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

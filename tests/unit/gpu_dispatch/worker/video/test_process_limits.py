@@ -11,6 +11,8 @@ import pytest
 
 from gpu_dispatch.worker.confinement import limit_error
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, error_line
+from gpu_dispatch.worker.video.filters import frame_threads
+from gpu_dispatch.worker.video.probe import VideoTrack
 from gpu_dispatch.worker.video.process import run_process
 from manifests.errors import ResourceExhausted, TaskTimedOut
 from support.deadlines import HANG_S
@@ -49,3 +51,10 @@ def test_a_program_that_met_a_limit_is_told_from_one_that_failed(ffmpeg: FFmpeg)
 
 def _one_second() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (1, 11))
+
+
+def test_threads_are_counted_by_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ffmpeg starts no more by itself, and each one holds frames."""
+    full_hd = VideoTrack("h264", 1920, 1080, (1, 1), 0, 25.0, True, "yuv420p", False, "", "", "")
+    monkeypatch.setattr("os.cpu_count", lambda: 4096)
+    assert frame_threads(full_hd) == 0 or 2 * len(os.sched_getaffinity(0)) > 2**28 // (1920 * 1080)
