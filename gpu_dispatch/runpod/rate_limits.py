@@ -95,20 +95,28 @@ class RateLimiter:
         """Waits for the call's turn. Raises EndpointUnavailable when it would come later than in `max_wait_s`."""
         clock = asyncio.get_running_loop().time
         latest = clock() + max_wait_s
-        for bucket in tuple(self._of(endpoint_id, kind)):
-            while True:
-                if clock() + bucket.wait(clock()) > latest:
-                    raise _too_much(endpoint_id, kind, bucket.wait(clock()))
-                if (pause := bucket.take(clock())) > 0:
-                    await asyncio.sleep(pause)
-                if bucket.paused(clock()) <= 0:
-                    break
+        buckets = tuple(self._of(endpoint_id, kind))
+
+        def check(bucket: TokenBucket) -> None:
+            if clock() + bucket.wait(clock()) > latest:
+                raise _too_much(endpoint_id, kind, bucket.wait(clock()))
+
+        for bucket in buckets:
+            check(bucket)
         try:
             async with asyncio.timeout_at(latest):
                 await self._under_way[endpoint_id, kind].acquire()
         except TimeoutError as e:
             raise _too_much(endpoint_id, kind, max_wait_s) from e
         try:
+            # Last, as a call goes out when it has its tokens: those of calls held up here would be spent in one burst.
+            for bucket in buckets:
+                while True:
+                    check(bucket)
+                    if (pause := bucket.take(clock())) > 0:
+                        await asyncio.sleep(pause)
+                    if bucket.paused(clock()) <= 0:
+                        break
             yield
         finally:
             self._under_way[endpoint_id, kind].release()

@@ -314,6 +314,22 @@ async def test_no_more_calls_are_under_way_than_the_provider_allows() -> None:
     assert most == 3
 
 
+async def test_calls_that_waited_for_others_to_end_do_not_go_out_in_one_burst() -> None:
+    """Ten may go at once, nine a second after them; while nothing ends, nobody's turn is used up."""
+    gates, clock = RateLimiter({"cancel": RateLimit(100, 1)}), asyncio.get_running_loop().time
+    sent: list[float] = []
+
+    async def call() -> None:
+        async with gates.acquire(EP, "cancel", HANG_S):
+            sent.append(clock())
+
+    async with gates.acquire(EP, "cancel", HANG_S):
+        calls = [asyncio.create_task(call()) for _ in range(20)]
+        await asyncio.sleep(1.5)
+    await asyncio.gather(*calls)
+    assert max(sent) - min(sent) > 0.9
+
+
 async def test_a_call_that_would_wait_too_long_for_its_turn_is_not_made() -> None:
     gates = RateLimiter({"cancel": RateLimit(1000, 1)})
     async with gates.acquire(EP, "cancel", HANG_S):
