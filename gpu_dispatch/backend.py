@@ -109,7 +109,7 @@ class GpuBackend(Protocol):
         ...
 
     async def close(self) -> None:
-        """Ends everything that this object started, within 3 seconds. Jobs of a durable backend go on."""
+        """Ends everything that this object started, within seconds. Jobs of a durable backend go on."""
         ...
 
 

@@ -100,7 +100,7 @@ class TranscribeHandler:
         """Returns one document for each format, however often it is named."""
         cues = self._segmenter(speech)
         texts: dict[SubtitleFormat, bytes] = {}
-        for wanted in formats:
+        for wanted in dict.fromkeys(formats):
             match wanted:
                 case "srt":
                     text = write_srt(cues)

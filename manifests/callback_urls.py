@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ValidationError
 
 from manifests.errors import ManifestError
-from manifests.legacy import unwrapped
+from manifests.legacy import unwrapped, upgrade_fields
 from manifests.models import CallbackUrl
+from manifests.reader import implied_operation
 from manifests.syntax import parse_fields
 from manifests.trees import Tree
 
@@ -28,7 +29,7 @@ def callback_url_of(manifest: Mapping[str, Tree], defaults: Sequence[Mapping[str
     fields = unwrapped(manifest) or manifest
     if _FIELD in fields:
         return _usable(fields[_FIELD])
-    operation = fields.get("operation")
+    operation = _operation(fields)
     for document in reversed(defaults):
         section = document.get(operation) if isinstance(operation, str) else None
         for given in (section, document):
@@ -41,7 +42,9 @@ def caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
     """Returns what determines the callback_url in the manifest at `key`; {} for an unreadable manifest."""
     fields = _fields(data, key)
     fields = unwrapped(fields) or fields
-    return {name: fields[name] for name in (_FIELD, "operation") if name in fields}
+    found = {_FIELD: fields[_FIELD]} if _FIELD in fields else {}
+    operation = _operation(fields)
+    return found if operation is None else {**found, "operation": operation}
 
 
 def default_caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
@@ -53,6 +56,16 @@ def default_caller_fields(data: bytes, key: str) -> Mapping[str, Tree]:
         elif isinstance(value, dict) and _FIELD in value:
             found[name] = {_FIELD: value[_FIELD]}
     return found
+
+
+def _operation(fields: Mapping[str, Tree]) -> Tree:
+    """Returns what `fields` name as their operation, or the one that their media imply."""
+    if (named := fields.get("operation")) is not None:
+        return named
+    try:
+        return implied_operation(upgrade_fields(fields))
+    except ManifestError:
+        return None
 
 
 def _fields(data: bytes, key: str) -> Mapping[str, Tree]:

@@ -130,6 +130,15 @@ def _build(
         raise explain(e, model, operation, merged.origins) from e
 
 
+def implied_operation(fields: Mapping[str, Tree]) -> str | None:
+    """Returns the operation that the media in `fields` imply; None where they imply none."""
+    return _BY_MEDIA.get(_media(fields))
+
+
+def _media(fields: Mapping[str, Tree]) -> frozenset[str]:
+    return frozenset(n for n in _MEDIA if fields.get(n) is not None)
+
+
 def _operation(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], origin: str) -> str:
     """Returns the operation that `fields` name, or the one that their media imply."""
     asked = fields.get("operation")
@@ -142,10 +151,10 @@ def _operation(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]],
             hint=f"The operations are {', '.join(models)}.",
             where=where,
         )
-    media = frozenset(n for n in _MEDIA if fields.get(n) is not None)
-    told = _BY_MEDIA.get(media)
+    told = implied_operation(fields)
     if told and told in models:
         return told
+    media = _media(fields)
     if media in _INCOMPLETE:
         raise _incomplete(fields, media, origin)
     hint = f"{_FILM} {_WAYS}" if "images" in media else f"Add operation. {_WAYS}"

@@ -42,7 +42,7 @@ def parse_csv(text: str, key: str) -> list[Tree]:
 
 def _rows(text: str, key: str) -> list[tuple[int, list[str]]]:
     """Returns line number and cells of every row that is not blank."""
-    first = next(line for line in text.splitlines() if line.strip())
+    first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = next((d for d in "\t;" if d in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:

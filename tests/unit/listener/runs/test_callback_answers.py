@@ -126,6 +126,11 @@ OTHER = {"callback_url": "https://other.example/"}
         ({"input": {"callback_url": URL}, "webhook": "https://outer.example"}, [], URL),
         ({"input": {"audio": 7}, "stranger": 1}, [OTHER], OTHER["callback_url"]),
         ({"operation": "caption"}, [OTHER, {"caption": {"callback_url": URL}, **OTHER}], URL),
+        ({"video": "v.mp4", "srt": "s.srt"}, [OTHER, {"caption": {"callback_url": URL}, **OTHER}], URL),
+        ({"url_video": 7, "url_srt": 7}, [OTHER, {"caption": {"callback_url": URL}}], URL),
+        ({"input": {"audio": 7}}, [OTHER, {"transcribe": {"callback_url": URL}}], URL),
+        ({"url_audio": 7, "audio": 8}, [OTHER, {"transcribe": {"callback_url": URL}}], OTHER["callback_url"]),
+        ({"operation": 7, "audio": "a"}, [OTHER, {"transcribe": {"callback_url": URL}}], OTHER["callback_url"]),
         ({}, [OTHER, {"callback_url": URL}], URL), ({}, [{"callback_url": URL}, {"language": "pt"}], URL),
         ({"callback_url": None}, [OTHER], None), ({"callback_url": "ftp://x"}, [OTHER], None),
         ({"callback_url": "http://h:99999/"}, [OTHER], None), ({"callback_url": [URL]}, [OTHER], None),
@@ -140,3 +145,14 @@ def test_who_hears_of_a_refused_manifest(manifest: dict[str, object], defaults: 
 def test_a_document_that_cannot_be_read_names_nobody() -> None:
     assert caller_fields(b'{"callback_url": "https://a.example"', "a.job.json") == {}
     assert caller_fields(b"callback_url: https://a.example", "a.job.yaml") == {"callback_url": "https://a.example"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "operation"),
+    [
+        (b"audio: 7", "transcribe"), (b"{input: {url_video: v, url_srt: s}, webhook: null}", "caption"),
+        (b"{operation: no, audio: a}", "no"), (b"video: v", None),
+    ],
+)  # fmt: skip
+def test_what_its_media_imply_determines_which_defaults_name_one(manifest: bytes, operation: str | None) -> None:
+    assert caller_fields(manifest, "a.job.yaml").get("operation") == operation
