@@ -6,11 +6,18 @@ SMALLEST_LIMIT = 2**28
 """Bytes that every output may have."""
 GROWTH = 64
 """Further bytes of output for each byte of input: speech at 6 kbit/s, kept as AAC, grows 32 times."""
+LOOP_GROWTH = 4096
+"""Further bytes for each byte of the sound that a video is repeated under: speech at 6 kbit/s, frames at 25 Mbit/s."""
 
 
 def largest_from(inputs: int, most: int = 0) -> int:
     """Returns the limit for a file made of `inputs` bytes; `most` limits any output, 0: no such limit."""
     return _at_most(SMALLEST_LIMIT + GROWTH * inputs, most)
+
+
+def largest_looped(inputs: int, sound: int, most: int = 0) -> int:
+    """Returns the limit for a video that lasts as long as its sound of `sound` bytes, one of the `inputs` bytes."""
+    return _at_most(SMALLEST_LIMIT + GROWTH * inputs + LOOP_GROWTH * sound, most)
 
 
 def largest_clip(frames: int, width: int, height: int, most: int = 0) -> int:

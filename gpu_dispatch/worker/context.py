@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from gpu_dispatch.output_sizes import largest_clip, largest_from
+from gpu_dispatch.output_sizes import largest_clip, largest_from, largest_looped
 from gpu_dispatch.task import Payload, Progress
 
 P = TypeVar("P")
@@ -32,11 +32,18 @@ class JobContext:
 
     def max_bytes(self, *inputs: str) -> int:
         """Returns how many bytes an output of these inputs may have."""
-        return largest_from(sum(self.path(name).stat().st_size for name in inputs), self.max_output_bytes)
+        return largest_from(self._size(*inputs), self.max_output_bytes)
+
+    def max_looped_bytes(self, video: str, audio: str) -> int:
+        """Returns how many bytes `video` may have when it is repeated under `audio`."""
+        return largest_looped(self._size(video, audio), self._size(audio), self.max_output_bytes)
 
     def largest_clip(self, frames: int, width: int, height: int) -> int:
         """Returns how many bytes a video of `frames` frames may have."""
         return largest_clip(frames, width, height, self.max_output_bytes)
+
+    def _size(self, *names: str) -> int:
+        return sum(self.path(name).stat().st_size for name in names)
 
 
 Operation = Callable[[P, JobContext], Awaitable[Payload]]

@@ -8,10 +8,10 @@ from functools import partial
 
 import structlog
 
-from gpu_dispatch.output_sizes import largest_clip, largest_from
-from gpu_dispatch.task import MAX_INPUT_BYTES, Img2VidParams
+from gpu_dispatch.output_sizes import largest_clip, largest_from, largest_looped
+from gpu_dispatch.task import MAX_INPUT_BYTES, AddAudioParams, Img2VidParams
 from gpu_dispatch.transfer.parts import gather_transfers
-from handlers.base import PlannedTask
+from handlers.base import PlannedTask, TaskFile
 from listener.dispatch.request import JobRequest
 from listener.outages import OutageRetry
 from listener.stores.base import ObjectMeta, Store
@@ -79,10 +79,16 @@ class OutputSizes:
     def largest(self, task: PlannedTask) -> dict[str, int]:
         """Returns the largest size that each output may have, by name; a worker that keeps its task's limits leaves no
         larger ones."""
-        params, sizes = task.params, [file.size for file in task.inputs]
-        inputs = self.max_input_bytes if None in sizes else sum(filter(None, sizes))
+        params, inputs = task.params, self._bytes_of(task.inputs)
         found = {target.name: largest_from(inputs, self.most) for target in task.outputs}
         if isinstance(params, Img2VidParams):
             for clip in params.clips:
                 found[clip.output] = largest_clip(clip.frames, params.width, params.height, self.most)
+        elif isinstance(params, AddAudioParams) and params.fit == "audio":
+            sound = self._bytes_of([file for file in task.inputs if file.name == params.audio])
+            found[params.output] = largest_looped(inputs, sound, self.most)
         return found
+
+    def _bytes_of(self, files: Sequence[TaskFile]) -> int:
+        sizes = [file.size for file in files]
+        return self.max_input_bytes if None in sizes else sum(filter(None, sizes))

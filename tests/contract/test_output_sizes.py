@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gpu_dispatch.output_sizes import SMALLEST_LIMIT, largest_clip, largest_from
+from gpu_dispatch.output_sizes import SMALLEST_LIMIT, largest_clip, largest_from, largest_looped
 from gpu_dispatch.task import AddAudioParams, Clip, Img2VidParams, TaskParams
 from handlers.base import PlannedTask, TaskFile, TaskTarget
 from listener.dispatch.output_sizes import OutputSizes
@@ -81,6 +81,11 @@ async def test_limits_are_those_of_the_worker(folder_store: Store) -> None:
     ):
         found = sizes_of(folder_store, 0, 5000).largest(request(folder_store, joining, ("o",), *files).task)
         assert found == {"o": largest_from(inputs)}
+    looping = AddAudioParams(video="v", audio="a", output="o", fit="audio")
+    for audio, inputs, sound in ((TaskFile("a", here, 300), 1000, 300), (TaskFile("a", web, None), 5000, 5000)):
+        asked = request(folder_store, looping, ("o",), TaskFile("v", here, 700), audio)
+        assert sizes_of(folder_store, 0, 5000).largest(asked.task) == {"o": largest_looped(inputs, sound)}
+        assert sizes_of(folder_store, MOST).largest(asked.task) == {"o": MOST}
     film = request(folder_store, clips("o"), ("o",), TaskFile("i", here, 5)).task
     assert sizes_of(folder_store).largest(film) == {"o": largest_clip(24, 1920, 1080)}
     assert sizes_of(folder_store, MOST).largest(film) == {"o": MOST}

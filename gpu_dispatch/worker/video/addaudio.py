@@ -74,6 +74,7 @@ class ReplaceAudio:
         self, params: AddAudioParams, job: JobContext, cut: _Cut, track: VideoTrack, video: Sequence[str]
     ) -> EncodeProgress:
         repeat = ["-stream_loop", "-1"] if cut.loop_video else []
+        largest = job.max_looped_bytes if cut.loop_video else job.max_bytes
         return await self.ffmpeg.run(
             [
                 *untrusted_input(job.path(params.video), *repeat, *decoder_threads(track)),
@@ -85,7 +86,7 @@ class ReplaceAudio:
             name=params.video,
             doing="putting sound and video together",
             on_tick=reporter(job, cut.length),
-            largest=job.max_bytes(params.video, params.audio),
+            largest=largest(params.video, params.audio),
         )
 
 

@@ -103,6 +103,19 @@ async def test_a_whole_aac_track_is_copied(
     assert np.array_equal(ours[:shared], theirs[:shared])
 
 
+async def test_a_short_video_under_a_long_sound_may_grow_by_its_repetitions(
+    bundled: FFmpeg, job: JobContext, make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speech takes little: the result is many times as large as both."""
+    monkeypatch.setattr("gpu_dispatch.output_sizes.SMALLEST_LIMIT", 0)
+    monkeypatch.setattr("gpu_dispatch.output_sizes.GROWTH", 2)
+    put(job, make("v.mp4", *VIDEO, "-t", "1"), make("a.opus", *tone(60.0), "-c:a", "libopus", "-b:a", "6k"))
+    sizes = sum(job.path(name).stat().st_size for name in ("video", "audio"))
+    add = ReplaceAudio(bundled, Encoder(bundled))
+    made = await add(AddAudioParams(video="video", audio="audio", output="out.mp4", fit="audio"), job)
+    assert made.encoder == "copy" and made.files[0].size > 2 * sizes
+
+
 async def test_a_codec_that_mp4_cannot_hold_is_encoded(
     ffmpeg: FFmpeg, encoder: Encoder, job: JobContext, make: Callable[..., Path]
 ) -> None:
