@@ -40,7 +40,8 @@ _SUPPORTED = frozenset(
 UNREACHABLE_RATIO = 1e9
 """A compression ratio that no text reaches, for a threshold that is off: the worker refuses null."""
 
-_CUE = re.compile(r"([\d:]+[,.]\d+) --> ([\d:]+[,.]\d+)\n(.*?)(?=\n\n|\Z)", re.DOTALL)
+_CLOCK = r"([\d:]{1,20}[,.]\d{1,20})"
+_CUE = re.compile(rf"{_CLOCK} --> {_CLOCK}\n(.*?)(?=\n\n|\Z)", re.DOTALL)
 
 
 class FasterWhisperDialect:

@@ -40,6 +40,8 @@ BOUNDARY_S = 0.5
 """Seconds; a word whose distances to two segments differ by no more goes to the segment whose text has it."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
+_REACH = 1000
+"""Characters of a text that are searched for its next word; to the end it would take hours for a hostile answer."""
 _LATEST_S = 360_000.0
 """Seconds; later times are cut to a hundred hours."""
 
@@ -93,28 +95,32 @@ def place(segments: Sequence[Segment], words: Sequence[Word]) -> list[Segment]:
     A segment is extended to the end of its last word. `segments` are in order, at least one, none of them blank.
     """
     held: list[list[Word]] = [[] for _ in segments]
-    unmatched = [_letters(segment.text) for segment in segments]
+    texts = [_letters(segment.text) for segment in segments]
+    matched = [0] * len(segments)
     at = 0
     for word in words:
         letters = _letters(word.text)
-        while at + 1 < len(segments) and _belongs_to_next(word, letters, segments[at : at + 2], unmatched[at : at + 2]):
+        while at + 1 < len(segments):
+            two = slice(at, at + 2)
+            nexts = [text.startswith(letters, done) for text, done in zip(texts[two], matched[two], strict=True)]
+            if not _belongs_to_next(word, segments[two], nexts if letters else ()):
+                break
             at += 1
         held[at].append(word)
-        unmatched[at] = unmatched[at].removeprefix(letters)
+        if texts[at].startswith(letters, matched[at]):
+            matched[at] += len(letters)
     return [
         replace(segment, words=tuple(own), end=max([segment.end, *(w.end for w in own)]))
         for segment, own in zip(segments, held, strict=True)
     ]
 
 
-def _belongs_to_next(word: Word, letters: str, segments: Sequence[Segment], unmatched: Sequence[str]) -> bool:
-    """Whether `word` belongs to the second of two `segments`; `unmatched` are their letters without words."""
+def _belongs_to_next(word: Word, segments: Sequence[Segment], nexts: Sequence[bool]) -> bool:
+    """Whether `word` belongs to the second of two `segments`; `nexts` says whether it is the next word of each text."""
     middle = (word.start + word.end) / 2
     here, there = (max(s.start - middle, middle - s.end, 0.0) for s in segments)
-    if letters and abs(here - there) <= BOUNDARY_S:
-        for rest, goes_on in zip(unmatched, (False, True), strict=True):
-            if rest.startswith(letters):
-                return goes_on
+    if abs(here - there) <= BOUNDARY_S and any(nexts):
+        return not nexts[0]
     return there < here
 
 
@@ -123,7 +129,7 @@ def _respaced(segment: Segment, gap: str) -> tuple[Word, ...]:
     words: list[Word] = []
     cursor = 0
     for word in segment.words:
-        found = segment.text.find(word.text, cursor)
+        found = segment.text.find(word.text, cursor, cursor + _REACH + len(word.text))
         told = found >= 0 and cursor > 0
         space = gap if not told else " " if any(map(str.isspace, segment.text[cursor:found])) else ""
         words.append(replace(word, text=space + word.text))

@@ -6,6 +6,7 @@ import base64
 import http.server
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from gpu_dispatch.runpod.dialects.common import unsupported
 from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisperDialect
 from gpu_dispatch.runpod.dialects.registry import dialects
-from gpu_dispatch.runpod.dialects.transcripts import CODES, place
+from gpu_dispatch.runpod.dialects.transcripts import CODES, ForeignTranscript, place
 from gpu_dispatch.runpod.dialects.whisper_hub import WhisperHubDialect
 from gpu_dispatch.task import AddAudioParams, GpuTask, Segment, TaskInput, TranscribeParams, Transcript, Word
 from gpu_dispatch.wire import result_from_wire, result_to_wire
@@ -524,3 +525,20 @@ def test_they_only_transcribe(dialect):
 
 def test_the_languages_are_whispers_own():
     assert set(_LANGUAGE_CODES) == CODES
+
+
+@pytest.mark.parametrize("said", ["nowhere", "ba", "ab"])
+def test_a_hostile_answer_takes_no_longer_than_it_is_long(said: str) -> None:
+    """Neither words that the text does not have nor a text of hours in one segment."""
+    words = [{"word": said, "start": 0.0, "end": 1.0}] * 60_000
+    segments = [{"start": 0, "end": 10, "text": "ab " * 1_500_000}, {"start": 10, "end": 20, "text": "end"}]
+    began = time.process_time()
+    read = ForeignTranscript({"detected_language": "en", "segments": segments, "word_timestamps": words})
+    assert [len(s.words) for s in read.transcript("x").segments] == [60_000, 0]
+    assert time.process_time() - began < 5.0
+
+
+def test_a_translation_of_digits_alone_takes_no_longer_than_it_is_long() -> None:
+    began = time.process_time()
+    assert FASTER.result("job", {"translation": "1:" * 40_000, "detected_language": "en", "segments": []}, None)
+    assert time.process_time() - began < 5.0
