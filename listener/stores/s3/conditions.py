@@ -9,11 +9,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store as Bucket
 
-from listener.stores.s3.errors import is_interrupted, s3_error_code
+from listener.stores.s3.errors import is_interrupted, is_not_implemented, s3_error_code
 from listener.stores.s3.metadata import etag_of
 
 if TYPE_CHECKING:
-    from obstore import Attributes, PutMode, UpdateVersion
+    from obstore import Attributes, PutMode, PutResult, UpdateVersion
 
 PROBE_KEY = ".gpudrop/write-check"
 """Not written by a correct server: the probe's condition cannot hold."""
@@ -27,6 +27,10 @@ async def leaves_probe(client: Bucket) -> bool:
         await obstore.put_async(client, PROBE_KEY, b"", mode=mode)
     except PreconditionError:
         return False
+    except BaseError as e:
+        if is_not_implemented(e):
+            return False
+        raise
     return True
 
 
@@ -37,6 +41,9 @@ async def refuses_second(client: Bucket, key: str) -> bool:
             await obstore.put_async(client, key, b"", mode="create")
     except AlreadyExistsError:
         return True
+    except BaseError as e:
+        if not is_not_implemented(e):
+            raise
     return False
 
 
@@ -70,26 +77,34 @@ class ConditionalWrites:
             return _etag_for(data)
         return etag
 
+    async def create(self, client: Bucket, path: str, data: bytes, attributes: Attributes) -> None:
+        """Writes `data` if nothing is at `path`; raises obstore's AlreadyExistsError otherwise."""
+        await self._put(client, path, data, attributes, "create")
+
     async def _put_if(
         self, client: Bucket, path: str, data: bytes, attributes: Attributes, expected: str | None
     ) -> str | None:
-        mode: PutMode = "create" if expected is None else {"e_tag": f'"{expected}"'}
-        if self._unknown:
-            mode = "overwrite"
         try:
-            return etag_of(await obstore.put_async(client, path, data, attributes=attributes, mode=mode))
+            mode: PutMode = "create" if expected is None else {"e_tag": f'"{expected}"'}
+            return etag_of(await self._put(client, path, data, attributes, mode))
         except (AlreadyExistsError, PreconditionError) as e:
             if s3_error_code(e) == "NoSuchBucket":
                 raise
             return None
         except (BaseError, FileNotFoundError) as e:
-            code = s3_error_code(e)
-            if code == "NoSuchKey":
+            if s3_error_code(e) == "NoSuchKey":
                 return None
-            if code != "NotImplemented" or self._unknown:
-                raise
-        self._unknown = True
-        return await self._put_if(client, path, data, attributes, expected)
+            raise
+
+    async def _put(self, client: Bucket, path: str, data: bytes, attributes: Attributes, mode: PutMode) -> PutResult:
+        if not self._unknown:
+            try:
+                return await obstore.put_async(client, path, data, attributes=attributes, mode=mode)
+            except BaseError as e:
+                if not is_not_implemented(e):
+                    raise
+            self._unknown = True
+        return await obstore.put_async(client, path, data, attributes=attributes, mode="overwrite")
 
 
 def _etag_for(data: bytes) -> str:

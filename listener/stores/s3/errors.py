@@ -74,6 +74,10 @@ def is_interrupted(error: BaseException) -> bool:
     return status_in(error) == 0 and "kind: Interrupted" in str(error)
 
 
+def is_not_implemented(error: BaseException) -> bool:
+    return s3_error_code(error) == "NotImplemented"
+
+
 def is_conflict(error: BaseException) -> bool:
     return status_in(error) == HTTPStatus.CONFLICT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -149,14 +149,14 @@ class S3Store:
         await self._put(bucket, key, data, content_type, run_id)
 
     async def create(self, bucket: str, key: str, data: bytes, *, content_type: str) -> bool:
-        """Checks for the object first: a server that ignores conditions overwrites only within a short race."""
+        """Checks for the object first: a server without conditions overwrites only within a short race."""
         refuse_marker(key)
         if await self.head(bucket, key) is not None:
             return False
         attributes = attributes_of(content_type)
         try:
             client, path = self._client(bucket), check_key(key)
-            await self._with_retry(lambda: obstore.put_async(client, path, data, attributes=attributes, mode="create"))
+            await self._with_retry(lambda: self._conditions.create(client, path, data, attributes))
         except AlreadyExistsError as e:
             # 409: another write was under way and may have failed.
             if is_conflict(e) and await self.head(bucket, key) is None:
@@ -234,14 +234,17 @@ class S3Store:
     async def creates_atomically(self, bucket: str) -> bool:
         """Returns whether the second of two conditional writes is refused; an object appears and is deleted."""
         key = f"{CLAIM_PROBE}{uuid.uuid4().hex}"
+        hidden: tuple[type[GpuDropError], ...] = (GpuDropError,)
         try:
-            return await self._with_retry(lambda: refuses_second(self._client(bucket), key))
+            refused, hidden = await self._with_retry(lambda: refuses_second(self._client(bucket), key)), ()
+            return refused
         except (BaseError, FileNotFoundError, TimeoutError) as e:
             raise await self._translated(e, "write", bucket) from e
         finally:
             # MinIO closes a connection on which it has refused a write; a HEAD finds that out and is retried.
-            await self.head(bucket, key)
-            await self.delete(bucket, key)
+            with suppress(*hidden):
+                await self.head(bucket, key)
+                await self.delete(bucket, key)
 
     async def close(self) -> None:
         self._clients.clear()
