@@ -97,6 +97,22 @@ class JobLinks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoreLinks:
+    """The links of a store whose own signed URLs may go to workers."""
+
+    store: Store
+
+    async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
+        return await self.store.sign(method, bucket, key, expires_s=0, content_type=content_type)
+
+    async def sign_parts(
+        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
+    ) -> None:
+        """Returns None: one PUT takes any size."""
+        del bucket, key, size_hint, part_bytes, content_type
+
+
 class Store(Protocol):
     """Objects in buckets. Keys are unencoded; one that ends in "/" is a folder, never an object.
 

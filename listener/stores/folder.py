@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, StoreLinks, UnlistableKey
 from listener.stores.folder_files import FolderWalk, path_of, real_key
 from listener.stores.folder_objects import FolderObjects
 from manifests.errors import GpuDropError, ObjectDenied
@@ -18,22 +17,6 @@ from manifests.errors import GpuDropError, ObjectDenied
 PAGE = 500
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class FolderLinks:
-    """Signs the `file:` URLs of a job."""
-
-    store: FolderStore
-
-    async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
-        return await self.store.sign(method, bucket, key, expires_s=0, content_type=content_type)
-
-    async def sign_parts(
-        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
-    ) -> None:
-        """Returns None: one PUT takes any size."""
-        del bucket, key, size_hint, part_bytes, content_type
 
 
 class FolderStore:
@@ -123,9 +106,9 @@ class FolderStore:
         del expires_s, content_type
         return await self._run(bucket, f"sign {key!r}", lambda: self._objects.signed(method, key))
 
-    async def links(self, objects: JobObjects, *, lifetime_s: int) -> FolderLinks:
+    async def links(self, objects: JobObjects, *, lifetime_s: int) -> StoreLinks:
         del objects, lifetime_s
-        return FolderLinks(self)
+        return StoreLinks(self)
 
     async def probe_links(self, bucket: str) -> LinkReport:
         """Reports safe: a `file:` URL gives access to nothing that its user may not read anyway."""

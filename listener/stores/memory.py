@@ -5,33 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, StoreLinks, UnlistableKey
 from manifests.errors import InputTooLarge, ObjectDenied, UnusableKey
 from manifests.keys import check_key
 
 _SCHEME = "memory"
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryLinks:
-    """Signs the `memory:` URLs of a job."""
-
-    store: MemoryStore
-
-    async def sign(self, method: Literal["GET", "PUT"], bucket: str, key: str, *, content_type: str = "") -> str:
-        return await self.store.sign(method, bucket, key, expires_s=0, content_type=content_type)
-
-    async def sign_parts(
-        self, bucket: str, key: str, *, size_hint: int, part_bytes: int, content_type: str = ""
-    ) -> None:
-        """Returns None: one PUT takes any size."""
-        del bucket, key, size_hint, part_bytes, content_type
 
 
 class MemoryStore:
@@ -129,9 +113,9 @@ class MemoryStore:
         await self.check_writable(bucket, key)
         return self.public_url(bucket, key)
 
-    async def links(self, objects: JobObjects, *, lifetime_s: int) -> MemoryLinks:
+    async def links(self, objects: JobObjects, *, lifetime_s: int) -> StoreLinks:
         del objects, lifetime_s
-        return MemoryLinks(self)
+        return StoreLinks(self)
 
     async def probe_links(self, bucket: str) -> LinkReport:
         del bucket
