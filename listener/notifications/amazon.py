@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -117,12 +117,16 @@ class Topic:
     """Where it pushes to, secrets included."""
 
 
+class _Paginator(Protocol):
+    def paginate(self) -> Iterable[Mapping[str, Any]]: ...
+
+
 class _AmazonClient(Protocol):
     """The methods used of boto3's untyped clients."""
 
     def get_queue_attributes(self, **arguments: object) -> Mapping[str, Any]: ...
     def create_topic(self, **arguments: object) -> Mapping[str, Any]: ...
-    def list_topics(self, **arguments: object) -> Mapping[str, Any]: ...
+    def get_paginator(self, operation_name: str) -> _Paginator: ...
 
 
 def queue_facts(settings: SqsSettings) -> QueueFacts:
@@ -168,8 +172,9 @@ def make_topic(store: S3Settings, topic: Topic) -> str:
 
 def find_topic(store: S3Settings, name: str) -> str:
     """Returns the ARN of the topic, "" when it does not exist."""
-    answer = _asked(store, lambda c: c.list_topics())
-    arns = [str(each.get("TopicArn", "")) for each in cast("list[dict[str, Any]]", answer.get("Topics") or [])]
+    pages = _asked(store, lambda c: list(c.get_paginator("list_topics").paginate()))
+    topics = [each for page in pages for each in cast("list[dict[str, Any]]", page.get("Topics") or [])]
+    arns = [str(each.get("TopicArn", "")) for each in topics]
     return next((arn for arn in arns if arn.rpartition(":")[2] == name), "")
 
 

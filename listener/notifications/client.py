@@ -57,12 +57,7 @@ def request_refused(status: int, body: bytes, *, action: str, bucket: str, endpo
         )
     found = _MESSAGE.search(body)
     said = f": {found[1].decode(errors='replace')}" if found else ""
-    if status == 400 and code not in (
-        "AuthorizationHeaderMalformed",
-        "ExpiredToken",
-        "InvalidToken",
-        "InvalidBucketName",
-    ):
+    if status == 400 and code not in _NOT_THE_RULES:
         return ConfigError(f"The server refused the rules of bucket {bucket!r} ({code}){said}", where=bucket)
     return error_from_code(code, status, "", doing=doing, bucket=bucket, endpoint=endpoint)
 

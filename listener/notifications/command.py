@@ -117,7 +117,7 @@ class _CommandContext:
         return self._settled
 
     async def _known(self, server: NotificationServer) -> KnownServer:
-        if server not in (NotificationServer.MINIO, NotificationServer.RUSTFS):
+        if not server.tells_destinations:
             return KnownServer(server)
         there = [await self.sync.read(bucket) for bucket in self.buckets]
         recorded = frozenset(rule.arn for each in there for rule in each.document.ours)

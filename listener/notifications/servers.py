@@ -24,6 +24,11 @@ class NotificationServer(Enum):
     VERSITY = "VersityGW"
     OTHER = "a server that does not say what it is"
 
+    @property
+    def tells_destinations(self) -> bool:
+        """Whether it is configured with the targets that rules may name, and may be asked for them."""
+        return self in (NotificationServer.MINIO, NotificationServer.RUSTFS)
+
 
 _BY_HEADER = {
     "minio": NotificationServer.MINIO,

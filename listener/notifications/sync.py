@@ -10,7 +10,15 @@ from typing import TypeVar
 from listener.config.environment import SourceSecrets
 from listener.config.source_kinds import PushNames, SourceSettings, source_kinds
 from listener.config.sources import SqsSourceConfig
-from listener.notifications.amazon import QueueFacts, lets_s3_send, statement
+from listener.notifications.amazon import (
+    QueueFacts,
+    find_topic,
+    lets_s3_send,
+    make_topic,
+    queue_facts,
+    statement,
+    topic_of,
+)
 from listener.notifications.client import (
     READ,
     WRITE,
@@ -31,7 +39,7 @@ from listener.notifications.rules import (
 )
 from listener.notifications.servers import NotificationServer, recognise_server, why_no_rules
 from listener.notifications.targets import ChosenTarget, NotificationTarget, PushUrl, topic_name
-from listener.sources.sqs.queue import on_thread
+from listener.sources.sqs.queue import SqsSettings, on_thread
 from listener.stores.s3.clients import S3Settings
 from manifests.errors import ConfigError, StoreUnavailable
 
@@ -85,9 +93,6 @@ class TargetResolver:
                 return ResolvedTarget(await self._topic(chosen, server))
 
     async def _queue(self, source: SqsSourceConfig) -> QueueFacts:
-        from listener.notifications.amazon import queue_facts
-        from listener.sources.sqs.queue import SqsSettings
-
         settings = SqsSettings(
             queue_url=source.queue_url,
             region=source.region,
@@ -104,8 +109,6 @@ class TargetResolver:
                 hint="Give an ARN with --target. MinIO has settings of its own for URLs; they are printed without it.",
                 where="--target",
             )
-        from listener.notifications.amazon import find_topic, make_topic, topic_of
-
         topic = topic_of(self._name(push), push, exchange=self._exchange(push))
         if self._write:
             arn = await _within(lambda: make_topic(self._store, topic))
@@ -219,15 +222,13 @@ class RulesSync:
     ) -> None:
         if answer.ok:
             return
-        known = await self._api.destinations() if server is NotificationServer.MINIO else None
+        known = await self._api.destinations() if server.tells_destinations else None
         raise rules_refused(answer.status, answer.body, change, known, bucket=bucket, endpoint=self._endpoint)
 
     async def _verify(self, bucket: str, change: RulesChange, server: NotificationServer) -> None:
         """Checks that the server shows the change, which Amazon does only after a moment."""
-        for look in range(_CHECKS):
+        for look in range(_CHECKS if server is NotificationServer.AMAZON else 1):
+            await asyncio.sleep(_CHECK_S * look)
             if is_applied(change, (await self.read(bucket)).document):
                 return
-            if server is not NotificationServer.AMAZON:
-                break
-            await asyncio.sleep(_CHECK_S * look)
         raise not_kept(change, server.value, bucket)

@@ -161,7 +161,7 @@ def choose_target(
     sources: Sequence[SourceSettings], known: KnownServer, secrets: Callable[[str], SourceSecrets]
 ) -> ChosenTarget:
     """Returns the one target that fits the sources. Raises ConfigError with a hint when none or several do."""
-    if known.server in (NotificationServer.MINIO, NotificationServer.RUSTFS):
+    if known.server.tells_destinations:
         return _of_minio(sources, known, secrets)
     if known.server is NotificationServer.CEPH:
         raise ConfigError(

@@ -110,3 +110,28 @@ async def test_rules_of_a_server_read_the_same_by_another_client(gateway: Gatewa
     found = Rules(gateway, "drop-here").get()["TopicConfigurations"]
     assert {each["TopicArn"] for each in found} == {"arn:aws:sns:default::mine"}
     assert len(found) == 7
+
+
+async def test_a_topic_is_found_among_many(gateway: Gateway, moto_server: Any) -> None:
+    """A list of topics comes in pages of a hundred."""
+    config, environment = configuration(gateway.endpoint, "drop-here"), environment_of(gateway)
+    sns, url = Cloud(moto_server).sns, "http://10.0.0.1:8710/on-page-two"
+    others = [sns.create_topic(Name=f"others-{n}")["TopicArn"] for n in range(100)]
+    try:
+        assert (await events("apply", config, environment, url)).code == 0
+        shown = await events("show", config, environment, url)
+    finally:
+        for arn in others:
+            sns.delete_topic(TopicArn=arn)
+    assert shown.code == 0, shown.told
+    assert "<zonegroup>" not in shown.text
+    assert "what is there" in shown.text
+
+
+async def test_rules_that_amazon_shows_late_have_arrived(moto_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked for once more after the last wait."""
+    monkeypatch.setattr("listener.notifications.sync._CHECK_S", 0.1)
+    with Gateway(moto_server.endpoint, server="AmazonS3", late_s=0.45).serve() as amazon:
+        config, environment = configuration(amazon.endpoint, "drop-here"), environment_of(amazon)
+        applied = await events("apply", config, environment, "arn:aws:sqs:us-east-1:123456789012:drops")
+    assert applied.code == 0, applied.told

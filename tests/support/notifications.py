@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -112,16 +113,21 @@ class Gateway:
     rules: dict[str, RuleEntry] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     topics: list[Mapping[str, list[str]]] = field(default_factory=list)
+    server: str = "Ceph Object Gateway (tentacle)"
+    late_s: float = 0.0
+    """What is put is shown only so many seconds later."""
     endpoint: str = ""
     access_key: str = "key"
     secret_key: str = "secret"
+    _before: dict[str, RuleEntry] = field(default_factory=dict)
+    _put_at: float = float("-inf")
 
     @contextmanager
     def serve(self) -> Iterator[Gateway]:
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
-            server_version = "Ceph Object Gateway (tentacle)"
+            server_version = gateway.server
             sys_version = ""
 
             def _answer(self) -> None:
@@ -158,10 +164,12 @@ class Gateway:
                 return answer.read()
         if method == "PUT":
             entries = read_notification_document(body).entries
+            self._before, self._put_at = self.rules, time.monotonic()
             self.rules = {**self.rules, **{each.id: each for each in entries}} if entries else {}
         elif method == "DELETE":
             self.rules.pop(query["notification"][0], None)
-        return notification_document_bytes(tuple(self.rules.values())) if method == "GET" else b""
+        shown = self.rules if time.monotonic() - self._put_at >= self.late_s else self._before
+        return notification_document_bytes(tuple(shown.values())) if method == "GET" else b""
 
 
 def policy_of(text: str) -> dict[str, Any]:
