@@ -12,11 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
-from minio.credentials.credentials import Credentials
-from minio.signer import sign_v4_s3
 from yarl import URL
 
 from gpu_dispatch.net.bodies import BodyTooLong, read_whole
@@ -26,6 +24,7 @@ from gpu_dispatch.net.tls import ca_context, tls_failure
 from listener.notifications.rules import RuleEntry, RulesChange, expand_events
 from listener.stores.s3.clients import S3Settings, bucket_address
 from listener.stores.s3.errors import error_from_code
+from listener.stores.s3.signing import signed_headers
 from listener.triggers.filters import overlap
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied
 
@@ -209,29 +208,12 @@ class NotificationClient:
 
     async def _signed(self, method: str, url: str, body: bytes) -> dict[str, str]:
         keys = await asyncio.to_thread(self._settings.keys)
-        parts = urlsplit(url)
-        now = self._now()
-        digest = hashlib.sha256(body).hexdigest()
-        headers: dict[str, str | list[str] | tuple[str]] = {
-            "Host": parts.netloc,
-            "x-amz-content-sha256": digest,
-            "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
-        }
+        headers: dict[str, str] = {}
         if body:
             headers["Content-MD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
             headers["Content-Type"] = "application/xml"
-        if keys.session_token:
-            headers["x-amz-security-token"] = keys.session_token
-        signed = sign_v4_s3(
-            method=method,
-            url=parts,
-            region=self._settings.region,
-            headers=headers,
-            credentials=Credentials(keys.access_key, keys.secret_key, keys.session_token),
-            content_sha256=digest,
-            date=now,
-        )
-        return {name: str(value) for name, value in signed.items()}
+        region = self._settings.region
+        return signed_headers(method, url, keys=keys, region=region, now=self._now(), headers=headers, body=body)
 
 
 @asynccontextmanager

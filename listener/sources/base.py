@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -105,6 +105,9 @@ class OpenSource(Protocol):
 
 
 _SLOW_S = 5.0
+Accept = Callable[[Sequence[ObjectEvent]], Awaitable[None]]
+"""Takes events as Inbox.accept does."""
+
 MAX_IN_FLIGHT = 20_000
 """Events whose delivery has begun; further ones wait at their origin."""
 
@@ -150,19 +153,28 @@ async def deliver(inbox: Inbox, events: Sequence[ObjectEvent], *, source: str) -
         return True
     loop = asyncio.get_running_loop()
     started = loop.time()
-    try:
-        await _accept_with_retries(inbox, events, source)
-    except GpuDropError:
-        for event in events:
-            try:
-                await _accept_with_retries(inbox, [event], source)
-            except GpuDropError as e:
-                told = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
-                log.error("event_refused", source=source, bucket=event.bucket, key=event.key, **told)
+    await hand_over(partial(_accept_with_retries, inbox, source), events, source=source)
     return loop.time() - started <= _SLOW_S
 
 
-async def _accept_with_retries(inbox: Inbox, events: Sequence[ObjectEvent], source: str) -> None:
+async def hand_over(accept: Accept, events: Sequence[ObjectEvent], *, source: str) -> None:
+    """Delivers events by `accept`; logs and leaves out those that are refused for good. Raises StoreUnavailable."""
+    try:
+        await accept(events)
+    except StoreUnavailable:
+        raise
+    except GpuDropError:
+        for event in events:
+            try:
+                await accept([event])
+            except StoreUnavailable:
+                raise
+            except GpuDropError as e:
+                told = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
+                log.error("event_refused", source=source, bucket=event.bucket, key=event.key, **told)
+
+
+async def _accept_with_retries(inbox: Inbox, source: str, events: Sequence[ObjectEvent]) -> None:
     def told(failure: Failure) -> None:
         about = {"events": len(events), "error": str(failure.error), "retry_s": round(failure.wait_s, 2)}
         log.warning("events_not_accepted", source=source, **about)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,12 +10,11 @@ from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
-from minio.credentials.credentials import Credentials
-from minio.signer import sign_v4_s3
 
 from listener.config.credentials import AccessKeys, Keys
 from listener.events.records import EVENT_NAMES
 from listener.sources.minio.connection import ListenRequest, stream_chunks
+from listener.stores.s3.signing import signed_headers
 from listener.triggers.filters import EVERYTHING, Filter, common_filter
 from manifests.errors import GpuDropError, StoreUnavailable
 
@@ -52,32 +50,6 @@ def plan_streams(buckets: Sequence[str], filters: Filters, *, by_bucket: bool) -
     if by_bucket or len(wanted) < 2:
         return tuple(ListenStream(bucket, common_filter(found)) for bucket, found in wanted.items())
     return (ListenStream("", common_filter([each for found in wanted.values() for each in found])),)
-
-
-_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-
-def signed_get(url: str, *, keys: AccessKeys, region: str, now: datetime) -> dict[str, str]:
-    """Returns the headers for a GET of `url`, which must be percent-encoded. `now` is in UTC; valid for 15 minutes."""
-    parts = urlsplit(url)
-    headers: dict[str, str | list[str] | tuple[str]] = {
-        "Accept-Encoding": "identity",
-        "Host": parts.netloc,
-        "x-amz-content-sha256": _EMPTY_SHA256,
-        "x-amz-date": now.strftime("%Y%m%dT%H%M%SZ"),
-    }
-    if keys.session_token:
-        headers["x-amz-security-token"] = keys.session_token
-    signed = sign_v4_s3(
-        method="GET",
-        url=parts,
-        region=region,
-        headers=headers,
-        credentials=Credentials(keys.access_key, keys.secret_key, keys.session_token),
-        content_sha256=_EMPTY_SHA256,
-        date=now,
-    )
-    return {name: str(value) for name, value in signed.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +102,8 @@ class ListenClient:
         """Yields what the server sends on `stream`; see `stream_chunks`."""
         settings = self.settings
         url = listen_url(settings, stream)
-        headers = signed_get(url, keys=keys, region=settings.region, now=self.now())
+        plain = {"Accept-Encoding": "identity"}
+        headers = signed_headers("GET", url, keys=keys, region=settings.region, now=self.now(), headers=plain)
         request = ListenRequest(settings.endpoint, stream.bucket, url, headers, settings.ping_s + settings.slack_s)
         return stream_chunks(self.session, request)
 

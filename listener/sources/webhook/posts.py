@@ -9,12 +9,12 @@ from aiohttp import web
 
 from listener.events.envelopes import decode_message
 from listener.events.event import MessageChannel, ObjectEvent, SnsConfirmation
-from listener.sources.base import Inbox
+from listener.sources.base import Inbox, hand_over
 from listener.sources.webhook.auth import AuthDecision, Authenticator, Credentials, path_secret
 from listener.sources.webhook.bodies import LATER, BodyRefused, UnauthenticatedBodies, read_body
 from listener.sources.webhook.settings import WebhookSettings
 from listener.sources.webhook.sns import SnsClient
-from manifests.errors import GpuDropError, SourceDenied, SourceUnavailable, StoreUnavailable
+from manifests.errors import SourceDenied, SourceUnavailable, StoreUnavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.sources.webhook")
 
@@ -145,7 +145,7 @@ class PostHandler:
             return
         try:
             async with asyncio.timeout(self._settings.accept_timeout_s):
-                await _hand_over(self._inbox, events, self._settings.name)
+                await hand_over(self._inbox.accept, events, source=self._settings.name)
         except (StoreUnavailable, TimeoutError) as e:
             self._inbox.gap(self._settings.name, "events could not be recorded when they were posted")
             raise BodyRefused(503, "not_recorded", LATER) from e
@@ -157,20 +157,3 @@ class PostHandler:
             self._told[refused.reason] = now
             told = {"status": refused.status, "reason": refused.reason, "remote": remote}
             log.warning("post_refused", source=self._settings.name, **told)
-
-
-async def _hand_over(inbox: Inbox, events: tuple[ObjectEvent, ...], source: str) -> None:
-    """Delivers events; logs and leaves out those that the inbox refuses for good. Raises StoreUnavailable."""
-    try:
-        await inbox.accept(events)
-    except StoreUnavailable:
-        raise
-    except GpuDropError:
-        for event in events:
-            try:
-                await inbox.accept([event])
-            except StoreUnavailable:
-                raise
-            except GpuDropError as e:
-                told = {"code": e.info.code, "error": str(e), "hint": e.info.hint}
-                log.error("event_refused", source=source, bucket=event.bucket, key=event.key, **told)
