@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -116,7 +116,7 @@ async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable
     """
     folder = path.absolute().parent  # noqa: ASYNC240 - reads no file
     looked_at: tuple[int, int] | None = None
-    async for _ in awatch(folder, recursive=False, step=STEP_MS, rust_timeout=LOOK_MS, yield_on_timeout=True):
+    async for _ in _looks(folder):
         stamp = await asyncio.to_thread(_stamp, path)
         if stamp == looked_at:
             continue
@@ -129,6 +129,19 @@ async def follow_config(path: Path, in_force: tuple[Trigger, ...], use: Callable
                 log.info("triggers_reloaded", triggers=[t.name for t in triggers])
         except GpuDropError as e:
             log.error("config_not_reloaded", error=str(e), hint=e.info.hint)
+
+
+async def _looks(folder: Path) -> AsyncGenerator[None]:
+    """Yields, for ever, when the folder has changed, and every LOOK_MS; only the latter where it cannot be watched."""
+    try:
+        async for _ in awatch(folder, recursive=False, step=STEP_MS, rust_timeout=LOOK_MS, yield_on_timeout=True):
+            yield
+    except (OSError, RuntimeError) as e:
+        hint = "Raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, then start again."
+        log.warning("config_polled", folder=str(folder), error=str(e), hint=hint)
+    while True:
+        yield
+        await asyncio.sleep(LOOK_MS / 1000)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
