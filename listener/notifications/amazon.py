@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
-from boto3.session import Session  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 from botocore.parsers import ResponseParserError  # pyright: ignore[reportMissingTypeStubs]
 
+from listener.config.environment import SourceSecrets
 from listener.notifications.targets import PushUrl, source_arn
 from listener.sources.sqs.errors import sqs_error
-from listener.sources.sqs.queue import SqsSettings, endpoint_of, region_of
+from listener.sources.sqs.queue import SqsSettings, boto_client, endpoint_of, region_of
 from listener.stores.s3.clients import S3Settings
 from manifests.errors import ConfigError, GpuDropError, StoreDenied, StoreUnavailable
 
@@ -102,8 +102,7 @@ def _like(pattern: str, text: str) -> bool:
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
-_CONNECT_S = 5
-_READ_S = 15
+_TWICE = Config(connect_timeout=5, read_timeout=15, retries={"total_max_attempts": 2})
 
 T = TypeVar("T")
 
@@ -133,11 +132,8 @@ def queue_facts(settings: SqsSettings) -> QueueFacts:
     """Requests a queue's ARN and policy. Raises the errors of `sqs_error`."""
     url = settings.queue_url
     try:
-        client = _client(
-            "sqs",
-            region=region_of(settings),
-            endpoint=endpoint_of(settings),
-            keys=(settings.secrets.user, settings.secrets.password, settings.secrets.token),
+        client: _AmazonClient = boto_client(
+            "sqs", _TWICE, region=region_of(settings), endpoint=endpoint_of(settings), secrets=settings.secrets
         )
         answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "Policy"])
         found = cast("dict[str, str]", answer["Attributes"])
@@ -181,11 +177,12 @@ def find_topic(store: S3Settings, name: str) -> str:
 def _asked(store: S3Settings, call: Callable[[_AmazonClient], T]) -> T:
     keys = store.keys()
     try:
-        client = _client(
+        client: _AmazonClient = boto_client(
             "sns",
+            _TWICE,
             region=store.region,
             endpoint=store.endpoint,
-            keys=(keys.access_key, keys.secret_key, keys.session_token or ""),
+            secrets=SourceSecrets(keys.access_key, keys.secret_key, keys.session_token or ""),
             ca_file=str(store.ca_file) if store.ca_file else None,
         )
         return call(client)
@@ -206,22 +203,4 @@ def _refused(error: ClientError, endpoint: str) -> GpuDropError:
         f"{endpoint} refused to make a topic ({code}).",
         hint="Check that it is Ceph RGW, that its topic API is on, and that the keys may create topics. An address with"
         " a password in it is only taken over https.",
-    )
-
-
-def _client(
-    service: str, *, region: str, endpoint: str | None, keys: tuple[str, str, str], ca_file: str | None = None
-) -> _AmazonClient:
-    config = Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S, retries={"total_max_attempts": 2})
-    made = Session().client  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    user, password, token = keys
-    return cast("Callable[..., _AmazonClient]", made)(
-        service,
-        region_name=region,
-        endpoint_url=endpoint,
-        aws_access_key_id=user or None,
-        aws_secret_access_key=password or None,
-        aws_session_token=token or None,
-        verify=ca_file,
-        config=config,
     )

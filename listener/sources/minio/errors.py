@@ -20,10 +20,6 @@ _NO_STREAM = frozenset({"NotImplemented", "MethodNotAllowed", "InvalidRequest", 
 _OTHER_INTAKE = "Take 'minio' out of `sources`; listing (reconcile) finds drops meanwhile."
 
 
-class KeysRefused(StoreDenied):
-    """The server refuses the access key or its signature."""
-
-
 class StreamDenied(StoreDenied):
     """The server accepts the keys but does not permit this stream."""
 
@@ -90,7 +86,7 @@ def listen_refused(
             where=bucket,
         )
     if told.code in _KEYS:
-        return KeysRefused(
+        return StoreDenied(
             f"{endpoint} does not accept the access key or its signature ({said}).",
             hint="Check GPUDROP_S3_ACCESS_KEY, GPUDROP_S3_SECRET_KEY (or the files with them) and `region`; temporary"
             " keys need their GPUDROP_S3_SESSION_TOKEN; a proxy must pass Host unchanged.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -63,11 +63,8 @@ class BucketConditions:
         if self._problem:
             bucket, *others = sorted(self._problem)
             told = Condition.problem(self._problem[bucket])
-            return (
-                Condition(False, f"{told.detail} (and {_many(len(others), 'bucket')} more)", told.code, told.hint)
-                if (others)
-                else told
-            )
+            more = f" (and {_many(len(others), 'bucket')} more)" if others else ""
+            return replace(told, detail=f"{told.detail}{more}")
         objects = sum(listed.objects for listed in self._listed.values())
         unusable = sum(listed.unusable for listed in self._listed.values())
         took_s = sum(listed.took_s for listed in self._listed.values())

@@ -165,16 +165,31 @@ def _client(settings: SqsSettings) -> _SqsClient:
         max_pool_connections=2 * settings.receivers + 2,
         tcp_keepalive=True,
     )
+    return boto_client(
+        "sqs", config, region=region_of(settings), endpoint=endpoint_of(settings), secrets=settings.secrets
+    )
+
+
+def boto_client(
+    service: str,
+    config: Config,
+    *,
+    region: str,
+    endpoint: str | None,
+    secrets: SourceSecrets,
+    ca_file: str | None = None,
+) -> Any:
+    """Returns boto3's untyped client. Without secrets it looks for its own, without an endpoint it takes Amazon's."""
     # A new session sees new keys in a profile, and threads share no default session.
     made = Session().client  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    factory = cast("Callable[..., _SqsClient]", made)
-    return factory(
-        "sqs",
-        region_name=region_of(settings),
-        endpoint_url=endpoint_of(settings),
-        aws_access_key_id=settings.secrets.user or None,
-        aws_secret_access_key=settings.secrets.password or None,
-        aws_session_token=settings.secrets.token or None,
+    return cast("Callable[..., Any]", made)(
+        service,
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id=secrets.user or None,
+        aws_secret_access_key=secrets.password or None,
+        aws_session_token=secrets.token or None,
+        verify=ca_file,
         config=config,
     )
 
