@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from gpu_dispatch.task import PartUrls
+from manifests.errors import InputTooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +226,9 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def too_large(key: str, size: int, max_bytes: int) -> InputTooLarge:
+    return InputTooLarge(
+        f"{key!r} has {size} bytes; at most {max_bytes} are read.", hint="Make it smaller, or split it.", where=key
+    )

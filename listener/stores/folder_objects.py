@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpu_dispatch.transfer.safe_paths import PRIVATE, PathEscapes, folder_at, open_file, stat_beneath, steps_to
-from listener.stores.base import ObjectMeta, StoredObject
+from listener.stores.base import ObjectMeta, StoredObject, too_large
 from listener.stores.folder_files import (
     GONE,
     check_makeable,
@@ -24,7 +24,7 @@ from listener.stores.folder_files import (
     path_of,
     remove_stale,
 )
-from manifests.errors import InputTooLarge, StoreDenied, StoreUnavailable, UnusableKey
+from manifests.errors import StoreDenied, StoreUnavailable, UnusableKey
 from manifests.names import is_reserved
 
 
@@ -64,11 +64,7 @@ class FolderObjects:
             # The file may grow while it is read.
             data = file.read(max_bytes + 1) if size <= max_bytes else b""
         if max(size, len(data)) > max_bytes:
-            raise InputTooLarge(
-                f"{key!r} has {size} bytes; at most {max_bytes} are read.",
-                hint="Make it smaller, or split it.",
-                where=key,
-            )
+            raise too_large(key, size, max_bytes)
         return StoredObject(file_meta_of(key, status), data)
 
     def write(self, key: str, data: bytes) -> ObjectMeta:

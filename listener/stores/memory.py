@@ -11,8 +11,8 @@ from itertools import count
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, StoreLinks, UnlistableKey
-from manifests.errors import InputTooLarge, ObjectDenied, UnusableKey
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, StoreLinks, UnlistableKey, too_large
+from manifests.errors import ObjectDenied, UnusableKey
 from manifests.keys import check_key
 
 _SCHEME = "memory"
@@ -63,11 +63,7 @@ class MemoryStore:
         if found is None:
             return None
         if found.meta.size > max_bytes:
-            raise InputTooLarge(
-                f"{key!r} has {found.meta.size} bytes; at most {max_bytes} are read.",
-                hint="Make it smaller, or split it.",
-                where=key,
-            )
+            raise too_large(key, found.meta.size, max_bytes)
         return replace(found, meta=replace(found.meta, run_id=""))
 
     async def write(self, bucket: str, key: str, data: bytes, *, content_type: str, run_id: str = "") -> ObjectMeta:

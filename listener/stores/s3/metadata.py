@@ -1,10 +1,10 @@
-"""Attributes of objects, and refusals of folder markers and of objects that are too large."""
+"""Attributes of objects, and refusals of folder markers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manifests.errors import InputTooLarge, UnusableKey
+from manifests.errors import UnusableKey
 
 if TYPE_CHECKING:
     from obstore import Attributes, PutResult
@@ -17,12 +17,6 @@ def is_marker(key: str) -> bool:
 def refuse_marker(key: str) -> None:
     if is_marker(key):
         raise UnusableKey(f"The key {key!r} names a folder.", hint="Name an object: a key that does not end in '/'.")
-
-
-def too_large(key: str, size: int, max_bytes: int) -> InputTooLarge:
-    return InputTooLarge(
-        f"{key!r} has {size} bytes; at most {max_bytes} are read.", hint="Make it smaller, or split it.", where=key
-    )
 
 
 RUN_METADATA = "gpudrop-run"

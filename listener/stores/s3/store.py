@@ -15,7 +15,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
 from listener import clock_skew
-from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey
+from listener.stores.base import JobObjects, LinkReport, ObjectMeta, StoredObject, UnlistableKey, too_large
 from listener.stores.s3.clients import (
     CredentialSource,
     S3Settings,
@@ -38,7 +38,7 @@ from listener.stores.s3.errors import (
 from listener.stores.s3.link_probe import LinkProbe
 from listener.stores.s3.links import LinkMaker, S3JobLinks
 from listener.stores.s3.listing import BucketListing, bucket_names, object_meta_of
-from listener.stores.s3.metadata import RUN_METADATA, attributes_of, etag_of, is_marker, refuse_marker, too_large
+from listener.stores.s3.metadata import RUN_METADATA, attributes_of, etag_of, is_marker, refuse_marker
 from listener.stores.s3.presign import PartSigner, Signer
 from manifests.errors import GpuDropError
 from manifests.keys import check_key
