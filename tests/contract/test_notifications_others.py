@@ -135,3 +135,13 @@ async def test_rules_that_amazon_shows_late_have_arrived(moto_server: Any, monke
         config, environment = configuration(amazon.endpoint, "drop-here"), environment_of(amazon)
         applied = await events("apply", config, environment, "arn:aws:sqs:us-east-1:123456789012:drops")
     assert applied.code == 0, applied.told
+
+
+@pytest.mark.parametrize("server", ["MinIO", "RustFS"])
+async def test_a_server_that_knows_its_targets_names_them_when_it_refuses_another(server: str) -> None:
+    refusal = b"<Error><Code>InvalidArgument</Code><Message>A destination ARN does not exist</Message></Error>"
+    known = "arn:minio:sqs::KNOWN:webhook"
+    with Gateway("", server=server, refusal=refusal, destinations=(known,)).serve() as refusing:
+        config, environment = configuration(refusing.endpoint, "drop-here"), environment_of(refusing)
+        refused = await events("apply", config, environment, "arn:minio:sqs::OTHER:webhook")
+    assert f"It can send to: {known}" in refused.told

@@ -116,6 +116,10 @@ class Gateway:
     server: str = "Ceph Object Gateway (tentacle)"
     late_s: float = 0.0
     """What is put is shown only so many seconds later."""
+    refusal: bytes = b""
+    """Answers every PUT, where it is given."""
+    destinations: tuple[str, ...] = ()
+    """What MinIO's relatives say they can send to."""
     endpoint: str = ""
     access_key: str = "key"
     secret_key: str = "secret"
@@ -133,8 +137,9 @@ class Gateway:
             def _answer(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(size)
-                answer = gateway.answer(self.command, self.path, body, dict(self.headers))
-                self.send_response(200)
+                refused = gateway.refusal if self.command == "PUT" else b""
+                answer = refused or gateway.answer(self.command, self.path, body, dict(self.headers))
+                self.send_response(400 if refused else 200)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
@@ -156,6 +161,8 @@ class Gateway:
 
     def answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         query = parse_qs(urlsplit(path).query, keep_blank_values=True)
+        if path == "/minio/admin/v3/info":
+            return json.dumps({"sqsARN": self.destinations}).encode()
         self.asked.append((method, query.get("notification", [""])[0]))
         if method == "POST":
             self.topics.append(parse_qs(body.decode()))
