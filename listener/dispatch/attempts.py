@@ -16,6 +16,7 @@ from gpu_dispatch.backend import JobRef
 from listener.defects import DEFECT
 from listener.dispatch.claims import ClaimStore, may_be_stored
 from listener.dispatch.dispatcher import Dispatcher
+from listener.dispatch.outcomes import fitting
 from listener.dispatch.output_sizes import OutputSizes
 from listener.dispatch.request import NOBODY_BEGAN, AttemptResult, JobRequest, store_not_served
 from listener.dispatch.supervisor import AttemptSupervisor
@@ -52,7 +53,10 @@ class Attempts:
         started = self._clock()
         attempt = ActiveAttempt(request, number)
         try:
-            jobs = await self._dispatcher.begin(request, number, before)
+            jobs = await self._dispatcher.known(request, number)
+            if not jobs and (late := await self._late_answer(request, started, before)):
+                return late
+            jobs = jobs or await self._dispatcher.begin(request, number, before)
             result = await self._supervisor.result(attempt, jobs)
             await self._outputs.check(request, attempt.since)
         except GpuDropError as e:
@@ -71,6 +75,21 @@ class Attempts:
             marks=attempt.claims,
             alone=attempt.alone,
         )
+
+    async def _late_answer(
+        self, request: JobRequest, started: float, before: tuple[AttemptResult, ...]
+    ) -> AttemptResult | None:
+        """Returns the result of the attempt before, if its job was given up as lost and its answer came after that: a
+        worker that has looked at its claim for the last time finishes."""
+        lost = before[-1] if before else None
+        if lost is None or lost.error is None or lost.error.code != JobLost.code or not lost.counts:
+            return None
+        answer = fitting(await self._claims.answer(request, len(before)), request.task)
+        if answer is None or answer.payload is None:
+            return None
+        await self._outputs.check(request, lost.started)
+        log.info("late_answer_taken", run_id=request.run_id, task=request.task_id, attempt=len(before))
+        return AttemptResult(started, self._clock(), lost.job, result=answer)
 
     async def _failed(self, attempt: ActiveAttempt, started: float, error: ErrorInfo) -> AttemptResult:
         await self._uploads.end(attempt.request)

@@ -30,14 +30,16 @@ class Dispatcher:
         self._recovery = recovery
         self._outages = outages
 
+    async def known(self, request: JobRequest, attempt: int) -> tuple[SubmittedJob, ...]:
+        """Returns the jobs that an attempt has already, as before a restart. Comes before everything else: if the run
+        is to end, they have to be cancelled. Raises SubmitUnknown."""
+        return await self._recovery.resume(request, attempt)
+
     async def begin(
         self, request: JobRequest, attempt: int, before: tuple[AttemptResult, ...]
     ) -> tuple[SubmittedJob, ...]:
-        """Returns the jobs of an attempt, after those attempts in `before` that failed. Raises what `Scheduler.place`
-        raises, and SubmitUnknown when it is unknown whether a task was taken."""
-        # First: if the run is to end, what was sent before a restart has to be cancelled.
-        if known := await self._recovery.resume(request, attempt):
-            return known
+        """Returns the jobs of an attempt that has none, after those attempts in `before` that failed. Raises what
+        `Scheduler.place` raises, and SubmitUnknown when it is unknown whether a task was taken."""
         last = before[-1] if before else None
         await self._outages.retry(self._scheduler.admit, request, first=last is None)
         if last and last.job and last.error and not last.nobody_began:

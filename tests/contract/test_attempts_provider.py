@@ -132,3 +132,23 @@ async def test_an_answer_of_another_task_in_the_store_is_not_this_tasks(opened: 
     bench.at["one"].lose(job)
     tried = await running
     assert tried.error and tried.error.code == "job_lost"
+
+
+async def test_the_answer_of_a_job_that_was_given_up_a_moment_too_early_is_taken(opened: Opened) -> None:
+    """Its worker was past its last look at the claim: what it did is not done once more."""
+    bench = await opened()
+    request = bench.request()
+    running = asyncio.create_task(bench.tried(request))
+    job = await bench.take("one")
+    await bench.claim(request, job.id)
+    bench.at["one"].lose(job)
+    lost = await running
+    assert lost.error and lost.error.code == "job_lost" and await bench.withdrawn(request)
+    key = bench.claim_key(request).replace("claim", "answer")
+    data = result_bytes(GpuResult(request.task_id, transcript("quick")), await bench.keys.of(request.task_id, 1))
+    await bench.store.put(request.bucket, key, data, content_type="application/json")
+    async with asyncio.timeout(10.0):
+        tried = await bench.tried(request, 2, (lost,))
+    assert tried.result and isinstance(tried.result.payload, Transcript) and tried.result.payload.text == "quick"
+    assert tried.job and tried.job.job_id == job.id and tried.usd == 0.0
+    assert len(bench.provider.of("run")) == 1
