@@ -63,6 +63,18 @@ async def test_a_refusal_for_now(store: S3Store, proxy: StoreProxy, minio_bucket
     assert came == dict.fromkeys(CALLS, "waited for")
 
 
+async def test_an_object_whose_head_alone_is_refused_is_not_missing(
+    store: S3Store, proxy: StoreProxy, minio_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer to HEAD gives no reason: what is not found may be the bucket, for a moment."""
+    any_request = proxy.fault_of
+    monkeypatch.setattr(proxy, "fault_of", lambda head: any_request(head) if head.first[0] == "HEAD" else None)
+    meta = await store.write(minio_bucket, KEY, b"xy", content_type=TYPE, run_id="r1")
+    proxy.faults = [StoreFault("refuse", status=404, code="NoSuchBucket")]
+    assert await store.head(minio_bucket, KEY) == meta
+    assert proxy.met["refuse"]
+
+
 @pytest.mark.parametrize("way", CUTS)
 async def test_a_connection_that_breaks_off(store: S3Store, proxy: StoreProxy, minio_bucket: str, way: Way) -> None:
     """Never an error that no class knows; what got through all the same has been done."""

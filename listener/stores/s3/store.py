@@ -96,20 +96,19 @@ class S3Store:
         try:
             client, path = self._client(bucket), check_key(key)
             try:
-                return await self._head(client, path)
+                return await self._metadata(client, path, head=True)
             except (BaseError, FileNotFoundError) as e:
                 if not has_no_reason(e):
                     raise
-            await self._with_retry(lambda: obstore.get_async(client, path))
-            return await self._head(client, path)
+            return await self._metadata(client, path, head=False)
         except FileNotFoundError as e:
             check_bucket(e, bucket, self._settings.endpoint)
             return None
         except (BaseError, TimeoutError) as e:
             raise await self._translated(e, f"look up {key!r}", bucket) from e
 
-    async def _head(self, client: Bucket, path: str) -> ObjectMeta:
-        found = await self._with_retry(lambda: obstore.get_async(client, path, options={"head": True}))
+    async def _metadata(self, client: Bucket, path: str, *, head: bool) -> ObjectMeta:
+        found = await self._with_retry(lambda: obstore.get_async(client, path, options={"head": head}))
         return replace(object_meta_of(found.meta, path), run_id=found.attributes.get(RUN_METADATA, ""))
 
     async def read(self, bucket: str, key: str, *, max_bytes: int) -> bytes | None:
