@@ -187,6 +187,8 @@ class RunFinalizer:
         try:
             await self._close(run, "error", body, state, error.code)
         except RunSuperseded:
+            if letter:
+                await self._store.delete(run.bucket, letter)
             await self._give_way(run)
             return None
         log.warning(

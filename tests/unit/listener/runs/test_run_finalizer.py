@@ -199,7 +199,7 @@ async def test_a_run_that_is_replaced_takes_back_what_is_its_own(bench: RunBench
     error = await way(bench, run)
     assert await bench.parts.finalizer.failed(run, ASKED, error, ()) is None
     assert await bench.state(run) == "superseded"
-    assert await bench.keys("out/") == {"out/b.srt"}
+    assert await bench.keys("out/") == {"out/b.srt"} and await bench.keys("_dlq/") == set()
     assert await bench.document(run, "error") is None
     newer = await bench.document(run, "done")
     # In that moment it had cleared the old last word away: the newer run begins after this one's end.
