@@ -32,8 +32,17 @@ def share_of(bucket: str, key: str) -> str:
 
 
 def turn_of(bucket: str, key: str) -> Path:
-    """Returns the path at which a drop's run waits for its turn: its share's path, then its key."""
-    return (*share_path(share_of(bucket, key)), key)
+    """Returns the path at which a drop's run waits for its turn: its share's path, then its key.
+
+    Drops directly in a folder are one part of it, beside its subfolders.
+    """
+    return (*share_path(share_of(bucket, key)), OWN, key)
+
+
+def root_folder(path: Path) -> Path:
+    """Returns the path of the folder at a bucket's root that `path`, of a share or a turn, leads to; the drops directly
+    at the root are one folder."""
+    return (*path, OWN)[:2]
 
 
 def share_path(share: str) -> Path:
@@ -174,7 +183,7 @@ class FairGate:
             async with self._place(path):
                 yield
             return
-        name = path[:2]
+        name = root_folder(path)
         folder = self._folders.setdefault(name, _Folder(FairGate(self._of_one)))
         folder.users += 1
         try:

@@ -11,7 +11,7 @@ import structlog
 
 from gpu_dispatch.fair_queue import FairQueue
 from listener.events.event import ObjectCreated, ObjectEvent
-from listener.fairness import KEPT_FREE, share_of, share_path
+from listener.fairness import KEPT_FREE, root_folder, share_of, share_path
 from listener.intake.decisions import latest
 from listener.intake.source_status import SourceStatusRecorder
 from listener.ledger.inbox import InboxEntry, InboxEvent, InboxLedger
@@ -50,7 +50,8 @@ class Backlog:
         if len(self._items) + shares.total() > _MOST:
             return frozenset()
         few = ROOM // KEPT_FREE
-        return frozenset(share for share, n in shares.items() if self._items.within(share_path(share)[:2]) + n <= few)
+        held = {share: self._items.within(root_folder(share_path(share))) for share in shares}
+        return frozenset(share for share, n in shares.items() if held[share] + n <= few)
 
     def put(self, entries: Iterable[InboxEntry], *, unclaimed: bool) -> None:
         self._push(entries)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gpu_dispatch.fair_queue import FairQueue, Path
-from listener.fairness import Bound
+from listener.fairness import Bound, root_folder
 
 AT_ONCE = 6
 """Runs that may be starting at once."""
@@ -119,12 +119,12 @@ class FileRoom:
         self._tidy(turn)
 
     def _folder(self, turn: Path) -> _Room:
-        return self._folders.setdefault(turn[:2], _Room(self._of_one))
+        return self._folders.setdefault(root_folder(turn), _Room(self._of_one))
 
     def _tidy(self, turn: Path) -> None:
-        folder = self._folders.get(turn[:2])
-        if folder and folder.is_empty:
-            del self._folders[turn[:2]]
+        name = root_folder(turn)
+        if (folder := self._folders.get(name)) and folder.is_empty:
+            del self._folders[name]
 
 
 @dataclass(frozen=True, slots=True)

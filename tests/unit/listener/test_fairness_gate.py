@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from listener.fairness import FairGate
+from listener.fairness import FairGate, turn_of
 
 
 async def enter(gate: FairGate, name: str, order: list[str], leave: asyncio.Event) -> None:
@@ -38,3 +38,32 @@ async def test_who_stops_waiting_takes_no_place_along() -> None:
     assert order == ["a", "d"]
     async with asyncio.timeout(10), gate.turn(("b", "e")):
         pass
+
+
+async def test_drops_at_a_buckets_root_are_bounded_together_as_those_of_a_folder_are() -> None:
+    gate, order, leave = FairGate(3, of_one=2), list[str](), asyncio.Event()
+
+    async def of(key: str) -> None:
+        async with gate.turn(turn_of("b", key)):
+            order.append(key)
+            await leave.wait()
+
+    tasks = [asyncio.create_task(of(key)) for key in ("1.json", "2.json", "3.json", "folder/4.json")]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert order == ["1.json", "2.json", "folder/4.json"]
+    leave.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_drops_at_a_buckets_root_have_one_turn_together() -> None:
+    gate, order = FairGate(1), list[str]()
+
+    async def of(key: str) -> None:
+        async with gate.turn(turn_of("b", key)):
+            order.append(key)
+            await asyncio.sleep(0)
+
+    keys = [*(f"{i}.json" for i in range(6)), "folder/a.json", "folder/b.json"]
+    await asyncio.gather(*(of(key) for key in keys))
+    assert order.index("folder/b.json") <= 4
