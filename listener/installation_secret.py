@@ -63,21 +63,21 @@ class InstallationSecret:
     async def keep(self) -> None:
         """Writes the copies now and every hour, until cancelled. A problem that repeats is logged once."""
         rng = random.Random()  # noqa: S311 - spreads load, keeps no secret
-        failures, told = 0, ""
+        failures, told = 0, set[str]()
         while True:
-            wait_s, problem = _EVERY_S, ""
+            wait_s, problems = _EVERY_S, set[str]()
             for copy in self._copies:
                 try:
                     await copy.ensure((await self.all())[0])
                 except GpuDropError as e:
                     failures += 1
                     wait_s = SECRET_COPY.wait_s(failures, rng) if e.retryable else wait_s
-                    problem = str(e)
-                    if problem != told:
-                        log.warning("secret_copy_not_kept", code=e.info.code, error=problem, hint=e.info.hint)
-            if not problem:
+                    problems.add(str(e))
+                    if str(e) not in told:
+                        log.warning("secret_copy_not_kept", code=e.info.code, error=str(e), hint=e.info.hint)
+            if not problems:
                 failures = 0
-            told = problem
+            told = problems
             await asyncio.sleep(wait_s)
 
     async def _found(self) -> tuple[SecretSpec, ...]:

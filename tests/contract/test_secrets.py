@@ -242,6 +242,21 @@ async def test_nothing_is_drawn_while_the_store_may_have_a_copy(
     assert found == (secret,)
 
 
+async def test_of_two_copies_that_cannot_be_kept_each_is_told_of_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.installation_secret._EVERY_S", 0.01)
+    for name in ("one", "other"):
+        (tmp_path / name).write_text("no folder")
+    copies = tuple(FileCopy(tmp_path / name) for name in ("one", "other"))
+    await SecretLedger(database, float).get_or_create(NAME, new_secret(1.0))
+    with capture_logs() as logs:
+        keeping = asyncio.create_task(InstallationSecret(SecretLedger(database, float), None, copies, 5.0).keep())
+        await asyncio.wait({keeping}, timeout=0.5)
+        keeping.cancel()
+    assert sorted("other" in entry["error"] for entry in logs) == [False, True]
+
+
 async def test_a_secret_is_as_old_as_the_listener_that_draws_it(database: Database) -> None:
     """The first job's row stands before anybody asks for its key."""
     jobs, clock = JobLedger(database, float), Moment(1000.0)
