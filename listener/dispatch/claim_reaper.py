@@ -39,7 +39,8 @@ class _Due:
 
 class ClaimReaper:
     """Removes what attempts leave in the store, each part when it has served. `sweep_claims` removes what a crash makes
-    it forget. `now` is a monotonic clock."""
+    it forget, and what failed attempts leave: their jobs may still turn up, and an answer may come late. `now` is a
+    monotonic clock."""
 
     def __init__(self, store: Store, claims: ClaimStore, *, now: Callable[[], float]) -> None:
         self._store = store
