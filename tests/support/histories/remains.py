@@ -38,7 +38,7 @@ class Run:
 class Execution:
     """One time a worker had a task. `work`: as `work_of` names it; `text` is for who reads of it.
 
-    `whole`: its answer has reached the provider, and was no error.
+    `whole`: its answer has reached the provider, which had not lost the job, and was no error.
     """
 
     work: str
@@ -117,8 +117,9 @@ class Reader:
         return [
             Execution(
                 work_of(job.input["task"]["params"]),
-                each.outcome == "completed",
-                f"{each.started:.2f}-{each.ended or 0:.2f} {each.worker} {job.id[:8]} {each.outcome} {each.error[:60]}",
+                each.outcome == "completed" and not job.gone,
+                f"{each.started:.2f}-{each.ended or 0:.2f} {each.worker} {job.id[:8]}{' (lost)' if job.gone else ''} "
+                f"{each.outcome} {each.error[:60]}",
             )
             for job in self._there.jobs(self._endpoint)
             for each in job.executions
