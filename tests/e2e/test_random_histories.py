@@ -136,6 +136,7 @@ def environ_of(server: Any, there: Cloud) -> dict[str, str]:
     }
 
 
+@pytest.mark.flaky(reruns=0)  # a fault that comes once in ten histories is a fault
 @pytest.mark.parametrize("place", PLACES, ids=[place.name for place in PLACES])
 async def test_every_drop_ends_as_it_should(
     tmp_path: Path, there: Cloud, place: Place, capsys: pytest.CaptureFixture[str]
