@@ -25,16 +25,23 @@ class ErrorInfo:
 
 
 class GpuDropError(Exception):
-    """Root of the project's errors; each subclass is one cause, and its `code` never changes."""
+    """Root of the project's errors; each subclass is one cause, and its `code` never changes.
+
+    A subclass names its code, and whether another attempt may succeed, as keywords:
+    `class JobLost(GpuDropError, code="job_lost", retryable=True): ...`. Without them it has its parent's.
+    """
 
     code: ClassVar[str] = "internal_error"
     default_retryable: ClassVar[bool] = False
     _by_code: ClassVar[dict[str, type[GpuDropError]]] = {}
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, code: str | None = None, retryable: bool | None = None) -> None:
         super().__init_subclass__()
-        if "code" in cls.__dict__:
-            GpuDropError._by_code[cls.code] = cls
+        if retryable is not None:
+            cls.default_retryable = retryable
+        if code is not None:
+            cls.code = code
+            GpuDropError._by_code[code] = cls
 
     def __init__(self, message: str, *, hint: str = "", where: str = "", retryable: bool | None = None) -> None:
         super().__init__(message)
@@ -60,303 +67,215 @@ class GpuDropError(Exception):
 
 
 # Manifests: the request cannot be understood or is not permitted.
-class ManifestError(GpuDropError):
-    code = "manifest_invalid"
+class ManifestError(GpuDropError, code="manifest_invalid"): ...
 
 
-class ManifestSyntax(ManifestError):
-    code = "manifest_syntax"
+class ManifestSyntax(ManifestError, code="manifest_syntax"): ...
 
 
-class ManifestTooLarge(ManifestError):
-    code = "manifest_too_large"
+class ManifestTooLarge(ManifestError, code="manifest_too_large"): ...
 
 
-class ManifestTooDeep(ManifestError):
-    code = "manifest_too_deep"
+class ManifestTooDeep(ManifestError, code="manifest_too_deep"): ...
 
 
-class DocumentTooCostly(GpuDropError):
+class DocumentTooCostly(GpuDropError, code="document_too_costly"):
     """Parsing a manifest, or subtitles that it names, takes more time or memory than one document may."""
 
-    code = "document_too_costly"
+
+class ManifestAliases(ManifestError, code="manifest_aliases"): ...
 
 
-class ManifestAliases(ManifestError):
-    code = "manifest_aliases"
+class UnknownField(ManifestError, code="unknown_field"): ...
 
 
-class UnknownField(ManifestError):
-    code = "unknown_field"
+class MissingField(ManifestError, code="missing_field"): ...
 
 
-class MissingField(ManifestError):
-    code = "missing_field"
+class UnknownOperation(ManifestError, code="unknown_operation"): ...
 
 
-class UnknownOperation(ManifestError):
-    code = "unknown_operation"
+class InvalidDuration(ManifestError, code="invalid_duration"): ...
 
 
-class InvalidDuration(ManifestError):
-    code = "invalid_duration"
+class NoImages(ManifestError, code="no_images"): ...
 
 
-class NoImages(ManifestError):
-    code = "no_images"
+class TooManyImages(ManifestError, code="too_many_images"): ...
 
 
-class TooManyImages(ManifestError):
-    code = "too_many_images"
+class InvalidPath(ManifestError, code="invalid_path"): ...
 
 
-class InvalidPath(ManifestError):
-    code = "invalid_path"
+class UnusableKey(ManifestError, code="unusable_key"): ...
 
 
-class UnusableKey(ManifestError):
-    code = "unusable_key"
+class OutputOverwritesInput(ManifestError, code="output_overwrites_input"): ...
 
 
-class OutputOverwritesInput(ManifestError):
-    code = "output_overwrites_input"
+class OutputTaken(GpuDropError, code="output_taken"): ...
 
 
-class OutputTaken(GpuDropError):
-    code = "output_taken"
+class BucketNotAllowed(ManifestError, code="bucket_not_allowed"): ...
 
 
-class BucketNotAllowed(ManifestError):
-    code = "bucket_not_allowed"
+class AddressNotAllowed(ManifestError, code="address_not_allowed"): ...
 
 
-class AddressNotAllowed(ManifestError):
-    code = "address_not_allowed"
-
-
-class OutOfReach(ManifestError):
+class OutOfReach(ManifestError, code="out_of_reach"):
     """A manifest names, or would write, an object outside the folders that it reaches."""
-
-    code = "out_of_reach"
 
 
 # Inputs: the manifest is valid, what it names is not.
-class InputMissing(GpuDropError):
-    code = "input_missing"
+class InputMissing(GpuDropError, code="input_missing"): ...
 
 
-class InputDenied(GpuDropError):
-    code = "input_denied"
+class InputDenied(GpuDropError, code="input_denied"): ...
 
 
-class InputUnsettled(GpuDropError):
+class InputUnsettled(GpuDropError, code="input_unsettled"):
     """An input is still being written when the time to wait for it is over."""
 
-    code = "input_unsettled"
+
+class InputEmpty(GpuDropError, code="input_empty"): ...
 
 
-class InputEmpty(GpuDropError):
-    code = "input_empty"
+class InputTooLarge(GpuDropError, code="input_too_large"): ...
 
 
-class InputTooLarge(GpuDropError):
-    code = "input_too_large"
+class MediaUnreadable(GpuDropError, code="media_unreadable"): ...
 
 
-class MediaUnreadable(GpuDropError):
-    code = "media_unreadable"
+class ImageUnreadable(GpuDropError, code="image_unreadable"): ...
 
 
-class ImageUnreadable(GpuDropError):
-    code = "image_unreadable"
+class ImageTooLarge(GpuDropError, code="image_too_large"): ...
 
 
-class ImageTooLarge(GpuDropError):
-    code = "image_too_large"
+class NoAudio(GpuDropError, code="no_audio"): ...
 
 
-class NoAudio(GpuDropError):
-    code = "no_audio"
+class NoVideo(GpuDropError, code="no_video"): ...
 
 
-class NoVideo(GpuDropError):
-    code = "no_video"
+class NoSpeech(GpuDropError, code="no_speech"): ...
 
 
-class NoSpeech(GpuDropError):
-    code = "no_speech"
+class SubtitlesUnreadable(GpuDropError, code="subtitles_unreadable"): ...
 
 
-class SubtitlesUnreadable(GpuDropError):
-    code = "subtitles_unreadable"
+class FontMissing(GpuDropError, code="font_missing"): ...
 
 
-class FontMissing(GpuDropError):
-    code = "font_missing"
+class ModelUnavailable(GpuDropError, code="model_unavailable"): ...
 
 
-class ModelUnavailable(GpuDropError):
-    code = "model_unavailable"
+class EngineUnavailable(GpuDropError, code="engine_unavailable"): ...
 
 
-class EngineUnavailable(GpuDropError):
-    code = "engine_unavailable"
-
-
-class LanguageUnsupported(GpuDropError):
-    code = "language_unsupported"
+class LanguageUnsupported(GpuDropError, code="language_unsupported"): ...
 
 
 # Tasks: the endpoint that runs them, or the way to it.
-class TransferFailed(GpuDropError):
-    code = "transfer_failed"
-    default_retryable = True
+class TransferFailed(GpuDropError, code="transfer_failed", retryable=True): ...
 
 
-class EncodeFailed(GpuDropError):
-    code = "encode_failed"
+class EncodeFailed(GpuDropError, code="encode_failed"): ...
 
 
-class WorkerCrashed(GpuDropError):
-    code = "worker_crashed"
-    default_retryable = True
+class WorkerCrashed(GpuDropError, code="worker_crashed", retryable=True): ...
 
 
-class ResourceExhausted(GpuDropError):
+class ResourceExhausted(GpuDropError, code="resource_exhausted"):
     """A job exceeded its memory, disk, processes or output size; it is not tried again."""
 
-    code = "resource_exhausted"
 
-
-class WorkerError(GpuDropError):
+class WorkerError(GpuDropError, code="worker_error"):
     """A defect of the worker, which no other class explains; the log holds its traceback."""
 
-    code = "worker_error"
+
+class OutputMissing(GpuDropError, code="output_missing"): ...
 
 
-class OutputMissing(GpuDropError):
-    code = "output_missing"
-
-
-class OutputReplaced(GpuDropError):
+class OutputReplaced(GpuDropError, code="output_replaced"):
     """The object under an output's key is not the one that the run's worker wrote."""
 
-    code = "output_replaced"
+
+class TaskTimedOut(GpuDropError, code="task_timed_out"): ...
 
 
-class TaskTimedOut(GpuDropError):
-    code = "task_timed_out"
+class JobLost(GpuDropError, code="job_lost", retryable=True): ...
 
 
-class JobLost(GpuDropError):
-    code = "job_lost"
-    default_retryable = True
-
-
-class EndpointUnavailable(GpuDropError):
+class EndpointUnavailable(GpuDropError, code="endpoint_unavailable", retryable=True):
     """An endpoint certainly did not take a task: it is busy, limited, unreachable, or has no workers."""
 
-    code = "endpoint_unavailable"
-    default_retryable = True
 
-
-class EndpointDenied(GpuDropError):
+class EndpointDenied(GpuDropError, code="endpoint_denied"):
     """An endpoint refuses access or does not exist; it did not take the task, and the operator must act."""
 
-    code = "endpoint_denied"
 
-
-class LinksUnsafe(GpuDropError):
+class LinksUnsafe(GpuDropError, code="links_unsafe"):
     """A job's links may open more than its objects: no task goes to remote workers until the operator acts."""
 
-    code = "links_unsafe"
 
-
-class TaskRefused(GpuDropError):
+class TaskRefused(GpuDropError, code="task_refused"):
     """An endpoint rejects this task, however often it is sent."""
 
-    code = "task_refused"
 
-
-class SubmitUnknown(GpuDropError):
+class SubmitUnknown(GpuDropError, code="submit_unknown"):
     """A task was sent, and whether it was taken is unknown; retryable once it is certain that no job will run it."""
 
-    code = "submit_unknown"
 
-
-class QueuedTooLong(GpuDropError):
+class QueuedTooLong(GpuDropError, code="queued_too_long", retryable=True):
     """A job found no worker in time and was withdrawn."""
 
-    code = "queued_too_long"
-    default_retryable = True
 
-
-class TooManyStarts(GpuDropError):
+class TooManyStarts(GpuDropError, code="too_many_starts"):
     """A task has reached its limit of starts, whatever their results."""
 
-    code = "too_many_starts"
 
-
-class DuplicateJob(GpuDropError):
+class DuplicateJob(GpuDropError, code="duplicate_job"):
     """Another job claimed the attempt before this one began; this one did nothing."""
 
-    code = "duplicate_job"
+
+class BudgetExceeded(GpuDropError, code="budget_exceeded"): ...
 
 
-class BudgetExceeded(GpuDropError):
-    code = "budget_exceeded"
+class RunCancelled(GpuDropError, code="cancelled"): ...
 
 
-class RunCancelled(GpuDropError):
-    code = "cancelled"
+class RunSuperseded(GpuDropError, code="superseded"): ...
 
 
-class RunSuperseded(GpuDropError):
-    code = "superseded"
-
-
-class EventTooOld(GpuDropError):
-    code = "event_too_old"
+class EventTooOld(GpuDropError, code="event_too_old"): ...
 
 
 # The store, the sources and the installation.
-class StoreUnavailable(GpuDropError):
-    code = "store_unavailable"
-    default_retryable = True
+class StoreUnavailable(GpuDropError, code="store_unavailable", retryable=True): ...
 
 
-class StoreDenied(GpuDropError):
-    code = "store_denied"
+class StoreDenied(GpuDropError, code="store_denied"): ...
 
 
 class ObjectDenied(StoreDenied):
     """The store refuses one object permanently, to everyone, while it serves others."""
 
 
-class SourceUnavailable(GpuDropError):
+class SourceUnavailable(GpuDropError, code="source_unavailable", retryable=True):
     """A source of events cannot be reached now."""
 
-    code = "source_unavailable"
-    default_retryable = True
 
-
-class SourceDenied(GpuDropError):
+class SourceDenied(GpuDropError, code="source_denied"):
     """A source of events refuses access, or is not set up; the operator must act."""
 
-    code = "source_denied"
+
+class ConfigError(GpuDropError, code="config_invalid"): ...
 
 
-class ConfigError(GpuDropError):
-    code = "config_invalid"
-
-
-class ServerMisbehaves(GpuDropError):
+class ServerMisbehaves(GpuDropError, code="server_misbehaves"):
     """A server's answers cannot work, and waiting does not help."""
 
-    code = "server_misbehaves"
 
-
-class StateError(ConfigError):
+class StateError(ConfigError, code="state_unusable"):
     """The installation's stored state is not usable as it is."""
-
-    code = "state_unusable"

@@ -37,7 +37,7 @@ from listener.stores.s3.errors import (
 )
 from listener.stores.s3.link_probe import LinkProbe
 from listener.stores.s3.links import LinkMaker, S3JobLinks
-from listener.stores.s3.listing import BucketListing, bucket_names, object_meta_of
+from listener.stores.s3.listings import BucketListing, bucket_names, object_meta_of
 from listener.stores.s3.metadata import RUN_METADATA, attributes_of, etag_of, is_marker, refuse_marker
 from listener.stores.s3.presign import PartSigner, Signer
 from manifests.errors import GpuDropError

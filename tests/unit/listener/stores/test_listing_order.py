@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.stores.s3.listing import is_past, obstore_can_list, offset_before
+from listener.stores.s3.listings import is_past, obstore_can_list, offset_before
 
 names = st.text("ab-./0~ é\ufffe😀", min_size=1, max_size=8)
 
