@@ -24,7 +24,7 @@ from gpu_dispatch.net.tls import ca_context, tls_failure
 from listener.notifications.rules import RuleEntry, RulesChange, expand_events
 from listener.stores.s3.clients import S3Settings, bucket_address
 from listener.stores.s3.errors import error_from_code
-from listener.stores.s3.signing import signed_headers
+from listener.stores.s3.signatures import signed_headers
 from listener.triggers.filters import overlap
 from manifests.errors import ConfigError, GpuDropError, ServerMisbehaves, StoreDenied
 

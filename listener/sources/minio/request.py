@@ -14,7 +14,7 @@ import aiohttp
 from listener.config.credentials import AccessKeys, Keys
 from listener.events.records import EVENT_NAMES
 from listener.sources.minio.connection import ListenRequest, stream_chunks
-from listener.stores.s3.signing import signed_headers
+from listener.stores.s3.signatures import signed_headers
 from listener.triggers.filters import EVERYTHING, Filter, common_filter
 from manifests.errors import GpuDropError, StoreUnavailable
 
