@@ -1,6 +1,8 @@
 """Compresses large transcripts: as objects, the words of some hours take ten times as much as in compressed JSON.
 
 A result is packed where it arrives, and unpacked where its outputs are made.
+
+A run with a large step under way cannot go on under an older version of gpudrop.
 """
 
 from __future__ import annotations

@@ -9,6 +9,12 @@
 
 As a module: `start("minio", folder)` gives a running `Server`, `stop` ends it, `kill` ends it as a crash does,
 `restart` is the same one again. Standard library only.
+
+The kernel ends a server with its starter (Linux only): a small Python process sets that and becomes the server, since
+code between fork and exec is unsafe beside threads; a thread as long-lived as the process starts all, since threads
+hold the tie. Ports lie below the outgoing range, where a client cannot meet itself. MinIO on PATH counts from
+2025-10-15 on. Data outlives a kill, not the disk. SeaweedFS leaves sockets in /tmp. The system's servers (Redis,
+RabbitMQ, Mosquitto, PostgreSQL, Java) have its versions.
 """
 
 from __future__ import annotations

@@ -31,6 +31,9 @@ class GuardedClient:
     """An HTTP client with a free session for trusted hosts, and a guarded one (public addresses only) for the rest.
 
     Use it as a context manager: it holds connections.
+
+    `store.private_hosts` and `callbacks.private_hosts` are the only exceptions beside the store's endpoint: a store
+    that redirects to another private host needs both names.
     """
 
     def __init__(

@@ -108,6 +108,9 @@ class Retries:
     """Retries one call under one policy, and counts failures in a row until the call succeeds.
 
     With `lasting`, errors that do not pass by themselves are retried under that policy.
+
+    tenacity takes a function that merely returns an awaitable for a plain one, so work is always called through this
+    class. A call that succeeds at once does not enter tenacity, which costs some 80 µs.
     """
 
     def __init__(

@@ -1,4 +1,11 @@
-"""What an account on RunPod has, templates and endpoints, as its management API v2 writes them."""
+"""What an account on RunPod has, templates and endpoints, as its management API v2 writes them.
+
+As read in August 2026. From v2's OpenAPI document: a list is `{"endpoints": […]}` or `{"templates": […]}`, whole;
+`flashboot` is `OFF`, `FLASHBOOT` or `PRIORITY_FLASHBOOT`; a template is a snapshot that an endpoint takes its container
+from once, and later changes of it reach no endpoint; errors are RFC 9457 problems. From the pages on endpoints: up to
+three pools in order of preference; max workers falls to 2 and to 0 after 3 and 7 idle days. GraphQL and older consoles
+marked FlashBoot by `-fb` at the end of a name. Unknown fields and nulls pass, a missing id or name does not.
+"""
 
 from __future__ import annotations
 

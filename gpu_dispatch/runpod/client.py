@@ -1,6 +1,9 @@
 """The HTTP client of RunPod's queue API: one session for all endpoints, with deadlines and rate limits.
 
 No call is retried here; the caller knows which calls may be repeated.
+
+RunPod's own client repeats some calls, hides statuses, and cannot pass `policy` or `webhook`. `status`, `health` and
+`cancel` may be repeated by who needs them; after a lost answer to `/retry` the job itself is asked for.
 """
 
 from __future__ import annotations

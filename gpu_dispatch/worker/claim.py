@@ -6,6 +6,11 @@ written; the worker therefore reads the claim back, and checks it again before i
 
 Others may write in the bucket. An object that is not signed with the attempt's key is no claim. It is overwritten under
 `If-Match`, so that only one of two jobs that find it gets the task.
+
+A server that answers 400 or 501 to a condition is asked without one. Two jobs that begin at once at such a store may
+both work until the first checks again, and the last writer's outputs stay. Not reaching the store before the work is a
+retryable error; during the work it is none. After three workers nobody begins a claim's job again, so a task that kills
+its workers ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,16 @@
-"""The job handler for RunPod's SDK, its progress posts and the JSON of its results."""
+"""The job handler for RunPod's SDK, its progress posts and the JSON of its results.
+
+The SDK's `progress_update` starts a thread for each post that nobody awaits: posts overtake each other and the result,
+and the last to arrive stays. So one task posts the newest progress through the SDK's `send_result`, which is private:
+the SDK is pinned, and a test counts posts. RunPod makes a job FAILED when the handler returns a string `error`, which
+is enough for its console and for a dispatcher without output; of an exception it would show a traceback in JSON. Output
+is limited, and forgotten after 30 minutes.
+
+A thread in a speech library cannot be stopped. The next job would wait for it, paid, and the SDK's heartbeat, a process
+of its own, notices nothing. So a job that was cut short waits GPUDROP_STOP_GRACE_S (30 s) for its threads; then the
+worker asks for a refresh (`refresh_worker` adds stopPod) and ends its process group once the SDK has sent the answer; a
+cancelled one ends it at once. The provider's timeout must exceed a task's time plus twice the grace.
+"""
 
 from __future__ import annotations
 

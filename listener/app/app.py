@@ -57,6 +57,9 @@ def keep_large_blocks_apart() -> bool:
 
     glibc raises its own limit after the first large block, up to 32 MB. Later ones then lie among smaller blocks, and
     stay with the process for as long as one above them is in use.
+
+    Without this each transcript of 230,000 words leaves 30 MB behind. With it the first raises a listener from 128 MB
+    to 169, the third to 175, and 137 and 138 stay.
     """
     if sys.platform != "linux":
         return False
@@ -84,6 +87,9 @@ async def running(config: Config, environment: Environment, *, config_file: Path
     """Runs the whole listener, from ready to closed. Its tasks never end by themselves: one that does has failed.
 
     `config_file` is watched for changed triggers. Raises ConfigError and the errors of the store and the engine.
+
+    At the end nothing is closed before what uses it: sources and the run scheduler end first, then the runs' tasks, the
+    engine with its threads, the endpoints, the ledger and the store.
     """
     keep_large_blocks_apart()
     if isinstance(config.store, FolderStoreConfig):

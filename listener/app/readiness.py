@@ -1,4 +1,11 @@
-"""Checks that must pass before the listener logs that it is ready."""
+"""Checks that must pass before the listener logs that it is ready.
+
+A supervisor of the process can wait for the line `ready`. It waits for two things: every source that others connect to
+has its address, and the store has answered a listing of each named bucket with the keys in force. A failed address ends
+the start, because somebody wrote it down for others to post to and has to act; one that is lost later is taken again as
+soon as it is free. The store is awaited (`not_ready`, with its remedy), because it comes back by itself; sources, runs
+and the receiver work meanwhile. Streams, queues and brokers are not awaited: what they miss is listed.
+"""
 
 from __future__ import annotations
 

@@ -88,7 +88,10 @@ def plan_changes(all_desired: Sequence[DesiredEndpoint], account: Account) -> tu
 
 
 def endpoint_changes(there: EndpointSettings, wanted: EndpointSettings) -> tuple[PlannedChange, ...]:
-    """Compares field by field, without the name: the endpoint was found by it, or the user chose it."""
+    """Compares field by field, without the name: the endpoint was found by it, or the user chose it.
+
+    The order of pools counts. A name that belongs to a given `id` stays; an endpoint without a template gets none.
+    """
     pairs: tuple[tuple[EndpointField, str, str, str], ...] = (
         ("gpus", "gpus", _listed(there.pools), _listed(wanted.pools)),
         ("gpus", "gpus left out", _listed(sorted(there.excluded)), _listed(sorted(wanted.excluded))),

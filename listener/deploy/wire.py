@@ -1,4 +1,9 @@
-"""Writes templates and endpoints for RunPod's management API v2; gpu_dispatch.runpod.account reads them."""
+"""Writes templates and endpoints for RunPod's management API v2; gpu_dispatch.runpod.account reads them.
+
+From v2's OpenAPI document (August 2026): `PATCH` changes what it names, and sending `gpu.pools` clears
+`gpu.excludedTypes`. Its defaults: FlashBoot off, an idle timeout of 10 s, a timeout of 5 minutes. Where RunPod's answer
+to a change differs from the request, `gpudrop deploy` says so.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Records in the shape of Amazon S3's notifications, with each store's spelling of event names and keys."""
+"""Records in the shape of Amazon S3's notifications, with each store's spelling of event names and keys.
+
+Seen: RustFS escapes keys even on its event stream; Ceph RGW and VersityGW send them raw; AWS escapes them to SNS and
+SQS, not to EventBridge. One webhook may hear several stores, so a key is read by `eventSource` and channel. A wrong
+reading costs one HEAD and is dropped as a phantom; an object that has that name is handled once. A new store needs a
+line in `spelling_of`, or none at the price of that HEAD.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +64,8 @@ def keys_of(key: Json, spelling: Spelling, *, named: str = "") -> tuple[str, ...
     """Returns the keys that `key` may mean: two where the spelling is uncertain and makes a difference, else one.
 
     `named` is the raw key as the envelope repeats it, which makes the spelling certain; "": it does not repeat it.
+
+    Only MinIO's envelope repeats it. It never overrules a known store: RustFS writes "+" for spaces there.
     """
     if not isinstance(key, str) or not key:
         return IgnoredRecord("no_key")

@@ -36,6 +36,8 @@ class FairThread:
     """Runs calls on one thread: those about a few rows in fair turns of their folders, those about many in order.
 
     So a run's many small steps wait neither for another folder's runs nor for a burst of new events.
+
+    What comes in is recorded in more, smaller transactions.
     """
 
     def __init__(self, name: str) -> None:

@@ -2,6 +2,9 @@
 
 Small ones are read in threads of their own, large ones in processes with limits of memory and time. A costly document
 delays only documents that cost as much, and of these none in other folders.
+
+Seconds of a core count, not of the clock: a busy machine refuses nobody. Where the system has no such limits the
+deadline stands alone. Of documents from addresses, whose size is unknown, 16 are held at once, 14 of one folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Runs functions in processes of their own, whose memory goes back to the system when they end.
 
 A process that hangs or is killed is started again, and reported when every attempt has failed.
+
+Processes are started anew, not forked: the listener has threads.
 """
 
 from __future__ import annotations

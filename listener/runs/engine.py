@@ -202,7 +202,12 @@ class WorkflowEngine:
 
     async def close(self) -> None:
         """Stops within a few seconds. Unfinished runs stay recorded as such and resume at the next start. Workflows are
-        cancelled first: without the threads that end here they would fail, and count as ended."""
+        cancelled first: without the threads that end here they would fail, and count as ended.
+
+        DBOS's own shutdown ends threads before workflows, which then fail with "cannot schedule new futures after
+        shutdown". Cancelling records nothing, because DBOS takes only exceptions of the workflow for its end. One that
+        does not end within _JOIN_S is left to itself; its jobs are kept.
+        """
         await self._workflow_tasks.cancel_all(_JOIN_S)
         silence()
         # DBOS made its own threads the loop's and ends them, so the loop gets others. What was given to DBOS's threads

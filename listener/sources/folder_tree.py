@@ -43,7 +43,11 @@ class _Watched:
 
 
 class FileStability:
-    """Keys whose files may still be written. Times are seconds of one monotonic clock, given by the caller."""
+    """Keys whose files may still be written. Times are seconds of one monotonic clock, given by the caller.
+
+    It decides from observations and their times, without a clock. A listing of a folder store has `settle_s` for the
+    same reason.
+    """
 
     def __init__(self) -> None:
         self._watched: dict[str, _Watched] = {}

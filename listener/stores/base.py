@@ -162,7 +162,14 @@ class Store(Protocol):
         ...
 
     async def check_writable(self, bucket: str, key: str) -> None:
-        """Raises UnusableKey or ObjectDenied if `key` can never be written. Sends no request."""
+        """Raises UnusableKey or ObjectDenied if `key` can never be written. Sends no request.
+
+        A name longer than the file system takes, a file where a folder would be, or a folder that links elsewhere would
+        let a paid job finish whose output cannot be stored. A run asks in `prepare`, and in `finish` for outputs known
+        only then; one whose sidecars have no possible name ends with a dead letter before any work. A link that leads
+        out is no object: an output or sidecar takes its place. Where a folder ignores case, gpudrop's own names count
+        in any spelling.
+        """
         ...
 
     async def delete(self, bucket: str, key: str) -> None:

@@ -2,6 +2,9 @@
 
 `*` is any run of characters, "/" included; `?` is one character; `{a,b}` is a or b, and may hold wildcards or further
 braces. Every other character stands for itself, also "[", "]", "|", "'" and braces without a comma: keys hold them.
+
+Shell globs treat "[" and "/" specially, and a regular expression of many stars can take for ever on a key that does not
+match. `*/audios/*.mp3` matches at any depth, but not `audios/x.mp3` at the root.
 """
 
 from __future__ import annotations

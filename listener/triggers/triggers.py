@@ -179,6 +179,11 @@ def guard_loop(
 
     `version` is the object's own, in the form of `written.version`; `metadata_run_id` is the run that its metadata
     names as its writer, "" where it names none. An output that a user has overwritten is a drop like any other.
+
+    A ledger can be lost, and a process can die between writing and recording: so an output whose writing was announced
+    counts (its version is ""), and so does the writer in the metadata. A writer unknown to the ledger is never chained,
+    since the length of its chain is unknown. A copy of an output that keeps its metadata starts nothing; one without,
+    or an upload of it, does. Stores without metadata rely on the ledger alone.
     """
     if written is not None and written.version in ("", version):
         return _chained(written, chain=chain, max_lineage=max_lineage)

@@ -1,4 +1,7 @@
-"""NATS with JetStream, Redis and Mosquitto. What they were told survives a kill; Mosquitto saves up to 0.1 s late."""
+"""NATS with JetStream, Redis and Mosquitto. What they were told survives a kill; Mosquitto saves up to 0.1 s late.
+
+Redis appends every write; tests wait for Mosquitto's file.
+"""
 
 from __future__ import annotations
 

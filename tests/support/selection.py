@@ -1,6 +1,9 @@
 """Which tests `make test` runs (`--quick`), and which it leaves to `make test-all`.
 
 A test belongs to the quick set unless its file is named here, or it is marked `full`.
+
+All tests take over twenty minutes on two cores, more with servers to build. The list follows measured time, not
+importance. A file that is named on the command line is run whole.
 """
 
 from __future__ import annotations

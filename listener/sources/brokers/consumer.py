@@ -1,4 +1,9 @@
-"""The source over any broker: collects messages, decodes and records them, and only then acknowledges."""
+"""The source over any broker: collects messages, decodes and records them, and only then acknowledges.
+
+A broker hands what is not acknowledged to another listener after 60 s (NATS), 5 min (Kafka) or 30 min (RabbitMQ). A few
+messages come twice, also after an orderly end. What the ledger cannot take is held and offered to it again,
+unacknowledged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""MQTT: a persistent session under one client id, with QoS 1."""
+"""MQTT: a persistent session under one client id, with QoS 1.
+
+It is exclusive: two clients with one id disconnect each other.
+"""
 
 from __future__ import annotations
 

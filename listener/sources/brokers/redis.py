@@ -5,6 +5,10 @@ that a dead listener left there are read first by the next.
 
 One listener leads at a time. A listener that was paused while another took over does no harm: it removes items by
 value, and only items whose events it recorded. Both may record the same event, which starts nothing twice.
+
+An item that is popped dies with the process, lists have no acknowledgement, and MinIO's `access` format knows only
+RPUSH. Redis 6.2 or Valkey; with appendfsync always 20,000 items of 1 KB move at 5,000 to 11,000 a second, 0.04 ms of
+processor each. What MinIO could not append is in no list: each connection is a gap, and MinIO's `queue_dir` keeps it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,12 @@ CLAIM_PROBE = ".gpudrop/claim-check-"
 
 
 async def leaves_probe(client: Bucket) -> bool:
-    """Tries a write whose condition cannot hold; returns True if the server ignored it and wrote PROBE_KEY."""
+    """Tries a write whose condition cannot hold; returns True if the server ignored it and wrote PROBE_KEY.
+
+    The listener says at start which bucket it cannot write. A test object would start events, leave a delete marker in
+    versioned buckets, and be found by users. A 403 means no right, 412 or 404 that the right is there; MinIO emits no
+    event for it. Deleting is not tried in advance.
+    """
     mode: UpdateVersion = {"e_tag": '"no-such-version"'}
     try:
         await obstore.put_async(client, PROBE_KEY, b"", mode=mode)

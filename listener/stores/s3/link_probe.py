@@ -1,4 +1,14 @@
-"""Probes a job's links as a hostile worker would: copies another object, whole and as a part, and reads it."""
+"""Probes a job's links as a hostile worker would: copies another object, whole and as a part, and reads it.
+
+Bytes decide, not statuses: an ignored header is safe, and so are a folder's paths. As found:
+
+store                                  signed with           copy    part    verdict
+MinIO 2025-09-07 and archived head     temporary keys        403     403     safe
+MinIO 2025-09-07, a service account    the listener's keys   copied  copied  unsafe
+MinIO, both, `sts.mode: off`           the listener's keys   copied  copied  unsafe
+VersityGW 1.8.0 (STS: 405)             the listener's keys   403     403     safe
+SeaweedFS 4.48 (STS: 503)              the listener's keys   403     403     safe
+"""
 
 from __future__ import annotations
 

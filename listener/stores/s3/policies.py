@@ -46,7 +46,10 @@ def rights_of(objects: JobObjects) -> tuple[Right, ...]:
 
 
 def groups_of(rights: Sequence[Right], kind: PolicyKind, most_bytes: int = MAX_POLICY_BYTES) -> list[tuple[Right, ...]]:
-    """Groups consecutive rights so that each group's policy has at most `most_bytes`, or is of one right."""
+    """Groups consecutive rights so that each group's policy has at most `most_bytes`, or is of one right.
+
+    AWS packs policies and may take less: what it does not pack is halved.
+    """
     groups: list[tuple[Right, ...]] = []
     for right in rights:
         larger = (*groups[-1], right) if groups else (right,)
