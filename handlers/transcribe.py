@@ -9,9 +9,10 @@ from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
 from handlers.subtitles.burn_in import write_ass
-from handlers.subtitles.cues import make_cues
+from handlers.subtitles.cues import Segmenter, make_cues
+from handlers.subtitles.limits import CueLimits
 from handlers.subtitles.lrc import write_lrc, write_txt
-from handlers.subtitles.model import Segmenter, Speech
+from handlers.subtitles.model import Cue, Speech
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
@@ -74,7 +75,8 @@ class TranscribeHandler:
             )
         spoken_in = "en" if planning.manifest.translate else transcript.language
         keys = _keys(planning, spoken_in)
-        texts = self._write(planning.manifest.formats, transcript, speech)
+        cues = self._segmenter(speech, CueLimits.of(planning.manifest.subtitles))
+        texts = self._write(planning.manifest.formats, transcript, speech, cues)
         return Finished(
             message=DONE if speech.words else SILENT,
             outputs=tuple(OutputFile(keys[f], text, _CONTENT_TYPES[f]) for f, text in texts.items()),
@@ -95,10 +97,9 @@ class TranscribeHandler:
         )
 
     def _write(
-        self, formats: tuple[SubtitleFormat, ...], transcript: Transcript, speech: Speech
+        self, formats: tuple[SubtitleFormat, ...], transcript: Transcript, speech: Speech, cues: tuple[Cue, ...]
     ) -> dict[SubtitleFormat, bytes]:
         """Returns one document for each format, however often it is named."""
-        cues = self._segmenter(speech)
         texts: dict[SubtitleFormat, bytes] = {}
         for wanted in dict.fromkeys(formats):
             match wanted:

@@ -19,6 +19,7 @@ from manifests.options import (
     Language,
     Quality,
     RecognitionOptions,
+    SubtitleOptions,
     VideoEncoding,
     one_or_many,
     whole_number_as_text,
@@ -110,7 +111,7 @@ class _TranscribeMedia(Manifest, frozen=True):
     audio: Reference = _reference("The audio, or a video whose sound is used")
 
 
-class Transcribe(RecognitionOptions, _TranscribeMedia, frozen=True):
+class Transcribe(SubtitleOptions, RecognitionOptions, _TranscribeMedia, frozen=True):
     """Speech to text: subtitles, karaoke and word times."""
 
     formats: Formats = Field(default=("srt", "ass", "json"), description="Files to write; one, or a list.")

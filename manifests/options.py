@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 Engine = Literal["faster-whisper", "openai-whisper"]
 StyleName = Literal["plain", "fill", "pop", "box"]
 Fit = Literal["shortest", "video", "audio"]
+SubtitlePreset = Literal["broadcast", "social", "verbatim"]
 
 
 def whole_number_as_text(value: Any) -> Any:
@@ -101,6 +102,53 @@ class RecognitionOptions(Options, frozen=True):
     )
     vad: bool = Field(default=True, description="Skip what is not speech before recognising it.")
     word_timestamps: bool = Field(default=True, description="Times of single words; karaoke needs them.")
+
+
+class SubtitleLimits(Options, frozen=True, extra="forbid"):
+    """The limits of one cue, in place of the published ones."""
+
+    max_chars: int = Field(default=42, ge=8, le=120, description="Characters of a line; a wide one counts twice.")
+    max_lines: int = Field(default=2, ge=1, le=3, description="Lines of a cue.")
+    max_cps: float = Field(default=20.0, ge=5, le=100, description="Characters a second, as far as speech allows.")
+    min_s: float = Field(default=0.833, ge=0, le=5, description="Seconds that a cue stays at least, where it can.")
+    max_s: float = Field(default=7.0, ge=1, le=60, description="Seconds that a cue stays at most.")
+    gap_ms: int = Field(default=80, ge=0, le=1000, description="Milliseconds between two cues.")
+    lag_s: float = Field(default=0.5, ge=0, le=5, description="Seconds that a cue may stay after its last word.")
+    words: int | None = Field(default=None, ge=1, le=50, description="Words of a cue. Omitted: what fits.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_s > self.max_s:
+            raise ValueError("min_s must not be more than max_s")
+        return self
+
+
+SUBTITLE_PRESETS: dict[SubtitlePreset, SubtitleLimits] = {
+    "broadcast": SubtitleLimits(),
+    "social": SubtitleLimits(max_chars=18, max_cps=30, min_s=0.4, max_s=3, gap_ms=0, lag_s=0.3, words=5),
+    "verbatim": SubtitleLimits(max_cps=100, min_s=0, gap_ms=0, lag_s=0),
+}
+
+
+def _preset(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for name, limits in SUBTITLE_PRESETS.items():
+        if value == name:
+            return limits
+    raise ValueError(f"must be one of {', '.join(SUBTITLE_PRESETS)}, or limits such as {{max_chars: 32}}")
+
+
+class SubtitleOptions(Options, frozen=True):
+    """How subtitles are cut."""
+
+    subtitles: Annotated[
+        SubtitleLimits, BeforeValidator(_preset, json_schema_input_type=SubtitlePreset | SubtitleLimits)
+    ] = Field(
+        default=SUBTITLE_PRESETS["broadcast"],
+        description="broadcast: the limits that broadcasters publish; social: up to five words at a time, for upright"
+        " video; verbatim: exactly as long as its words, however fast; or limits of your own.",
+    )
 
 
 class CaptionStyle(Options, frozen=True):

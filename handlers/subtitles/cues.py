@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
+from handlers.subtitles.breaks import breaks_of
+from handlers.subtitles.cue_times import snapped, timed
+from handlers.subtitles.limits import BROADCAST, CueLimits
 from handlers.subtitles.model import Cue, CueLine, Speech, TimedWord
-from handlers.subtitles.text import cells, divide, ends_clause, ends_sentence
+from handlers.subtitles.segmentation import CueCut, divide_words
+from handlers.subtitles.text import cells, divide, ends_clause, is_spaceless
 from handlers.subtitles.words import spread
 
-LONGEST_MS = 7000
-SHORTEST_MS = 833
-GAP_MS = 80
-"""Two frames at 25 a second: without a gap one cue seems to change into the next."""
-READ_MS = 50
-"""Reading time of a character: 20 a second."""
-HANG_MS = 500
-"""Longest time that text stays after its last word, to be read to the end."""
-PAUSE_MS = 1500
-"""A silence that ends a cue."""
-SENTENCE_MS = 1000
-"""A sentence shorter than this shares its cue with the next one."""
-LEAST_MS = 100
-"""Length that a cue keeps before it leaves a gap after itself."""
+Segmenter = Callable[[Speech, CueLimits], tuple[Cue, ...]]
+"""Makes cues of speech. Every word appears once, in order; cues neither overlap nor are empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class CueLimits:
-    """The limits of one cue."""
+def make_cues(speech: Speech, limits: CueLimits = BROADCAST, cuts_ms: Sequence[int] = ()) -> tuple[Cue, ...]:
+    """Makes the best cues of the speech's words, whatever segments they were recognised in.
 
-    cells: int = 42
-    """For one line."""
-    lines: int = 2
-    words: int | None = None
+    `cuts_ms`, which rise, are times at which the picture changes: cues begin and end with it where speech allows.
+    """
+    words = fit_words(_connected(speech), limits.cells)
+    cuts = divide_words(words, breaks_of(words, speech.language), limits, cuts_ms)
+    cues = timed([Cue(0, 0, _lines(words, cut)) for cut in cuts], limits)
+    return snapped(cues, cuts_ms, limits) if cuts_ms else tuple(cues)
 
 
-def make_cues(speech: Speech, room: CueLimits = CueLimits()) -> tuple[Cue, ...]:
-    """Makes cues that end with sentences, segments and pauses, else where full, evenly filled: a `Segmenter`."""
-    groups: list[tuple[TimedWord, ...]] = []
+def _connected(speech: Speech) -> list[TimedWord]:
+    """Returns all words; the first of a segment has a space before it where its script needs one."""
+    words: list[TimedWord] = []
     for segment in speech.segments:
-        for phrase in _phrases(fit_words(segment, room.cells)):
-            groups += pack(phrase, room, LONGEST_MS)
-    return tuple(_timed(groups, room))
+        first, *rest = segment
+        if words and not (first.text.startswith(" ") or is_spaceless(words[-1].text[-1:] + first.text[:1])):
+            first = replace(first, text=" " + first.text)
+        words += [first, *rest]
+    return words
+
+
+def _lines(words: Sequence[TimedWord], cut: CueCut) -> tuple[CueLine, ...]:
+    return tuple(line_of(words[begin:end]) for begin, end in pairwise((cut.begin, *cut.ends)))
 
 
 def fit_words(words: Sequence[TimedWord], width: int) -> tuple[TimedWord, ...]:
@@ -94,18 +93,6 @@ def wrap(words: Sequence[TimedWord], room: CueLimits) -> tuple[CueLine, ...] | N
 
 def line_of(words: Sequence[TimedWord]) -> CueLine:
     return CueLine("".join(word.text for word in words).strip(), tuple(words))
-
-
-def _phrases(words: Sequence[TimedWord]) -> list[tuple[TimedWord, ...]]:
-    phrases: list[tuple[TimedWord, ...]] = []
-    begin = 0
-    for i, (word, following) in enumerate(pairwise(words), start=1):
-        pause = following.start_ms - word.end_ms
-        said = ends_sentence(word.text) and word.end_ms - words[begin].start_ms >= SENTENCE_MS
-        if said or pause >= PAUSE_MS:
-            phrases.append(tuple(words[begin:i]))
-            begin = i
-    return [*phrases, tuple(words[begin:])] if words else phrases
 
 
 def _widths(words: Sequence[TimedWord]) -> list[int]:
@@ -162,22 +149,3 @@ def _fill(
             begin = i
             filling.begin(i)
     return [*groups, tuple(words[begin:])] if words else groups
-
-
-def _timed(groups: Sequence[tuple[TimedWord, ...]], room: CueLimits) -> list[Cue]:
-    """Times the cues: each starts with its first word and ends when read, within its limits and the next one's gap."""
-    starts: list[int] = []
-    for group in groups:
-        starts.append(max(group[0].start_ms, starts[-1] + 1 if starts else 0))
-    cues: list[Cue] = []
-    for i, group in enumerate(groups):
-        lines = wrap(group, room) or (line_of(group),)
-        start, said = starts[i], group[-1].end_ms
-        reading = max(SHORTEST_MS, READ_MS * sum(len(line.text) for line in lines))
-        end = min(max(said, min(start + reading, said + HANG_MS)), start + LONGEST_MS)
-        end = max(end, start + SHORTEST_MS)
-        if i + 1 < len(starts):
-            room_ms = starts[i + 1] - start
-            end = min(end, start + (room_ms - GAP_MS if room_ms >= LEAST_MS + GAP_MS else room_ms))
-        cues.append(Cue(start, end, lines))
-    return cues

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_MS = 359_999_990
@@ -61,10 +60,6 @@ class Speech:
     @property
     def words(self) -> tuple[TimedWord, ...]:
         return tuple(word for segment in self.segments for word in segment)
-
-
-Segmenter = Callable[[Speech], tuple[Cue, ...]]
-"""Makes cues of speech. Every word appears once, in order; cues neither overlap nor are empty."""
 
 
 @dataclass(frozen=True, slots=True)

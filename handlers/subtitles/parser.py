@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from handlers.subtitles.ass import read_ass
-from handlers.subtitles.cues import line_of, make_cues
-from handlers.subtitles.model import Cue, CueLine, Segmenter, Subtitles, TimedWord
+from handlers.subtitles.cues import Segmenter, line_of, make_cues
+from handlers.subtitles.limits import BROADCAST
+from handlers.subtitles.model import Cue, CueLine, Subtitles, TimedWord
 from handlers.subtitles.raw_cues import (
     MAX_LINES,
     MAX_TAGS,
@@ -92,7 +93,7 @@ def _checked(text: str) -> str:
 def _from_words(text: str, segmenter: Segmenter) -> Subtitles:
     transcript = read_words_json(text)
     speech = speech_of(transcript)
-    cues = segmenter(speech)
+    cues = segmenter(speech, BROADCAST)
     check_count(len(cues), 1)
     return Subtitles(cues, transcript.language, speech.timed)
 

@@ -83,6 +83,11 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_spaceless(text: str) -> bool:
+    """Returns whether any of `text` is in a script that writes no spaces between words."""
+    return not text.isascii() and _SPACELESS.search(text) is not None
+
+
 def needs_space(left: str, right: str) -> bool:
     """Returns whether two words whose spaces were lost need one: always, but between scripts without spaces."""
     return not (_SPACELESS.match(left[-1:]) and _SPACELESS.match(right[:1]))

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
 from itertools import pairwise
 
 from gpu_dispatch.task import Segment, Transcript
 from handlers.subtitles.model import MAX_MS, Speech, TimedWord
 from handlers.subtitles.text import cells, plain_line, tokens
+from handlers.subtitles.word_pieces import Piece, whole_words
 
 CELL_MS = 70
 """Time of a cell of text whose end is unknown: about 14 cells a second."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    text: str
-    start: int | None
-    end: int | None
-    probability: float
-
-
 def speech_of(transcript: Transcript) -> Speech:
-    """Cleans the transcript's words: keeps all, in order, each longer than 0 ms, none overlapping.
+    """Cleans the transcript's words: keeps all, in order, whole, each longer than 0 ms, none overlapping.
 
     A start that contradicts most others, or is NaN, is placed between its neighbours; a segment without words has its
     time spread over its text.
@@ -59,25 +51,27 @@ def spread(texts: tuple[str, ...], start_ms: int, end_ms: int) -> tuple[TimedWor
     return tuple(words)
 
 
-def _drafts(segment: Segment) -> list[_Draft]:
+def _drafts(segment: Segment) -> list[Piece]:
     start, end = milliseconds(segment.start), milliseconds(segment.end)
-    drafts: list[_Draft] = []
+    drafts: list[Piece] = []
     space = ""
     for word in segment.words:
         text = plain_line(word.text)
         space = " " if space or word.text[:1].isspace() else ""
         if text:
             probability = min(max(word.probability, 0.0), 1.0) if math.isfinite(word.probability) else 0.0
-            drafts.append(_Draft(space + text, milliseconds(word.start), milliseconds(word.end), probability))
+            drafts.append(Piece(space + text, milliseconds(word.start), milliseconds(word.end), probability))
             space = " " if word.text[-1:].isspace() else ""
     if drafts:
-        return drafts
+        return whole_words(drafts)
     if start is None or end is None or end <= start:
-        return [_Draft(text, start if i == 0 else None, None, 1.0) for i, text in enumerate(tokens(segment.text))]
-    return [_Draft(w.text, w.start_ms, w.end_ms, 1.0) for w in spread(tokens(segment.text), start, end)]
+        drafts = [Piece(text, start if i == 0 else None, None, 1.0) for i, text in enumerate(tokens(segment.text))]
+    else:
+        drafts = [Piece(w.text, w.start_ms, w.end_ms, 1.0) for w in spread(tokens(segment.text), start, end)]
+    return whole_words(drafts)
 
 
-def _assign_times(drafts: list[_Draft]) -> list[TimedWord]:
+def _assign_times(drafts: list[Piece]) -> list[TimedWord]:
     """Gives each draft its times; the drafts between two anchors share the time there."""
     anchors = _anchors([draft.start for draft in drafts])
     words: list[TimedWord] = []
@@ -114,11 +108,11 @@ def _anchors(starts: list[int | None]) -> list[int]:
     return chain[::-1]
 
 
-def _guess(drafts: list[_Draft]) -> int:
+def _guess(drafts: list[Piece]) -> int:
     return CELL_MS * sum(max(1, cells(draft.text.strip())) for draft in drafts)
 
 
-def _fill_interval(drafts: list[_Draft], start: int, limit: int | None) -> list[TimedWord]:
+def _fill_interval(drafts: list[Piece], start: int, limit: int | None) -> list[TimedWord]:
     """Lays `drafts` from `start` to their last known end, never beyond `limit`."""
     ceiling = MAX_MS if limit is None else limit
     ends = [d.end for d in drafts if d.end is not None and start + len(drafts) <= d.end <= ceiling]

@@ -142,7 +142,7 @@ def test_an_input_is_not_overwritten(planning):
 
 
 def test_a_segmenter_takes_the_place_of_the_cue_maker(planning):
-    handler = TranscribeHandler(segmenter=lambda speech: ())
+    handler = TranscribeHandler(segmenter=lambda speech, limits: ())
     planned = planning(handler, Transcribe(audio="a.mp3"))
     answer = GpuResult("t", transcript(spoken("hello")))
     assert handler.finish(planned, handler.plan(planned), (answer,)).outputs[0].data == b"\n"
