@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from handlers.subtitles.language_words import (
     CLOSING,
@@ -36,6 +37,8 @@ _PAUSE_MS = 150
 _TELLING_MS = 1500
 """A pause this long parts even what belongs together."""
 _NEW_SENTENCE_MS = 250
+_EMPHASIS = 5
+"""Words in capitals, one after another, that are more than a name or a heading's."""
 
 _NUMBER = re.compile(r"[(\"“«]?(?:US|R|[A-Z])?[$€£¥#]?[+\-−]?\d[\d.,:/\u00a0\u202f]*")
 _ORDINAL = re.compile(r"\d{1,2}\.")
@@ -79,7 +82,7 @@ class _Token:
             text=text,
             core=core.casefold().replace("’", "'"),
             capital=core[:1].isupper(),
-            number=_NUMBER.fullmatch(text) is not None and text[-1].isdigit(),
+            number=_NUMBER.fullmatch(text.rstrip(_EDGES)) is not None,
             closed=ends_clause(text) or text.endswith(_DASH),
         )
 
@@ -94,7 +97,7 @@ class _BreakFinder:
         self._words = words
         self._known: LanguageWords = words_of(language)
         self._functional = self._known.functional
-        self._tokens = [_Token.of(word) for word in words]
+        self._tokens = _calmed([_Token.of(word) for word in words])
         self._german = language.lower().startswith("de")
         self._particles = frozenset({"von", "van", "zu", "de"}) if self._german else PARTICLES
         cased = [t for t in self._tokens if t.core[:1].isalpha() and t.core[:1].upper() != t.core[:1]]
@@ -133,9 +136,10 @@ class _BreakFinder:
 
     def _grammar(self, i: int, left: _Token, right: _Token) -> float:
         known, functional = self._known, self._functional
-        if left.core in known.joined or left.number:
+        elided = left.core.rpartition("'")[2]
+        if left.core in known.joined or elided in known.joined or left.number:
             return JOINED
-        if left.core in known.weak or left.core.endswith("'") or left.core in NUMBER_WORDS:
+        if left.core in known.weak or elided in known.weak or not elided or left.core in NUMBER_WORDS:
             return WEAK
         if not functional:
             return WEAK if len(left.core) <= 2 and left.core.isalpha() else OTHER
@@ -193,7 +197,7 @@ class _BreakFinder:
         if self._abbreviates(left, right) and left.core not in CLOSING:
             return True
         if left.closed and not self._abbreviates(left, right):
-            return False
+            return _is_year(left, right) or (self._names and _is_land(left) and self._is_part(right))
         if _has_unit(left, right, self._functional):
             return True
         return self._names and self._is_name(i)
@@ -225,6 +229,25 @@ class _BreakFinder:
 
     def _is_part(self, token: _Token) -> bool:
         return token.capital and token.core not in self._functional and token.core != "i"
+
+
+def _calmed(tokens: list[_Token]) -> list[_Token]:
+    """Takes the capitals of runs of words in capitals for emphasis, which show no names."""
+    calmed: list[_Token] = []
+    for loud, run in groupby(tokens, key=lambda token: token.text.isupper()):
+        words = list(run)
+        calmed += [replace(t, capital=False) for t in words] if loud and len(words) >= _EMPHASIS else words
+    return calmed
+
+
+def _is_year(left: _Token, right: _Token) -> bool:
+    """Returns whether the break is that of "May 5, 2019"."""
+    return left.number and len(left.core) <= 2 and left.text[-1] == "," and right.number and len(right.core) == 4
+
+
+def _is_land(token: _Token) -> bool:
+    """Returns whether `token` is an initialism in capitals, such as the U.S. of "U.S. Department"."""
+    return token.capital and len(token.core) > 1 and _INITIALS.fullmatch(token.text) is not None
 
 
 def _has_unit(left: _Token, right: _Token, functional: frozenset[str]) -> bool:

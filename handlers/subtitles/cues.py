@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
-from handlers.subtitles.breaks import breaks_of
-from handlers.subtitles.cue_times import snapped, timed
+from handlers.subtitles.breaks import Break, breaks_of
+from handlers.subtitles.cue_times import ENDLESS_MS, snapped, timed
 from handlers.subtitles.limits import BROADCAST, CueLimits
 from handlers.subtitles.model import Cue, CueLine, Speech, TimedWord
 from handlers.subtitles.segmentation import CueCut, divide_words
 from handlers.subtitles.text import cells, divide, ends_clause, is_spaceless
 from handlers.subtitles.words import spread
+
+STRETCH = 2000
+"""Words that are divided together; more would only take more memory."""
 
 Segmenter = Callable[[Speech, CueLimits], tuple[Cue, ...]]
 """Makes cues of speech. Every word appears once, in order; cues neither overlap nor are empty."""
@@ -24,8 +27,11 @@ def make_cues(speech: Speech, limits: CueLimits = BROADCAST, cuts_ms: Sequence[i
     `cuts_ms`, which rise, are times at which the picture changes: cues begin and end with it where speech allows.
     """
     words = fit_words(_connected(speech), limits.cells)
-    cuts = divide_words(words, breaks_of(words, speech.language), limits, cuts_ms)
-    cues = timed([Cue(0, 0, _lines(words, cut)) for cut in cuts], limits)
+    untimed: list[Cue] = []
+    for stretch, breaks, following_ms in _stretches(words, speech.language):
+        cuts = divide_words(stretch, breaks, limits, cuts_ms, following_ms)
+        untimed += (Cue(0, 0, _lines(stretch, cut)) for cut in cuts)
+    cues = timed(untimed, limits)
     return snapped(cues, cuts_ms, limits) if cuts_ms else tuple(cues)
 
 
@@ -38,6 +44,19 @@ def _connected(speech: Speech) -> list[TimedWord]:
             first = replace(first, text=" " + first.text)
         words += [first, *rest]
     return words
+
+
+def _stretches(words: Sequence[TimedWord], language: str) -> Iterator[tuple[Sequence[TimedWord], Sequence[Break], int]]:
+    """Yields stretches of words with their breaks and the start of what follows; long ones end with a sentence."""
+    begin = 0
+    while begin < len(words):
+        stretch = words[begin : begin + STRETCH]
+        breaks = breaks_of(stretch, language)
+        if begin + STRETCH < len(words):
+            whole = next((i for i in range(len(stretch) - 1, STRETCH // 2, -1) if breaks[i].sentence), len(stretch))
+            stretch, breaks = stretch[:whole], breaks[:whole]
+        begin += len(stretch)
+        yield stretch, breaks, words[begin].start_ms if begin < len(words) else ENDLESS_MS
 
 
 def _lines(words: Sequence[TimedWord], cut: CueCut) -> tuple[CueLine, ...]:

@@ -150,8 +150,11 @@ TITLES = _set(
     " gen col lt sgt capt cmdr maj rev hon gov sen rep pres messrs mt ft eng arq"
 )
 """Abbreviations before a name, without the period."""
-NUMBERED = _set("no nos nº nr n art fig p pp vol cap pag pág sec ch approx ca tel ext")
-"""Abbreviations before a number."""
+NUMBERED = _set(
+    "no nos nº nr n art fig p pp vol cap pag pág sec ch approx ca tel ext jan feb mar apr jun jul aug sep sept oct nov"
+    " dec"
+)
+"""Abbreviations before a number, and of months."""
 INNER = _set("e.g i.e z.b d.h u.a p.ex p.e vs cf bzw al")
 """Abbreviations within a sentence."""
 CLOSING = _set("jr sr inc ltd co corp etc bros a.m p.m usw u.s u.k u.n ee.uu s.a ltda cia")

@@ -26,7 +26,7 @@ _HEARD_MS = 500
 _CROSSED_CUT = 60.0
 _TOO_SHORT = 200.0
 _TOO_FAST = 40.0
-"""Of a cell a second above the limit."""
+"""Of a cue that is read too fast, and again of each cell a second above the limit."""
 _LONE_WORD = 90.0
 """Of a cue of a single word; half of it for a line."""
 _LINE = 0.6
@@ -44,10 +44,17 @@ class CueCut:
 
 
 def divide_words(
-    words: Sequence[TimedWord], breaks: Sequence[Break], limits: CueLimits, cuts_ms: Sequence[int] = ()
+    words: Sequence[TimedWord],
+    breaks: Sequence[Break],
+    limits: CueLimits,
+    cuts_ms: Sequence[int] = (),
+    following_ms: int = ENDLESS_MS,
 ) -> list[CueCut]:
-    """Divides `words`, each at most a line wide, into cues. Near `cuts_ms`, which rise, a cue had better end."""
-    division = _Division(words, breaks, limits, cuts_ms)
+    """Divides `words`, each at most a line wide, into cues; what follows them begins at `following_ms`.
+
+    Near `cuts_ms`, which rise, a cue had better end.
+    """
+    division = _Division(words, breaks, limits, cuts_ms, following_ms)
     cues: list[CueCut] = []
     begin = 0
     for i in range(1, len(words) + 1):
@@ -59,12 +66,17 @@ def divide_words(
 
 class _Division:
     def __init__(
-        self, words: Sequence[TimedWord], breaks: Sequence[Break], limits: CueLimits, cuts_ms: Sequence[int]
+        self,
+        words: Sequence[TimedWord],
+        breaks: Sequence[Break],
+        limits: CueLimits,
+        cuts_ms: Sequence[int],
+        following_ms: int,
     ) -> None:
         self._words = words
         self._limits = limits
         self._breaks = breaks
-        self._starts = [*(word.start_ms for word in words), ENDLESS_MS]
+        self._starts = [*(word.start_ms for word in words), following_ms]
         self._ends = [word.end_ms for word in words]
         self._spaces = [word.text.startswith(" ") for word in words]
         self._before = [0, *accumulate(cells(word.text) for word in words)]
@@ -77,7 +89,8 @@ class _Division:
         for i in range(1, len(costs)):
             pause = self._starts[i] - self._ends[i - 1]
             costs[i] += _INNER_PAUSE * pause if pause > _HEARD_MS else 0.0
-        for cut in cuts_ms:
+        near = slice(bisect_left(cuts_ms, self._starts[0]), bisect_left(cuts_ms, self._starts[-1]))
+        for cut in cuts_ms[near]:
             middle = bisect_left(self._starts, cut, 0, len(costs))
             if 0 < middle < len(costs) and not self._breaks[middle].bound:
                 costs[middle] += _CROSSED_CUT
@@ -142,7 +155,7 @@ class _Division:
             cost += _TOO_SHORT * (2 - length / limits.shortest_ms)
         speed = self._width(begin, end) * 1000 / length
         if speed > limits.cells_per_s:
-            cost += _TOO_FAST * min(speed - limits.cells_per_s, 100.0)
+            cost += _TOO_FAST * (1 + min(speed - limits.cells_per_s, 100.0))
         if end - begin == 1 and limits.words != 1:
             cost += _LONE_WORD
         return cost

@@ -146,3 +146,12 @@ def test_a_segmenter_takes_the_place_of_the_cue_maker(planning):
     planned = planning(handler, Transcribe(audio="a.mp3"))
     answer = GpuResult("t", transcript(spoken("hello")))
     assert handler.finish(planned, handler.plan(planned), (answer,)).outputs[0].data == b"\n"
+
+
+def test_a_preset_cuts_the_cues_of_every_format(planning):
+    said = spoken("We took the road along the river because the old bridge was closed again")
+    few = finish(planning, transcript(said), formats=("srt", "lrc"), subtitles="social").outputs
+    whole = finish(planning, transcript(said), formats=("srt", "lrc")).outputs
+    assert max(len(cue.content.split()) for cue in srt.parse(few[0].data.decode())) <= 5
+    for short, long in zip(few, whole, strict=True):
+        assert len(short.data.decode().splitlines()) > len(long.data.decode().splitlines())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpu_dispatch.task import Segment
 from handlers.subtitles.cue_times import EARLY_MS, LATE_MS, LEAST_MS
-from handlers.subtitles.cues import make_cues
+from handlers.subtitles.cues import STRETCH, make_cues
 from handlers.subtitles.limits import BROADCAST, CueLimits
 from handlers.subtitles.text import cells, visible
 from handlers.subtitles.words import speech_of
@@ -99,6 +99,15 @@ def test_a_segment_that_ends_on_the_next_sentence_s_first_word_ends_no_cue():
 def test_no_word_is_left_alone(count):
     cues = make_cues(speech_of(transcript(spoken(" ".join(["apple"] * count), each=0.2, gap=0.05))))
     assert all(len(line.words) > 1 for cue in cues for line in cue.lines)
+
+
+def test_hours_without_a_pause_are_cut_as_well_as_a_minute():
+    sentence = "When the paint had come off we could see that the wood below it was still sound."
+    said = transcript(spoken(" ".join([sentence] * 300), each=0.3, gap=0.02), duration=2000.0)
+    cues = make_cues(speech_of(said))
+    check_rules(cues)
+    assert len(said.words) > 2 * STRETCH
+    assert {cue.text.replace("\n", " ") for cue in cues} == {sentence}
 
 
 def test_a_pause_ends_a_cue_and_a_short_cue_is_kept_long_enough_to_see():
