@@ -6,8 +6,8 @@ from gpu_dispatch.task import CaptionLayout, CaptionParams, GpuResult
 from handlers.base import Finished, Plan, PlannedTask, Planning, Reference, TaskTarget
 from handlers.files import VIDEO_TYPE, one_video, output_keys, stem, task_file
 from handlers.subtitles.burn_in import write_ass
-from handlers.subtitles.cues import Segmenter, make_cues
-from handlers.subtitles.model import Subtitles
+from handlers.subtitles.cues import make_cues
+from handlers.subtitles.model import Segmenter, Subtitles
 from handlers.subtitles.parser import parse_subtitles
 from handlers.subtitles.srt import write_srt
 from manifests.errors import InputMissing

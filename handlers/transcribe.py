@@ -9,10 +9,10 @@ from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
 from handlers.subtitles.burn_in import write_ass
-from handlers.subtitles.cues import Segmenter, make_cues
+from handlers.subtitles.cues import make_cues
 from handlers.subtitles.limits import CueLimits
 from handlers.subtitles.lrc import write_lrc, write_txt
-from handlers.subtitles.model import Cue, Speech
+from handlers.subtitles.model import Cue, Segmenter, Speech
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of

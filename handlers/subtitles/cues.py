@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
@@ -16,9 +16,6 @@ from handlers.subtitles.words import spread
 
 STRETCH = 2000
 """Words that are divided together; more would only take more memory."""
-
-Segmenter = Callable[[Speech, CueLimits], tuple[Cue, ...]]
-"""Makes cues of speech. Every word appears once, in order; cues neither overlap nor are empty."""
 
 
 def make_cues(speech: Speech, limits: CueLimits = BROADCAST, cuts_ms: Sequence[int] = ()) -> tuple[Cue, ...]:

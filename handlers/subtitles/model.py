@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from handlers.subtitles.limits import CueLimits
 
 MAX_MS = 359_999_990
 """99:59:59.99; a recogniser's later times are held to it."""
@@ -60,6 +63,10 @@ class Speech:
     @property
     def words(self) -> tuple[TimedWord, ...]:
         return tuple(word for segment in self.segments for word in segment)
+
+
+Segmenter = Callable[[Speech, CueLimits], tuple[Cue, ...]]
+"""Makes cues of speech. Every word appears once, in order; cues neither overlap nor are empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from handlers.subtitles.ass import read_ass
-from handlers.subtitles.cues import Segmenter, line_of, make_cues
+from handlers.subtitles.cues import line_of, make_cues
 from handlers.subtitles.limits import BROADCAST
-from handlers.subtitles.model import Cue, CueLine, Subtitles, TimedWord
+from handlers.subtitles.model import Cue, CueLine, Segmenter, Subtitles, TimedWord
 from handlers.subtitles.raw_cues import (
     MAX_LINES,
     MAX_TAGS,
