@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
-from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
+from handlers.subtitles.documents import DOCUMENTS, TranscriptViews
 from handlers.subtitles.limits import CueLimits
-from handlers.subtitles.lrc import write_lrc, write_txt
-from handlers.subtitles.model import Cue, Segmenter, Speech
-from handlers.subtitles.srt import write_srt
-from handlers.subtitles.vtt import write_vtt
+from handlers.subtitles.model import Segmenter
+from handlers.subtitles.text import language_tag
 from handlers.subtitles.words import speech_of
-from handlers.subtitles.wordsjson import write_words_json
+from handlers.subtitles.wordsjson import language_probability, text_of
 from manifests.errors import NoSpeech
 from manifests.models import SubtitleFormat, Transcribe
-from manifests.options import CaptionStyle, RecognitionOptions
+from manifests.options import RecognitionOptions
 
 DONE = "Transcription completed successfully"
 SILENT = f"{DONE}: no speech was found, so the files hold no text"
-KARAOKE = CaptionStyle(style="fill")
-
-_FIXED: dict[SubtitleFormat, str] = {
-    "srt": "segments.srt",
-    "ass": "karaoke.ass",
-    "json": "words.json",
-    "vtt": "segments.vtt",
-    "lrc": "karaoke.lrc",
-    "txt": "transcript.txt",
-}
-_CONTENT_TYPES: dict[SubtitleFormat, str] = {
-    "srt": "application/x-subrip; charset=utf-8",
-    "ass": "text/x-ssa; charset=utf-8",
-    "json": "application/json; charset=utf-8",
-    "vtt": "text/vtt; charset=utf-8",
-    "lrc": "text/plain; charset=utf-8",
-    "txt": "text/plain; charset=utf-8",
-}
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+TRANSLATED = "en"
+"""The language of every translation."""
 
 
 class TranscribeHandler:
@@ -60,8 +40,8 @@ class TranscribeHandler:
         asked = planning.manifest
         audio = task_file("audio", planning.inputs["audio"])
         params = TranscribeParams(audio=audio.name, **RecognitionOptions.fields_of(asked))
-        spoken_in = "en" if asked.translate else asked.language
-        writes = dict.fromkeys(_keys(planning, spoken_in or ANY).values())
+        language = TRANSLATED if asked.translate else asked.language
+        writes = dict.fromkeys(_keys(planning, language or ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))
 
     def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:  # noqa: ARG002
@@ -73,18 +53,18 @@ class TranscribeHandler:
                 hint="Check that it is the right file, or leave require_speech out to accept silence.",
                 where="audio",
             )
-        spoken_in = "en" if planning.manifest.translate else transcript.language
-        keys = _keys(planning, spoken_in)
+        language = TRANSLATED if planning.manifest.translate else transcript.language
         cues = self._segmenter(speech, CueLimits.of(planning.manifest.subtitles))
-        texts = self._write(planning.manifest.formats, transcript, speech, cues)
         return Finished(
             message=DONE if speech.words else SILENT,
-            outputs=tuple(OutputFile(keys[f], text, _CONTENT_TYPES[f]) for f, text in texts.items()),
+            outputs=self._documents(planning, TranscriptViews(transcript, speech, cues, language)),
             response={
                 "job_id": results[0].task_id,
-                "language": transcript.language,
-                "transcription": " ".join(write_txt(speech).split()),
-                "files": _files(keys),
+                "language": language,
+                "source_language": transcript.language,
+                "language_probability": language_probability(transcript),
+                "transcription": text_of(transcript),
+                "files": _files(_keys(planning, language)),
             },
             stats={
                 "segments": len(speech.segments),
@@ -96,48 +76,37 @@ class TranscribeHandler:
             },
         )
 
-    def _write(
-        self, formats: tuple[SubtitleFormat, ...], transcript: Transcript, speech: Speech, cues: tuple[Cue, ...]
-    ) -> dict[SubtitleFormat, bytes]:
-        """Returns one document for each format, however often it is named."""
-        texts: dict[SubtitleFormat, bytes] = {}
-        for wanted in dict.fromkeys(formats):
-            match wanted:
-                case "srt":
-                    text = write_srt(cues)
-                case "vtt":
-                    text = write_vtt(cues)
-                case "ass":
-                    text = write_ass(cues, KARAOKE, 1920, 1080)
-                case "lrc":
-                    text = write_lrc(cues, duration_ms=speech.duration_ms, timed=speech.timed)
-                case "json":
-                    text = write_words_json(transcript, speech)
-                case "txt":
-                    text = write_txt(speech)
-            texts[wanted] = text.encode()
-        return texts
+    def _documents(self, planning: Planning[Transcribe], views: TranscriptViews) -> tuple[OutputFile, ...]:
+        """Returns one file for each format, however often it is named."""
+        keys = _keys(planning, views.language)
+        kinds = ((keys[wanted], DOCUMENTS[wanted]) for wanted in keys)
+        return tuple(OutputFile(key, kind.write(views).encode(), kind.content_type) for key, kind in kinds)
 
 
 def _keys(planning: Planning[Transcribe], language: str) -> dict[SubtitleFormat, str]:
     """Returns the key of each format: the fixed names, or MEDIA.LANGUAGE.EXTENSION, which players pick up."""
-    names = _FIXED
+    names = {wanted: kind.name for wanted, kind in DOCUMENTS.items()}
     if planning.manifest.naming == "media":
         base = stem(file_name(planning.inputs["audio"].media) or planning.name)
-        code = language if language == ANY or _LANGUAGE.fullmatch(language) else "und"
-        names = {wanted: f"{base}.{code}.{wanted}" for wanted in _FIXED}
+        code = language if language == ANY else language_tag(language)
+        names = {wanted: f"{base}.{code}.{kind.suffix}" for wanted, kind in DOCUMENTS.items()}
     formats = planning.manifest.formats
     return dict(zip(formats, output_keys(planning, [names[wanted] for wanted in formats]), strict=True))
 
 
 def _files(keys: Mapping[SubtitleFormat, str]) -> Mapping[str, Value]:
-    """Returns the files in the earlier API's shape; "" for one that was not asked for. Word-timed VTT is not made."""
+    """Returns the files in the earlier API's shape; "" for one that was not asked for."""
     words = link(keys.get("json"))
     return {
-        "segments": {"srt": link(keys.get("srt")), "vtt": link(keys.get("vtt")), "json": words},
+        "segments": {
+            "srt": link(keys.get("srt")),
+            "vtt": link(keys.get("vtt")),
+            "ttml": link(keys.get("ttml")),
+            "json": words,
+        },
         "words": {
             "ass_karaoke": link(keys.get("ass")),
-            "vtt_karaoke": "",
+            "vtt_karaoke": link(keys.get("vtt_karaoke")),
             "lrc": link(keys.get("lrc")),
             "json": words,
         },

@@ -29,7 +29,7 @@ from manifests.options import ModelName as ModelName
 MAX_IMAGES = 10_000
 MAX_CLIP_SECONDS = 3600.0
 
-SubtitleFormat = Literal["srt", "ass", "json", "vtt", "lrc", "txt"]
+SubtitleFormat = Literal["srt", "ass", "json", "vtt", "vtt_karaoke", "lrc", "ttml", "txt"]
 
 
 def _decimal_comma(value: Any) -> Any:
@@ -114,7 +114,10 @@ class _TranscribeMedia(Manifest, frozen=True):
 class Transcribe(SubtitleOptions, RecognitionOptions, _TranscribeMedia, frozen=True):
     """Speech to text: subtitles, karaoke and word times."""
 
-    formats: Formats = Field(default=("srt", "ass", "json"), description="Files to write; one, or a list.")
+    formats: Formats = Field(
+        default=("srt", "ass", "json"),
+        description="Files to write; one, or a list. With the times of words: ass, json, lrc, vtt_karaoke.",
+    )
     naming: Literal["fixed", "media"] = Field(
         default="fixed",
         description="fixed: segments.srt, karaoke.ass, words.json; media: NAME.LANGUAGE.srt and so on.",

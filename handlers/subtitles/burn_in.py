@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from handlers.subtitles.ass import Event, Style, centiseconds, document, escape, escaped_words, karaoke, marked
 from handlers.subtitles.cues import CueLimits, fit_words, pack, wrap
-from handlers.subtitles.model import Cue, TimedWord
+from handlers.subtitles.model import Cue
 from handlers.subtitles.raw_cues import subtitles_unreadable
-from handlers.subtitles.text import cells, needs_space, right_to_left
+from handlers.subtitles.text import cells, right_to_left
 from manifests.options import CaptionStyle, StyleName
 
 _GOLD = "&H0000D7FF"
@@ -92,22 +92,12 @@ def refit(cue: Cue, room: CueLimits) -> tuple[Cue, ...]:
     few = room.words is None or len(cue.words) <= room.words
     if fits and few and len(cue.lines) <= max(room.lines, _AUTHORED_LINES):
         return (cue,)
-    words = _one_line(cue)
-    groups = pack(fit_words(words, room.cells * 6 // 5), room)
+    groups = pack(fit_words(cue.words, room.cells * 6 // 5), room)
     starts = [cue.start_ms, *(max(cue.start_ms, group[0].start_ms) for group in groups[1:]), cue.end_ms]
     return tuple(
         Cue(start, max(start, end), wrap(group, room) or ())
         for group, (start, end) in zip(groups, pairwise(starts), strict=True)
     )
-
-
-def _one_line(cue: Cue) -> list[TimedWord]:
-    words: list[TimedWord] = []
-    for line in cue.lines:
-        for i, word in enumerate(line.words):
-            broken = i == 0 and words and needs_space(words[-1].text, word.text.lstrip())
-            words.append(replace(word, text=" " + word.text.lstrip()) if broken else word)
-    return words
 
 
 def _sized(style: Style, sizes: CaptionGeometry) -> Style:

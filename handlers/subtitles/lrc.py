@@ -1,4 +1,4 @@
-"""Writers of LRC lyrics and of plain text."""
+"""LRC lyrics, enhanced by the times of the words inside a line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from handlers.subtitles.ass import centiseconds
-from handlers.subtitles.model import Cue, Speech
-from handlers.subtitles.text import JOINER
+from handlers.subtitles.model import Cue
+from handlers.subtitles.text import JOINER, joined
 
 _STAMP_LIKE = re.compile(r"[\[<](?=\s*\d)")
 _SILENCE_CS = 100
@@ -21,7 +21,7 @@ def write_lrc(cues: Sequence[Cue], *, duration_ms: int, timed: bool = True) -> s
     lines = [f"[length:{_clock(total)}]"]
     for cue, following in zip_longest(cues, cues[1:]):
         start, end = centiseconds(cue.start_ms), centiseconds(cue.end_ms)
-        text = _enhanced(cue, start, end) if timed else _safe(" ".join(line.text for line in cue.lines))
+        text = _enhanced(cue, start, end) if timed and cue.words else _safe(_one_line(cue))
         lines.append(f"[{_clock(start)}]{text}")
         if following is None or centiseconds(following.start_ms) - end >= _SILENCE_CS:
             lines.append(f"[{_clock(end)}]")
@@ -31,13 +31,16 @@ def write_lrc(cues: Sequence[Cue], *, duration_ms: int, timed: bool = True) -> s
 def _enhanced(cue: Cue, start: int, end: int) -> str:
     clock = start
     parts: list[str] = []
-    for line in cue.lines:
-        for i, word in enumerate(line.words):
-            clock = min(max(centiseconds(word.start_ms), clock), end)
-            space = " " if parts and (word.text.startswith(" ") or i == 0) else ""
-            parts.append(f"{space}<{_clock(clock)}>{_safe(word.text.strip())}")
-    last = cue.words[-1].end_ms if cue.words else cue.end_ms
-    return f"{''.join(parts)}<{_clock(min(max(centiseconds(last), clock), end))}>"
+    for word in cue.words:
+        clock = min(max(centiseconds(word.start_ms), clock), end)
+        space = " " if parts and word.text.startswith(" ") else ""
+        parts.append(f"{space}<{_clock(clock)}>{_safe(word.text.strip())}")
+    last = min(max(centiseconds(cue.words[-1].end_ms), clock), end)
+    return f"{''.join(parts)}<{_clock(last)}>"
+
+
+def _one_line(cue: Cue) -> str:
+    return "".join(word.text for word in cue.words).strip() or joined(line.text for line in cue.lines)
 
 
 def _safe(text: str) -> str:
@@ -47,8 +50,3 @@ def _safe(text: str) -> str:
 def _clock(cs: int) -> str:
     """Formats whole centiseconds, so that 59.999 s is 01:00.00 and never 00:60.00; minutes may pass 99."""
     return f"{cs // 6000:02d}:{cs // 100 % 60:02d}.{cs % 100:02d}"
-
-
-def write_txt(speech: Speech) -> str:
-    lines = ("".join(word.text for word in segment).strip() for segment in speech.segments)
-    return "".join(line + "\n" for line in lines) or "\n"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from handlers.subtitles.limits import CueLimits
 
-MAX_MS = 359_999_990
-"""99:59:59.99; a recogniser's later times are held to it."""
+MAX_MS = 35_996_400_000
+"""9999 hours, as many as four digits tell, and more than any input holds; later times are held to it."""
 
 
 @dataclass(frozen=True, slots=True)

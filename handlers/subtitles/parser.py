@@ -11,7 +11,7 @@ from itertools import pairwise
 from handlers.subtitles.ass import read_ass
 from handlers.subtitles.cues import line_of, make_cues
 from handlers.subtitles.limits import BROADCAST
-from handlers.subtitles.model import Cue, CueLine, Segmenter, Subtitles, TimedWord
+from handlers.subtitles.model import Cue, Segmenter, Subtitles, TimedWord
 from handlers.subtitles.raw_cues import (
     MAX_LINES,
     MAX_TAGS,
@@ -23,7 +23,7 @@ from handlers.subtitles.raw_cues import (
     subtitles_unreadable,
 )
 from handlers.subtitles.srt import read_srt
-from handlers.subtitles.text import tokens
+from handlers.subtitles.text import gap, tokens
 from handlers.subtitles.vtt import read_vtt
 from handlers.subtitles.words import speech_of, spread
 from handlers.subtitles.wordsjson import read_words_json
@@ -168,10 +168,14 @@ def _merged(cues: Sequence[RawCue]) -> list[RawCue]:
 
 
 def _cue(cue: RawCue, end: int) -> Cue:
-    if not cue.words:
-        return Cue(cue.start_ms, end, _spread_lines(cue.lines, cue.start_ms, end))
-    lines = tuple(line_of([_within(word, cue.start_ms, end) for word in row]) for row in cue.words)
-    return Cue(cue.start_ms, end, lines)
+    if cue.words:
+        rows = [[_within(word, cue.start_ms, end) for word in row] for row in cue.words]
+    else:
+        rows = _spread_lines(cue.lines, cue.start_ms, end)
+    for before, row in pairwise(rows):
+        space = gap(before[-1].text, row[0].text)
+        row[0] = replace(row[0], text=space + row[0].text)
+    return Cue(cue.start_ms, end, tuple(line_of(row) for row in rows))
 
 
 def _within(word: TimedWord, start: int, end: int) -> TimedWord:
@@ -179,8 +183,8 @@ def _within(word: TimedWord, start: int, end: int) -> TimedWord:
     return replace(word, start_ms=begin, end_ms=min(max(word.end_ms, begin), end))
 
 
-def _spread_lines(lines: Sequence[str], start: int, end: int) -> tuple[CueLine, ...]:
+def _spread_lines(lines: Sequence[str], start: int, end: int) -> list[list[TimedWord]]:
     """Spreads the cue's time over its words by their widths."""
     rows = [tokens(line) for line in lines]
     words = iter(spread(tuple(text for row in rows for text in row), start, end))
-    return tuple(line_of([next(words) for _ in row]) for row in rows)
+    return [[next(words) for _ in row] for row in rows]

@@ -15,9 +15,10 @@ from handlers.subtitles.raw_cues import (
     subtitles_unreadable,
     timing_of,
 )
-from handlers.subtitles.text import JOINER, plain_line
+from handlers.subtitles.text import JOINER, plain_line, without_breaks
 
-_MARKUP = re.compile(r"<(?=[/a-zA-Z])|\{(?=\\)|-(?=->)")
+_MARKUP = re.compile(r"<(?=\s*[/a-zA-Z])|\{(?=\\|[CcFfoPSsYy]:)|-(?=->)")
+"""What players take for markup: tags, styles of ASS and MicroDVD, arrows."""
 _TAG = re.compile(r"</?(?:[ibus]|font|span|c|v|lang|ruby|rt)(?:[ .][^<>\n]*)?>|\{\\[^{}\n]*\}", re.IGNORECASE)
 
 
@@ -31,7 +32,7 @@ def write_srt(cues: Sequence[Cue]) -> str:
 
 
 def _body(cue: Cue) -> str:
-    return "\n".join(_MARKUP.sub(lambda m: m[0] + JOINER, line.text) for line in cue.lines)
+    return "\n".join(_MARKUP.sub(lambda m: m[0] + JOINER, without_breaks(line.text)) for line in cue.lines)
 
 
 def _clock(ms: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 JOINER = "\u2060"
 """Word joiner: invisible. Put between characters that a format would otherwise take for markup."""
@@ -23,6 +24,8 @@ _CLOSERS = "」』）］｝〉》】〕”’)]、。，．！？：；…‥ー
 _TOKEN = re.compile(
     f"[{re.escape(_OPENERS)}]*[{_IDEOGRAPHS}][\u3099\u309a\ufe00-\ufe0f]*[{re.escape(_CLOSERS)}]*|[^{_IDEOGRAPHS}]+"
 )
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_ASS_BREAK = re.compile(r"\\(?=[Nnh])")
 _SENTENCE_END = re.compile(r"[.?!…。！？؟।][\"'”’»)\]」』）]*$")
 _PAUSE_END = re.compile(r"[.?!…。！？؟।,;:、，；：،][\"'”’»)\]」』）]*$")
 
@@ -93,6 +96,27 @@ def needs_space(left: str, right: str) -> bool:
     return not (_SPACELESS.match(left[-1:]) and _SPACELESS.match(right[:1]))
 
 
+def without_breaks(text: str) -> str:
+    """Disables what ffmpeg and players that use it read as ASS's breaks and blanks in other formats, too."""
+    return _ASS_BREAK.sub(lambda m: m[0] + JOINER, text) if "\\" in text else text
+
+
+def gap(left: str, right: str) -> str:
+    """Returns the space that is missing between two texts that follow one another, such as segments; "" for none."""
+    if not left or not right or left[-1].isspace() or right[0].isspace() or right[0] in _CLOSERS:
+        return ""
+    return " " if needs_space(left, right) else ""
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Joins texts that follow one another into one line."""
+    parts = [""]
+    for text in texts:
+        if text:
+            parts += (gap(parts[-1], text), text)
+    return "".join(parts).strip()
+
+
 def ends_sentence(text: str) -> bool:
     return _SENTENCE_END.search(text) is not None
 
@@ -100,6 +124,19 @@ def ends_sentence(text: str) -> bool:
 def ends_clause(text: str) -> bool:
     """Returns whether `text` ends with punctuation at which a reader pauses."""
     return _PAUSE_END.search(text) is not None
+
+
+def language_tag(language: str) -> str:
+    """Returns a recogniser's language where it is a BCP 47 tag, else "und"."""
+    return language if _LANGUAGE.fullmatch(language) else "und"
+
+
+def leads_right_to_left(text: str) -> bool:
+    """Returns whether the first letter with a direction of its own is written from right to left."""
+    if text.isascii():
+        return False
+    kinds = (unicodedata.bidirectional(c) for c in text)
+    return next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L"
 
 
 def right_to_left(text: str) -> bool:

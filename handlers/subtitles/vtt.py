@@ -19,7 +19,7 @@ from handlers.subtitles.raw_cues import (
     timed_words,
     timing_of,
 )
-from handlers.subtitles.text import plain_line
+from handlers.subtitles.text import plain_line, without_breaks
 
 _STAMP = re.compile(r"<(?:(\d{1,4}):)?(\d{2}):(\d{2})\.(\d{3})>", re.ASCII)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|</?>")
@@ -28,8 +28,49 @@ _LONG_NUMBER = re.compile(r"&#([0-9]{8,})(;?)")
 
 
 def write_vtt(cues: Sequence[Cue]) -> str:
-    blocks = [f"{_clock(c.start_ms)} --> {_clock(c.end_ms)}\n{html.escape(c.text, quote=False)}\n" for c in cues]
+    blocks = [f"{_clock(c.start_ms)} --> {_clock(c.end_ms)}\n{_escaped(c.text)}\n" for c in cues]
     return "\n".join(["WEBVTT\n", *blocks])
+
+
+def write_karaoke_vtt(cues: Sequence[Cue], *, timed: bool = True) -> str:
+    """Writes each word as a span after its time stamp, which browsers style by `::cue(:past)` and `::cue(:future)`.
+
+    A pause has a stamp of its own, at the end of the word before it. Without `timed` words there are no stamps.
+    """
+    if not timed:
+        return write_vtt(cues)
+    blocks = [f"{_clock(c.start_ms)} --> {_clock(c.end_ms)}\n{_stamped(c)}\n" for c in cues]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _stamped(cue: Cue) -> str:
+    """Returns the cue's text with stamps, each later than the one before and inside the cue, as the format demands."""
+    clock = cue.start_ms
+
+    def stamp(ms: int) -> str:
+        nonlocal clock
+        if not clock < ms < cue.end_ms:
+            return ""
+        clock = ms
+        return f"<{_clock(ms)}>"
+
+    parts: list[str] = []
+    said = cue.start_ms
+    for number, line in enumerate(cue.lines):
+        begin = "\n" if number else ""
+        if not line.words:
+            parts.append(begin + _escaped(line.text))
+        for i, word in enumerate(line.words):
+            bare = word.text.lstrip()
+            lead = begin if i == 0 else word.text[: len(word.text) - len(bare)]
+            parts += (stamp(said) if word.start_ms > said else "", lead, stamp(word.start_ms))
+            parts.append(f"<c>{_escaped(bare)}</c>")
+            said = word.end_ms
+    return "".join(parts) + stamp(said)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(without_breaks(text), quote=False)
 
 
 def _clock(ms: int) -> str:
@@ -77,7 +118,7 @@ def _words(bare: Sequence[str], start: int, end: int) -> tuple[tuple[TimedWord, 
     now = start
     for text in bare:
         parts = _STAMP.split(text)
-        row = [(parts[0], now)]
+        row = [(parts[0], now)] if parts[0] else []
         for k in range(1, len(parts), 5):
             now = min(max(clock_ms(parts[k] or None, *parts[k + 1 : k + 4]), now), max(start, end))
             row.append((parts[k + 4], now))

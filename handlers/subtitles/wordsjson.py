@@ -1,8 +1,9 @@
 """words.json: a transcript as data.
 
-{"language", "duration", "text", "words": [{"word", "start", "end", "probability"}], "segments": [{"id", "start", "end",
-"text", …}]}; times in seconds. A word has no spaces, as readers of earlier versions expect; the segments' texts show
-where they belong. `words` is empty where the words were not timed.
+{"language", "source_language", "language_probability", "duration", "text", "words": [{"word", "start", "end",
+"probability"}], "segments": [{"id", "start", "end", "text", …}]}; times in seconds. `language` is the text's, which is
+"en" for a translation, and `source_language` that of the sound. A word has no spaces, as readers of earlier versions
+expect; the segments' texts show where they belong. `words` is empty where the words were not timed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, cast
 from gpu_dispatch.task import Segment, Transcript, Word
 from handlers.subtitles.model import Speech, TimedWord
 from handlers.subtitles.raw_cues import check_cue, check_marks, check_words, subtitles_unreadable
-from handlers.subtitles.text import needs_space, plain_line, tokens
+from handlers.subtitles.text import joined, needs_space, plain_line, tokens
 from handlers.subtitles.words import milliseconds
 
 MAX_ENTRIES = 200_000
@@ -28,20 +29,37 @@ _MAX_SEGMENT = 200_000
 _WORDS = '{"words": [{"word": "Hello", "start": 0.0, "end": 0.5}]}'
 
 
-def write_words_json(transcript: Transcript, speech: Speech) -> str:
-    """Writes words.json; `speech` is `speech_of(transcript)`, which has the clean times of the words.
+def write_words_json(transcript: Transcript, speech: Speech, *, language: str) -> str:
+    """Writes words.json; `speech` is `speech_of(transcript)`, which has the clean times; `language` is the text's.
 
     It is written entry by entry: as one tree, a document of ten hours takes a quarter of a gigabyte.
     """
     head = {
-        "language": plain_line(transcript.language),
+        "language": plain_line(language),
+        "source_language": plain_line(transcript.language),
+        "language_probability": language_probability(transcript),
         "duration": speech.duration_ms / 1000,
-        "text": plain_line(transcript.text),
+        "text": text_of(transcript),
     }
     words = (_word(w) for segment in (speech.segments if speech.timed else ()) for w in segment)
     parts = [_dumped(head)[:-2], ',\n "words": ', *_listed(words)]
     parts += [',\n "segments": ', *_listed(_segment(segment) for segment in transcript.segments), "\n}\n"]
     return "".join(parts)
+
+
+def text_of(transcript: Transcript) -> str:
+    """Returns what was said as one line."""
+    return plain_line(joined(segment.text for segment in transcript.segments))
+
+
+def probability(value: float) -> float | None:
+    """Rounds a probability to what an engine can mean by it; None where it is no number."""
+    return round(min(max(value, 0.0), 1.0), 4) if math.isfinite(value) else None
+
+
+def language_probability(transcript: Transcript) -> float | None:
+    """Returns how sure the recogniser is of the language; None where it did not say, as workers of others."""
+    return probability(transcript.language_probability) or None
 
 
 def _listed(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -59,7 +77,7 @@ def _dumped(entry: dict[str, Any]) -> str:
 
 def _word(word: TimedWord) -> dict[str, Any]:
     start, end = word.start_ms / 1000, word.end_ms / 1000
-    return {"word": word.text.strip(), "start": start, "end": end, "probability": word.probability}
+    return {"word": word.text.strip(), "start": start, "end": end, "probability": probability(word.probability)}
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

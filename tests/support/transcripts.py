@@ -23,7 +23,17 @@ SPECIAL = (
     "e\u0301",
     "👩‍👩‍👧",
     "\u200b",
+    "مرحبا",
+    "\u202eright\u202c",
+    "😀{\\k50}",
+    "{y:i}",
+    "a\r\nb",
+    "a\u2028b",
+    "\ufeff",
+    "\0\x1b[0m",
+    "\uffff",
 )
+"""What some format, reader or player takes for something else than text."""
 
 
 def transcript(*segments: Segment, language: str = "en", duration: float = 60.0) -> Transcript:

@@ -1,4 +1,5 @@
 import json
+from typing import get_args
 
 import pytest
 import srt
@@ -8,11 +9,11 @@ from gpu_dispatch.wire import task_from_wire
 from handlers.base import Link
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import NoSpeech, OutputOverwritesInput, WorkerError
-from manifests.models import Transcribe
+from manifests.models import SubtitleFormat, Transcribe
 from manifests.options import RecognitionOptions
 from support.transcripts import spoken, transcript
 
-ALL = ("srt", "ass", "json", "vtt", "lrc", "txt")
+ALL = get_args(SubtitleFormat)
 HANDLER = TranscribeHandler()
 
 
@@ -72,9 +73,11 @@ def test_the_earlier_response(planning):
     assert finished.response == {
         "job_id": "t",
         "language": "en",
+        "source_language": "en",
+        "language_probability": 0.9,
         "transcription": "And so my fellow Americans",
         "files": {
-            "segments": {"srt": Link("out/segments.srt"), "vtt": "", "json": Link("out/words.json")},
+            "segments": {"srt": Link("out/segments.srt"), "vtt": "", "ttml": "", "json": Link("out/words.json")},
             "words": {
                 "ass_karaoke": Link("out/karaoke.ass"),
                 "vtt_karaoke": "",
@@ -102,7 +105,9 @@ def test_all_formats_hold_the_words(planning):
         "karaoke.ass",
         "words.json",
         "segments.vtt",
+        "karaoke.vtt",
         "karaoke.lrc",
+        "segments.ttml",
         "transcript.txt",
     ]
     assert all(o.content_type.endswith("; charset=utf-8") for o in files.values())
@@ -123,7 +128,7 @@ def test_naming_by_media_and_language(planning):
 def test_silence_gives_files_that_are_not_empty_and_says_so(planning):
     finished = finish(planning, transcript(), formats=ALL)
     assert finished.message.startswith("Transcription completed successfully: no speech")
-    assert len(finished.outputs) == 6 and all(o.data for o in finished.outputs)
+    assert len(finished.outputs) == len(ALL) and all(o.data for o in finished.outputs)
     files = {o.key: o.data.decode() for o in finished.outputs}
     assert list(srt.parse(files["out/segments.srt"])) == []
     assert json.loads(files["out/words.json"])["words"] == []

@@ -10,6 +10,7 @@ from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.parser import parse_subtitles
 from handlers.subtitles.srt import write_srt
+from handlers.subtitles.vtt import write_karaoke_vtt, write_vtt
 from handlers.subtitles.words import speech_of
 from manifests.options import CaptionStyle
 from support.media import ffmpeg
@@ -60,6 +61,21 @@ def test_hostile_text_is_drawn_as_it_is_on_one_line(drawn, style, hostile):
     assert width >= bare_width + 6 * len(hostile)
 
 
+@pytest.mark.parametrize("hostile", [r"{\b1}", r"a\Nb", r"C:\New", "{y:i}x", r"\hx", "<i>x"])
+@pytest.mark.parametrize("write", [write_srt, write_vtt, write_karaoke_vtt])
+def test_hostile_text_stays_on_its_line_in_other_formats(drawn, write, hostile):
+    suffix = "srt" if write is write_srt else "vtt"
+
+    def shown(text):
+        cues = make_cues(speech_of(transcript(spoken(text, each=1.0))))
+        return ink(drawn(write(cues), suffix=suffix))
+
+    bare, marked = shown("hold hold"), shown(f"hold {hostile} hold")
+    assert marked[0] < 2 * bare[0]
+    # libass never shows what stands in braces of an SRT, which has no way to escape them.
+    assert marked[1] >= bare[1] + 6 * len(hostile) or (suffix == "srt" and "{" in hostile)
+
+
 def test_srt_text_that_looks_like_markup_survives_a_player(drawn):
     def shown(text):
         return ink(drawn(write_srt(make_cues(speech_of(transcript(spoken(text, each=1.0))))), suffix="srt"))
@@ -95,3 +111,18 @@ def test_pop_and_box_mark_one_word_at_a_time(drawn):
             marked = (picture[..., 0] > 180) & (picture[..., channel_low] < 80)
             middles.append(np.nonzero(marked)[1].mean())
         assert middles[0] < WIDTH / 2 < middles[1]
+
+
+def test_karaoke_of_text_from_the_right_fills_from_the_right(drawn):
+    said = transcript(spoken("مرحبا بكم جميعا", each=1.0, gap=0.0), language="ar")
+    document = write_ass(make_cues(speech_of(said)), CaptionStyle(style="fill"), WIDTH, HEIGHT)
+
+    def gold(at):
+        picture = drawn(document, at)
+        lit = picture.max(axis=2) > 150
+        return np.nonzero(lit & (picture[..., 2] < 80))[1], np.nonzero(lit)[1]
+
+    filled, all_of_it = gold(0.98)
+    assert filled.size and filled.min() > (all_of_it.min() + all_of_it.max()) / 2
+    filled, _ = gold(2.9)
+    assert filled.min() < all_of_it.min() + (all_of_it.max() - all_of_it.min()) / 6

@@ -126,7 +126,7 @@ def test_without_word_times_the_cue_is_spread_over_its_words():
     found = parse_subtitles(b"1\n00:00:00,000 --> 00:00:04,000\nabcd\nab ab\n")
     assert [(w.text, w.start_ms, w.end_ms) for w in found.cues[0].words] == [
         ("abcd", 0, 2000),
-        ("ab", 2000, 3000),
+        (" ab", 2000, 3000),
         (" ab", 3000, 4000),
     ]
     assert not found.timed

@@ -73,9 +73,9 @@ def test_every_token_joined_is_the_text():
 @given(wild_transcripts)
 def test_words_json_is_strict_json_and_reads_back(given_):
     speech = speech_of(given_)
-    text = write_words_json(given_, speech)
+    text = write_words_json(given_, speech, language="en")
     data = json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))
-    assert set(data) == {"language", "duration", "text", "words", "segments"}
+    assert set(data) == {"language", "source_language", "language_probability", "duration", "text", "words", "segments"}
     if speech.timed and speech.words:
         again = speech_of(read_words_json(text)).words
         assert squeezed(w.text for w in again) == squeezed(w.text for w in speech.words)
@@ -84,7 +84,7 @@ def test_words_json_is_strict_json_and_reads_back(given_):
 
 def test_words_json_keeps_where_spaces_were_without_writing_them():
     given_ = transcript(segment([(" twenty", 0, 1), ("-five", 1, 2), (" 日", 2, 3), ("本", 3, 4)]))
-    text = write_words_json(given_, speech_of(given_))
+    text = write_words_json(given_, speech_of(given_), language="en")
     assert [w["word"] for w in json.loads(text)["words"]] == ["twenty-five", "日", "本"]
     assert read_words_json(text).text == "twenty-five 日本"
 

@@ -35,7 +35,7 @@ def talk(words: int) -> Segment:
 )
 def test_it_is_what_the_writer_of_the_library_makes_of_it(segments: tuple[Segment, ...]) -> None:
     said = transcript(*segments)
-    document = write_words_json(said, speech_of(said))
+    document = write_words_json(said, speech_of(said), language="pt")
     assert document == json.dumps(json.loads(document), ensure_ascii=False, indent=1) + "\n"
 
 
@@ -43,7 +43,7 @@ def test_writing_it_takes_little_more_than_the_document() -> None:
     said = transcript(talk(20_000))
     speech = speech_of(said)
     tracemalloc.start()
-    document = write_words_json(said, speech)
+    document = write_words_json(said, speech, language="pt")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(json.loads(document)["words"]) == 20_000 and peak < MOST * len(document)

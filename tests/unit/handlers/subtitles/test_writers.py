@@ -12,12 +12,14 @@ from hypothesis import given
 
 from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cues import make_cues
-from handlers.subtitles.lrc import write_lrc, write_txt
+from handlers.subtitles.lrc import write_lrc
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.text import JOINER
+from handlers.subtitles.txt import write_txt
 from handlers.subtitles.vtt import write_vtt
 from handlers.subtitles.words import speech_of
 from manifests.options import CaptionStyle
+from support.media import ffmpeg
 from support.requirements import require
 from support.transcripts import SPECIAL, segment, spoken, steady_transcripts, transcript, wild_transcripts
 
@@ -54,7 +56,9 @@ def test_vtt_reads_back_in_a_library(given_):
     cues = make_cues(speech_of(given_))
     captions = webvtt.from_buffer(io.StringIO(write_vtt(cues))).captions
     assert len(captions) == len(cues)
-    assert [caption.text for caption in captions] == [html.escape(c.text, quote=False) for c in cues]
+    assert [caption.text.replace(JOINER, "") for caption in captions] == [
+        html.escape(c.text, quote=False) for c in cues
+    ]
 
 
 @given(steady_transcripts)
@@ -136,3 +140,13 @@ def test_ffprobe_reads_every_format_with_the_right_times(tmp_path, suffix):
     packets = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["packets"]
     starts = [round(float(p["pts_time"]), 2) for p in packets if int(p["size"]) > 1]
     assert starts == [round(cue.start_ms / 1000, 2) for cue in CUES]
+
+
+def test_srt_becomes_a_track_of_an_mp4_without_losing_text(tmp_path):
+    text = (*SPECIAL, "< b>x", "{i}", "a\\nb")
+    cues = make_cues(speech_of(transcript(*(spoken(f"Say {each} now.", i * 3.0) for i, each in enumerate(text)))))
+    (tmp_path / "a.srt").write_text(write_srt(cues), encoding="utf-8")
+    for source, *options in (("a.srt", "-c:s", "mov_text", "a.mp4"), ("a.mp4", "-c:s", "srt", "back.srt")):
+        subprocess.run([ffmpeg(), "-v", "error", "-nostdin", "-i", source, *options], check=True, cwd=tmp_path)
+    back = srt.parse((tmp_path / "back.srt").read_text("utf-8"))
+    assert [each.content.replace(JOINER, "") for each in back] == [cue.text for cue in cues]
