@@ -1,1 +1,1 @@
-"""Subtitle documents: words and cues, written as SRT, VTT, ASS, LRC and text, and parsed."""
+"""Subtitle documents: words and cues, written as SRT, VTT, ASS, LRC, TTML and text, and parsed."""
