@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree as ET
@@ -103,7 +104,8 @@ def test_ten_megabytes_of_text_in_one_breath_are_written_and_read() -> None:
     words = tuple(TimedWord(f" <b>{{\\k1}}&{i:06}-->{'x' * 500}", i, i + 1) for i in range(20_000))
     line = CueLine("".join(word.text for word in words).strip(), words)
     said = transcript(Segment(0, 0.0, 20.0, line.text))
-    found = TranscriptViews(said, speech_of(said), (Cue(0, 20_000, (line,)),), "en")
+    speech = replace(speech_of(said), timed=True)
+    found = TranscriptViews(said, speech, (Cue(0, 20_000, (line,)),), "en")
     written = {wanted: kind.write(found) for wanted, kind in DOCUMENTS.items()}
     assert all(len(text) > 10_000_000 for text in written.values())
     assert next(iter(srt.parse(written["srt"]))).content.replace(JOINER, "") == line.text
