@@ -40,8 +40,7 @@ class TranscribeHandler:
         asked = planning.manifest
         audio = task_file("audio", planning.inputs["audio"])
         params = TranscribeParams(audio=audio.name, **RecognitionOptions.fields_of(asked))
-        language = TRANSLATED if asked.translate else asked.language
-        writes = dict.fromkeys(_keys(planning, language or ANY).values())
+        writes = dict.fromkeys(_keys(planning, ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))
 
     def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:  # noqa: ARG002
@@ -64,7 +63,7 @@ class TranscribeHandler:
                 "source_language": transcript.language,
                 "language_probability": language_probability(transcript),
                 "transcription": text_of(transcript),
-                "files": _files(_keys(planning, language)),
+                "files": _files(_keys(planning, transcript.language)),
             },
             stats={
                 "segments": len(speech.segments),
@@ -78,17 +77,21 @@ class TranscribeHandler:
 
     def _documents(self, planning: Planning[Transcribe], views: TranscriptViews) -> tuple[OutputFile, ...]:
         """Returns one file for each format, however often it is named."""
-        keys = _keys(planning, views.language)
+        keys = _keys(planning, views.transcript.language)
         kinds = ((keys[wanted], DOCUMENTS[wanted]) for wanted in keys)
         return tuple(OutputFile(key, kind.write(views).encode(), kind.content_type) for key, kind in kinds)
 
 
-def _keys(planning: Planning[Transcribe], language: str) -> dict[SubtitleFormat, str]:
-    """Returns the key of each format: the fixed names, or MEDIA.LANGUAGE.EXTENSION, which players pick up."""
+def _keys(planning: Planning[Transcribe], heard: str) -> dict[SubtitleFormat, str]:
+    """Returns the key of each format: the fixed names, or MEDIA.LANGUAGE.EXTENSION, which players pick up.
+
+    The language is as the manifest writes it, such as pt-BR, where it says; `heard` otherwise, or ANY before that.
+    """
     names = {wanted: kind.name for wanted, kind in DOCUMENTS.items()}
     if planning.manifest.naming == "media":
         base = stem(file_name(planning.inputs["audio"].media) or planning.name)
-        code = language if language == ANY else language_tag(language)
+        asked = TRANSLATED if planning.manifest.translate else planning.manifest.language
+        code = asked or (heard if heard == ANY else language_tag(heard))
         names = {wanted: f"{base}.{code}.{kind.suffix}" for wanted, kind in DOCUMENTS.items()}
     formats = planning.manifest.formats
     return dict(zip(formats, output_keys(planning, [names[wanted] for wanted in formats]), strict=True))

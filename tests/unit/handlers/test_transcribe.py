@@ -6,7 +6,7 @@ import srt
 
 from gpu_dispatch.task import GpuResult, TranscribeParams, Videos
 from gpu_dispatch.wire import task_from_wire
-from handlers.base import Link
+from handlers.base import ANY, Link
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import NoSpeech, OutputOverwritesInput, WorkerError
 from manifests.models import SubtitleFormat, Transcribe
@@ -123,6 +123,23 @@ def test_naming_by_media_and_language(planning):
         planning, transcript(spoken("Hi"), language="pt"), naming="media", formats=("srt",), translate=True
     )
     assert english.outputs[0].key == "out/audio final.en.srt"
+
+
+@pytest.mark.parametrize(
+    ("asked", "heard", "name"),
+    [
+        ({"language": "pt-BR"}, "pt", "pt-BR"),
+        ({"language": "EN"}, "en", "EN"),
+        ({"language": "pt", "translate": True}, "pt", "en"),
+        ({}, "english", "und"),
+    ],
+)
+def test_files_have_the_names_that_were_claimed_for_them(planning, asked, heard, name):
+    planned = planning(HANDLER, Transcribe(audio="talk.mp3", naming="media", formats=ALL, **asked))
+    plan = HANDLER.plan(planned)
+    finished = HANDLER.finish(planned, plan, (GpuResult("t", transcript(spoken("Oi"), language=heard)),))
+    assert tuple(o.key for o in finished.outputs) == tuple(key.replace(ANY, name) for key in plan.writes)
+    assert f"out/talk.{name}.karaoke.vtt" in plan.writes or ANY in plan.writes[0]
 
 
 def test_silence_gives_files_that_are_not_empty_and_says_so(planning):
