@@ -43,7 +43,7 @@ def write_words_json(transcript: Transcript, speech: Speech, *, language: str) -
     }
     words = (_word(w) for segment in (speech.segments if speech.timed else ()) for w in segment)
     parts = [_dumped(head)[:-2], ',\n "words": ', *_listed(words)]
-    parts += [',\n "segments": ', *_listed(_segment(segment) for segment in transcript.segments), "\n}\n"]
+    parts += [',\n "segments": ', *_listed(_segments(transcript.segments)), "\n}\n"]
     return "".join(parts)
 
 
@@ -80,13 +80,20 @@ def _word(word: TimedWord) -> dict[str, Any]:
     return {"word": word.text.strip(), "start": start, "end": end, "probability": probability(word.probability)}
 
 
-def _segment(segment: Segment) -> dict[str, Any]:
+def _segments(segments: Iterable[Segment]) -> Iterator[dict[str, Any]]:
+    """Yields the segments in which something is said, numbered from 0."""
+    texts = ((s, plain_line(s.text) or plain_line("".join(word.text for word in s.words))) for s in segments)
+    for number, (segment, text) in enumerate((s, text) for s, text in texts if text):
+        yield _segment(number, segment, text)
+
+
+def _segment(number: int, segment: Segment, text: str) -> dict[str, Any]:
     start = (milliseconds(segment.start) or 0) / 1000
     return {
-        "id": segment.id,
+        "id": number,
         "start": start,
         "end": max(start, (milliseconds(segment.end) or 0) / 1000),
-        "text": plain_line(segment.text),
+        "text": text,
         "temperature": _finite(segment.temperature),
         "avg_logprob": _finite(segment.avg_logprob),
         "compression_ratio": _finite(segment.compression_ratio),

@@ -71,6 +71,12 @@ def test_overlapping_empty_and_backward_segments_keep_every_word_in_order() -> N
         ), wanted
 
 
+def test_segments_without_text_are_no_entries() -> None:
+    said = transcript(Segment(7, 0.0, 1.0, " \u200b"), spoken("yes", 1.0), Segment(9, 2.0, 3.0, ""))
+    segments = json.loads(DOCUMENTS["json"].write(views(said)))["segments"]
+    assert [(each["id"], each["text"]) for each in segments] == [(0, "yes")]
+
+
 def test_a_translation_is_english_and_names_its_source() -> None:
     said = transcript(spoken("Good morning"), language="ja")
     data = json.loads(DOCUMENTS["json"].write(views(said, "en")))
