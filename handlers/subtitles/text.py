@@ -20,9 +20,9 @@ _IDEOGRAPHS = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff
 _WIDE_SIGNS = "\u3000-\u303f\uff01-\uff65\uffe0-\uffee"
 _SPACELESS = re.compile(f"[{_IDEOGRAPHS}{_WIDE_SIGNS}\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 _OPENERS = "「『（［｛〈《【〔“‘(["
-_CLOSERS = "」』）］｝〉》】〕”’)]、。，．！？：；…‥ー・々!?.,:;"
+CLOSERS = "」』）］｝〉》】〕”’)]、。，．！？：；…‥ー・々!?.,:;"
 _TOKEN = re.compile(
-    f"[{re.escape(_OPENERS)}]*[{_IDEOGRAPHS}][\u3099\u309a\ufe00-\ufe0f]*[{re.escape(_CLOSERS)}]*|[^{_IDEOGRAPHS}]+"
+    f"[{re.escape(_OPENERS)}]*[{_IDEOGRAPHS}][\u3099\u309a\ufe00-\ufe0f]*[{re.escape(CLOSERS)}]*|[^{_IDEOGRAPHS}]+"
 )
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ASS_BREAK = re.compile(r"\\(?=[Nnh])")
@@ -103,7 +103,7 @@ def without_breaks(text: str) -> str:
 
 def gap(left: str, right: str) -> str:
     """Returns the space that is missing between two texts that follow one another, such as segments; "" for none."""
-    if not left or not right or left[-1].isspace() or right[0].isspace() or right[0] in _CLOSERS:
+    if not left or not right or left[-1].isspace() or right[0].isspace() or right[0] in CLOSERS:
         return ""
     return " " if needs_space(left, right) else ""
 

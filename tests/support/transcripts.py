@@ -32,6 +32,7 @@ SPECIAL = (
     "\ufeff",
     "\0\x1b[0m",
     "\uffff",
+    "\ud83dx",
 )
 """What some format, reader or player takes for something else than text."""
 

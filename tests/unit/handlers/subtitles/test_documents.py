@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import srt
 import webvtt
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from gpu_dispatch.task import Segment, Transcript, Word
 from handlers.subtitles.cues import make_cues
@@ -26,7 +26,7 @@ from handlers.subtitles.text import JOINER
 from handlers.subtitles.words import speech_of
 from manifests.models import SubtitleFormat
 from support.requirements import require
-from support.transcripts import spoken, transcript, wild_transcripts
+from support.transcripts import SPECIAL, spoken, transcript, wild_transcripts
 
 FORMATS = get_args(SubtitleFormat)
 MARKUP = re.compile(r"<[^<>]*>|\{\\[^{}]*\}|\[[\d:.]*\]")
@@ -45,6 +45,7 @@ def test_every_format_of_a_manifest_has_its_document() -> None:
 
 
 @settings(max_examples=40)
+@example(transcript(*(spoken(f"Say {text} now", i * 3.0) for i, text in enumerate(SPECIAL)), language="\ud83d\n\0"))
 @given(wild_transcripts)
 def test_a_document_is_clean_text_whatever_was_heard(given_: Transcript) -> None:
     found = views(given_, given_.language)

@@ -34,6 +34,13 @@ def test_japanese_has_no_spaces_between_segments() -> None:
     assert write_txt(speech_of(said)) == "今日は。雨です。\n"
 
 
+def test_japanese_without_punctuation_has_a_line_for_each_segment() -> None:
+    first = segment([("今日", 0, 0.4), ("は", 0.4, 0.8)])
+    second = segment([("雨", 0.8, 1.2), ("です", 1.2, 1.6)], 1)
+    said = transcript(first, second, segment([("はい", 5.0, 5.4)], 2), language="ja")
+    assert write_txt(speech_of(said)) == "今日は\n雨です\n\nはい\n"
+
+
 def test_segments_that_lost_their_space_do_not_run_together() -> None:
     said = transcript(segment([("It", 0, 0.4), (" rains", 0.4, 0.8)]), segment([("today", 1.0, 1.4)], 1))
     assert write_txt(speech_of(said)) == "It rains today\n"
