@@ -148,6 +148,8 @@ def divide(text: str, width: int) -> tuple[str, ...]:
     """Divides `text` into pieces of at most `width` cells that join to `text`; marks stay with their letters."""
     if cells(text) <= width:
         return (text,)
+    if text.isascii():
+        return tuple(text[i : i + width] for i in range(0, len(text), width))
     pieces: list[str] = []
     begin, used, glued = 0, 0, False
     for i, char in enumerate(text):
