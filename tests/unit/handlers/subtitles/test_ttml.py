@@ -33,12 +33,13 @@ def shown(document: str) -> list[tuple[int, int, str]]:
     return [(round(s.start.total_seconds() * 1000), round(s.end.total_seconds() * 1000), s.content) for s in read]
 
 
-def test_ttconv_shows_every_cue_of_any_text() -> None:
+def test_ttconv_shows_every_cue_of_any_text_and_finds_no_fault(caplog: pytest.LogCaptureFixture) -> None:
     said = transcript(*(spoken(f"Say {text} now, my fellow.", i * 3.0) for i, text in enumerate(SPECIAL)))
     cues = make_cues(speech_of(said))
     assert shown(write_ttml(cues, "en")) == [
         (cue.start_ms, cue.end_ms, cue.text.replace("\uffff", "\ufffd")) for cue in cues
     ]
+    assert caplog.records == []
 
 
 @settings(max_examples=50)
