@@ -21,7 +21,7 @@ def write_lrc(cues: Sequence[Cue], *, duration_ms: int, timed: bool = True) -> s
     lines = [f"[length:{_clock(total)}]"]
     for cue, following in zip_longest(cues, cues[1:]):
         start, end = centiseconds(cue.start_ms), centiseconds(cue.end_ms)
-        text = _enhanced(cue, start, end) if timed and cue.words else _safe(_one_line(cue))
+        text = _enhanced(cue, start, end) if timed and cue.words else _plain(cue)
         lines.append(f"[{_clock(start)}]{text}")
         if following is None or centiseconds(following.start_ms) - end >= _SILENCE_CS:
             lines.append(f"[{_clock(end)}]")
@@ -39,8 +39,10 @@ def _enhanced(cue: Cue, start: int, end: int) -> str:
     return f"{''.join(parts)}<{_clock(last)}>"
 
 
-def _one_line(cue: Cue) -> str:
-    return "".join(word.text for word in cue.words).strip() or joined(line.text for line in cue.lines)
+def _plain(cue: Cue) -> str:
+    """Returns the cue's text; players read a bracket right after the stamp as another one and drop it."""
+    text = "".join(word.text for word in cue.words).strip() or joined(line.text for line in cue.lines)
+    return (JOINER if text.startswith("[") else "") + _safe(text)
 
 
 def _safe(text: str) -> str:

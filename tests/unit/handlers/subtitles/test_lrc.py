@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,8 @@ from handlers.subtitles.model import Cue, CueLine, TimedWord
 from handlers.subtitles.parser import parse_subtitles
 from handlers.subtitles.text import JOINER
 from handlers.subtitles.words import speech_of
-from support.transcripts import steady_transcripts
+from support.media import ffmpeg
+from support.transcripts import SPECIAL, spoken, steady_transcripts, transcript
 
 LINE = re.compile(r"\[(\d+):(\d\d)\.(\d\d)\](.*)")
 STAMP = re.compile(r"<(\d+):(\d\d)\.(\d\d)>")
@@ -76,3 +79,15 @@ def test_every_word_begins_at_its_stamp(given_: Transcript) -> None:
     ]
     assert stamps == [min((w.start_ms + 5) // 10, (cue.end_ms + 5) // 10) for cue in cues for w in cue.words]
     assert bare(text) == ["".join(w.text for w in cue.words).strip() for cue in cues]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_ffmpeg_reads_and_writes_the_same_lines(tmp_path: Path, timed: bool) -> None:
+    texts = (*SPECIAL, "[Music]", "[", "<00:01.00>")
+    said = transcript(*(spoken(f"{text} now {text}.", i * 3.0) for i, text in enumerate(texts)))
+    document = write_lrc(make_cues(speech_of(said)), duration_ms=120_000, timed=timed)
+    (tmp_path / "a.lrc").write_text(document, encoding="utf-8")
+    command = [ffmpeg(), "-v", "error", "-nostdin", "-i", "a.lrc", "-c:s", "copy", "-f", "lrc", "-"]
+    again = subprocess.run(command, check=True, capture_output=True, cwd=tmp_path).stdout.decode()
+    lines = [line for line in again.splitlines() if re.match(r"\[\d", line)]
+    assert lines == document.splitlines()[1:]
