@@ -30,7 +30,11 @@ from handlers.subtitles.wordsjson import read_words_json
 
 _UNENDED_MS = 1000
 """Length of a cue whose end is not after its start."""
-_ASS = re.compile(r"^[ \t]*(?:\[(?:script info|events|v4\+? styles)\]|dialogue:)", re.IGNORECASE | re.MULTILINE)
+_FIRST_MARK = re.compile(
+    r"^[ \t]*(?:(?P<ass>\[(?:script info|events|v4\+? styles)\]|dialogue:)|\d[\d:.,]*[ \t]*--?>)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""ASS, or a timing line of SRT, whose text may look like ASS."""
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -62,7 +66,8 @@ def _reader(head: str, text: str) -> tuple[Callable[[Sequence[str]], list[RawCue
     """Returns the reader of `text`, and the characters with which its markup begins."""
     if head.startswith("WEBVTT"):
         return read_vtt, "<&"
-    return (read_ass, "{") if _ASS.search(text) else (read_srt, "<{")
+    mark = _FIRST_MARK.search(text)
+    return (read_ass, "{") if mark and mark["ass"] else (read_srt, "<{")
 
 
 def decode_subtitles(data: bytes) -> str:

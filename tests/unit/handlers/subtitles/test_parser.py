@@ -190,3 +190,11 @@ def test_nothing_but_its_own_error_comes_out_and_what_is_read_can_be_drawn(data)
         clock = cue.end_ms
     for style in ("plain", "fill", "pop", "box"):
         write_ass(found.cues, CaptionStyle(style=style), 1080, 1920).encode()
+
+
+@pytest.mark.parametrize(
+    "said", ["Dialogue: 0", "[Events]", "dialogue: she said no", "[Script Info]", "WEBVTT", "{", "["]
+)
+def test_the_text_of_srt_does_not_make_it_another_format(said):
+    document = f"1\n00:00:01,000 --> 00:00:02,000\n{said}\n\n2\n00:00:03,000 --> 00:00:04,000\nyes\n"
+    assert [cue.text for cue in parse_subtitles(document.encode()).cues] == [said, "yes"]
