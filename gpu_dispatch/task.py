@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from manifests.errors import ErrorInfo
-from manifests.options import AudioMix, ImageMotion, RecognitionOptions, VideoEncoding
+from manifests.options import AudioMix, ImageMotion, RecognitionOptions, SoundSource, VideoEncoding
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class ClaimUrls:
     """Tells which job that was."""
 
 
-class TranscribeParams(RecognitionOptions, frozen=True):
+class TranscribeParams(SoundSource, RecognitionOptions, frozen=True):
     audio: str
     """Name of the input to transcribe; of a video, its audio track."""
     operation: Literal["transcribe"] = "transcribe"
@@ -216,6 +216,8 @@ class Transcript:
     model: str
     engine: str
     device: str
+    warnings: tuple[str, ...] = ()
+    """What a user should know of the recording, a sentence each: where it is damaged, why no speech was found."""
     kind: Literal["transcript"] = "transcript"
 
     @property

@@ -14,6 +14,7 @@ from manifests.text import plain_text, storable
 
 _NAME_BYTES = 256
 """Most bytes of the name of a device, a model or a stage."""
+_MOST_WARNINGS = 50
 _LONGEST_MS = 30 * 86_400_000
 
 
@@ -46,6 +47,7 @@ def validated_transcript(transcript: Transcript) -> Transcript:
         model=_name(transcript.model),
         engine=_name(transcript.engine),
         device=_name(transcript.device),
+        warnings=tuple(plain_text(warning) for warning in transcript.warnings[:_MOST_WARNINGS]),
     )
 
 

@@ -16,7 +16,7 @@ from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import language_probability, text_of
 from manifests.errors import NoSpeech
 from manifests.models import SubtitleFormat, Transcribe
-from manifests.options import RecognitionOptions
+from manifests.options import RecognitionOptions, SoundSource
 
 DONE = "Transcription completed successfully"
 SILENT = f"{DONE}: no speech was found, so the files hold no text"
@@ -39,7 +39,8 @@ class TranscribeHandler:
     def plan(self, planning: Planning[Transcribe]) -> Plan:
         asked = planning.manifest
         audio = task_file("audio", planning.inputs["audio"])
-        params = TranscribeParams(audio=audio.name, **RecognitionOptions.fields_of(asked))
+        options = {**RecognitionOptions.fields_of(asked), **SoundSource.fields_of(asked)}
+        params = TranscribeParams(audio=audio.name, **options)
         writes = dict.fromkeys(_keys(planning, ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))
 
@@ -48,14 +49,14 @@ class TranscribeHandler:
         speech = speech_of(transcript)
         if not speech.words and planning.manifest.require_speech:
             raise NoSpeech(
-                "No speech was found in the audio.",
+                " ".join(("No speech was found in the audio.", *transcript.warnings)),
                 hint="Check that it is the right file, or leave require_speech out to accept silence.",
                 where="audio",
             )
         language = TRANSLATED if planning.manifest.translate else transcript.language
         cues = self._segmenter(speech, CueLimits.of(planning.manifest.subtitles))
         return Finished(
-            message=DONE if speech.words else SILENT,
+            message=DONE if speech.words else " ".join((f"{SILENT}.", *transcript.warnings)).rstrip("."),
             outputs=self._documents(planning, TranscriptViews(transcript, speech, cues, language)),
             response={
                 "job_id": results[0].task_id,
@@ -64,6 +65,7 @@ class TranscribeHandler:
                 "language_probability": language_probability(transcript),
                 "transcription": text_of(transcript),
                 "files": _files(_keys(planning, transcript.language)),
+                **({"warnings": transcript.warnings} if transcript.warnings else {}),
             },
             stats={
                 "segments": len(speech.segments),

@@ -19,6 +19,7 @@ from manifests.options import (
     Language,
     Quality,
     RecognitionOptions,
+    SoundSource,
     SubtitleOptions,
     VideoEncoding,
     one_or_many,
@@ -111,7 +112,7 @@ class _TranscribeMedia(Manifest, frozen=True):
     audio: Reference = _reference("The audio, or a video whose sound is used")
 
 
-class Transcribe(SubtitleOptions, RecognitionOptions, _TranscribeMedia, frozen=True):
+class Transcribe(SubtitleOptions, SoundSource, RecognitionOptions, _TranscribeMedia, frozen=True):
     """Speech to text: subtitles, karaoke and word times."""
 
     formats: Formats = Field(

@@ -151,6 +151,32 @@ class SubtitleOptions(Options, frozen=True):
     )
 
 
+PcmFormat = Literal["s16le", "s16be", "s24le", "s32le", "f32le", "f64le", "u8", "s8", "alaw", "mulaw"]
+
+
+class RawPcm(BaseModel, frozen=True, extra="forbid"):
+    """Samples without a header, as speech services return them."""
+
+    rate: int = Field(default=24_000, ge=1_000, le=768_000, description="Samples a second.")
+    channels: int = Field(default=1, ge=1, le=64, description="Channels, interleaved.")
+    format: PcmFormat = Field(default="s16le", description="What a sample is, by ffmpeg's name.")
+
+
+_TrackNumber = Annotated[int, Field(ge=1, le=1000)]
+
+
+class SoundSource(Options, frozen=True):
+    """Where in the file the sound is, and how to read it."""
+
+    track: Annotated[_TrackNumber | Language, Field(union_mode="left_to_right")] | None = Field(
+        default=None,
+        description="Audio track: its number from 1, or its language. Omitted: the default one, if it can be heard.",
+    )
+    pcm: RawPcm | None = Field(
+        default=None, description="The file holds samples without a header: {rate: 24000, channels: 1, format: s16le}."
+    )
+
+
 class CaptionStyle(Options, frozen=True):
     """How captions that are drawn into the picture look."""
 

@@ -252,3 +252,31 @@ def check_times(transcript: Transcript) -> None:
         assert all(0.0 <= item.start <= item.end <= transcript.duration for item in items)
         assert all(earlier.end <= later.start for earlier, later in pairwise(items))
     assert [s.id for s in transcript.segments] == list(range(len(transcript.segments)))
+
+
+@pytest.mark.parametrize("seconds", [0.05, *(pytest.param(s, marks=pytest.mark.full) for s in (29.99, 30.0, 30.01))])
+async def test_any_length_up_to_and_over_a_window(bench: Bench, media: Media, speech: Speech, seconds: float) -> None:
+    repeated = ("-stream_loop", "3", "-i", str(speech.file), "-t", str(seconds))
+    transcript = await bench.hear(media.make(".flac", *repeated), vad=False)
+    assert transcript.duration == pytest.approx(seconds, abs=0.002)
+    check_times(transcript)
+    assert transcript.text.lower().count("americans") == (3 if seconds > 29 else 0)
+
+
+async def test_an_inverted_channel_and_a_cut_end_cost_no_words(
+    bench: Bench, media: Media, speech: Speech, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stereo = ("-i", str(speech.file), "-af", "pan=stereo|c0=c0|c1=-1*c0")
+    whole = media.make(".mp3", *stereo)
+    cut = tmp_path_factory.mktemp("cut") / "cut.mp3"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 9 // 10])
+    transcript = await bench.hear(media.make(".wav", *stereo))
+    assert speech.word_error_rate(transcript.text) <= 0.2 and transcript.warnings == ()
+    broken = await bench.hear(cut)
+    assert "americans" in broken.text.lower()
+    assert broken.warnings[0].startswith(f"The recording is cut off: its sound ends at {broken.duration:.1f} s of ")
+
+
+async def test_no_speech_says_why(bench: Bench, media: Media) -> None:
+    (reason,) = (await bench.hear(media.silence(2.0))).warnings
+    assert reason == "Nothing can be heard: the recording is silent from start to end."

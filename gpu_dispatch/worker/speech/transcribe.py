@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 from gpu_dispatch.speech_names import UNDETERMINED
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.speech.audio import Pcm, decode_audio
+from gpu_dispatch.worker.speech.audio import Pcm, Sound, decode_audio
 from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, plan_chunks, speech_spans
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
@@ -69,11 +69,11 @@ class Transcriber:
         progress = _Reporter(job.report)
         progress(0.0, "load")
         choice = await self._run(choose_engine, params.engine, params.model, self._store, self._engines)
-        pcm = await decode_audio(job.path(params.audio), self._ffmpeg)
+        sound = await decode_audio(job.path(params.audio), self._ffmpeg, params)
         stop = Event()
         self._stops.add(stop)
         try:
-            return await self._run(self._transcribe, params, choice, pcm, progress, stop)
+            return await self._run(self._transcribe, params, choice, sound, progress, stop)
         finally:
             stop.set()
             self._stops.discard(stop)
@@ -93,8 +93,9 @@ class Transcriber:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     def _transcribe(
-        self, params: TranscribeParams, choice: EngineChoice, pcm: Pcm, progress: _Reporter, stop: Event
+        self, params: TranscribeParams, choice: EngineChoice, sound: Sound, progress: _Reporter, stop: Event
     ) -> Transcript:
+        pcm = sound.pcm
         chunks = plan_chunks(
             pcm, speech_spans(pcm, lambda: _continue(stop)) if params.vad else audible_spans(pcm), self._block_s
         )
@@ -118,6 +119,7 @@ class Transcriber:
             model=params.model,
             engine=choice.engine.name,
             device=device,
+            warnings=(*sound.warnings, *(() if segments else (sound.no_speech,))),
         )
 
     def _pick_device(self, engine: SpeechEngine) -> Device:

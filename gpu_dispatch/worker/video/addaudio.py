@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from gpu_dispatch.task import AddAudioParams, Videos
 from gpu_dispatch.worker.context import JobContext
+from gpu_dispatch.worker.video.audio_tracks import AudioTrack
 from gpu_dispatch.worker.video.editlist import end_video_at
 from gpu_dispatch.worker.video.encoder import AAC, FASTSTART, Encoder, EncoderName, can_copy_video, copy_video_args
 from gpu_dispatch.worker.video.ffmpeg import EncodeProgress, FFmpeg, untrusted_input
 from gpu_dispatch.worker.video.filters import decoder_threads
 from gpu_dispatch.worker.video.output import describe, encode_args, reporter
-from gpu_dispatch.worker.video.probe import AudioTrack, Timeline, VideoTrack, audio_length, probe_media, video_timeline
+from gpu_dispatch.worker.video.probe import Timeline, VideoTrack, audio_length, probe_media, video_timeline
 from manifests.errors import EncodeFailed, InvalidDuration
 
 _LOG = logging.getLogger("gpu_dispatch.worker")

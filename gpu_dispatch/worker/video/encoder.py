@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from gpu_dispatch.worker.video.audio_tracks import AudioTrack
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, error_line
-from gpu_dispatch.worker.video.probe import AudioTrack, VideoTrack
+from gpu_dispatch.worker.video.probe import VideoTrack
 from manifests.errors import EncodeFailed, TaskTimedOut
 from manifests.options import VideoEncoding
 

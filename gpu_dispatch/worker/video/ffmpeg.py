@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
 
 from gpu_dispatch.worker.confinement import limit_error
+from gpu_dispatch.worker.video.containers import DEMUXERS
 from gpu_dispatch.worker.video.process import Exit, Feed, OutputLineSplitter, run_process
 from manifests.errors import ConfigError, EncodeFailed, EngineUnavailable, GpuDropError, MediaUnreadable
 
@@ -48,7 +49,8 @@ def ffmpeg_failure(stderr: Sequence[str], *, name: str, doing: str) -> GpuDropEr
 def media_unreadable(name: str, line: str = "") -> MediaUnreadable:
     return MediaUnreadable(
         f"{name} cannot be read as audio or video" + (f": {line}." if line else "."),
-        hint="Check that the file plays and is complete; MP4, MOV, MKV, WebM, AVI, TS, MP3, WAV, FLAC and OGG work.",
+        hint="Check that the file plays and is complete; MP4, MOV, MKV, WebM, AVI, TS, MXF, MP3, M4A, WAV, FLAC, OGG,"
+        " WMA, AMR and most others work. Samples without a header need `pcm` in a transcription's manifest.",
         where=name,
     )
 
@@ -65,9 +67,6 @@ def _error_text(raw: str) -> str:
     text = _SOURCE.sub("", raw)
     return _LEVEL.sub("", text).strip() if _LEVEL.match(text) else ""
 
-
-DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,mp3,wav,w64,flac,ogg,aac,aiff,amr,caf"
-"""Accepted containers: none of them follows references to other files or addresses."""
 
 MAX_FRAME_PIXELS = 8192 * 8192
 """No decoder opens a larger picture, in any track, while a file is probed or processed."""
@@ -97,9 +96,9 @@ def find_ffmpeg(preferred: str | None = None) -> str:
         raise EngineUnavailable("No ffmpeg was found.", hint="Install ffmpeg, or set GPUDROP_FFMPEG.") from e
 
 
-def untrusted_input(path: Path, *options: str) -> list[str]:
+def untrusted_input(path: Path, *options: str, demuxers: str = DEMUXERS) -> list[str]:
     """Returns arguments that open `path` as media only: a playlist with a media file's name reads no other file."""
-    whitelists = ["-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS]
+    whitelists = ["-protocol_whitelist", "file,pipe", "-format_whitelist", demuxers]
     return [*whitelists, "-max_pixels", str(MAX_FRAME_PIXELS), *options, "-i", f"file:{path.absolute()}"]
 
 
@@ -188,6 +187,16 @@ class FFmpeg:
         ended = await run_process(argv, timeout_s=self.timeout_s, on_stdout=OutputLineSplitter(on_line))
         if ended.code != 0:
             raise ffmpeg_failure(ended.stderr, name=name, doing="decoding")
+
+    async def read_bytes(
+        self, args: Sequence[str], *, on_bytes: Callable[[bytes], None], on_stderr: Callable[[str], None]
+    ) -> Exit:
+        """Calls `on_bytes` with what ffmpeg writes to `pipe:1`, which `args` name; returns its exit, whatever the code.
+
+        Raises TaskTimedOut, EngineUnavailable, and what `on_bytes` raises.
+        """
+        argv = [self.path, *QUIET, *args]
+        return await run_process(argv, timeout_s=self.timeout_s, on_stdout=on_bytes, on_stderr=on_stderr)
 
     async def ask(
         self,

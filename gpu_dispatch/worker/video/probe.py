@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from gpu_dispatch.worker.video.audio_tracks import AudioTrack, audio_track
 from gpu_dispatch.worker.video.ffmpeg import MAX_FRAME_PIXELS, FFmpeg, error_line, media_unreadable, untrusted_input
 from manifests.errors import InputTooLarge, NoAudio, NoVideo
 
@@ -23,7 +24,9 @@ MAX_CHANNELS = 64
 
 _DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 # Metadata is indented by four blanks or more, so a title cannot be taken for a stream.
-_STREAM = re.compile(r"^  Stream #0:\d+(?:\[0x[0-9a-f]+\])?(?:\([^)]*\))?: (Video|Audio): (\w+)(.*)$")
+_STREAM = re.compile(r"^  Stream #0:(\d+)(?:\[0x[0-9a-f]+\])?(?:\(([^)]*)\))?: (Video|Audio): (\w+)(.*)$")
+_INPUT = re.compile(r"^Input #0, (.+?), from ")
+_ESTIMATED = "Estimating duration from bitrate"
 _SIZE = re.compile(r", (\d{1,6})x(\d{1,6})(?: \[SAR (\d+):(\d+) DAR \d+:\d+\])?")
 _SAR = re.compile(r", SAR (\d+):(\d+) DAR")
 _FPS = re.compile(r", ([\d.]+)(k?) fps\b")
@@ -31,10 +34,9 @@ _TBR = re.compile(r", ([\d.]+)(k?) tbr\b")
 _PIXELS = re.compile(r", ([a-z][a-z0-9_]+)(?:\(([^)]*)\))?, \d{1,6}x\d{1,6}")
 _ROTATION = re.compile(r"^ +display ?matrix: rotation of (-?[\d.]+) degrees", re.IGNORECASE)
 _TELLING = re.compile(r"Input #0|  Duration: |  Stream #0:| +display ?matrix: ", re.IGNORECASE)
+_PREFIX = re.compile(r"^(?:\[[^\]]* @ 0x[0-9a-f]+\] )?\[(?:info|warning)\] ")
 _OWN_NAME = re.compile(r"^file:.*: ")
 _COLOUR_WORDS = ("bt", "smpte", "fcc")
-_RATE = re.compile(r", (\d+) Hz\b")
-_CHANNELS = re.compile(r", (\d+) channels\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,6 @@ class VideoTrack:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioTrack:
-    codec: str
-    sample_rate: int
-    channels: int = 0
-    """0 where ffmpeg names a layout, such as stereo or 7.1."""
-
-
-@dataclass(frozen=True, slots=True)
 class Media:
     """The tracks of a media file."""
 
@@ -85,7 +79,17 @@ class Media:
     duration: float
     """Seconds by the container, 0.0 when unknown: exact enough for progress, not for cutting."""
     video: VideoTrack | None
-    audio: AudioTrack | None
+    sounds: tuple[AudioTrack, ...]
+    """The audio tracks that can be decoded, in the file's order."""
+    container: frozenset[str] = frozenset()
+    """ffmpeg's names of the container: {"mpegts"}, {"matroska", "webm"}."""
+    estimated: bool = False
+    """Whether `duration` is a guess from the bitrate: the file does not tell its length."""
+
+    @property
+    def audio(self) -> AudioTrack | None:
+        """The first audio track."""
+        return self.sounds[0] if self.sounds else None
 
     def require_video(self) -> VideoTrack:
         if not self.video:
@@ -105,26 +109,30 @@ class Media:
             raise NoAudio(
                 f"{self.name} has no audio track.", hint="Name a file that holds sound here.", where=self.name
             )
-        if self.audio.sample_rate > MAX_SAMPLE_RATE or self.audio.channels > MAX_CHANNELS:
+        return self.checked(self.audio)
+
+    def checked(self, track: AudioTrack) -> AudioTrack:
+        """Returns `track`. Raises InputTooLarge for a shape that no recording has."""
+        if track.sample_rate > MAX_SAMPLE_RATE or track.channels > MAX_CHANNELS:
             raise InputTooLarge(
-                f"{self.name} has sound of {self.audio.sample_rate} Hz in {self.audio.channels or 'some'} channels.",
+                f"{self.name} has sound of {track.sample_rate} Hz in {track.channels or 'some'} channels.",
                 hint=f"Convert it: at most {MAX_SAMPLE_RATE} Hz and {MAX_CHANNELS} channels are worked on.",
                 where=self.name,
             )
-        return self.audio
+        return track
 
 
-async def probe_media(ffmpeg: FFmpeg, path: Path) -> Media:
-    """Examines `path`. Raises MediaUnreadable when ffmpeg finds no track in it."""
+async def probe_media(ffmpeg: FFmpeg, path: Path, source: Sequence[str] = ()) -> Media:
+    """Examines `path`, opened by the arguments `source`. Raises MediaUnreadable when ffmpeg finds no track in it."""
     report: list[str] = []
 
     def keep(line: str) -> None:
-        text = line.removeprefix("[info] ")
-        if len(report) < MAX_REPORT_LINES and _TELLING.match(text):
+        text = _PREFIX.sub("", line)
+        if len(report) < MAX_REPORT_LINES and (_TELLING.match(text) or text.startswith(_ESTIMATED)):
             report.append(text)
 
     answer = await ffmpeg.ask(
-        ["-loglevel", "level+info", *untrusted_input(path)], timeout_s=PROBE_TIMEOUT_S, on_line=keep
+        ["-loglevel", "level+info", *(source or untrusted_input(path))], timeout_s=PROBE_TIMEOUT_S, on_line=keep
     )
     media = parse_report(report, path.name)
     if media is None or not (media.video or media.audio):
@@ -134,26 +142,28 @@ async def probe_media(ffmpeg: FFmpeg, path: Path) -> Media:
 
 def parse_report(lines: Sequence[str], name: str) -> Media | None:
     """Parses the report of `ffmpeg -i`; None when it opened no input."""
-    duration, opened = 0.0, False
+    duration, estimated = 0.0, False
+    container: frozenset[str] | None = None
     video: VideoTrack | None = None
-    audio: AudioTrack | None = None
+    sounds: list[AudioTrack] = []
     latest: Literal["video", "other"] = "other"
     for line in lines:
-        opened = opened or line.startswith("Input #0")
-        if match := _DURATION.match(line):
+        estimated = estimated or line.startswith(_ESTIMATED)
+        if match := _INPUT.match(line):
+            container = frozenset(match[1].split(","))
+        elif match := _DURATION.match(line):
             duration = int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
         elif match := _STREAM.match(line):
             latest = "other"
-            kind, codec, rest = match.groups()
+            index, language, kind, codec, rest = match.groups()
             if kind == "Video" and not video and "(attached pic)" not in rest:
                 video = _video(codec, rest)
                 latest = "video" if video else "other"
-            elif kind == "Audio" and not audio and (rate := _RATE.search(rest)):
-                many = _CHANNELS.search(rest)
-                audio = AudioTrack(codec, int(rate[1]), int(many[1]) if many else 0)
+            elif kind == "Audio" and (track := audio_track(index, language or "", codec, rest)):
+                sounds.append(track)
         elif video and latest == "video" and (match := _ROTATION.match(line)):
             video = _rotated(video, float(match[1]))
-    return Media(name, duration, video, audio) if opened else None
+    return None if container is None else Media(name, duration, video, tuple(sounds), container, estimated)
 
 
 def _video(codec: str, rest: str) -> VideoTrack | None:

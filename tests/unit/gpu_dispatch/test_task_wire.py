@@ -18,7 +18,16 @@ from handlers.registry import load_registry
 from listener.dispatch.request import JobRequest
 from manifests.errors import TaskRefused
 from manifests.models import MODELS, AddAudio, Caption, Img2Vid, Transcribe
-from manifests.options import AudioMix, CaptionStyle, ImageMotion, Options, RecognitionOptions, VideoEncoding
+from manifests.options import (
+    AudioMix,
+    CaptionStyle,
+    ImageMotion,
+    Options,
+    RawPcm,
+    RecognitionOptions,
+    SoundSource,
+    VideoEncoding,
+)
 from manifests.reader import read_manifest
 from manifests.references import ObjectRef
 
@@ -90,7 +99,7 @@ async def test_a_value_beyond_its_limits_is_refused_by_name(operation: str, opti
 @pytest.mark.parametrize(
     ("manifest", "params", "both", "manifest_alone"),
     [
-        (Transcribe, TranscribeParams, (RecognitionOptions,), ()),
+        (Transcribe, TranscribeParams, (RecognitionOptions, SoundSource), ()),
         (Caption, CaptionParams, (VideoEncoding,), (CaptionStyle,)),
         (Img2Vid, Img2VidParams, (ImageMotion, VideoEncoding), ()),
         (AddAudio, AddAudioParams, (AudioMix, VideoEncoding), ()),
@@ -107,6 +116,7 @@ def test_options_stand_in_one_place(manifest: Any, params: Any, both: Any, manif
 def test_parameters_made_here_are_read_there() -> None:
     for params in (
         TranscribeParams(audio="a", beam_size=2),
+        TranscribeParams(audio="a", track="pt-BR", pcm=RawPcm(rate=8000, format="alaw")),
         CaptionParams(video="v", output="o", soft_srt="", quality=1),
         Img2VidParams(clips=(), fps=12),
         AddAudioParams(video="v", audio="a", output="o", offset=-2.5),

@@ -88,6 +88,9 @@ def test_a_payload_keeps_the_speakers_words(way: Way) -> None:
     assert result.payload.segments[0].text == result.payload.words[0].text == " Ünï\u202e[1m said"
     heads = (result.payload.language, result.payload.model, result.payload.engine, result.payload.device)
     assert all(text.startswith("words") and len(text) <= 256 for text in heads)
+    warned = way(GpuResult("t", Transcript("en", 1.0, 1.0, (), "m", "e", "cpu", warnings=(NASTY,) * 1000)))
+    assert warned and isinstance(warned.payload, Transcript) and 0 < len(warned.payload.warnings) <= 50
+    assert all(text.startswith("words") and len(text.encode()) <= 4096 for text in warned.payload.warnings)
     films = way(GpuResult("t", Videos((VideoFile(NASTY, 1, 1.0, 1, 1, 1),), NASTY)))
     assert films and isinstance(films.payload, Videos)
     assert len(films.payload.encoder) <= 256 and len(films.payload.files[0].name) <= 256

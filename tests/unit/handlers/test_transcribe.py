@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -10,7 +11,7 @@ from handlers.base import ANY, Link
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import NoSpeech, OutputOverwritesInput, WorkerError
 from manifests.models import SubtitleFormat, Transcribe
-from manifests.options import RecognitionOptions
+from manifests.options import RawPcm, RecognitionOptions
 from support.transcripts import spoken, transcript
 
 ALL = get_args(SubtitleFormat)
@@ -177,3 +178,25 @@ def test_a_preset_cuts_the_cues_of_every_format(planning):
     assert max(len(cue.content.split()) for cue in srt.parse(few[0].data.decode())) <= 5
     for short, long in zip(few, whole, strict=True):
         assert len(short.data.decode().splitlines()) > len(long.data.decode().splitlines())
+
+
+def test_what_the_worker_warns_of_is_told(planning):
+    warning = "The recording is cut off: its sound ends at 7.0 s of 12.0 s."
+    finished = finish(planning, replace(transcript(spoken("And so")), warnings=(warning,)))
+    assert finished.message == "Transcription completed successfully"
+    assert finished.response["warnings"] == (warning,)
+    assert "warnings" not in finish(planning, transcript(spoken("And so"))).response
+
+
+def test_no_speech_says_why(planning):
+    reason = "Nothing can be heard: audio track 1 of 2 is silent from start to end; `track` chooses another."
+    silent = replace(transcript(), warnings=(reason,))
+    assert reason.rstrip(".") in finish(planning, silent).message
+    with pytest.raises(NoSpeech, match="audio track 1 of 2 is silent"):
+        finish(planning, silent, require_speech=True)
+
+
+def test_track_and_pcm_reach_the_worker(planning):
+    asked = Transcribe.model_validate({"audio": "a.pcm", "track": "2", "pcm": {"rate": 16000}})
+    (task,) = HANDLER.plan(planning(HANDLER, asked)).tasks
+    assert (task.params.track, task.params.pcm) == (2, RawPcm(rate=16000, channels=1, format="s16le"))

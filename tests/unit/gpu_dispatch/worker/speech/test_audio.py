@@ -32,7 +32,7 @@ def loud(pcm: Pcm, start: float, end: float) -> float:
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a", ".mkv", ".wav"])
 async def test_sound_keeps_its_length_and_pitch(ffmpeg: FFmpeg, media: Media, suffix: str) -> None:
-    pcm = await decode_audio(media.tone(2.0, hertz=440, suffix=suffix), ffmpeg)
+    pcm = (await decode_audio(media.tone(2.0, hertz=440, suffix=suffix), ffmpeg)).pcm
     assert len(pcm) / SAMPLE_RATE == pytest.approx(2.0, abs=0.06)
     spectrum = np.abs(np.fft.rfft(to_samples(pcm[8000:24000])))
     assert int(spectrum.argmax()) == pytest.approx(440, abs=2)
@@ -40,14 +40,14 @@ async def test_sound_keeps_its_length_and_pitch(ffmpeg: FFmpeg, media: Media, su
 
 async def test_stereo_at_any_rate_becomes_one_channel(ffmpeg: FFmpeg, media: Media) -> None:
     file = media.make(".wav", "-f", "lavfi", "-i", "sine=frequency=300:sample_rate=48000:duration=1", "-ac", "2")
-    assert len(await decode_audio(file, ffmpeg)) == pytest.approx(SAMPLE_RATE, abs=32)
+    assert len((await decode_audio(file, ffmpeg)).pcm) == pytest.approx(SAMPLE_RATE, abs=32)
 
 
 async def test_sound_that_sets_in_late_keeps_its_place(ffmpeg: FFmpeg, media: Media) -> None:
     """Else every subtitle of such a video would come too early."""
     picture, sound = media.video(3.0), media.tone(1.5)
     late = ("-i", str(picture), "-itsoffset", "1.2", "-i", str(sound), "-map", "0:v", "-map", "1:a")
-    pcm = await decode_audio(media.make(".mkv", *late, "-c:v", "copy"), ffmpeg)
+    pcm = (await decode_audio(media.make(".mkv", *late, "-c:v", "copy"), ffmpeg)).pcm
     assert loud(pcm, 0.1, 1.1) < 0.001
     assert loud(pcm, 1.3, 2.5) > 0.05
 

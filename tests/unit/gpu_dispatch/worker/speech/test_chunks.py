@@ -90,10 +90,9 @@ async def test_speech_is_told_from_what_is_not(media: Media) -> None:
     from gpu_dispatch.worker.speech.audio import decode_audio
 
     ffmpeg = FFmpeg(find_ffmpeg())
-    said = await decode_audio(
-        media.speech("Good morning everybody. This is a short message about the weather."), ffmpeg
-    )
-    tone = await decode_audio(media.tone(6.0), ffmpeg)
+    spoken = media.speech("Good morning everybody. This is a short message about the weather.")
+    said = (await decode_audio(spoken, ffmpeg)).pcm
+    tone = (await decode_audio(media.tone(6.0), ffmpeg)).pcm
     (span,) = speech_spans(np.concatenate([tone, said, tone]))
     assert abs(span.start - len(tone)) < SECOND
     assert abs(span.end - len(tone) - len(said)) < 1.5 * SECOND
