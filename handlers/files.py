@@ -12,14 +12,11 @@ from gpu_dispatch.task import GpuResult, Payload, Videos
 from handlers.base import Input, Link, Plan, Planning, TaskFile, Value
 from manifests.errors import GpuDropError, OutputOverwritesInput, WorkerError
 from manifests.keys import check_key
+from manifests.media_names import without_extension
 from manifests.references import MediaRef, ObjectRef
 
 VIDEO_TYPE = "video/mp4"
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
-_MEDIA_NAME = re.compile(
-    r"(.+)\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|m?ts|wmv|flv|3gp|mp3|m4a|aac|wav|flac|og[ga]|opus|wma|amr|aiff?)",
-    re.IGNORECASE | re.DOTALL,
-)
 _P = TypeVar("_P", bound=Payload)
 
 
@@ -34,8 +31,7 @@ def file_name(media: MediaRef) -> str:
 
 def stem(name: str) -> str:
     """Returns `name` without the extension of a media file; a dot elsewhere ("v1.2") stays."""
-    media = _MEDIA_NAME.fullmatch(name)
-    return media[1] if media else name
+    return without_extension(name)
 
 
 def task_file(name: str, found: Input) -> TaskFile:

@@ -32,6 +32,8 @@ _INCOMPLETE: dict[frozenset[str], str] = {
 """What is missing, by the given media where these imply no operation."""
 
 _MEDIA = ("audio", "video", "srt", "images")
+_NAMES = frozenset({*Manifest.model_fields, "output_filename", "initial_prompt"})
+"""Fields in which "{file}" is the file's name and no reference to it."""
 _WAYS = "audio makes transcribe; video and srt make caption; images make img2vid; video and audio make addaudio."
 _FILM = "Nothing makes one video of them: img2vid makes clips of images, addaudio then gives a video its sound."
 _PLACEHOLDER = re.compile(r"\{(file|stem)\}")
@@ -83,9 +85,9 @@ def from_template(
 ) -> Manifest:
     """Makes the manifest that bare media at `key` stands for.
 
-    "{file}" and "{stem}" in the template's texts are the file's name, with and without its extension. Without a
-    "{file}", the file fills the first media field that the operation needs and the template leaves open. `source` names
-    the template in errors ("config.yaml: triggers.audio").
+    "{file}" and "{stem}" in the template's texts are the file's name, with and without its extension. Where no field
+    for media has "{file}", the file fills the first one that the operation needs and the template leaves open. `source`
+    names the template in errors ("config.yaml: triggers.audio").
     """
     return template_sourced(template, key=key, source=source, models=models, defaults=defaults).manifest
 
@@ -100,19 +102,33 @@ def template_sourced(
 ) -> SourcedManifest:
     """Makes a manifest as `from_template` does, with the origins of its fields: `source` for the template's own."""
     name = key.rpartition("/")[2]
-    fields, named = _filled(dict(template), name)
-    if not isinstance(fields, dict):
-        raise ManifestError(f"{source} must hold named fields.", where=source)
-    if not named:
-        field = _open_field(fields, models, source)
-        fields[field] = "./" + name
-    return _build(fields, models, defaults, source)
+    fields, named = _filled_fields(template, name)
+    try:
+        if not named & set(_MEDIA) and (field := _open_field(fields, models, source, named=bool(named - _NAMES))):
+            fields[field] = "./" + name
+        return _build(fields, models, defaults, source)
+    except ManifestError as e:
+        raise _blamed(e, source) from e
 
 
 def filled_template(template: Mapping[str, Tree], key: str) -> dict[str, Tree]:
     """Fills the placeholders of the template's fields; checks nothing."""
-    fields, _ = _filled(dict(template), key.rpartition("/")[2])
-    return fields if isinstance(fields, dict) else {}
+    return _filled_fields(template, key.rpartition("/")[2])[0]
+
+
+def _filled_fields(template: Mapping[str, Tree], name: str) -> tuple[dict[str, Tree], set[str]]:
+    """Fills the placeholders of the template's fields; also returns in which of them "{file}" was."""
+    filled = {field: _filled(value, name, plain=field in _NAMES) for field, value in template.items()}
+    return {field: value for field, (value, _) in filled.items()}, {field for field, (_, has) in filled.items() if has}
+
+
+def _blamed(error: ManifestError, source: str) -> ManifestError:
+    """Returns `error` with the template's name, wherever it did not name a document yet."""
+    info = error.info
+    if source in info.message or (info.where and ": " in info.where) or info.where == source:
+        return error
+    where = f"{source}: {info.where}" if info.where else source
+    return type(error)(f"In {source}: {info.message}", hint=info.hint, where=where)
 
 
 def _build(
@@ -178,25 +194,27 @@ def _listed(names: frozenset[str]) -> str:
     return " and ".join(n for n in _MEDIA if n in names)
 
 
-def _filled(value: Tree, name: str) -> tuple[Tree, bool]:
-    """Fills the placeholders of `value`; also returns whether "{file}" was among them."""
-    if value == "{file}":
+def _filled(value: Tree, name: str, *, plain: bool) -> tuple[Tree, bool]:
+    """Fills the placeholders of `value`; also returns whether "{file}" was among them. `plain`: it is no reference."""
+    if value == "{file}" and not plain:
         # "./" keeps a name such as "data:1.mp3" from being read as a data URL.
         return "./" + name, True
     if isinstance(value, str):
         words = {"file": name, "stem": name.rpartition(".")[0] or name}
         return _PLACEHOLDER.sub(lambda m: words[m[1]], value), "{file}" in value
     if isinstance(value, list):
-        items = [_filled(v, name) for v in value]
+        items = [_filled(v, name, plain=plain) for v in value]
         return [v for v, _ in items], any(named for _, named in items)
     if isinstance(value, dict):
-        entries = {k: _filled(v, name) for k, v in value.items()}
+        entries = {k: _filled(v, name, plain=plain) for k, v in value.items()}
         return {k: v for k, (v, _) in entries.items()}, any(named for _, named in entries.values())
     return value, False
 
 
-def _open_field(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], source: str) -> str:
-    """Returns the field of the template's operation that the dropped file fills."""
+def _open_field(
+    fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]], source: str, *, named: bool
+) -> str | None:
+    """Returns the field of the template's operation that the dropped file fills; None where another one names it."""
     if fields.get("operation") is None:
         raise MissingField(
             f"{source} names no operation.",
@@ -208,6 +226,8 @@ def _open_field(fields: Mapping[str, Tree], models: Mapping[str, type[Manifest]]
         field = model.model_fields.get(name)
         if field and field.is_required() and fields.get(name) is None:
             return name
+    if named:
+        return None
     raise MissingField(
         f"{source} does not say where the dropped file belongs.",
         hint='Put {file} there, such as images: [{image: "{file}", duration: 5}].',

@@ -15,6 +15,7 @@ from listener.config.environment import Environment
 from listener.intake.inbox import Backlog, DurableInbox, InboxServices
 from listener.intake.processor import InboxProcessor, ProcessorServices
 from listener.intake.source_status import SourceStatusRecorder
+from listener.intake.unmatched import UnmatchedObjects
 from listener.ledger.database import Database
 from listener.ledger.inbox import InboxLedger
 from listener.ledger.intake import IntakeLedger
@@ -28,7 +29,7 @@ from listener.sources.reconcile.earlier_outputs import EarlierOutputs
 from listener.sources.reconcile.removals import StaleSidecars
 from listener.sources.reconcile.source import Reconcile, ReconcileSettings
 from listener.stores.base import Store
-from listener.triggers.triggers import TriggerBook
+from listener.triggers.triggers import IgnoredEvent, TriggerBook
 from manifests.task_groups import task_group
 
 Work = Coroutine[Any, Any, None]
@@ -71,7 +72,8 @@ async def build_intake(needs: IntakeDependencies) -> BuiltIntake:
     """Builds intake. Raises ConfigError for a source that cannot be built, and StoreUnavailable."""
     earlier = EarlierOutputs(needs.store, needs.objects)
     await earlier.begin()
-    reconcile = _reconcile(needs, earlier)
+    unmatched = UnmatchedObjects()
+    reconcile = _reconcile(needs, earlier, unmatched)
     for_sources = SourceDependencies(needs.config, needs.environment, needs.triggers, reconcile)
     sources = [build_source(each, for_sources) for each in sources_of(needs.config)]
     ledger = InboxLedger(needs.database, needs.cluster.member)
@@ -89,6 +91,7 @@ async def build_intake(needs: IntakeDependencies) -> BuiltIntake:
             backlog=backlog,
             clock=needs.clock,
             gap=reconcile.request,
+            unmatched=unmatched,
         )
     )
     processor = InboxProcessor(
@@ -124,7 +127,7 @@ def _source_coroutines(cluster: Cluster, sources: Sequence[EventSource], inbox: 
     return [*own, cluster.lead("sources", lead)] if led else own
 
 
-def _reconcile(needs: IntakeDependencies, earlier: EarlierOutputs) -> Reconcile:
+def _reconcile(needs: IntakeDependencies, earlier: EarlierOutputs, unmatched: UnmatchedObjects) -> Reconcile:
     config = needs.config
     settings = ReconcileSettings(
         interval_s=config.reconcile.interval,
@@ -132,10 +135,18 @@ def _reconcile(needs: IntakeDependencies, earlier: EarlierOutputs) -> Reconcile:
         settle_s=SETTLE_S if isinstance(config.store, FolderStoreConfig) else 0.0,
     )
     book = needs.triggers
+
+    def interesting(bucket: str, key: str) -> bool:
+        found = book.match(bucket, key)
+        if isinstance(found, IgnoredEvent):
+            unmatched.tell(bucket, key, found)
+            return False
+        return True
+
     reconcile = Reconcile(
         needs.store,
         needs.objects,
-        book.interesting,
+        interesting,
         settings,
         prefixes=book.prefixes,
         buckets=None if needs.store.buckets else needs.store.find_buckets,

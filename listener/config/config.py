@@ -16,6 +16,7 @@ from listener.config.fields import (
     BucketNames,
     Bytes,
     Folder,
+    MediaKinds,
     Name,
     Names,
     Seconds,
@@ -117,6 +118,8 @@ class TriggerConfig(Section, frozen=True):
     suffix: str = ""
     pattern: Names = ()
     exclude: Names = ()
+    media: MediaKinds = ()
+    """audio, video, or both: only files with an extension of that kind."""
     manifest: dict[str, Any]
     """The manifest they stand for; the file itself fills its media field."""
     chain: bool = False

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from manifests.hosts import ascii_host
 from manifests.keys import bucket_name_problem, key_problem
+from manifests.media_names import MediaKind
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -51,6 +52,7 @@ WebUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(usable_addr
 StoreUrl = Annotated[str, Field(pattern=r"^https?://[^/]+/?$"), AfterValidator(usable_address)]
 """An address without a path."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+MediaKinds = Annotated[tuple[MediaKind, ...], BeforeValidator(_one_or_many)]
 
 
 def _bucket_name(name: str) -> str:

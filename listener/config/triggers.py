@@ -29,6 +29,7 @@ def triggers_of(config: Config) -> tuple[Trigger, ...]:
             suffix=t.suffix,
             patterns=t.pattern,
             exclude=t.exclude,
+            media=t.media,
             manifest=t.manifest,
             chain=t.chain,
             max_attempts=t.max_attempts,

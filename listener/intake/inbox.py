@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -14,6 +14,7 @@ from listener.events.event import ObjectCreated, ObjectEvent
 from listener.fairness import KEPT_FREE, root_folder, share_of, share_path
 from listener.intake.decisions import latest
 from listener.intake.source_status import SourceStatusRecorder
+from listener.intake.unmatched import UnmatchedObjects
 from listener.ledger.inbox import InboxEntry, InboxEvent, InboxLedger
 from listener.signals import ObjectWaiters
 from listener.sources.base import Condition
@@ -107,6 +108,7 @@ class InboxServices:
     """Gives epoch seconds."""
     gap: Callable[[str], None]
     """Asks for a listing soon, with the reason."""
+    unmatched: UnmatchedObjects = field(default_factory=UnmatchedObjects)
 
 
 @dataclass(slots=True)
@@ -186,7 +188,10 @@ class DurableInbox:
             return "a bucket of no concern"
         if created:
             found = self._services.triggers.match(event.bucket, event.key)
-            return found.reason if isinstance(found, IgnoredEvent) else ""
+            if not isinstance(found, IgnoredEvent):
+                return ""
+            self._services.unmatched.tell(event.bucket, event.key, found)
+            return found.reason
         if problem := key_problem(event.key):
             return f"the key {problem}"
         return "the key is reserved" if is_reserved(event.key) else ""

@@ -32,8 +32,8 @@ _MAX_PAIRS = 1000
 def filters_of(triggers: Sequence[Trigger], bucket: str, *, most: int = MAX_RULES) -> tuple[Filter, ...]:
     """Returns filters of which every key that could start or cancel a run passes exactly one; () when no key could.
 
-    A manifest's suffix may have any case, a filter's has one: the filters have lower case, and a listing finds the
-    others. More than `most` filters become the narrowest single one.
+    A manifest's suffix and an extension may have any case, a filter's has one: that of the trigger, lower for
+    manifests; a listing finds the others. More than `most` filters become the narrowest single one.
     """
     wanted = [found for trigger in triggers for found in _starting(trigger, bucket)]
     wanted += [Filter(prefix, CANCEL_SUFFIX) for prefix in prefixes(triggers, bucket)]

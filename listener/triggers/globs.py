@@ -2,6 +2,7 @@
 
 `*` is any run of characters, "/" included; `?` is one character; `{a,b}` is a or b, and may hold wildcards or further
 braces. Every other character stands for itself, also "[", "]", "|", "'" and braces without a comma: keys hold them.
+A file's extension, what stands after the last dot, has no case: `*.mp3` matches "TALK.MP3".
 
 Shell globs treat "[" and "/" specially, and a regular expression of many stars can take for ever on a key that does not
 match. `*/audios/*.mp3` matches at any depth, but not `audios/x.mp3` at the root.
@@ -20,6 +21,7 @@ MAX_ALTERNATIVES = 1000
 """Most combinations that one pattern's braces may stand for."""
 
 _MAX_BRACES = 64
+_EXTENSION = re.compile(r"\.[A-Za-z0-9?]{1,10}\Z")
 _TURNED = str.maketrans("{}", "}{")
 
 
@@ -58,11 +60,26 @@ def _expression(glob: str) -> str:
     The text between two stars is matched where it first occurs and never searched further right: a later place is no
     better, and with many stars a search of all places would not end.
     """
-    first, *rest = (_literal(part) for part in re.split(r"\*+", glob))
-    if not rest:
-        return first
-    *middle, last = rest
+    *parts, ending = re.split(r"\*+", glob)
+    dot = len(ending) - len(extension_of(ending))
+    last = _literal(ending[:dot]) + (f"(?i:{_literal(ending[dot:])})" if ending[dot:] else "")
+    if not parts:
+        return last
+    first, *middle = (_literal(part) for part in parts)
     return first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last
+
+
+def extension_of(text: str) -> str:
+    """Returns the end of a pattern, suffix or key that is an extension, with its dot; "" when there is none."""
+    found = _EXTENSION.search(text)
+    return found[0] if found else ""
+
+
+def ends_with(key: str, suffix: str) -> bool:
+    """Returns whether `key` ends with `suffix`, an extension in any case."""
+    dot = len(suffix) - len(extension_of(suffix))
+    end = key[len(key) - len(suffix) :] if len(key) >= len(suffix) else ""
+    return end[:dot] == suffix[:dot] and end[dot:].lower() == suffix[dot:].lower()
 
 
 def _literal(part: str) -> str:

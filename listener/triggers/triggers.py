@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
-from listener.triggers.globs import literal_prefixes, matches_any, shortest
+from listener.triggers.globs import ends_with, literal_prefixes, matches_any, shortest
 from manifests.keys import key_problem
+from manifests.media_names import MediaKind, is_media
 from manifests.names import MANIFEST_SUFFIXES, cancel_target, is_manifest, is_reserved
 from manifests.references import WHOLE_BUCKET, Reach
 
@@ -28,6 +29,8 @@ class Trigger:
     """Globs over the whole key (see `listener.triggers.globs`), of which one must match."""
     exclude: tuple[str, ...] = ()
     """Globs over the whole key, of which none may match."""
+    media: tuple[MediaKind, ...] = ()
+    """Kinds of files, by their extensions, of which the key must be one."""
     manifest: Mapping[str, Any] | None = None
     """Template of the manifest that a media file stands for; None: the keys are manifests themselves."""
     chain: bool = False
@@ -44,7 +47,8 @@ class Trigger:
         return (
             (not self.buckets or bucket in self.buckets)
             and key.startswith(self.prefix)
-            and key.endswith(self.suffix)
+            and ends_with(key, self.suffix)
+            and (not self.media or is_media(key, self.media))
             and (not self.patterns or matches_any(self.patterns, key))
             and not (self.exclude and matches_any(self.exclude, key))
         )
@@ -70,6 +74,8 @@ class CancelRequest:
 @dataclass(frozen=True, slots=True)
 class IgnoredEvent:
     reason: str
+    unmatched: bool = False
+    """Whether a trigger could take the object, and none does."""
 
 
 class TriggerBook:
@@ -117,7 +123,7 @@ def match_event(triggers: Sequence[Trigger], bucket: str, key: str) -> Match | C
     for trigger in triggers:
         if (trigger.manifest is None) is manifest and trigger.covers(bucket, key):
             return Match(trigger)
-    return IgnoredEvent("no trigger takes manifests here" if manifest else "no trigger matches")
+    return IgnoredEvent("no trigger takes manifests here" if manifest else "no trigger matches", unmatched=True)
 
 
 def prefixes(triggers: Sequence[Trigger], bucket: str) -> tuple[str, ...]:

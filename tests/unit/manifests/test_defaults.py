@@ -88,6 +88,10 @@ def test_a_bad_value_is_blamed_on_the_defaults_it_came_from() -> None:
         ({"operation": "caption", "srt": "{stem}.srt"},
          Caption(video="./a {b}.mp3", srt="a {b}.srt", language="pt")),
         ({"video": "/intro.mp4", "audio": "{file}"}, AddAudio(video="/intro.mp4", audio="./a {b}.mp3")),
+        ({"operation": "transcribe", "path": "{file}.out/", "metadata": {"of": "{file}"}},
+         Transcribe(audio="./a {b}.mp3", path="a {b}.mp3.out/", metadata={"of": "a {b}.mp3"}, language="pt")),
+        ({"operation": "transcribe", "path": "{file}", "initial_prompt": "Episode {file}"},
+         Transcribe(audio="./a {b}.mp3", path="a {b}.mp3", initial_prompt="Episode a {b}.mp3", language="pt")),
         ({"operation": "addaudio", "video": "/intro.mp4"}, AddAudio(video="/intro.mp4", audio="./a {b}.mp3")),
         ({"images": [{"image": "{file}", "duration": 5}], "path": "{stem}/"},
          Img2Vid.model_validate({"images": [{"image": "./a {b}.mp3", "duration": 5}], "path": "a {b}/"})),
@@ -110,7 +114,8 @@ def test_templates(template: dict[str, Any], expected: object) -> None:
         ({"operation": "transcribe", "audio": "x.mp3"}, "missing_field", SOURCE),
         ({"operation": "img2vid", "images": [{"duration": 5}]}, "missing_field", SOURCE),
         ({"operation": "img2vid"}, "missing_field", SOURCE),
-        ({"operation": "caption"}, "missing_field", "srt"),
+        ({"operation": "caption"}, "missing_field", f"{SOURCE}: srt"),
+        ({"operation": "transcribe", "path": "{file}.out/", "srt": "{file}"}, "unknown_field", f"{SOURCE}: srt"),
     ],
 )
 def test_templates_refused_by_their_own_name(template: dict[str, Any], code: str, where: str) -> None:

@@ -29,6 +29,8 @@ ALL = (MANIFESTS, AUDIOS, ANY_MP3, FILMS)
         ("drop", "a/audios/x.mp3", AUDIOS),
         ("drop", "a/draft/audios/x.mp3", ANY_MP3),
         ("drop", "x.mp3", ANY_MP3),
+        ("drop", "x.MP3", ANY_MP3),
+        ("drop", "a/audios/X.Mp3", AUDIOS),
         ("media", "films/x.mp4", FILMS),
         ("drop", "a/talk.job.yaml", MANIFESTS),
         ("drop", "a/TALK.JOB.JSON", MANIFESTS),
@@ -45,7 +47,6 @@ def test_the_first_trigger_that_covers_a_key(bucket: str, key: str, trigger: Tri
     [
         "films/x.mp4",
         "notes.txt",
-        "x.MP3",
         "a/folder/",
         "a/.hidden.mp3",
         ".cache/x.mp3",
