@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
@@ -12,13 +13,13 @@ from gpu_dispatch.task import GpuResult
 from handlers.base import Input, Planning
 from handlers.transcribe import TranscribeHandler
 from listener.processes import call
-from manifests.models import Transcribe
+from manifests.models import SubtitleFormat, Transcribe
 from manifests.references import ObjectRef
 from support.odd_worker import transcript, words
 from support.runpod.installation import RunPodInstallation, patched
 
 WORDS = 230_000
-FORMATS = ("srt", "ass", "json", "vtt", "lrc", "txt")
+FORMATS = get_args(SubtitleFormat)
 MB = 2**20
 BOUND = 120 * MB
 """The outputs have more than 30 MB; as objects the words take some hundred."""
