@@ -49,7 +49,7 @@ def write_words_json(transcript: Transcript, speech: Speech, *, language: str) -
 
 def text_of(transcript: Transcript) -> str:
     """Returns what was said as one line."""
-    return plain_line(joined(segment.text for segment in transcript.segments))
+    return plain_line(joined(_said(segment) for segment in transcript.segments))
 
 
 def probability(value: float) -> float | None:
@@ -82,9 +82,13 @@ def _word(word: TimedWord) -> dict[str, Any]:
 
 def _segments(segments: Iterable[Segment]) -> Iterator[dict[str, Any]]:
     """Yields the segments in which something is said, numbered from 0."""
-    texts = ((s, plain_line(s.text) or plain_line("".join(word.text for word in s.words))) for s in segments)
+    texts = ((segment, plain_line(_said(segment))) for segment in segments)
     for number, (segment, text) in enumerate((s, text) for s, text in texts if text):
         yield _segment(number, segment, text)
+
+
+def _said(segment: Segment) -> str:
+    return segment.text if plain_line(segment.text) else "".join(word.text for word in segment.words)
 
 
 def _segment(number: int, segment: Segment, text: str) -> dict[str, Any]:

@@ -73,9 +73,11 @@ def test_overlapping_empty_and_backward_segments_keep_every_word_in_order() -> N
 
 
 def test_segments_without_text_are_no_entries() -> None:
-    said = transcript(Segment(7, 0.0, 1.0, " \u200b"), spoken("yes", 1.0), Segment(9, 2.0, 3.0, ""))
-    segments = json.loads(DOCUMENTS["json"].write(views(said)))["segments"]
-    assert [(each["id"], each["text"]) for each in segments] == [(0, "yes")]
+    only_words = replace(spoken("and no", 2.0), text=" ")
+    said = transcript(Segment(7, 0.0, 1.0, " \u200b"), spoken("yes", 1.0), only_words, Segment(9, 4.0, 5.0, ""))
+    data = json.loads(DOCUMENTS["json"].write(views(said)))
+    assert [(each["id"], each["text"]) for each in data["segments"]] == [(0, "yes"), (1, "and no")]
+    assert data["text"] == "yes and no"
 
 
 def test_a_translation_is_english_and_names_its_source() -> None:
