@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 comma  := ,
-EXTRAS ?= $(if $(filter true,$(CI)),dev$(comma)openai,dev)
+EXTRAS ?= $(if $(filter true,$(CI)),dev$(comma)openai$(comma)transformers,dev)
 TESTED := $(VENV)/.ready-$(subst $(comma),-,$(EXTRAS))
 INSTALL := $(if $(shell command -v uv 2>/dev/null),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 # $(call install,EXTRAS): what the lock holds for them, then gpudrop itself, built with what the lock holds.
@@ -22,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest $(if $(filter 0,$(JOBS)),,--numprocesses $(JOBS
 help:
 	@echo "make demo         drop the samples into ./drop and watch them come back finished"
 	@echo "make run          watch ./drop for your own files (config.yaml)"
-	@echo "make env          only build the environment for tests (EXTRAS=dev,openai adds openai-whisper)"
+	@echo "make env          only build the environment for tests (EXTRAS=dev,openai,transformers adds those engines)"
 	@echo "make test         the tests of a few minutes, several at once (ARGS=… goes to pytest, JOBS=0 runs one by one)"
 	@echo "make test-all     every test, with the servers that can be had"
 	@echo "make test-latest  every test with the newest of every package, in an environment of its own"

@@ -205,6 +205,8 @@ class Segment:
     avg_logprob: float = 0.0
     compression_ratio: float = 0.0
     no_speech_prob: float = 0.0
+    language: str = ""
+    """Whisper's code where the recording has several languages; "": the transcript's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,8 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     """What a user should know of the recording, a sentence each: where it is damaged, why no speech was found."""
     kind: Literal["transcript"] = "transcript"
+    warnings: tuple[str, ...] = ()
+    """What a user should know of the recording, a sentence each."""
 
     @property
     def text(self) -> str:

@@ -176,6 +176,12 @@ class EngineUnavailable(GpuDropError, code="engine_unavailable"): ...
 class LanguageUnsupported(GpuDropError, code="language_unsupported"): ...
 
 
+class OptionUnsupported(GpuDropError):
+    """The model or engine that is named cannot do what an option asks for."""
+
+    code = "option_unsupported"
+
+
 # Tasks: the endpoint that runs them, or the way to it.
 class TransferFailed(GpuDropError, code="transfer_failed", retryable=True): ...
 

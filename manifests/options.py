@@ -7,11 +7,12 @@ and description, and the line that uses it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-Engine = Literal["faster-whisper", "openai-whisper"]
+Engine = Literal["faster-whisper", "openai-whisper", "transformers"]
+Timestamps = Literal["none", "segment", "word"]
 StyleName = Literal["plain", "fill", "pop", "box"]
 Fit = Literal["shortest", "video", "audio"]
 SubtitlePreset = Literal["broadcast", "social", "verbatim"]
@@ -38,6 +39,10 @@ AsText = BeforeValidator(whole_number_as_text)
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+_Languages = Annotated[tuple[Language, ...], Field(min_length=1, max_length=100)]
+Languages = Annotated[_Languages, BeforeValidator(one_or_many, json_schema_input_type=Language | _Languages)]
+_Hotwords = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AsText]
 
 _Temperature = Annotated[float, Field(ge=0, le=1)]
 _Temperatures = Annotated[tuple[_Temperature, ...], Field(min_length=1, max_length=16)]
@@ -71,6 +76,12 @@ class RecognitionOptions(Options, frozen=True):
     language: Language | None = Field(
         default=None, description="Language code such as pt, en or pt-BR. Omitted: detected."
     )
+    languages: Languages | None = Field(
+        default=None, description="The only languages that are detected, such as [pt, en]. Omitted: all of the model's."
+    )
+    multilingual: bool = Field(
+        default=False, description="Detect the language of each part, where speakers change theirs."
+    )
     translate: bool = Field(default=False, description="Translate into English.")
     temperature: Temperatures = Field(
         default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
@@ -84,6 +95,9 @@ class RecognitionOptions(Options, frozen=True):
     )
     initial_prompt: Annotated[str, StringConstraints(max_length=10_000), AsText] | None = Field(
         default=None, description="Names and terms that occur, in a sentence or two."
+    )
+    hotwords: _Hotwords | None = Field(
+        default=None, description="Words that are probable everywhere in the recording; faster-whisper only."
     )
     condition_on_previous_text: bool = Field(
         default=False, description="Show the model what it recognised before; smoother, but errors can repeat."
@@ -102,6 +116,29 @@ class RecognitionOptions(Options, frozen=True):
     )
     vad: bool = Field(default=True, description="Skip what is not speech before recognising it.")
     word_timestamps: bool = Field(default=True, description="Times of single words; karaoke needs them.")
+    timestamps: Timestamps | None = Field(
+        default=None,
+        description="word, segment, or none: text in pieces of up to half a minute. Wins over word_timestamps.",
+    )
+    chunk_length: float | None = Field(
+        default=None,
+        ge=1,
+        le=30,
+        description="Longest piece recognised at once, in seconds; transformers only.",
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=256, description="Pieces that are recognised together; transformers only."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_by_timestamps(cls, given: Any) -> Any:
+        """Makes `word_timestamps` agree with `timestamps`, so that engines read one of them."""
+        if not isinstance(given, dict):
+            return given
+        fields = cast("dict[str, Any]", given)
+        asked = fields.get("timestamps")
+        return fields if asked is None else {**fields, "word_timestamps": asked == "word"}
 
 
 class SubtitleLimits(Options, frozen=True, extra="forbid"):

@@ -22,7 +22,7 @@ from typing import Any
 import lock
 
 SBOM = lock.ROOT / "build" / "sbom.json"
-EXTRAS = ("brokers", "openai", "worker")
+EXTRAS = ("brokers", "openai", "transformers", "worker")
 _INSTALL_S = 600.0
 _ASK_S = 300.0
 

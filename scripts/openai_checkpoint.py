@@ -148,19 +148,23 @@ def dimensions(state: dict[str, torch.Tensor], heads: int, layers: dict[str, int
     }
 
 
-def write(folder: Path, target: Path) -> None:
-    """Reads `folder`/model.bin, writes `target` all at once."""
-    tensors = read_tensors(folder / "model.bin")
+def state_of(tensors: Tensors) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """PyTorch's state under openai-whisper's names, and whisper.model.ModelDimensions' fields."""
     converter = Converter(tensors)
     layers = {side: layer_count(tensors, side) for side in ("encoder", "decoder")}
     for side, count in layers.items():
         for index in range(count):
             converter.block(side, index)
     converter.rest()
-    dims = dimensions(converter.state, int(tensors["encoder/num_heads"]), layers)
+    return converter.state, dimensions(converter.state, int(tensors["encoder/num_heads"]), layers)
+
+
+def write(folder: Path, target: Path) -> None:
+    """Reads `folder`/model.bin, writes `target` all at once."""
+    state, dims = state_of(read_tensors(folder / "model.bin"))
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        torch.save({"dims": dims, "model_state_dict": converter.state}, partial)
+        torch.save({"dims": dims, "model_state_dict": state}, partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpu_dispatch.speech_options import lacking
 from gpu_dispatch.task import Progress, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest, Recognizer
@@ -20,7 +21,8 @@ from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.registry import ENGINES
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
-from manifests.errors import LanguageUnsupported, MediaUnreadable, ModelUnavailable, NoAudio
+from manifests.errors import LanguageUnsupported, MediaUnreadable, ModelUnavailable, NoAudio, OptionUnsupported
+from manifests.options import RecognitionOptions
 from support.deadlines import HANG_S
 from support.media import Media
 from support.speech import Speech
@@ -32,6 +34,14 @@ COUNTRY_TOKEN = 1499
 
 GREEDY: dict[str, Any] = {"beam_size": 1, "temperature": (0.0,)}
 """A third of the time of the defaults."""
+
+
+FOLDERS = {
+    "faster-whisper": "model_dir",
+    "openai-whisper": "openai_model_dir",
+    "transformers": "transformers_model_dir",
+}
+"""Fixtures with an engine's weights."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +60,27 @@ class Bench:
         async with asyncio.timeout(HANG_S):
             return await self.transcriber(params, JobContext(self.folder, report))
 
+    def without_lacking(self, **options: Any) -> dict[str, Any]:
+        """Returns those of `options` that the engine has."""
+        refused = lacking(self.engine, RecognitionOptions(**options))
+        return {name: value for name, value in options.items() if name not in refused}
 
-@pytest.fixture(scope="module", params=["faster-whisper", pytest.param("openai-whisper", marks=pytest.mark.openai)])
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "faster-whisper",
+        pytest.param("openai-whisper", marks=pytest.mark.openai),
+        pytest.param("transformers", marks=pytest.mark.transformers),
+    ],
+)
 def engine(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def store(engine: str, request: pytest.FixtureRequest) -> ModelStore:
-    fixture = "model_dir" if engine == "faster-whisper" else "openai_model_dir"
-    return ModelStore(request.getfixturevalue(fixture), allow_download=False)
+    return ModelStore(request.getfixturevalue(FOLDERS[engine]), allow_download=False)
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +176,9 @@ async def test_options_reach_the_model(bench: Bench, speech: Speech) -> None:
         language="en-GB",
         suppress_tokens=(-1, COUNTRY_TOKEN, 10**6),
         temperature=(0.2,),
-        best_of=2,
         word_timestamps=False,
-        condition_on_previous_text=True,
-        translate=True,
         vad=False,
+        **bench.without_lacking(best_of=2, condition_on_previous_text=True),
     )
     assert speech.word_error_rate(transcript.text) <= 0.4
     assert COUNTRY_TOKEN not in {token for s in transcript.segments for token in s.tokens}
@@ -169,17 +188,39 @@ async def test_options_reach_the_model(bench: Bench, speech: Speech) -> None:
 
 
 async def test_the_prompt_is_heard(bench: Bench, speech: Speech) -> None:
-    plain = await bench.hear(speech.file, beam_size=2, patience=0.1, word_timestamps=False)
+    narrow: dict[str, Any] = {"beam_size": 2, "word_timestamps": False, **bench.without_lacking(patience=0.1)}
+    plain = await bench.hear(speech.file, **narrow)
     led = await bench.hear(
         speech.file,
-        beam_size=2,
-        patience=0.1,
-        word_timestamps=False,
+        **narrow,
         initial_prompt="all of this is in lower case, it never starts with a capital",
     )
     assert plain.text.startswith("And so")
     assert led.text.startswith("and so")
     assert COUNTRY_TOKEN in {token for s in plain.segments for token in s.tokens}
+
+
+@pytest.mark.parametrize("timestamps", ["none", "segment"])
+async def test_times_are_given_as_asked(bench: Bench, speech: Speech, timestamps: str) -> None:
+    transcript = await bench.hear(speech.file, timestamps=timestamps)
+    assert speech.word_error_rate(transcript.text) <= 0.2
+    assert transcript.words == ()
+    check_times(transcript)
+
+
+async def test_what_an_engine_lacks_is_refused_by_name(bench: Bench, speech: Speech) -> None:
+    asked = {"hotwords": "Kennedy", "chunk_length": 5.0, "patience": 2.0}
+    refused = set(lacking(bench.engine, RecognitionOptions(**asked)))
+    assert refused
+    for name in refused:
+        with pytest.raises(OptionUnsupported, match=f"{bench.engine} has no {name}") as caught:
+            await bench.hear(speech.file, **{name: asked[name]})
+        assert caught.value.info.where == name
+
+
+async def test_a_model_that_cannot_translate_says_so(bench: Bench, speech: Speech) -> None:
+    with pytest.raises(OptionUnsupported, match=r"'tiny\.en' cannot translate"):
+        await bench.hear(speech.file, translate=True)
 
 
 async def test_an_english_model_refuses_another_language(bench: Bench, speech: Speech) -> None:
@@ -194,10 +235,12 @@ async def test_a_missing_model_names_those_that_are_there(bench: Bench, media: M
 
 
 async def test_a_damaged_model_is_told(bench: Bench, store: ModelStore, speech: Speech, tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged" / "model.bin" if bench.engine == "faster-whisper" else tmp_path / "damaged.pt"
+    places = {"faster-whisper": "damaged/model.bin", "openai-whisper": "damaged.pt"}
+    damaged = tmp_path / places.get(bench.engine, "damaged/model.safetensors")
     damaged.parent.mkdir(exist_ok=True)
     damaged.write_bytes(b"not a model" * 100)
-    (damaged.parent / "tokenizer.json").write_text("{}")
+    for name in ("tokenizer.json", "config.json"):
+        (damaged.parent / name).write_text("{}")
     transcriber = Transcriber(ModelStore(tmp_path), FFmpeg(find_ffmpeg()))
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
         await Bench(bench.engine, transcriber, tmp_path).hear(speech.file, model="damaged")
@@ -237,7 +280,7 @@ async def test_cancelling_stops_the_engine_and_leaves_it_usable(bench: Bench, me
 
 
 async def test_models_are_swapped(bench: Bench, store: ModelStore, speech: Speech) -> None:
-    path = store.folder("tiny.en") if bench.engine == "faster-whisper" else store.checkpoint("tiny.en")
+    (path,) = (each.find(store, "tiny.en") for each in ENGINES if each.name == bench.engine)
     assert path is not None
     transcriber = Transcriber(ModelStore(extra={"one": path, "two": path}), FFmpeg(find_ffmpeg()))
     bench = Bench(bench.engine, transcriber, bench.folder)

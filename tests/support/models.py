@@ -27,6 +27,22 @@ def openai_model_dir() -> Path:
     return _fetched("No weights for openai-whisper here.", "--openai")
 
 
+@pytest.fixture(scope="session")
+def transformers_model_dir() -> Path:
+    """The same folder, with whisper-tiny.en for transformers."""
+    found = importlib.util.find_spec("transformers")
+    require(found, "transformers is not installed.", "pip install 'gpudrop[transformers]'")
+    return _fetched("No weights for transformers here.", "--transformers")
+
+
+@pytest.fixture(scope="session")
+def base_model_dir() -> Path:
+    """The same folder, with base, a multilingual model for faster-whisper."""
+    folder = _fetched("No multilingual weights here.", "--base")
+    require((folder / "base" / "model.bin").is_file(), f"{folder} has no base.", "unset GPUDROP_MODEL_DIR")
+    return folder
+
+
 def _fetched(reason: str, *arguments: str) -> Path:
     remedy = " ".join(("python scripts/models.py", *arguments))
     try:

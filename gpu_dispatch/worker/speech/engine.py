@@ -34,8 +34,8 @@ Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
-class RecognisedSegment:
-    """A detected language."""
+class SpokenLanguage:
+    """A language, and how probable it is that it is spoken."""
 
     language: str
     """Whisper's code."""
@@ -66,8 +66,8 @@ class Recognizer(Protocol):
         """Codes of the model's languages; {"en"} for an English-only one."""
         ...
 
-    def detect(self, audio: Samples) -> RecognisedSegment:
-        """Detects the language of the first 30 s of `audio`."""
+    def detect(self, audio: Samples) -> tuple[SpokenLanguage, ...]:
+        """Returns every language of the model for the first 30 s of `audio`, the most probable one first."""
         ...
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:

@@ -13,10 +13,10 @@ from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,
-    RecognisedSegment,
     RecognitionRequest,
     Recognizer,
     Samples,
+    SpokenLanguage,
     engine_failure,
     import_module,
     load_failure,
@@ -96,14 +96,14 @@ class FasterRecognizer:
         self.device: Device = device
         self.languages = frozenset[str](model.supported_languages)
 
-    def detect(self, audio: Samples) -> RecognisedSegment:
+    def detect(self, audio: Samples) -> tuple[SpokenLanguage, ...]:
         if not self._model.model.is_multilingual:
-            return RecognisedSegment("en", 1.0)
+            return (SpokenLanguage("en", 1.0),)
         try:
-            language, probability, _ = self._model.detect_language(audio[: 30 * SAMPLE_RATE])
+            _, _, found = self._model.detect_language(audio[: 30 * SAMPLE_RATE])
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
-        return RecognisedSegment(language, float(probability))
+        return tuple(SpokenLanguage(language, float(chance)) for language, chance in found)
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         found: list[Segment] = []
@@ -129,6 +129,7 @@ class FasterRecognizer:
             ),
             "length_penalty": 1.0 if penalty is None else penalty,
             "log_prob_threshold": request.options.logprob_threshold,
+            "hotwords": request.options.hotwords,
         }
 
 

@@ -2,6 +2,7 @@
 
 MODEL_DIR/tiny.en/model.bin     a CTranslate2 model, for faster-whisper; MODEL_DIR may also be that folder itself
 MODEL_DIR/tiny.en.pt            a checkpoint of openai-whisper
+MODEL_DIR/whisper-tiny.en/      a checkpoint of Hugging Face, for transformers, also as tiny.en/ or distil-large-v3/
 """
 
 from __future__ import annotations
@@ -10,19 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpu_dispatch.speech_names import DISTILLED as DISTILLED
+from gpu_dispatch.speech_names import PUBLISHED as PUBLISHED
 from gpu_dispatch.speech_names import SAME_MODELS
 from manifests.errors import ModelUnavailable
 
-_SIZES_IN_ENGLISH_TOO = ("tiny", "base", "small", "medium")
-_LARGE = ("large", "large-v1", "large-v2", "large-v3", "large-v3-turbo", "turbo")
+PREFIX = "whisper-"
+"""Begins the names of Whisper's repositories on Hugging Face's hub, and of their copies."""
 
-PUBLISHED = frozenset((*_SIZES_IN_ENGLISH_TOO, *(f"{size}.en" for size in _SIZES_IN_ENGLISH_TOO), *_LARGE))
-"""Whisper's models, published for every engine."""
-
-_DISTILLED_OF = ("small.en", "medium.en", "large-v2", "large-v3", "large-v3.5")
-
-DISTILLED = frozenset(f"distil-{teacher}" for teacher in _DISTILLED_OF)
-"""Published for faster-whisper only."""
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def model_names(model: str) -> tuple[str, ...]:
@@ -53,6 +50,22 @@ class ModelStore:
         found = (path for name in model_names(model) for path in self._places(name, ".pt") if _is_checkpoint(path))
         return next(found, None)
 
+    def transformers_folder(self, model: str) -> Path | None:
+        """Returns the folder of a checkpoint in Hugging Face's format."""
+        names = (own for name in model_names(model) for own in (name, f"{PREFIX}{name}"))
+        places = (path for name in names for path in self._places(name, ""))
+        return next((path for path in places if _is_transformers(path)), None)
+
+    def transformers_folders(self) -> tuple[str, ...]:
+        """Returns the names of the checkpoints in Hugging Face's format, without PREFIX."""
+        own = [self.model_dir, *self._inside()] if self.model_dir else []
+        names = [path.name.removeprefix(PREFIX) for path in own if _is_transformers(path)]
+        return _names(names, [name for name, path in self.extra.items() if _is_transformers(path)])
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the names of all models here, of every engine."""
+        return _names(self.folders(), self.checkpoints(), self.transformers_folders())
+
     def folders(self) -> tuple[str, ...]:
         """Returns the names of the CTranslate2 models."""
         own = [self.model_dir, *self._inside()] if self.model_dir else []
@@ -82,12 +95,19 @@ def model_unavailable(model: str, reason: str, local: Iterable[str], *, retryabl
     if names:
         hint = f"Models on this machine: {names}. For others, set GPUDROP_MODEL_DIR to a folder that holds them."
     else:
-        hint = "Set GPUDROP_MODEL_DIR to a folder that holds the model, as NAME/model.bin or NAME.pt."
+        hint = (
+            "Set GPUDROP_MODEL_DIR to a folder that holds the model, as NAME/model.bin, NAME.pt or"
+            " whisper-NAME/model.safetensors."
+        )
     return ModelUnavailable(f"The speech model {model!r} is not available. {reason}", hint=hint, retryable=retryable)
 
 
 def _is_folder(path: Path) -> bool:
     return (path / "model.bin").is_file()
+
+
+def _is_transformers(path: Path) -> bool:
+    return (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS)
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -13,10 +13,10 @@ from typing import Any
 from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.engine import (
     Device,
-    RecognisedSegment,
     RecognitionRequest,
     Recognizer,
     Samples,
+    SpokenLanguage,
     engine_failure,
     import_module,
     load_failure,
@@ -96,9 +96,9 @@ class OpenAIRecognizer:
         codes: dict[str, str] = self._whisper.tokenizer.LANGUAGES
         self.languages = frozenset(list(codes)[: model.num_languages] if model.is_multilingual else ["en"])
 
-    def detect(self, audio: Samples) -> RecognisedSegment:
+    def detect(self, audio: Samples) -> tuple[SpokenLanguage, ...]:
         if not self._model.is_multilingual:
-            return RecognisedSegment("en", 1.0)
+            return (SpokenLanguage("en", 1.0),)
         whisper = self._whisper.audio
         # Cut like the first window of `transcribe`, so that it is encoded once for both.
         mel = whisper.log_mel_spectrogram(audio, self._model.dims.n_mels, padding=whisper.N_SAMPLES)
@@ -108,8 +108,8 @@ class OpenAIRecognizer:
             _, found = self._model.detect_language(window.half() if self.device == "cuda" else window)
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
-        language = max(found, key=lambda code: found[code])
-        return RecognisedSegment(language, float(found[language]))
+        spoken = [SpokenLanguage(code, float(chance)) for code, chance in found.items()]
+        return tuple(sorted(spoken, key=lambda each: -each.probability))
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         # Makes sampling at temperatures above 0 give the same words for the same sound.

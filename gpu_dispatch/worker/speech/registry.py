@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_dispatch.speech_options import lacking, options_refused
 from gpu_dispatch.worker.speech.engine import Device, Recognizer, SpeechEngine
 from gpu_dispatch.worker.speech.faster_whisper import FasterWhisper
 from gpu_dispatch.worker.speech.models import ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper
+from gpu_dispatch.worker.speech.transformers_whisper import TransformersWhisper
 from manifests.errors import EngineUnavailable
+from manifests.options import RecognitionOptions
 
-ENGINES: tuple[SpeechEngine, ...] = (FasterWhisper(), OpenAIWhisper())
+ENGINES: tuple[SpeechEngine, ...] = (FasterWhisper(), OpenAIWhisper(), TransformersWhisper())
 """In order of preference."""
 
 
@@ -32,14 +35,18 @@ def is_installed(engine: SpeechEngine) -> bool:
 
 
 def choose_engine(
-    wanted: str | None, model: str, store: ModelStore, engines: Sequence[SpeechEngine] = ENGINES
+    wanted: str | None,
+    model: str,
+    store: ModelStore,
+    engines: Sequence[SpeechEngine] = ENGINES,
+    options: RecognitionOptions | None = None,
 ) -> EngineChoice:
     """Chooses the first engine that has `model` on this machine, else the first that can download it.
 
-    With `wanted`, only that engine is considered. Raises EngineUnavailable or ModelUnavailable. It may import an
-    engine, which takes seconds.
+    With `wanted`, only that engine is considered; engines that lack one of `options` are passed over. Raises
+    EngineUnavailable, ModelUnavailable or OptionUnsupported. It may import an engine, which takes seconds.
     """
-    installed = _installed(wanted, engines)
+    installed = _able(_installed(wanted, engines), options)
     for engine in installed:
         if path := engine.find(store, model):
             return EngineChoice(engine, model, path)
@@ -49,7 +56,16 @@ def choose_engine(
                 return EngineChoice(engine, model, None)
     names = " nor ".join(engine.name for engine in installed)
     reason = f"{names} has no model of this name on this machine."
-    raise model_unavailable(model, reason, sorted({*store.folders(), *store.checkpoints()}))
+    raise model_unavailable(model, reason, store.names())
+
+
+def _able(engines: Sequence[SpeechEngine], options: RecognitionOptions | None) -> list[SpeechEngine]:
+    if options is None:
+        return list(engines)
+    refused = {engine.name: lacking(engine.name, options) for engine in engines}
+    if able := [engine for engine in engines if not refused[engine.name]]:
+        return able
+    raise options_refused(" or ".join(refused), dict.fromkeys(name for names in refused.values() for name in names))
 
 
 def _installed(wanted: str | None, engines: Sequence[SpeechEngine]) -> list[SpeechEngine]:

@@ -49,7 +49,7 @@ def _describe(engine: SpeechEngine, store: ModelStore) -> EngineInfo:
     version = importlib.metadata.version(engine.name)
     try:
         devices = engine.devices()
-        names = sorted({*PUBLISHED, *DISTILLED, *store.folders(), *store.checkpoints()})
+        names = sorted({*PUBLISHED, *DISTILLED, *store.names()})
         models = tuple(name for name in names if engine.find(store, name))
     except EngineUnavailable as e:
         return EngineInfo(engine.name, True, version, problem=str(e), remedy=e.info.hint)

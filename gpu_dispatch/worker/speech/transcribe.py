@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Literal, TypeVar
 
 from gpu_dispatch.speech_names import UNDETERMINED
+from gpu_dispatch.speech_options import check_options
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm, Sound, decode_audio
@@ -22,6 +23,14 @@ from gpu_dispatch.worker.speech.engine import (
     Recognizer,
     SpeechEngine,
     whisper_code,
+)
+from gpu_dispatch.worker.speech.languages import (
+    ChunksInLanguage,
+    Heard,
+    allowed_codes,
+    detect,
+    detect_parts,
+    language_warnings,
 )
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.postprocess import postprocess
@@ -64,11 +73,13 @@ class Transcriber:
     async def __call__(self, params: TranscribeParams, job: JobContext) -> Transcript:
         """Returns the transcript; its words are in order within [0, duration], and silence gives no segments.
 
-        Raises ModelUnavailable, EngineUnavailable, LanguageUnsupported, and what `decode_audio` raises.
+        Raises ModelUnavailable, EngineUnavailable, OptionUnsupported, LanguageUnsupported, and what `decode_audio`
+        raises.
         """
+        check_options(params)
         progress = _Reporter(job.report)
         progress(0.0, "load")
-        choice = await self._run(choose_engine, params.engine, params.model, self._store, self._engines)
+        choice = await self._run(choose_engine, params.engine, params.model, self._store, self._engines, params)
         sound = await decode_audio(job.path(params.audio), self._ffmpeg, params)
         stop = Event()
         self._stops.add(stop)
@@ -100,26 +111,34 @@ class Transcriber:
             pcm, speech_spans(pcm, lambda: _continue(stop)) if params.vad else audible_spans(pcm), self._block_s
         )
         duration = round(len(pcm) / SAMPLE_RATE, 3)
-        language, probability = params.language or UNDETERMINED, 0.0
+        heard = Heard(params.language or UNDETERMINED, 0.0)
         segments: tuple[Segment, ...] = ()
         device: Device = "cpu"
         _continue(stop)
         if chunks:  # a recording without speech needs no model and no GPU
             device = self._pick_device(choice.engine)
             recognizer = self._warm.get(choice, self._store, device)
-            language, probability = _language(params, recognizer, pcm, chunks[0])
-            reading = _Transcription(recognizer, params, language, pcm, duration, progress, stop)
-            segments = postprocess(reading.read(chunks), duration, repetition=params.compression_ratio_threshold)
+            heard, parts = _languages(params, recognizer, pcm, chunks, self._block_s, stop)
+            found: list[Segment] = []
+            for part in parts:
+                reading = _Transcription(recognizer, params, part.language, pcm, duration, progress, stop)
+                own = part.language if len(parts) > 1 else ""
+                found += [replace(segment, language=own) for segment in reading.read(part.chunks)]
+            segments = postprocess(found, duration, repetition=params.compression_ratio_threshold)
         progress(100.0, "transcribe")
         return Transcript(
-            language=language,
-            language_probability=probability,
+            language=heard.language,
+            language_probability=heard.probability,
             duration=duration,
             segments=segments,
             model=params.model,
             engine=choice.engine.name,
             device=device,
-            warnings=(*sound.warnings, *(() if segments else (sound.no_speech,))),
+            warnings=(
+                *sound.warnings,
+                *(() if params.multilingual else language_warnings(heard)),
+                *(() if segments else (sound.no_speech,)),
+            ),
         )
 
     def _pick_device(self, engine: SpeechEngine) -> Device:
@@ -179,11 +198,20 @@ class _Reporter:
             self._report(self._last)
 
 
-def _language(params: TranscribeParams, recognizer: Recognizer, pcm: Pcm, first: Chunk) -> tuple[str, float]:
+def _languages(
+    params: TranscribeParams, recognizer: Recognizer, pcm: Pcm, chunks: Sequence[Chunk], limit_s: float, stop: Event
+) -> tuple[Heard, tuple[ChunksInLanguage, ...]]:
+    """Returns the recording's language, and the chunks to read in each: all in one unless `multilingual` is asked."""
     if params.language is not None:
-        return whisper_code(params.language, recognizer.languages, model=params.model), 1.0
-    spoken = recognizer.detect(first.samples(pcm))
-    return spoken.language, spoken.probability
+        code = whisper_code(params.language, recognizer.languages, model=params.model)
+        return Heard(code, 1.0), (ChunksInLanguage(tuple(chunks), code),)
+    allowed = allowed_codes(params.languages, recognizer, model=params.model)
+    heard = detect(recognizer, pcm, chunks, allowed)
+    if not params.multilingual or len(allowed) == 1:
+        return heard, (ChunksInLanguage(tuple(chunks), heard.language),)
+    spans = [span for chunk in chunks for span in chunk.spans]
+    parts = detect_parts(recognizer, pcm, spans, allowed, lambda: _continue(stop))
+    return heard, tuple(ChunksInLanguage(plan_chunks(pcm, p.spans, limit_s), p.language) for p in parts)
 
 
 def _continue(stop: Event) -> None:

@@ -27,6 +27,7 @@ def arguments(request: RecognitionRequest, *, multilingual: bool, vocabulary: in
         "initial_prompt": request.prompt,
         "suppress_tokens": [token for token in options.suppress_tokens if -1 <= token < vocabulary],
         "word_timestamps": options.word_timestamps,
+        "without_timestamps": options.timestamps == "none",
     }
 
 

@@ -477,6 +477,8 @@ OTHERWISE = {
     "model": "small",
     "engine": "whisper",
     "language": "pt",
+    "languages": ("pt", "en"),
+    "multilingual": True,
     "translate": True,
     "temperature": (0.5,),
     "beam_size": 2,
@@ -484,6 +486,7 @@ OTHERWISE = {
     "patience": 2.0,
     "length_penalty": 0.5,
     "initial_prompt": "Kennedy",
+    "hotwords": "Kennedy",
     "condition_on_previous_text": True,
     "compression_ratio_threshold": 2.0,
     "logprob_threshold": -0.5,
@@ -491,6 +494,9 @@ OTHERWISE = {
     "suppress_tokens": (1, 2),
     "vad": False,
     "word_timestamps": False,
+    "timestamps": "none",
+    "chunk_length": 20.0,
+    "batch_size": 2,
 }
 """Every option, asked for as nobody does who asks for nothing in particular."""
 THEIR_OWN_CHOICE = {HUB.name: {"vad", "condition_on_previous_text"}, FASTER.name: set()}

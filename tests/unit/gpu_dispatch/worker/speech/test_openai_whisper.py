@@ -47,12 +47,13 @@ def test_a_window_is_encoded_once_for_language_temperatures_and_words(checkpoint
     remembering = model.encoder.forward
     model.encoder.forward = lambda mel: (asked.append(mel), remembering(mel))[1]
     sound = (np.random.default_rng(3).standard_normal(4 * SAMPLE_RATE) * 0.1).astype(np.float32)
-    spoken = recognizer.detect(sound)
+    spoken, *others = recognizer.detect(sound)
     params = TranscribeParams(audio="", temperature=(0.0, 0.5), beam_size=1, best_of=1, no_speech_threshold=None)
     segments = recognizer.recognise(sound, RecognitionRequest(params, spoken.language, None, lambda _: None))
     assert spoken.language in recognizer.languages
     assert len(recognizer.languages) == 99
-    assert 0.0 < spoken.probability <= 1.0
+    assert 1.0 >= spoken.probability >= others[0].probability > 0.0
+    assert len(others) == 98
     assert any(s.words for s in segments)
     assert len(asked) >= len(encoded) + 3
     assert not any(one.equal(other) for one, other in pairwise(encoded))
