@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from gpu_dispatch.speech_names import DISTILLED, PUBLISHED, cannot_translate, language_candidates
 from manifests.errors import LanguageUnsupported, ModelUnavailable, OptionUnsupported
 from manifests.options import Engine, RecognitionOptions
-from manifests.text import did_you_mean
+from manifests.text import did_you_mean, nearest
 
 LACKING: Mapping[Engine, tuple[str, ...]] = {
     "faster-whisper": ("chunk_length", "batch_size"),
@@ -17,6 +17,9 @@ LACKING: Mapping[Engine, tuple[str, ...]] = {
 """Options that an engine does not have."""
 
 DEFAULTS = RecognitionOptions()
+
+NEARLY = 0.85
+"""Likeness (difflib's ratio) of a misspelt name: one letter more, less or other in seven, and no suffix of its own."""
 
 
 def lacking(engine: str, options: RecognitionOptions) -> tuple[str, ...]:
@@ -57,13 +60,18 @@ def options_refused(engine: str, names: Iterable[str]) -> OptionUnsupported:
     )
 
 
-def check_model(model: str, own: Iterable[str]) -> None:
-    """Raises ModelUnavailable for a name that is neither published nor among `own`, the models of these machines."""
+def check_model(model: str, own: Iterable[str], *, elsewhere: bool = False) -> None:
+    """Raises ModelUnavailable for a name that is neither published nor among `own`, the models of these machines.
+
+    `elsewhere`: other machines may have models of names that nobody has told; then only what is nearly a known name is
+    taken for a mistake.
+    """
     names = {*PUBLISHED, *DISTILLED, *own}
-    if model not in names:
-        raise ModelUnavailable(
-            f"There is no speech model {model!r}{did_you_mean(model, names)}.",
-            hint="Take tiny, base, small, medium, large-v3, turbo or another published name, or put the model into the"
-            " folder of models.",
-            where="model",
-        )
+    if model in names or (elsewhere and nearest(model, names, cutoff=NEARLY) is None):
+        return
+    raise ModelUnavailable(
+        f"There is no speech model {model!r}{did_you_mean(model, names)}.",
+        hint="Take tiny, base, small, medium, large-v3, turbo or another published name; one of your own belongs into"
+        " the folder of models, or into `models` of the endpoint in config.yaml.",
+        where="model",
+    )

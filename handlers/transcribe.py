@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gpu_dispatch.speech_options import check_options
 from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
@@ -34,6 +35,8 @@ class TranscribeHandler:
         self._segmenter = segmenter
 
     def references(self, manifest: Transcribe) -> tuple[Reference, ...]:
+        """Returns the audio. Raises OptionUnsupported and LanguageUnsupported before anything is fetched."""
+        check_options(manifest)
         return (Reference("audio", manifest.audio),)
 
     def plan(self, planning: Planning[Transcribe]) -> Plan:

@@ -43,6 +43,7 @@ from listener.runs.scheduler import RunScheduler
 from listener.runs.services import RunServices
 from listener.runs.workflow import RunWorkflows
 from listener.sources.base import Inbox
+from listener.speech_models import speech_models
 from listener.stores.base import Store
 from listener.triggers.triggers import Trigger, TriggerBook
 
@@ -191,6 +192,7 @@ def _workflows(base: Base, fence: Fence, adoption: Adoption, admission: Admissio
             parsers=base.parsers,
             room=FileRoom(),
             admission=admission,
+            models=speech_models(config, base.environment),
         )
     )
 

@@ -19,6 +19,7 @@ from handlers.registry import load_registry
 from listener.app.base import build_store, callback_settings, defaults_folders, defaults_of
 from listener.app.endpoints import build_local
 from listener.cli.check_lines import CheckLine, endpoint_lines, limits_line, problem_line, secret_line, state_line
+from listener.cli.check_models import model_lines, model_problems
 from listener.cli.check_sources import listing_lines, source_lines
 from listener.cli.output import Terminal
 from listener.config.config import Config, FolderStoreConfig, S3StoreConfig
@@ -28,6 +29,7 @@ from listener.config.loader import load_config
 from listener.config.triggers import triggers_of
 from listener.installation_secret import operators_secret
 from listener.runs.manifests import check_templates
+from listener.speech_models import speech_models
 from listener.stores.base import Store
 from manifests.defaults import check_folder_defaults, read_defaults
 from manifests.errors import GpuDropError, LinksUnsafe
@@ -69,6 +71,9 @@ async def _lines(config_file: Path, environment: Environment) -> AsyncGenerator[
         operators_secret(environment)
     except GpuDropError as e:
         yield problem_line("secret", e)
+    operations = load_registry().models
+    for line in model_problems(config, speech_models(config, environment), operations, defaults_of(config, operations)):
+        yield line
     for problem in load_registry().problems:
         yield CheckLine("handlers", False, problem.message, problem.hint)
     async for line in _store_lines(config, environment):
@@ -179,7 +184,15 @@ async def _worker_lines(config: Config, environment: Environment) -> AsyncGenera
     speech, video = await asyncio.gather(
         _report("gpu_dispatch.worker.speech.report", *options), _report("gpu_dispatch.worker.video.report")
     )
-    for line in (*_speech_lines(speech, directory), *_video_lines(video)):
+    operations = load_registry().models
+    named = model_lines(
+        config,
+        speech_models(config, environment),
+        operations,
+        defaults_of(config, operations),
+        speech.get("engines", ()),
+    )
+    for line in (*_speech_lines(speech, directory), *named, *_video_lines(video)):
         yield line
 
 

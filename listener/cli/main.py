@@ -122,8 +122,10 @@ def validate(
 ) -> None:
     """Read a manifest without running it, and show it with every default filled in."""
     from listener.cli.validate import validate_file
+    from listener.speech_models import speech_models
 
-    fields = validate_file(file, load_config(config) if config.exists() else Config())
+    settings = load_config(config) if config.exists() else Config()
+    fields = validate_file(file, settings, speech_models(settings, environment()))
     typer.echo(printable_json(json.dumps(fields, ensure_ascii=False, indent=2)))
 
 

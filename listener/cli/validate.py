@@ -8,15 +8,17 @@ from typing import Any
 from handlers.registry import load_registry
 from listener.app.base import defaults_of, reference_policy
 from listener.config.config import Config
+from listener.speech_models import SpeechModels
 from manifests.defaults import read_defaults
 from manifests.errors import InputMissing
 from manifests.keys import output_folder
+from manifests.models import Transcribe
 from manifests.names import DEFAULTS_NAME
 from manifests.reader import read_manifest
 from manifests.references import resolve_reference
 
 
-def validate_file(file: Path, config: Config) -> dict[str, Any]:
+def validate_file(file: Path, config: Config, models: SpeechModels) -> dict[str, Any]:
     """Returns the manifest's fields with defaults filled in. Raises the errors of a run, missing inputs aside.
 
     The defaults beside the file count; those of folders above it are known only in the bucket.
@@ -39,4 +41,6 @@ def validate_file(file: Path, config: Config) -> dict[str, Any]:
             reference.text, bucket=bucket, folder="", policy=reference_policy(config), where=reference.role
         )
     output_folder(manifest.path, folder="")
+    if isinstance(manifest, Transcribe):
+        models.check(manifest.model)
     return fields

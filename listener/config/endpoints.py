@@ -105,6 +105,8 @@ class RunPodEndpointConfig(_EndpointConfig, frozen=True):
     low_priority: bool = False
     resubmit_unknown: bool = False
     """Send a task again when its submission got no answer, although workers of this dialect write no claim."""
+    models: tuple[Name, ...] | None = None
+    """Names of the speech models that its workers have beside the published ones. None: they may have any."""
     deploy: DeployConfig | None = None
 
     @model_validator(mode="after")

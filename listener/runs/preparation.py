@@ -153,6 +153,7 @@ class Preparation:
             read = max(read, min(len(references) * REFERENCE_COST, LARGE - 1))
             plan = await self._services.parsers.run(read, handler.plan, replace(planning, inputs=inputs))
             del inputs
+        await asyncio.to_thread(self._services.models.check_plan, plan)
         targets = [target.key for task in plan.tasks for target in task.outputs]
         await self.claim(asked, (*targets, *plan.writes), planning.folder)
         return plan

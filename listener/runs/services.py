@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from handlers.registry import Registry
 from listener.clock import Clock
@@ -19,6 +19,7 @@ from listener.runs.outbox import Outbox
 from listener.runs.outputs import OutputKeys
 from listener.runs.status import StatusPublisher
 from listener.signals import Cancellations
+from listener.speech_models import SpeechModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,4 @@ class RunServices:
     parsers: DocumentParsers
     room: FileRoom
     admission: Admission
+    models: SpeechModels = field(default_factory=SpeechModels)
