@@ -221,8 +221,6 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     """What a user should know of the recording, a sentence each: where it is damaged, why no speech was found."""
     kind: Literal["transcript"] = "transcript"
-    warnings: tuple[str, ...] = ()
-    """What a user should know of the recording, a sentence each."""
 
     @property
     def text(self) -> str:

@@ -53,13 +53,13 @@ class Media:
         sound = ("-f", "lavfi", "-i", f"sine=frequency={hertz}:duration={seconds}") if hertz else ()
         return self.make(suffix, *picture, *sound, "-pix_fmt", "yuv420p")
 
-    def speech(self, text: str, *, suffix: str = ".wav") -> Path:
-        """`text` spoken in English, with half a second of silence on both sides, 16 kHz."""
+    def speech(self, text: str, *, voice: str = "en-us", suffix: str = ".wav") -> Path:
+        """`text` spoken by one of espeak-ng's voices, with half a second of silence on both sides, 16 kHz."""
         espeak = shutil.which("espeak-ng")
         require(espeak, "espeak-ng is not installed.", "install the package espeak-ng")
-        raw = self._path("speech.wav", text)
+        raw = self._path("speech.wav", voice, text)
         if not raw.exists():
-            _run([str(espeak), "-v", "en-us", "-s", "150", "-w", str(raw), text])
+            _run([str(espeak), "-v", voice, "-s", "150", "-w", str(raw), text])
         return self.make(suffix, "-i", str(raw), "-af", "adelay=500,apad=pad_dur=0.5", "-ar", "16000", "-ac", "1")
 
     def make(self, suffix: str, *arguments: str) -> Path:

@@ -26,8 +26,9 @@ SHORTEST_PLACE_S = 5.0
 PART_S = (3.0, 10.0)
 """Shortest and longest part that gets a language of its own."""
 
-SWITCH_COST = math.log(20.0)
-"""A part is given another language than the one before it when that is twenty times as probable."""
+SWITCH_COST = math.log(4.0)
+"""A part between two in one language is given another when that is sixteen times as probable. A synthetic Spanish voice
+between English sentences is heard as 27 times as probable by base, a Japanese one as 300 times."""
 
 UNLIKELY = 1e-6
 """The least probability that counts, so that one part never decides for all."""
@@ -163,9 +164,7 @@ def _places(pcm: Pcm, chunks: Sequence[Chunk]) -> Iterator[Samples]:
     if len(chunks) == 1:
         rest = first[len(_beginning(first, length)) :]
         end = _end(rest, length)
-        middle = rest[: len(rest) - len(end)]
-        surplus = max(0, len(middle) - int(HEARD_S * SAMPLE_RATE)) // 2
-        yield middle[surplus : surplus + int(HEARD_S * SAMPLE_RATE)]
+        yield _middle(rest[: len(rest) - len(end)], length)
         yield end
         return
     if len(chunks) > 2:
@@ -177,6 +176,12 @@ def _places(pcm: Pcm, chunks: Sequence[Chunk]) -> Iterator[Samples]:
 
 def _beginning(samples: Samples, seconds: float) -> Samples:
     piece = cut_at_pauses(samples, shortest_s=seconds / 2, longest_s=seconds)[0]
+    return samples[piece.start : piece.end]
+
+
+def _middle(samples: Samples, seconds: float) -> Samples:
+    pieces = cut_at_pauses(samples, shortest_s=seconds / 2, longest_s=seconds)
+    piece = next(each for each in pieces if each.end > len(samples) // 2)
     return samples[piece.start : piece.end]
 
 

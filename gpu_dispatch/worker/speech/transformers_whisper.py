@@ -32,6 +32,9 @@ REMEDY = "pip install 'gpudrop[transformers]'"
 FILES = ("*.json", "*.txt", "model*.safetensors")
 """What is downloaded of a repository: weights as safetensors, not those of other frameworks."""
 
+_NAMES_THERE = {"turbo": "large-v3-turbo", "large-v1": "large"}
+"""Models that the hub calls otherwise than openai-whisper."""
+
 SHORTEST_REST_S = 0.1
 """Less than this at the end of a window is not decoded again."""
 
@@ -98,8 +101,7 @@ def repository(model: str) -> str:
     if model in DISTILLED:
         return f"distil-whisper/{model}"
     known = next((names[0] for names in SAME_MODELS if model in names), model)
-    # The hub's "large" is the first version, and its turbo has the longer name.
-    return f"openai/whisper-{ {'turbo': 'large-v3-turbo', 'large-v1': 'large'}.get(known, known) }".replace(" ", "")
+    return f"openai/whisper-{_NAMES_THERE.get(known, known)}"
 
 
 class TransformersRecognizer:

@@ -17,7 +17,9 @@ from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore
 from gpu_dispatch.worker.speech.openai_whisper import OpenAIWhisper
 from gpu_dispatch.worker.speech.registry import ENGINES, choose_engine
 from gpu_dispatch.worker.speech.report import available_engines
-from manifests.errors import EngineUnavailable, LanguageUnsupported, ModelUnavailable
+from gpu_dispatch.worker.speech.transformers_whisper import repository
+from manifests.errors import EngineUnavailable, LanguageUnsupported, ModelUnavailable, OptionUnsupported
+from manifests.options import RecognitionOptions
 from support.requirements import require
 from support.scripts import ROOT
 
@@ -62,6 +64,44 @@ def test_a_name_leads_nowhere_else(filled: Callable[..., Path], name: str) -> No
     assert store.folder(name) is None
     assert store.checkpoint(name) is None
     assert not any(engine.can_fetch(name) for engine in ENGINES)
+
+
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "tiny.en"])
+@pytest.mark.parametrize("weights", ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"])
+def test_checkpoints_of_hugging_face_lie_under_either_name(tmp_path: Path, name: str, weights: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / weights).touch()
+    store = ModelStore(tmp_path)
+    assert store.transformers_folder("tiny.en") is None
+    (tmp_path / name / "config.json").touch()
+    assert store.transformers_folder("tiny.en") == tmp_path / name
+    assert (store.transformers_folders(), store.names(), store.folder("tiny.en")) == (("tiny.en",), ("tiny.en",), None)
+    assert ModelStore(tmp_path / name).transformers_folder(name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("model", "there"),
+    [
+        ("tiny.en", "openai/whisper-tiny.en"),
+        ("turbo", "openai/whisper-large-v3-turbo"),
+        ("large", "openai/whisper-large-v3"),
+        ("large-v1", "openai/whisper-large"),
+        ("distil-large-v3.5", "distil-whisper/distil-large-v3.5"),
+    ],
+)
+def test_every_model_has_its_repository(model: str, there: str) -> None:
+    assert repository(model) == there
+
+
+def test_an_engine_that_lacks_an_option_is_passed_over(filled: Callable[..., Path]) -> None:
+    require(importlib.util.find_spec("whisper"), "openai-whisper is not installed.", "pip install 'gpudrop[openai]'")
+    store = ModelStore(filled("mine.pt", "mine"), allow_download=False)
+    engines = (OpenAIWhisper(), FasterWhisper())
+    plain, wanting = RecognitionOptions(), RecognitionOptions(hotwords="Kennedy")
+    assert choose_engine(None, "mine", store, engines, plain).engine.name == "openai-whisper"
+    assert choose_engine(None, "mine", store, engines, wanting).engine.name == "faster-whisper"
+    with pytest.raises(OptionUnsupported, match="openai-whisper has no hotwords"):
+        choose_engine("openai-whisper", "mine", store, engines, wanting)
 
 
 def test_the_engine_that_has_the_model_takes_it(filled: Callable[..., Path]) -> None:
@@ -137,9 +177,7 @@ def test_the_report_is_one_line_of_json(filled: Callable[..., Path]) -> None:
 
 
 def test_starting_the_worker_imports_no_engine() -> None:
-    code = (
-        "import sys, gpu_dispatch.worker.speech.transcribe; print({'torch', 'ctranslate2', 'whisper'} & {*sys.modules})"
-    )
+    code = "import sys, gpu_dispatch.worker.speech.transcribe; print({'torch', 'ctranslate2', 'whisper', 'transformers'} & {*sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
