@@ -51,6 +51,13 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class _Place:
+    samples: Samples
+    seconds: float
+    """For how much of the recording it stands, at most HEARD_S."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpokenPart:
     """Spans in one language."""
 
@@ -78,8 +85,9 @@ def detect(recognizer: Recognizer, pcm: Pcm, chunks: Sequence[Chunk], allowed: f
     """Listens to up to PLACES places of the speech in `chunks`."""
     if len(allowed) == 1:
         return Heard(next(iter(allowed)), 1.0)
-    places = list(_places(pcm, chunks))
-    return chosen([recognizer.detect(place) for place in places], [len(place) for place in places], allowed)
+    places = _places(pcm, chunks)
+    scores = [recognizer.detect(place.samples) for place in places]
+    return chosen(scores, [place.seconds for place in places], allowed)
 
 
 def detect_parts(
@@ -101,7 +109,7 @@ def detect_parts(
 
 
 def chosen(places: Sequence[Scores], weights: Sequence[float], allowed: frozenset[str]) -> Heard:
-    """Chooses the language of a recording by what was heard at some places; `weights` are their lengths."""
+    """Chooses a recording's language by what was heard at some places; `weights` are the seconds they stand for."""
     among = [_among(scores, allowed) for scores in places]
     total = sum(weights)
     mean = {code: sum(p[code] * w for p, w in zip(among, weights, strict=True)) / total for code in among[0]}
@@ -152,26 +160,23 @@ def _among(scores: Scores, allowed: frozenset[str]) -> Mapping[str, float]:
     return {code: chance / total if total > 0 else 1 / len(found) for code, chance in found.items()}
 
 
-def _places(pcm: Pcm, chunks: Sequence[Chunk]) -> Iterator[Samples]:
-    """Yields the sound of the places, each cut at a pause. The middle one begins a chunk where there are several."""
+def _places(pcm: Pcm, chunks: Sequence[Chunk]) -> tuple[_Place, ...]:
+    """Returns what to listen to, each cut at a pause."""
     seconds = sum(span.end - span.start for chunk in chunks for span in chunk.spans) / SAMPLE_RATE
     first = chunks[0].samples(pcm)
     if seconds < PLACES * SHORTEST_PLACE_S:
-        yield first[: int(HEARD_S * SAMPLE_RATE)]
-        return
+        return (_Place(first[: int(HEARD_S * SAMPLE_RATE)], seconds),)
     length = min(seconds / PLACES, HEARD_S)
-    yield _beginning(first, length)
+    beginning = _beginning(first, length)
     if len(chunks) == 1:
-        rest = first[len(_beginning(first, length)) :]
-        end = _end(rest, length)
-        yield _middle(rest[: len(rest) - len(end)], length)
-        yield end
-        return
-    if len(chunks) > 2:
-        yield _beginning(chunks[len(chunks) // 2].samples(pcm), length)
+        end = _end(first[len(beginning) :], length)
+        between = first[len(beginning) : len(first) - len(end)]
     else:
-        yield _end(first, length)
-    yield _end(chunks[-1].samples(pcm), length)
+        end = _end(chunks[-1].samples(pcm), length)
+        between = first[len(beginning) :] if len(chunks) == 2 else chunks[len(chunks) // 2].samples(pcm)
+    middle = _Place(_middle(between, length), min(len(between) / SAMPLE_RATE, HEARD_S))
+    ends = [_Place(sound, len(sound) / SAMPLE_RATE) for sound in (beginning, end)]
+    return tuple(place for place in (ends[0], middle, ends[1]) if len(place.samples))
 
 
 def _beginning(samples: Samples, seconds: float) -> Samples:
@@ -181,8 +186,8 @@ def _beginning(samples: Samples, seconds: float) -> Samples:
 
 def _middle(samples: Samples, seconds: float) -> Samples:
     pieces = cut_at_pauses(samples, shortest_s=seconds / 2, longest_s=seconds)
-    piece = next(each for each in pieces if each.end > len(samples) // 2)
-    return samples[piece.start : piece.end]
+    around = [each for each in pieces if each.end > len(samples) // 2]
+    return samples[around[0].start : around[0].end] if around else samples
 
 
 def _end(samples: Samples, seconds: float) -> Samples:

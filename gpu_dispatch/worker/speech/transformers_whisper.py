@@ -35,6 +35,9 @@ FILES = ("*.json", "*.txt", "model*.safetensors")
 _NAMES_THERE = {"turbo": "large-v3-turbo", "large-v1": "large"}
 """Models that the hub calls otherwise than openai-whisper."""
 
+SHORTEST_STEP_S = 1.0
+"""A window is left by so much at least, however little of it the model finished: at most thirty decodings for one."""
+
 SHORTEST_REST_S = 0.1
 """Less than this at the end of a window is not decoded again."""
 
@@ -140,8 +143,8 @@ class TransformersRecognizer:
             batch, waiting = waiting[:size], waiting[size:]
             for window, reading in zip(batch, self._decoder.read(batch, request), strict=True):
                 yield from reading.segments
-                rest = window.after(reading.heard_s)
-                if reading.heard_s > 0 and rest.seconds > SHORTEST_REST_S:
+                rest = window.after(max(reading.heard_s, SHORTEST_STEP_S))
+                if rest.seconds > SHORTEST_REST_S:
                     waiting.insert(0, rest)
 
 
