@@ -210,6 +210,36 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class CutLoop:
+    """A phrase that a model repeated without the sound bearing it out."""
+
+    text: str
+    start: float
+    """Of its first time, which stays."""
+    times: int
+    """How many of them were cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a person who checks a transcript looks at first. The lists hold the first 20."""
+
+    speech_ratio: float = 0.0
+    """Seconds of voice over those of the recording."""
+    silent_s: float = 0.0
+    """Seconds without voice."""
+    mean_logprob: float | None = None
+    """Of the segments, by their tokens; None without segments."""
+    decoded_again: int = 0
+    """Stretches of up to 30 s that were doubtful and decoded again at a higher temperature."""
+    doubtful_words: int = 0
+    """How many words have a probability below 0.3."""
+    doubtful: tuple[Word, ...] = ()
+    loops_cut: int = 0
+    loops: tuple[CutLoop, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     language: str
     language_probability: float
@@ -221,6 +251,8 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     """What a user should know of the recording, a sentence each: where it is damaged, why no speech was found."""
     kind: Literal["transcript"] = "transcript"
+    quality: Quality | None = None
+    """None: the worker tells nothing of it."""
 
     @property
     def text(self) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from gpu_dispatch.task import GpuResult, Payload, Progress, Segment, Transcript, Videos
+from gpu_dispatch.task import GpuResult, Payload, Progress, Quality, Segment, Transcript, Videos
 from manifests.error_classes import validated_error
 from manifests.text import plain_text, storable
 
 _NAME_BYTES = 256
 """Most bytes of the name of a device, a model or a stage."""
 _MOST_WARNINGS = 50
+_LISTED = 20
+"""Most entries of a list in `Quality`, each of at most _NAME_BYTES."""
 _LONGEST_MS = 30 * 86_400_000
 
 
@@ -48,6 +50,15 @@ def validated_transcript(transcript: Transcript) -> Transcript:
         engine=_name(transcript.engine),
         device=_name(transcript.device),
         warnings=tuple(plain_text(warning) for warning in transcript.warnings[:_MOST_WARNINGS]),
+        quality=_quality(transcript.quality) if transcript.quality else None,
+    )
+
+
+def _quality(quality: Quality) -> Quality:
+    return replace(
+        quality,
+        doubtful=tuple(replace(word, text=_name(word.text)) for word in quality.doubtful[:_LISTED]),
+        loops=tuple(replace(loop, text=_name(loop.text)) for loop in quality.loops[:_LISTED]),
     )
 
 

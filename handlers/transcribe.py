@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from gpu_dispatch.speech_options import check_options
-from gpu_dispatch.task import GpuResult, TranscribeParams, Transcript
+from gpu_dispatch.task import GpuResult, Quality, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
 from handlers.subtitles.cues import make_cues
@@ -77,6 +78,8 @@ class TranscribeHandler:
                 "device": transcript.device,
                 "engine": transcript.engine,
                 "duration": transcript.duration,
+                "speech": bool(speech.words),
+                **_quality(transcript.quality),
             },
         )
 
@@ -100,6 +103,18 @@ def _keys(planning: Planning[Transcribe], heard: str) -> dict[SubtitleFormat, st
         names = {wanted: f"{base}.{code}.{kind.suffix}" for wanted, kind in DOCUMENTS.items()}
     formats = planning.manifest.formats
     return dict(zip(formats, output_keys(planning, [names[wanted] for wanted in formats]), strict=True))
+
+
+def _quality(quality: Quality | None) -> Mapping[str, Value]:
+    """Returns the block by which a transcript is checked; nothing where the worker told nothing."""
+    if quality is None:
+        return {}
+    doubtful = tuple(
+        {"word": w.text.strip(), "start": w.start, "end": w.end, "probability": round(w.probability, 2)}
+        for w in quality.doubtful
+    )
+    loops = tuple({"text": loop.text, "start": loop.start, "times": loop.times} for loop in quality.loops)
+    return {"quality": {**asdict(quality), "doubtful": doubtful, "loops": loops}}
 
 
 def _files(keys: Mapping[SubtitleFormat, str]) -> Mapping[str, Value]:

@@ -11,6 +11,7 @@ pytest_plugins = (
     "support.models",
     "support.media",
     "support.speech",
+    "support.spoken_words",
     "support.processes",
     "support.places",
     "support.installation",

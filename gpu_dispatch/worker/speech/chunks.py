@@ -13,6 +13,7 @@ import numpy as np
 from gpu_dispatch.task import Segment, Word
 from gpu_dispatch.worker.speech.audio import Pcm, to_samples
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Samples, import_module
+from gpu_dispatch.worker.speech.levels import DETECTION, RECOGNITION, levelled
 
 PIECE_S = 600
 """Seconds that Silero processes at a time: its buffers take four times the size of the sound."""
@@ -23,11 +24,23 @@ MIN_SILENCE_S = 2.0
 PAD_S = 0.4
 """Kept before and after each span."""
 
+THRESHOLD = 0.35
+"""Silero's probability of speech; a voice in a telephone's band reaches little more."""
+
+FADING = 0.2
+"""A sound of speech goes on down to this probability."""
+
+LEAST_S = 0.13
+"""Less above the threshold until the next long pause is no speech: music reaches it for 0.03 s at a time."""
+
 AUDIBLE = 32768 // 2000
 """A sample value; a peak below it (-66 dBFS) is dither or the noise of a silent input, never speech."""
 
 FRAME = SAMPLE_RATE // 10
 """Samples."""
+
+WINDOW = 512
+"""Samples for which Silero gives one probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +56,56 @@ def has_detector() -> bool:
     return all(importlib.util.find_spec(name) for name in ("faster_whisper", "onnxruntime"))
 
 
-def speech_spans(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> tuple[Span, ...]:
-    """Returns the spans with speech; without the detector, those with any sound.
+@dataclass(frozen=True, slots=True)
+class Detection:
+    spans: tuple[Span, ...]
+    """The parts with speech, padding and short pauses included."""
+    voice_s: float
+    """Seconds of voice in them; without a detector, all of their time."""
+
+
+def detect_speech(pcm: Pcm, before_piece: Callable[[], None] = lambda: None) -> Detection:
+    """Finds the spans with speech; without the detector, those with any sound.
 
     `before_piece` is called about once a second of work and may raise to stop it.
     """
     if not has_detector():
-        return audible_spans(pcm)
+        return whole_of(audible_spans(pcm))
     vad = import_module("faster_whisper.vad", engine="voice detector", remedy="pip install faster-whisper")
+    silero = vad.get_vad_model()
     found: list[Span] = []
+    voiced = 0
     for start in range(0, len(pcm), PIECE_S * SAMPLE_RATE):
         before_piece()
-        piece = to_samples(pcm[start : start + PIECE_S * SAMPLE_RATE])
-        options = vad.VadOptions(min_silence_duration_ms=int(MIN_SILENCE_S * 1000), speech_pad_ms=int(PAD_S * 1000))
-        found += [
-            Span(start + int(s["start"]), start + int(s["end"])) for s in vad.get_speech_timestamps(piece, options)
-        ]
-    return joined_spans(found)
+        piece = levelled(to_samples(pcm[start : start + PIECE_S * SAMPLE_RATE]), DETECTION)
+        frames = silero(np.pad(piece, (0, -len(piece) % WINDOW))).ravel()
+        spans, count = _spoken(frames)
+        voiced += count
+        found += [Span(start + s.start, start + s.end) for s in spans]
+    pad = int(PAD_S * SAMPLE_RATE)
+    padded = [Span(max(0, s.start - pad), min(len(pcm), s.end + pad)) for s in found]
+    return Detection(joined_spans(padded), voiced * WINDOW / SAMPLE_RATE)
+
+
+def whole_of(spans: tuple[Span, ...]) -> Detection:
+    """Takes all of `spans` for voice."""
+    return Detection(spans, sum(s.end - s.start for s in spans) / SAMPLE_RATE)
+
+
+def _spoken(probabilities: Samples) -> tuple[list[Span], int]:
+    """Returns the spans of speech without padding, in samples, and how many windows of voice they hold."""
+    voiced = np.flatnonzero(probabilities >= THRESHOLD)
+    if not len(voiced):
+        return [], 0
+    fading = np.append(np.flatnonzero(probabilities < FADING), len(probabilities))
+    spans: list[Span] = []
+    windows = 0
+    for group in np.split(voiced, np.flatnonzero(np.diff(voiced) >= MIN_SILENCE_S * SAMPLE_RATE / WINDOW) + 1):
+        if len(group) * WINDOW >= LEAST_S * SAMPLE_RATE:
+            end = int(fading[np.searchsorted(fading, group[-1])])
+            spans.append(Span(int(group[0]) * WINDOW, end * WINDOW))
+            windows += int((probabilities[group[0] : end] >= FADING).sum())
+    return spans, windows
 
 
 def audible_spans(pcm: Pcm) -> tuple[Span, ...]:
@@ -102,7 +148,8 @@ class Chunk:
     spans: tuple[Span, ...]
 
     def samples(self, pcm: Pcm) -> Samples:
-        return to_samples(np.concatenate([pcm[s.start : s.end] for s in self.spans]))
+        """Returns the sound of the spans, raised where it is too quiet for a model."""
+        return levelled(to_samples(np.concatenate([pcm[s.start : s.end] for s in self.spans])), RECOGNITION)
 
     def place(self, segment: Segment) -> Segment:
         """Converts a segment's times from the chunk's to the recording's; `seek` is in units of 10 ms."""

@@ -15,7 +15,8 @@ from gpu_dispatch.speech_options import check_options
 from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm, Sound, decode_audio
-from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, plan_chunks, speech_spans
+from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, detect_speech, plan_chunks, whole_of
+from gpu_dispatch.worker.speech.correction import corrected
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,
@@ -33,7 +34,8 @@ from gpu_dispatch.worker.speech.languages import (
     language_warnings,
 )
 from gpu_dispatch.worker.speech.models import ModelStore
-from gpu_dispatch.worker.speech.postprocess import postprocess
+from gpu_dispatch.worker.speech.postprocess import Cleaned
+from gpu_dispatch.worker.speech.quality import quality_of
 from gpu_dispatch.worker.speech.registry import ENGINES, EngineChoice, WarmModel, choose_engine
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import EngineUnavailable, RunCancelled
@@ -107,12 +109,11 @@ class Transcriber:
         self, params: TranscribeParams, choice: EngineChoice, sound: Sound, progress: _Reporter, stop: Event
     ) -> Transcript:
         pcm = sound.pcm
-        chunks = plan_chunks(
-            pcm, speech_spans(pcm, lambda: _continue(stop)) if params.vad else audible_spans(pcm), self._block_s
-        )
+        voice = detect_speech(pcm, lambda: _continue(stop)) if params.vad else whole_of(audible_spans(pcm))
+        chunks = plan_chunks(pcm, voice.spans, self._block_s)
         duration = round(len(pcm) / SAMPLE_RATE, 3)
         heard = Heard(params.language or UNDETERMINED, 0.0)
-        segments: tuple[Segment, ...] = ()
+        told = Cleaned((), ())
         device: Device = "cpu"
         _continue(stop)
         if chunks:  # a recording without speech needs no model and no GPU
@@ -124,20 +125,27 @@ class Transcriber:
                 reading = _Transcription(recognizer, params, part.language, pcm, duration, progress, stop)
                 own = part.language if len(parts) > 1 else ""
                 found += [replace(segment, language=own) for segment in reading.read(part.chunks)]
-            segments = postprocess(found, duration, repetition=params.compression_ratio_threshold)
+            told = corrected(found, pcm, params.compression_ratio_threshold)
         progress(100.0, "transcribe")
         return Transcript(
             language=heard.language,
             language_probability=heard.probability,
             duration=duration,
-            segments=segments,
+            segments=told.segments,
             model=params.model,
             engine=choice.engine.name,
             device=device,
             warnings=(
                 *sound.warnings,
                 *(() if params.multilingual else language_warnings(heard)),
-                *(() if segments else (sound.no_speech,)),
+                *(() if told.segments else (sound.no_speech,)),
+            ),
+            quality=quality_of(
+                told.segments,
+                told.loops,
+                voice_s=voice.voice_s,
+                duration=duration,
+                first_temperature=params.temperature[0],
             ),
         )
 

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import srt
 
-from gpu_dispatch.task import GpuResult, TranscribeParams, Videos
+from gpu_dispatch.task import CutLoop, GpuResult, Quality, TranscribeParams, Videos, Word
 from gpu_dispatch.wire import task_from_wire
 from handlers.base import ANY, Link
 from handlers.transcribe import TranscribeHandler
@@ -95,7 +95,27 @@ def test_the_earlier_response(planning):
         "device": "cpu",
         "engine": "faster-whisper",
         "duration": 11.0,
+        "speech": True,
     }
+
+
+def test_what_is_to_be_checked_stands_in_the_stats(planning):
+    quality = Quality(0.5, 30.0, -0.4, 1, 21, (Word(" five", 1.0, 1.2, 0.1234),), 1, (CutLoop("so", 2.0, 9),))
+    told = finish(planning, replace(transcript(spoken("Olá")), quality=quality)).stats["quality"]
+    assert told == {
+        "speech_ratio": 0.5,
+        "silent_s": 30.0,
+        "mean_logprob": -0.4,
+        "decoded_again": 1,
+        "doubtful_words": 21,
+        "doubtful": ({"word": "five", "start": 1.0, "end": 1.2, "probability": 0.12},),
+        "loops_cut": 1,
+        "loops": ({"text": "so", "start": 2.0, "times": 9},),
+    }
+
+
+def test_silence_is_told(planning):
+    assert finish(planning, transcript()).stats["speech"] is False
 
 
 def test_all_formats_hold_the_words(planning):
