@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gpu_dispatch.task import Segment
@@ -13,8 +13,11 @@ from gpu_dispatch.worker.speech.postprocess import Cleaned, monotonic, postproce
 from gpu_dispatch.worker.speech.repeats import Evidence
 from gpu_dispatch.worker.speech.word_times import refined
 
+Correction = Callable[[Sequence[Segment], Pcm, float | None], Cleaned]
+"""Takes what a model says, the recording, and the threshold of `postprocess`."""
 
-def corrected(segments: Iterable[Segment], pcm: Pcm, repetition: float | None) -> Cleaned:
+
+def corrected(segments: Sequence[Segment], pcm: Pcm, repetition: float | None) -> Cleaned:
     """Returns `segments` with words where they sound and without loops that the sound does not bear out.
 
     `repetition` is as in `postprocess`.

@@ -16,6 +16,11 @@ Indices = NDArray[np.intp]
 
 FRAME_S = 0.005
 _FRAME = int(FRAME_S * SAMPLE_RATE)
+_WINDOW = 2 * _FRAME
+
+BANDS_HZ = ((150, 1000), (1000, 3000), (3000, 8001))
+"""Vowels, vowels and bursts, hisses: noise that covers one of them leaves the others, and hum lies below all."""
+
 _SECOND = round(1 / FRAME_S)
 
 PIECE_S = 60.0
@@ -33,8 +38,11 @@ BELOW_LOUD_DB = 38.0
 ABOVE_FLOOR_DB = 8.0
 """What is to stand out of a steady noise does so by this much."""
 
-CLEAR_DB = 6.0
-"""The threshold stays so far below the loud parts: in steady sound nothing stands out, and all of it is one stretch."""
+CLEAR_DB = 3.0
+"""In a band where the loudest hundredth does not exceed the threshold by this, noise or a drone covers the speech."""
+
+SILENT_DB = -80.0
+"""What is below it in all bands is no sound."""
 
 SHORTEST_GAP_S = 0.03
 """A shorter dip is a part of a sound."""
@@ -85,11 +93,14 @@ def energy_of(pcm: Pcm) -> Energy:
 
 
 def levels(pcm: Pcm) -> Floats:
-    """Returns the level of each FRAME_S in dB of full scale, with treble raised: hum and rumble count for little."""
-    whole = pcm[: len(pcm) // _FRAME * _FRAME].astype(np.float32)
-    bright = np.diff(whole, prepend=whole[:1] if len(whole) else 0.0) + np.float32(0.1) * whole
-    power = np.square(bright.reshape(-1, _FRAME)).mean(axis=1, dtype=np.float64)
-    return 10 * np.log10(power / 32768**2 + 1e-12)
+    """Returns the level of each FRAME_S in each of BANDS_HZ, in dB of full scale."""
+    whole = len(pcm) // _FRAME
+    sound = np.pad(pcm[: whole * _FRAME], (_FRAME // 2, _WINDOW)).astype(np.float32) / 32768
+    windows = np.lib.stride_tricks.sliding_window_view(sound, _WINDOW)[::_FRAME][:whole]
+    power = np.square(np.abs(np.fft.rfft(windows * np.hanning(_WINDOW).astype(np.float32), axis=1)))
+    hertz = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE)
+    sums = [power[:, (hertz >= low) & (hertz < high)].sum(axis=1) for low, high in BANDS_HZ]
+    return 10 * np.log10(np.stack(sums, axis=1).astype(np.float64) / _WINDOW**2 + 1e-12)
 
 
 def _loud(pcm: Pcm) -> Iterator[Indices]:
@@ -99,20 +110,29 @@ def _loud(pcm: Pcm) -> Iterator[Indices]:
     for first in range(0, len(pcm) // _FRAME, piece):
         before = max(0, first - half)
         around = levels(pcm[before * _FRAME : (first + piece + half) * _FRAME])
-        loud = (around > _thresholds(around))[first - before : first - before + piece]
+        loud = _above(around)[first - before : first - before + piece]
         edges = np.flatnonzero(np.diff(loud.astype(np.int8), prepend=0, append=0))
         yield first + edges.reshape(-1, 2)
 
 
-def _thresholds(around: Floats) -> Floats:
-    """Returns the threshold of each frame, one for each second."""
-    low, high = np.percentile(around, [10, 95])
-    seconds = np.resize(np.append(around, np.full(-len(around) % _SECOND, low)), (-(-len(around) // _SECOND), _SECOND))
+def _above(bands: Floats) -> NDArray[np.bool_]:
+    """Returns which frames stand out in any band; where no band has anything that does, all of them are one sound."""
+    found = [band > limits for band in bands.T if (limits := _thresholds(band)) is not None]
+    if found:
+        return np.logical_or.reduce(found)
+    return np.full(len(bands), bool((bands > SILENT_DB).any()))
+
+
+def _thresholds(band: Floats) -> Floats | None:
+    """Returns the threshold of each frame of a band, one for each second; None where nothing stands out."""
+    low, high, top = np.percentile(band, [10, 95, 99])
+    if top < low + ABOVE_FLOOR_DB + CLEAR_DB:
+        return None
+    seconds = np.append(band, np.full(-len(band) % _SECOND, low)).reshape(-1, _SECOND)
     loudest = np.pad(np.percentile(seconds, 95, axis=1), NEAR_S, mode="edge")
     near = np.lib.stride_tricks.sliding_window_view(loudest, 2 * NEAR_S + 1).max(axis=1)
     reached = np.maximum(near, high - QUIETER_DB) - BELOW_LOUD_DB
-    threshold = np.minimum(np.maximum(low + ABOVE_FLOOR_DB, reached), high - CLEAR_DB)
-    return np.repeat(threshold, _SECOND)[: len(around)]
+    return np.repeat(np.maximum(low + ABOVE_FLOOR_DB, reached), _SECOND)[: len(band)]
 
 
 def _without_gaps(found: Indices) -> Indices:

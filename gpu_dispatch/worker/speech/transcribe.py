@@ -16,7 +16,7 @@ from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm, Sound, decode_audio
 from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, detect_speech, plan_chunks, whole_of
-from gpu_dispatch.worker.speech.correction import corrected
+from gpu_dispatch.worker.speech.correction import Correction, corrected
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,
@@ -61,6 +61,7 @@ class Transcriber:
         engines: Sequence[SpeechEngine] = ENGINES,
         device: Device | Literal["auto"] = "auto",
         chunk_s: float = CHUNK_S,
+        correct: Correction = corrected,
     ) -> None:
         """`chunk_s` is how many seconds of speech are recognised at once; it bounds the memory."""
         self._store = store
@@ -68,6 +69,7 @@ class Transcriber:
         self._engines = engines
         self._device = device
         self._block_s = chunk_s
+        self._correct = correct
         self._warm = WarmModel()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
         self._stops: set[Event] = set()
@@ -125,7 +127,7 @@ class Transcriber:
                 reading = _Transcription(recognizer, params, part.language, pcm, duration, progress, stop)
                 own = part.language if len(parts) > 1 else ""
                 found += [replace(segment, language=own) for segment in reading.read(part.chunks)]
-            told = corrected(found, pcm, params.compression_ratio_threshold)
+            told = self._correct(found, pcm, params.compression_ratio_threshold)
         progress(100.0, "transcribe")
         return Transcript(
             language=heard.language,

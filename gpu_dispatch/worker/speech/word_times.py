@@ -42,6 +42,8 @@ class Weights:
     """For each second of sound between the attention's place and the word's."""
     inside: float = 0.5
     """For a start within a stretch of sound; the less, the longer the silence before it."""
+    past: float = 3.0
+    """For a start after all of the sound in which the attention has the word."""
     crossed: float = 6.0
     """For a pause of PAUSE_S or more within a word. A shorter one costs much less: it may be a closure."""
     length: float = 0.7
@@ -98,7 +100,7 @@ def _starts(words: Sequence[Word], energy: Energy, weights: Weights) -> Floats:
     """Returns the cheapest increasing starts."""
     expected = _expected(words, energy)
     crossed = _crossed(energy, weights)
-    places = [_places(word.start, energy, weights) for word in words]
+    places = [_places(word, energy, weights) for word in words]
     total = places[0].costs
     back: list[NDArray[np.intp]] = []
     for i in range(1, len(words)):
@@ -114,15 +116,17 @@ def _starts(words: Sequence[Word], energy: Energy, weights: Weights) -> Floats:
     return np.array([place.times[c] for place, c in zip(places, reversed(chosen), strict=True)])
 
 
-def _places(start: float, energy: Energy, weights: Weights) -> _Places:
-    here = max(float(energy.sounding(start)) - LATE_S, 0.0)
+def _places(word: Word, energy: Energy, weights: Weights) -> _Places:
+    here = max(float(energy.sounding(word.start)) - LATE_S, 0.0)
     near = energy.moment(np.array([here - REACH_S, here + REACH_S]))
     onsets = energy.starts[energy.between(near[0], near[1] + 1e-6)]
     steps = energy.moment(np.maximum(here + np.array(STEPS_S), 0.0))
     times = np.unique(np.concatenate([onsets, steps]).round(4))
     sounding = energy.sounding(times)
     at_onset = np.minimum(energy.pause_before(times) / PAUSE_S, 1.0)
-    costs = weights.moved * np.abs(sounding - here) + weights.inside * (1.0 - at_onset)
+    last = float(energy.sounding(word.end))
+    past = (sounding >= last) & (last - here > 2 * LATE_S)
+    costs = weights.moved * np.abs(sounding - here) + weights.inside * (1.0 - at_onset) + weights.past * past
     return _Places(times, sounding, costs)
 
 
