@@ -73,6 +73,11 @@ class ClaimUrls:
 class TranscribeParams(SoundSource, RecognitionOptions, frozen=True):
     audio: str
     """Name of the input to transcribe; of a video, its audio track."""
+    script: tuple[str, ...] = ()
+    """What is said, as its author writes it, in paragraphs or cues; a line end at a block's beginning is a blank line
+    before it. (): unknown."""
+    keep_script: bool = False
+    """Whether words of the script that are not said keep a place, and nothing else is added: for cues."""
     operation: Literal["transcribe"] = "transcribe"
 
     @property
@@ -240,6 +245,33 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptDifference:
+    """A place where script and recording differ. One of both texts may be empty."""
+
+    start: float
+    script: str
+    """What is written there."""
+    heard: str
+    """What is said there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptReport:
+    """How a script and a recording agree, in words."""
+
+    words: int
+    """Of the script."""
+    unspoken: int
+    """Written, but not said."""
+    unwritten: int
+    """Said, but not written."""
+    changed: int
+    """Written, while something else is said there."""
+    differences: tuple[ScriptDifference, ...] = ()
+    """The first ones, in order."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     language: str
     language_probability: float
@@ -253,6 +285,8 @@ class Transcript:
     kind: Literal["transcript"] = "transcript"
     quality: Quality | None = None
     """None: the worker tells nothing of it."""
+    script: ScriptReport | None = None
+    """Set when the words are a script's: segments are then its blocks, whose texts keep its line ends."""
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from gpu_dispatch.task import GpuResult, Payload, Progress, Quality, Segment, Transcript, Videos
+from gpu_dispatch.task import GpuResult, Payload, Progress, Quality, ScriptReport, Segment, Transcript, Videos
 from manifests.error_classes import validated_error
 from manifests.text import plain_text, storable
 
@@ -17,6 +17,8 @@ _NAME_BYTES = 256
 _MOST_WARNINGS = 50
 _LISTED = 20
 """Most entries of a list in `Quality`, each of at most _NAME_BYTES."""
+MAX_DIFFERENCES = 50
+"""Places listed where a script and a recording differ; the rest are counted."""
 _LONGEST_MS = 30 * 86_400_000
 
 
@@ -51,6 +53,7 @@ def validated_transcript(transcript: Transcript) -> Transcript:
         device=_name(transcript.device),
         warnings=tuple(plain_text(warning) for warning in transcript.warnings[:_MOST_WARNINGS]),
         quality=_quality(transcript.quality) if transcript.quality else None,
+        script=_script(transcript.script) if transcript.script else None,
     )
 
 
@@ -60,6 +63,14 @@ def _quality(quality: Quality) -> Quality:
         doubtful=tuple(replace(word, text=_name(word.text)) for word in quality.doubtful[:_LISTED]),
         loops=tuple(replace(loop, text=_name(loop.text)) for loop in quality.loops[:_LISTED]),
     )
+
+
+def _script(report: ScriptReport) -> ScriptReport:
+    told = tuple(
+        replace(each, script=plain_text(each.script), heard=plain_text(each.heard))
+        for each in report.differences[:MAX_DIFFERENCES]
+    )
+    return replace(report, differences=told)
 
 
 def _payload(payload: Payload | None) -> Payload | None:

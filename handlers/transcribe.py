@@ -9,10 +9,12 @@ from gpu_dispatch.speech_options import check_options
 from gpu_dispatch.task import GpuResult, Quality, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
+from handlers.scripts import script_blocks, script_references, script_stats
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.documents import DOCUMENTS, TranscriptViews
 from handlers.subtitles.limits import CueLimits
-from handlers.subtitles.model import Segmenter
+from handlers.subtitles.model import Cue, Segmenter, Speech
+from handlers.subtitles.retimed import retimed_cues
 from handlers.subtitles.text import language_tag
 from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import language_probability, text_of
@@ -36,19 +38,23 @@ class TranscribeHandler:
         self._segmenter = segmenter
 
     def references(self, manifest: Transcribe) -> tuple[Reference, ...]:
-        """Returns the audio. Raises OptionUnsupported and LanguageUnsupported before anything is fetched."""
+        """Returns the audio and the script. Raises ManifestError, OptionUnsupported and LanguageUnsupported before
+        anything is fetched."""
         check_options(manifest)
-        return (Reference("audio", manifest.audio),)
+        return (Reference("audio", manifest.audio), *script_references(manifest))
 
     def plan(self, planning: Planning[Transcribe]) -> Plan:
         asked = planning.manifest
         audio = task_file("audio", planning.inputs["audio"])
+        script = script_blocks(asked, planning.inputs)
         options = {**RecognitionOptions.fields_of(asked), **SoundSource.fields_of(asked)}
-        params = TranscribeParams(audio=audio.name, **options)
+        if script:  # it is placed by the times of words
+            options["word_timestamps"] = True
+        params = TranscribeParams(audio=audio.name, script=script, keep_script=asked.retime is not None, **options)
         writes = dict.fromkeys(_keys(planning, ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))
 
-    def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:  # noqa: ARG002
+    def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:
         transcript = payload_of(results[0], Transcript)
         speech = speech_of(transcript)
         if not speech.words and planning.manifest.require_speech:
@@ -58,7 +64,7 @@ class TranscribeHandler:
                 where="audio",
             )
         language = TRANSLATED if planning.manifest.translate else transcript.language
-        cues = self._segmenter(speech, CueLimits.of(planning.manifest.subtitles))
+        cues = self._cues(planning, plan, speech)
         return Finished(
             message=DONE if speech.words else " ".join((f"{SILENT}.", *transcript.warnings)).rstrip("."),
             outputs=self._documents(planning, TranscriptViews(transcript, speech, cues, language)),
@@ -80,8 +86,16 @@ class TranscribeHandler:
                 "duration": transcript.duration,
                 "speech": bool(speech.words),
                 **_quality(transcript.quality),
+                **script_stats(transcript.script),
             },
         )
+
+    def _cues(self, planning: Planning[Transcribe], plan: Plan, speech: Speech) -> tuple[Cue, ...]:
+        """Returns the cues of subtitles that are timed anew, else those of the segmenter."""
+        params = plan.tasks[0].params
+        if isinstance(params, TranscribeParams) and params.keep_script:
+            return retimed_cues(params.script, speech.words)
+        return self._segmenter(speech, CueLimits.of(planning.manifest.subtitles))
 
     def _documents(self, planning: Planning[Transcribe], views: TranscriptViews) -> tuple[OutputFile, ...]:
         """Returns one file for each format, however often it is named."""

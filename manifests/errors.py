@@ -167,6 +167,13 @@ class SubtitlesUnreadable(GpuDropError, code="subtitles_unreadable"): ...
 class FontMissing(GpuDropError, code="font_missing"): ...
 
 
+class ScriptUnreadable(GpuDropError, code="script_unreadable"): ...
+
+
+class ScriptMismatch(GpuDropError, code="script_mismatch"):
+    """A script, or subtitles to be timed anew, are not what the recording says."""
+
+
 class ModelUnavailable(GpuDropError, code="model_unavailable"): ...
 
 
@@ -176,10 +183,8 @@ class EngineUnavailable(GpuDropError, code="engine_unavailable"): ...
 class LanguageUnsupported(GpuDropError, code="language_unsupported"): ...
 
 
-class OptionUnsupported(GpuDropError):
+class OptionUnsupported(GpuDropError, code="option_unsupported"):
     """The model or engine that is named cannot do what an option asks for."""
-
-    code = "option_unsupported"
 
 
 # Tasks: the endpoint that runs them, or the way to it.

@@ -29,6 +29,8 @@ from manifests.options import ModelName as ModelName
 
 MAX_IMAGES = 10_000
 MAX_CLIP_SECONDS = 3600.0
+MAX_SCRIPT_CHARACTERS = 1_000_000
+"""Of a recording's text: some eighteen hours of speech; twelve are recognised at most."""
 
 SubtitleFormat = Literal["srt", "ass", "json", "vtt", "vtt_karaoke", "lrc", "ttml", "txt"]
 
@@ -122,6 +124,21 @@ class Transcribe(SubtitleOptions, SoundSource, RecognitionOptions, _TranscribeMe
     naming: Literal["fixed", "media"] = Field(
         default="fixed",
         description="fixed: segments.srt, karaoke.ass, words.json; media: NAME.LANGUAGE.srt and so on.",
+    )
+    script: Reference | None = Field(
+        default=None,
+        description="What is said, as you write it (.txt, .md, .srt, .vtt): the outputs carry its words, spelling and"
+        " paragraphs, at the recording's times. Named like `audio`.",
+    )
+    script_text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT_CHARACTERS)] | None = Field(
+        default=None, description="The same, in the manifest itself."
+    )
+    stage_directions: bool = Field(
+        default=False, description="true: what a script has in [brackets], and lines in (parentheses), is said, too."
+    )
+    retime: Reference | None = Field(
+        default=None,
+        description="Subtitles (SRT, VTT, ASS) of the recording whose times are wrong: their cues and lines are kept.",
     )
     require_speech: bool = Field(default=False, description="Fail with no_speech when nothing is said.")
 

@@ -29,7 +29,7 @@ MAX_PROBLEMS = 8
 
 Loc = tuple[int | str, ...]
 
-_PATHS = ("path", "output_filename", "audio", "video", "srt", "image")
+_PATHS = ("path", "output_filename", "audio", "video", "srt", "image", "script", "retime")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from handlers.subtitles.lrc import write_lrc
 from handlers.subtitles.model import Cue, Speech
 from handlers.subtitles.srt import write_srt
 from handlers.subtitles.ttml import write_ttml
-from handlers.subtitles.txt import write_txt
+from handlers.subtitles.txt import write_script, write_txt
 from handlers.subtitles.vtt import write_karaoke_vtt, write_vtt
 from handlers.subtitles.wordsjson import write_words_json
 from manifests.models import SubtitleFormat
@@ -47,6 +47,10 @@ class DocumentFormat:
         return f"{self.media_type}; charset=utf-8"
 
 
+def _text(views: TranscriptViews) -> str:
+    return write_script(views.transcript) if views.transcript.script else write_txt(views.speech)
+
+
 DOCUMENTS: Mapping[SubtitleFormat, DocumentFormat] = {
     "srt": DocumentFormat("segments.srt", "srt", "application/x-subrip", lambda v: write_srt(v.cues)),
     "ass": DocumentFormat(
@@ -69,5 +73,5 @@ DOCUMENTS: Mapping[SubtitleFormat, DocumentFormat] = {
         lambda v: write_lrc(v.cues, duration_ms=v.speech.duration_ms, timed=v.speech.timed),
     ),
     "ttml": DocumentFormat("segments.ttml", "ttml", "application/ttml+xml", lambda v: write_ttml(v.cues, v.language)),
-    "txt": DocumentFormat("transcript.txt", "txt", "text/plain", lambda v: write_txt(v.speech)),
+    "txt": DocumentFormat("transcript.txt", "txt", "text/plain", _text),
 }

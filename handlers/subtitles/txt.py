@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from gpu_dispatch.task import Transcript
 from handlers.subtitles.model import Speech, TimedWord
-from handlers.subtitles.text import CLOSERS, ends_clause, ends_sentence, gap
+from handlers.subtitles.text import CLOSERS, ends_clause, ends_sentence, gap, plain_line
 
 PARAGRAPH_CHARACTERS = 600
 """A paragraph with so many characters, some hundred words, ends with its sentence. Chosen by eye."""
@@ -25,6 +26,12 @@ def write_txt(speech: Speech) -> str:
     Recognisers leave out the punctuation of languages without spaces; there a segment's end ends a line.
     """
     return "\n".join(f"{paragraph}\n" for paragraph in _paragraphs(speech)) or "\n"
+
+
+def write_script(transcript: Transcript) -> str:
+    """Writes the words of a script as text, with its paragraphs and lines."""
+    lines = "".join(segment.text for segment in transcript.segments).split("\n")
+    return "\n".join(map(plain_line, lines)).strip("\n") + "\n"
 
 
 def _paragraphs(speech: Speech) -> Iterator[str]:

@@ -19,9 +19,17 @@ from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest, Recognizer
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.registry import ENGINES
+from gpu_dispatch.worker.speech.script_hearing import UNSAID
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
-from manifests.errors import LanguageUnsupported, MediaUnreadable, ModelUnavailable, NoAudio, OptionUnsupported
+from manifests.errors import (
+    LanguageUnsupported,
+    MediaUnreadable,
+    ModelUnavailable,
+    NoAudio,
+    OptionUnsupported,
+    ScriptMismatch,
+)
 from manifests.options import RecognitionOptions
 from support.deadlines import HANG_S
 from support.media import Media
@@ -277,6 +285,75 @@ async def test_cancelling_stops_the_engine_and_leaves_it_usable(bench: Bench, me
     # The one thread answers the next job only once it has let go of this one.
     assert speech.word_error_rate((await bench.hear(speech.file)).text) <= 0.2
     assert seen[-1].percent < 60.0
+
+
+def test_a_given_text_is_laid_on_the_sound(recognizer: Recognizer, speech: Speech) -> None:
+    sound = speech.samples()
+    words = recognizer.align(sound, " " + speech.text, "en")
+    assert "".join(w.text for w in words) == " " + speech.text
+    assert all(0.0 <= w.start <= w.end <= speech.duration for w in words)
+    assert all(earlier.end <= later.start for earlier, later in pairwise(words))
+    begins = {w.text.strip(): w.start for w in reversed(words)}
+    assert begins["Ask"] - begins["Americans"] >= 1.0  # a pause lies between them
+    assert all(w.log_probability <= w.least <= 0.0 for w in words)
+
+    other = recognizer.align(sound, " And so, my purple fellow Americans.", "en")
+    least = {w.text.strip(): w.least for w in other}
+    assert least["purple"] < UNSAID < min(w.least for w in words)
+    assert least["purple"] < least["fellow"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5.0, ""), (0.0, " word"), (0.01, " word"), (5.0, " word" * 1000), (5.0, "<|endoftext|>")]
+)
+def test_what_cannot_be_laid_on_sound_is_harmless(
+    recognizer: Recognizer, speech: Speech, seconds: float, text: str
+) -> None:
+    words = recognizer.align(speech.samples()[: int(seconds * SAMPLE_RATE)], text, "en")
+    assert "".join("".join(w.text for w in words).split()) in ("", "<|endoftext|>")
+
+
+async def test_a_script_comes_back_word_for_word(bench: Bench, speech: Speech) -> None:
+    """Names and marks as they are written, whatever was heard; what nobody says is left out and told."""
+    written = "And so, my fellow Amerikans:\n\nask *not* — purple — what your country can do for you…"
+    paragraphs = (*written.split("\n\n"), "\nAsk what you can do 4 your country!")
+    transcript = await bench.hear(speech.file, script=(paragraphs[0], "\n" + paragraphs[1], paragraphs[2]))
+    assert "".join(s.text for s in transcript.segments) == (
+        "And so, my fellow Amerikans:\n\nask *not* — what your country can do for you…"
+        "\n\nAsk what you can do 4 your country!"
+    )
+    check_times(transcript)
+    report = transcript.script
+    assert report is not None
+    assert (report.unspoken, report.unwritten) == (1, 0)
+    assert [d.script for d in report.differences if not d.heard] == ["purple —"]
+    plain = await bench.hear(speech.file)
+    starts = {w.text.strip(" .,"): w.start for w in plain.words}
+    assert transcript.words[0].start == pytest.approx(plain.words[0].start, abs=0.05)
+    assert next(w for w in transcript.words if "Amerikans" in w.text).start == pytest.approx(
+        starts["Americans"], abs=0.3
+    )
+
+
+async def test_what_is_said_and_not_written_shifts_nothing(bench: Bench, speech: Speech) -> None:
+    script = ("And so, my fellow Americans.", "Ask what you can do for your country.")
+    transcript = await bench.hear(speech.file, script=script)
+    assert speech.word_error_rate(transcript.text) <= 0.2
+    report = transcript.script
+    assert report is not None
+    assert (report.unspoken, report.unwritten) == (0, 9)
+    kept = await bench.hear(speech.file, script=script, keep_script=True)
+    assert [s.text.strip() for s in kept.segments] == list(script)
+    assert [round(s.start, 1) for s in kept.segments] == [round(transcript.segments[k].start, 1) for k in (0, -1)]
+
+
+async def test_a_script_of_another_recording_is_refused(bench: Bench, media: Media, speech: Speech) -> None:
+    other = ("Der Ausschuss hat den Haushalt des kommenden Jahres am Dienstag ohne Aussprache angenommen.",)
+    with pytest.raises(ScriptMismatch) as caught:
+        await bench.hear(speech.file, script=other)
+    assert not caught.value.retryable
+    with pytest.raises(ScriptMismatch, match="Nothing is said"):
+        await bench.hear(media.silence(3.0), script=other)
 
 
 async def test_models_are_swapped(bench: Bench, store: ModelStore, speech: Speech) -> None:

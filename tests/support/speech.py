@@ -7,7 +7,9 @@ import wave
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from support.requirements import require
 from support.scripts import load_script
@@ -27,6 +29,14 @@ class Speech:
         """Seconds."""
         with wave.open(str(self.file)) as sound:
             return sound.getnframes() / sound.getframerate()
+
+    def samples(self) -> NDArray[np.float32]:
+        """The sound as an engine takes it: at 16 kHz, from -1 to 1."""
+        with wave.open(str(self.file)) as sound:
+            given = np.frombuffer(sound.readframes(sound.getnframes()), np.int16) / 32768
+            rate = sound.getframerate()
+        at = np.arange(int(len(given) * 16_000 / rate)) * rate / 16_000
+        return np.interp(at, np.arange(len(given)), given).astype(np.float32)
 
     def word_error_rate(self, heard: str) -> float:
         """Levenshtein's distance in words to what is said, over the number of its words."""

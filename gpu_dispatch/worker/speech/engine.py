@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpu_dispatch.speech_names import language_candidates
 from gpu_dispatch.task import Segment
+from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.models import ModelStore
 from manifests.errors import (
     EngineUnavailable,
@@ -72,6 +73,14 @@ class Recognizer(Protocol):
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         """Returns the model's segments, with times in seconds from the start of `audio`."""
+        ...
+
+    def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
+        """Lays `text` on `audio` of at most FORCED_AUDIO_S, whatever is said there; times rise.
+
+        Returns () for sound too short to align and for a text of more than FORCED_TOKENS. Further texts for the same
+        array cost no further encoding.
+        """
         ...
 
     def close(self) -> None:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpu_dispatch.task import Segment
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
@@ -21,6 +23,14 @@ from gpu_dispatch.worker.speech.engine import (
     import_module,
     load_failure,
 )
+from gpu_dispatch.worker.speech.forced_alignment import (
+    ALIGNABLE_FRAMES,
+    FORCED_TOKENS,
+    ForcedWord,
+    forced_words,
+    frame_times,
+    sayable,
+)
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.whisper import arguments, segment_of
 from manifests.errors import ModelUnavailable
@@ -31,11 +41,6 @@ _MODULE = "faster_whisper"
 
 COMPUTE_TYPES: dict[Device, tuple[str, ...]] = {"cuda": ("float16", "int8"), "cpu": ("int8",)}
 """In order of preference; where the device supports none, "default" keeps the weights' own type."""
-
-
-ALIGNABLE_FRAMES = 2
-"""A shorter window (below 20 ms) cannot be aligned to words: before CTranslate2 4.8.1 that ends the process, later it
-raises IndexError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class FasterRecognizer:
     def __init__(self, model: Any, device: Device) -> None:
         self._model = model
         model.find_alignment = partial(_alignment, model.find_alignment)
+        self._encoded: tuple[Samples, Any, int] | None = None
         self.device: Device = device
         self.languages = frozenset[str](model.supported_languages)
 
@@ -116,8 +122,36 @@ class FasterRecognizer:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         return found
 
+    def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
+        made = _vendor("faster_whisper.tokenizer").Tokenizer
+        multilingual = self._model.model.is_multilingual
+        tokenizer = made(self._model.hf_tokenizer, multilingual, task="transcribe", language=language)
+        tokens: list[int] = tokenizer.encode(sayable(text))
+        try:
+            encoded, frames = self._encode(audio)
+            if not tokens or len(tokens) > FORCED_TOKENS or frames < ALIGNABLE_FRAMES:
+                return ()
+            (found,) = self._model.model.align(encoded, tokenizer.sot_sequence, [tokens], frames)
+        except (RuntimeError, ValueError) as e:
+            raise engine_failure(e, engine=NAME, device=self.device) from e
+        texts, parts = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
+        likely = np.log(np.maximum(np.array(found.text_token_probs), 1e-12)).tolist()
+        sizes = [len(part) for part in parts[:-1]]
+        return forced_words(texts[:-1], sizes, frame_times(found.alignments, sizes), likely)
+
     def close(self) -> None:
+        self._encoded = None
         self._model.model.unload_model()
+
+    def _encode(self, audio: Samples) -> tuple[Any, int]:
+        """Returns the encoder's output and its valid frames of 10 ms; the last result is kept."""
+        if self._encoded is None or self._encoded[0] is not audio:
+            features = self._model.feature_extractor(audio)[:, : self._model.feature_extractor.nb_max_frames]
+            # The features end with a frame that `transcribe` leaves out, too.
+            frames = len(audio) // self._model.feature_extractor.hop_length
+            window = _vendor("faster_whisper.audio").pad_or_trim(features[:, :frames])
+            self._encoded = (audio, self._model.encode(window) if frames else None, frames)
+        return self._encoded[1], self._encoded[2]
 
     def _options(self, request: RecognitionRequest) -> dict[str, Any]:
         penalty = request.options.length_penalty

@@ -21,6 +21,13 @@ from gpu_dispatch.worker.speech.engine import (
     import_module,
     load_failure,
 )
+from gpu_dispatch.worker.speech.forced_alignment import (
+    ALIGNABLE_FRAMES,
+    FORCED_TOKENS,
+    ForcedWord,
+    forced_words,
+    sayable,
+)
 from gpu_dispatch.worker.speech.models import PUBLISHED, ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.whisper import arguments, segment_of
 from manifests.errors import ModelUnavailable
@@ -122,6 +129,36 @@ class OpenAIRecognizer:
         finally:
             self._windows.listen(None)
         return [segment_of(s, dict[str, Any].get) for s in answer["segments"] if s["text"].strip()]
+
+    def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
+        multilingual, languages = self._model.is_multilingual, self._model.num_languages
+        tokenizer = self._whisper.tokenizer.get_tokenizer(
+            multilingual, num_languages=languages, language=language, task="transcribe"
+        )
+        tokens: list[int] = tokenizer.encode(sayable(text))
+        frames = min(len(audio) // self._whisper.audio.HOP_LENGTH, self._whisper.audio.N_FRAMES)
+        if not tokens or len(tokens) > FORCED_TOKENS or frames < ALIGNABLE_FRAMES:
+            return ()
+        mel = self._whisper.audio.log_mel_spectrogram(audio, self._model.dims.n_mels)
+        window = self._whisper.audio.pad_or_trim(mel, self._whisper.audio.N_FRAMES).to(self.device)
+        answers: list[Any] = []
+
+        def keep(_module: Any, _given: Any, answer: Any) -> None:
+            answers.append(answer)
+
+        listening = self._model.decoder.register_forward_hook(keep)
+        try:
+            window = window.half() if self.device == "cuda" else window
+            timed = _vendor("whisper.timing").find_alignment(self._model, tokenizer, tokens, window, frames)
+        except (RuntimeError, ValueError) as e:
+            raise engine_failure(e, engine=NAME, device=self.device) from e
+        finally:
+            listening.remove()
+        begin = len(tokenizer.sot_sequence)
+        logits = answers[0][0, begin : begin + len(tokens), : tokenizer.eot].float()
+        likely = logits.log_softmax(dim=-1).gather(1, self._torch.tensor(tokens, device=self.device)[:, None])
+        sizes, times = [len(word.tokens) for word in timed], [(word.start, word.end) for word in timed]
+        return forced_words([word.word for word in timed], sizes, times, likely[:, 0].tolist())
 
     def close(self) -> None:
         del self._model, self._windows

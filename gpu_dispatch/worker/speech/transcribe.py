@@ -12,9 +12,9 @@ from typing import Literal, TypeVar
 
 from gpu_dispatch.speech_names import UNDETERMINED
 from gpu_dispatch.speech_options import check_options
-from gpu_dispatch.task import Progress, Segment, TranscribeParams, Transcript
+from gpu_dispatch.task import Progress, ScriptReport, Segment, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.speech.audio import Pcm, Sound, decode_audio
+from gpu_dispatch.worker.speech.audio import Pcm, Sound, decode_audio, to_samples
 from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, audible_spans, detect_speech, plan_chunks, whole_of
 from gpu_dispatch.worker.speech.correction import Correction, corrected
 from gpu_dispatch.worker.speech.engine import (
@@ -25,6 +25,7 @@ from gpu_dispatch.worker.speech.engine import (
     SpeechEngine,
     whisper_code,
 )
+from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.languages import (
     ChunksInLanguage,
     Heard,
@@ -37,6 +38,7 @@ from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.postprocess import Cleaned
 from gpu_dispatch.worker.speech.quality import quality_of
 from gpu_dispatch.worker.speech.registry import ENGINES, EngineChoice, WarmModel, choose_engine
+from gpu_dispatch.worker.speech.script import follow_script, nothing_said
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg
 from manifests.errors import EngineUnavailable, RunCancelled
 
@@ -77,8 +79,8 @@ class Transcriber:
     async def __call__(self, params: TranscribeParams, job: JobContext) -> Transcript:
         """Returns the transcript; its words are in order within [0, duration], and silence gives no segments.
 
-        Raises ModelUnavailable, EngineUnavailable, OptionUnsupported, LanguageUnsupported, and what `decode_audio`
-        raises.
+        Raises ModelUnavailable, EngineUnavailable, OptionUnsupported, LanguageUnsupported, ScriptMismatch, and what
+        `decode_audio` raises.
         """
         check_options(params)
         progress = _Reporter(job.report)
@@ -117,6 +119,7 @@ class Transcriber:
         heard = Heard(params.language or UNDETERMINED, 0.0)
         told = Cleaned((), ())
         device: Device = "cpu"
+        report: ScriptReport | None = None
         _continue(stop)
         if chunks:  # a recording without speech needs no model and no GPU
             device = self._pick_device(choice.engine)
@@ -128,6 +131,12 @@ class Transcriber:
                 own = part.language if len(parts) > 1 else ""
                 found += [replace(segment, language=own) for segment in reading.read(part.chunks)]
             told = self._correct(found, pcm, params.compression_ratio_threshold)
+            if params.script:
+                aligned = _Alignment(recognizer, heard.language, pcm, stop)
+                scripted = follow_script(params.script, told.segments, duration, aligned.read, keep=params.keep_script)
+                told, report = replace(told, segments=scripted.segments), scripted.report
+        elif params.script:
+            raise nothing_said()
         progress(100.0, "transcribe")
         return Transcript(
             language=heard.language,
@@ -149,6 +158,7 @@ class Transcriber:
                 duration=duration,
                 first_temperature=params.temperature[0],
             ),
+            script=report,
         )
 
     def _pick_device(self, engine: SpeechEngine) -> Device:
@@ -190,6 +200,26 @@ class _Transcription:
         on_progress(0.0)
         request = RecognitionRequest(self.params, self.language, prompt, on_progress)
         return self.recognizer.recognise(block.samples(self.pcm), request)
+
+
+class _Alignment:
+    """Lays texts on parts of one recording with a loaded model."""
+
+    def __init__(self, recognizer: Recognizer, language: str, pcm: Pcm, stop: Event) -> None:
+        self._recognizer = recognizer
+        self._language = language
+        self._pcm = pcm
+        self._stop = stop
+        self._part: tuple[int, int] = (0, 0)
+        self._samples = to_samples(pcm[:0])
+
+    def read(self, start: float, end: float, text: str) -> tuple[ForcedWord, ...]:
+        """Lays `text` on the sound between two seconds of the recording: a `ForcedReader`."""
+        _continue(self._stop)
+        part = (int(start * SAMPLE_RATE), int(end * SAMPLE_RATE))
+        if part != self._part:
+            self._part, self._samples = part, to_samples(self._pcm[slice(*part)])
+        return self._recognizer.align(self._samples, text, self._language)
 
 
 class _Reporter:
