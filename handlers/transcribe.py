@@ -92,10 +92,10 @@ class TranscribeHandler:
 
     def _cues(self, planning: Planning[Transcribe], plan: Plan, speech: Speech) -> tuple[Cue, ...]:
         """Returns the cues of subtitles that are timed anew, else those of the segmenter."""
-        params = plan.tasks[0].params
+        params, limits = plan.tasks[0].params, CueLimits.of(planning.manifest.subtitles)
         if isinstance(params, TranscribeParams) and params.keep_script:
-            return retimed_cues(params.script, speech.words)
-        return self._segmenter(speech, CueLimits.of(planning.manifest.subtitles))
+            return retimed_cues(params.script, speech.words, limits)
+        return self._segmenter(speech, limits)
 
     def _documents(self, planning: Planning[Transcribe], views: TranscriptViews) -> tuple[OutputFile, ...]:
         """Returns one file for each format, however often it is named."""

@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from handlers.subtitles.cues import GAP_MS, HANG_MS, READ_MS, SHORTEST_MS
+from handlers.subtitles.limits import CueLimits
 from handlers.subtitles.model import Cue, CueLine, TimedWord
-from handlers.subtitles.text import tokens
+from handlers.subtitles.text import cells, tokens
 from handlers.subtitles.words import spread
 
 
-def retimed_cues(texts: Sequence[str], words: Sequence[TimedWord]) -> tuple[Cue, ...]:
+def retimed_cues(texts: Sequence[str], words: Sequence[TimedWord], limits: CueLimits) -> tuple[Cue, ...]:
     """Makes one cue of each text, whose lines are kept, at the times of its words; joined, `words` are the texts.
 
-    A cue begins with its first word and stays until it can be read.
+    A cue begins with its first word and stays until it can be read, as far as `limits` let it.
     """
     waiting = deque(words)
     spoken = [_dealt(waiting, text) for text in texts]
@@ -23,9 +23,10 @@ def retimed_cues(texts: Sequence[str], words: Sequence[TimedWord]) -> tuple[Cue,
     cues: list[Cue] = []
     for text, own, start, after in zip_longest(texts, spoken, starts, starts[1:]):
         said = max(own[-1].end_ms, start + 1) if own else start + 1
-        end = max(said, min(start + max(SHORTEST_MS, READ_MS * len(text)), said + HANG_MS))
+        readable = max(limits.shortest_ms, round(1000 * cells(text) / limits.cells_per_s))
+        end = max(said, min(start + readable, said + limits.lag_ms))
         if after is not None:
-            end = min(end, max(after - GAP_MS, min(said, after), start + 1))
+            end = min(end, max(after - limits.gap_ms, min(said, after), start + 1))
         cues.append(Cue(start, end, tuple(_lines(text, own, start, end))))
     return tuple(cues)
 
