@@ -155,9 +155,12 @@ NUMBERED = _set(
     " dec"
 )
 """Abbreviations before a number, and of months."""
-INNER = _set("e.g i.e z.b d.h u.a p.ex p.e vs cf bzw al")
+INNER = _set("e.g i.e z.b d.h u.a p.ex p.e vs cf bzw al evtl ggf inkl zzgl sog núm avda ud uds o.ä resp")
 """Abbreviations within a sentence."""
-CLOSING = _set("jr sr inc ltd co corp etc bros a.m p.m usw u.s u.k u.n ee.uu s.a ltda cia")
+CLOSING = _set(
+    "jr sr inc ltd co corp etc bros a.m p.m usw u.s u.k u.n ee.uu s.a ltda cia ph.d m.d b.a m.a ave blvd rd dept univ"
+    " av str chr jh"
+)
 """Abbreviations that may end a sentence, when the next word begins one."""
 UNITS = _set(
     "% ‰ ° °c °f km m cm mm kg g mg t l ml cl ha s ms min h hz khz mhz ghz w kw mw kwh v kb mb gb tb mph kmh km/h m²"

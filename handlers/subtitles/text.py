@@ -26,6 +26,8 @@ _TOKEN = re.compile(
 )
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ASS_BREAK = re.compile(r"\\(?=[Nnh])")
+_SIGN = re.compile("[^\u200d](?:\u200d+[^\u200d]?)*|\u200d+", re.DOTALL)
+"""A character, with those that a joiner ties to it."""
 _SENTENCE_END = re.compile(r"[.?!…。！？؟।][\"'”’»)\]」』）]*$")
 _PAUSE_END = re.compile(r"[.?!…。！？؟।,;:、，；：،][\"'”’»)\]」』）]*$")
 
@@ -150,13 +152,13 @@ def divide(text: str, width: int) -> tuple[str, ...]:
         return (text,)
     if text.isascii():
         return tuple(text[i : i + width] for i in range(0, len(text), width))
-    pieces: list[str] = []
-    begin, used, glued = 0, 0, False
-    for i, char in enumerate(text):
-        size = _cell(char)
-        if i > begin and size and not glued and used + size > width:
-            pieces.append(text[begin:i])
-            begin, used = i, 0
+    pieces = [""]
+    used = 0
+    for sign in _SIGN.findall(text):
+        size = cells(sign)
+        if pieces[-1] and size and used + size > width:
+            pieces.append("")
+            used = 0
+        pieces[-1] += sign
         used += size
-        glued = char == "\u200d"
-    return (*pieces, text[begin:])
+    return tuple(pieces)

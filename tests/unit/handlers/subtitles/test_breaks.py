@@ -4,7 +4,7 @@ from handlers.subtitles.breaks import breaks_of
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.limits import CueLimits
 from handlers.subtitles.words import speech_of
-from support.transcripts import spoken, transcript
+from support.transcripts import segment, spoken, transcript
 
 
 def broken(text, language="en", cells=42):
@@ -29,6 +29,7 @@ def sentences(text, language="en"):
         ("en", "Bring apples, pears, etc. for the children.| Thanks!| Really?| Yes."),
         ("en", "I paid $1,250.50 for it.| Smith Inc. and Brown Ltd. paid less."),
         ("en", "He joined the U.S. Navy on Jan. 5, 2019, i.e. last year.| It suited him."),
+        ("en", "She took her Ph.D. in Rome, vs. two others in Park Ave. near here.| He said no.| I did not."),
         ("pt", "O Sr. Silva falou com a Dra. Souza.| Depois foi embora."),
         ("es", "La Sra. García vive en EE.UU. desde mayo.| Es médica."),
         ("fr", "M. Dupont parle avec Mme. Durand.| Il est tard."),
@@ -96,3 +97,25 @@ def test_capitals_throughout_show_no_names():
 def test_a_long_pause_parts_even_a_name():
     speech = speech_of(transcript(spoken("This is Mary"), spoken("Ann Smith speaking", 5.0)))
     assert [cue.text for cue in make_cues(speech)] == ["This is Mary", "Ann Smith speaking"]
+
+
+@pytest.mark.parametrize("cells", range(16, 43, 2))
+@pytest.mark.parametrize(
+    ("language", "text", "whole"),
+    [
+        (
+            "ja",
+            "プログラミング言語の勉強を始めてから三年が経ちました。",
+            ["プログラミング", "勉強を", "三年"],
+        ),
+        ("zh", "我小的时候经常跟爷爷一起去买豆浆和油条，那时候一碗豆浆只要五毛钱。", ["时候", "爷爷", "豆浆", "油条"]),
+        ("th", "วันนี้ผมจะพาทุกคนไปเที่ยวตลาดน้ำที่เก่าแก่ที่สุดในประเทศไทย", ["วันนี้", "ประเทศไทย"]),
+    ],
+)
+def test_scripts_without_spaces_are_not_broken_inside_words(language, text, whole, cells):
+    signs = segment([(sign, i * 0.15, i * 0.15 + 0.15) for i, sign in enumerate(text)])
+    cues = make_cues(speech_of(transcript(signs, language=language)), CueLimits(cells=cells))
+    lines = [line.text for cue in cues for line in cue.lines]
+    assert "".join(lines) == text
+    for word in whole:
+        assert any(word in line for line in lines), lines
