@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import structlog
 
 from listener.triggers.triggers import IgnoredEvent
@@ -12,6 +14,12 @@ MAX_KINDS = 200
 """Most kinds of files (bucket and extension) that are told of."""
 FOLDERS = 3
 """Most folders for each: a further object of that kind lies elsewhere for the same reason."""
+
+_OURS = re.compile(
+    r"(segments|karaoke|words|transcript)\.\w+|video_\d+\.mp4|.+\.captioned\.mp4"
+    r"|.+\.[a-z]{2,3}(-\w+)?\.(srt|vtt|ass|lrc|txt|json|ttml)"
+)
+"""Usual names of what runs write: nobody wonders why nothing starts for them."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("listener.intake")
 
@@ -24,7 +32,7 @@ class UnmatchedObjects:
 
     def tell(self, bucket: str, key: str, found: IgnoredEvent) -> None:
         """Logs that nothing starts for `key`, unless as much has been said of such objects."""
-        if not found.unmatched:
+        if not found.unmatched or _OURS.fullmatch(key.rpartition("/")[2]):
             return
         kind = (bucket, extension(key))
         folders = self._told.get(kind)

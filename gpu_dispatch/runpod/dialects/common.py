@@ -11,7 +11,7 @@ from gpu_dispatch.runpod.dialects.values import lenient_fields
 from gpu_dispatch.speech_names import SAME_MODELS
 from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
-from manifests.options import RecognitionOptions
+from manifests.options import RecognitionOptions, SoundSource
 
 DEFAULTS = TranscribeParams(audio="")
 """The parameters with every option at its default: no worker refuses a default."""
@@ -44,7 +44,8 @@ def unsupported(params: TranscribeParams, *, engine: str, supported: Set[str]) -
         reasons.append(f"load the model {params.model!r}")
     elif params.language is not None and language_code(params) is None:
         reasons.append(f"recognise {params.language!r} with the model {params.model!r}")
-    fixed = (name for name in RecognitionOptions.model_fields if name not in supported | _OF_EVERY_WORKER)
+    names = (*RecognitionOptions.model_fields, *SoundSource.model_fields)
+    fixed = (name for name in names if name not in supported | _OF_EVERY_WORKER)
     return reasons + [f"take another {name}" for name in fixed if getattr(params, name) != getattr(DEFAULTS, name)]
 
 

@@ -13,10 +13,10 @@ Frames = NDArray[np.int16]
 AUDIBLE = 32768 // 2000
 """A sample value; a peak below it (-66 dBFS) is dither or the noise of a silent input, never speech."""
 
-BLOCK = SAMPLE_RATE
-"""Frames that are judged together."""
 MARGIN = 512
 """Frames around a block that its filter sees; the response of a quarter turn has fallen below 0.2% there."""
+BLOCK = 16384 - 2 * MARGIN
+"""Frames that are judged together, 0.96 s: with their margins a power of two, which transforms fastest."""
 RAMP = SAMPLE_RATE // 50
 """Frames over which one way to mix gives way to another."""
 

@@ -52,22 +52,25 @@ class WaveLength:
     believed: bool
     """False: the header has a place holder, or the samples go on behind what it says."""
     seconds: float = 0.0
-    """Of sound, as the header has it."""
+    """Of sound, as the header has it, where the file is shorter; 0.0 where nothing is missing."""
 
 
 def wave_length(path: Path) -> WaveLength | None:
     """Reads the header of the file `path`; None when it is no WAVE file with samples."""
     with path.open("rb") as file:
-        header = wave_header(file.read(HEADER_BYTES))
+        head = file.read(HEADER_BYTES)
+        header = wave_header(head)
         if header is None:
             return None
+        if head[:4] == b"RF64":  # its size stands elsewhere, and ffmpeg knows where
+            return WaveLength(believed=True)
         if header.size == 0 or header.size >= _UNTOLD or not header.bytes_a_second:
             return WaveLength(believed=False)
         left = path.stat().st_size - header.start - header.size
         file.seek(header.start + header.size + header.size % 2)
         if left > 0 and not _continues(file.read(8), left):
             return WaveLength(believed=False)
-    return WaveLength(True, header.size / header.bytes_a_second)
+    return WaveLength(True, header.size / header.bytes_a_second if left < 0 else 0.0)
 
 
 def _continues(found: bytes, left: int) -> bool:

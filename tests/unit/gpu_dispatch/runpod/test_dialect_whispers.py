@@ -24,7 +24,7 @@ from gpu_dispatch.task import AddAudioParams, GpuTask, Segment, TaskInput, Trans
 from gpu_dispatch.wire import result_from_wire, result_to_wire
 from handlers.subtitles.words import speech_of
 from manifests.errors import TaskRefused
-from manifests.options import RecognitionOptions
+from manifests.options import RawPcm, RecognitionOptions, SoundSource
 
 HUB, FASTER = WhisperHubDialect(), FasterWhisperDialect()
 BOTH = pytest.mark.parametrize("dialect", [HUB, FASTER], ids=lambda d: d.name)
@@ -497,6 +497,8 @@ OTHERWISE = {
     "timestamps": "none",
     "chunk_length": 20.0,
     "batch_size": 2,
+    "track": 2,
+    "pcm": RawPcm(rate=8000),
 }
 """Every option, asked for as nobody does who asks for nothing in particular."""
 THEIR_OWN_CHOICE = {HUB.name: {"vad", "condition_on_previous_text"}, FASTER.name: set()}
@@ -505,7 +507,7 @@ THEIR_OWN_CHOICE = {HUB.name: {"vad", "condition_on_previous_text"}, FASTER.name
 @BOTH
 def test_no_option_is_lost_on_the_way_to_a_worker_of_others(dialect):
     """They are told of it, or the task is refused; also of an option that is added one day."""
-    assert OTHERWISE.keys() == RecognitionOptions.model_fields.keys()
+    assert OTHERWISE.keys() == RecognitionOptions.model_fields.keys() | SoundSource.model_fields.keys()
     usual = dialect.request(task())
     lost = set()
     for name, value in OTHERWISE.items():

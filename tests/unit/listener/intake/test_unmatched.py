@@ -29,6 +29,8 @@ def test_each_kind_is_told_once_in_a_folder() -> None:
 
 
 def test_what_is_ours_or_hidden_is_not_told() -> None:
+    assert told("talk/segments.srt", "talk/words.json", "talk/talk.pt-BR.vtt", "films/video_12.mp4") == []
+    assert told("talk/talk.srt", "films/film.mp4") == ["talk/talk.srt", "films/film.mp4"]
     assert told("a.status.json", ".gpudrop/jobs/x", "_gpudrop.yaml", ".hidden.mp3", "a.cancel", "folder/") == []
 
 

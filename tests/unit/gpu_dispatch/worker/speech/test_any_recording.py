@@ -112,6 +112,9 @@ FORMATS = {
     "8.flac": ("-ar", "8000"),
     "192.flac": ("-ar", "192000"),
     "a.g722": ("-c:a", "g722"),
+    "rf64.wav": ("-rf64", "always"),
+    "extensible.wav": ("-c:a", "pcm_s24le", "-ac", "2"),
+    "lossy.wav": ("-ar", "44100", "-c:a", "libmp3lame", "-q:a", "2"),
     "ulaw.wav": ("-ar", "8000", "-c:a", "pcm_mulaw"),
     "adpcm.wav": ("-ar", "44100", "-c:a", "adpcm_ima_wav"),
 }

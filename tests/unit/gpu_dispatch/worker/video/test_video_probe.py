@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_dispatch.worker.video.containers import DEMUXERS
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, untrusted_input
 from gpu_dispatch.worker.video.probe import parse_report, probe_media
 from manifests.errors import InputTooLarge, MediaUnreadable, NoAudio, NoVideo, ResourceExhausted
@@ -129,3 +130,9 @@ def test_a_title_cannot_pass_for_a_stream() -> None:
     ]
     media = parse_report(report, "a.mkv")
     assert media and media.video is None and media.audio and media.duration == 1.5
+
+
+def test_no_accepted_container_leads_to_other_files() -> None:
+    leading = "concat hls applehttp dash imf image2 image2pipe sdp rtsp rtp vobsub webm_dash_manifest tty lavfi"
+    assert not set(DEMUXERS.split(",")) & {*leading.split(), "libgme", "libopenmpt", "ffmetadata", "data", "rawvideo"}
+    assert not any(name.endswith("_pipe") for name in DEMUXERS.split(","))
