@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,11 +116,15 @@ def _cancels(parts: NDArray[np.float32]) -> bool:
     apart = float(np.square(parts).sum()) * parts.shape[1]
     if float(np.square(parts.sum(axis=1)).sum()) >= _ALIKE * apart:
         return False
-    spectra = np.fft.rfft(parts, axis=0)
+    spectra = np.fft.rfft(np.ascontiguousarray(parts.T))
     places = (_EDGES * len(parts) / SAMPLE_RATE).astype(int)
-    kept = np.add.reduceat(np.square(np.abs(spectra.sum(axis=1))), places)
-    held = np.add.reduceat(np.square(np.abs(spectra)).sum(axis=1), places)
+    kept = np.add.reduceat(_power(spectra.sum(axis=0)), places)
+    held = np.add.reduceat(_power(spectra).sum(axis=0), places)
     return bool(((kept < _CANCELLED * held) & (held > _LOUD_BAND * held.sum())).any())
+
+
+def _power(spectra: NDArray[np.complexfloating[Any]]) -> NDArray[np.floating[Any]]:
+    return np.square(spectra.real) + np.square(spectra.imag)
 
 
 def _mix(window: Frames, weights: NDArray[np.float32], turned: bool) -> NDArray[np.float32]:
