@@ -8,7 +8,7 @@ RUN python -m venv /opt/venv
 WORKDIR /build
 COPY pyproject.toml requirements.lock ./
 COPY scripts/lock.py scripts/lock.py
-RUN python scripts/lock.py show --extra openai,worker > constraints.txt \
+RUN python scripts/lock.py show --extra openai,transformers,worker > constraints.txt \
  && /opt/venv/bin/pip install --require-hashes --requirement constraints.txt
 
 FROM python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3 AS package

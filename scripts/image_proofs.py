@@ -101,14 +101,19 @@ def transcribes(folder: Folder) -> str:
     """With the small model of scripts/models.py, on this machine's processor."""
     here = {name: value for name, value in os.environ.items() if name != "GPUDROP_MODEL_DIR"}
     models = subprocess.run(
-        [str(folder.root / "opt/venv/bin/python"), str(Path(__file__).with_name("models.py")), "--openai"],
+        [
+            str(folder.root / "opt/venv/bin/python"),
+            str(Path(__file__).with_name("models.py")),
+            "--openai",
+            "--transformers",
+        ],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         env=here,
     ).stdout.strip()
     seen: list[str] = []
-    for engine in ("faster-whisper", "openai-whisper"):
+    for engine in ("faster-whisper", "openai-whisper", "transformers"):
         params = {"operation": "transcribe", "audio": "a.wav", "model": "tiny.en", "engine": engine, "vad": False}
         inputs = [{"name": "a.wav", "url": f"data:audio/wav;base64,{_tone()}"}]
         task = {"task_id": "image-proof", "params": params, "inputs": inputs}

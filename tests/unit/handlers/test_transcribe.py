@@ -25,9 +25,11 @@ def finish(planning, answer, name="talk", **fields):
 
 def test_every_option_reaches_the_worker(planning):
     asked = {
-        "model": "turbo",
-        "engine": "faster-whisper",
+        "model": "small",
+        "engine": None,  # no engine has every option
         "language": "pt",
+        "languages": ("pt", "en"),
+        "multilingual": True,
         "translate": True,
         "temperature": (0.5,),
         "beam_size": 2,
@@ -35,6 +37,7 @@ def test_every_option_reaches_the_worker(planning):
         "patience": 2.0,
         "length_penalty": 0.5,
         "initial_prompt": "x",
+        "hotwords": "y",
         "condition_on_previous_text": True,
         "compression_ratio_threshold": 1.0,
         "logprob_threshold": -2.0,
@@ -42,10 +45,15 @@ def test_every_option_reaches_the_worker(planning):
         "suppress_tokens": (1, 2),
         "vad": False,
         "word_timestamps": False,
+        "timestamps": "segment",
+        "chunk_length": 20.0,
+        "batch_size": 2,
     }
     assert asked.keys() == RecognitionOptions.model_fields.keys()
     (task,) = HANDLER.plan(planning(HANDLER, Transcribe(audio="a.MP3", **asked))).tasks
     assert task.params == TranscribeParams(audio="audio.mp3", **asked)
+    (named,) = HANDLER.plan(planning(HANDLER, Transcribe(audio="a.MP3", engine="transformers"))).tasks
+    assert named.params.engine == "transformers"
     assert [(f.name, str(f.media)) for f in task.inputs] == [("audio.mp3", "s3://media/in/a.MP3")]
     assert task.outputs == ()
     wire = {"task_id": "t", "params": {"operation": "transcribe", "audio": "audio.mp3"}, "inputs": []}
