@@ -1,4 +1,4 @@
-"""How far the starts of words are from where the words begin: each engine beside its own attention, in one run.
+"""How far the starts of words are from where the words begin: each engine beside its model's attention, in one run.
 
 python benchmarks/word_times.py [--model tiny.en] [--model-dir DIR] [--engine NAME …]
 
@@ -135,7 +135,7 @@ def main() -> None:
         before, after = asyncio.run(measure(engine.name, given.model, store, spoken))
         add(table, engine.name, "the model's attention", before)
         add(table, engine.name, "the transcript's", after)
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from gpu_dispatch.speech_options import lacking
-from gpu_dispatch.task import Progress, TranscribeParams, Transcript
+from gpu_dispatch.task import Progress, Quality, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest, Recognizer
 from gpu_dispatch.worker.speech.models import ModelStore
@@ -34,6 +36,7 @@ from manifests.options import RecognitionOptions
 from support.deadlines import HANG_S
 from support.media import Media
 from support.speech import Speech
+from support.spoken_words import SpokenWords
 
 pytestmark = pytest.mark.model
 
@@ -150,9 +153,29 @@ async def test_nobody_speaks_in_silence(bench: Bench, media: Media, vad: bool) -
     assert (transcript.language, transcript.duration) == ("und", 30.0)
 
 
-async def test_nobody_speaks_in_noise(bench: Bench, media: Media) -> None:
+@pytest.mark.parametrize("language", ["pt", "en", "es", "ja", "ko", "tr", None])
+async def test_nobody_speaks_in_noise(bench: Bench, media: Media, language: str | None) -> None:
     noise = media.make(".wav", "-f", "lavfi", "-i", "anoisesrc=color=pink:amplitude=0.2:sample_rate=16000:duration=20")
-    assert (await bench.hear(noise)).segments == ()
+    transcript = await bench.hear(noise, language=language)
+    assert transcript.segments == ()
+    assert transcript.quality == Quality(speech_ratio=0.0, silent_s=20.0)
+
+
+async def test_words_start_with_their_sound(bench: Bench, spoken_words: SpokenWords, tmp_path: Path) -> None:
+    """Slow and fast, with pauses up to 5 s; among the words are some that the model takes for others."""
+    transcript = await bench.hear(spoken_words.write(tmp_path / "known" / "words.wav"))
+    check_times(transcript)
+    assert all(word.end - word.start >= 0.02 - 1e-6 for word in transcript.words)
+    assert transcript.quality
+    assert 0.2 < transcript.quality.speech_ratio < 0.8
+    heard = [(re.sub(r"\W", "", w.text).lower(), w.start) for w in transcript.words]
+    known = [(text.lower(), start) for text, start, _ in spoken_words.words]
+    matched = difflib.SequenceMatcher(None, [w for w, _ in heard], [w for w, _ in known], autojunk=False)
+    blocks = [(heard[b.a + k][1], known[b.b + k][1]) for b in matched.get_matching_blocks() for k in range(b.size)]
+    off = np.abs([start - truth for start, truth in blocks])
+    assert len(off) >= 0.7 * len(known)
+    assert np.median(off) <= 0.05
+    assert np.percentile(off, 95) <= 0.2
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159, 160, 319, 320, SAMPLE_RATE // 10])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +25,13 @@ class SpokenWords:
 
     def __init__(self, text: str, pauses: Sequence[float], speed: float) -> None:
         said = scripts_spoken_words.spoken_words(text.split(), pauses, speed=speed)
+        self._said = said
         self.pcm: Pcm = said.samples
         self.words: list[tuple[str, float, float]] = [(w.text, w.start, w.end) for w in said.words]
+
+    def write(self, file: Path) -> Path:
+        file.parent.mkdir(exist_ok=True)
+        return self._said.write(file)
 
     @property
     def duration(self) -> float:
