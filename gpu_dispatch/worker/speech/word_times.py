@@ -69,7 +69,7 @@ def refined(segments: Sequence[Segment], energy: Energy, duration: float, weight
     """
     words = [word for segment in segments for word in segment.words]
     if not words:
-        return list(segments)
+        return [_narrowed(segment, energy) for segment in segments]
     placed = _with_ends(words, _starts(words, energy, weights), energy) if len(energy.starts) else words
     placed = _lasting(placed, duration)
     result: list[Segment] = []
@@ -80,6 +80,17 @@ def refined(segments: Sequence[Segment], energy: Energy, duration: float, weight
         times = {"start": mine[0].start, "end": mine[-1].end} if mine else {}
         result.append(replace(segment, words=mine, **times))
     return result
+
+
+def _narrowed(segment: Segment, energy: Energy) -> Segment:
+    """Returns a segment without words, less the silence at its beginning and end."""
+    inside = energy.between(segment.start, segment.end)
+    if inside.start > 0 and energy.ends[inside.start - 1] > segment.start:
+        start = segment.start
+    else:
+        start = float(energy.starts[inside.start]) if inside.stop > inside.start else segment.start
+    last = float(energy.ends[inside.stop - 1]) if inside.stop > 0 else segment.end
+    return replace(segment, start=start, end=min(segment.end, last) if last > start else segment.end)
 
 
 def _lasting(words: Sequence[Word], duration: float) -> list[Word]:

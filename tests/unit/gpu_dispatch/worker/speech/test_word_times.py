@@ -78,6 +78,16 @@ def test_steady_sound_leaves_the_attention_as_it_is() -> None:
     assert all(abs(a.start - b.start) <= 0.1 for a, b in zip(segment.words, given_words, strict=True))
 
 
+def test_segments_without_words_lose_the_silence_around_them() -> None:
+    pcm = np.zeros(10 * SAMPLE_RATE, np.int16)
+    pcm[2 * SAMPLE_RATE : 4 * SAMPLE_RATE] = np.random.default_rng(1).normal(0, 3000, 2 * SAMPLE_RATE)
+    given_segments = [Segment(0, 0.5, 3.0, " one"), Segment(1, 3.0, 6.0, " two"), Segment(2, 7.0, 8.0, " three")]
+    one, two, three = refined(given_segments, energy_of(pcm), 10.0)
+    assert (one.start, one.end) == (pytest.approx(2.0, abs=0.02), 3.0)
+    assert (two.start, two.end) == (3.0, pytest.approx(4.0, abs=0.02))
+    assert (three.start, three.end) == (7.0, 8.0)
+
+
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[Pcm, list[Segment]]:
     """Bursts of noise, and segments with words at any times."""
