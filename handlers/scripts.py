@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from gpu_dispatch.task import ScriptReport
-from handlers.base import Input, Reference, Value
+from gpu_dispatch.task import GpuResult, ScriptReport, TranscribeParams, Transcript
+from handlers.base import Input, Plan, Reference, Value
 from handlers.files import file_name
 from handlers.markdown import markdown_text
 from handlers.subtitles.parser import decode_subtitles, parse_subtitles
 from handlers.subtitles.text import plain_line
-from manifests.errors import InputMissing, ManifestError, ScriptUnreadable, SubtitlesUnreadable
+from manifests.errors import InputMissing, ManifestError, ScriptUnreadable, SubtitlesUnreadable, WorkerError
 from manifests.models import MAX_SCRIPT_CHARACTERS, Transcribe
 
 MAX_SCRIPT_BYTES = 2**20
@@ -69,6 +69,16 @@ def script_blocks(manifest: Transcribe, inputs: Mapping[str, Input]) -> tuple[st
     kind = PurePosixPath(file_name(inputs["script"].media)).suffix.lower()
     text = _script_text(_content(inputs, "script"), kind)
     return _paragraphs(_cleaned(text, "script", manifest.stage_directions), "script")
+
+
+def check_script(plan: Plan, result: GpuResult, transcript: Transcript) -> None:
+    """Raises WorkerError where the words should be a script's and are not: an earlier worker drops what it ignores."""
+    params = plan.tasks[0].params
+    if isinstance(params, TranscribeParams) and params.script and transcript.script is None:
+        raise WorkerError(
+            f"The worker's answer to {result.task_id} does not follow the script.",
+            hint="Run listener and workers of the same version.",
+        )
 
 
 def script_stats(report: ScriptReport | None) -> Mapping[str, Value]:

@@ -9,7 +9,7 @@ from gpu_dispatch.speech_options import check_options
 from gpu_dispatch.task import GpuResult, Quality, TranscribeParams, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
-from handlers.scripts import script_blocks, script_references, script_stats
+from handlers.scripts import check_script, script_blocks, script_references, script_stats
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.documents import DOCUMENTS, TranscriptViews
 from handlers.subtitles.limits import CueLimits
@@ -56,6 +56,7 @@ class TranscribeHandler:
 
     def finish(self, planning: Planning[Transcribe], plan: Plan, results: tuple[GpuResult, ...]) -> Finished:
         transcript = payload_of(results[0], Transcript)
+        check_script(plan, results[0], transcript)
         speech = speech_of(transcript)
         if not speech.words and planning.manifest.require_speech:
             raise NoSpeech(

@@ -44,6 +44,8 @@ def unsupported(params: TranscribeParams, *, engine: str, supported: Set[str]) -
         reasons.append(f"load the model {params.model!r}")
     elif params.language is not None and language_code(params) is None:
         reasons.append(f"recognise {params.language!r} with the model {params.model!r}")
+    if params.script:
+        reasons.append("follow a script")
     names = (*RecognitionOptions.model_fields, *SoundSource.model_fields)
     fixed = (name for name in names if name not in supported | _OF_EVERY_WORKER)
     return reasons + [f"take another {name}" for name in fixed if getattr(params, name) != getattr(DEFAULTS, name)]

@@ -10,7 +10,7 @@ import srt
 from gpu_dispatch.task import GpuResult, ScriptDifference, ScriptReport, Segment, TranscribeParams, Word
 from handlers.markdown import markdown_text
 from handlers.transcribe import TranscribeHandler
-from manifests.errors import GpuDropError, ManifestError
+from manifests.errors import GpuDropError, ManifestError, WorkerError
 from manifests.models import Transcribe
 from support.transcripts import transcript
 
@@ -143,6 +143,12 @@ def test_subtitles_keep_their_cues_and_lines_at_new_times(planning) -> None:
     assert "\\N" in files["karaoke.ass"]
     assert files["transcript.txt"] == "It all began\nby the lake.\nLate, at night.\n"
     assert len(json.loads(files["words.json"])["words"]) == 9
+
+
+def test_an_earlier_worker_that_ignores_the_script_is_told(planning) -> None:
+    read = planning(HANDLER, Transcribe(audio="talk.mp3", script_text="One two."))
+    with pytest.raises(WorkerError, match="does not follow the script"):
+        HANDLER.finish(read, HANDLER.plan(read), (GpuResult("t", transcript(said(0, "One two.", 0.0))),))
 
 
 @pytest.mark.parametrize(

@@ -460,6 +460,7 @@ def test_a_manifest_that_asks_for_nothing_in_particular_is_refused_nowhere(diale
         ({"language": "yue"}, "'yue'", "'yue'"),
         ({"engine": "faster-whisper"}, "run faster-whisper", ""),
         ({"engine": "openai-whisper"}, "", "run openai-whisper"),
+        ({"script": ("Hello.",)}, "follow a script", "follow a script"),
     ],
     ids=str,
 )
