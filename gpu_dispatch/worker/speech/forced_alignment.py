@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -34,6 +34,10 @@ class ForcedWord:
     least: float
     """Of its least likely token. Words that are said have some -4 and more, words that are not -9 and less (tiny.en,
     read speech)."""
+
+
+ForcedReader = Callable[[float, float, str], tuple[ForcedWord, ...]]
+"""Lays a text on the sound between two seconds of the recording; its times count from the first one."""
 
 
 def sayable(text: str) -> str:

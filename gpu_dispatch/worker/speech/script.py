@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from gpu_dispatch.task import ScriptDifference, ScriptReport, Segment, Word
+from gpu_dispatch.worker.speech.forced_alignment import ForcedReader
 from gpu_dispatch.worker.speech.postprocess import monotonic
-from gpu_dispatch.worker.speech.script_hearing import Findings, ForcedReader, ScriptHearing
+from gpu_dispatch.worker.speech.script_hearing import ScriptHearing
 from gpu_dispatch.worker.speech.script_places import ScriptPlaces, Timing, find_places
+from gpu_dispatch.worker.speech.script_reading import Findings
 from gpu_dispatch.worker.speech.script_words import ScriptWord, script_words
 from manifests.errors import ScriptMismatch
 

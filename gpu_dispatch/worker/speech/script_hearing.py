@@ -6,18 +6,15 @@ was merely heard wrongly; leaving it out, or putting in what was heard, makes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from gpu_dispatch.task import Word
-from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
+from gpu_dispatch.worker.speech.forced_alignment import ForcedReader
 from gpu_dispatch.worker.speech.script_places import ScriptGap, ScriptPlaces, Timing
-from gpu_dispatch.worker.speech.script_reading import ScriptReading
-from gpu_dispatch.worker.speech.script_words import ScriptWord, atoms_of
-
-ForcedReader = Callable[[float, float, str], tuple[ForcedWord, ...]]
-"""Lays a text on the sound between two seconds of the recording; its times count from the first one."""
+from gpu_dispatch.worker.speech.script_reading import Findings, ScriptReading
+from gpu_dispatch.worker.speech.script_words import ScriptWord, atoms_of, likeness
 
 WINDOW_S = 28.0
 """Longest sound that is looked at as one; the model takes 30 s."""
@@ -36,6 +33,15 @@ read speech without them (tiny.en) words that were said gave 1.3 to 21."""
 DISPUTED_GAIN = 6.0
 """The same where the script has other words in their place, of which they may be a misunderstanding."""
 
+PASSAGE_WORDS = 4
+"""So many words that differ from as many others may be another passage, which is not said at all."""
+
+PASSAGE_GAIN = 2.5
+"""How much likelier, for each written word, what was heard must be. Words that were heard wrongly gave at most 1.5."""
+
+ALIKE = 0.25
+"""Likeness of letters from which a passage counts as misheard, where it is too long to listen to at once."""
+
 FAST = 1.3
 """A gap with more letters a second than this many times the speaker's own rate holds words that are not said."""
 
@@ -50,20 +56,6 @@ ROUNDS = 24
 
 FASTEST = 40.0
 """Letters a second that nobody reaches: a longer script is not said in the time of its gap."""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What became of the words of the gaps."""
-
-    said: dict[int, Timing] = field(default_factory=dict[int, Timing])
-    """By script word."""
-    unsaid: set[int] = field(default_factory=set[int])
-    """Script words that are not said."""
-    changed: set[int] = field(default_factory=set[int])
-    """Script words for which something else is said; they are in `said`, too."""
-    unwritten: dict[int, range] = field(default_factory=dict[int, range])
-    """Heard words that the script lacks, by the script word before which they belong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +163,9 @@ class ScriptHearing:
 
     def _guess(self, gap: ScriptGap, found: Findings) -> None:
         """Decides a gap that no window holds: by what was heard there, else by its length."""
-        said = sum(len(atom) for word in self.heard[gap.heard : gap.heard_end] for atom in atoms_of(word.text))
-        if said * 2 < self._letters(gap.written):
+        written = "".join(atom for k in gap.written for atom in self.script[k].atoms)
+        said = "".join(atom for word in self.heard[gap.heard : gap.heard_end] for atom in atoms_of(word.text))
+        if len(said) * 2 < len(written) or likeness(written, said) < ALIKE:
             found.unsaid |= set(gap.written)
             if said:
                 found.unwritten[gap.first] = range(gap.heard, gap.heard_end)
@@ -192,19 +185,41 @@ class ScriptHearing:
     def _judge(self, window: _Window, rate: float, found: Findings) -> None:
         kept = list(range(window.first, window.last))
         reading = self._reading(window, kept, {})
+        extra: dict[int, range] = {}
+        for gap in window.gaps:
+            other = self._replaced(window, gap, kept, reading, extra)
+            if other:
+                reading = other
+                extra[gap.end] = range(gap.heard, gap.heard_end)
+                kept = [k for k in kept if k not in gap.written]
+                found.unsaid |= set(gap.written)
         for _ in range(ROUNDS):
             worst = {k for gap in window.gaps if (k := self._worst(gap, reading, rate)) is not None}
             if not worst:
                 break
             found.unsaid |= worst
             kept = [k for k in kept if k not in worst]
-            reading = self._reading(window, kept, {})
-        extra: dict[int, range] = {}
+            reading = self._reading(window, kept, extra)
         for gap in window.gaps:
+            if gap_extra(gap, extra):
+                continue
             reading, extra = self._with_extra(window, gap, kept, reading, extra)
         found.unwritten |= extra
         for gap in window.gaps:
             self._settle(gap, [k for k in gap.written if k in set(kept)], reading, gap_extra(gap, extra), found)
+
+    def _replaced(
+        self, window: _Window, gap: ScriptGap, kept: Sequence[int], reading: ScriptReading, extra: dict[int, range]
+    ) -> ScriptReading | None:
+        """Returns the reading with what was heard in a gap instead of what is written, where that is another passage.
+
+        Figures that were heard as words, and the reverse, are about as likely as they are written.
+        """
+        if min(len(gap.written), gap.heard_end - gap.heard) < PASSAGE_WORDS or not reading.least:
+            return None
+        others = [k for k in kept if k not in gap.written]
+        other = self._reading(window, others, {**extra, gap.end: range(gap.heard, gap.heard_end)})
+        return other if other.likely - reading.likely > PASSAGE_GAIN * len(gap.written) else None
 
     def _worst(self, gap: ScriptGap, reading: ScriptReading, rate: float) -> int | None:
         """Returns the least likely word of a gap that has more words than were heard there; None: all may stay."""

@@ -1,14 +1,28 @@
-"""A script's words laid on sound by an engine, which divides the same text into words of its own."""
+"""What a reading of a script's words on their sound shows, and what it is found to mean."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.script_places import Timing
+
+
+@dataclass(slots=True)
+class Findings:
+    """What became of the words of the gaps."""
+
+    said: dict[int, Timing] = field(default_factory=dict[int, Timing])
+    """By script word."""
+    unsaid: set[int] = field(default_factory=set[int])
+    """Script words that are not said."""
+    changed: set[int] = field(default_factory=set[int])
+    """Script words for which something else is said; they are in `said`, too."""
+    unwritten: dict[int, range] = field(default_factory=dict[int, range])
+    """Heard words that the script lacks, by the script word before which they belong."""
 
 
 @dataclass(frozen=True, slots=True)

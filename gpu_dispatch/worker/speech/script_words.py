@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 
 _SPACELESS = (
@@ -49,6 +50,12 @@ def atoms_of(text: str) -> tuple[str, ...]:
         plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
         text = unicodedata.normalize("NFC", plain)
     return tuple(_ATOM.findall(_APOSTROPHES.sub("", text.casefold())))
+
+
+def likeness(one: str, other: str) -> float:
+    """Returns the share of the texts' sequences of three letters that they have in common, from 0 to 1."""
+    ours, theirs = (Counter(text[k : k + 3] for k in range(len(text) - 2)) for text in (one, other))
+    return 2 * (ours & theirs).total() / max(1, ours.total() + theirs.total())
 
 
 def script_words(blocks: tuple[str, ...]) -> tuple[ScriptWord, ...]:

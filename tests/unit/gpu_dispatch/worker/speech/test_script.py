@@ -122,6 +122,51 @@ def test_a_paragraph_that_nobody_reads_shifts_nothing() -> None:
     assert last.end == pytest.approx(len(TEXT.split()) * WORD_S)
 
 
+def test_a_passage_that_was_rewritten_is_taken_from_recognition() -> None:
+    words = TEXT.split()
+    other = [
+        "nothing",
+        "here",
+        "has",
+        "anything",
+        "in",
+        "common",
+        "with",
+        "whatever",
+        "somebody",
+        "finally",
+        "recorded",
+        "yesterday",
+    ]
+    result = Recording(words).follow((" ".join([*words[:20], *other, *words[32:]]),))
+    assert text_of(result) == TEXT
+    assert (result.report.unspoken, result.report.unwritten, result.report.changed) == (12, 12, 0)
+    assert [bool(d.script) for d in result.report.differences] == [True, False]
+
+
+def test_a_minute_that_was_rewritten_is_too_long_to_listen_to_and_decided_by_its_letters() -> None:
+    said = [
+        "zwölf",
+        "grüne",
+        "Boxkämpfer",
+        "jagten",
+        "Viktor",
+        "quer",
+        "über",
+        "den",
+        "Sylter",
+        "Deich",
+        "und",
+        "sangen",
+        "dabei",
+    ] * 8
+    page, tail = TEXT.split()[:60], TEXT.split()[60:]
+    result = Recording([*page, *said, *tail]).follow((" ".join([*page, *NEW * 12, *tail]),))
+    assert text_of(result).split() == [*page, *said, *tail]
+    assert (result.report.unspoken, result.report.unwritten) == (72, len(said))
+    check_times(result)
+
+
 def test_an_aside_is_taken_from_recognition() -> None:
     aside = ["wait", "let", "me", "open", "this", "window", "first"]
     words = TEXT.split()
