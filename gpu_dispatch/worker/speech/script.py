@@ -174,16 +174,20 @@ def _differences(
         before = places.timings[gap.first - 1] if gap.first else None
         said = heard[gap.heard : gap.heard_end]
         start = said[0].start if said else before.end if before else 0.0
-        unsaid = [script[k].text for k in gap.written if k in found.unsaid]
+        unsaid = [k for k in gap.written if k in found.unsaid]
         changed = [k for k in gap.written if k in found.changed]
         extra = next((found.unwritten[k] for k in range(gap.first, gap.end + 1) if k in found.unwritten), range(0))
         if unsaid:
-            yield _difference(start, " ".join(unsaid), "")
+            yield _difference(start, _written(script, unsaid), "")
         if changed:
             first = timings[changed[0]]
-            yield _difference(first.start if first else start, " ".join(script[k].text for k in changed), _text(said))
+            yield _difference(first.start if first else start, _written(script, changed), _text(said))
         if extra and gap.heard <= extra.start:
             yield _difference(heard[extra.start].start, "", _text(heard[extra.start : extra.stop]))
+
+
+def _written(script: Sequence[ScriptWord], words: Sequence[int]) -> str:
+    return "".join(script[k].spaced for k in words).strip()
 
 
 def _difference(start: float, script: str, heard: str) -> ScriptDifference:

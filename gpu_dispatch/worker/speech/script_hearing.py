@@ -6,7 +6,7 @@ was merely heard wrongly; leaving it out, or putting in what was heard, makes th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -96,28 +96,32 @@ class ScriptHearing:
         ]
         return median(said) if said else 15.0
 
-    def _windows(self, found: Findings) -> Iterable[_Window]:
+    def _windows(self, found: Findings) -> Iterator[_Window]:
+        """Yields the gaps that are to be listened to, neighbours together; decides the others at once."""
         waiting: _Window | None = None
         for gap in self.places.gaps:
-            own = self._window((gap,))
-            room = self._high(gap) - self._low(gap)
-            if len(gap.written) and (room > WINDOW_S or own.end - own.start > 30.0 or self._is_too_much(gap, room)):
-                self._guess(gap, found)
-                continue
-            if not gap.written and room > WINDOW_S:
-                found.unwritten[gap.first] = range(gap.heard, gap.heard_end)
-                continue
-            both = self._window((*waiting.gaps, gap)) if waiting else own
-            if waiting and (both.end - both.start > WINDOW_S or self._is_divided(waiting.gaps[-1], gap)):
+            if self._is_decided(gap, found):
+                both, own = None, None
+            else:
+                own = self._window((gap,))
+                both = self._window((*waiting.gaps, gap)) if waiting else own
+            if waiting and (both is None or both.end - both.start > WINDOW_S):
                 yield waiting
                 both = own
             waiting = both
         if waiting:
             yield waiting
 
-    def _is_divided(self, one: ScriptGap, other: ScriptGap) -> bool:
-        """Whether a gap that was decided without listening lies between two."""
-        return any(one.first < gap.first < other.first for gap in self.places.gaps if gap not in (one, other))
+    def _is_decided(self, gap: ScriptGap, found: Findings) -> bool:
+        """Decides a gap that is too long to listen to, or whose script is too long to be said there."""
+        room = self._high(gap) - self._low(gap)
+        if gap.written and (room > WINDOW_S or self._is_too_much(gap, room)):
+            self._guess(gap, found)
+        elif not gap.written and room > WINDOW_S:
+            found.unwritten[gap.first] = range(gap.heard, gap.heard_end)
+        else:
+            return False
+        return True
 
     def _window(self, gaps: tuple[ScriptGap, ...]) -> _Window:
         """Returns the gaps with up to CONTEXT_WORDS that agree on either side."""
@@ -190,7 +194,8 @@ class ScriptHearing:
             other = self._replaced(window, gap, kept, reading, extra)
             if other:
                 reading = other
-                extra[gap.end] = range(gap.heard, gap.heard_end)
+                if gap.heard_end > gap.heard:
+                    extra[gap.end] = range(gap.heard, gap.heard_end)
                 kept = [k for k in kept if k not in gap.written]
                 found.unsaid |= set(gap.written)
         for _ in range(ROUNDS):
@@ -205,20 +210,24 @@ class ScriptHearing:
                 continue
             reading, extra = self._with_extra(window, gap, kept, reading, extra)
         found.unwritten |= extra
+        stay = set(kept)
         for gap in window.gaps:
-            self._settle(gap, [k for k in gap.written if k in set(kept)], reading, gap_extra(gap, extra), found)
+            self._settle(gap, [k for k in gap.written if k in stay], reading, gap_extra(gap, extra), found)
 
     def _replaced(
         self, window: _Window, gap: ScriptGap, kept: Sequence[int], reading: ScriptReading, extra: dict[int, range]
     ) -> ScriptReading | None:
-        """Returns the reading with what was heard in a gap instead of what is written, where that is another passage.
+        """Returns the reading with what was heard in a gap, or nothing, instead of what is written, where that is
+        another passage.
 
         Figures that were heard as words, and the reverse, are about as likely as they are written.
         """
-        if min(len(gap.written), gap.heard_end - gap.heard) < PASSAGE_WORDS or not reading.least:
+        heard = range(gap.heard, gap.heard_end)
+        fewest = PASSAGE_WORDS if heard else 2
+        if len(gap.written) < fewest or 0 < len(heard) < fewest or not reading.least:
             return None
         others = [k for k in kept if k not in gap.written]
-        other = self._reading(window, others, {**extra, gap.end: range(gap.heard, gap.heard_end)})
+        other = self._reading(window, others, {**extra, gap.end: heard} if heard else extra)
         return other if other.likely - reading.likely > PASSAGE_GAIN * len(gap.written) else None
 
     def _worst(self, gap: ScriptGap, reading: ScriptReading, rate: float) -> int | None:

@@ -12,7 +12,8 @@ from gpu_dispatch.worker.speech.script_words import ScriptWord, atoms_of
 from gpu_dispatch.worker.speech.text_match import Pair, match_tokens
 
 SURE_RUN = 3
-"""So many words in a row that agree are no coincidence; two unrelated texts share "of the", but few longer runs."""
+"""So many words in a row that agree, or twice as many characters of a script without spaces, are no coincidence: two
+unrelated texts share "of the", but few longer runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class ScriptPlaces:
     """By script word; None inside a gap."""
     gaps: tuple[ScriptGap, ...]
     overlap: float
-    """Share of the shorter text that agrees with the other one in runs of SURE_RUN words, from 0 to 1."""
+    """Share of the shorter text that agrees with the other one in sure runs, from 0 to 1."""
 
 
 def find_places(script: Sequence[ScriptWord], heard: Sequence[Word]) -> ScriptPlaces:
@@ -74,7 +75,7 @@ def find_places(script: Sequence[ScriptWord], heard: Sequence[Word]) -> ScriptPl
             timings[gap.first : gap.end] = spelt
         else:
             gaps.append(gap)
-    return ScriptPlaces(tuple(timings), tuple(gaps), _overlap(pairs, len(ours), len(theirs)))
+    return ScriptPlaces(tuple(timings), tuple(gaps), _overlap(pairs, [a for a, _ in ours], len(theirs)))
 
 
 def _gaps(spans: Sequence[tuple[int, int, int]], script: int, heard: int) -> list[ScriptGap]:
@@ -121,12 +122,12 @@ def _moment(word: Word, characters: int, whole: int) -> float:
     return word.start + (word.end - word.start) * characters / max(1, whole)
 
 
-def _overlap(pairs: Sequence[Pair], ours: int, theirs: int) -> float:
-    shorter = min(ours, theirs)
+def _overlap(pairs: Sequence[Pair], ours: Sequence[str], theirs: int) -> float:
+    shorter = min(len(ours), theirs)
     if not shorter:
         return 0.0
     run, sure = 0, 0
-    need = min(SURE_RUN, shorter)
+    need = min(SURE_RUN if sum(map(len, ours)) >= 2 * len(ours) else 2 * SURE_RUN, shorter)
     for n, (i, j) in enumerate(pairs):
         run = run + 1 if n and (i - pairs[n - 1][0], j - pairs[n - 1][1]) == (1, 1) else 1
         sure += need if run == need else run > need

@@ -132,6 +132,7 @@ class Transcriber:
                 found += [replace(segment, language=own) for segment in reading.read(part.chunks)]
             told = self._correct(found, pcm, params.compression_ratio_threshold)
             if params.script:
+                progress(0.0, "align")
                 aligned = _Alignment(recognizer, heard.language, pcm, stop)
                 scripted = follow_script(params.script, told.segments, duration, aligned.read, keep=params.keep_script)
                 told, report = replace(told, segments=scripted.segments), scripted.report
