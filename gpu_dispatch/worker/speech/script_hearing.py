@@ -115,13 +115,10 @@ class ScriptHearing:
     def _is_decided(self, gap: ScriptGap, found: Findings) -> bool:
         """Decides a gap that is too long to listen to, or whose script is too long to be said there."""
         room = self._high(gap) - self._low(gap)
-        if gap.written and (room > WINDOW_S or self._is_too_much(gap, room)):
+        decided = room > WINDOW_S or self._is_too_much(gap, room)
+        if decided:
             self._guess(gap, found)
-        elif not gap.written and room > WINDOW_S:
-            found.unwritten[gap.first] = range(gap.heard, gap.heard_end)
-        else:
-            return False
-        return True
+        return decided
 
     def _window(self, gaps: tuple[ScriptGap, ...]) -> _Window:
         """Returns the gaps with up to CONTEXT_WORDS that agree on either side."""
@@ -166,10 +163,11 @@ class ScriptHearing:
         return sum(len(atom) for k in words for atom in self.script[k].atoms)
 
     def _guess(self, gap: ScriptGap, found: Findings) -> None:
-        """Decides a gap that no window holds: by what was heard there, else by its length."""
+        """Decides a gap without listening: by what was heard there."""
         written = "".join(atom for k in gap.written for atom in self.script[k].atoms)
         said = "".join(atom for word in self.heard[gap.heard : gap.heard_end] for atom in atoms_of(word.text))
-        if len(said) * 2 < len(written) or likeness(written, said) < ALIKE:
+        is_passage = min(len(gap.written), gap.heard_end - gap.heard) >= PASSAGE_WORDS
+        if not written or len(said) * 2 < len(written) or (is_passage and likeness(written, said) < ALIKE):
             found.unsaid |= set(gap.written)
             if said:
                 found.unwritten[gap.first] = range(gap.heard, gap.heard_end)
@@ -189,6 +187,10 @@ class ScriptHearing:
     def _judge(self, window: _Window, rate: float, found: Findings) -> None:
         kept = list(range(window.first, window.last))
         reading = self._reading(window, kept, {})
+        if not reading.least:  # the engine cannot align, or the text is too long for it
+            for gap in window.gaps:
+                self._guess(gap, found)
+            return
         extra: dict[int, range] = {}
         for gap in window.gaps:
             other = self._replaced(window, gap, kept, reading, extra)
@@ -217,14 +219,13 @@ class ScriptHearing:
     def _replaced(
         self, window: _Window, gap: ScriptGap, kept: Sequence[int], reading: ScriptReading, extra: dict[int, range]
     ) -> ScriptReading | None:
-        """Returns the reading with what was heard in a gap, or nothing, instead of what is written, where that is
-        another passage.
+        """Returns the reading with what was heard in a gap instead of what is written, where that is another passage.
 
         Figures that were heard as words, and the reverse, are about as likely as they are written.
         """
         heard = range(gap.heard, gap.heard_end)
         fewest = PASSAGE_WORDS if heard else 2
-        if len(gap.written) < fewest or 0 < len(heard) < fewest or not reading.least:
+        if len(gap.written) < fewest or 0 < len(heard) < fewest:
             return None
         others = [k for k in kept if k not in gap.written]
         other = self._reading(window, others, {**extra, gap.end: heard} if heard else extra)

@@ -167,6 +167,16 @@ def test_a_minute_that_was_rewritten_is_too_long_to_listen_to_and_decided_by_its
     check_times(result)
 
 
+def test_an_engine_that_cannot_align_leaves_it_to_the_words() -> None:
+    words = TEXT.split()
+    said = [*words[:10], "mumble", *words[11:20], "well", "now", *words[20:30], *words[32:]]
+    recording = Recording(said)
+    heard = [Segment(0, 0.0, recording.duration, "", tuple(recording.words))]
+    result = follow_script((TEXT,), heard, recording.duration, lambda _start, _end, _text: (), keep=False)
+    assert text_of(result).split() == [*words[:20], "well", "now", *words[20:30], *words[32:]]
+    assert (result.report.unspoken, result.report.unwritten, result.report.changed) == (2, 2, 1)
+
+
 def test_an_aside_is_taken_from_recognition() -> None:
     aside = ["wait", "let", "me", "open", "this", "window", "first"]
     words = TEXT.split()
