@@ -59,6 +59,15 @@ MANIFESTS = {
         "image_too_large",
     ),
     "srt-garbage.job.json": (manifest(video="/media/clip.mp4", srt="/media/garbage.srt"), "subtitles_unreadable"),
+    "script-twice.job.json": (manifest(audio="/media/chord.ogg", script="a.txt", script_text="b"), "manifest_invalid"),
+    "script-picture.job.json": (manifest(audio="/media/chord.ogg", script="/media/dawn.jpg"), "script_unreadable"),
+    "script-blank.job.json": (manifest(audio="/media/chord.ogg", script="/media/blank.txt"), "script_unreadable"),
+    "script-large.job.json": (manifest(audio="/media/chord.ogg", script="/media/large.txt"), "input_too_large"),
+    "script-silent.job.json": (manifest(audio="/media/chord.ogg", script_text="Nobody says this."), "script_mismatch"),
+    "retime-garbage.job.json": (
+        manifest(audio="/media/chord.ogg", retime="/media/garbage.srt"),
+        "subtitles_unreadable",
+    ),
     "duration-zero.job.json": (images(duration=0), "invalid_duration"),
     "duration-negative.job.json": (images(duration=-5), "invalid_duration"),
     "no-images.job.json": (manifest(images=[]), "no_images"),
@@ -89,6 +98,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterato
         "media/huge.png": huge_png(),
         "media/garbage.srt": b"no cue in here\nat all\n",
         "media/latin.srt": LATIN_1,
+        "media/blank.txt": b"\n * * *\n",
+        "media/large.txt": b"word and " * 230_000,
     }
     for key, data in media.items():
         install.drops.put(key, data)
