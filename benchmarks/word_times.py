@@ -30,6 +30,7 @@ from gpu_dispatch.worker.speech.correction import corrected
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.postprocess import Cleaned, postprocess
+from gpu_dispatch.worker.speech.recording import ReadingLimits
 from gpu_dispatch.worker.speech.registry import ENGINES, is_installed
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
@@ -97,7 +98,7 @@ async def measure(engine: str, model: str, store: ModelStore, spoken: Sequence[S
     attention = Attention()
     total = sum(len(s.words) for s in spoken)
     before, after = Errors([], [], total), Errors([], [], total)
-    transcriber = Transcriber(store, FFmpeg(find_ffmpeg(None)), correct=attention)
+    transcriber = Transcriber(store, FFmpeg(find_ffmpeg(None)), limits=ReadingLimits(correct=attention))
     with tempfile.TemporaryDirectory() as folder:
         for recording in spoken:
             recording.write(Path(folder) / "audio.wav")

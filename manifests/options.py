@@ -16,6 +16,7 @@ Timestamps = Literal["none", "segment", "word"]
 StyleName = Literal["plain", "fill", "pop", "box"]
 Fit = Literal["shortest", "video", "audio"]
 SubtitlePreset = Literal["broadcast", "social", "verbatim"]
+Strategy = Literal["auto", "exact"]
 
 
 def whole_number_as_text(value: Any) -> Any:
@@ -83,6 +84,11 @@ class RecognitionOptions(Options, frozen=True):
         default=False, description="Detect the language of each part, where speakers change theirs."
     )
     translate: bool = Field(default=False, description="Translate into English.")
+    strategy: Strategy = Field(
+        default="auto",
+        description="auto: several parts of a recording are decoded together on a GPU, and on a CPU when it is longer "
+        "than 2 minutes; doubtful parts are decoded again alone. exact: one part after the other, as Whisper does.",
+    )
     temperature: Temperatures = Field(
         default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         description="0 to 1. A list is tried in order until a segment is good enough; one number: no second try.",

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +19,16 @@ import pytest
 from gpu_dispatch.speech_options import lacking
 from gpu_dispatch.task import Progress, Quality, TranscribeParams, Transcript
 from gpu_dispatch.worker.context import JobContext
-from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, RecognitionRequest, Recognizer
+from gpu_dispatch.worker.speech.engine import (
+    SAMPLE_RATE,
+    BatchRecognizer,
+    RecognitionRequest,
+    Recognizer,
+    Samples,
+    WindowReading,
+)
 from gpu_dispatch.worker.speech.models import ModelStore
+from gpu_dispatch.worker.speech.recording import ReadingLimits
 from gpu_dispatch.worker.speech.registry import ENGINES
 from gpu_dispatch.worker.speech.script_hearing import UNSAID
 from gpu_dispatch.worker.speech.transcribe import Transcriber
@@ -42,6 +51,9 @@ pytestmark = pytest.mark.model
 
 COUNTRY_TOKEN = 1499
 """" country" in the vocabulary of the English-only models."""
+
+TIME_TOKENS = 50363
+"""The first of them, in the same vocabulary."""
 
 GREEDY: dict[str, Any] = {"beam_size": 1, "temperature": (0.0,)}
 """A third of the time of the defaults."""
@@ -111,6 +123,14 @@ def recognizer(engine: str, store: ModelStore) -> Iterator[Recognizer]:
     loaded.close()
 
 
+@pytest.fixture(scope="module")
+def sound(speech: Speech, tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    raw = tmp_path_factory.mktemp("sound") / "speech.f32"
+    decoded = ("-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le")
+    subprocess.run([find_ffmpeg(), "-v", "error", "-i", str(speech.file), *decoded, str(raw)], check=True)
+    return np.fromfile(raw, np.float32)
+
+
 @pytest.fixture
 def bench(engine: str, transcriber: Transcriber, tmp_path: Path) -> Bench:
     return Bench(engine, transcriber, tmp_path)
@@ -134,7 +154,7 @@ async def test_speech_becomes_words_with_times_and_progress(bench: Bench, speech
 
 async def test_short_blocks_give_the_same_words(bench: Bench, store: ModelStore, speech: Speech) -> None:
     """Long recordings are read block by block; blocks of 6 s show on 10 s what blocks of minutes show on hours."""
-    blockwise = Transcriber(store, FFmpeg(find_ffmpeg()), chunk_s=6.0)
+    blockwise = Transcriber(store, FFmpeg(find_ffmpeg()), limits=ReadingLimits(chunk_s=6.0))
     bench = Bench(bench.engine, blockwise, bench.folder)
     try:
         transcript = await bench.hear(speech.file)
@@ -185,6 +205,53 @@ def test_a_window_too_short_for_word_times_is_harmless(recognizer: Recognizer, s
     params = TranscribeParams(audio="a", no_speech_threshold=None, logprob_threshold=None, **GREEDY)
     segments = recognizer.recognise(noise, RecognitionRequest(params, "en", None, lambda _: None))
     assert all(word.end <= 1.0 for segment in segments for word in segment.words)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_windows_are_decoded_together_as_each_would_be_alone(
+    recognizer: Recognizer, sound: Samples, speech: Speech, beam_size: int
+) -> None:
+    assert isinstance(recognizer, BatchRecognizer)
+    params = TranscribeParams(audio="", temperature=(0.0,), beam_size=beam_size)
+    request = RecognitionRequest(params, "en", None, lambda _: None)
+    pause = 4 * SAMPLE_RATE
+    windows = [sound, sound[:pause], sound[pause:]]
+    together = recognizer.recognise_together(windows, request)
+    for window, reading in zip(windows, together, strict=True):
+        (alone,) = recognizer.recognise_together([window], request)
+        assert text_of(reading) == text_of(alone)
+        assert reading.avg_logprob == pytest.approx(alone.avg_logprob, abs=0.02)
+        assert reading.no_speech_prob == pytest.approx(alone.no_speech_prob, abs=0.02)
+        words = [word for segment in reading.segments for word in segment.words]
+        assert "".join(word.text for word in words) == text_of(reading)
+        assert all(0.0 <= word.start <= word.end <= len(window) / SAMPLE_RATE for word in words)
+    assert len(together[0].segments) >= 2
+    assert all(segment.text.endswith(".") for segment in together[0].segments)
+    assert speech.word_error_rate(text_of(together[0])) <= 0.2
+    assert speech.word_error_rate(text_of(together[1]) + text_of(together[2])) <= 0.3
+    assert 1 <= recognizer.windows_at_once(params) <= 32
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+async def test_a_long_recording_is_read_in_batches(
+    bench: Bench, store: ModelStore, media: Media, speech: Speech, doubtful: bool
+) -> None:
+    """40 s in two windows. With every window doubtful, each is decoded again alone, and time tokens come back."""
+    batched = Transcriber(store, FFmpeg(find_ffmpeg()), limits=ReadingLimits(sequential_s=5.0))
+    long = media.make(".wav", "-stream_loop", "3", "-i", str(speech.file), "-ac", "1")
+    usual: dict[str, Any] = {"compression_ratio_threshold": None, "temperature": (0.0, 0.0)}
+    try:
+        transcript = await Bench(bench.engine, batched, bench.folder).hear(
+            long, **usual, logprob_threshold=0.0 if doubtful else None, no_speech_threshold=None
+        )
+    finally:
+        await batched.close()
+    quarter = speech.duration
+    for i in range(4):
+        spoken = [w.text for w in transcript.words if i * quarter <= w.start < (i + 1) * quarter]
+        assert speech.word_error_rate(" ".join(spoken)) <= 0.3
+    check_times(transcript)
+    assert any(token >= TIME_TOKENS for s in transcript.segments for token in s.tokens) is doubtful
 
 
 async def test_a_long_pause_stays_empty_and_moves_what_follows(bench: Bench, media: Media, speech: Speech) -> None:
@@ -388,6 +455,10 @@ async def test_models_are_swapped(bench: Bench, store: ModelStore, speech: Speec
     await transcriber.close()
     assert [t.model for t in heard] == ["one", "two", "one"]
     assert len({t.text for t in heard}) == 1
+
+
+def text_of(reading: WindowReading) -> str:
+    return "".join(segment.text for segment in reading.segments)
 
 
 def check_times(transcript: Transcript) -> None:

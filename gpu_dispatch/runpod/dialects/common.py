@@ -22,8 +22,9 @@ CAPABILITIES: frozenset[Capability] = frozenset({"whisper"})
 MODELS = frozenset({"tiny", "base", "small", "medium", "large-v1", "large-v2", "large-v3", "turbo"})
 """Models that both published workers accept."""
 
-_OF_EVERY_WORKER = frozenset({"model", "engine", "language"})
-"""Options that every worker takes and whose values are checked one by one."""
+_OF_EVERY_WORKER = frozenset({"model", "engine", "language", "strategy"})
+"""Options that every worker takes and whose values are checked one by one; both strategies allow what they do, decoding
+one window after the other."""
 
 
 def model_name(params: TranscribeParams) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,33 @@ class Recognizer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WindowReading:
+    """What a model says in one window of at most 30 s."""
+
+    segments: tuple[Segment, ...]
+    """Sentences with words, with times in seconds from the start of the window."""
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+
+@runtime_checkable
+class BatchRecognizer(Recognizer, Protocol):
+    """A recognizer that can decode several windows at once."""
+
+    def windows_at_once(self, options: RecognitionOptions) -> int:
+        """Returns how many windows fit into the memory that is free now, at least 1."""
+        ...
+
+    def recognise_together(self, windows: Sequence[Samples], request: RecognitionRequest) -> list[WindowReading]:
+        """Decodes each window, of at most 30 s, at the first temperature only; `request.prompt` is not shown.
+
+        Raises WorkerCrashed when memory runs out; fewer windows may then work.
+        """
+        ...
+
+
 class SpeechEngine(Protocol):
     @property
     def name(self) -> str: ...
@@ -123,6 +150,10 @@ class SpeechEngine(Protocol):
         ...
 
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "bad allocation")
+"""Words of CUDA, PyTorch and C++ for it."""
+
+
 def import_module(name: str, *, engine: str, remedy: str) -> Any:
     """Imports a vendor's module, which takes seconds. Raises EngineUnavailable with `remedy`."""
     try:
@@ -134,7 +165,7 @@ def import_module(name: str, *, engine: str, remedy: str) -> Any:
 def engine_failure(error: Exception, *, engine: str, device: Device) -> GpuDropError:
     """Translates an engine's exception; the caller raises the result `from` it."""
     text = " ".join(str(error).split())[:500]
-    if "out of memory" in text.lower():
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in OUT_OF_MEMORY):
         return WorkerCrashed(
             f"{engine} ran out of memory on {device}.", hint="Take a smaller model or a machine with more memory."
         )

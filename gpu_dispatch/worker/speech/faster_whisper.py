@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,28 +19,38 @@ from gpu_dispatch.worker.speech.engine import (
     Recognizer,
     Samples,
     SpokenLanguage,
+    WindowReading,
     engine_failure,
     import_module,
     load_failure,
 )
-from gpu_dispatch.worker.speech.forced_alignment import (
-    ALIGNABLE_FRAMES,
-    FORCED_TOKENS,
-    ForcedWord,
-    forced_words,
-    frame_times,
-    sayable,
-)
+from gpu_dispatch.worker.speech.faster_alignment import FasterAligner
+from gpu_dispatch.worker.speech.forced_alignment import ALIGNABLE_FRAMES, ForcedWord
+from gpu_dispatch.worker.speech.memory import windows_at_once
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, model_unavailable
-from gpu_dispatch.worker.speech.whisper import arguments, segment_of
+from gpu_dispatch.worker.speech.whisper import (
+    APPENDED,
+    PREPENDED,
+    Decoded,
+    arguments,
+    hypotheses,
+    segment_of,
+    sentences,
+)
 from manifests.errors import ModelUnavailable
+from manifests.options import RecognitionOptions
 
 NAME = "faster-whisper"
 REMEDY = "pip install faster-whisper"
 _MODULE = "faster_whisper"
 
 COMPUTE_TYPES: dict[Device, tuple[str, ...]] = {"cuda": ("float16", "int8"), "cpu": ("int8",)}
-"""In order of preference; where the device supports none, "default" keeps the weights' own type."""
+"""In order of preference."""
+
+
+def compute_type(device: Device, supported: Set[str]) -> str:
+    """Returns the fastest kind of numbers that `device` computes with; "default" keeps the weights' own."""
+    return next((kind for kind in COMPUTE_TYPES[device] if kind in supported), "default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,12 @@ class FasterWhisper:
         # Makes a new process sample the same words for the same sound at temperatures above 0.
         ctranslate2.set_random_seed(0)
         supported = ctranslate2.get_supported_compute_types(device)
-        kind = next((t for t in COMPUTE_TYPES[device] if t in supported), "default")
+        kind = compute_type(device, supported)
         try:
             loaded = module.WhisperModel(str(path), device=device, compute_type=kind, cpu_threads=self.threads)
         except (RuntimeError, ValueError, OSError) as e:
             raise load_failure(e, _incomplete(model, path, _short(e)), engine=NAME, device=device) from e
-        return FasterRecognizer(loaded, device)
+        return FasterRecognizer(loaded, device, (path / "model.bin").stat().st_size)
 
     def devices(self) -> tuple[Device, ...]:
         return ("cuda", "cpu") if _vendor("ctranslate2").get_cuda_device_count() > 0 else ("cpu",)
@@ -95,10 +105,12 @@ class FasterWhisper:
 
 
 class FasterRecognizer:
-    def __init__(self, model: Any, device: Device) -> None:
+    def __init__(self, model: Any, device: Device, weights: int) -> None:
+        """`weights` is the model's size in bytes."""
         self._model = model
+        self._weights = weights
         model.find_alignment = partial(_alignment, model.find_alignment)
-        self._encoded: tuple[Samples, Any, int] | None = None
+        self._aligner = FasterAligner(model)
         self.device: Device = device
         self.languages = frozenset[str](model.supported_languages)
 
@@ -123,35 +135,60 @@ class FasterRecognizer:
         return found
 
     def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
-        made = _vendor("faster_whisper.tokenizer").Tokenizer
-        multilingual = self._model.model.is_multilingual
-        tokenizer = made(self._model.hf_tokenizer, multilingual, task="transcribe", language=language)
-        tokens: list[int] = tokenizer.encode(sayable(text))
         try:
-            encoded, frames = self._encode(audio)
-            if not tokens or len(tokens) > FORCED_TOKENS or frames < ALIGNABLE_FRAMES:
-                return ()
-            (found,) = self._model.model.align(encoded, tokenizer.sot_sequence, [tokens], frames)
+            return self._aligner.align(audio, text, language)
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
-        texts, parts = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
-        likely = np.log(np.maximum(np.array(found.text_token_probs), 1e-12)).tolist()
-        sizes = [len(part) for part in parts[:-1]]
-        return forced_words(texts[:-1], sizes, frame_times(found.alignments, sizes), likely)
+
+    def windows_at_once(self, options: RecognitionOptions) -> int:
+        return windows_at_once(self._weights, hypotheses(options), self.device)
+
+    def recognise_together(self, windows: Sequence[Samples], request: RecognitionRequest) -> list[WindowReading]:
+        try:
+            return self._together(windows, request)
+        except (RuntimeError, ValueError, MemoryError) as e:
+            raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def close(self) -> None:
-        self._encoded = None
         self._model.model.unload_model()
 
-    def _encode(self, audio: Samples) -> tuple[Any, int]:
-        """Returns the encoder's output and its valid frames of 10 ms; the last result is kept."""
-        if self._encoded is None or self._encoded[0] is not audio:
-            features = self._model.feature_extractor(audio)[:, : self._model.feature_extractor.nb_max_frames]
-            # The features end with a frame that `transcribe` leaves out, too.
-            frames = len(audio) // self._model.feature_extractor.hop_length
-            window = _vendor("faster_whisper.audio").pad_or_trim(features[:, :frames])
-            self._encoded = (audio, self._model.encode(window) if frames else None, frames)
-        return self._encoded[1], self._encoded[2]
+    def _together(self, windows: Sequence[Samples], request: RecognitionRequest) -> list[WindowReading]:
+        vendor, model, options = _vendor("faster_whisper.transcribe"), self._model, self._options(request)
+        tokenizer = vendor.Tokenizer(
+            model.hf_tokenizer, model.model.is_multilingual, task=options["task"], language=request.language
+        )
+        features = [model.feature_extractor(window)[..., :-1] for window in windows]
+        encoded = self._encode([vendor.pad_or_trim(each) for each in features], request)
+        # Without time tokens no text is lost behind the last one; the alignment gives the times.
+        prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
+        suppressed = options["suppress_tokens"]
+        results = model.model.generate(
+            _storage(np.concatenate(encoded)),
+            [prompt] * len(windows),
+            length_penalty=options["length_penalty"],
+            max_length=model.max_length,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=suppressed and vendor.get_suppressed_tokens(tokenizer, suppressed),
+            **_search(request.options),
+        )
+        readings: list[WindowReading] = []
+        for each, row, result in zip(features, encoded, results, strict=True):
+            decoded = _decoded(result, tokenizer, options)
+            if decoded.sentences:  # aligned one by one: several at once take 50 MB each with the smallest model
+                told, frames = [decoded.sentences], each.shape[-1]
+                model.add_word_timestamps(told, tokenizer, _storage(row), frames, PREPENDED, APPENDED, 0.0)
+            readings.append(decoded.reading())
+        return readings
+
+    def _encode(self, windows: Sequence[Any], request: RecognitionRequest) -> list[Any]:
+        """Encodes spectrograms; on a CPU one by one, which takes the memory of one and no more time."""
+        batches = [np.stack(windows)] if self.device == "cuda" else [window[np.newaxis] for window in windows]
+        encoded: list[Any] = []
+        for batch in batches:
+            request.on_progress(0.0)
+            encoded.append(np.array(self._model.model.encode(_storage(batch), to_cpu=True)))
+        return list(np.concatenate(encoded)[:, np.newaxis])
 
     def _options(self, request: RecognitionRequest) -> dict[str, Any]:
         penalty = request.options.length_penalty
@@ -167,8 +204,43 @@ class FasterRecognizer:
         }
 
 
+def _storage(array: Any) -> Any:
+    return _vendor("ctranslate2").StorageView.from_array(np.ascontiguousarray(array))
+
+
+def _search(options: RecognitionOptions) -> dict[str, Any]:
+    """Returns CTranslate2's options for the first temperature."""
+    temperature = options.temperature[0]
+    if temperature == 0:
+        return {"beam_size": options.beam_size, "patience": max(options.patience, 1 / options.beam_size)}
+    return {
+        "beam_size": 1,
+        "num_hypotheses": options.best_of,
+        "sampling_topk": 0,
+        "sampling_temperature": temperature,
+    }
+
+
+def _decoded(result: Any, tokenizer: Any, options: dict[str, Any]) -> Decoded:
+    tokens = result.sequences_ids[0]
+    # CTranslate2 divides a hypothesis's log probability by its length, without its last token.
+    total = result.scores[0] * len(tokens) ** options["length_penalty"]
+    return Decoded(
+        text=tokenizer.decode(tokens),
+        sentences=list(sentences(tokens, tokenizer)),
+        temperature=options["temperature"][0],
+        avg_logprob=float(total / (len(tokens) + 1)),
+        no_speech_prob=float(result.no_speech_prob),
+    )
+
+
 def _alignment(
-    find: Callable[..., list[list[Any]]], tokenizer: Any, tokens: Sequence[Any], encoded: Any, frames: int, *more: Any
+    find: Callable[..., list[list[Any]]],
+    tokenizer: Any,
+    tokens: Sequence[Any],
+    encoded: Any,
+    frames: int,
+    *more: Any,
 ) -> list[list[Any]]:
     """Aligns the texts `tokens` to words with `find`; returns no words where the window is too short."""
     if frames < ALIGNABLE_FRAMES:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import PickleError
 from typing import Any
@@ -17,26 +18,30 @@ from gpu_dispatch.worker.speech.engine import (
     Recognizer,
     Samples,
     SpokenLanguage,
+    WindowReading,
     engine_failure,
     import_module,
     load_failure,
 )
-from gpu_dispatch.worker.speech.forced_alignment import (
-    ALIGNABLE_FRAMES,
-    FORCED_TOKENS,
-    ForcedWord,
-    forced_words,
-    sayable,
-)
+from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
+from gpu_dispatch.worker.speech.memory import windows_at_once
 from gpu_dispatch.worker.speech.models import PUBLISHED, ModelStore, model_unavailable
-from gpu_dispatch.worker.speech.whisper import arguments, segment_of
+from gpu_dispatch.worker.speech.openai_alignment import force_text
+from gpu_dispatch.worker.speech.openai_batches import EncoderCache, attend_together, batch_task
+from gpu_dispatch.worker.speech.whisper import (
+    APPENDED,
+    PREPENDED,
+    Decoded,
+    arguments,
+    hypotheses,
+    segment_of,
+    sentences,
+)
 from manifests.errors import ModelUnavailable
+from manifests.options import RecognitionOptions
 
 NAME = "openai-whisper"
 REMEDY = "pip install 'gpudrop[openai]'"
-
-WINDOW_S = 30.0
-"""Length of the encoder's window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class OpenAIWhisper:
             raise load_failure(e, _damaged(e, model, path), engine=NAME, device=device) from e
         if device == "cuda":
             halve(loaded, torch)
+            torch.set_float32_matmul_precision("high")  # TF32 for what stays float32
         return OpenAIRecognizer(loaded, device)
 
     def devices(self) -> tuple[Device, ...]:
@@ -97,8 +103,10 @@ class OpenAIRecognizer:
         self._model = model
         self._whisper = _vendor("whisper")
         self._torch = _vendor("torch")
-        self._windows = _EncoderCache(model.encoder.forward, self._torch.equal)
+        self._windows = EncoderCache(model.encoder.forward, self._torch)
         model.encoder.forward = self._windows.encode
+        for block in model.decoder.blocks:
+            block.cross_attn.qkv_attention = partial(attend_together, block.cross_attn.qkv_attention)
         self.device: Device = device
         codes: dict[str, str] = self._whisper.tokenizer.LANGUAGES
         self.languages = frozenset(list(codes)[: model.num_languages] if model.is_multilingual else ["en"])
@@ -106,13 +114,8 @@ class OpenAIRecognizer:
     def detect(self, audio: Samples) -> tuple[SpokenLanguage, ...]:
         if not self._model.is_multilingual:
             return (SpokenLanguage("en", 1.0),)
-        whisper = self._whisper.audio
-        # Cut like the first window of `transcribe`, so that it is encoded once for both.
-        mel = whisper.log_mel_spectrogram(audio, self._model.dims.n_mels, padding=whisper.N_SAMPLES)
-        content = mel.shape[-1] - whisper.N_FRAMES
-        window = whisper.pad_or_trim(mel[:, : min(content, whisper.N_FRAMES)], whisper.N_FRAMES).to(self.device)
         try:
-            _, found = self._model.detect_language(window.half() if self.device == "cuda" else window)
+            _, found = self._model.detect_language(self._spectrogram(audio)[0])
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         spoken = [SpokenLanguage(code, float(chance)) for code, chance in found.items()]
@@ -131,40 +134,78 @@ class OpenAIRecognizer:
         return [segment_of(s, dict[str, Any].get) for s in answer["segments"] if s["text"].strip()]
 
     def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
-        multilingual, languages = self._model.is_multilingual, self._model.num_languages
-        tokenizer = self._whisper.tokenizer.get_tokenizer(
-            multilingual, num_languages=languages, language=language, task="transcribe"
-        )
-        tokens: list[int] = tokenizer.encode(sayable(text))
-        frames = min(len(audio) // self._whisper.audio.HOP_LENGTH, self._whisper.audio.N_FRAMES)
-        if not tokens or len(tokens) > FORCED_TOKENS or frames < ALIGNABLE_FRAMES:
-            return ()
-        mel = self._whisper.audio.log_mel_spectrogram(audio, self._model.dims.n_mels)
-        window = self._whisper.audio.pad_or_trim(mel, self._whisper.audio.N_FRAMES).to(self.device)
-        answers: list[Any] = []
-
-        def keep(_module: Any, _given: Any, answer: Any) -> None:
-            answers.append(answer)
-
-        listening = self._model.decoder.register_forward_hook(keep)
         try:
-            window = window.half() if self.device == "cuda" else window
-            timed = _vendor("whisper.timing").find_alignment(self._model, tokenizer, tokens, window, frames)
+            window, frames = self._spectrogram(audio)
+            return force_text(self._model, window, frames, text, language)
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
-        finally:
-            listening.remove()
-        begin = len(tokenizer.sot_sequence)
-        logits = answers[0][0, begin : begin + len(tokens), : tokenizer.eot].float()
-        likely = logits.log_softmax(dim=-1).gather(1, self._torch.tensor(tokens, device=self.device)[:, None])
-        sizes, times = [len(word.tokens) for word in timed], [(word.start, word.end) for word in timed]
-        return forced_words([word.word for word in timed], sizes, times, likely[:, 0].tolist())
+
+    def windows_at_once(self, options: RecognitionOptions) -> int:
+        weights = sum(p.numel() * p.element_size() for p in self._model.parameters())
+        half = weights if self.device == "cuda" else weights // 2
+        return windows_at_once(half, hypotheses(options), self.device)
+
+    def recognise_together(self, windows: Sequence[Samples], request: RecognitionRequest) -> list[WindowReading]:
+        self._torch.manual_seed(0)
+        try:
+            with self._torch.no_grad():
+                return self._together(windows, request)
+        except (RuntimeError, ValueError, MemoryError) as e:
+            if self.device == "cuda":
+                self._torch.cuda.empty_cache()
+            raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def close(self) -> None:
         del self._model, self._windows
         gc.collect()
         if self.device == "cuda":
             self._torch.cuda.empty_cache()
+
+    def _together(self, windows: Sequence[Samples], request: RecognitionRequest) -> list[WindowReading]:
+        spectrograms = [self._spectrogram(window) for window in windows]
+        encoded = self._windows.encode_all([mel for mel, _ in spectrograms], request.on_progress, self.device == "cuda")
+        options = self._decoding(request)
+        task = batch_task()(self._model, options)
+        readings: list[WindowReading] = []
+        for (mel, frames), result in zip(spectrograms, task.run(encoded), strict=True):
+            decoded = Decoded(
+                text=result.text,
+                sentences=list(sentences(result.tokens, task.tokenizer)),
+                temperature=options.temperature,
+                avg_logprob=float(result.avg_logprob),
+                no_speech_prob=float(result.no_speech_prob),
+            )
+            self._whisper.timing.add_word_timestamps(
+                segments=decoded.sentences,
+                model=self._model,
+                tokenizer=task.tokenizer,
+                mel=mel,
+                num_frames=frames,
+                prepend_punctuations=PREPENDED,
+                append_punctuations=APPENDED,
+                last_speech_timestamp=0.0,
+            )
+            readings.append(decoded.reading())
+        return readings
+
+    def _spectrogram(self, audio: Samples) -> tuple[Any, int]:
+        """Returns the first window's spectrogram, cut as `transcribe` does, and how many of its frames are sound."""
+        whisper = self._whisper.audio
+        mel = whisper.log_mel_spectrogram(audio, self._model.dims.n_mels, padding=whisper.N_SAMPLES)
+        frames = min(mel.shape[-1] - whisper.N_FRAMES, whisper.N_FRAMES)
+        window = whisper.pad_or_trim(mel[:, :frames], whisper.N_FRAMES).to(self.device)
+        return (window.half() if self.device == "cuda" else window), frames
+
+    def _decoding(self, request: RecognitionRequest) -> Any:
+        """Returns the options of `decode` for the first temperature."""
+        given = self._options(request)
+        names = ("task", "language", "length_penalty", "suppress_tokens", "fp16")
+        temperature = request.options.temperature[0]
+        search = ("best_of",) if temperature > 0 else ("beam_size", "patience")
+        # Without time tokens no text is lost behind the last one; the alignment gives the times.
+        return self._whisper.DecodingOptions(
+            **{name: given[name] for name in (*names, *search)}, temperature=temperature, without_timestamps=True
+        )
 
     def _options(self, request: RecognitionRequest) -> dict[str, Any]:
         greedy = request.options.beam_size == 1
@@ -175,37 +216,6 @@ class OpenAIRecognizer:
             "fp16": self.device == "cuda",
             "verbose": None,
         }
-
-
-class _EncoderCache:
-    """Wraps the encoder's forward pass, caches its last result and reports progress.
-
-    Whisper encodes a window again for the language, for every temperature and for the word times: a third of the time
-    on a CPU. Each new window also shows how far `transcribe` is, which it does not report itself.
-    """
-
-    def __init__(self, forward: Callable[[Any], Any], equal: Callable[[Any, Any], bool]) -> None:
-        self._forward = forward
-        self._equal = equal
-        self._last: tuple[Any, Any] | None = None
-        self._on_progress: Callable[[float], None] | None = None
-        self._count = 0
-
-    def listen(self, on_progress: Callable[[float], None] | None) -> None:
-        self._on_progress = on_progress
-        self._count = 0
-        if on_progress is None:
-            self._last = None
-
-    def encode(self, mel: Any) -> Any:
-        if self._last is not None and self._last[0].shape == mel.shape and self._equal(self._last[0], mel):
-            return self._last[1]
-        if self._on_progress is not None:
-            self._on_progress(self._count * WINDOW_S)
-        self._count += 1
-        encoded = self._forward(mel)
-        self._last = (mel, encoded)
-        return encoded
 
 
 def halve(model: Any, torch: Any) -> None:

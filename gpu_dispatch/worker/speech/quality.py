@@ -14,15 +14,21 @@ LISTED = 20
 
 
 def quality_of(
-    segments: Sequence[Segment], loops: Sequence[CutLoop], *, voice_s: float, duration: float, first_temperature: float
+    segments: Sequence[Segment],
+    loops: Sequence[CutLoop],
+    *,
+    voice_s: float,
+    duration: float,
+    first_temperature: float,
+    again: int,
 ) -> Quality:
-    """Sums up `segments`; what is above `first_temperature` was decoded again."""
+    """Sums up `segments`; what is above `first_temperature` was decoded again, as were `again` windows of batches."""
     doubtful = [word for segment in segments for word in segment.words if word.probability < DOUBTFUL]
     return Quality(
         speech_ratio=round(min(voice_s / duration, 1.0), 3) if duration else 0.0,
         silent_s=round(max(duration - voice_s, 0.0), 1),
         mean_logprob=_mean_logprob(segments),
-        decoded_again=len({s.seek for s in segments if s.temperature > first_temperature}),
+        decoded_again=max(again, len({s.seek for s in segments if s.temperature > first_temperature})),
         doubtful_words=len(doubtful),
         doubtful=tuple(doubtful[:LISTED]),
         loops_cut=len(loops),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gpu_dispatch.task import Segment, Word
 from gpu_dispatch.worker.speech.attention import FRAME_S, token_starts
@@ -15,6 +19,13 @@ from gpu_dispatch.worker.speech.engine import (
     Samples,
     SpokenLanguage,
     import_module,
+)
+from gpu_dispatch.worker.speech.forced_alignment import (
+    FORCED_AUDIO_S,
+    FORCED_TOKENS,
+    ForcedWord,
+    forced_words,
+    sayable,
 )
 from gpu_dispatch.worker.speech.token_segments import WindowText, segments_of, stretches_of
 from manifests.options import RecognitionOptions
@@ -47,7 +58,7 @@ class SoundWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowReading:
+class DecodedWindow:
     """The segments of a window, with the block's times."""
 
     segments: tuple[Segment, ...]
@@ -70,6 +81,7 @@ class Decoder:
         self.languages = {code.strip("<|>"): number for code, number in ids.items()} if several else {}
         """Token of each language; empty for an English-only model."""
         self._heads: list[tuple[int, int]] = getattr(given, "alignment_heads", None) or _upper_heads(model.config)
+        self._aligned: tuple[Samples, Any] | None = None
 
     def detect(self, audio: Samples) -> tuple[SpokenLanguage, ...]:
         torch = self._torch
@@ -80,12 +92,27 @@ class Decoder:
         found = [SpokenLanguage(code, chance) for code, chance in zip(self.languages, chances, strict=True)]
         return tuple(sorted(found, key=lambda each: -each.probability))
 
-    def read(self, windows: Sequence[SoundWindow], request: RecognitionRequest) -> list[WindowReading]:
+    def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
+        """Lays `text` on the first window of `audio`; see `Recognizer.align`. The last encoding is kept."""
+        tokens = self._tokens("transcribe", language)
+        said: list[int] = tokens.encode(sayable(text))
+        frames = round(min(len(audio) / SAMPLE_RATE, FORCED_AUDIO_S) / FRAME_S)
+        if not said or len(said) > FORCED_TOKENS or frames < 2:
+            return ()
+        with self._torch.inference_mode():
+            if self._aligned is None or self._aligned[0] is not audio:
+                self._aligned = (audio, self._encode([audio]))
+            scores, starts = self._forced(self._aligned[1], said, tokens, frames)
+            likely: list[float] = scores[:, : tokens.eot].log_softmax(-1)[range(len(said)), said].tolist()
+        texts, parts = tokens.split_to_word_tokens([*said, tokens.eot])
+        sizes = [len(part) for part in parts[:-1]]
+        bounds = [float(starts[at]) for at in (0, *accumulate(sizes))]
+        return forced_words(texts[:-1], sizes, list(pairwise(bounds)), likely)
+
+    def read(self, windows: Sequence[SoundWindow], request: RecognitionRequest) -> list[DecodedWindow]:
         """Decodes `windows` together, and those without a good result again at the next temperature."""
         task = "translate" if request.options.translate and self.languages else "transcribe"
-        tokens = _vendor("faster_whisper.tokenizer").Tokenizer(
-            self._vocabulary, bool(self.languages), task, request.language
-        )
+        tokens = self._tokens(task, request.language)
         with self._torch.inference_mode():
             encoded = self._encode([window.samples for window in windows])
             texts: dict[int, WindowText] = {}
@@ -100,6 +127,10 @@ class Decoder:
             return [
                 self._reading(encoded[i : i + 1], window, tokens, texts[i], request) for i, window in enumerate(windows)
             ]
+
+    def _tokens(self, task: str, language: str) -> Any:
+        made = _vendor("faster_whisper.tokenizer").Tokenizer
+        return made(self._vocabulary, bool(self.languages), task, language)
 
     def _write(
         self, encoded: Any, tokens: Any, request: RecognitionRequest, temperature: float, now: float
@@ -153,26 +184,22 @@ class Decoder:
 
     def _reading(
         self, encoded: Any, window: SoundWindow, tokens: Any, text: WindowText, request: RecognitionRequest
-    ) -> WindowReading:
+    ) -> DecodedWindow:
         if text.is_silence(request.options):
-            return WindowReading((), window.seconds)
+            return DecodedWindow((), window.seconds)
         cut = stretches_of(text.tokens, first_timestamp=tokens.timestamp_begin, window_s=window.seconds)
         said = [token for stretch in cut.found for token in stretch.tokens]
         words = self._words(encoded, said, tokens, window.seconds) if request.options.word_timestamps else []
         segments = segments_of(cut.found, words, text, offset_s=window.start, decode=tokens.decode)
-        return WindowReading(segments, cut.heard_s)
+        return DecodedWindow(segments, cut.heard_s)
 
     def _words(self, encoded: Any, said: list[int], tokens: Any, seconds: float) -> list[tuple[Word, int]]:
         """Returns the words of the text tokens `said`, each with its count of tokens; none for sound of one frame."""
         frames = round(seconds / FRAME_S)
         if not said or frames < 2:
             return []
-        start = [*tokens.sot_sequence, tokens.no_timestamps]
-        shown = [*start, *said, tokens.eot]
-        logits, heads = self._attended(encoded, shown, frames)
-        first = len(start) - 1
-        chances: list[float] = logits[first : first + len(said)].softmax(-1)[range(len(said)), said].tolist()
-        starts = token_starts(heads, first, first + len(said) + 1)
+        scores, starts = self._forced(encoded, said, tokens, frames)
+        chances: list[float] = scores.softmax(-1)[range(len(said)), said].tolist()
         texts, parts = tokens.split_to_word_tokens([*said, tokens.eot])
         timed: list[dict[str, Any]] = []
         at = 0
@@ -194,6 +221,16 @@ class Decoder:
             for each in timed
             if each["word"]
         ]
+
+    def _forced(self, encoded: Any, said: list[int], tokens: Any, frames: int) -> tuple[Any, NDArray[np.float64]]:
+        """Returns the scores in the place of each text token of `said`, and the tokens' starts with the last one's end.
+
+        Times are in seconds of the window, of which `frames` are sound.
+        """
+        start = [*tokens.sot_sequence, tokens.no_timestamps]
+        logits, heads = self._attended(encoded, [*start, *said, tokens.eot], frames)
+        first, end = len(start) - 1, len(start) - 1 + len(said)
+        return logits[first:end], token_starts(heads, first, end + 1)
 
     def _attended(self, encoded: Any, shown: list[int], frames: int) -> tuple[Any, Any]:
         """Returns the logits for `shown`, and the attention of the alignment heads to the first `frames`.

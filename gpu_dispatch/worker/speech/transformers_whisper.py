@@ -21,6 +21,7 @@ from gpu_dispatch.worker.speech.engine import (
     import_module,
     load_failure,
 )
+from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.pieces import cut_at_pauses
 from gpu_dispatch.worker.speech.transformers_decoding import ENCODER_S, Decoder, SoundWindow
@@ -124,6 +125,12 @@ class TransformersRecognizer:
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         try:
             return sorted(self._read(audio, request), key=lambda segment: segment.start)
+        except (RuntimeError, ValueError) as e:
+            raise engine_failure(e, engine=NAME, device=self.device) from e
+
+    def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
+        try:
+            return self._decoder.align(audio, text, language)
         except (RuntimeError, ValueError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
 

@@ -31,6 +31,7 @@ def test_every_option_reaches_the_worker(planning):
         "languages": ("pt", "en"),
         "multilingual": True,
         "translate": True,
+        "strategy": "exact",
         "temperature": (0.5,),
         "beam_size": 2,
         "best_of": 3,

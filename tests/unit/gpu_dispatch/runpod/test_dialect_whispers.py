@@ -481,6 +481,7 @@ OTHERWISE = {
     "languages": ("pt", "en"),
     "multilingual": True,
     "translate": True,
+    "strategy": "exact",
     "temperature": (0.5,),
     "beam_size": 2,
     "best_of": 2,
@@ -502,7 +503,7 @@ OTHERWISE = {
     "pcm": RawPcm(rate=8000),
 }
 """Every option, asked for as nobody does who asks for nothing in particular."""
-THEIR_OWN_CHOICE = {HUB.name: {"vad", "condition_on_previous_text"}, FASTER.name: set()}
+THEIR_OWN_CHOICE = {HUB.name: {"vad", "condition_on_previous_text", "strategy"}, FASTER.name: {"strategy"}}
 
 
 @BOTH
@@ -524,7 +525,7 @@ def test_an_option_that_a_dialect_does_not_name_is_refused():
     refused = {
         reason.removeprefix("take another ") for reason in unsupported(params, engine="whisper", supported=frozenset())
     }
-    assert refused == OTHERWISE.keys() - {"model", "engine", "language"}
+    assert refused == OTHERWISE.keys() - {"model", "engine", "language", "strategy"}
 
 
 @BOTH
