@@ -211,7 +211,8 @@ def test_a_window_too_short_for_word_times_is_harmless(recognizer: Recognizer, s
 def test_windows_are_decoded_together_as_each_would_be_alone(
     recognizer: Recognizer, sound: Samples, speech: Speech, beam_size: int
 ) -> None:
-    assert isinstance(recognizer, BatchRecognizer)
+    if not isinstance(recognizer, BatchRecognizer):
+        pytest.skip("transformers batches by itself, see batch_size")
     params = TranscribeParams(audio="", temperature=(0.0,), beam_size=beam_size)
     request = RecognitionRequest(params, "en", None, lambda _: None)
     pause = 4 * SAMPLE_RATE
@@ -251,7 +252,8 @@ async def test_a_long_recording_is_read_in_batches(
         spoken = [w.text for w in transcript.words if i * quarter <= w.start < (i + 1) * quarter]
         assert speech.word_error_rate(" ".join(spoken)) <= 0.3
     check_times(transcript)
-    assert any(token >= TIME_TOKENS for s in transcript.segments for token in s.tokens) is doubtful
+    again = doubtful and bench.engine != "transformers"  # which batches by itself
+    assert any(token >= TIME_TOKENS for s in transcript.segments for token in s.tokens) is again
 
 
 async def test_a_long_pause_stays_empty_and_moves_what_follows(bench: Bench, media: Media, speech: Speech) -> None:
