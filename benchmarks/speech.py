@@ -79,8 +79,8 @@ class Bench:
 
 
 def cpu_s() -> float:
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    """Returns what this process and its ended children have used."""
+    return sum(os.times()[:4])
 
 
 def twice(hear: Callable[[], str]) -> Figures:
@@ -143,8 +143,8 @@ def command(bench: Bench) -> Figures:
         spent: list[tuple[float, float]] = []
         for count in (1, 2):
             began, cpu = time.perf_counter(), cpu_s()
-            names = [str(file) for file in files[:count]]
-            subprocess.run([*whisper, *said, *quiet, *told, *names], check=True, env=environment, capture_output=True)
+            asked = [*whisper, *said, *quiet, *told, *map(str, files[:count])]
+            subprocess.run(asked, check=True, env=environment, capture_output=True)
             spent.append((time.perf_counter() - began, cpu_s() - cpu))
         (cold, cpu_one), (both, cpu_both) = spent
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -235,7 +235,7 @@ def error_rate(said: str, heard: str) -> float:
 
 
 def measured(name: str, bench: Bench) -> Figures:
-    """Measures a contender in a process of its own, so that memory and start are its own."""
+    """Measures a contender in a process of its own."""
     folder = ["--in", str(bench.audio), str(bench.models), bench.model]
     done = subprocess.run([*sys.orig_argv, "--measure", name, *folder], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -269,8 +269,8 @@ def main() -> None:
     given = parser.parse_args()
     contenders = ON_GPU if given.gpu else CONTENDERS
     if given.measure:
-        audio, models, model = given.place
-        sys.stdout.write(json.dumps(asdict(contenders[given.measure](Bench(Path(audio), model, Path(models))))) + "\n")
+        bench = Bench(Path(given.place[0]), given.place[2], Path(given.place[1]))
+        print(json.dumps(asdict(contenders[given.measure](bench))))
         return
     with tempfile.TemporaryDirectory() as folder:
         audio = Path(folder) / "audio.wav"
@@ -279,9 +279,8 @@ def main() -> None:
         if given.gpu:
             bench = Bench(audio, given.shape, Path(folder))  # the name gives the heads that tell the times
             random_model(Path(folder) / f"{given.shape}.pt", given.shape)
-        has_reference = importlib.util.find_spec("whisper") is not None
-        wanted = [name for name in contenders if name in (given.only or contenders)]
-        found = {n: measured(n, bench) for n in wanted if has_reference or "faster" in n}
+        here = [name for name in contenders if "faster" in name or importlib.util.find_spec("whisper")]
+        found = {name: measured(name, bench) for name in here if name in (given.only or here)}
     place = f"random weights of {given.shape}" if given.gpu else given.model
     Console().print(f"{seconds:.0f} s of speech, {place}, {machine()}")
     Console().print(table_of(found, seconds, said, gpu=given.gpu))

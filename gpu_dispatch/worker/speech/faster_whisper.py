@@ -160,7 +160,7 @@ class FasterRecognizer:
         features = [model.feature_extractor(window)[..., :-1] for window in windows]
         encoded = self._encode([vendor.pad_or_trim(each) for each in features], request)
         # Without time tokens no text is lost behind the last one; the alignment gives the times.
-        prompt = model.get_prompt(tokenizer, [], without_timestamps=True)
+        prompt = model.get_prompt(tokenizer, [], without_timestamps=True, hotwords=options["hotwords"])
         suppressed = options["suppress_tokens"]
         results = model.model.generate(
             _storage(np.concatenate(encoded)),

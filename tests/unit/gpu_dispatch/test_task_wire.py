@@ -99,7 +99,7 @@ async def test_a_value_beyond_its_limits_is_refused_by_name(operation: str, opti
 @pytest.mark.parametrize(
     ("manifest", "params", "both", "manifest_alone"),
     [
-        (Transcribe, TranscribeParams, (RecognitionOptions, SoundSource), ()),
+        (Transcribe, TranscribeParams, (RecognitionOptions, SoundSource), (SubtitleOptions,)),
         (Caption, CaptionParams, (VideoEncoding,), (CaptionStyle,)),
         (Img2Vid, Img2VidParams, (ImageMotion, VideoEncoding), ()),
         (AddAudio, AddAudioParams, (AudioMix, VideoEncoding), ()),
