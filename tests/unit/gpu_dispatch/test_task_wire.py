@@ -26,6 +26,7 @@ from manifests.options import (
     RawPcm,
     RecognitionOptions,
     SoundSource,
+    SubtitleOptions,
     VideoEncoding,
 )
 from manifests.reader import read_manifest
