@@ -15,7 +15,8 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from gpu_dispatch.task import GpuResult, Segment, Transcript
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.transcript import Segment, Transcript
 from gpu_dispatch.wire import result_to_wire
 from support.runpod.jobs import Auto, Job
 from support.runpod.queue import Provider, provider

@@ -35,7 +35,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from gpu_dispatch.task import TranscribeParams, Transcript
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber

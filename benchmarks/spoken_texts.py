@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from gpu_dispatch.task import Segment, Transcript, Word
+from gpu_dispatch.transcript import Segment, Transcript, Word
 
 TEXTS = Path(__file__).with_name("texts")
 

@@ -35,7 +35,8 @@ from rich.console import Console
 from rich.table import Table
 from spoken_texts import Reference, ends_of, read_reference, spoken, squeezed
 
-from gpu_dispatch.task import TranscribeParams, Transcript
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.transcript import Transcript
 from handlers.subtitles.ass import centiseconds
 from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.cue_times import timed

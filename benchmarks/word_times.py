@@ -23,7 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from gpu_dispatch.task import Segment, TranscribeParams, Transcript, Word
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Pcm
 from gpu_dispatch.worker.speech.correction import corrected

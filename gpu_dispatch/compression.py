@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from pydantic_core import to_json
 
-from gpu_dispatch.task import GpuResult, PackedTranscript, Transcript, uncached
+from gpu_dispatch.task import GpuResult, PackedTranscript, uncached
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.validation import validated_transcript
 from manifests.errors import WorkerError
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from gpu_dispatch.task import GpuResult, Payload, Progress, Quality, ScriptReport, Segment, Transcript, Videos
+from gpu_dispatch.task import (
+    GpuResult,
+    Payload,
+    Progress,
+    Videos,
+)
+from gpu_dispatch.transcript import Quality, ScriptReport, Segment, Transcript
 from manifests.error_classes import validated_error
 from manifests.text import plain_text, storable
 

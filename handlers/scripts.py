@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from gpu_dispatch.task import GpuResult, ScriptReport, TranscribeParams, Transcript
+from gpu_dispatch.task import GpuResult, TranscribeParams
+from gpu_dispatch.transcript import ScriptReport, Transcript
 from handlers.base import Input, Plan, Reference, Value
 from handlers.files import file_name
 from handlers.markdown import markdown_text

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from gpu_dispatch.speech_options import check_options
-from gpu_dispatch.task import GpuResult, Quality, TranscribeParams, Transcript
+from gpu_dispatch.task import GpuResult, TranscribeParams
+from gpu_dispatch.transcript import Quality, Transcript
 from handlers.base import ANY, Finished, OutputFile, Plan, PlannedTask, Planning, Reference, Value
 from handlers.files import file_name, link, output_keys, payload_of, stem, task_file
 from handlers.scripts import check_script, script_blocks, script_references, script_stats

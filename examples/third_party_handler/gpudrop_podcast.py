@@ -14,7 +14,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from gpu_dispatch.task import GpuResult, Segment, TranscribeParams, Transcript
+from gpu_dispatch.task import GpuResult, TranscribeParams
+from gpu_dispatch.transcript import Segment, Transcript
 from handlers.base import Finished, Link, OutputFile, Plan, PlannedTask, Planning, Reference, TaskFile
 from manifests.errors import NoSpeech, WorkerError
 from manifests.models import Manifest

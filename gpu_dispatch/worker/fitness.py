@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
-from gpu_dispatch.task import TranscribeParams, Transcript
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.environment import WorkerSettings, settings_from
 from gpu_dispatch.worker.operations import Operations

@@ -22,9 +22,9 @@ from gpu_dispatch.task import (
     TaskInput,
     TaskOutput,
     TaskParams,
-    Transcript,
     Videos,
 )
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.transfer.parts import gather_transfers
 from gpu_dispatch.transfer.transfer import Transfer

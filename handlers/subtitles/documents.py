@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gpu_dispatch.task import Transcript
+from gpu_dispatch.transcript import Transcript
 from handlers.subtitles.burn_in import write_ass
 from handlers.subtitles.lrc import write_lrc
 from handlers.subtitles.model import Cue, Speech

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gpu_dispatch.task import Transcript
+from gpu_dispatch.transcript import Transcript
 from handlers.subtitles.model import Speech, TimedWord
 from handlers.subtitles.text import CLOSERS, ends_clause, ends_sentence, gap, plain_line
 

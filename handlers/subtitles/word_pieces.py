@@ -21,7 +21,7 @@ _KATAKANA = re.compile("[\u30a1-\u30fa\u30fc-\u30ff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WordPiece:
     """A word or a piece of one, with its leading space, and times that may be unknown."""
 
     text: str
@@ -30,14 +30,14 @@ class Piece:
     probability: float
 
 
-def whole_words(pieces: Sequence[Piece]) -> list[Piece]:
+def whole_words(pieces: Sequence[WordPiece]) -> list[WordPiece]:
     """Joins the pieces of each word; the joined texts are the same. Times are those of the pieces that are spoken.
 
     A word is as probable as its least probable piece.
     In scripts without spaces, where nothing tells words apart, only signs, numbers and runs of katakana are joined.
     """
-    words: list[Piece] = []
-    group: list[Piece] = list(pieces[:1])
+    words: list[WordPiece] = []
+    group: list[WordPiece] = list(pieces[:1])
     length = len(pieces[0].text) if pieces else 0
     for before, piece in pairwise(pieces):
         length += len(piece.text)
@@ -49,7 +49,7 @@ def whole_words(pieces: Sequence[Piece]) -> list[Piece]:
     return [*words, _joined(group)] if group else words
 
 
-def _belongs(before: Piece, piece: Piece) -> bool:
+def _belongs(before: WordPiece, piece: WordPiece) -> bool:
     left, right = before.text.strip(), piece.text.strip()
     if _OPENING.fullmatch(left) and not (left[-1] in _MONEY and not right[:1].isdigit()):
         return True
@@ -62,12 +62,12 @@ def _belongs(before: Piece, piece: Piece) -> bool:
     return not is_spaceless(left[-1:] + right[:1])
 
 
-def _joined(group: Sequence[Piece]) -> Piece:
+def _joined(group: Sequence[WordPiece]) -> WordPiece:
     if len(group) == 1:
         return group[0]
     spoken = [piece for piece in group if _SPOKEN.search(piece.text)] or group
     ends = [piece.end for piece in spoken if piece.end is not None]
-    return Piece(
+    return WordPiece(
         text="".join(piece.text for piece in group),
         start=next((piece.start for piece in spoken if piece.start is not None), None),
         end=max(ends, default=None),

@@ -6,10 +6,10 @@ import math
 from bisect import bisect_left
 from itertools import pairwise
 
-from gpu_dispatch.task import Segment, Transcript
+from gpu_dispatch.transcript import Segment, Transcript
 from handlers.subtitles.model import MAX_MS, Speech, TimedWord
 from handlers.subtitles.text import cells, plain_line, tokens
-from handlers.subtitles.word_pieces import Piece, whole_words
+from handlers.subtitles.word_pieces import WordPiece, whole_words
 
 CELL_MS = 70
 """Time of a cell of text whose end is unknown: about 14 cells a second."""
@@ -51,27 +51,27 @@ def spread(texts: tuple[str, ...], start_ms: int, end_ms: int) -> tuple[TimedWor
     return tuple(words)
 
 
-def _drafts(segment: Segment) -> list[Piece]:
+def _drafts(segment: Segment) -> list[WordPiece]:
     start, end = milliseconds(segment.start), milliseconds(segment.end)
-    drafts: list[Piece] = []
+    drafts: list[WordPiece] = []
     space = ""
     for word in segment.words:
         text = plain_line(word.text)
         space = " " if space or word.text[:1].isspace() else ""
         if text:
             probability = min(max(word.probability, 0.0), 1.0) if math.isfinite(word.probability) else 0.0
-            drafts.append(Piece(space + text, milliseconds(word.start), milliseconds(word.end), probability))
+            drafts.append(WordPiece(space + text, milliseconds(word.start), milliseconds(word.end), probability))
             space = " " if word.text[-1:].isspace() else ""
     if drafts:
         return whole_words(drafts)
     if start is None or end is None or end <= start:
-        drafts = [Piece(text, start if i == 0 else None, None, 1.0) for i, text in enumerate(tokens(segment.text))]
+        drafts = [WordPiece(text, start if i == 0 else None, None, 1.0) for i, text in enumerate(tokens(segment.text))]
     else:
-        drafts = [Piece(w.text, w.start_ms, w.end_ms, 1.0) for w in spread(tokens(segment.text), start, end)]
+        drafts = [WordPiece(w.text, w.start_ms, w.end_ms, 1.0) for w in spread(tokens(segment.text), start, end)]
     return whole_words(drafts)
 
 
-def _assign_times(drafts: list[Piece]) -> list[TimedWord]:
+def _assign_times(drafts: list[WordPiece]) -> list[TimedWord]:
     """Gives each draft its times; the drafts between two anchors share the time there."""
     anchors = _anchors([draft.start for draft in drafts])
     words: list[TimedWord] = []
@@ -108,11 +108,11 @@ def _anchors(starts: list[int | None]) -> list[int]:
     return chain[::-1]
 
 
-def _guess(drafts: list[Piece]) -> int:
+def _guess(drafts: list[WordPiece]) -> int:
     return CELL_MS * sum(max(1, cells(draft.text.strip())) for draft in drafts)
 
 
-def _fill_interval(drafts: list[Piece], start: int, limit: int | None) -> list[TimedWord]:
+def _fill_interval(drafts: list[WordPiece], start: int, limit: int | None) -> list[TimedWord]:
     """Lays `drafts` from `start` to their last known end, never beyond `limit`."""
     ceiling = MAX_MS if limit is None else limit
     ends = [d.end for d in drafts if d.end is not None and start + len(drafts) <= d.end <= ceiling]

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
-from gpu_dispatch.task import Segment, Transcript, Word
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from handlers.subtitles.model import Speech, TimedWord
 from handlers.subtitles.raw_cues import check_cue, check_marks, check_words, subtitles_unreadable
 from handlers.subtitles.text import joined, needs_space, plain_line, tokens

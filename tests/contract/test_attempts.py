@@ -19,10 +19,10 @@ from gpu_dispatch.task import (
     Img2VidParams,
     Payload,
     TranscribeParams,
-    Transcript,
     VideoFile,
     Videos,
 )
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.transfer.limits import TransferLimits
 from gpu_dispatch.worker.answer import result_bytes
 from gpu_dispatch.worker.claim import Identity, acquire_claim

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gpu_dispatch.claims import claim_bytes, withdrawal
-from gpu_dispatch.task import GpuResult, Transcript
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.worker.answer import result_bytes
 from support.attempts import Bench, Opened
 from support.deadlines import HANG_S

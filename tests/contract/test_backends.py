@@ -9,7 +9,8 @@ import pytest
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.compression import unpacked
-from gpu_dispatch.task import TranscribeParams, Transcript, Videos
+from gpu_dispatch.task import TranscribeParams, Videos
+from gpu_dispatch.transcript import Transcript
 from manifests.errors import EndpointUnavailable
 from support.deadlines import HANG_S
 from support.media import ffmpeg

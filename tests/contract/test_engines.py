@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from gpu_dispatch.speech_options import lacking
-from gpu_dispatch.task import Progress, Quality, TranscribeParams, Transcript
+from gpu_dispatch.task import Progress, TranscribeParams
+from gpu_dispatch.transcript import Quality, Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
@@ -30,7 +31,7 @@ from gpu_dispatch.worker.speech.engine import (
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.recording import ReadingLimits
 from gpu_dispatch.worker.speech.registry import ENGINES
-from gpu_dispatch.worker.speech.script_hearing import UNSAID
+from gpu_dispatch.worker.speech.script_judge import UNSAID
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg
 from manifests.errors import (

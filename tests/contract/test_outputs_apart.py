@@ -14,7 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpu_dispatch.compression import packed, packed_bytes
-from gpu_dispatch.task import GpuResult, Transcript
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.transcript import Transcript
 from handlers.base import Finished, Input, OutputFile, Plan, Planning
 from handlers.registry import own_handlers
 from handlers.transcribe import TranscribeHandler

@@ -7,7 +7,8 @@ import pytest
 
 from gpu_dispatch.backend import GpuBackend, JobRef, JobStatus
 from gpu_dispatch.runpod.job_cache import PollInterval
-from gpu_dispatch.task import Img2VidParams, Transcript
+from gpu_dispatch.task import Img2VidParams
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.wire import task_from_wire
 from manifests.errors import EndpointUnavailable, TaskRefused
 from support.deadlines import HANG_S

@@ -9,7 +9,8 @@ import pytest
 from gpu_dispatch.backend import JobRef, JobStatus
 from gpu_dispatch.runpod.job_cache import PollInterval
 from gpu_dispatch.runpod.webhook import WebhookHints
-from gpu_dispatch.task import GpuResult, GpuTask, Segment, Transcript
+from gpu_dispatch.task import GpuResult, GpuTask
+from gpu_dispatch.transcript import Segment, Transcript
 from gpu_dispatch.wire import result_to_wire
 from manifests.errors import EncodeFailed, SubmitUnknown
 from support.deadlines import HANG_S

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpu_dispatch.task import TranscribeParams, Transcript
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.transcribe import Transcriber

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_dispatch.task import GpuResult, Segment, Transcript
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.transcript import Segment, Transcript
 from gpu_dispatch.wire import result_to_wire
 from support.installation import Installation
 from support.runpod.cloud import Cloud, runpod

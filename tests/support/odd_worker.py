@@ -21,14 +21,12 @@ from gpu_dispatch.task import (
     Img2VidParams,
     Payload,
     Progress,
-    Segment,
     TaskParams,
     TranscribeParams,
-    Transcript,
     VideoFile,
     Videos,
-    Word,
 )
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from gpu_dispatch.worker.child import OwnerChannel, die_with_owner, parse_options, serve_owner
 from gpu_dispatch.worker.confinement import confine
 from gpu_dispatch.worker.context import JobContext

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from gpu_dispatch.task import Segment, Transcript, Word
+from gpu_dispatch.transcript import Segment, Transcript, Word
 
 SPECIAL = (
     "{\\b1}",

@@ -9,7 +9,14 @@ from gpu_dispatch.runpod.dialects.errors import failure_error
 from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript, known_language_code
 from gpu_dispatch.runpod.dialects.values import lenient_fields
 from gpu_dispatch.speech_names import SAME_MODELS
-from gpu_dispatch.task import Capability, GpuResult, GpuTask, TaskParams, TranscribeParams, Transcript
+from gpu_dispatch.task import (
+    Capability,
+    GpuResult,
+    GpuTask,
+    TaskParams,
+    TranscribeParams,
+)
+from gpu_dispatch.transcript import Transcript
 from manifests.errors import GpuDropError, TaskRefused, WorkerError
 from manifests.options import RecognitionOptions, SoundSource
 

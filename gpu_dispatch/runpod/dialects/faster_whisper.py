@@ -20,7 +20,14 @@ from gpu_dispatch.runpod.dialects.common import (
 )
 from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript
 from gpu_dispatch.runpod.dialects.values import lenient_text
-from gpu_dispatch.task import GpuResult, GpuTask, Progress, Segment, TaskParams, TranscribeParams, Transcript
+from gpu_dispatch.task import (
+    GpuResult,
+    GpuTask,
+    Progress,
+    TaskParams,
+    TranscribeParams,
+)
+from gpu_dispatch.transcript import Segment, Transcript
 from manifests.errors import TransferFailed
 
 NAME = "worker-faster_whisper"

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpu_dispatch.runpod.dialects.values import lenient_fields, lenient_items, lenient_number, lenient_text
 from gpu_dispatch.speech_names import UNDETERMINED, language_candidates
-from gpu_dispatch.task import Segment, Transcript, Word
+from gpu_dispatch.transcript import Segment, Transcript, Word
 
 _CODES = (
     "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id"

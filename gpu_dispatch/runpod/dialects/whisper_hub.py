@@ -18,7 +18,14 @@ from gpu_dispatch.runpod.dialects.common import (
     unsupported,
 )
 from gpu_dispatch.runpod.dialects.transcripts import ForeignTranscript
-from gpu_dispatch.task import GpuResult, GpuTask, Progress, TaskParams, TranscribeParams, Transcript
+from gpu_dispatch.task import (
+    GpuResult,
+    GpuTask,
+    Progress,
+    TaskParams,
+    TranscribeParams,
+)
+from gpu_dispatch.transcript import Transcript
 
 NAME = "whisper-hub"
 ENGINE = "openai-whisper"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from gpu_dispatch.worker.speech.chunks import Chunk
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Device, WindowReading
 from gpu_dispatch.worker.speech.postprocess import postprocess

@@ -10,10 +10,11 @@ from itertools import accumulate
 
 import numpy as np
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.audio import Pcm, to_samples
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Samples, import_module
 from gpu_dispatch.worker.speech.levels import DETECTION, RECOGNITION, levelled
+from gpu_dispatch.worker.speech.mix import AUDIBLE
 
 PIECE_S = 600
 """Seconds that Silero processes at a time: its buffers take four times the size of the sound."""
@@ -36,9 +37,6 @@ reach 0.55, other music, noise and applause 0.45."""
 
 LEAST_S = 0.13
 """Less above the threshold between two long pauses is no speech."""
-
-AUDIBLE = 32768 // 2000
-"""A sample value; a peak below it (-66 dBFS) is dither or the noise of a silent input, never speech."""
 
 FRAME = SAMPLE_RATE // 10
 """Samples."""

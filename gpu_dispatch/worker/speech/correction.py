@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from gpu_dispatch.worker.speech.audio import Pcm
 from gpu_dispatch.worker.speech.energy import energy_of
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE

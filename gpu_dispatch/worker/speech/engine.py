@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_dispatch.speech_names import language_candidates
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.models import ModelStore
 from manifests.errors import (

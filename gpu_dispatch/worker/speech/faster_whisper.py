@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,

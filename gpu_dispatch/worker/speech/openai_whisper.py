@@ -11,7 +11,7 @@ from pathlib import Path
 from pickle import PickleError
 from typing import Any
 
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from gpu_dispatch.worker.speech.engine import (
     Device,
     RecognitionRequest,

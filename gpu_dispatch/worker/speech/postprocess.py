@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gpu_dispatch.task import CutLoop, Segment, Word
+from gpu_dispatch.transcript import CutLoop, Segment, Word
 from gpu_dispatch.worker.speech.repeats import Repeat, nothing_said
 
 MAX_UNIT = 12

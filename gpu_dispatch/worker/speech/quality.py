@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpu_dispatch.task import CutLoop, Quality, Segment
+from gpu_dispatch.transcript import CutLoop, Quality, Segment
 
 DOUBTFUL = 0.3
 """A word less probable than this is listed."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 
-from gpu_dispatch.task import CutLoop, Progress, ScriptReport, Segment, TranscribeParams
+from gpu_dispatch.task import Progress, TranscribeParams
+from gpu_dispatch.transcript import CutLoop, ScriptReport, Segment
 from gpu_dispatch.worker.speech.audio import Pcm, to_samples
 from gpu_dispatch.worker.speech.batches import SEQUENTIAL_S, Recognition, batches_pay, read_in_batches, window_s
 from gpu_dispatch.worker.speech.chunks import CHUNK_S, Chunk, Span, plan_chunks

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from gpu_dispatch.task import ScriptDifference, ScriptReport, Segment, Word
+from gpu_dispatch.transcript import ScriptDifference, ScriptReport, Segment, Word
 from gpu_dispatch.worker.speech.forced_alignment import ForcedReader
 from gpu_dispatch.worker.speech.postprocess import monotonic
-from gpu_dispatch.worker.speech.script_hearing import ScriptHearing
+from gpu_dispatch.worker.speech.script_findings import Findings
+from gpu_dispatch.worker.speech.script_judge import ScriptJudge
 from gpu_dispatch.worker.speech.script_places import ScriptPlaces, Timing, find_places
-from gpu_dispatch.worker.speech.script_reading import Findings
 from gpu_dispatch.worker.speech.script_words import ScriptWord, script_words
 from manifests.errors import ScriptMismatch
 
@@ -62,7 +62,7 @@ def follow_script(
     places = find_places(script, spoken)
     if places.overlap < LEAST_OVERLAP:
         raise _mismatch(places.overlap, spoken) if spoken else nothing_said()
-    found = ScriptHearing(script, spoken, places, duration, read).findings()
+    found = ScriptJudge(script, spoken, places, duration, read).findings()
     timings = [t or found.said.get(k) for k, t in enumerate(places.timings)]
     if keep:
         timings = _with_unsaid(script, timings, duration)

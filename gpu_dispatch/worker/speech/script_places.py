@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from gpu_dispatch.task import Word
+from gpu_dispatch.transcript import Word
 from gpu_dispatch.worker.speech.script_words import ScriptWord, atoms_of
 from gpu_dispatch.worker.speech.text_match import Pair, match_tokens
 

@@ -10,7 +10,8 @@ from typing import Literal, TypeVar
 
 from gpu_dispatch.speech_names import UNDETERMINED
 from gpu_dispatch.speech_options import check_options
-from gpu_dispatch.task import TranscribeParams, Transcript
+from gpu_dispatch.task import TranscribeParams
+from gpu_dispatch.transcript import Transcript
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.speech.audio import Sound, decode_audio
 from gpu_dispatch.worker.speech.chunks import audible_spans, detect_speech, whole_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_dispatch.speech_names import SAME_MODELS
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
     Device,
@@ -24,7 +24,7 @@ from gpu_dispatch.worker.speech.engine import (
 from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.models import DISTILLED, PUBLISHED, ModelStore, model_unavailable
 from gpu_dispatch.worker.speech.pieces import cut_at_pauses
-from gpu_dispatch.worker.speech.transformers_decoding import ENCODER_S, Decoder, SoundWindow
+from gpu_dispatch.worker.speech.transformers_decoder import ENCODER_S, Decoder, SoundWindow
 from manifests.errors import ModelUnavailable
 
 NAME = "transformers"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.engine import RecognitionRequest, WindowReading
 from gpu_dispatch.worker.speech.postprocess import compression_ratio
 from gpu_dispatch.worker.speech.windows import WINDOW_S

@@ -14,13 +14,12 @@ from gpu_dispatch.task import (
     Img2VidParams,
     Payload,
     Progress,
-    Segment,
     TaskParams,
     TranscribeParams,
-    Transcript,
     VideoFile,
     Videos,
 )
+from gpu_dispatch.transcript import Segment, Transcript
 from gpu_dispatch.worker.__main__ import lead_group, serve
 from gpu_dispatch.worker.context import JobContext
 from gpu_dispatch.worker.environment import settings_from, start_logging

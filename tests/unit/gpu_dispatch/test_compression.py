@@ -11,7 +11,8 @@ import pytest
 from pydantic_core import to_json
 
 from gpu_dispatch.compression import PACKED_FROM, packed, packed_bytes, unpacked
-from gpu_dispatch.task import GpuResult, PackedTranscript, Segment, Transcript, Word
+from gpu_dispatch.task import GpuResult, PackedTranscript
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from gpu_dispatch.wire import result_from_json, result_from_wire, result_to_wire
 from manifests.errors import WorkerError
 

@@ -11,7 +11,13 @@ from gpu_dispatch.backend import JobRef
 from gpu_dispatch.protocol import DoneReport, ProgressReport, report_from_line, report_line
 from gpu_dispatch.runpod.dialects.gpudrop import GpudropDialect
 from gpu_dispatch.runpod.responses import job_response_from, job_state_of
-from gpu_dispatch.task import GpuResult, Progress, Segment, Transcript, VideoFile, Videos, Word
+from gpu_dispatch.task import (
+    GpuResult,
+    Progress,
+    VideoFile,
+    Videos,
+)
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from gpu_dispatch.wire import result_to_wire
 from listener.dispatch.outcomes import result_of
 from manifests.error_classes import WORKER_CODES

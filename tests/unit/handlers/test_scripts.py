@@ -7,7 +7,8 @@ import json
 import pytest
 import srt
 
-from gpu_dispatch.task import GpuResult, ScriptDifference, ScriptReport, Segment, TranscribeParams, Word
+from gpu_dispatch.task import GpuResult, TranscribeParams
+from gpu_dispatch.transcript import ScriptDifference, ScriptReport, Segment, Word
 from handlers.markdown import markdown_text
 from handlers.transcribe import TranscribeHandler
 from manifests.errors import GpuDropError, ManifestError, WorkerError

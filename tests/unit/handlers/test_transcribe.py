@@ -5,7 +5,8 @@ from typing import get_args
 import pytest
 import srt
 
-from gpu_dispatch.task import CutLoop, GpuResult, Quality, TranscribeParams, Videos, Word
+from gpu_dispatch.task import GpuResult, TranscribeParams, Videos
+from gpu_dispatch.transcript import CutLoop, Quality, Word
 from gpu_dispatch.wire import task_from_wire
 from handlers.base import ANY, Link
 from handlers.transcribe import TranscribeHandler

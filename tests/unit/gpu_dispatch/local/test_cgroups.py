@@ -13,7 +13,7 @@ import pytest
 
 from gpu_dispatch.local.cgroup_mounts import lies_in_memory, mounts, own_groups
 from gpu_dispatch.local.cgroups import LEAF, Delegation, find, make, open_for_groups, sweep
-from gpu_dispatch.task import Transcript
+from gpu_dispatch.transcript import Transcript
 from support.deadlines import HANG_S
 from support.media import Media
 from support.places import local_place

@@ -21,7 +21,13 @@ from gpu_dispatch.local.backend import LocalBackend
 from gpu_dispatch.local.child import ScratchFolder, WorkerProcess
 from gpu_dispatch.local.settings import LocalSettings, child_command, child_environment
 from gpu_dispatch.protocol import DoneReport, report_from_line, report_line
-from gpu_dispatch.task import GpuResult, GpuTask, Segment, TaskInput, TranscribeParams, Transcript, Word
+from gpu_dispatch.task import (
+    GpuResult,
+    GpuTask,
+    TaskInput,
+    TranscribeParams,
+)
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from manifests.errors import EngineUnavailable, ErrorInfo
 from support.deadlines import HANG_S
 from support.exchange import FolderFiles

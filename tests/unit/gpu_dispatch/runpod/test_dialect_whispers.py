@@ -20,7 +20,13 @@ from gpu_dispatch.runpod.dialects.faster_whisper import FasterWhisperDialect
 from gpu_dispatch.runpod.dialects.registry import dialects
 from gpu_dispatch.runpod.dialects.transcripts import CODES, ForeignTranscript, place
 from gpu_dispatch.runpod.dialects.whisper_hub import WhisperHubDialect
-from gpu_dispatch.task import AddAudioParams, GpuTask, Segment, TaskInput, TranscribeParams, Transcript, Word
+from gpu_dispatch.task import (
+    AddAudioParams,
+    GpuTask,
+    TaskInput,
+    TranscribeParams,
+)
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from gpu_dispatch.wire import result_from_wire, result_to_wire
 from handlers.subtitles.words import speech_of
 from manifests.errors import TaskRefused

@@ -18,7 +18,8 @@ from gpu_dispatch.runpod.responses import (
     with_task_id,
 )
 from gpu_dispatch.runpod.submission import submission_policy_of
-from gpu_dispatch.task import GpuResult, Progress, State, Transcript
+from gpu_dispatch.task import GpuResult, Progress, State
+from gpu_dispatch.transcript import Transcript
 from support.runpod_endpoints import HEARD
 
 HUB = WhisperHubDialect()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from handlers.subtitles.cue_times import EARLY_MS, LATE_MS, LEAST_MS
 from handlers.subtitles.cues import STRETCH, make_cues
 from handlers.subtitles.limits import BROADCAST, CueLimits

@@ -18,7 +18,7 @@ import srt
 import webvtt
 from hypothesis import example, given, settings
 
-from gpu_dispatch.task import Segment, Transcript, Word
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.documents import DOCUMENTS, TranscriptViews
 from handlers.subtitles.model import Cue, CueLine, TimedWord

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from gpu_dispatch.task import Transcript
+from gpu_dispatch.transcript import Transcript
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.lrc import write_lrc
 from handlers.subtitles.model import Cue, CueLine, TimedWord

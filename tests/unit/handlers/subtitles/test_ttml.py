@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from ttconv.imsc import reader
 from ttconv.srt import writer
 
-from gpu_dispatch.task import Transcript
+from gpu_dispatch.transcript import Transcript
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.model import Cue, CueLine
 from handlers.subtitles.ttml import write_ttml

@@ -12,7 +12,7 @@ import srt
 import webvtt
 from hypothesis import given, settings
 
-from gpu_dispatch.task import Transcript
+from gpu_dispatch.transcript import Transcript
 from handlers.subtitles.cues import make_cues
 from handlers.subtitles.text import JOINER, tokens
 from handlers.subtitles.vtt import read_vtt, write_karaoke_vtt, write_vtt

@@ -3,7 +3,7 @@ import math
 
 from hypothesis import given
 
-from gpu_dispatch.task import Segment
+from gpu_dispatch.transcript import Segment
 from handlers.subtitles.text import cells, plain_line, tokens
 from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import read_words_json, write_words_json

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from gpu_dispatch.task import Segment, Transcript, Word
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from handlers.subtitles.words import speech_of
 from handlers.subtitles.wordsjson import write_words_json
 

@@ -11,7 +11,8 @@ from pydantic_core import to_json
 
 from gpu_dispatch.backend import JobRef
 from gpu_dispatch.compression import PACKED_FROM, packed
-from gpu_dispatch.task import GpuResult, Segment, Transcript, Word
+from gpu_dispatch.task import GpuResult
+from gpu_dispatch.transcript import Segment, Transcript, Word
 from listener.dispatch.request import AttemptResult
 from listener.runs.steps import adapter_of, recorded_value
 from manifests.errors import JobLost

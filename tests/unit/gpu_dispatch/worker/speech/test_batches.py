@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.batches import batches_pay, doubt, read_in_batches
 from gpu_dispatch.worker.speech.chunks import Chunk, Span
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, WindowReading

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.audio import Pcm
 from gpu_dispatch.worker.speech.chunks import Chunk, Span, audible_spans, detect_speech, plan_chunks
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE

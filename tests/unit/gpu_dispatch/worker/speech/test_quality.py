@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_dispatch.task import CutLoop, Quality, Segment, Word
+from gpu_dispatch.transcript import CutLoop, Quality, Segment, Word
 from gpu_dispatch.worker.speech.quality import quality_of
 
 

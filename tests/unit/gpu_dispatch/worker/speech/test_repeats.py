@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.audio import Pcm
 from gpu_dispatch.worker.speech.correction import corrected
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.forced_alignment import ForcedWord
 from gpu_dispatch.worker.speech.script import Scripted, follow_script
 from manifests.errors import ScriptMismatch

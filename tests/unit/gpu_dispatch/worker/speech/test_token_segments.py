@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_dispatch.task import Word
+from gpu_dispatch.transcript import Word
 from gpu_dispatch.worker.speech.token_segments import TimedTokens, WindowText, segments_of, stretches_of
 from manifests.options import RecognitionOptions
 

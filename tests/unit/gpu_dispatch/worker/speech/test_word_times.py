@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.audio import Pcm
 from gpu_dispatch.worker.speech.correction import corrected
 from gpu_dispatch.worker.speech.energy import energy_of

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from gpu_dispatch.task import Word
+from gpu_dispatch.transcript import Word
 from gpu_dispatch.worker.speech.forced_alignment import ForcedReader
+from gpu_dispatch.worker.speech.script_findings import Findings, ScriptReading
 from gpu_dispatch.worker.speech.script_places import ScriptGap, ScriptPlaces, Timing
-from gpu_dispatch.worker.speech.script_reading import Findings, ScriptReading
 from gpu_dispatch.worker.speech.script_words import ScriptWord, atoms_of, likeness
 
 WINDOW_S = 28.0
@@ -71,7 +71,7 @@ class _Window:
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptHearing:
+class ScriptJudge:
     """The gaps of one script in one recording."""
 
     script: Sequence[ScriptWord]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_dispatch.task import Segment, Word
+from gpu_dispatch.transcript import Segment, Word
 from gpu_dispatch.worker.speech.attention import FRAME_S, token_starts
 from gpu_dispatch.worker.speech.engine import (
     SAMPLE_RATE,
