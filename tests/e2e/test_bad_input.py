@@ -63,7 +63,10 @@ MANIFESTS = {
     "script-picture.job.json": (manifest(audio="/media/chord.ogg", script="/media/dawn.jpg"), "script_unreadable"),
     "script-blank.job.json": (manifest(audio="/media/chord.ogg", script="/media/blank.txt"), "script_unreadable"),
     "script-large.job.json": (manifest(audio="/media/chord.ogg", script="/media/large.txt"), "input_too_large"),
-    "script-silent.job.json": (manifest(audio="/media/chord.ogg", script_text="Nobody says this."), "script_mismatch"),
+    "script-silent.job.json": (
+        manifest(audio="/media/chord.ogg", script_text="Nobody says this.", path="script-silent/"),
+        "script_mismatch",
+    ),
     "retime-garbage.job.json": (
         manifest(audio="/media/chord.ogg", retime="/media/garbage.srt"),
         "subtitles_unreadable",
