@@ -102,6 +102,7 @@ def _segment(number: int, segment: Segment, text: str) -> dict[str, Any]:
         "avg_logprob": _finite(segment.avg_logprob),
         "compression_ratio": _finite(segment.compression_ratio),
         "no_speech_prob": _finite(segment.no_speech_prob),
+        **({"language": plain_line(segment.language)} if segment.language else {}),
     }
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 from hypothesis import given
 
@@ -93,3 +94,9 @@ def test_earlier_shapes_of_words_json_are_read():
     word = {"word": "Hello", "start": 0.0, "end": 0.5}
     for shape in ([word], {"words": [word]}, {"word_timestamps": [word]}, {"segments": [{"words": [word]}]}):
         assert [w.text.strip() for w in read_words_json(json.dumps(shape)).words] == ["Hello"]
+
+
+def test_words_json_tells_the_language_of_a_segment_where_they_differ():
+    said = [replace(segment([(" Hello", 0, 1)]), language="en"), segment([(" Olá", 1, 2)])]
+    written = json.loads(write_words_json(transcript(*said), speech_of(transcript(*said)), language="en"))
+    assert [entry.get("language") for entry in written["segments"]] == ["en", None]
