@@ -40,6 +40,9 @@ _NEW_SENTENCE_MS = 250
 _EMPHASIS = 5
 """Words in capitals, one after another, that are more than a name or a heading's."""
 
+_AFTER_INITIALS_MS = 600
+"""A pause that ends a sentence between initials and a capital: voices rest some 250 ms within "the U.S. Embassy"."""
+
 _NUMBER = re.compile(r"[(\"“«]?(?:US|R|[A-Z])?[$€£¥#]?[+\-−]?\d[\d.,:/\u00a0\u202f]*")
 _ORDINAL = re.compile(r"\d{1,2}\.")
 """In German, where nouns have capitals: "5. Mai"."""
@@ -175,7 +178,8 @@ class _BreakFinder:
             right.capital or not right.core[:1].isalpha() or not self._cased or right.core[:1].upper() == right.core[:1]
         )
         if left.core in CLOSING or _INITIALS.fullmatch(left.text):
-            return begins and (right.core in self._functional or pause >= _NEW_SENTENCE_MS)
+            least = _AFTER_INITIALS_MS if _is_land(left) and self._is_part(right) else _NEW_SENTENCE_MS
+            return begins and (right.core in self._functional or pause >= least)
         return begins or pause >= _NEW_SENTENCE_MS
 
     def _abbreviates(self, left: _Token, right: _Token) -> bool:

@@ -94,6 +94,13 @@ def test_capitals_throughout_show_no_names():
     assert not any(found.bound for found in breaks_of(speech_of(transcript(spoken(text))).words, "en"))
 
 
+@pytest.mark.parametrize(("pause", "parted"), [(0.25, False), (0.45, False), (0.7, True)])
+def test_a_breath_after_initials_ends_no_sentence(pause, parted):
+    said = segment([(" the", 0, 0.2), (" U.S.", 0.3, 1), (" Embassy", 1 + pause, 2), (" opened.", 2, 2.5)])
+    words = speech_of(transcript(said)).words
+    assert breaks_of(words, "en")[2].sentence is parted
+
+
 def test_a_long_pause_parts_even_a_name():
     speech = speech_of(transcript(spoken("This is Mary"), spoken("Ann Smith speaking", 5.0)))
     assert [cue.text for cue in make_cues(speech)] == ["This is Mary", "Ann Smith speaking"]
