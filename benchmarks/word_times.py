@@ -31,7 +31,7 @@ from gpu_dispatch.worker.speech.correction import corrected
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.postprocess import Cleaned, postprocess
-from gpu_dispatch.worker.speech.recording import ReadingLimits
+from gpu_dispatch.worker.speech.reader import ReadingLimits
 from gpu_dispatch.worker.speech.registry import ENGINES, is_installed
 from gpu_dispatch.worker.speech.transcribe import Transcriber
 from gpu_dispatch.worker.video.ffmpeg import FFmpeg, find_ffmpeg

@@ -29,7 +29,7 @@ from gpu_dispatch.worker.speech.engine import (
     WindowReading,
 )
 from gpu_dispatch.worker.speech.models import ModelStore
-from gpu_dispatch.worker.speech.recording import ReadingLimits
+from gpu_dispatch.worker.speech.reader import ReadingLimits
 from gpu_dispatch.worker.speech.registry import ENGINES
 from gpu_dispatch.worker.speech.script_judge import UNSAID
 from gpu_dispatch.worker.speech.transcribe import Transcriber

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from listener.events.event import ObjectEvent
 from listener.sources.folder import FolderWatch, FolderWatchSettings
-from support.deadlines import HANG_S
+from support.handles import run_program
 from support.sources import Recorder, running
 
 
@@ -157,7 +156,7 @@ async def test_a_folder_that_is_replaced_is_watched_again(root: Path) -> None:
 
 # Two file handles are too few for the system's notifications, which need three, and enough to poll.
 OUT_OF_HANDLES = """
-import asyncio, os, resource, sys
+import asyncio, os, sys
 from pathlib import Path
 from listener.sources.folder import FolderWatch, FolderWatchSettings
 
@@ -173,14 +172,7 @@ class Inbox:
         (root / "a.mp3").write_bytes(b"x")
 
 async def main():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    handles = []
-    try:
-        while True:
-            handles.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        for handle in handles[-2:]:
-            os.close(handle)
+    use_up_handles()
     await FolderWatch(FolderWatchSettings(root, "drop")).run(Inbox())
 
 root = Path(sys.argv[1])
@@ -190,8 +182,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 def test_without_watches_to_spare_it_polls(root: Path) -> None:
-    command = [sys.executable, "-c", OUT_OF_HANDLES, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
-    assert "told a.mp3" in done.stdout, done.stdout + done.stderr
-    assert "folder_polled" in done.stdout
-    assert "fs.inotify.max_user_watches" in done.stdout
+    told = run_program(OUT_OF_HANDLES, root)
+    assert "told a.mp3" in told, told
+    assert "folder_polled" in told
+    assert "fs.inotify.max_user_watches" in told

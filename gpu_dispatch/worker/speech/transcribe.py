@@ -19,7 +19,7 @@ from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Device, SpeechEngine
 from gpu_dispatch.worker.speech.languages import Heard, language_warnings
 from gpu_dispatch.worker.speech.models import ModelStore
 from gpu_dispatch.worker.speech.quality import quality_of
-from gpu_dispatch.worker.speech.recording import (
+from gpu_dispatch.worker.speech.reader import (
     ProgressReporter,
     ReadingLimits,
     RecordingReader,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.deadlines import HANG_S
+from support.handles import run_program
 
 # Two file handles are too few for the system's notifications, which need three, and enough to read a file.
 OUT_OF_HANDLES = """
-import asyncio, os, resource, sys
+import asyncio, os, sys
 from pathlib import Path
 from listener.config.loader import follow_config
 
@@ -21,14 +20,7 @@ def used(triggers):
     os._exit(0)
 
 async def main():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    handles = []
-    try:
-        while True:
-            handles.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        for handle in handles[-2:]:
-            os.close(handle)
+    use_up_handles()
     await follow_config(Path(sys.argv[1]), (), used)
 
 asyncio.run(main())
@@ -39,7 +31,6 @@ asyncio.run(main())
 def test_without_watches_to_spare_the_file_is_looked_at(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("{}")
-    command = [sys.executable, "-c", OUT_OF_HANDLES, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
-    assert "used manifests" in done.stdout, done.stdout + done.stderr
-    assert "config_polled" in done.stdout
+    told = run_program(OUT_OF_HANDLES, file)
+    assert "used manifests" in told, told
+    assert "config_polled" in told
