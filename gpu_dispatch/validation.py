@@ -89,12 +89,14 @@ def _payload(payload: Payload | None) -> Payload | None:
 
 
 def _is_clean(segment: Segment) -> bool:
+    if segment.language != _name(segment.language):
+        return False
     return segment.text.isprintable() and all(word.text.isprintable() for word in segment.words)
 
 
 def _segment(segment: Segment) -> Segment:
     words = tuple(replace(word, text=storable(word.text)) for word in segment.words)
-    return replace(segment, text=storable(segment.text), words=words)
+    return replace(segment, text=storable(segment.text), words=words, language=_name(segment.language))
 
 
 def _name(text: str) -> str:

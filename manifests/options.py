@@ -86,8 +86,8 @@ class RecognitionOptions(Options, frozen=True):
     translate: bool = Field(default=False, description="Translate into English.")
     strategy: Strategy = Field(
         default="auto",
-        description="auto: several parts of a recording are decoded together on a GPU, and on a CPU when it is longer "
-        "than 2 minutes; doubtful parts are decoded again alone. exact: one part after the other, as Whisper does.",
+        description="auto: several parts of a recording are decoded together on a GPU, and on a CPU with more than "
+        "2 minutes of speech; doubtful parts are decoded again alone. exact: one part after the other, as Whisper does.",
     )
     temperature: Temperatures = Field(
         default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),

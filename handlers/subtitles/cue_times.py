@@ -85,5 +85,5 @@ def _near(cuts_ms: Sequence[int], earliest: int, latest: int, wanted: int) -> in
 
 def _keeps(before: Cue, after: Cue, limits: CueLimits) -> bool:
     """Returns whether `after` keeps the limits of length, as far as `before` did."""
-    least = min(limits.shortest_ms, before.end_ms - before.start_ms)
+    least = max(1, min(limits.shortest_ms, before.end_ms - before.start_ms))
     return least <= after.end_ms - after.start_ms <= limits.longest_ms

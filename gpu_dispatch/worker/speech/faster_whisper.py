@@ -86,7 +86,7 @@ class FasterWhisper:
         kind = compute_type(device, supported)
         try:
             loaded = module.WhisperModel(str(path), device=device, compute_type=kind, cpu_threads=self.threads)
-        except (RuntimeError, ValueError, OSError) as e:
+        except (RuntimeError, ValueError, MemoryError, OSError) as e:
             raise load_failure(e, _incomplete(model, path, _short(e)), engine=NAME, device=device) from e
         return FasterRecognizer(loaded, device, (path / "model.bin").stat().st_size)
 
@@ -119,7 +119,7 @@ class FasterRecognizer:
             return (SpokenLanguage("en", 1.0),)
         try:
             _, _, found = self._model.detect_language(audio[: 30 * SAMPLE_RATE])
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         return tuple(SpokenLanguage(language, float(chance)) for language, chance in found)
 
@@ -130,14 +130,14 @@ class FasterRecognizer:
             for segment in segments:
                 found.append(segment_of(segment, getattr))
                 request.on_progress(float(segment.end))
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         return found
 
     def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
         try:
             return self._aligner.align(audio, text, language)
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def windows_at_once(self, options: RecognitionOptions) -> int:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from gpu_dispatch.speech_names import language_candidates
 from gpu_dispatch.worker.speech.audio import Pcm, to_samples
-from gpu_dispatch.worker.speech.chunks import Chunk, Span
+from gpu_dispatch.worker.speech.chunks import Chunk, Span, plan_chunks
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE, Recognizer, Samples, SpokenLanguage, whisper_code
 from gpu_dispatch.worker.speech.pieces import Piece, cut_at_pauses
 
@@ -98,11 +98,16 @@ def detect_parts(
     before_part: Callable[[], None] = lambda: None,
 ) -> tuple[SpokenPart, ...]:
     """Listens to every part of `spans`, and joins neighbours in one language. `before_part` may raise to stop it."""
-    parts = [Span(s.start + p.start, s.start + p.end) for s in spans for p in _parts(to_samples(pcm[s.start : s.end]))]
+    pieces = [span for chunk in plan_chunks(pcm, spans) for span in chunk.spans]  # ten hours at once take 7 GB
+    parts: list[Span] = []
+    for piece in pieces:
+        before_part()
+        found = _parts(to_samples(pcm[piece.start : piece.end]))
+        parts += [Span(piece.start + part.start, piece.start + part.end) for part in found]
     heard: list[Scores] = []
     for part in parts:
         before_part()
-        heard.append(recognizer.detect(to_samples(pcm[part.start : part.end])))
+        heard.append(recognizer.detect(Chunk((part,)).samples(pcm)))
     codes = likeliest(heard, allowed)
     runs = groupby(zip(codes, parts, strict=True), key=lambda each: each[0])
     return tuple(SpokenPart(_joined(part for _, part in run), code) for code, run in runs)

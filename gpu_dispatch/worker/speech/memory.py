@@ -54,10 +54,7 @@ def _free_here() -> Iterator[int]:
     for line in _read(Path("/proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
             yield int(line.split()[1]) * 1024
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
+    for limit, used in _GROUP_FILES:
         most, now = _read(_GROUP / limit).strip(), _read(_GROUP / used).strip()
         if most.isdecimal() and now.isdecimal():
             yield max(0, int(most) - int(now))

@@ -45,7 +45,7 @@ class EncoderCache:
     def encode_all(self, mels: Sequence[Any], on_window: Callable[[float], None], at_once: bool) -> Any:
         """Encodes windows of shape (mels, frames), `at_once` or one by one: the latter takes the memory of one."""
         rows = [mel.unsqueeze(0) for mel in mels]
-        known = [self._known(row) for row in rows]
+        known = [] if at_once else [self._known(row) for row in rows]
         self._batch = []
         if at_once:
             encoded = self._forward(self._torch.cat(rows))

@@ -83,7 +83,7 @@ class OpenAIWhisper:
                 # A checkpoint loaded by path lacks them; word times would differ by up to 0.4 s (tiny.en).
                 loaded.set_alignment_heads(heads)
                 loaded.to(device)
-        except (RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError, PickleError) as e:
+        except (RuntimeError, ValueError, MemoryError, OSError, EOFError, KeyError, TypeError, PickleError) as e:
             raise load_failure(e, _damaged(e, model, path), engine=NAME, device=device) from e
         if device == "cuda":
             halve(loaded, torch)
@@ -116,7 +116,7 @@ class OpenAIRecognizer:
             return (SpokenLanguage("en", 1.0),)
         try:
             _, found = self._model.detect_language(self._spectrogram(audio)[0])
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         spoken = [SpokenLanguage(code, float(chance)) for code, chance in found.items()]
         return tuple(sorted(spoken, key=lambda each: -each.probability))
@@ -127,7 +127,7 @@ class OpenAIRecognizer:
         self._windows.listen(request.on_progress)
         try:
             answer = self._model.transcribe(audio, **self._options(request))
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
         finally:
             self._windows.listen(None)
@@ -137,7 +137,7 @@ class OpenAIRecognizer:
         try:
             window, frames = self._spectrogram(audio)
             return force_text(self._model, window, frames, text, language)
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def windows_at_once(self, options: RecognitionOptions) -> int:

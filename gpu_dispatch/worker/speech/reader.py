@@ -87,11 +87,12 @@ class RecordingReader:
     def read(self, spans: Sequence[Span]) -> RecordingText:
         """Returns what is said in `spans`. Raises LanguageUnsupported, ScriptMismatch or RunCancelled."""
         batches = self._batches(spans)
+        size = batches.windows_at_once(self.params) if batches else 0
         heard, parts = self._languages(spans, self._windows if batches else self._chunks)
         found: list[Segment] = []
         again = 0
         for part in parts:
-            reading = self._read_together(batches, part) if batches else self._read_alone(part)
+            reading = self._read_together(batches, size, part) if batches else self._read_alone(part)
             own = part.language if len(parts) > 1 else ""
             found += [replace(segment, language=own) for segment in reading.segments]
             again += reading.again
@@ -133,6 +134,8 @@ class RecordingReader:
         if not params.multilingual or len(allowed) == 1:
             return heard, (ChunksInLanguage(chunks, heard.language),)
         parts = detect_parts(recognizer, self.pcm, spans, allowed, lambda: check_stop(self.stop))
+        if len(parts) == 1:
+            return heard, (ChunksInLanguage(chunks, heard.language),)
         return heard, tuple(ChunksInLanguage(plan(part.spans), part.language) for part in parts)
 
     def _read_alone(self, part: ChunksInLanguage) -> Recognition:
@@ -146,7 +149,7 @@ class RecordingReader:
             prompt = text[-PROMPT_CHARACTERS:] if self.params.condition_on_previous_text and text else None
         return Recognition(tuple(found))
 
-    def _read_together(self, recognizer: BatchRecognizer, part: ChunksInLanguage) -> Recognition:
+    def _read_together(self, recognizer: BatchRecognizer, size: int, part: ChunksInLanguage) -> Recognition:
         """Recognises several windows at once; the user's prompt goes to the first, alone, as in `_read_alone`."""
 
         def together(batch: Sequence[Chunk]) -> list[WindowReading]:
@@ -158,7 +161,7 @@ class RecordingReader:
         first = [w.place(s) for w in prompted for s in self._read_chunk(w, part.language, prompt)]
         rest = read_in_batches(
             part.chunks[len(prompted) :],
-            recognizer.windows_at_once(self.params),
+            size,
             self.params,
             together=together,
             alone=lambda window: self._read_chunk(window, part.language, None),

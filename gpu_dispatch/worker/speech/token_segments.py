@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gpu_dispatch.transcript import Segment, Word
+from gpu_dispatch.worker.speech.postprocess import compression_ratio
 from manifests.options import RecognitionOptions
 
 TIMESTAMP_S = 0.02
@@ -27,8 +27,7 @@ class WindowText:
 
     @property
     def compression_ratio(self) -> float:
-        raw = self.text.encode()
-        return len(raw) / len(zlib.compress(raw))
+        return compression_ratio(self.text)
 
     def is_silence(self, options: RecognitionOptions) -> bool:
         """Whether Whisper's rule drops the window: no speech is probable, and the text is not."""

@@ -37,7 +37,8 @@ T = TypeVar("T")
 class Transcriber:
     """An Operation that keeps its model in memory between jobs. Jobs share one model and one thread, in turn.
 
-    A cancelled job returns at once; its thread stops at the end of the current window, at most 30 s of sound.
+    A cancelled job returns at once; its thread stops at the end of the current window of at most 30 s, or of all those
+    that are decoded together with it.
     """
 
     def __init__(

@@ -28,6 +28,7 @@ from gpu_dispatch.worker.speech.forced_alignment import (
     sayable,
 )
 from gpu_dispatch.worker.speech.token_segments import WindowText, segments_of, stretches_of
+from gpu_dispatch.worker.speech.whisper import APPENDED, PREPENDED
 from manifests.options import RecognitionOptions
 
 ENCODER_S = 30.0
@@ -35,10 +36,6 @@ ENCODER_S = 30.0
 
 MULTILINGUAL_VOCABULARY = 51865
 """Tokens of the smallest multilingual model; English-only ones have one less."""
-
-BEFORE_WORDS = "\"'“¿([{-"
-AFTER_WORDS = "\"'.。,，!！?？:：”)]}、"
-"""Punctuation that belongs to the word after or before it, as in the other engines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +212,7 @@ class Decoder:
                 }
             )
             at = after
-        _vendor("faster_whisper.transcribe").merge_punctuations(timed, BEFORE_WORDS, AFTER_WORDS)
+        _vendor("faster_whisper.transcribe").merge_punctuations(timed, PREPENDED, APPENDED)
         return [
             (Word(each["word"], each["start"], each["end"], each["probability"]), len(each["tokens"]))
             for each in timed

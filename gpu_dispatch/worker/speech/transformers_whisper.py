@@ -79,7 +79,7 @@ class TransformersWhisper:
             vocabulary = _vendor("tokenizers").Tokenizer.from_file(str(tokenizer))
             loaded.to(device).eval()
             return TransformersRecognizer(Decoder(loaded, extractor, vocabulary, device), device)
-        except (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError, unsafe) as e:
+        except (RuntimeError, ValueError, MemoryError, OSError, KeyError, TypeError, AttributeError, unsafe) as e:
             reason = " ".join(str(e).split())[:300].rstrip(". ")
             raise load_failure(e, _incomplete(model, path, reason), engine=NAME, device=device) from e
 
@@ -119,19 +119,19 @@ class TransformersRecognizer:
             return (SpokenLanguage("en", 1.0),)
         try:
             return self._decoder.detect(audio[: int(ENCODER_S * SAMPLE_RATE)])
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def recognise(self, audio: Samples, request: RecognitionRequest) -> list[Segment]:
         try:
             return sorted(self._read(audio, request), key=lambda segment: segment.start)
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def align(self, audio: Samples, text: str, language: str) -> tuple[ForcedWord, ...]:
         try:
             return self._decoder.align(audio, text, language)
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, MemoryError) as e:
             raise engine_failure(e, engine=NAME, device=self.device) from e
 
     def close(self) -> None:
