@@ -73,7 +73,9 @@ def _line(line: str) -> tuple[str, str]:
     if _RULE.match(line) or _DEFINITION.match(line) or ("-" in line and _TABLE_RULE.match(line)):
         return "", ""
     if heading := _HEADING.match(line):
-        return _inline(heading[1].rstrip().rstrip("#")), "heading"
+        title = heading[1].rstrip()
+        bare = title.rstrip("#")
+        return _inline(title if bare and bare[-1] not in " \t" else bare), "heading"
     if item := _ITEM.match(line):
         return _inline(item[1]), "item"
     if line.lstrip().startswith("|"):

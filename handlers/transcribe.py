@@ -50,7 +50,7 @@ class TranscribeHandler:
         script = script_blocks(asked, planning.inputs)
         options = {**RecognitionOptions.fields_of(asked), **SoundSource.fields_of(asked)}
         if script:  # it is placed by the times of words
-            options["word_timestamps"] = True
+            options |= {"timestamps": None, "word_timestamps": True}
         params = TranscribeParams(audio=audio.name, script=script, keep_script=asked.retime is not None, **options)
         writes = dict.fromkeys(_keys(planning, ANY).values())
         return Plan(self.operation, (PlannedTask(params, (audio,)),), tuple(writes))

@@ -87,7 +87,7 @@ class RecognitionOptions(Options, frozen=True):
     strategy: Strategy = Field(
         default="auto",
         description="auto: several parts of a recording are decoded together on a GPU, and on a CPU with more than "
-        "2 minutes of speech; doubtful parts are decoded again alone. exact: one part after the other, as Whisper does.",
+        "2 minutes of speech; doubtful parts are decoded again alone. exact: one after the other, as Whisper does.",
     )
     temperature: Temperatures = Field(
         default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),

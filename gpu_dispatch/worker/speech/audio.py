@@ -133,7 +133,10 @@ async def _decoded(recording: _Recording, ffmpeg: FFmpeg, number: int, track: Au
     path, name = recording.path, recording.path.name
     raw = path.with_name(f"{name}.pcm")
     complaints = Complaints()
-    filters = ("-af", "aresample=async=1:first_pts=0", "-ar", str(SAMPLE_RATE), "-c:a", "pcm_s16le", "-f", "wav")
+    # Resampled first: the silence of a gap is held in memory whole. Without tags: they stand before the samples.
+    timed = f"aresample={SAMPLE_RATE}:osf=s16,aresample=async=1:first_pts=0"
+    coded = ("-ar", str(SAMPLE_RATE), "-c:a", "pcm_s16le", "-map_metadata", "-1", "-f", "wav")
+    filters = ("-af", timed, *coded)
     arguments = [*recording.source, *recording.output(track), *filters, "pipe:1", *recording.companions()]
     try:
         with raw.open("wb") as file:

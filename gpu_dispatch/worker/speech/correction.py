@@ -11,7 +11,7 @@ from gpu_dispatch.worker.speech.energy import energy_of
 from gpu_dispatch.worker.speech.engine import SAMPLE_RATE
 from gpu_dispatch.worker.speech.postprocess import Cleaned, monotonic, postprocess
 from gpu_dispatch.worker.speech.repeats import Evidence
-from gpu_dispatch.worker.speech.word_times import refined
+from gpu_dispatch.worker.speech.word_times import SETTLED, refined
 
 Correction = Callable[[Sequence[Segment], Pcm, float | None], Cleaned]
 """Takes what a model says, the recording, and the threshold of `postprocess`."""
@@ -28,4 +28,4 @@ def corrected(segments: Sequence[Segment], pcm: Pcm, repetition: float | None) -
     cleaned = postprocess(timed, duration, repetition=repetition, bears_out=Evidence(pcm, energy).bears_out)
     if not cleaned.loops:
         return cleaned
-    return replace(cleaned, segments=tuple(monotonic(refined(cleaned.segments, energy, duration), duration)))
+    return replace(cleaned, segments=tuple(monotonic(refined(cleaned.segments, energy, duration, SETTLED), duration)))

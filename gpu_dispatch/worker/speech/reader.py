@@ -105,10 +105,7 @@ class RecordingReader:
         scripted = follow_script(
             self.params.script, told.segments, duration, aligner.align, keep=self.params.keep_script
         )
-        segments = scripted.segments
-        if not self.params.keep_script:  # words that are only written have no sound to be moved to
-            segments = self.limits.correct(segments, self.pcm, None).segments
-        return RecordingText(heard, segments, told.loops, again, scripted.report)
+        return RecordingText(heard, scripted.segments, told.loops, again, scripted.report)
 
     def _batches(self, spans: Sequence[Span]) -> BatchRecognizer | None:
         """Returns the recognizer when it is to decode windows of `spans` together."""

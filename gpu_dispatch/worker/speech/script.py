@@ -97,7 +97,8 @@ def _segment(blocks: tuple[str, ...], number: int, words: Sequence[_Placed]) -> 
     first = f"\n{blank}" if number else blank
     text = first + "".join((each.lead if n else "") + each.text for n, each in enumerate(words))
     timed = tuple(
-        Word(" " + e.text if e.lead else e.text, e.timing.start, e.timing.end, e.timing.probability) for e in words
+        Word((" " if e.lead else "") + " ".join(e.text.split()), e.timing.start, e.timing.end, e.timing.probability)
+        for e in words
     )
     return Segment(number, timed[0].start, timed[-1].end, text, timed)
 

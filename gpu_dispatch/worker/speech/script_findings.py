@@ -54,7 +54,9 @@ class ScriptReading:
             begun = timings.get(owner)
             begin = begun.start if begun else start + word.start
             timings[owner] = Timing(begin, max(begin, start + word.end), math.exp(least[owner]))
-        return cls(sum(word.log_probability for word in words), least, timings)
+        unread = bool(texts) and not words  # too long for the engine: no likelier than anything
+        likely = -math.inf if unread else sum(word.log_probability for word in words)
+        return cls(likely, least, timings)
 
 
 def _size(text: str) -> int:

@@ -48,9 +48,13 @@ class Weights:
     """For a pause of PAUSE_S or more within a word. A shorter one costs much less: it may be a closure."""
     length: float = 0.7
     """For each factor of e between a word's seconds of sound and those its letters ask for."""
+    late: float = LATE_S
+    """By so much a word's start is late, in seconds of sound; 0 for words that were moved before."""
 
 
 WEIGHTS = Weights()
+SETTLED = Weights(late=0.0)
+"""For words whose times are already those of the sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def _starts(words: Sequence[Word], energy: Energy, weights: Weights) -> Floats:
 
 
 def _places(word: Word, energy: Energy, weights: Weights) -> _Places:
-    here = max(float(energy.sounding(word.start)) - LATE_S, 0.0)
+    here = max(float(energy.sounding(word.start)) - weights.late, 0.0)
     near = energy.moment(np.array([here - REACH_S, here + REACH_S]))
     onsets = energy.starts[energy.between(near[0], near[1] + 1e-6)]
     steps = energy.moment(np.maximum(here + np.array(STEPS_S), 0.0))

@@ -48,7 +48,7 @@ def planned(planning, content: bytes | None, **fields) -> TranscribeParams:
     ],
 )
 def test_scripts_are_read_in_blocks(planning, name: str, content: bytes, blocks: tuple[str, ...]) -> None:
-    params = planned(planning, content, script=name, word_timestamps=False)
+    params = planned(planning, content, script=name, word_timestamps=False, timestamps="segment")
     assert params.script == blocks
     assert (params.keep_script, params.word_timestamps) == (False, True)
 
@@ -174,3 +174,8 @@ def test_marks_without_end_take_linear_time() -> None:
     """Each of these would take hours where a pattern tries every beginning with every end."""
     for mark in ("*a", "[", "`x", "<!--", "_a ", "![", "> ", "| -"):
         assert markdown_text(mark * (2**20 // len(mark)) + "\nend").endswith("end")
+
+
+def test_a_sharp_stays_in_a_heading():
+    lines = markdown_text("# Programming in C#\n\n## The end ##").split("\n")
+    assert [line for line in lines if line] == ["Programming in C#", "The end"]

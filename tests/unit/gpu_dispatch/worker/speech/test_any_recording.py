@@ -175,6 +175,11 @@ async def test_lengths_at_the_limits_of_a_window(studio: Studio, seconds: float)
     assert len((await heard(path)).pcm) == round(seconds * SAMPLE_RATE)
 
 
+async def test_a_long_comment_is_no_hindrance(studio: Studio) -> None:
+    path = studio.make("notes.mp3", "-metadata", f"comment={'notes ' * 12_000}")
+    assert lag(await heard(path), studio) == pytest.approx(0.0, abs=0.1)
+
+
 async def test_chapters_and_a_cover_are_no_hindrance(studio: Studio, tmp_path: Path) -> None:
     chapters = tmp_path / "chapters.txt"
     chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=4\ntitle=a\n")
